@@ -1,0 +1,70 @@
+"""How a batch of samples becomes the current of the first connection at every step."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from icsnn_deploy.errors import DataError
+from icsnn_deploy.graph import Graph
+from icsnn_deploy.neuron import Array
+
+
+def check_inputs(graph: Graph, inputs: Array) -> Array:
+    """The inputs as an array that fits the graph's input node.
+
+    Args:
+        graph: the network.
+        inputs: [B, *shape] for direct encoding; [T, B, *shape] spikes for rate and event input.
+
+    Raises:
+        DataError: a wrong shape, a type that can't hold the values, or a value not finite.
+    """
+    node = graph.input
+    array = np.asarray(inputs)
+    timed = node.encoding != "direct"
+    lead = ("T", "B") if timed else ("B",)
+    rank_fits = array.ndim == len(lead) + len(node.shape)
+    if not rank_fits or array.shape[len(lead) :] != node.shape:
+        wanted = ", ".join([*lead, *map(str, node.shape)])
+        raise DataError(f"input of shape {array.shape}: [{wanted}] is needed")
+    if timed and array.shape[0] != graph.steps:
+        raise DataError(f"input of {array.shape[0]} steps: the network runs {graph.steps}")
+    if node.dtype != "float32":
+        if array.dtype.kind not in "iub":
+            raise DataError(f"input of type {array.dtype}: integers that fit {node.dtype} needed")
+        limits = np.iinfo(node.dtype)
+        if array.size and (array.min() < limits.min or array.max() > limits.max):
+            raise DataError(
+                f"input values {array.min()} to {array.max()}: {node.dtype} holds "
+                f"{limits.min} to {limits.max}"
+            )
+    elif array.dtype.kind not in "fiub":
+        raise DataError(f"input of type {array.dtype}: real numbers are needed")
+    elif not np.isfinite(array).all():
+        raise DataError("input holds NaN or infinity")
+    return array.astype(node.dtype, copy=False)
+
+
+def encode_rate(samples: Array, time_steps: int, *, seed: int | None = None) -> Array:
+    """Spikes whose mean over time approaches the sample.
+
+    Without a seed the code is deterministic, s[t] = floor(t x + 1/2) - floor((t-1) x + 1/2): an IF
+    neuron with v_threshold 1 and v_init 1/2. With a seed each step is a Bernoulli draw.
+
+    Args:
+        samples: [B, *shape], values in [0, 1].
+        time_steps: T, number of steps.
+        seed: for Bernoulli spikes.
+
+    Returns:
+        spikes as uint8, [T, B, *shape].
+    """
+    x = np.asarray(samples, np.float64)
+    if x.size and (x.min() < 0 or x.max() > 1):
+        raise DataError(f"rate encoding of values {x.min()} to {x.max()}: [0, 1] is needed")
+    if seed is not None:
+        draws = np.random.default_rng(seed).random((time_steps, *x.shape))
+        return (draws < x).astype(np.uint8)
+    steps = np.arange(time_steps + 1, dtype=np.float64).reshape(-1, *(1,) * x.ndim)
+    counts = np.floor(steps * x + 0.5)  # [T + 1, B, *shape]
+    return np.diff(counts, axis=0).astype(np.uint8)

@@ -1,0 +1,88 @@
+"""Every error this package raises on purpose, and the rejection table that several carry."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from icsnn_deploy.parity import ParityReport
+
+
+class IcsnnError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+
+class DataError(IcsnnError, ValueError):
+    """Images, labels, recordings or checkpoints that can't be used as given."""
+
+
+class GraphError(IcsnnError, ValueError):
+    """A network that is not well formed: a wrong shape, a missing source, a cycle, a bad value."""
+
+
+class ConversionError(IcsnnError):
+    """A PyTorch model that can't become an integrate-and-fire network."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rejection:
+    """One thing that does not fit: where it is, what was got, what is allowed, what to do."""
+
+    node: str  # path of the module in the user's model, or name of the node in the graph
+    got: str
+    allowed: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.node} ({self.got}): allowed: {self.allowed}. {self.remedy}"
+
+
+def rejection_table(headline: str, rejections: Sequence[Rejection]) -> str:
+    """The rejections as an aligned plain-text table under a headline."""
+    head = ("node", "got", "allowed", "remedy")
+    rows = [head, *((r.node, r.got, r.allowed, r.remedy) for r in rejections)]
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    lines = ["  ".join([*(row[i].ljust(widths[i]) for i in range(3)), row[3]]) for row in rows]
+    return "\n".join([headline, *(f"  {line.rstrip()}" for line in lines)])
+
+
+class UnsupportedOperatorError(ConversionError):
+    """Operators without an integrate-and-fire equivalent, all of them at once."""
+
+    def __init__(self, rejections: Sequence[Rejection]) -> None:
+        self.rejections = tuple(rejections)
+        count = len(self.rejections)
+        noun = "operator" if count == 1 else "operators"
+        verb = "has" if count == 1 else "have"
+        headline = f"{count} {noun} of this model {verb} no integrate-and-fire equivalent"
+        super().__init__(rejection_table(headline, self.rejections))
+
+
+class ExportError(IcsnnError):
+    """A network that can't be written in a format, or an exported file that can't be read."""
+
+
+class LossyExportError(ExportError):
+    """An export that would lose meaning, without the flag that allows it."""
+
+
+class TargetError(IcsnnError):
+    """An unknown target, or a network that does not fit one."""
+
+
+class BundleError(IcsnnError):
+    """A deployment bundle that is missing, damaged, or holds something else than it says."""
+
+
+class BackendUnavailableError(IcsnnError, ImportError):
+    """A backend that is not installed or not present; the message names the command to run."""
+
+
+class ParityError(IcsnnError):
+    """Two backends disagree; `report` says where."""
+
+    def __init__(self, report: ParityReport) -> None:
+        self.report = report
+        super().__init__(report.summary())

@@ -1,0 +1,60 @@
+"""What a simulation is asked to write down, and what it hands back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from icsnn_deploy.neuron import Array
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """What to record besides the logits."""
+
+    spikes: bool = True
+    logits_t: bool = False
+    potentials: frozenset[str] = frozenset()  # populations whose u[t] is wanted
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Recording:
+    """What one backend did with a batch of samples.
+
+    Populations are keyed by node name, in topological order of the network.
+    """
+
+    backend: str
+    logits: Array  # [B, *output shape]
+    spikes: Mapping[str, Array] = field(default_factory=dict)  # uint8 [T, B, *shape]
+    logits_t: Array | None = None  # running mean [T, B, *output shape]; 0 up to readout_start
+    potentials: Mapping[str, Array] = field(default_factory=dict)  # u before reset [T, B, *shape]
+
+    def spike_counts(self) -> dict[str, Array]:
+        """Spikes of each neuron over all steps, [B, *shape]."""
+        return {name: s.sum(axis=0, dtype=np.int64) for name, s in self.spikes.items()}
+
+    def first_spike_times(self) -> dict[str, Array]:
+        """Step (1..T) of each neuron's first spike, 0 for a silent one, [B, *shape]."""
+        return {
+            name: np.where(s.any(axis=0), s.argmax(axis=0) + 1, 0)
+            for name, s in self.spikes.items()
+        }
+
+
+class Simulator(Protocol):
+    """A backend that runs one network."""
+
+    name: str
+
+    def run(self, inputs: Array, record: Record = Record()) -> Recording:
+        """Run a batch from v_init and record it.
+
+        Args:
+            inputs: [B, *shape], or [T, B, *shape] for rate and event input.
+            record: what to write down.
+        """
+        ...

@@ -1,0 +1,181 @@
+"""Small networks that many tests need, and hypothesis strategies that build random ones."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import strategies as st
+
+from icsnn_deploy.graph import Graph
+from icsnn_deploy.neuron import Array
+from icsnn_deploy.nodes import (
+    IF,
+    Add,
+    AvgPool,
+    Conv,
+    Flatten,
+    Input,
+    Linear,
+    Node,
+    Output,
+    Scale,
+)
+
+DYADIC = 1 / 64
+"""All random parameters are multiples of this, so that float sums are exact in any order."""
+
+OFF_LATTICE = 2.0**-14
+"""Finer than any current: input times weight is a multiple of 2**-12."""
+
+
+def dyadic(rng: np.random.Generator, *shape: int, low: int = -32, high: int = 32) -> Array:
+    """Random multiples of DYADIC in [low, high] / 64, float32."""
+    return (rng.integers(low, high + 1, shape) * DYADIC).astype(np.float32)
+
+
+def conv(
+    name: str,
+    source: str,
+    rng: np.random.Generator,
+    channels: tuple[int, int],
+    kernel: tuple[int, ...] = (3, 3),
+    *,
+    stride: int = 1,
+    padding: int = 1,
+    dilation: int = 1,
+    groups: int = 1,
+) -> Conv:
+    """A convolution of random dyadic weights; channels = (in, out)."""
+    axes = len(kernel)
+    return Conv(
+        name=name,
+        inputs=(source,),
+        weight=dyadic(rng, channels[1], channels[0] // groups, *kernel),
+        bias=dyadic(rng, channels[1]),
+        stride=(stride,) * axes,
+        padding=((padding, padding),) * axes,
+        dilation=(dilation,) * axes,
+        groups=groups,
+    )
+
+
+def spiking(name: str, source: str, rng: np.random.Generator, shape: tuple[int, ...]) -> IF:
+    """A population with a random dyadic threshold and initial potential per channel.
+
+    v_init sits beside the lattice of all currents, so that no potential ever equals its threshold.
+    """
+    per_channel = (shape[0], *(1,) * (len(shape) - 1))
+    v_init = dyadic(rng, *per_channel, low=0, high=48) + np.float32(OFF_LATTICE)
+    return IF(
+        name=name,
+        inputs=(source,),
+        v_threshold=dyadic(rng, *per_channel, low=48, high=128),
+        v_init=v_init,
+    )
+
+
+def residual_network(seed: int = 0, time_steps: int = 8) -> Graph:
+    """Two populations joined by an identity shortcut, pooling, a flatten and a linear readout."""
+    rng = np.random.default_rng(seed)
+    shape = (4, 6, 6)
+    one = np.ones((1, 1, 1), np.float32)
+    nodes: list[Node] = [
+        Input(name="input", shape=(2, 6, 6)),
+        conv("stem.conv", "input", rng, (2, 4)),
+        spiking("stem.if", "stem.conv", rng, shape),
+        conv("block.conv1", "stem.if", rng, (4, 4)),
+        spiking("block.if1", "block.conv1", rng, shape),
+        conv("block.conv2", "block.if1", rng, (4, 4)),
+        Scale(name="block.shortcut", inputs=("stem.if",), scale=one * 0.75, shift=one * 0),
+        Add(name="block.add", inputs=("block.conv2", "block.shortcut")),
+        spiking("block.if2", "block.add", rng, shape),
+        AvgPool(
+            name="pool",
+            inputs=("block.if2",),
+            kernel=(2, 2),
+            stride=(2, 2),
+            padding=((0, 0), (0, 0)),
+        ),
+        Flatten(name="flatten", inputs=("pool",)),
+        Linear(name="head", inputs=("flatten",), weight=dyadic(rng, 10, 36), bias=dyadic(rng, 10)),
+        Output(name="output", inputs=("head",)),
+    ]
+    return Graph(nodes=tuple(nodes), time_steps=time_steps)
+
+
+def samples(graph: Graph, count: int, seed: int = 1) -> Array:
+    """Random dyadic inputs that fit the graph, [count, *shape], float32."""
+    return dyadic(np.random.default_rng(seed), count, *graph.input.shape, low=-64, high=64)
+
+
+@st.composite
+def if_graphs(draw: st.DrawFn) -> Graph:
+    """A random IF network on one or two spatial axes whose float sums are exact in any order.
+
+    Strides, dilation, groups, asymmetric padding, pooling, joins (identity, convolved, doubled),
+    T from 1 to 6, readout_start, per-channel thresholds, negative currents.
+    """
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    axes = draw(st.sampled_from([1, 2, 2]))
+    channels = draw(st.sampled_from([1, 2, 4]))
+    shape: tuple[int, ...] = (channels, *(draw(st.integers(4, 7)) for _ in range(axes)))
+    nodes: list[Node] = [Input(name="input", shape=shape)]
+    last = "input"
+    for layer in range(draw(st.integers(1, 3))):
+        name = f"layer{layer}"
+        groups = draw(st.sampled_from([1, shape[0]]))
+        width = groups * draw(st.sampled_from([1, 2]))
+        kernel = min(draw(st.sampled_from([1, 2, 3])), *shape[1:])
+        node = Conv(
+            name=f"{name}.conv",
+            inputs=(last,),
+            weight=dyadic(rng, width, shape[0] // groups, *(kernel,) * axes),
+            bias=dyadic(rng, width),
+            stride=(draw(st.sampled_from([1, 1, 2])),) * axes,
+            padding=tuple((draw(st.integers(0, 1)), draw(st.integers(0, 1))) for _ in range(axes)),
+            dilation=(
+                draw(st.sampled_from([1, 1, 2])) if kernel == 2 and min(shape[1:]) > 2 else 1,
+            )
+            * axes,
+            groups=groups,
+        )
+        shape = node.output_shape(shape)
+        population = spiking(f"{name}.if", node.name, rng, shape)
+        nodes += [node, population]
+        last = population.name
+        join = draw(st.sampled_from(["none", "identity", "conv", "double"]))
+        if join != "none":
+            branch = conv(f"{name}.branch", last, rng, (shape[0],) * 2, (1,) * axes, padding=0)
+            scale = Scale(
+                name=f"{name}.shortcut",
+                inputs=(last,),
+                scale=dyadic(rng, shape[0], *(1,) * axes),
+                shift=dyadic(rng, 1, *(1,) * axes),
+            )
+            other = {"identity": scale.name, "conv": last, "double": branch.name}[join]
+            add = Add(name=f"{name}.add", inputs=(branch.name, other))
+            joined = spiking(f"{name}.join", add.name, rng, shape)
+            nodes += [branch, *([scale] if join == "identity" else []), add, joined]
+            last = joined.name
+        if min(shape[1:]) >= 2 and draw(st.booleans()):
+            pool = AvgPool(
+                name=f"{name}.pool",
+                inputs=(last,),
+                kernel=(2,) * axes,
+                stride=(2,) * axes,
+                padding=((0, 0),) * axes,
+            )
+            shape = pool.output_shape(shape)
+            nodes.append(pool)
+            last = pool.name
+    time_steps = draw(st.integers(1, 6))
+    features = int(np.prod(shape))
+    head = Linear(
+        name="head", inputs=("flatten",), weight=dyadic(rng, 3, features), bias=dyadic(rng, 3)
+    )
+    nodes += [
+        Flatten(name="flatten", inputs=(last,)),
+        head,
+        Output(name="output", inputs=("head",)),
+    ]
+    start = draw(st.integers(0, time_steps - 1))
+    return Graph(nodes=tuple(nodes), time_steps=time_steps, readout_start=start)
