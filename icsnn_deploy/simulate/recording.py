@@ -13,9 +13,14 @@ from icsnn_deploy.neuron import Array
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """What to record besides the logits."""
+    """What to record besides the logits.
+
+    counts and first_spikes are for runs too large to keep every spike.
+    """
 
     spikes: bool = True
+    counts: bool = False
+    first_spikes: bool = False
     logits_t: bool = False
     potentials: frozenset[str] = frozenset()  # populations whose u[t] is wanted
 
@@ -30,19 +35,32 @@ class Recording:
     backend: str
     logits: Array  # [B, *output shape]
     spikes: Mapping[str, Array] = field(default_factory=dict)  # uint8 [T, B, *shape]
+    counts: Mapping[str, Array] = field(default_factory=dict)  # [B, *shape]
+    first_spikes: Mapping[str, Array] = field(default_factory=dict)  # [B, *shape]
     logits_t: Array | None = None  # running mean [T, B, *output shape]; 0 up to readout_start
     potentials: Mapping[str, Array] = field(default_factory=dict)  # u before reset [T, B, *shape]
 
     def spike_counts(self) -> dict[str, Array]:
-        """Spikes of each neuron over all steps, [B, *shape]."""
-        return {name: s.sum(axis=0, dtype=np.int64) for name, s in self.spikes.items()}
+        """Spikes of each neuron over all steps, [B, *shape], recorded or summed."""
+        summed = {name: count_spikes(s) for name, s in self.spikes.items()}
+        return {**summed, **self.counts}
 
     def first_spike_times(self) -> dict[str, Array]:
         """Step (1..T) of each neuron's first spike, 0 for a silent one, [B, *shape]."""
-        return {
-            name: np.where(s.any(axis=0), s.argmax(axis=0) + 1, 0)
-            for name, s in self.spikes.items()
-        }
+        found = {name: first_spike_times(s) for name, s in self.spikes.items()}
+        return {**found, **self.first_spikes}
+
+
+def count_spikes(spikes: Array) -> Array:
+    """Number of spikes over time, [T, ...] -> int32 [...]."""
+    counts: Array = spikes.sum(axis=0, dtype=np.int32)
+    return counts
+
+
+def first_spike_times(spikes: Array) -> Array:
+    """Step (1..T) of the first spike, 0 where there is none, [T, ...] -> int32 [...]."""
+    times: Array = np.where(spikes.any(axis=0), spikes.argmax(axis=0) + 1, 0).astype(np.int32)
+    return times
 
 
 class Simulator(Protocol):

@@ -29,7 +29,8 @@ class ReferenceSimulator:
         for population in graph.nodes_of(IF):
             shape = (batch, *graph.shape(population.name))
             v[population.name] = np.broadcast_to(population.v_init, shape).astype(np.float64)
-        spikes: dict[str, list[Array]] = {name: [] for name in v}
+        keep_spikes = record.spikes or record.counts or record.first_spikes
+        spikes: dict[str, list[Array]] = {name: [] for name in v if keep_spikes}
         potentials: dict[str, list[Array]] = {name: [] for name in v if name in record.potentials}
         currents: list[Array] = []
         for step in range(graph.steps):
@@ -39,7 +40,7 @@ class ReferenceSimulator:
                 if isinstance(node, IF):
                     s, u, v[node.name] = if_step(v[node.name], sources[0], node.v_threshold)
                     values[node.name] = s.astype(np.float64)
-                    if record.spikes:
+                    if keep_spikes:
                         spikes[node.name].append(s)
                     if node.name in potentials:
                         potentials[node.name].append(u)
@@ -50,7 +51,7 @@ class ReferenceSimulator:
         return Recording(
             backend=self.name,
             logits=logits_t[-1],
-            spikes={name: np.stack(s) for name, s in spikes.items()} if record.spikes else {},
+            spikes={name: np.stack(s) for name, s in spikes.items()},
             logits_t=logits_t if record.logits_t else None,
             potentials={name: np.stack(u) for name, u in potentials.items()},
         )

@@ -1,0 +1,111 @@
+"""Images, labels and recordings from files, and the normalization that models expect."""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from icsnn_deploy.errors import DataError
+from icsnn_deploy.neuron import Array
+
+
+@dataclass(frozen=True, kw_only=True)
+class Normalization:
+    """What a model's training did to a pixel: (pixel / 255 - mean) / std, per channel."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.mean) != len(self.std) or not self.mean:
+            raise DataError(
+                f"mean has {len(self.mean)} and std {len(self.std)} values: one a channel needed"
+            )
+        if not all(np.isfinite(self.mean)) or not all(np.isfinite(s) and s > 0 for s in self.std):
+            raise DataError(f"mean {self.mean}, std {self.std}: finite, and std > 0, needed")
+
+    def apply(self, pixels: Array) -> Array:
+        """uint8 [N, C, *spatial] -> float32 of the same shape."""
+        self.check(pixels.shape[1])
+        shape = (1, -1, *(1,) * (pixels.ndim - 2))
+        mean = np.asarray(self.mean, np.float32).reshape(shape)
+        std = np.asarray(self.std, np.float32).reshape(shape)
+        return (pixels.astype(np.float32) / np.float32(255) - mean) / std
+
+    def check(self, channels: int) -> None:
+        """Raise DataError unless there is one mean and std for each of the channels."""
+        if len(self.mean) != channels:
+            raise DataError(
+                f"images of {channels} channels, but {len(self.mean)} values of mean and std"
+            )
+
+
+def load_array(spec: str) -> Array:
+    """An array named as FILE.npz:array, or FILE.npy.
+
+    Pickled objects are refused. A .npy file is mapped, not read.
+
+    Raises:
+        DataError: names the file, and the arrays that an .npz does hold.
+    """
+    path_text, _, name = spec.rpartition(":")
+    if not path_text:
+        path_text, name = spec, ""
+    path = Path(path_text)
+    if path.suffix not in (".npz", ".npy"):
+        raise DataError(f"{spec!r}: give FILE.npz:array or FILE.npy")
+    if not path.is_file():
+        raise DataError(f"{path}: no such file")
+    try:
+        if path.suffix == ".npy":
+            mapped: Array = np.load(path, mmap_mode="r", allow_pickle=False)
+            return mapped
+        with np.load(path, allow_pickle=False) as archive:
+            if name not in archive.files:
+                wanted = f"no array {name!r}" if name else "name one of its arrays"
+                listed = ", ".join(f"{path}:{n}" for n in archive.files)
+                raise DataError(f"{path}: {wanted}; it holds {listed}")
+            array: Array = archive[name]
+            return array
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, KeyError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{path}: not a readable array file without pickles ({error})") from error
+
+
+def load_images(spec: str, normalization: Normalization | None) -> Array:
+    """Samples as the network takes them.
+
+    Args:
+        spec: FILE.npz:array or FILE.npy.
+        normalization: given, the file must hold uint8 images [N, H, W, C], which become
+            [N, C, H, W]; None, float arrays [N, ...] as the model takes them.
+    """
+    array = load_array(spec)
+    if normalization is None:
+        if array.dtype.kind != "f":
+            raise DataError(
+                f"{spec}: type {array.dtype}; float samples as the model takes them are needed. "
+                "For uint8 images give --mean and --std"
+            )
+        return array.astype(np.float32, copy=False)
+    if array.dtype != np.uint8 or array.ndim != 4:
+        raise DataError(
+            f"{spec}: {array.dtype} {list(array.shape)}; with a mean and a std, uint8 images "
+            "[N, H, W, C] are needed"
+        )
+    normalization.check(array.shape[3])
+    return np.ascontiguousarray(np.moveaxis(array, 3, 1))
+
+
+def load_labels(spec: str, count: int) -> Array:
+    """Class indices [N] for at least `count` samples, as int64; raises DataError."""
+    labels = load_array(spec)
+    if labels.ndim != 1 or labels.dtype.kind not in "iu" or len(labels) < count:
+        raise DataError(
+            f"{spec}: {labels.dtype} {list(labels.shape)}; integers [N] for {count} samples needed"
+        )
+    return labels.astype(np.int64)

@@ -1,0 +1,115 @@
+"""The nodes of a graph as PyTorch operations, for the simulator and for calibration."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from icsnn_deploy.errors import BackendUnavailableError, GraphError
+from icsnn_deploy.graph import Graph
+from icsnn_deploy.neuron import Array
+from icsnn_deploy.nodes import Add, AvgPool, Conv, Flatten, Linear, Node, Output, Pairs, Relu, Scale
+
+
+def open_device(device: str) -> torch.device:
+    """The device of that name; raises BackendUnavailableError where this machine has none."""
+    try:
+        found = torch.device(device)
+    except RuntimeError as error:
+        raise BackendUnavailableError(f"torch device {device!r}: {error}") from error
+    if found.type == "cuda" and not torch.cuda.is_available():
+        raise BackendUnavailableError(
+            f"torch device {device!r}: this machine or this torch build has no CUDA; "
+            "use 'cpu', or install a CUDA build of torch"
+        )
+    return found
+
+
+class TorchOps:
+    """Evaluates the memoryless nodes of a graph on one device and in one floating type."""
+
+    def __init__(self, graph: Graph, device: torch.device, dtype: torch.dtype) -> None:
+        self.graph = graph
+        self.device = device
+        self.dtype = dtype
+        self._parameters = {
+            (node.name, field): self.tensor(value)
+            for node in graph.nodes
+            for field, value in node.arrays().items()
+        }
+
+    def tensor(self, array: Array) -> Tensor:
+        """The array on the device, in the floating type."""
+        return torch.as_tensor(np.ascontiguousarray(array).copy()).to(self.device, self.dtype)
+
+    def parameter(self, node: Node, field: str) -> Tensor:
+        """An array parameter of a node, as a tensor."""
+        return self._parameters[node.name, field]
+
+    def evaluate(self, node: Node, *sources: Tensor) -> Tensor:
+        """Result of a node without memory, batch first."""
+        x = sources[0]
+        match node:
+            case Conv():
+                return self._conv(node, x)
+            case Linear():
+                return functional.linear(
+                    x, self.parameter(node, "weight"), self.parameter(node, "bias")
+                )
+            case Scale():
+                return x * self.parameter(node, "scale") + self.parameter(node, "shift")
+            case AvgPool():
+                return _avg_pool(node, x)
+            case Flatten():
+                return x.flatten(1)
+            case Add():
+                return sum(sources[1:], start=x)
+            case Relu():
+                return _relu(node, x)
+            case Output():
+                return x
+        raise GraphError(f"{node.name}: torch has no rule for {node.kind!r}")
+
+    def _conv(self, node: Conv, x: Tensor) -> Tensor:
+        padding, x = _symmetric(node.padding, x)
+        weight, bias = self.parameter(node, "weight"), self.parameter(node, "bias")
+        options: dict[str, Any] = {
+            "stride": node.stride,
+            "padding": padding,
+            "dilation": node.dilation,
+            "groups": node.groups,
+        }
+        if len(node.kernel) == 1:
+            return functional.conv1d(x, weight, bias, **options)
+        return functional.conv2d(x, weight, bias, **options)
+
+
+def _symmetric(padding: Pairs, x: Tensor) -> tuple[tuple[int, ...], Tensor]:
+    """Padding that PyTorch can do by itself, and x padded by hand where it can't."""
+    if all(before == after for before, after in padding):
+        return tuple(before for before, _ in padding), x
+    flat = [n for pair in reversed(padding) for n in pair]
+    return (0,) * len(padding), functional.pad(x, flat)
+
+
+def _avg_pool(node: AvgPool, x: Tensor) -> Tensor:
+    padding, x = _symmetric(node.padding, x)
+    if any(p > k // 2 for p, k in zip(padding, node.kernel, strict=True)):  # torch refuses these
+        x = functional.pad(x, [n for p in reversed(padding) for n in (p, p)])
+        padding = (0,) * len(padding)
+    pool: Any = functional.avg_pool1d if len(node.kernel) == 1 else functional.avg_pool2d
+    result: Tensor = pool(x, node.kernel, node.stride, padding)
+    return result
+
+
+def _relu(node: Relu, x: Tensor) -> Tensor:
+    if node.upper is None:
+        return torch.relu(x)
+    if node.levels is None:
+        return x.clamp(0, node.upper)
+    level = torch.floor(x * node.levels / node.upper + 0.5)
+    return level.clamp(0, node.levels) * (node.upper / node.levels)

@@ -1,0 +1,61 @@
+"""The PyTorch simulator gives the reference's spikes."""
+
+import numpy as np
+import pytest
+import torch
+from graphs import if_graphs, residual_network, samples
+from hypothesis import given, settings
+
+from icsnn_deploy.errors import BackendUnavailableError
+from icsnn_deploy.graph import Graph
+from icsnn_deploy.neuron import Array
+from icsnn_deploy.simulate.recording import Record
+from icsnn_deploy.simulate.reference import ReferenceSimulator
+from icsnn_deploy.simulate.torch import TorchSimulator
+
+EVERYTHING = Record(spikes=True, counts=True, first_spikes=True, logits_t=True)
+
+
+def assert_equal_runs(graph: Graph, x: Array, simulator: TorchSimulator) -> None:
+    expected = ReferenceSimulator(graph).run(x, EVERYTHING)
+    got = simulator.run(x, EVERYTHING)
+    assert list(got.spikes) == list(expected.spikes)
+    for name, spikes in expected.spikes.items():
+        np.testing.assert_array_equal(got.spikes[name], spikes)
+        np.testing.assert_array_equal(got.counts[name], expected.spike_counts()[name])
+        np.testing.assert_array_equal(got.first_spikes[name], expected.first_spike_times()[name])
+    np.testing.assert_allclose(got.logits, expected.logits, atol=1e-5)
+    np.testing.assert_allclose(got.logits_t, expected.logits_t, atol=1e-5)
+
+
+@settings(max_examples=60, deadline=None)
+@given(if_graphs())
+def test_random_networks_are_spike_exact(graph: Graph) -> None:
+    assert_equal_runs(graph, samples(graph, 3), TorchSimulator(graph))
+
+
+@pytest.mark.parametrize("memory", [1, 200_000, 1 << 30])
+def test_chunks_change_nothing(memory: int) -> None:
+    graph = residual_network()
+    assert_equal_runs(graph, samples(graph, 7), TorchSimulator(graph, memory=memory))
+
+
+def test_double_precision() -> None:
+    graph = residual_network(time_steps=16)
+    assert_equal_runs(graph, samples(graph, 2), TorchSimulator(graph, dtype=torch.float64))
+
+
+def test_potentials_are_those_before_the_reset() -> None:
+    graph = residual_network()
+    x = samples(graph, 2)
+    record = Record(potentials=frozenset({"block.if2"}))
+    expected = ReferenceSimulator(graph).run(x, record)
+    got = TorchSimulator(graph).run(x, record)
+    assert set(got.potentials) == {"block.if2"}
+    np.testing.assert_array_equal(got.potentials["block.if2"], expected.potentials["block.if2"])
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA, nothing to refuse")
+def test_missing_cuda_is_an_error() -> None:
+    with pytest.raises(BackendUnavailableError, match="no CUDA"):
+        TorchSimulator(residual_network(), device="cuda")
