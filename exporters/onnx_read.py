@@ -1,0 +1,232 @@
+"""Read an exported ONNX file that may be damaged or hostile, before any runtime sees it."""
+
+from __future__ import annotations
+
+import math
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from icsnn_deploy.errors import ExportError
+from icsnn_deploy.exporters.onnx_format import (
+    CURRENT,
+    INPUT,
+    IR_VERSION,
+    LOGITS,
+    OPERATORS,
+    OPSET,
+    tensor_name,
+)
+from icsnn_deploy.exporters.onnx_metadata import CONTENT_KEY, OnnxMetadata, content_hash
+from icsnn_deploy.nodes import InputDtype, Shape
+
+if TYPE_CHECKING:
+    import onnx
+
+MAX_BYTES = 2**31 - 1
+MAX_ELEMENTS = 2**29
+"""Most values that one tensor may hold for one sample: a VGG16 at T=32 stays under 2^22."""
+
+_REMEDY = "Export the network again with icsnn_deploy.exporters.onnx"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class OnnxFile:
+    """An exported file that passed every check."""
+
+    path: Path
+    data: bytes  # the file as it is
+    metadata: OnnxMetadata
+    input_dtype: InputDtype
+    input_shape: Shape  # of one sample
+    output_shape: Shape
+    outputs: frozenset[str]
+
+
+def read(path: str | os.PathLike[str]) -> OnnxFile:
+    """Read a file that exporters.onnx wrote.
+
+    Raises:
+        ExportError: names the file, what is wrong with it, and what to do.
+    """
+    try:
+        return _read(Path(path))
+    except ExportError as error:
+        raise ExportError(f"{path}: {error}. {_REMEDY}") from error.__cause__
+
+
+def parse(data: bytes) -> onnx.ModelProto:
+    """The model that the bytes hold; raises ExportError."""
+    import onnx
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+    model = onnx.ModelProto()
+    try:
+        model.ParseFromString(data)
+    except (DecodeError, ValueError) as error:
+        raise ExportError("not an ONNX file, or truncated") from error
+    return model
+
+
+def _read(path: Path) -> OnnxFile:
+    data = _bytes(path)
+    model = parse(data)
+    entries = {entry.key: entry.value for entry in model.metadata_props}
+    if not all(isinstance(text, str) for pair in entries.items() for text in pair):
+        raise ExportError("metadata that is not UTF-8")  # protobuf hands it out as bytes
+    if len(entries) != len(model.metadata_props):
+        raise ExportError("a metadata entry stands twice")
+    if CONTENT_KEY not in entries:
+        raise ExportError(f"no metadata {CONTENT_KEY!r}: truncated, or not from icsnn-deploy")
+    if content_hash(data, entries[CONTENT_KEY]) != entries[CONTENT_KEY]:
+        raise ExportError("the content does not match its own sha256: damaged or changed")
+    metadata = OnnxMetadata.parse(entries)
+    for problem in _foreign(model):
+        raise ExportError(problem)
+    _check_populations(metadata, _shapes(model))
+    return _described(path, data, model, metadata)
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for, a device has no end
+            raise ExportError("not a regular file")
+        if not 0 < status.st_size <= MAX_BYTES:
+            raise ExportError(f"{status.st_size} bytes: an ONNX file holds 1 to {MAX_BYTES}")
+        return path.read_bytes()
+    except OSError as error:
+        raise ExportError(f"can't be read: {error.strerror or error}") from error
+
+
+def _foreign(model: onnx.ModelProto) -> Iterator[str]:
+    """What the model holds that the exporter never writes."""
+    from onnx import AttributeProto
+
+    opsets = [(opset.domain, opset.version) for opset in model.opset_import]
+    if model.ir_version != IR_VERSION or opsets != [("", OPSET)]:
+        yield f"IR version {model.ir_version} and opsets {opsets}: {IR_VERSION} and {OPSET} needed"
+    if model.functions or model.training_info:
+        yield "functions or training graphs, which an export never holds"
+    if model.graph.sparse_initializer or model.graph.quantization_annotation:
+        yield "sparse or quantized parameters, which an export never holds"
+    for node in model.graph.node:
+        if node.domain or node.op_type not in OPERATORS:
+            operator = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
+            yield f"operator {operator[:60]!r}, which an export never holds"
+        for attribute in node.attribute:
+            if attribute.type not in (AttributeProto.INT, AttributeProto.INTS):
+                yield f"{node.op_type}: attribute {attribute.name[:60]!r} is not an integer"
+    for initializer in model.graph.initializer:
+        yield from _foreign_initializer(initializer)
+
+
+def _foreign_initializer(tensor: onnx.TensorProto) -> Iterator[str]:
+    """What is wrong with a parameter: its data must lie in the file, as long as it says."""
+    from onnx import TensorProto
+
+    name = tensor.name[:80]
+    sizes: dict[int, int] = {TensorProto.FLOAT: 4, TensorProto.INT64: 8}
+    if tensor.data_location != TensorProto.DEFAULT or tensor.external_data:
+        yield f"parameter {name!r} lies in another file; external data is refused"
+    elif tensor.data_type not in sizes:
+        yield f"parameter {name!r} is neither float32 nor int64"
+    elif any(size < 1 for size in tensor.dims) or len(tensor.raw_data) != (
+        sizes[tensor.data_type] * math.prod(tensor.dims)
+    ):
+        yield (
+            f"parameter {name!r} declares the shape {list(tensor.dims)[:8]} but holds "
+            f"{len(tensor.raw_data)} bytes"
+        )
+
+
+def _shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
+    """The shape of every tensor, 0 for an open size, as onnx's checker and inference find it."""
+    import onnx
+
+    slim = onnx.ModelProto()
+    slim.CopyFrom(model)
+    del slim.graph.initializer[:]
+    for tensor in model.graph.initializer:
+        if tensor.data_type == onnx.TensorProto.FLOAT:
+            # Shape inference never looks into float data, which is nearly all of the file.
+            slim.graph.input.append(
+                onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+            )
+        else:
+            slim.graph.initializer.append(tensor)
+    try:
+        onnx.checker.check_model(slim)
+        inferred = onnx.shape_inference.infer_shapes(slim, check_type=True, strict_mode=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        first = str(error).strip().splitlines()[0][:200]
+        raise ExportError(f"onnx's checker rejects it: {first}") from error
+    shapes = {}
+    for info in [*inferred.graph.value_info, *inferred.graph.output]:
+        shapes[info.name] = tuple(dim.dim_value for dim in info.type.tensor_type.shape.dim)
+        if math.prod(size or 1 for size in shapes[info.name]) > MAX_ELEMENTS:
+            raise ExportError(f"tensor {info.name[:80]!r} of shape {shapes[info.name]}: too large")
+    return shapes
+
+
+def _check_populations(metadata: OnnxMetadata, shapes: dict[str, tuple[int, ...]]) -> None:
+    """The populations that the metadata lists must be in the model, in that shape, at T steps."""
+    step = metadata.layout == "step"
+    last = None if step else metadata.time_steps
+    for name, shape in metadata.populations.items():
+        found = shapes.get(tensor_name(name, "s", last), ())
+        beyond = None if step else tensor_name(name, "s", metadata.time_steps + 1)
+        if found[1:] != shape or beyond in shapes:
+            raise ExportError(f"population {name[:80]!r} of the metadata is not so in the model")
+
+
+def _described(path: Path, data: bytes, model: onnx.ModelProto, metadata: OnnxMetadata) -> OnnxFile:
+    """Check the model's inputs and outputs against the metadata and describe them."""
+    inputs = {info.name: info for info in model.graph.input}
+    outputs = {info.name: info for info in model.graph.output}
+    step = metadata.layout == "step"
+    readout = CURRENT if step else LOGITS
+    states = [tensor_name(name, "v_in") for name in metadata.populations] if step else []
+    if set(inputs) != {INPUT, *states} or readout not in outputs:
+        raise ExportError("its inputs and outputs are not those of its layout")
+    if step and not {tensor_name(name, "v_out") for name in metadata.populations} <= set(outputs):
+        raise ExportError("a population has no v_out")
+    steps = metadata.time_steps if metadata.encoding != "direct" and not step else None
+    return OnnxFile(
+        path=path,
+        data=data,
+        metadata=metadata,
+        input_dtype=_dtype(inputs[INPUT]),
+        input_shape=_sample_shape(inputs[INPUT], steps),
+        output_shape=_sample_shape(outputs[readout], None),
+        outputs=frozenset(outputs),
+    )
+
+
+def _dtype(info: onnx.ValueInfoProto) -> InputDtype:
+    from onnx import TensorProto
+
+    allowed: dict[int, InputDtype] = {
+        TensorProto.FLOAT: "float32",
+        TensorProto.UINT8: "uint8",
+        TensorProto.INT8: "int8",
+        TensorProto.INT16: "int16",
+    }
+    element = info.type.tensor_type.elem_type
+    if element not in allowed:
+        raise ExportError(f"its input is of element type {element}, which an export never has")
+    return allowed[element]
+
+
+def _sample_shape(info: onnx.ValueInfoProto, time_steps: int | None) -> Shape:
+    """The shape behind the time axis (if any) and the batch axis."""
+    dims = list(info.type.tensor_type.shape.dim)
+    if time_steps is not None and (not dims or dims.pop(0).dim_value != time_steps):
+        raise ExportError(f"{info.name}: its first axis is not the {time_steps} steps")
+    shape = tuple(dim.dim_value for dim in dims[1:])
+    if not dims or dims[0].dim_value or not shape or min(shape) < 1:
+        raise ExportError(f"{info.name}: not of the shape [N, ...] with fixed sizes behind N")
+    return shape

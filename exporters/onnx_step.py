@@ -1,0 +1,35 @@
+"""The step layout: one time step, the membrane potentials as inputs and outputs."""
+
+from __future__ import annotations
+
+from icsnn_deploy.exporters.onnx_format import CURRENT, INPUT, OnnxOptions, tensor_name
+from icsnn_deploy.exporters.onnx_ops import OnnxWriter, batched, emit, emit_if
+from icsnn_deploy.graph import Graph
+from icsnn_deploy.nodes import IF
+
+
+def write_step(writer: OnnxWriter, graph: Graph, options: OnnxOptions) -> None:
+    """Write (x[t], v[t-1]) -> (y[t], v[t]) and, if asked for, the spikes s[t]."""
+    source = graph.input
+    writer.add_input(INPUT, batched(source.shape), source.dtype)
+    values = {source.name: INPUT}
+    if source.dtype != "float32":
+        as_float = tensor_name(source.name, "float")
+        values[source.name] = writer.cast(INPUT, as_float, "float32")
+    writer.add_output(CURRENT, batched(graph.shape(graph.output.name)))
+    for node in graph.nodes[1:]:
+        sources = [values[name] for name in node.inputs]
+        if not isinstance(node, IF):
+            values[node.name] = emit(writer, graph, node, sources, None)
+            continue
+        shape = batched(graph.shape(node.name))
+        v_in, v_out = tensor_name(node.name, "v_in"), tensor_name(node.name, "v_out")
+        writer.add_input(v_in, shape)
+        values[node.name] = emit_if(writer, node, sources[0], v_in, None, v_out)
+        writer.add_output(v_out, shape)
+        if options.raw_spikes:
+            spikes = tensor_name(node.name, "spikes")
+            writer.cast(values[node.name], spikes, "uint8")
+            writer.add_output(spikes, shape, "uint8")
+    # Gives the result its public name; runtimes drop an addition of nothing.
+    writer.op("Add", [values[graph.output.name], writer.scalar(0)], CURRENT)

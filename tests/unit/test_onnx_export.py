@@ -1,0 +1,228 @@
+"""What an exported ONNX file looks like, and what is refused."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from graphs import conv, residual_network, spiking
+
+from icsnn_deploy.errors import ExportError
+from icsnn_deploy.exporters import onnx as exporter
+from icsnn_deploy.exporters.onnx import OnnxOptions, build, write
+from icsnn_deploy.exporters.onnx_format import OPERATORS, tensor_name
+from icsnn_deploy.exporters.onnx_read import read
+from icsnn_deploy.graph import Graph
+from icsnn_deploy.nodes import AvgPool, Input, Linear, Node, Output, Relu
+
+EVERYTHING = OnnxOptions(logits_t=True, spike_counts=True, raw_spikes=True)
+
+
+def shapes(infos: object) -> dict[str, list[int | str]]:
+    return {
+        info.name: [dim.dim_param or dim.dim_value for dim in info.type.tensor_type.shape.dim]
+        for info in infos  # type: ignore[attr-defined]
+    }
+
+
+def metadata(model: onnx.ModelProto) -> dict[str, str]:
+    return {entry.key: entry.value for entry in model.metadata_props}
+
+
+def test_only_the_logits_unless_asked() -> None:
+    model = build(residual_network(time_steps=4))
+    assert shapes(model.graph.input) == {"x": ["N", 2, 6, 6]}
+    assert shapes(model.graph.output) == {"logits": ["N", 10]}
+
+
+def test_everything_that_can_be_asked_for() -> None:
+    outputs = shapes(build(residual_network(time_steps=4), options=EVERYTHING).graph.output)
+    assert outputs["logits"] == ["N", 10]
+    assert outputs["logits_t"] == [4, "N", 10]
+    assert outputs["spike_count/stem.if"] == ["N", 4, 6, 6]
+    assert outputs["spikes/block.if2"] == [4, "N", 4, 6, 6]
+    assert len(outputs) == 2 + 3 + 3
+
+
+def test_step_layout() -> None:
+    model = build(residual_network(), "step", OnnxOptions(raw_spikes=True))
+    assert shapes(model.graph.input)["stem.if/v_in"] == ["N", 4, 6, 6]
+    outputs = shapes(model.graph.output)
+    assert outputs["y"] == ["N", 10]
+    assert outputs["stem.if/v_out"] == outputs["stem.if/spikes"] == ["N", 4, 6, 6]
+    assert "stem.if/spikes" not in shapes(build(residual_network(), "step").graph.output)
+
+
+@pytest.mark.parametrize("encoding", ["rate", "events"])
+def test_spiking_input_has_a_time_axis(encoding: str) -> None:
+    graph = residual_network(time_steps=4)
+    graph = graph.replace(replace(graph.input, encoding=encoding, dtype="uint8"))
+    model = build(graph)
+    assert shapes(model.graph.input) == {"x": [4, "N", 2, 6, 6]}
+    assert model.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8
+    assert shapes(build(graph, "step").graph.input)["x"] == ["N", 2, 6, 6]
+
+
+def test_steady_nodes_and_readout_stand_once() -> None:
+    names = [node.name for node in build(residual_network(time_steps=5)).graph.node]
+    assert names.count("stem.conv/y") == 1
+    assert [name for name in names if name.startswith("head/")] == ["head/y"]
+    assert sum(name.startswith("block.conv1/") for name in names) == 5
+    assert "stem.if/v@4" in names
+    assert "stem.if/v@5" not in names  # nothing needs the potential after the last step
+
+
+def test_only_safe_operators() -> None:
+    for layout in ("unrolled", "step"):
+        options = EVERYTHING if layout == "unrolled" else OnnxOptions(raw_spikes=True)
+        model = build(residual_network(), layout, options)  # type: ignore[arg-type]
+        assert {node.op_type for node in model.graph.node} <= OPERATORS
+
+
+def test_metadata() -> None:
+    graph = replace(residual_network(time_steps=6), readout_start=2)
+    found = metadata(build(graph))
+    assert found["graph_hash"] == graph.hash()
+    assert found["time_steps"] == "6"
+    assert found["readout_start"] == "2"
+    wanted = {
+        "producer": "icsnn-deploy",
+        "encoding": "direct",
+        "reset": "subtract",
+        "layout": "unrolled",
+        "certificate": "none",
+    }
+    assert wanted.items() <= found.items()
+
+
+def test_same_graph_same_bytes(tmp_path: Path) -> None:
+    """Also in another process, with another hash seed."""
+    paths = [tmp_path / "one.onnx", tmp_path / "two.onnx", tmp_path / "three.onnx"]
+    for path in paths[:2]:
+        write(residual_network(), path, options=EVERYTHING)
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[2]);"
+        "from graphs import residual_network;"
+        "from icsnn_deploy.exporters.onnx import OnnxOptions, write;"
+        "everything = OnnxOptions(logits_t=True, spike_counts=True, raw_spikes=True);"
+        "write(residual_network(), sys.argv[1], options=everything)"
+    )
+    tests = str(Path(__file__).parents[1])
+    environment = {**os.environ, "PYTHONHASHSEED": "7"}
+    subprocess.run([sys.executable, "-c", code, paths[2], tests], check=True, env=environment)
+    first, second, third = (path.read_bytes() for path in paths)
+    assert first == second == third
+    assert first == build(residual_network(), options=EVERYTHING).SerializeToString(
+        deterministic=True
+    )
+
+
+def test_written_file_is_valid_and_reads_back(tmp_path: Path) -> None:
+    graph, path = residual_network(), tmp_path / "net.onnx"
+    write(graph, path)
+    onnx.checker.check_model(path, full_check=True)
+    file = read(path)
+    assert file.metadata.graph_hash == graph.hash()
+    assert file.metadata.populations == dict.fromkeys(
+        ("stem.if", "block.if1", "block.if2"), (4, 6, 6)
+    )
+    assert (file.input_shape, file.output_shape) == ((2, 6, 6), (10,))
+
+
+def test_nothing_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "net.onnx"
+    path.write_bytes(b"old")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(ExportError, match=r"net\.onnx: can't be written: No space left"):
+        write(residual_network(time_steps=1), path)
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_missing_folder(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="No such file"):
+        write(residual_network(time_steps=1), tmp_path / "missing" / "net.onnx")
+
+
+def test_an_ann_is_refused() -> None:
+    nodes = (
+        Input(name="input", shape=(2,)),
+        Relu(name="relu", inputs=("input",)),
+        Output(name="output", inputs=("relu",)),
+    )
+    with pytest.raises(ExportError, match="ANN"):
+        build(Graph(nodes=nodes))
+
+
+def test_an_integer_that_float32_can_not_hold() -> None:
+    weight = np.array([[2**24 + 1]], np.int32)
+    head = Linear(name="head", inputs=("input",), weight=weight, bias=np.zeros(1, np.int32))
+    nodes = (Input(name="input", shape=(1,)), head, Output(name="output", inputs=("head",)))
+    with pytest.raises(ExportError, match=r"head\.weight: the integer 16777217"):
+        build(Graph(nodes=nodes, time_steps=1))
+    widest = replace(head, weight=np.array([[-(2**61)]]))  # a power of two, so exact
+    build(Graph(nodes=(nodes[0], widest, nodes[2]), time_steps=1))
+
+
+def test_over_2_gb_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exporter, "MAX_BYTES", 2**24)
+    with pytest.raises(ExportError, match="2 GB"):
+        build(residual_network())
+
+
+def test_an_unknown_layout() -> None:
+    with pytest.raises(ExportError, match="allowed unrolled, step"):
+        build(residual_network(), "folded")  # type: ignore[arg-type]
+
+
+def test_sums_over_time_of_one_step() -> None:
+    for options in (OnnxOptions(logits_t=True), OnnxOptions(spike_counts=True)):
+        with pytest.raises(ExportError, match="unrolled"):
+            build(residual_network(), "step", options)
+
+
+@pytest.mark.parametrize("name", ["a\0b", "\ud800"])
+def test_a_name_that_no_runtime_takes(name: str) -> None:
+    nodes = (Input(name=name, shape=(1,)), Output(name="output", inputs=(name,)))
+    with pytest.raises(ExportError, match="rename"):
+        build(Graph(nodes=nodes, time_steps=1))
+
+
+def test_padding_wider_than_the_pooling_window() -> None:
+    pool = AvgPool(name="pool", inputs=("input",), kernel=(2,), stride=(2,), padding=((2, 0),))
+    nodes = (Input(name="input", shape=(1, 6)), pool, Output(name="output", inputs=("pool",)))
+    with pytest.raises(ExportError, match="pool: padding"):
+        build(Graph(nodes=nodes, time_steps=1))
+
+
+def test_tensor_names_never_meet_output_names() -> None:
+    assert tensor_name("layer1.0.if1", "v", 7) == "layer1.0.if1/v@7"
+    rng = np.random.default_rng(0)
+    nodes: list[Node] = [Input(name="input", shape=(1, 3, 3))]
+    last = "input"
+    for name in ("s@1", "spikes", "spike_count", "u@1"):
+        nodes += [
+            conv(f"{name}.conv", last, rng, (1, 1)),
+            spiking(name, f"{name}.conv", rng, (1, 3, 3)),
+        ]
+        last = name
+    graph = Graph(nodes=(*nodes, Output(name="output", inputs=(last,))), time_steps=2)
+    onnx.checker.check_model(build(graph, options=EVERYTHING), full_check=True)
+
+
+def test_importing_the_exporter_loads_no_onnx() -> None:
+    code = (
+        "import sys, icsnn_deploy.exporters.onnx, icsnn_deploy.simulate.onnxruntime;"
+        "sys.exit('onnx' in sys.modules or 'onnxruntime' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
