@@ -1,0 +1,222 @@
+"""Modules, functions, methods and aten operators under one name and one set of arguments."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch.nn import functional
+
+Arguments = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """One call of the model in a single vocabulary, that of torch.nn.functional."""
+
+    operator: str
+    args: tuple[Any, ...]
+    kwargs: Arguments
+    path: str  # the module's path, or the enclosing module's path and the operator
+    got: str  # the operator as the user wrote it
+
+
+def _conv(module: Any) -> tuple[str, Arguments]:
+    fields = ("weight", "bias", "stride", "padding", "dilation", "groups", "padding_mode")
+    return "conv", {field: getattr(module, field) for field in fields}
+
+
+def _linear(module: nn.Linear) -> tuple[str, Arguments]:
+    return "linear", {"weight": module.weight, "bias": module.bias}
+
+
+def _batch_norm(module: Any) -> tuple[str, Arguments]:
+    fields = ("running_mean", "running_var", "weight", "bias", "eps")
+    return "batch_norm", {field: getattr(module, field) for field in fields}
+
+
+def _hardtanh(module: nn.Hardtanh) -> tuple[str, Arguments]:
+    return "hardtanh", {"min_val": module.min_val, "max_val": module.max_val}
+
+
+def _threshold(module: nn.Threshold) -> tuple[str, Arguments]:
+    return "threshold", {"threshold": module.threshold, "value": module.value}
+
+
+def _avg_pool(module: Any) -> tuple[str, Arguments]:
+    fields = ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad")
+    arguments = {field: getattr(module, field) for field in fields}
+    if isinstance(module, nn.AvgPool2d):
+        return "avg_pool2d", {**arguments, "divisor_override": module.divisor_override}
+    return "avg_pool1d", arguments
+
+
+def _adaptive(module: Any) -> tuple[str, Arguments]:
+    axes = 1 if isinstance(module, nn.AdaptiveAvgPool1d) else 2
+    return f"adaptive_avg_pool{axes}d", {"output_size": module.output_size}
+
+
+def _pad(module: Any) -> tuple[str, Arguments]:
+    return "pad", {"pad": module.padding, "value": module.value}
+
+
+def _without_arguments(name: str) -> Callable[[Any], tuple[str, Arguments]]:
+    return lambda module: (name, {})
+
+
+_MODULES: dict[type[nn.Module], Callable[[Any], tuple[str, Arguments]]] = {
+    nn.Conv1d: _conv,
+    nn.Conv2d: _conv,
+    nn.Linear: _linear,
+    nn.BatchNorm1d: _batch_norm,
+    nn.BatchNorm2d: _batch_norm,
+    nn.SyncBatchNorm: _batch_norm,
+    nn.ReLU: _without_arguments("relu"),
+    nn.Hardtanh: _hardtanh,
+    nn.ReLU6: _hardtanh,
+    nn.Threshold: _threshold,
+    nn.AvgPool1d: _avg_pool,
+    nn.AvgPool2d: _avg_pool,
+    nn.AdaptiveAvgPool1d: _adaptive,
+    nn.AdaptiveAvgPool2d: _adaptive,
+    nn.ZeroPad1d: _pad,
+    nn.ZeroPad2d: _pad,
+    nn.ConstantPad1d: _pad,
+    nn.ConstantPad2d: _pad,
+    nn.Flatten: _without_arguments("reshape"),
+    nn.Identity: _without_arguments("identity"),
+    # Dropout in eval mode; a module in training mode is turned away before.
+    **dict.fromkeys(
+        (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.AlphaDropout, nn.FeatureAlphaDropout),
+        _without_arguments("identity"),
+    ),
+}
+
+_SYNONYMS = {
+    **dict.fromkeys(("iadd", "__add__", "__radd__"), "add"),
+    **dict.fromkeys(("isub", "subtract"), "sub"),
+    **dict.fromkeys(("imul", "multiply"), "mul"),
+    **dict.fromkeys(("truediv", "itruediv", "divide", "true_divide"), "div"),
+    "negative": "neg",
+    "clip": "clamp",
+    "_threshold": "threshold",
+    **dict.fromkeys(("conv1d", "conv2d"), "conv"),
+    "_adaptive_avg_pool2d": "adaptive_avg_pool2d",
+    **dict.fromkeys(
+        ("view", "_unsafe_view", "flatten", "squeeze", "unsqueeze", "unflatten", "view_copy"),
+        "reshape",
+    ),
+    **dict.fromkeys(
+        (
+            "contiguous",
+            "detach",
+            "clone",
+            "alias",
+            "lift_fresh",
+            "lift_fresh_copy",
+        ),
+        "identity",
+    ),
+    **dict.fromkeys(
+        ("dropout1d", "dropout2d", "alpha_dropout", "feature_alpha_dropout", "feature_dropout"),
+        "dropout",
+    ),
+    **dict.fromkeys(("float", "type", "type_as", "_to_copy", "cpu"), "to"),
+    "constant_pad_nd": "pad",
+    **dict.fromkeys(("concat", "concatenate"), "cat"),
+    "mm": "matmul",
+    "_native_batch_norm_legit_no_training": "native_batch_norm",
+}
+
+_METADATA_ATTRIBUTES = {"shape", "dtype", "device", "ndim", "layout", "is_cuda", "requires_grad"}
+METADATA = {"size", "dim", "ndimension", "numel", "nelement", "sym_size", "sym_numel", "stride"}
+METADATA |= {"is_contiguous", "is_floating_point", "element_size", "sym_stride", "len"}
+"""Operators whose result says something about a tensor, not about its values."""
+
+_SPACES = (torch, functional, operator)
+_ATEN_NAMES = {"self": "input", "train": "training"}
+
+
+def lowered_whole(module: nn.Module) -> bool:
+    """Whether the module is one operator: of a class that is, or one that inherits its forward."""
+    return _rule(module) is not None
+
+
+def _rule(module: nn.Module) -> Callable[[Any], tuple[str, Arguments]] | None:
+    kind = type(module)
+    for base in kind.__mro__:
+        if base in _MODULES:
+            methods = [name for name in ("forward", "_conv_forward") if hasattr(base, name)]
+            own = any(getattr(kind, name) is not getattr(base, name) for name in methods)
+            return None if own or "forward" in vars(module) else _MODULES[base]
+    return None
+
+
+def normalize(
+    node: fx.Node, args: tuple[Any, ...], kwargs: Mapping[str, Any], modules: dict[str, nn.Module]
+) -> Call:
+    """The call that an fx node makes, with its operands filled in."""
+    if node.op == "call_module":
+        module = modules[str(node.target)]
+        rule = _rule(module)
+        kind = type(module).__name__
+        name, arguments = rule(module) if rule is not None else (f"nn.{kind}", {})
+        return Call(
+            operator=name,
+            args=args,
+            kwargs={**arguments, **kwargs},
+            path=str(node.target),
+            got=kind,
+        )
+    if isinstance(node.target, torch._ops.OpOverload):
+        schema = node.target._schema
+        name = schema.name.split("::")[-1]
+        names = [_ATEN_NAMES.get(argument.name, argument.name) for argument in schema.arguments]
+        merged = dict(zip(names, args, strict=False))
+        merged.update({_ATEN_NAMES.get(key, key): value for key, value in kwargs.items()})
+        args, kwargs = (), merged
+        if "::" in schema.name and not schema.name.startswith("aten::"):
+            name = schema.name.replace("::", ".")
+    elif node.op == "call_method":
+        name = str(node.target)
+    else:
+        name = _function_name(node.target)
+    got = name
+    if name == "getattr":
+        attribute = args[1]
+        got = f"getattr {attribute}"
+        name = "size" if attribute in _METADATA_ATTRIBUTES else got
+        name, args = ("identity", args[:1]) if attribute == "data" else (name, args)
+    plain = name.rstrip("_") if not name.endswith("__") else name
+    canonical = _SYNONYMS.get(plain, plain)
+    return Call(
+        operator=canonical, args=args, kwargs=dict(kwargs), path=call_path(node, plain), got=got
+    )
+
+
+def _function_name(target: Any) -> str:
+    """The function's name; with its module unless it is PyTorch's own."""
+    name = str(getattr(target, "__name__", target))
+    if target is getattr or any(getattr(space, name, None) is target for space in _SPACES):
+        return name
+    return f"{getattr(target, '__module__', '')}.{name}"
+
+
+def call_path(node: fx.Node, plain: str) -> str:
+    """Where the call stands: the enclosing module's path and the operator.
+
+    An exported program has only operators; one that stands for a whole torch.nn module takes
+    that module's path.
+    """
+    stack = list((node.meta.get("nn_module_stack") or {}).values())
+    path, kind = stack[-1] if stack else ("", "")
+    full = kind if isinstance(kind, str) else f"{kind.__module__}.{kind.__qualname__}"
+    if path and full.startswith("torch.nn.modules.") and ".container." not in full:
+        return str(path)
+    short = plain.split(".")[-1]
+    short = {"getitem": "slice", "iadd": "add", "isub": "sub", "imul": "mul"}.get(short, short)
+    return f"{path}.{short}" if path else short

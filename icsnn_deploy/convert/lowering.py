@@ -1,0 +1,216 @@
+"""From the calls of a model to the nodes of a graph, in program order."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from torch import fx
+from torch.utils import _pytree as pytree
+
+from icsnn_deploy.convert import lower_activation, lower_affine, lower_pool, lower_shape
+from icsnn_deploy.convert.calls import METADATA, Call, normalize
+from icsnn_deploy.convert.declared import DeclaredActivation
+from icsnn_deploy.convert.record import Meta, Result
+from icsnn_deploy.convert.site import Builder, Lowering, Site, Storage, Traced, Unsupported
+from icsnn_deploy.convert.unsupported import unsupported, untraceable
+from icsnn_deploy.errors import ConversionError, Rejection, UnsupportedOperatorError
+from icsnn_deploy.nodes import Node, Output
+
+_LOWERINGS: dict[str, Lowering] = {
+    **lower_activation.LOWERINGS,
+    **lower_affine.LOWERINGS,
+    **lower_pool.LOWERINGS,
+    **lower_shape.LOWERINGS,
+}
+_PARAMETERS = {"input": "x", "min": "low", "max": "high", "min_val": "low", "max_val": "high"}
+"""torch's names of arguments that would hide builtins in a lowering."""
+
+
+def lower(
+    module: fx.GraphModule,
+    results: Mapping[fx.Node, Result],
+    *,
+    activations: Sequence[DeclaredActivation] = (),
+    failed: Mapping[str, str] | None = None,
+) -> list[Node]:
+    """The nodes of the graph that the module computes, dead branches left out.
+
+    Args:
+        module: the model's calls.
+        results: what each of them gave on the example.
+        activations: classes that stand for a bounded rectifier.
+        failed: paths of modules that could not be traced, and what to say of them.
+
+    Raises:
+        UnsupportedOperatorError: every operator that has no place in the graph.
+        ConversionError: several inputs or outputs, or an output that is not a tensor.
+    """
+    lowering = _Lowering(module, results, activations, failed or {})
+    return lowering.run()
+
+
+class _Lowering:
+    def __init__(
+        self,
+        module: fx.GraphModule,
+        results: Mapping[fx.Node, Result],
+        activations: Sequence[DeclaredActivation],
+        failed: Mapping[str, str],
+    ) -> None:
+        self.graph = module.graph
+        self.modules = dict(module.named_modules())
+        self.results = results
+        self.activations = activations
+        self.failed = failed
+        self.values: dict[fx.Node, Any] = {}
+        self.rejections: list[Rejection] = []
+        placeholders = [node for node in self.graph.nodes if node.op == "placeholder"]
+        if len(placeholders) != 1:
+            names = ", ".join(node.name for node in placeholders)
+            raise ConversionError(
+                f"the model takes the inputs {names or 'none'}: exactly one input tensor is "
+                "allowed. Wrap the model in a module that takes one"
+            )
+        meta = results[placeholders[0]].value
+        self.builder = Builder(meta.shape[1:])
+        self.values[placeholders[0]] = Traced("input", meta.shape, meta.dtype, "input", Storage())
+
+    def run(self) -> list[Node]:
+        for node in self.graph.nodes:
+            if node.op == "get_attr":
+                self.values[node] = self.results[node].value
+            elif node.op.startswith("call"):
+                self._call(node)
+            elif node.op == "output":
+                result = self._operands(node.args[0])
+        output = self._output(result)
+        if self.rejections:
+            raise UnsupportedOperatorError(list(dict.fromkeys(self.rejections)))
+        end = Output(name="output", inputs=(output,))
+        return [*self.builder.leading_to(output), end]
+
+    def _operands(self, arguments: Any) -> Any:
+        return fx.node.map_arg(arguments, lambda node: self.values[node])
+
+    def _call(self, node: fx.Node) -> None:
+        args, kwargs = self._operands(node.args), self._operands(node.kwargs)
+        result = self.results[node]
+        traced = _traced((args, kwargs))
+        if not traced or (result.value is None and not result.changed):
+            # Arithmetic on sizes and parameters, and checks: the run has the answer.
+            self.values[node] = result.value
+            return
+        call = normalize(node, args, kwargs, self.modules)
+        if call.operator in METADATA:
+            self.values[node] = result.value
+        elif call.operator == "getitem" and not isinstance(call.args[0], Traced):
+            self.values[node] = call.args[0][call.args[1]]
+        else:
+            self.values[node] = self._result(node, call, traced)
+
+    def _result(self, node: fx.Node, call: Call, traced: list[Traced]) -> Any:
+        """Lower one call, and keep account of the memory that it shares or changes."""
+        result = self.results[node]
+        metas, tree = pytree.tree_flatten(result.value)
+        names: tuple[str | None, ...] = (None,) * len(metas)
+        try:
+            self._check_memory(call, traced, result)
+            lowered = self._lower(node, call, metas)
+            names = (lowered,) if isinstance(lowered, str) else lowered
+        except Unsupported as error:
+            self._reject(call.path, error)
+        values = [
+            self._value(call, meta, name, result) if isinstance(meta, Meta) else meta
+            for meta, name in zip(metas, names, strict=True)
+        ]
+        return pytree.tree_unflatten(values, tree)
+
+    def _lower(self, node: fx.Node, call: Call, metas: list[Any]) -> str | tuple[str | None, ...]:
+        if node.op == "call_module":
+            if call.path in self.failed:
+                raise untraceable(self.failed[call.path])
+            call = self._declared(call)
+        rule = _LOWERINGS.get(call.operator)
+        if rule is None or not metas or not isinstance(metas[0], Meta):
+            raise unsupported(call.operator, call.got)
+        site = Site(self.builder, call.path, call.got, metas[0].shape, metas[0].dtype)
+        options = {_PARAMETERS.get(key, key): value for key, value in call.kwargs.items()}
+        try:
+            bound = inspect.signature(rule).bind(site, *call.args, **options)
+        except TypeError as error:
+            raise site.unsupported(str(error), "its usual arguments") from None
+        return rule(*bound.args, **bound.kwargs)
+
+    def _declared(self, call: Call) -> Call:
+        """The call as a bounded rectifier if its module's class is declared to be one."""
+        module = self.modules[call.path]
+        for declared in self.activations:
+            if declared.names(module):
+                return replace(call, operator="clip", kwargs=declared.parameters_of(module))
+        return call
+
+    def _check_memory(self, call: Call, traced: list[Traced], result: Result) -> None:
+        stale = [value for value in traced if value.stale is not None]
+        if stale:
+            raise Unsupported(
+                got=f"{call.got} of {stale[0].origin}, whose memory {stale[0].stale} overwrote",
+                allowed="in-place operators on tensors of which no other view is used later",
+                remedy="Use the operator that is not in place.",
+            )
+        whole = all(source is result.base and result.same for source in result.changed)
+        if not whole or not all(isinstance(self.values[n], Traced) for n in result.changed):
+            raise Unsupported(
+                got=f"{call.got}, which changes a tensor in place",
+                allowed="in-place operators that replace their first operand and return it",
+                remedy="Use the operator that is not in place.",
+            )
+
+    def _value(self, call: Call, meta: Meta, name: str | None, result: Result) -> Traced:
+        """The traced tensor that a call gave; one that was rejected gets a stand-in."""
+        if name is None:
+            name = self.builder.stand_in(call.path, meta.shape[1:])
+        for changed in result.changed:
+            value = self.values[changed]
+            if isinstance(value, Traced):
+                value.overwrite(name, call.path)
+        base = self.values[result.base] if result.base is not None else None
+        if not isinstance(base, Traced):
+            return Traced(name, meta.shape, meta.dtype, call.path, Storage())
+        if result.same and base.node == name:
+            return base
+        return Traced(name, meta.shape, meta.dtype, call.path, base.storage)
+
+    def _output(self, result: Any) -> str:
+        leaves = pytree.tree_leaves(result)
+        tensors = [leaf for leaf in leaves if isinstance(leaf, Traced)]
+        if len(leaves) != 1 or not tensors:
+            kinds = ", ".join("tensor" if leaf in tensors else repr(leaf) for leaf in leaves)
+            raise ConversionError(
+                f"the model returns {type(result).__name__} of {kinds or 'nothing'}: exactly one "
+                "tensor that depends on the input is allowed. Wrap the model in a module that "
+                "returns only its logits"
+            )
+        (output,) = tensors
+        site = Site(self.builder, "output", "output", output.shape, output.dtype)
+        try:
+            self._check_memory(_OUTPUT, tensors, Result(value=None))
+            return site.source(output)
+        except Unsupported as error:
+            self._reject("output", error)
+            return output.node
+
+    def _reject(self, path: str, error: Unsupported) -> None:
+        node = path if error.node is None else error.node
+        self.rejections.append(
+            Rejection(node=node, got=error.got, allowed=error.allowed, remedy=error.remedy)
+        )
+
+
+_OUTPUT = Call(operator="output", args=(), kwargs={}, path="output", got="output")
+
+
+def _traced(arguments: Any) -> list[Traced]:
+    return [leaf for leaf in pytree.tree_leaves(arguments) if isinstance(leaf, Traced)]
