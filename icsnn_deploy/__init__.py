@@ -1,0 +1,73 @@
+"""Trained PyTorch networks to integrate-and-fire networks, exported and proven equal.
+
+Names are loaded on first use: importing this package imports neither torch nor onnx nor nir.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from icsnn_deploy.version import __version__
+
+if TYPE_CHECKING:
+    from icsnn_deploy.bundle import Bundle, create_bundle, open_bundle
+    from icsnn_deploy.convert.convert import Conversion, convert
+    from icsnn_deploy.convert.declared import DeclaredActivation
+    from icsnn_deploy.convert.recipe import Method, Recipe
+    from icsnn_deploy.data import Normalization
+    from icsnn_deploy.exporters import export
+    from icsnn_deploy.graph import Graph
+    from icsnn_deploy.parity import ParityReport, Tolerance, compare
+    from icsnn_deploy.simulate.recording import Record, Recording
+    from icsnn_deploy.simulate.reference import ReferenceSimulator
+    from icsnn_deploy.verify import verify
+
+_PLACES = {
+    "Bundle": "bundle",
+    "create_bundle": "bundle",
+    "open_bundle": "bundle",
+    "Conversion": "convert.convert",
+    "convert": "convert.convert",
+    "DeclaredActivation": "convert.declared",
+    "Method": "convert.recipe",
+    "Recipe": "convert.recipe",
+    "Normalization": "data",
+    "export": "exporters",
+    "Graph": "graph",
+    "ParityReport": "parity",
+    "Tolerance": "parity",
+    "compare": "parity",
+    "Record": "simulate.recording",
+    "Recording": "simulate.recording",
+    "ReferenceSimulator": "simulate.reference",
+    "verify": "verify",
+}
+
+__all__ = [
+    "Bundle",
+    "Conversion",
+    "DeclaredActivation",
+    "Graph",
+    "Method",
+    "Normalization",
+    "ParityReport",
+    "Recipe",
+    "Record",
+    "Recording",
+    "ReferenceSimulator",
+    "Tolerance",
+    "__version__",
+    "compare",
+    "convert",
+    "create_bundle",
+    "export",
+    "open_bundle",
+    "verify",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_PLACES[name]}"), name)

@@ -22,7 +22,7 @@ from icsnn_deploy.simulate.recording import (
     count_spikes,
     first_spike_times,
 )
-from icsnn_deploy.simulate.torch_ops import TorchOps, open_device
+from icsnn_deploy.simulate.torch_ops import TorchOps, integrate_and_fire, open_device
 
 Observer = Callable[[IF, Tensor, Tensor, "Tensor | None"], None]
 """Called per population with spikes [T, B, *shape], v(T) [B, *shape] and u [T, B, *shape]."""
@@ -153,9 +153,11 @@ class TorchSimulator:
         for index, node in enumerate(self.graph.nodes[1:], start=1):
             sources = [values[name] for name in node.inputs]
             if isinstance(node, IF):
-                steady = node.inputs[0] in self._steady
-                spikes, v, u = self.integrate(
-                    node, sources[0], batch, steady=steady, keep=node.name in potentials
+                spikes, v, u = integrate_and_fire(
+                    self.over_time(node.inputs[0], sources[0], batch),
+                    self.ops.parameter(node, "v_init"),
+                    self.ops.parameter(node, "v_threshold"),
+                    keep_potentials=node.name in potentials,
                 )
                 observer(node, spikes, v, u)
                 values[node.name] = spikes.flatten(0, 1)  # [T B, *shape]
@@ -163,10 +165,14 @@ class TorchSimulator:
                 values[node.name] = self.evaluate(node, sources)
             for name in dead[index]:
                 values.pop(name, None)
-        current = values[self.graph.output.name]
-        if self.graph.output.name in self._steady:
-            current = current.repeat(self.time_steps, *(1,) * (current.ndim - 1))
-        return self._running_mean(current.reshape(self.time_steps, batch, *current.shape[1:]))
+        name = self.graph.output.name
+        return self._running_mean(self.over_time(name, values[name], batch))
+
+    def over_time(self, name: str, value: Tensor, batch: int) -> Tensor:
+        """A node's folded or steady value with its time axis, a view [T, B, *shape]."""
+        if name in self._steady:
+            return value.unsqueeze(0).expand(self.time_steps, *value.shape)
+        return value.reshape(self.time_steps, batch, *value.shape[1:])
 
     def evaluate(self, node: Node, sources: list[Tensor]) -> Tensor:
         """A memoryless node on values folded over time; steady sources of a sum are repeated."""
@@ -178,35 +184,6 @@ class TorchSimulator:
                 for name, source in zip(node.inputs, sources, strict=True)
             ]
         return self.ops.evaluate(node, *sources)
-
-    def integrate(
-        self, node: IF, current: Tensor, batch: int, *, steady: bool, keep: bool = False
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """All T steps of one population (the equation is in neuron.if_step).
-
-        Args:
-            node: the population.
-            current: [T B, *shape], or [B, *shape] if steady.
-            batch: B.
-            steady: the current is the same at every step.
-            keep: return u as well.
-
-        Returns:
-            (spikes [T, B, *shape], v(T) [B, *shape], u [T, B, *shape] or None).
-        """
-        shape = self.graph.shape(node.name)
-        v_threshold = self.ops.parameter(node, "v_threshold")
-        v = self.ops.parameter(node, "v_init").expand(batch, *shape).clone()
-        steps = None if steady else current.reshape(self.time_steps, batch, *shape)
-        spikes = current.new_empty(self.time_steps, batch, *shape)
-        u = torch.empty_like(spikes) if keep else None
-        for step in range(self.time_steps):
-            v += current if steps is None else steps[step]
-            if u is not None:
-                u[step] = v
-            torch.ge(v, v_threshold, out=spikes[step])
-            v.addcmul_(spikes[step], v_threshold, value=-1)
-        return spikes, v, u
 
     def _running_mean(self, currents: Tensor) -> Tensor:
         start = self.graph.readout_start

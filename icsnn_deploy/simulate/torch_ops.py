@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -13,6 +13,8 @@ from icsnn_deploy.errors import BackendUnavailableError, GraphError
 from icsnn_deploy.graph import Graph
 from icsnn_deploy.neuron import Array
 from icsnn_deploy.nodes import Add, AvgPool, Conv, Flatten, Linear, Node, Output, Pairs, Relu, Scale
+
+Reset = Literal["soft", "hard"]
 
 
 def open_device(device: str) -> torch.device:
@@ -86,6 +88,41 @@ class TorchOps:
         if len(node.kernel) == 1:
             return functional.conv1d(x, weight, bias, **options)
         return functional.conv2d(x, weight, bias, **options)
+
+
+def integrate_and_fire(
+    currents: Tensor,
+    v_init: Tensor,
+    v_threshold: Tensor,
+    *,
+    reset: Reset = "soft",
+    keep_potentials: bool = False,
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """All T steps of one population (the equation is in neuron.if_step).
+
+    Args:
+        currents: [T, B, *shape]; a view expanded over T will do.
+        v_init: broadcastable to [B, *shape].
+        v_threshold: broadcastable to [B, *shape].
+        reset: "soft"; or "hard" (v = 0), which no exported network has, to measure others' rules.
+        keep_potentials: return u, the potential before the reset, as well.
+
+    Returns:
+        (spikes [T, B, *shape], v(T) [B, *shape], u [T, B, *shape] or None).
+    """
+    v = v_init.expand(currents.shape[1:]).clone()
+    spikes = torch.empty_like(currents, memory_format=torch.contiguous_format)
+    u = torch.empty_like(spikes) if keep_potentials else None
+    for step in range(len(currents)):
+        v += currents[step]
+        if u is not None:
+            u[step] = v
+        torch.ge(v, v_threshold, out=spikes[step])
+        if reset == "soft":
+            v.addcmul_(spikes[step], v_threshold, value=-1)
+        else:
+            v.mul_(1 - spikes[step])
+    return spikes, v, u
 
 
 def _symmetric(padding: Pairs, x: Tensor) -> tuple[tuple[int, ...], Tensor]:

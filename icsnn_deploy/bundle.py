@@ -1,0 +1,299 @@
+"""The deployment bundle: one folder that holds a network and everything made from it.
+
+    graph.safetensors     the IF network
+    ann.safetensors       the traced ANN it comes from
+    samples.safetensors   a few calibration samples, to run it on
+    report.json           how it was converted
+    network.nir, ...      exports, as they are made
+    manifest.json         what is there, with the sha256 of each file
+
+A file is believed only if its size and hash are those in the manifest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from icsnn_deploy.data import Normalization
+from icsnn_deploy.errors import BundleError, DataError
+from icsnn_deploy.graph import Graph
+from icsnn_deploy.graph_file import graph_bytes, read_graph
+from icsnn_deploy.neuron import Array
+from icsnn_deploy.version import __version__
+
+FORMAT = "icsnn-bundle"
+VERSION = 1
+MANIFEST = "manifest.json"
+_MANIFEST_LIMIT = 1 << 20  # bytes; ours are a few thousand
+_FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileEntry:
+    """One file of the bundle, as the manifest knows it."""
+
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bundle:
+    """An opened bundle. Files are checked against the manifest when they are used."""
+
+    path: Path
+    graph_hash: str
+    ann_hash: str
+    files: Mapping[str, FileEntry]
+    exports: Mapping[str, str]  # format: file name
+    normalization: Normalization | None
+
+    def file(self, name: str) -> Path:
+        """Path of a file of the bundle, checked; raises BundleError."""
+        entry = self.files.get(name)
+        if entry is None:
+            raise BundleError(f"{self.path}: holds no {name}; it holds {', '.join(self.files)}")
+        path = self.path / name
+        if path.is_symlink() or not path.is_file():
+            raise BundleError(f"{path}: missing, but the manifest lists it; the bundle is damaged")
+        size = path.stat().st_size
+        if size != entry.size:
+            raise BundleError(f"{path}: {size} bytes, the manifest says {entry.size}; damaged")
+        digest = _sha256(path)
+        if digest != entry.sha256:
+            raise BundleError(
+                f"{path}: sha256 {digest[:12]}..., the manifest says {entry.sha256[:12]}...; the "
+                "file was changed after it was written. Make it again"
+            )
+        return path
+
+    def export(self, export_format: str) -> Path:
+        """Path of an exported file, checked; raises BundleError that names the command to run."""
+        name = self.exports.get(export_format)
+        if name is None:
+            raise BundleError(
+                f"{self.path}: no {export_format} export; run: "
+                f"icsnn export {self.path} --format {export_format}"
+            )
+        return self.file(name)
+
+    def network(self) -> Graph:
+        """The IF network; raises BundleError."""
+        return self._graph("graph.safetensors", self.graph_hash)
+
+    def ann(self) -> Graph:
+        """The traced ANN; raises BundleError."""
+        return self._graph("ann.safetensors", self.ann_hash)
+
+    def _graph(self, name: str, expected: str) -> Graph:
+        graph = read_graph(self.file(name))
+        if graph.hash() != expected:
+            raise BundleError(f"{self.path / name}: graph hash {graph.hash()}, expected {expected}")
+        return graph
+
+    def samples(self) -> Array:
+        """The samples that came with the bundle, [N, *input shape]."""
+        from safetensors import SafetensorError
+        from safetensors.numpy import load_file
+
+        path = self.file("samples.safetensors")
+        try:
+            return load_file(path)["inputs"]
+        except (SafetensorError, KeyError) as error:
+            raise BundleError(f"{path}: no array 'inputs' ({error})") from error
+
+    def report(self) -> dict[str, Any]:
+        """How the network was converted, as JSON values."""
+        return _read_json(self.file("report.json"))
+
+    def with_export(self, export_format: str, name: str, write: Callable[[Path], None]) -> Bundle:
+        """Write an export into the bundle; the manifest never names a half-written file.
+
+        Args:
+            export_format: the format's name.
+            name: file name inside the bundle.
+            write: writes the file at the path it is given.
+        """
+        with tempfile.TemporaryDirectory(prefix=".export-", dir=self.path) as folder:
+            draft = Path(folder) / name
+            write(draft)
+            entry = FileEntry(sha256=_sha256(draft), size=draft.stat().st_size)
+            if name in self.files:  # forget the old file before it goes
+                rest = {n: e for n, e in self.files.items() if n != name}
+                formats = {f: n for f, n in self.exports.items() if n != name}
+                _write_manifest(replace(self, files=rest, exports=formats))
+            os.replace(draft, self.path / name)
+        updated = replace(
+            self,
+            files={**self.files, name: entry},
+            exports={**self.exports, export_format: name},
+        )
+        _write_manifest(updated)
+        return updated
+
+
+def create_bundle(
+    path: Path,
+    *,
+    network: Graph,
+    ann: Graph,
+    samples: Array,
+    report: Mapping[str, Any],
+    normalization: Normalization | None = None,
+    overwrite: bool = False,
+) -> Bundle:
+    """Write a bundle, whole or not at all.
+
+    Args:
+        path: the folder to make.
+        network: the IF network.
+        ann: the traced ANN.
+        samples: a few input samples, [N, *input shape].
+        report: how it was converted, JSON values.
+        normalization: of the samples, where the network takes pixels.
+        overwrite: replace a bundle that is there already.
+
+    Raises:
+        BundleError: the path is taken, or can't be written.
+    """
+    from safetensors.numpy import save
+
+    path = Path(path)
+    check_free(path, overwrite=overwrite)
+    contents = {
+        "graph.safetensors": graph_bytes(network),
+        "ann.safetensors": graph_bytes(ann),
+        "samples.safetensors": save({"inputs": np.ascontiguousarray(samples)}),
+        "report.json": _json_bytes(report),
+    }
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    except OSError as error:
+        raise BundleError(f"{path}: can't be written ({error.strerror})") from error
+    replaced = draft.with_name(f"{draft.name}.replaced")
+    try:
+        draft.chmod(0o755)
+        for name, content in contents.items():
+            (draft / name).write_bytes(content)
+        bundle = Bundle(
+            path=draft,
+            graph_hash=network.hash(),
+            ann_hash=ann.hash(),
+            files={
+                name: FileEntry(sha256=hashlib.sha256(content).hexdigest(), size=len(content))
+                for name, content in contents.items()
+            },
+            exports={},
+            normalization=normalization,
+        )
+        _write_manifest(bundle)
+        if path.exists():
+            os.rename(path, replaced)
+        os.rename(draft, path)
+    except OSError as error:
+        raise BundleError(f"{path}: can't be written ({error.strerror})") from error
+    finally:
+        for leftover in (draft, replaced):
+            shutil.rmtree(leftover, ignore_errors=True)
+    return replace(bundle, path=path)
+
+
+def check_free(path: Path, *, overwrite: bool) -> None:
+    """Raise BundleError where `path` can't become a bundle; only a bundle may be overwritten."""
+    if not path.exists() and not path.is_symlink():
+        return
+    if not overwrite:
+        raise BundleError(f"{path}: exists already; choose another folder or pass --overwrite")
+    if path.is_symlink() or not (path / MANIFEST).is_file():
+        raise BundleError(f"{path}: exists and is not a bundle; it will not be overwritten")
+
+
+def open_bundle(path: Path) -> Bundle:
+    """Open a bundle and check its manifest; raises BundleError."""
+    path = Path(path)
+    if not path.is_dir():
+        raise BundleError(f"{path}: no such bundle; make one with icsnn convert")
+    manifest = _read_json(path / MANIFEST)
+    if manifest.get("format") != FORMAT or manifest.get("version") != VERSION:
+        raise BundleError(
+            f"{path / MANIFEST}: format {manifest.get('format')!r} version "
+            f"{manifest.get('version')!r}; this program reads {FORMAT!r} {VERSION}"
+        )
+    try:
+        files = {
+            _safe_name(name): FileEntry(sha256=str(entry["sha256"]), size=int(entry["size"]))
+            for name, entry in manifest["files"].items()
+        }
+        exports = {str(f): _safe_name(name) for f, name in manifest["exports"].items()}
+        pixels = manifest["normalization"]
+        normalization = pixels and Normalization(
+            mean=tuple(map(float, pixels["mean"])), std=tuple(map(float, pixels["std"]))
+        )
+        return Bundle(
+            path=path,
+            graph_hash=str(manifest["graph_hash"]),
+            ann_hash=str(manifest["ann_hash"]),
+            files=files,
+            exports=exports,
+            normalization=normalization or None,
+        )
+    except (KeyError, TypeError, ValueError, AttributeError, DataError) as error:
+        raise BundleError(f"{path / MANIFEST}: malformed ({error!r})") from error
+
+
+def _safe_name(name: str) -> str:
+    if not _FILE_NAME.fullmatch(name):
+        raise ValueError(f"file name {name!r}")
+    return name
+
+
+def _write_manifest(bundle: Bundle) -> None:
+    pixels = bundle.normalization
+    manifest = {
+        "format": FORMAT,
+        "version": VERSION,
+        "producer": f"icsnn-deploy {__version__}",
+        "graph_hash": bundle.graph_hash,
+        "ann_hash": bundle.ann_hash,
+        "files": {n: {"sha256": e.sha256, "size": e.size} for n, e in bundle.files.items()},
+        "exports": dict(bundle.exports),
+        "normalization": pixels and {"mean": pixels.mean, "std": pixels.std},
+    }
+    draft = bundle.path / f".{MANIFEST}.draft"
+    draft.write_bytes(_json_bytes(manifest))
+    os.replace(draft, bundle.path / MANIFEST)
+
+
+def _json_bytes(value: Any) -> bytes:
+    return json.dumps(value, indent=2, sort_keys=True).encode() + b"\n"
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        if path.stat().st_size > _MANIFEST_LIMIT:
+            raise BundleError(f"{path}: {path.stat().st_size} bytes; not one of ours")
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise BundleError(f"{path}: not readable as JSON ({error})") from error
+    if not isinstance(value, dict):
+        raise BundleError(f"{path}: a JSON object is needed")
+    return value
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        digest = hashlib.sha256()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,361 @@
+"""The icsnn command: convert, export, verify, inspect, demo.
+
+Results go to standard output, progress and errors to standard error. Exit code 0: good; 1: parity
+fails; 2: bad usage or input.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from icsnn_deploy.bundle import check_free, create_bundle, open_bundle
+from icsnn_deploy.data import Normalization, load_images, load_labels
+from icsnn_deploy.errors import DataError, IcsnnError, UnsupportedOperatorError
+from icsnn_deploy.exporters import FORMATS, export, find_format
+from icsnn_deploy.exporters.onnx_format import OnnxOptions
+from icsnn_deploy.report.bar import ProgressBars
+from icsnn_deploy.version import __version__
+
+if TYPE_CHECKING:
+    from icsnn_deploy.convert.declared import DeclaredActivation
+
+app = typer.Typer(
+    name="icsnn",
+    help="Convert trained PyTorch networks to integrate-and-fire networks, export and verify them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+SAMPLES_KEPT = 8  # calibration samples that go into a bundle
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+BundlePath = Annotated[Path, typer.Argument(help="A bundle, as icsnn convert makes it.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"icsnn-deploy {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def convert(
+    model: Annotated[
+        str,
+        typer.Argument(help="package.module:callable, path/to/file.py:callable, or a .pt2 file."),
+    ],
+    calibration: Annotated[
+        str, typer.Option(help="Calibration samples: FILE.npz:array or FILE.npy.")
+    ],
+    out: Annotated[Path, typer.Option(help="The bundle to write.")],
+    weights: Annotated[Path | None, typer.Option(help="State dict; no code in it is run.")] = None,
+    mean: Annotated[
+        str | None,
+        typer.Option(help="Comma-separated mean per channel; makes the input uint8 images."),
+    ] = None,
+    std: Annotated[str | None, typer.Option(help="Comma-separated std per channel.")] = None,
+    time_steps: Annotated[int, typer.Option(help="T.")] = 8,
+    recipe: Annotated[str, typer.Option(help="A named recipe; see docs/recipes.md.")] = "default",
+    activation: Annotated[
+        list[str] | None,
+        typer.Option(help="The model's clip or QCFS class: CLASS:BOUND or CLASS:BOUND:LEVELS."),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(help="Use at most this many calibration samples.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(help="Samples run at once.")] = 64,
+    device: Annotated[str, typer.Option(help="Torch device that calibration runs on.")] = "cpu",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the bundle.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Convert a trained ReLU network and write a bundle."""
+    with _reporting(as_json):
+        check_free(out, overwrite=overwrite)
+        normalization = _normalization(mean, std)
+        samples = load_images(calibration, normalization)[:limit]
+        from icsnn_deploy.convert.convert import convert as run_conversion
+        from icsnn_deploy.convert.load_model import load_model
+        from icsnn_deploy.convert.recipe import Recipe
+        from icsnn_deploy.report.tables import candidates_table
+
+        chosen = Recipe(name=recipe, time_steps=time_steps, batch_size=batch_size)
+        with ProgressBars(Console(stderr=True)) as progress:
+            result = run_conversion(
+                load_model(model, weights),
+                samples,
+                chosen,
+                normalization=normalization,
+                activations=_declared(activation or []),
+                device=device,
+                progress=progress,
+            )
+        bundle = create_bundle(
+            out,
+            network=result.graph,
+            ann=result.ann,
+            samples=samples[:SAMPLES_KEPT],
+            report=result.report.to_json(),
+            normalization=normalization,
+            overwrite=overwrite,
+        )
+        if as_json:
+            _print_json(
+                {
+                    "bundle": str(out),
+                    "graph_hash": bundle.graph_hash,
+                    "report": result.report.to_json(),
+                }
+            )
+            return
+        _print_table(candidates_table(result.report))
+        typer.echo(f"wrote {out}; next: icsnn export {out} --format nir --format onnx")
+
+
+@app.command(name="export")
+def export_command(
+    bundle: BundlePath,
+    export_format: Annotated[
+        list[str], typer.Option("--format", help=f"One of {', '.join(FORMATS)}; may be repeated.")
+    ],
+    logits_t: Annotated[
+        bool, typer.Option("--logits-t", help="ONNX: also the running mean of the logits.")
+    ] = False,
+    spike_counts: Annotated[
+        bool, typer.Option("--spike-counts", help="ONNX: also the spike count of each neuron.")
+    ] = False,
+    raw_spikes: Annotated[
+        bool, typer.Option("--raw-spikes", help="ONNX: also every spike, for debugging.")
+    ] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Write exports of a bundle's network into the bundle."""
+    with _reporting(as_json):
+        opened = open_bundle(bundle)
+        formats = {name: find_format(name) for name in export_format}
+        options = OnnxOptions(logits_t=logits_t, spike_counts=spike_counts, raw_spikes=raw_spikes)
+        network = opened.network()
+        written = {}
+        for name, entry in formats.items():
+
+            def write(path: Path, name: str = name) -> None:
+                export(network, path, name, options)
+
+            opened = opened.with_export(name, entry.file, write)
+            size = opened.files[entry.file].size
+            written[name] = {"file": str(bundle / entry.file), "bytes": size}
+        if as_json:
+            _print_json({"bundle": str(bundle), "exports": written})
+            return
+        for name, result in written.items():
+            typer.echo(f"{name}: {result['file']} ({result['bytes']:,} bytes)")
+
+
+@app.command()
+def verify(
+    bundle: BundlePath,
+    backend: Annotated[
+        list[str] | None,
+        typer.Option(help="reference, torch, onnxruntime, onnxruntime-step, nir; NAME:OPTION."),
+    ] = None,
+    images: Annotated[
+        str | None,
+        typer.Option(help="FILE.npz:array or FILE.npy; default: the bundle's own samples."),
+    ] = None,
+    labels: Annotated[
+        str | None, typer.Option(help="Class indices, FILE.npz:array or FILE.npy.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help="Use at most this many images.")] = None,
+    against: Annotated[
+        Path | None,
+        typer.Option(help="An .npz recording: logits, and spikes [T, N, ...] by layer name."),
+    ] = None,
+    margin: Annotated[
+        float, typer.Option(help="Float networks: allowed |u - v_threshold| / v_threshold.")
+    ] = 1e-4,
+    as_json: JsonFlag = False,
+) -> None:
+    """Compare backends with the reference, spike for spike."""
+    with _reporting(as_json):
+        opened = open_bundle(bundle)
+        backends = backend or ([] if against else ["torch", *_exported(opened.exports)])
+        for name in backends:  # a missing export is told before anything is loaded
+            if name.split(":")[0] in _EXPORT_OF:
+                opened.export(_EXPORT_OF[name.split(":")[0]])
+        inputs = load_images(images, opened.normalization)[:limit] if images else opened.samples()
+        if labels and not images:
+            raise DataError("--labels needs --images: the bundle's own samples have no labels")
+        classes = load_labels(labels, len(inputs)) if labels else None
+        from icsnn_deploy.parity import Tolerance
+        from icsnn_deploy.report.tables import parity_table
+        from icsnn_deploy.verify import load_recording
+        from icsnn_deploy.verify import verify as run_verification
+
+        recording = load_recording(against, opened.network(), against.name) if against else None
+        with ProgressBars(Console(stderr=True)) as progress:
+            report = run_verification(
+                opened,
+                backends,
+                inputs,
+                labels=classes,
+                against=recording,
+                tolerance=Tolerance(margin=margin),
+                progress=progress,
+            )
+        if as_json:
+            _print_json(report.to_json())
+        else:
+            _print_table(parity_table(report))
+            for comparison in report.comparisons:
+                typer.echo(f"{comparison.backend}: {comparison.reason}")
+                if comparison.first_divergence:
+                    typer.echo(f"  first divergence: {comparison.first_divergence}")
+            if report.ann_accuracy is not None:
+                ann, snn = report.ann_accuracy, report.snn_accuracy
+                typer.echo(f"accuracy: ANN {ann:.2%}, SNN {snn:.2%}")
+        if report.verdict != "pass":
+            raise typer.Exit(1)
+
+
+@app.command()
+def inspect(bundle: BundlePath, as_json: JsonFlag = False) -> None:
+    """Show what a bundle holds."""
+    with _reporting(as_json):
+        from icsnn_deploy.graph import describe_node
+        from icsnn_deploy.report.tables import bundle_lines, graph_table
+
+        opened = open_bundle(bundle)
+        graph, report = opened.network(), opened.report()
+        if as_json:
+            _print_json(
+                {
+                    "bundle": str(bundle),
+                    "graph_hash": opened.graph_hash,
+                    "ann_hash": opened.ann_hash,
+                    "time_steps": graph.time_steps,
+                    "readout_start": graph.readout_start,
+                    "exports": dict(opened.exports),
+                    "nodes": [
+                        {**describe_node(node), "shape": list(graph.shape(node.name))}
+                        for node in graph.nodes
+                    ],
+                    "report": report,
+                }
+            )
+            return
+        for line in bundle_lines(opened, graph):
+            typer.echo(line)
+        typer.echo(f"recipe    {report.get('recipe')}: {graph.provenance.get('method')}")
+        _print_table(graph_table(graph))
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="The bundle to write.")] = Path("build/demo"),
+    as_json: JsonFlag = False,
+) -> None:
+    """Train, convert, export and verify a small network on scikit-learn's digits."""
+    with _reporting(as_json):
+        from icsnn_deploy.demo.run import run_demo
+        from icsnn_deploy.report.tables import accuracy_table, parity_table
+
+        with ProgressBars(Console(stderr=True)) as progress:
+            result = run_demo(out, progress)
+        if as_json:
+            _print_json(result.to_json())
+        else:
+            _print_table(accuracy_table(result.ann_accuracy, result.accuracy_over_time))
+            _print_table(parity_table(result.parity))
+            typer.echo(f"the bundle is {out}; look at it with: icsnn inspect {out}")
+        if result.parity.verdict != "pass":
+            raise typer.Exit(1)
+
+
+def main() -> None:
+    """Entry point of the icsnn command."""
+    app()
+
+
+_EXPORT_OF = {"onnxruntime": "onnx", "onnxruntime-step": "onnx-step", "nir": "nir"}
+"""The export that a backend runs."""
+
+
+def _exported(exports: Any) -> list[str]:
+    return [backend for backend, needed in _EXPORT_OF.items() if needed in exports]
+
+
+def _normalization(mean: str | None, std: str | None) -> Normalization | None:
+    if mean is None and std is None:
+        return None
+    if mean is None or std is None:
+        raise DataError("--mean and --std go together: give one value per channel in each")
+    try:
+        return Normalization(
+            mean=tuple(float(n) for n in mean.split(",")),
+            std=tuple(float(n) for n in std.split(",")),
+        )
+    except ValueError as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"--mean {mean} --std {std}: comma-separated numbers are needed") from error
+
+
+def _declared(texts: list[str]) -> list[DeclaredActivation]:
+    from icsnn_deploy.convert.declared import DeclaredActivation
+
+    found = []
+    for text in texts:
+        fields = text.split(":")
+        if len(fields) not in (2, 3) or not all(fields):
+            raise DataError(f"--activation {text}: CLASS:BOUND or CLASS:BOUND:LEVELS is needed")
+        levels = fields[2] if len(fields) == 3 else None
+        found.append(DeclaredActivation(class_name=fields[0], bound=fields[1], levels=levels))
+    return found
+
+
+class _reporting:  # noqa: N801  reads as a statement: with _reporting(...)
+    """Turns our own errors into a message and exit code 2."""
+
+    def __init__(self, as_json: bool) -> None:
+        self.as_json = as_json
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, IcsnnError):
+            _fail(error, self.as_json)
+
+
+def _fail(error: IcsnnError, as_json: bool) -> NoReturn:
+    if as_json:
+        details: dict[str, Any] = {"error": type(error).__name__, "message": str(error)}
+        if isinstance(error, UnsupportedOperatorError):
+            details["rejections"] = [vars(rejection) for rejection in error.rejections]
+        _print_json(details)
+    print(f"error: {error}", file=sys.stderr)
+    raise typer.Exit(2)
+
+
+def _print_json(value: Any) -> None:
+    typer.echo(json.dumps(value, indent=2))
+
+
+def _print_table(table: Table) -> None:
+    Console().print(table)

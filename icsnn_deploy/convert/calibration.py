@@ -1,0 +1,109 @@
+"""The calibration set: any source of samples, held so that memory does not grow with it.
+
+Calibration makes several passes over the same samples in the same order. Arrays are used where they
+lie; everything else (a shuffling DataLoader, a generator) is written once to a temporary file.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+
+from icsnn_deploy.errors import DataError
+from icsnn_deploy.neuron import Array
+from icsnn_deploy.progress import Progress, silent
+
+CalibrationSource: TypeAlias = "Array | torch.Tensor | Iterable[Any]"
+
+
+@dataclass(frozen=True, eq=False)
+class CalibrationSet:
+    """Samples [N, *shape] in a fixed order."""
+
+    samples: Array
+
+    @classmethod
+    def of(
+        cls,
+        source: CalibrationSource | CalibrationSet,
+        *,
+        limit: int | None = None,
+        progress: Progress = silent,
+    ) -> CalibrationSet:
+        """Hold the samples of an array, a tensor, a DataLoader, or an iterable of batches.
+
+        A batch is an array or tensor [B, *shape], or a tuple or list whose first entry is one
+        (a DataLoader's (images, labels)).
+
+        Raises:
+            DataError: no samples, or batches that do not fit each other.
+        """
+        if isinstance(source, CalibrationSet):
+            samples = source.samples
+        elif isinstance(source, (np.ndarray, torch.Tensor)):
+            samples = _array(source)
+        elif isinstance(source, Iterable):
+            samples = _spool(source, limit, progress)
+        else:
+            raise DataError(
+                f"calibration data of type {type(source).__name__}: an array, a DataLoader or an "
+                "iterable of batches is needed"
+            )
+        if samples.ndim < 2 or len(samples) == 0:
+            raise DataError(f"calibration data of shape {samples.shape}: [N, *shape] with N >= 1")
+        return cls(samples[:limit])
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def part(self, start: int, stop: int) -> CalibrationSet:
+        """Samples start to stop, without a copy."""
+        return CalibrationSet(self.samples[start:stop])
+
+    def batches(self, size: int) -> Iterator[Array]:
+        """Successive batches [<= size, *shape]."""
+        for start in range(0, len(self.samples), size):
+            yield np.asarray(self.samples[start : start + size])
+
+
+def _array(batch: Any) -> Array:
+    while isinstance(batch, (tuple, list)) and batch:
+        batch = batch[0]
+    if isinstance(batch, torch.Tensor):
+        array: Array = batch.detach().cpu().numpy()
+    elif isinstance(batch, np.ndarray):
+        array = batch
+    else:
+        raise DataError(f"a calibration batch of type {type(batch).__name__}: array or tensor")
+    return array.astype(np.float32) if array.dtype.kind == "f" else array
+
+
+def _spool(source: Iterable[Any], limit: int | None, progress: Progress) -> Array:
+    """Write the batches one after the other to an unnamed temporary file and map it."""
+    file = tempfile.TemporaryFile()  # noqa: SIM115  the mapping keeps it open
+    count, first = 0, None
+    for batch in source:
+        array = _array(batch)
+        if limit is not None:
+            array = array[: limit - count]
+        if first is None:
+            first = array
+        elif array.shape[1:] != first.shape[1:] or array.dtype != first.dtype:
+            raise DataError(
+                f"a calibration batch {array.dtype} {list(array.shape)} after "
+                f"{first.dtype} {list(first.shape)}: all batches must be of one kind"
+            )
+        file.write(np.ascontiguousarray(array).tobytes())
+        count += len(array)
+        progress("reading calibration data", count, limit)
+        if limit is not None and count >= limit:
+            break
+    if first is None or count == 0:
+        raise DataError("the calibration data holds no samples")
+    file.flush()
+    return np.memmap(file, first.dtype, "r", shape=(count, *first.shape[1:]))

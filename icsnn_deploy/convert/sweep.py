@@ -1,0 +1,223 @@
+"""Calibrate population by population, each on the spikes that the ones before it really emit.
+
+The sweep visits the populations in topological order. For each it can replay, batch by batch, the
+currents that arrive there; the visitor settles the population's parameters; then the sweep runs it
+and keeps its spikes, one bit each, in a temporary file until nobody needs them. So every layer is
+simulated a fixed number of times, whatever the depth, and memory does not grow with the samples.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from icsnn_deploy.convert.calibration import CalibrationSet
+from icsnn_deploy.convert.spike import set_threshold, shift_current
+from icsnn_deploy.graph import Graph
+from icsnn_deploy.neuron import Array
+from icsnn_deploy.nodes import IF, Input, Output
+from icsnn_deploy.progress import Progress, silent
+from icsnn_deploy.simulate.torch import TorchSimulator
+from icsnn_deploy.simulate.torch_ops import Reset, integrate_and_fire
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Arrival:
+    """What arrives at one population, or at the output, over all calibration samples."""
+
+    node: IF | Output
+    replay: Callable[[], Iterator[Tensor]]  # currents [T, B, *shape] of successive batches
+    integrate: Callable[[IF, Tensor], Tensor]  # spikes [T, B, *shape] for currents
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Change:
+    """What a visitor wants: another v_threshold, ready to broadcast; a shift [C] of the current."""
+
+    v_threshold: Array | None = None
+    shift: Array | None = None
+
+
+class Visitor(Protocol):
+    def __call__(self, arrival: Arrival) -> Change: ...
+
+
+def sweep(
+    network: Graph,
+    calibration: CalibrationSet,
+    visit: Visitor,
+    *,
+    batch_size: int,
+    reset: Reset = "soft",
+    device: str = "cpu",
+    stage: str = "sweep",
+    progress: Progress = silent,
+) -> Graph:
+    """Visit every population and the output once, in order, and apply what the visitor wants.
+
+    Args:
+        network: the IF network.
+        calibration: samples that the network is run on.
+        visit: called with each arrival.
+        batch_size: samples simulated at once.
+        reset: of the populations while they are measured.
+        device: torch device.
+        stage: what to call this in the progress.
+        progress: told after each population.
+    """
+    runner = _Runner(network, calibration, batch_size, reset, device)
+    targets = [*network.nodes_of(IF), network.output]
+    for done, target in enumerate(targets):
+        progress(stage, done, len(targets))
+        node = network.node(target.name)
+        change = visit(runner.arrival(node))  # type: ignore[arg-type]
+        if change.v_threshold is not None:
+            network = set_threshold(network, target.name, change.v_threshold)
+        if change.shift is not None:
+            network = shift_current(network, target.name, change.shift)
+        runner.network = network
+        if isinstance(target, IF):
+            runner.settle(target.name)
+    progress(stage, len(targets), len(targets))
+    return network
+
+
+class _Runner:
+    """Replays currents out of stored spikes."""
+
+    def __init__(
+        self,
+        network: Graph,
+        calibration: CalibrationSet,
+        batch_size: int,
+        reset: Reset,
+        device: str,
+    ) -> None:
+        self.network = network
+        self.calibration = calibration
+        self.batch_size = batch_size
+        self.reset = reset
+        self.device = device
+        self.stored: dict[str, Array] = {}  # packed spikes [N, bytes], mapped files
+        self.settled: set[str] = set()
+
+    def arrival(self, node: IF | Output) -> Arrival:
+        simulator = TorchSimulator(self.network, device=self.device)
+        order, frontier = self._path(node.name)
+
+        def replay() -> Iterator[Tensor]:
+            with torch.no_grad():
+                for start in range(0, len(self.calibration), self.batch_size):
+                    yield self._current(simulator, node.name, order, frontier, start)
+
+        def integrate(population: IF, currents: Tensor) -> Tensor:
+            v_init = simulator.ops.tensor(population.v_init)
+            v_threshold = simulator.ops.tensor(population.v_threshold)
+            return integrate_and_fire(currents, v_init, v_threshold, reset=self.reset)[0]
+
+        return Arrival(node=node, replay=replay, integrate=integrate)
+
+    def settle(self, name: str) -> None:
+        """Run a population with its settled parameters and keep its spikes."""
+        arrival = self.arrival(self.network.node(name))  # type: ignore[arg-type]
+        file = tempfile.TemporaryFile()  # noqa: SIM115  the mapping keeps it open
+        for currents in arrival.replay():
+            spikes = arrival.integrate(arrival.node, currents)  # type: ignore[arg-type]
+            rows = spikes.transpose(0, 1).flatten(1).to(torch.uint8).cpu().numpy()  # [B, T neurons]
+            file.write(np.packbits(rows, axis=1).tobytes())
+        file.flush()
+        bits = self.network.steps * int(np.prod(self.network.shape(name)))
+        shape = (len(self.calibration), -(-bits // 8))
+        self.stored[name] = np.memmap(file, np.uint8, "r", shape=shape)
+        self.settled.add(name)
+        waiting = [n.name for n in self.network.nodes_of(IF) if n.name not in self.settled]
+        needed = set().union(*(self._path(n)[1] for n in [*waiting, self.network.output.name]))
+        self.stored = {n: spikes for n, spikes in self.stored.items() if n in needed}
+
+    def _path(self, name: str) -> tuple[list[str], set[str]]:
+        """The memoryless nodes that lead to `name`, in order, and the sources they start from."""
+        inside: set[str] = set()
+        frontier: set[str] = set()
+        waiting = list(self.network.node(name).inputs)
+        while waiting:
+            source = self.network.node(waiting.pop())
+            if isinstance(source, (IF, Input)):
+                frontier.add(source.name)
+            elif source.name not in inside:
+                inside.add(source.name)
+                waiting += source.inputs
+        return [n.name for n in self.network.nodes if n.name in inside], frontier
+
+    def _current(
+        self, simulator: TorchSimulator, name: str, order: list[str], frontier: set[str], start: int
+    ) -> Tensor:
+        """The current into `name` for the batch that begins at `start`, [T, B, *shape]."""
+        samples = np.asarray(self.calibration.samples[start : start + self.batch_size])
+        values = {source: self._source(simulator, source, samples, start) for source in frontier}
+        for inner in order:
+            node = self.network.node(inner)
+            values[inner] = simulator.evaluate(node, [values[s] for s in node.inputs])
+        (source,) = self.network.node(name).inputs
+        return simulator.over_time(source, values[source], len(samples))
+
+    def _source(self, simulator: TorchSimulator, name: str, samples: Array, start: int) -> Tensor:
+        """Samples, or stored spikes folded over time, [T B, *shape]."""
+        if isinstance(self.network.node(name), Input):
+            return simulator.ops.tensor(samples)
+        shape = self.network.shape(name)
+        packed = np.asarray(self.stored[name][start : start + len(samples)])
+        count = self.network.steps * int(np.prod(shape))
+        bits = np.unpackbits(packed, axis=1, count=count)
+        folded = bits.reshape(len(samples), self.network.steps, *shape).swapaxes(0, 1)  # [T, B]
+        return simulator.ops.tensor(folded).flatten(0, 1)
+
+
+def correct_bias(ann_mean: dict[str, Array], logits_mean: Array, readout_start: int = 0) -> Visitor:
+    """A visitor that shifts each current until the mean output is the ANN's.
+
+    b += mean over samples and positions of (ANN activation - v_threshold * firing rate), channel by
+    channel; at the output, of (ANN logits - current).
+
+    Args:
+        ann_mean: mean activation [C] of each rectifier.
+        logits_mean: mean logits of the ANN, [classes].
+        readout_start: t0 of the network.
+    """
+
+    def visit(arrival: Arrival) -> Change:
+        node = arrival.node
+        total: Array | None = None
+        count = 0
+        for currents in arrival.replay():
+            values = currents[readout_start:]
+            if isinstance(node, IF):
+                spikes = arrival.integrate(node, currents)
+                values = spikes * torch.as_tensor(node.v_threshold.copy()).to(spikes)
+            by_channel = values.flatten(0, 1).transpose(0, 1).flatten(1)  # [C, T B positions]
+            part = by_channel.sum(dim=1, dtype=torch.float64).cpu().numpy()
+            total = part if total is None else total + part
+            count += by_channel.shape[1]
+        wanted = ann_mean[node.name] if isinstance(node, IF) else logits_mean
+        return Change() if total is None else Change(shift=wanted - total / count)
+
+    return visit
+
+
+def spike_norm() -> Visitor:
+    """A visitor that sets v_threshold to the largest current that arrives (SpikeNorm)."""
+
+    def visit(arrival: Arrival) -> Change:
+        node = arrival.node
+        if not isinstance(node, IF):
+            return Change()
+        largest = max(float(currents.max()) for currents in arrival.replay())
+        value = largest if largest > 0 else 1.0
+        return Change(v_threshold=np.full_like(node.v_threshold, value))
+
+    return visit

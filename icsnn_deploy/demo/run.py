@@ -1,0 +1,100 @@
+"""The demo: train, convert, export, verify, and show what each recipe reaches at each T."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from icsnn_deploy.bundle import Bundle, create_bundle
+from icsnn_deploy.convert.convert import convert
+from icsnn_deploy.convert.recipe import Recipe
+from icsnn_deploy.demo.digits import Digits, load_digits, train
+from icsnn_deploy.exporters import FORMATS, export
+from icsnn_deploy.neuron import Array
+from icsnn_deploy.parity import ParityReport, top1
+from icsnn_deploy.progress import Progress, silent, tracked
+from icsnn_deploy.simulate.torch import TorchANN, TorchSimulator
+from icsnn_deploy.verify import verify
+
+TIME_STEPS = 8
+RECIPES = ("default", "opi", "ic-snn", "robust-norm")
+BACKENDS = ("torch", "onnxruntime", "onnxruntime-step", "nir")
+_CALIBRATION = 512  # training images that calibrate
+_VERIFIED = 64  # held-out images that are compared spike for spike
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoResult:
+    """What the demo found. Accuracies are fractions of the held-out digits."""
+
+    ann_accuracy: float
+    accuracy_over_time: Mapping[str, Mapping[int, float]]  # recipe: {T: accuracy}
+    parity: ParityReport
+
+    def to_json(self) -> dict[str, Any]:
+        """The result as JSON values."""
+        return {
+            "ann_accuracy": self.ann_accuracy,
+            "accuracy_over_time": {r: dict(a) for r, a in self.accuracy_over_time.items()},
+            "parity": self.parity.to_json(),
+        }
+
+
+def run_demo(out: Path, progress: Progress = silent) -> DemoResult:
+    """Run the whole path on scikit-learn's digits and leave the bundle at `out`.
+
+    A bundle that is there already is replaced.
+    """
+    digits = load_digits()
+    model = train(digits, progress)
+    calibration = digits.train_images[:_CALIBRATION]
+    runs = [(name, t) for name in RECIPES for t in range(1, TIME_STEPS + 1)]
+    table: dict[str, dict[int, float]] = {name: {} for name in RECIPES}
+    for name, t in tracked(runs, "recipes", len(runs), progress):
+        network = convert(model, calibration, Recipe(name=name, time_steps=t)).graph
+        logits = TorchSimulator(network).classify(digits.test_images)
+        table[name][t] = _accuracy(logits, digits.test_labels)
+    bundle = _deploy(model, digits, calibration, out, progress)
+    parity = verify(
+        bundle,
+        BACKENDS,
+        digits.test_images[:_VERIFIED],
+        labels=digits.test_labels,
+        progress=progress,
+    )
+    ann = TorchANN(bundle.ann()).run(digits.test_images)
+    return DemoResult(
+        ann_accuracy=_accuracy(ann, digits.test_labels), accuracy_over_time=table, parity=parity
+    )
+
+
+def _deploy(
+    model: nn.Module, digits: Digits, calibration: Array, out: Path, progress: Progress
+) -> Bundle:
+    """Convert with the default recipe, write the bundle and every export."""
+    recipe = Recipe(name="default", time_steps=TIME_STEPS)
+    conversion = convert(model, calibration, recipe, progress=progress)
+    bundle = create_bundle(
+        out,
+        network=conversion.graph,
+        ann=conversion.ann,
+        samples=calibration[:8],
+        report=conversion.report.to_json(),
+        overwrite=True,
+    )
+    for name, entry in FORMATS.items():
+
+        def write(path: Path, name: str = name) -> None:
+            export(conversion.graph, path, name)
+
+        bundle = bundle.with_export(name, entry.file, write)
+    return bundle
+
+
+def _accuracy(logits: Array, labels: Array) -> float:
+    return float(np.mean(top1(logits) == labels))

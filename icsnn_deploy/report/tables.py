@@ -1,0 +1,120 @@
+"""Results as tables for a terminal."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from rich.table import Table
+
+from icsnn_deploy.bundle import Bundle
+from icsnn_deploy.convert.report import ConversionReport
+from icsnn_deploy.graph import Graph
+from icsnn_deploy.neuron import Array
+from icsnn_deploy.nodes import IF
+from icsnn_deploy.parity import ParityReport
+
+
+def candidates_table(report: ConversionReport) -> Table:
+    """The methods that were tried, and which one was taken."""
+    table = Table(
+        title=f"{report.recipe}, T = {report.time_steps}, judged on "
+        f"{report.held_out_samples} held-out samples"
+    )
+    table.add_column("method")
+    table.add_column("agrees with ANN", justify="right")
+    table.add_column("KL divergence", justify="right")
+    table.add_column("seconds", justify="right")
+    for result in report.candidates:
+        taken = "bold" if result == report.chosen else None
+        table.add_row(
+            result.method,
+            f"{result.agreement:.1%}",
+            f"{result.divergence:.4f}",
+            f"{result.seconds:.1f}",
+            style=taken,
+        )
+    return table
+
+
+def parity_table(report: ParityReport) -> Table:
+    """One row a backend."""
+    table = Table(title=f"parity with the reference: {report.verdict}")
+    for column in ("backend", "verdict"):
+        table.add_column(column)
+    for column in ("images", "spikes", "differ", "images affected", "worst margin"):
+        table.add_column(column, justify="right")
+    for column in ("logits differ by", "top-1 agreement"):
+        table.add_column(column, justify="right")
+    for c in report.comparisons:
+        worst = "" if c.worst_relative_margin is None else f"{c.worst_relative_margin:.1e}"
+        table.add_row(
+            c.backend,
+            c.verdict,
+            str(c.images),
+            f"{c.spikes_compared:,}",
+            f"{c.spike_mismatches:,}",
+            str(c.images_affected),
+            worst,
+            f"{c.max_abs_logit_difference:.2e}",
+            f"{c.top1_agreement:.1%}",
+            style="green" if c.verdict == "pass" else "red",
+        )
+    return table
+
+
+def graph_table(graph: Graph) -> Table:
+    """One row a node."""
+    table = Table(title="network" if graph.time_steps else "ANN")
+    for column in ("node", "kind", "from", "shape"):
+        table.add_column(column)
+    for column in ("parameters", "v_threshold", "v_init"):
+        table.add_column(column, justify="right")
+    for node in graph.nodes:
+        count = sum(value.size for value in node.arrays().values())
+        v_threshold = _span(node.v_threshold) if isinstance(node, IF) else ""
+        v_init = _span(node.v_init) if isinstance(node, IF) else ""
+        table.add_row(
+            node.name,
+            node.kind,
+            ", ".join(node.inputs),
+            " x ".join(map(str, graph.shape(node.name))),
+            f"{count:,}" if count else "",
+            v_threshold,
+            v_init,
+        )
+    return table
+
+
+def accuracy_table(ann_accuracy: float, over_time: Mapping[str, Mapping[int, float]]) -> Table:
+    """SNN accuracy of each recipe at each number of time steps."""
+    steps = sorted({t for accuracies in over_time.values() for t in accuracies})
+    table = Table(title=f"accuracy on held-out digits; the ANN: {ann_accuracy:.1%}")
+    table.add_column("recipe")
+    for t in steps:
+        table.add_column(f"T={t}", justify="right")
+    for recipe, accuracies in over_time.items():
+        table.add_row(recipe, *(f"{accuracies[t]:.1%}" for t in steps))
+    return table
+
+
+def _span(values: Array) -> str:
+    least, largest = float(values.min()), float(values.max())
+    if math.isclose(least, largest):
+        return f"{least:.4g}"
+    return f"{least:.4g} .. {largest:.4g}"
+
+
+def bundle_lines(bundle: Bundle, graph: Graph) -> list[str]:
+    """What a bundle holds, as lines of text."""
+    neurons = sum(math.prod(graph.shape(node.name)) for node in graph.nodes_of(IF))
+    exports = ", ".join(f"{f} ({name})" for f, name in bundle.exports.items()) or "none yet"
+    return [
+        f"bundle    {bundle.path}",
+        f"hash      {bundle.graph_hash}",
+        f"input     {' x '.join(map(str, graph.input.shape))} {graph.input.dtype}, "
+        f"{graph.input.encoding}",
+        f"steps     T = {graph.time_steps}, readout after {graph.readout_start}",
+        f"neurons   {neurons:,} in {len(graph.nodes_of(IF))} populations",
+        f"exports   {exports}",
+    ]
