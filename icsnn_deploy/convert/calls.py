@@ -132,7 +132,21 @@ _SYNONYMS = {
     "_native_batch_norm_legit_no_training": "native_batch_norm",
 }
 
-_METADATA_ATTRIBUTES = {"shape", "dtype", "device", "ndim", "layout", "is_cuda", "requires_grad"}
+_SPOKEN = {
+    "getitem": "slice",
+    "iadd": "add",
+    "isub": "sub",
+    "imul": "mul",
+    "truediv": "div",
+    "itruediv": "div",
+    "constant_pad_nd": "pad",
+}
+"""What a node is called after, where Python's or aten's name is not what people say."""
+
+_ATTRIBUTES = {
+    "data": "identity",
+    **dict.fromkeys(("shape", "dtype", "device", "ndim", "layout", "is_cuda"), "size"),
+}
 METADATA = {"size", "dim", "ndimension", "numel", "nelement", "sym_size", "sym_numel", "stride"}
 METADATA |= {"is_contiguous", "is_floating_point", "element_size", "sym_stride", "len"}
 """Operators whose result says something about a tensor, not about its values."""
@@ -161,41 +175,48 @@ def normalize(
 ) -> Call:
     """The call that an fx node makes, with its operands filled in."""
     if node.op == "call_module":
-        module = modules[str(node.target)]
-        rule = _rule(module)
-        kind = type(module).__name__
-        name, arguments = rule(module) if rule is not None else (f"nn.{kind}", {})
-        return Call(
-            operator=name,
-            args=args,
-            kwargs={**arguments, **kwargs},
-            path=str(node.target),
-            got=kind,
-        )
+        return _module_call(modules[str(node.target)], str(node.target), args, kwargs)
+    options = dict(kwargs)
     if isinstance(node.target, torch._ops.OpOverload):
-        schema = node.target._schema
-        name = schema.name.split("::")[-1]
-        names = [_ATEN_NAMES.get(argument.name, argument.name) for argument in schema.arguments]
-        merged = dict(zip(names, args, strict=False))
-        merged.update({_ATEN_NAMES.get(key, key): value for key, value in kwargs.items()})
-        args, kwargs = (), merged
-        if "::" in schema.name and not schema.name.startswith("aten::"):
-            name = schema.name.replace("::", ".")
+        got, options = _aten(node.target, args, kwargs)
+        args = ()
     elif node.op == "call_method":
-        name = str(node.target)
+        got = str(node.target)
     else:
-        name = _function_name(node.target)
-    got = name
-    if name == "getattr":
-        attribute = args[1]
-        got = f"getattr {attribute}"
-        name = "size" if attribute in _METADATA_ATTRIBUTES else got
-        name, args = ("identity", args[:1]) if attribute == "data" else (name, args)
-    plain = name.rstrip("_") if not name.endswith("__") else name
-    canonical = _SYNONYMS.get(plain, plain)
-    return Call(
-        operator=canonical, args=args, kwargs=dict(kwargs), path=call_path(node, plain), got=got
-    )
+        got = _function_name(node.target)
+    if got == "getattr":
+        attribute = str(args[1])
+        return Call(
+            operator=_ATTRIBUTES.get(attribute, f"attribute.{attribute}"),
+            args=args[:1],
+            kwargs={},
+            path=call_path(node, attribute),
+            got=f"attribute {attribute}",
+        )
+    plain = got if got.endswith("__") else got.rstrip("_")
+    name = _SYNONYMS.get(plain, plain)
+    return Call(operator=name, args=args, kwargs=options, path=call_path(node, plain), got=got)
+
+
+def _module_call(
+    module: nn.Module, path: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> Call:
+    rule = _rule(module)
+    kind = type(module).__name__
+    name, arguments = rule(module) if rule is not None else (f"nn.{kind}", {})
+    return Call(operator=name, args=args, kwargs={**arguments, **kwargs}, path=path, got=kind)
+
+
+def _aten(
+    target: torch._ops.OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> tuple[str, Arguments]:
+    """Name and named arguments of an aten operator; of another library's, with its name space."""
+    schema = target._schema
+    names = [argument.name for argument in schema.arguments]
+    given = {**dict(zip(names, args, strict=False)), **kwargs}
+    space, _, name = schema.name.partition("::")
+    options = {_ATEN_NAMES.get(key, key): value for key, value in given.items()}
+    return (name if space == "aten" else f"{space}.{name}"), options
 
 
 def _function_name(target: Any) -> str:
@@ -218,5 +239,5 @@ def call_path(node: fx.Node, plain: str) -> str:
     if path and full.startswith("torch.nn.modules.") and ".container." not in full:
         return str(path)
     short = plain.split(".")[-1]
-    short = {"getitem": "slice", "iadd": "add", "isub": "sub", "imul": "mul"}.get(short, short)
+    short = _SPOKEN.get(short, short)
     return f"{path}.{short}" if path else short

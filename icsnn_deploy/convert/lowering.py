@@ -121,7 +121,8 @@ class _Lowering:
             lowered = self._lower(node, call, metas)
             names = (lowered,) if isinstance(lowered, str) else lowered
         except Unsupported as error:
-            self._reject(call.path, error)
+            called = node.op == "call_module"
+            self._reject(call.path if called else self.builder.name(call.path), error)
         values = [
             self._value(call, meta, name, result) if isinstance(meta, Meta) else meta
             for meta, name in zip(metas, names, strict=True)

@@ -9,6 +9,7 @@ import torch
 from torch import fx
 from torch.utils import _pytree as pytree
 
+from icsnn_deploy.convert.calls import call_path
 from icsnn_deploy.errors import ConversionError
 
 
@@ -50,7 +51,7 @@ def record(module: fx.GraphModule, example: torch.Tensor) -> dict[fx.Node, Resul
     except Exception as error:  # running the user's model may raise anything
         node = recorder.current
         reason = str(error).split("\n\nWhile executing")[0].strip() or type(error).__name__
-        where = f"{node.target} ({node.name})" if node is not None else "its first call"
+        where = _place(node) if node is not None else "its first call"
         raise ConversionError(
             f"the model fails at {where} on an input of shape {tuple(example.shape)}, type "
             f"{example.dtype}: {reason}. Check that the calibration data has the shape and type "
@@ -85,6 +86,10 @@ class _Recorder(fx.Interpreter):
         changed = tuple(s for s, tensor in operands.items() if tensor._version != versions[s])
         self.results[n] = Result(value=value, base=base, same=same, changed=changed)
         return result
+
+
+def _place(node: fx.Node) -> str:
+    return str(node.target) if node.op == "call_module" else call_path(node, node.name)
 
 
 def _describe(value: Any) -> Any:

@@ -81,7 +81,7 @@ class Builder:
 
     def stand_in(self, wish: str, shape: Shape) -> str:
         """A name for the result of a rejected call, so that what follows can be checked too."""
-        name = self.name(wish)
+        name = self.name(f"{wish} (rejected)")
         self.shapes[name] = shape
         return name
 

@@ -36,6 +36,7 @@ _TOLERANCE_QUANTIZED = 5e-2
 """Rounding before a floor can move one neuron by one level; a wrong lowering is far off."""
 
 
+@torch.inference_mode(False)  # its tensors would not say whether an operator changed them
 def trace(
     model: nn.Module,
     example: torch.Tensor,
@@ -72,6 +73,7 @@ def trace(
     return graph
 
 
+@torch.inference_mode(False)  # its tensors would not say whether an operator changed them
 def trace_exported(
     program: ExportedProgram,
     example: torch.Tensor,
