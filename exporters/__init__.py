@@ -2,32 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Protocol
 
+from icsnn_deploy.bundle import Bundle
 from icsnn_deploy.errors import ExportError
 from icsnn_deploy.exporters.onnx_format import OnnxOptions
 from icsnn_deploy.graph import Graph
 
 
-def _nir(graph: Graph, path: Path, options: OnnxOptions) -> None:
+def _nir(graph: Graph, path: Path, *, options: OnnxOptions) -> None:
     from icsnn_deploy.exporters import nir
 
     nir.write(graph, path)
 
 
-def _onnx(graph: Graph, path: Path, options: OnnxOptions) -> None:
+def _onnx(graph: Graph, path: Path, *, options: OnnxOptions) -> None:
     from icsnn_deploy.exporters import onnx
 
     onnx.write(graph, path, layout="unrolled", options=options)
 
 
-def _onnx_step(graph: Graph, path: Path, options: OnnxOptions) -> None:
+def _onnx_step(graph: Graph, path: Path, *, options: OnnxOptions) -> None:
     from icsnn_deploy.exporters import onnx
 
     # A single step has no means or counts over time to hand out.
     onnx.write(graph, path, layout="step", options=OnnxOptions(raw_spikes=options.raw_spikes))
+
+
+class Write(Protocol):
+    def __call__(self, graph: Graph, path: Path, *, options: OnnxOptions) -> None: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +41,7 @@ class Format:
     """A file format: the file's name in a bundle, and what writes it."""
 
     file: str
-    write: Callable[[Graph, Path, OnnxOptions], None]
+    write: Write
     about: str
 
 
@@ -69,4 +75,28 @@ def export(
     Raises:
         ExportError: an unknown format, or a network that it can't hold.
     """
-    find_format(export_format).write(graph, Path(path), options)
+    find_format(export_format).write(graph, Path(path), options=options)
+
+
+def export_into(bundle: Bundle, *formats: str, options: OnnxOptions = OnnxOptions()) -> Bundle:
+    """Write exports of a bundle's network into the bundle.
+
+    Args:
+        bundle: an opened bundle.
+        formats: names of FORMATS.
+        options: what an ONNX file hands out besides the logits.
+
+    Returns:
+        the bundle with the exports.
+
+    Raises:
+        ExportError: an unknown format, or a network that it can't hold.
+        BundleError: the bundle is damaged.
+    """
+    entries = [find_format(name) for name in formats]
+    network = bundle.network()
+    for name, entry in zip(formats, entries, strict=True):
+        bundle = bundle.with_export(
+            name, entry.file, partial(entry.write, network, options=options)
+        )
+    return bundle

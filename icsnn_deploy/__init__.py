@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from icsnn_deploy.convert.declared import DeclaredActivation
     from icsnn_deploy.convert.recipe import Method, Recipe
     from icsnn_deploy.data import Normalization
-    from icsnn_deploy.exporters import export
+    from icsnn_deploy.exporters import export, export_into
     from icsnn_deploy.graph import Graph
     from icsnn_deploy.parity import ParityReport, Tolerance, compare
     from icsnn_deploy.simulate.recording import Record, Recording
@@ -34,6 +34,7 @@ _PLACES = {
     "Recipe": "convert.recipe",
     "Normalization": "data",
     "export": "exporters",
+    "export_into": "exporters",
     "Graph": "graph",
     "ParityReport": "parity",
     "Tolerance": "parity",
@@ -62,6 +63,7 @@ __all__ = [
     "convert",
     "create_bundle",
     "export",
+    "export_into",
     "open_bundle",
     "verify",
 ]

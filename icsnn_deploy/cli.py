@@ -18,7 +18,7 @@ from rich.table import Table
 from icsnn_deploy.bundle import check_free, create_bundle, open_bundle
 from icsnn_deploy.data import Normalization, load_images, load_labels
 from icsnn_deploy.errors import DataError, IcsnnError, UnsupportedOperatorError
-from icsnn_deploy.exporters import FORMATS, export, find_format
+from icsnn_deploy.exporters import FORMATS, export_into
 from icsnn_deploy.exporters.onnx_format import OnnxOptions
 from icsnn_deploy.report.bar import ProgressBars
 from icsnn_deploy.version import __version__
@@ -147,19 +147,13 @@ def export_command(
 ) -> None:
     """Write exports of a bundle's network into the bundle."""
     with _reporting(as_json):
-        opened = open_bundle(bundle)
-        formats = {name: find_format(name) for name in export_format}
         options = OnnxOptions(logits_t=logits_t, spike_counts=spike_counts, raw_spikes=raw_spikes)
-        network = opened.network()
-        written = {}
-        for name, entry in formats.items():
-
-            def write(path: Path, name: str = name) -> None:
-                export(network, path, name, options)
-
-            opened = opened.with_export(name, entry.file, write)
-            size = opened.files[entry.file].size
-            written[name] = {"file": str(bundle / entry.file), "bytes": size}
+        opened = export_into(open_bundle(bundle), *export_format, options=options)
+        written: dict[str, dict[str, Any]] = {
+            name: {"file": str(bundle / file), "bytes": opened.files[file].size}
+            for name, file in opened.exports.items()
+            if name in export_format
+        }
         if as_json:
             _print_json({"bundle": str(bundle), "exports": written})
             return
@@ -358,4 +352,7 @@ def _print_json(value: Any) -> None:
 
 
 def _print_table(table: Table) -> None:
-    Console().print(table)
+    console = Console()
+    if not console.is_terminal:
+        console.width = 120  # a log file does not wrap
+    console.print(table)

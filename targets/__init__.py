@@ -1,0 +1,22 @@
+"""The hardware targets, in one table (name -> "module:constant"), imported on use."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from icsnn_deploy.errors import TargetError
+
+if TYPE_CHECKING:
+    from icsnn_deploy.targets.profile import Profile
+
+TARGETS = {"generic": "generic:GENERIC"}
+
+
+def find_target(name: str) -> Profile:
+    """The profile of that name; raises TargetError that lists them."""
+    if name not in TARGETS:
+        raise TargetError(f"no target {name!r}; there are {', '.join(TARGETS)}")
+    module, constant = TARGETS[name].split(":")
+    profile: Profile = getattr(import_module(f"{__name__}.{module}"), constant)
+    return profile

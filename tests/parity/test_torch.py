@@ -55,7 +55,7 @@ def test_potentials_are_those_before_the_reset() -> None:
     np.testing.assert_array_equal(got.potentials["block.if2"], expected.potentials["block.if2"])
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA, nothing to refuse")
-def test_missing_cuda_is_an_error() -> None:
+def test_missing_cuda_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(BackendUnavailableError, match="no CUDA"):
         TorchSimulator(residual_network(), device="cuda")
