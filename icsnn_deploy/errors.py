@@ -60,6 +60,10 @@ class UnsupportedOperatorError(ConversionError):
         super().__init__(rejection_table(headline, self.rejections))
 
 
+class LatticeError(IcsnnError):
+    """A network that is not on the integer lattice, or whose certificate does not hold."""
+
+
 class ExportError(IcsnnError):
     """A network that can't be written in a format, or an exported file that can't be read."""
 

@@ -1,0 +1,317 @@
+"""The certificate: why an integer network gives the same spikes on every backend.
+
+Every value of an integer network is an integer, and v_init an integer plus one half, so no
+potential ever equals a threshold. float32 holds each integer up to 2^24, and each half integer up
+to 2^23. Where no partial sum of a population's current, in any order, and no potential reaches
+that, float32 makes no rounding error at all, and no order of summation can change a spike.
+
+The bounds are interval arithmetic over the graph: for each channel the negative and the positive
+parts of the weights times the range of what arrives. Every subset of the terms lies between their
+sums, so the bound holds for any order, any blocking and any padding.
+
+A population whose current is the same at every step (direct input, first layer) needs less. A
+potential that such a current drives away from the threshold never comes back: with I <= 0 it only
+falls, with I >= v_threshold it fires at every step from the first spike on, and rounding is
+monotone, so it can change neither. What must be exact is the current and the potentials between.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from icsnn_deploy.errors import LatticeError
+from icsnn_deploy.graph import Graph
+from icsnn_deploy.neuron import Array
+from icsnn_deploy.nodes import IF, Add, Conv, Flatten, Input, Linear, Node, Output, Scale
+
+FLOAT32_POTENTIAL = 2**23  # half integers are exact below
+FLOAT32_INTEGER = 2**24  # integers are exact below
+TF32_INTEGER = 2**11
+BFLOAT16_INTEGER = 2**8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bound:
+    """What one population, or the output, can reach. All in lattice units."""
+
+    layer: str
+    current: tuple[int, int]  # least and largest current of one step
+    partial_sum: int  # largest |partial sum| on the way to the current, in any order
+    potential: int  # largest |u| and |v| over T, rounded up; at the output |sum of T currents|
+    exact_below: int  # largest magnitude that has to be exact
+    limit: int  # what float32 can do here
+    bits: int  # of a signed integer register that holds every potential
+    steady: bool  # the current is the same at every step
+
+    @property
+    def headroom_bits(self) -> float:
+        """log2(limit / exact_below); negative where float32 is not enough."""
+        return math.log2(self.limit / max(self.exact_below, 1))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Certificate:
+    """Bounds of a whole network, and where they hold."""
+
+    graph_hash: str
+    time_steps: int
+    bounds: tuple[Bound, ...]  # populations in topological order, then the output
+    weight_bits: Mapping[str, int]  # signed bits of each connection's weights
+    tf32: bool  # every weight and every value that meets one is exact in TF32
+    bfloat16: bool  # likewise in bfloat16; sums still in float32
+    int32: bool  # every potential fits a signed 32-bit register
+
+    @property
+    def tightest(self) -> Bound:
+        """The bound of least headroom."""
+        return min(self.bounds, key=lambda bound: bound.headroom_bits)
+
+    @property
+    def float32(self) -> bool:
+        """float32 is exact: the network certifies."""
+        return self.tightest.headroom_bits > 0
+
+    def failures(self) -> tuple[Bound, ...]:
+        """The bounds that float32 does not hold."""
+        return tuple(bound for bound in self.bounds if bound.headroom_bits <= 0)
+
+    def to_json(self) -> dict[str, Any]:
+        """The certificate as JSON values."""
+        values = asdict(self)
+        values["float32"] = self.float32
+        values["tightest"] = self.tightest.layer
+        values["headroom_bits"] = round(self.tightest.headroom_bits, 2)
+        return values
+
+
+@dataclass(frozen=True, eq=False)
+class _Range:
+    """Per channel: the least and largest value, and the largest |partial sum| up to here."""
+
+    low: Array  # int64, ready to broadcast
+    high: Array
+    partial: int
+
+    @property
+    def magnitude(self) -> int:
+        return int(max(np.abs(self.low).max(), np.abs(self.high).max()))
+
+
+def is_integer(graph: Graph) -> bool:
+    """Whether every parameter is an integer, and every v_init an integer plus one half."""
+    for node in graph.nodes:
+        for field, value in node.arrays().items():
+            if field == "v_init":
+                if not (value.astype(np.float64) % 1 == 0.5).all():
+                    return False
+            elif value.dtype.kind != "i":
+                return False
+    return graph.time_steps is not None and graph.input.dtype != "float32"
+
+
+def certify(graph: Graph) -> Certificate:
+    """Bound everything an integer network can reach, from the graph alone.
+
+    Raises:
+        LatticeError: the network is not an integer network.
+    """
+    if not is_integer(graph):
+        raise LatticeError(
+            "only integer networks have a certificate: weights, biases and thresholds integers, "
+            "v_init half integers, integer input; make one with quantize"
+        )
+    ranges: dict[str, _Range] = {}
+    bounds: list[Bound] = []
+    steady = graph.steady()
+    products: list[int] = []  # magnitudes that a multiplier gets: weights and what they meet
+    for node in graph.nodes:
+        sources = [ranges[name] for name in node.inputs]
+        if isinstance(node, IF):
+            bounds.append(_population(node, sources[0], graph.steps, node.inputs[0] in steady))
+        elif isinstance(node, Output):
+            bounds.append(_readout(node, sources[0], graph.steps - graph.readout_start))
+        if isinstance(node, (Conv, Linear)):
+            products += [int(np.abs(node.weight).max()), sources[0].magnitude]
+        ranges[node.name] = _range(node, sources)
+    largest = max(products, default=0)
+    return Certificate(
+        graph_hash=graph.hash(),
+        time_steps=graph.steps,
+        bounds=tuple(bounds),
+        weight_bits=_weight_bits(graph),
+        tf32=largest <= TF32_INTEGER,
+        bfloat16=largest <= BFLOAT16_INTEGER,
+        int32=all(bound.bits <= 32 for bound in bounds),
+    )
+
+
+def require_certificate(graph: Graph) -> Certificate:
+    """The certificate of a network that float32 runs exactly.
+
+    Raises:
+        LatticeError: names each layer that is out of bounds, by how much, and what would help.
+    """
+    certificate = certify(graph)
+    if certificate.float32:
+        return certificate
+    lines = [
+        f"{bound.layer}: reaches {bound.exact_below:,}, float32 is exact below {bound.limit:,}"
+        for bound in certificate.failures()
+    ]
+    over = -certificate.tightest.headroom_bits
+    raise LatticeError(
+        f"{len(lines)} of {len(certificate.bounds)} layers are not exact in float32:\n  "
+        + "\n  ".join(lines)
+        + f"\nTake {math.ceil(over + 1e-9)} bits less for their weights, or fewer time steps."
+    )
+
+
+def _weight_bits(graph: Graph) -> dict[str, int]:
+    bits = {}
+    for node in graph.nodes:
+        if isinstance(node, (Conv, Linear, Scale)):
+            weight = node.scale if isinstance(node, Scale) else node.weight
+            bits[node.name] = signed_bits(int(weight.min()), int(weight.max()))
+    return bits
+
+
+def signed_bits(low: int, high: int) -> int:
+    """Bits of the narrowest two's complement register that holds low..high."""
+    return max((-low - 1).bit_length() if low < 0 else 0, high.bit_length()) + 1
+
+
+def _range(node: Node, sources: list[_Range]) -> _Range:
+    match node:
+        case Input():
+            limits = np.iinfo(node.dtype)
+            ends = (0, 1) if node.encoding != "direct" else (int(limits.min), int(limits.max))
+            low, high = (np.full((1,) * len(node.shape), end, np.int64) for end in ends)
+            return _Range(low, high, max(map(abs, ends)))
+        case IF():
+            one = np.ones((1,) * node.v_threshold.ndim, np.int64)
+            return _Range(0 * one, one, 1)
+        case Conv() | Linear():
+            return _affine(node, sources[0])
+        case Scale():
+            return _diagonal(node, sources[0])
+        case Add():
+            low = _total([source.low for source in sources])
+            high = _total([source.high for source in sources])
+            return _Range(low, high, sum(source.partial for source in sources))
+        case Flatten():
+            source = sources[0]
+            # Channels lose their place: the widest of them stands for all.
+            low, high = source.low.min().reshape(1), source.high.max().reshape(1)
+            return _Range(low, high, source.partial)
+        case Output():
+            return sources[0]
+    raise LatticeError(
+        f"{node.name}: a {node.kind} has no place in an integer network; quantize turns pooling "
+        "into sums"
+    )
+
+
+def _total(arrays: list[Array]) -> Array:
+    total = arrays[0]
+    for array in arrays[1:]:
+        total = total + array
+    return total
+
+
+def _affine(node: Conv | Linear, source: _Range) -> _Range:
+    weight = node.weight.astype(np.int64)
+    groups = node.groups if isinstance(node, Conv) else 1
+    outputs, per_group = weight.shape[:2]
+    shape = (groups, 1, per_group, *(1,) * (weight.ndim - 2))
+    grouped = weight.reshape(groups, outputs // groups, *weight.shape[1:])
+    low, high = (
+        np.broadcast_to(end.reshape(-1), (groups * per_group,)).reshape(shape)
+        for end in (source.low, source.high)
+    )
+    ends = np.stack([grouped * low, grouped * high])
+    axes = tuple(range(2, grouped.ndim))
+    # A term may be missing (padding, part of a sum), so zero belongs to every term's range.
+    positive = np.maximum(ends.max(axis=0), 0).sum(axis=axes).reshape(-1)
+    negative = np.minimum(ends.min(axis=0), 0).sum(axis=axes).reshape(-1)
+    bias = node.bias.astype(np.int64)
+    partial = np.maximum(positive + np.maximum(bias, 0), -(negative + np.minimum(bias, 0)))
+    rank = (-1, *(1,) * (weight.ndim - 2))
+    return _Range(
+        (negative + bias).reshape(rank),
+        (positive + bias).reshape(rank),
+        max(source.partial, int(partial.max())),
+    )
+
+
+def _diagonal(node: Scale, source: _Range) -> _Range:
+    scale, shift = node.scale.astype(np.int64), node.shift.astype(np.int64)
+    ends = np.stack(np.broadcast_arrays(scale * source.low, scale * source.high))
+    low, high = ends.min(axis=0) + shift, ends.max(axis=0) + shift
+    reach = np.maximum(np.abs(ends).max(axis=0), np.maximum(np.abs(low), np.abs(high)))
+    if low.ndim > 1:  # one value a channel is enough from here on
+        axes = tuple(range(1, low.ndim))
+        low, high = low.min(axis=axes, keepdims=True), high.max(axis=axes, keepdims=True)
+    return _Range(low, high, max(source.partial, int(reach.max())))
+
+
+def _population(node: IF, current: _Range, time_steps: int, steady: bool) -> Bound:
+    """Bound u and v step by step, channel by channel."""
+    threshold = node.v_threshold.astype(np.float64)
+    start = node.v_init.astype(np.float64)
+    if node.v_init.ndim > 1 and any(n > 1 for n in node.v_init.shape[1:]):
+        axes = tuple(range(1, node.v_init.ndim))
+        low, high = start.min(axis=axes, keepdims=True), start.max(axis=axes, keepdims=True)
+    else:
+        low, high = start, start
+    smallest, largest = _channel(threshold, np.min), _channel(threshold, np.max)
+    i_low, i_high = current.low.astype(np.float64), current.high.astype(np.float64)
+    reach = np.maximum(np.abs(low), np.abs(high))
+    for _ in range(time_steps):
+        u_low, u_high = low + i_low, high + i_high
+        reach = np.maximum(reach, np.maximum(np.abs(u_low), np.abs(u_high)))
+        # Below the threshold v stays u; at or above it, v is u - v_threshold >= 0.
+        low = np.minimum(u_low, np.maximum(u_low - largest, 0))
+        high = np.maximum(u_high - smallest, np.minimum(u_high, largest))
+        reach = np.maximum(reach, np.maximum(np.abs(low), np.abs(high)))
+    potential = math.ceil(reach.max())
+    needed = potential + current.partial
+    if steady:
+        between = np.abs(start).max() + 2 * largest.max()
+        needed = math.ceil(between) + current.partial
+    return Bound(
+        layer=node.name,
+        current=(int(current.low.min()), int(current.high.max())),
+        partial_sum=current.partial,
+        potential=potential,
+        exact_below=needed,
+        limit=FLOAT32_POTENTIAL,
+        bits=signed_bits(-potential, potential),
+        steady=steady,
+    )
+
+
+def _channel(values: Array, reduce: Any) -> Array:
+    if values.ndim == 1:
+        return values
+    result: Array = reduce(values, axis=tuple(range(1, values.ndim)), keepdims=True)
+    return result
+
+
+def _readout(node: Output, current: _Range, steps: int) -> Bound:
+    """The logits are a quotient; what must be exact is the sum over the steps."""
+    reach = steps * max(current.magnitude, current.partial)
+    return Bound(
+        layer=node.name,
+        current=(int(current.low.min()), int(current.high.max())),
+        partial_sum=current.partial,
+        potential=reach,
+        exact_below=reach,
+        limit=FLOAT32_INTEGER,
+        bits=signed_bits(-reach, reach),
+        steady=False,
+    )
