@@ -17,7 +17,9 @@ from icsnn_deploy.nodes import (
     Linear,
     Node,
     Output,
+    Relu,
     Scale,
+    broadcast_shapes,
 )
 
 DYADIC = 1 / 64
@@ -179,3 +181,125 @@ def if_graphs(draw: st.DrawFn) -> Graph:
     ]
     start = draw(st.integers(0, time_steps - 1))
     return Graph(nodes=tuple(nodes), time_steps=time_steps, readout_start=start)
+
+
+class _Layers:
+    """Nodes stacked one on the other, with the shape of the last."""
+
+    def __init__(self, draw: st.DrawFn, shape: tuple[int, ...]) -> None:
+        self.draw = draw
+        self.rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+        self.nodes: list[Node] = [Input(name="input", shape=shape)]
+        self.shape = shape
+
+    @property
+    def last(self) -> str:
+        return self.nodes[-1].name
+
+    def put(self, node: Node) -> str:
+        """Append a node that takes the last one, or others of its shape."""
+        self.nodes.append(node)
+        self.shape = node.output_shape(*(self.shape,) * len(node.inputs))
+        return node.name
+
+    def maybe_scale(self, name: str) -> str:
+        """A Scale or none: per layer, channel or neuron, with a shift or pure."""
+        if not self.draw(st.booleans()):
+            return self.last
+        allowed = broadcast_shapes(self.shape)
+        shift = dyadic(self.rng, *self.draw(st.sampled_from(allowed)))
+        scale = Scale(
+            name=name,
+            inputs=(self.last,),
+            scale=dyadic(self.rng, *self.draw(st.sampled_from(allowed)), low=-64, high=64),
+            shift=shift if self.draw(st.booleans()) else shift * 0,
+        )
+        return self.put(scale)
+
+    def convolution(self, name: str) -> str:
+        """Random groups, kernel, stride and asymmetric padding."""
+        axes = len(self.shape) - 1
+        groups = self.draw(st.sampled_from([1, self.shape[0]]))
+        width = groups * self.draw(st.sampled_from([1, 2]))
+        kernel = min(self.draw(st.sampled_from([1, 2, 3])), *self.shape[1:])
+        pads = st.tuples(st.integers(0, 1), st.integers(0, 1))
+        return self.put(
+            Conv(
+                name=name,
+                inputs=(self.last,),
+                weight=dyadic(self.rng, width, self.shape[0] // groups, *(kernel,) * axes),
+                bias=dyadic(self.rng, width),
+                stride=(self.draw(st.sampled_from([1, 1, 2])),) * axes,
+                padding=self.draw(st.sampled_from([((0, 0),) * axes, None]))
+                or tuple(self.draw(pads) for _ in range(axes)),
+                dilation=(1,) * axes,
+                groups=groups,
+            )
+        )
+
+    def pool(self, name: str) -> str:
+        axes = len(self.shape) - 1
+        pad = self.draw(st.integers(0, 1))
+        return self.put(
+            AvgPool(
+                name=name,
+                inputs=(self.last,),
+                kernel=(2,) * axes,
+                stride=(self.draw(st.sampled_from([1, 2])),) * axes,
+                padding=((0, pad),) * axes,
+            )
+        )
+
+    def rectifier(self, name: str) -> str:
+        upper = self.draw(st.sampled_from([None, None, 0.75]))
+        return self.put(Relu(name=name, inputs=(self.last,), upper=upper))
+
+    def join(self, name: str) -> None:
+        """A convolved branch and an identity or a scaled shortcut, summed."""
+        fork, axes = self.last, len(self.shape) - 1
+        width = self.shape[0]
+        branch = self.put(conv(f"{name}.branch", fork, self.rng, (width,) * 2, (3,) * axes))
+        shortcut = fork
+        if self.draw(st.booleans()):
+            shortcut = self.put(
+                Scale(
+                    name=f"{name}.shortcut",
+                    inputs=(fork,),
+                    scale=dyadic(self.rng, width, *(1,) * axes),
+                    shift=dyadic(self.rng, 1, *(1,) * axes),
+                )
+            )
+        self.put(Add(name=f"{name}.add", inputs=(branch, shortcut)))
+        self.rectifier(f"{name}.relu_join")
+
+
+@st.composite
+def ann_graphs(draw: st.DrawFn) -> Graph:
+    """A random ANN on one or two spatial axes, with Scales in every place that can hold one.
+
+    Grouped, strided, unevenly padded convolutions, bounded rectifiers, residual joins whose fork
+    may be a Scale, padded pooling, a flatten and a linear readout.
+    """
+    axes = draw(st.sampled_from([1, 2]))
+    shape = (draw(st.sampled_from([1, 2, 4])), *(draw(st.integers(3, 5)) for _ in range(axes)))
+    layers = _Layers(draw, shape)
+    for number in range(draw(st.integers(1, 2))):
+        name = f"layer{number}"
+        layers.maybe_scale(f"{name}.before")
+        layers.convolution(f"{name}.conv")
+        layers.maybe_scale(f"{name}.norm")
+        layers.rectifier(f"{name}.relu")
+        layers.maybe_scale(f"{name}.amplitude")
+        if draw(st.booleans()):
+            layers.join(name)
+            layers.maybe_scale(f"{name}.joined")
+        if min(layers.shape[1:]) >= 2 and draw(st.booleans()):
+            layers.pool(f"{name}.pool")
+            layers.maybe_scale(f"{name}.pooled")
+    layers.put(Flatten(name="flatten", inputs=(layers.last,)))
+    layers.maybe_scale("features")
+    weight = dyadic(layers.rng, 3, layers.shape[0])
+    bias = dyadic(layers.rng, 3)
+    layers.put(Linear(name="head", inputs=(layers.last,), weight=weight, bias=bias))
+    layers.maybe_scale("temperature")
+    return Graph(nodes=(*layers.nodes, Output(name="output", inputs=(layers.last,))))

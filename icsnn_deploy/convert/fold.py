@@ -145,20 +145,26 @@ def merge_pointwise(graph: Graph) -> Graph:
 
     A depthwise identity that only pads gives its padding to the convolution after it.
     """
+    merged: Graph | None = graph
+    while merged is not None:
+        graph, merged = merged, _merge_one(merged)
+    return graph
+
+
+def _merge_one(graph: Graph) -> Graph | None:
+    """The graph with one pair of convolutions merged, or None if there is no pair."""
     for first in graph.nodes_of(Conv):
-        if first.name not in graph:
-            continue
         consumers = graph.consumers(first.name)
         if len(consumers) != 1 or not isinstance(consumers[0], Conv):
             continue
         merged = _merge(first, consumers[0])
         if merged is not None:
-            graph = graph.with_nodes(
+            return graph.with_nodes(
                 merged if node.name == merged.name else node
                 for node in graph.nodes
                 if node.name != first.name
             )
-    return graph
+    return None
 
 
 def _merge(first: Conv, second: Conv) -> Conv | None:
