@@ -43,6 +43,8 @@ class CalibrationSet:
         Raises:
             DataError: no samples, or batches that do not fit each other.
         """
+        if limit is not None and limit < 1:
+            raise DataError(f"a limit of {limit} calibration samples: at least 1 is needed")
         if isinstance(source, CalibrationSet):
             samples = source.samples
         elif isinstance(source, (np.ndarray, torch.Tensor)):
@@ -75,35 +77,43 @@ def _array(batch: Any) -> Array:
     while isinstance(batch, (tuple, list)) and batch:
         batch = batch[0]
     if isinstance(batch, torch.Tensor):
-        array: Array = batch.detach().cpu().numpy()
+        tensor = batch.detach().cpu()
+        # NumPy has no bfloat16.
+        array: Array = (tensor.float() if tensor.is_floating_point() else tensor).numpy()
     elif isinstance(batch, np.ndarray):
         array = batch
     else:
         raise DataError(f"a calibration batch of type {type(batch).__name__}: array or tensor")
-    return array.astype(np.float32) if array.dtype.kind == "f" else array
+    if array.dtype.kind not in "fiub" or array.ndim == 0:
+        raise DataError(
+            f"a calibration batch of type {array.dtype} and shape {array.shape}: "
+            "real numbers [B, *shape] are needed"
+        )
+    return array.astype(np.float32, copy=False) if array.dtype.kind == "f" else array
 
 
 def _spool(source: Iterable[Any], limit: int | None, progress: Progress) -> Array:
     """Write the batches one after the other to an unnamed temporary file and map it."""
-    file = tempfile.TemporaryFile()  # noqa: SIM115  the mapping keeps it open
     count, first = 0, None
-    for batch in source:
-        array = _array(batch)
-        if limit is not None:
-            array = array[: limit - count]
-        if first is None:
-            first = array
-        elif array.shape[1:] != first.shape[1:] or array.dtype != first.dtype:
-            raise DataError(
-                f"a calibration batch {array.dtype} {list(array.shape)} after "
-                f"{first.dtype} {list(first.shape)}: all batches must be of one kind"
-            )
-        file.write(np.ascontiguousarray(array).tobytes())
-        count += len(array)
-        progress("reading calibration data", count, limit)
-        if limit is not None and count >= limit:
-            break
-    if first is None or count == 0:
-        raise DataError("the calibration data holds no samples")
-    file.flush()
-    return np.memmap(file, first.dtype, "r", shape=(count, *first.shape[1:]))
+    with tempfile.TemporaryFile() as file:
+        for batch in source:
+            array = _array(batch)
+            if limit is not None:
+                array = array[: limit - count]
+            if first is None:
+                first = array
+            elif array.shape[1:] != first.shape[1:] or array.dtype != first.dtype:
+                raise DataError(
+                    f"a calibration batch {array.dtype} {list(array.shape)} after "
+                    f"{first.dtype} {list(first.shape)}: all batches must be of one kind"
+                )
+            file.write(np.ascontiguousarray(array).tobytes())
+            count += len(array)
+            progress("reading calibration data", count, limit)
+            if limit is not None and count >= limit:
+                break
+        if first is None or count == 0:
+            raise DataError("the calibration data holds no samples")
+        file.flush()
+        # The mapping keeps the file when it is closed.
+        return np.memmap(file, first.dtype, "r", shape=(count, *first.shape[1:]))

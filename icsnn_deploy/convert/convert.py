@@ -121,7 +121,8 @@ def to_ann_graph(
     if normalization is not None and samples.dtype != np.uint8:
         raise DataError(f"calibration data of type {samples.dtype}: a normalization needs uint8")
     prepared = samples if normalization is None else normalization.apply(samples)
-    example = torch.from_numpy(np.ascontiguousarray(prepared, np.float32))
+    # A copy: the model may work in place, and a mapped file can't be written to.
+    example = torch.from_numpy(np.array(prepared, np.float32, order="C"))
     if isinstance(model, ExportedProgram):
         ann = trace_exported(model, example, activations=activations)
     else:

@@ -126,15 +126,16 @@ class _Runner:
     def settle(self, name: str) -> None:
         """Run a population with its settled parameters and keep its spikes."""
         arrival = self.arrival(self.network.node(name))  # type: ignore[arg-type]
-        file = tempfile.TemporaryFile()  # noqa: SIM115  the mapping keeps it open
-        for currents in arrival.replay():
-            spikes = arrival.integrate(arrival.node, currents)  # type: ignore[arg-type]
-            rows = spikes.transpose(0, 1).flatten(1).to(torch.uint8).cpu().numpy()  # [B, T neurons]
-            file.write(np.packbits(rows, axis=1).tobytes())
-        file.flush()
         bits = self.network.steps * int(np.prod(self.network.shape(name)))
         shape = (len(self.calibration), -(-bits // 8))
-        self.stored[name] = np.memmap(file, np.uint8, "r", shape=shape)
+        with tempfile.TemporaryFile() as file:
+            for currents in arrival.replay():
+                spikes = arrival.integrate(arrival.node, currents)  # type: ignore[arg-type]
+                rows = spikes.transpose(0, 1).flatten(1).to(torch.uint8)  # [B, T neurons]
+                file.write(np.packbits(rows.cpu().numpy(), axis=1).tobytes())
+            file.flush()
+            # The mapping keeps the file when it is closed.
+            self.stored[name] = np.memmap(file, np.uint8, "r", shape=shape)
         self.settled.add(name)
         waiting = [n.name for n in self.network.nodes_of(IF) if n.name not in self.settled]
         needed = set().union(*(self._path(n)[1] for n in [*waiting, self.network.output.name]))
