@@ -40,9 +40,11 @@ def check_inputs(graph: Graph, inputs: Array) -> Array:
             )
     elif array.dtype.kind not in "fiub":
         raise DataError(f"input of type {array.dtype}: real numbers are needed")
-    elif not np.isfinite(array).all():
-        raise DataError("input holds NaN or infinity")
-    return array.astype(node.dtype, copy=False)
+    with np.errstate(over="ignore"):
+        found = array.astype(node.dtype, copy=False)
+    if not np.isfinite(found).all():
+        raise DataError("input holds NaN or infinity, or values beyond float32")
+    return found
 
 
 def encode_rate(samples: Array, time_steps: int, *, seed: int | None = None) -> Array:
@@ -60,7 +62,7 @@ def encode_rate(samples: Array, time_steps: int, *, seed: int | None = None) -> 
         spikes as uint8, [T, B, *shape].
     """
     x = np.asarray(samples, np.float64)
-    if x.size and (x.min() < 0 or x.max() > 1):
+    if not ((x >= 0) & (x <= 1)).all():  # NaN is neither
         raise DataError(f"rate encoding of values {x.min()} to {x.max()}: [0, 1] is needed")
     if seed is not None:
         draws = np.random.default_rng(seed).random((time_steps, *x.shape))
