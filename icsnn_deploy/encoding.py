@@ -47,6 +47,26 @@ def check_inputs(graph: Graph, inputs: Array) -> Array:
     return found
 
 
+def to_input_units(graph: Graph, samples: Array) -> Array:
+    """Real samples as the network takes them: in steps of the input's unit, if it takes integers.
+
+    Values beyond what the input's type holds are cut off. Integers are returned as they are.
+    """
+    node = graph.input
+    array = np.asarray(samples)
+    if node.dtype == "float32" or array.dtype.kind != "f":
+        return array
+    limits = np.iinfo(node.dtype)
+    steps = np.round(array.astype(np.float64) / node.unit)
+    return np.clip(steps, limits.min, limits.max).astype(node.dtype)
+
+
+def to_real_units(graph: Graph, inputs: Array) -> Array:
+    """What the network's inputs stand for: the inverse of to_input_units, but for rounding."""
+    unit = graph.input.unit
+    return inputs if unit == 1 else (np.asarray(inputs) * unit).astype(np.float32)
+
+
 def encode_rate(samples: Array, time_steps: int, *, seed: int | None = None) -> Array:
     """Spikes whose mean over time approaches the sample.
 

@@ -101,6 +101,19 @@ class Graph:
             raise GraphError("this graph is an ANN (no time_steps); an IF network is needed")
         return self.time_steps
 
+    @property
+    def is_integer(self) -> bool:
+        """Whether this is an integer network: integer input and parameters, half-integer v_init."""
+        if self.time_steps is None or self.input.dtype == "float32":
+            return False
+        return all(
+            bool((value.astype(np.float64) % 1 == 0.5).all())
+            if field == "v_init"
+            else value.dtype.kind == "i"
+            for node in self.nodes
+            for field, value in node.arrays().items()
+        )
+
     def __contains__(self, name: str) -> bool:
         return name in self._by_name
 

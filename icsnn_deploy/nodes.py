@@ -118,6 +118,11 @@ def _is_int(value: Any, least: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
+def _is_positive(value: Any) -> bool:
+    real = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return real and 0 < value < math.inf
+
+
 def _windows(
     node: Node, shape: Shape, kernel: Shape, stride: Shape, padding: Pairs, dilation: Shape
 ) -> Shape:
@@ -139,6 +144,7 @@ def _windows(
 class Input(Node):
     """Where the data enters: one sample of `shape`, values of type `dtype`.
 
+    The value of one integer step is `unit` (1 for pixels and floats).
     encoding "direct": the analog sample is the current of every step; "rate" and "events": a
     spike tensor [T, B, *shape] is (encoded from the sample, or given by the caller).
     """
@@ -149,6 +155,7 @@ class Input(Node):
     shape: Shape
     dtype: InputDtype = "float32"
     encoding: Encoding = "direct"
+    unit: float = 1.0
 
     def _arity(self) -> tuple[int, int]:
         return 0, 0
@@ -160,6 +167,8 @@ class Input(Node):
             raise GraphError(f"{self.name}.dtype: {self.dtype!r}; float32, uint8, int8 or int16")
         if self.encoding not in ("direct", "rate", "events"):
             raise GraphError(f"{self.name}.encoding: {self.encoding!r}; direct, rate or events")
+        if not _is_positive(self.unit):
+            raise GraphError(f"{self.name}.unit: {self.unit!r}, a finite number > 0 needed")
 
     def output_shape(self, *sources: Shape) -> Shape:
         return self.shape
@@ -314,10 +323,8 @@ class Relu(Node):
     levels: int | None = None  # only with upper
 
     def _check(self) -> None:
-        if self.upper is not None:
-            real = isinstance(self.upper, (int, float)) and not isinstance(self.upper, bool)
-            if not real or not 0 < self.upper < math.inf:
-                raise GraphError(f"{self.name}.upper: {self.upper!r}, a finite number > 0 needed")
+        if self.upper is not None and not _is_positive(self.upper):
+            raise GraphError(f"{self.name}.upper: {self.upper!r}, a finite number > 0 needed")
         if self.levels is not None and (self.upper is None or not _is_int(self.levels, 1)):
             raise GraphError(f"{self.name}.levels: {self.levels!r} needs upper and an integer >= 1")
 

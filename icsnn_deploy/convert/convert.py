@@ -14,6 +14,7 @@ from torch.export import ExportedProgram
 from icsnn_deploy.convert.calibration import CalibrationSet, CalibrationSource
 from icsnn_deploy.convert.fold import fold_scales, merge_pointwise
 from icsnn_deploy.convert.initial import initialize
+from icsnn_deploy.convert.judge import Judge
 from icsnn_deploy.convert.recipe import Method, Recipe
 from icsnn_deploy.convert.report import CandidateResult, ConversionReport, describe_populations
 from icsnn_deploy.convert.spike import Population, shift_current, spike
@@ -27,7 +28,6 @@ from icsnn_deploy.graph import Graph
 from icsnn_deploy.neuron import Array
 from icsnn_deploy.nodes import IF, Relu, Scale
 from icsnn_deploy.progress import Progress, silent
-from icsnn_deploy.simulate.torch import TorchANN, TorchSimulator
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -71,7 +71,7 @@ def convert(
     ann = to_ann_graph(model, calibration, normalization, activations)
     held_out = max(1, round(len(calibration) * recipe.held_out))
     fit = calibration.part(0, max(1, len(calibration) - held_out))
-    judge = _Judge(ann, calibration.part(len(calibration) - held_out, len(calibration)), device)
+    judge = Judge(ann, calibration.part(len(calibration) - held_out, len(calibration)), device)
     statistics = collect_statistics(
         ann, fit, batch_size=recipe.batch_size, device=device, progress=progress
     )
@@ -228,30 +228,3 @@ class _Workbench:
 def _ready(values: Array, rank: int) -> Array:
     """[C] or [1] values ready to broadcast over a population of `rank` axes."""
     return values.astype(np.float32).reshape(-1, *(1,) * (rank - 1))
-
-
-class _Judge:
-    """Compares a network with the ANN on held-out samples."""
-
-    def __init__(self, ann: Graph, held_out: CalibrationSet, device: str) -> None:
-        self.held_out = held_out
-        self.device = device
-        network = TorchANN(ann, device=device)
-        logits = [network.run(batch) for batch in held_out.batches(64)]
-        self.logits = np.concatenate(logits)  # [N, *output shape]
-
-    def score(self, network: Graph, batch_size: int) -> tuple[float, float]:
-        """(share of equal top-1 classes, mean KL divergence in nats)."""
-        simulator = TorchSimulator(network, device=self.device)
-        parts = [simulator.classify(batch) for batch in self.held_out.batches(batch_size)]
-        logits = np.concatenate(parts)
-        agreement = logits.argmax(axis=1) == self.logits.argmax(axis=1)
-        wanted, got = _log_softmax(self.logits), _log_softmax(logits)
-        divergence = (np.exp(wanted) * (wanted - got)).sum(axis=1)
-        return float(agreement.mean()), float(divergence.mean())
-
-
-def _log_softmax(logits: Array) -> Array:
-    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
-    result: Array = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    return result

@@ -100,13 +100,17 @@ def shift_current(graph: Graph, name: str, shift: Array) -> Graph:
     Args:
         graph: the network.
         name: a population or the output.
-        shift: one value per channel [C], in the unit of the current.
+        shift: one value per channel [C], in the unit of the current; rounded for an integer
+            network.
     """
     node = graph.node(name)
     values = np.asarray(shift, np.float64)
     channels = graph.shape(name)[0]
     if values.shape != (channels,):
         raise GraphError(f"shift of {name}: shape {values.shape}, ({channels},) needed")
+    integer = graph.is_integer
+    if integer:
+        values = np.round(values).astype(np.int32)
     for source in _private_sources(graph, node):
         if isinstance(source, (Conv, Linear)):
             return graph.replace(replace(source, bias=source.bias + values))
@@ -114,7 +118,7 @@ def shift_current(graph: Graph, name: str, shift: Array) -> Graph:
     scale = Scale(
         name=graph.fresh_name(f"{name}.shift"),
         inputs=node.inputs,
-        scale=np.ones((1,) * len(shape), np.float32),
+        scale=np.ones((1,) * len(shape), np.int8 if integer else np.float32),
         shift=values.reshape(shape),
     )
     moved = replace(node, inputs=(scale.name,))

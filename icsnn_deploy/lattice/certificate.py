@@ -102,25 +102,13 @@ class _Range:
         return int(max(np.abs(self.low).max(), np.abs(self.high).max()))
 
 
-def is_integer(graph: Graph) -> bool:
-    """Whether every parameter is an integer, and every v_init an integer plus one half."""
-    for node in graph.nodes:
-        for field, value in node.arrays().items():
-            if field == "v_init":
-                if not (value.astype(np.float64) % 1 == 0.5).all():
-                    return False
-            elif value.dtype.kind != "i":
-                return False
-    return graph.time_steps is not None and graph.input.dtype != "float32"
-
-
 def certify(graph: Graph) -> Certificate:
     """Bound everything an integer network can reach, from the graph alone.
 
     Raises:
         LatticeError: the network is not an integer network.
     """
-    if not is_integer(graph):
+    if not graph.is_integer:
         raise LatticeError(
             "only integer networks have a certificate: weights, biases and thresholds integers, "
             "v_init half integers, integer input; make one with quantize"

@@ -1,31 +1,16 @@
-"""Run an exported ONNX file on ONNX Runtime: the file that is deployed, not the graph behind it."""
+"""ONNX Runtime backend: an exported file on exactly the execution provider asked for."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from pathlib import Path
 
-import numpy as np
-
-from icsnn_deploy.encoding import check_inputs
-from icsnn_deploy.errors import DataError, ExportError
-from icsnn_deploy.exporters.onnx_format import INPUT, LOGITS, LOGITS_T, tensor_name
-from icsnn_deploy.exporters.onnx_read import OnnxFile, read
-from icsnn_deploy.graph import Graph
-from icsnn_deploy.neuron import Array
-from icsnn_deploy.nodes import Input, Output
+from icsnn_deploy.simulate.onnx_file import OnnxFileSimulator
 from icsnn_deploy.simulate.onnxruntime_session import RunOptions, RuntimeSession
-from icsnn_deploy.simulate.onnxruntime_step import run_steps
-from icsnn_deploy.simulate.onnxruntime_taps import Tap, with_taps
-from icsnn_deploy.simulate.recording import Record, Recording
 
 
-class OnnxRuntimeSimulator:
-    """Runs a file that exporters.onnx wrote, in either layout.
-
-    The logits come from the file's own bytes. Spikes and potentials, which a file need not hand
-    out, come from a second session over the same model with more outputs; for networks that are
-    not exact by construction a runtime may fuse that one differently.
+class OnnxRuntimeSimulator(OnnxFileSimulator):
+    """Runs a file that exporters.onnx wrote on ONNX Runtime.
 
     Args:
         path: the file.
@@ -49,147 +34,9 @@ class OnnxRuntimeSimulator:
         batch_size: int = 32,
         time_limit_s: float | None = None,
     ) -> None:
-        if batch_size < 1:
-            raise DataError(f"batch_size {batch_size}: at least 1 is needed")
-        self.file = read(path)
-        self.batch_size = batch_size
-        self._options = RunOptions(provider=provider, threads=threads, time_limit_s=time_limit_s)
-        self._session = RuntimeSession(self.file.path, self.file.data, self._options)
-        self._tapped: dict[frozenset[Tap], RuntimeSession] = {}
-        self._stand_in = _stand_in(self.file)
-        step = self.file.metadata.layout == "step"
-        self.name = "onnxruntime-step" if step else "onnxruntime"
+        options = RunOptions(provider=provider, threads=threads, time_limit_s=time_limit_s)
 
-    def run(self, inputs: Array, record: Record = Record()) -> Recording:
-        """Run a batch from v_init and record it.
+        def open_session(file: Path, data: bytes) -> RuntimeSession:
+            return RuntimeSession(file, data, options)
 
-        Args:
-            inputs: [B, *shape], or [T, B, *shape] for rate and event input.
-            record: what to write down.
-
-        Raises:
-            DataError: inputs that do not fit the network.
-            ExportError: logits_t of an unrolled file that was exported without it.
-        """
-        x = check_inputs(self._stand_in, inputs)
-        step = self.file.metadata.layout == "step"
-        if record.logits_t and not step and LOGITS_T not in self.file.outputs:
-            raise ExportError(
-                f"{self.file.path}: holds no logits_t; export it with OnnxOptions(logits_t=True)"
-            )
-        known = self.file.metadata.populations
-        result = _Result(self.name, self.file, record, x.shape[self._batch_axis])
-        potentials = [name for name in known if name in record.potentials]
-        for rows, part in self._parts(x):
-            if step:
-                values = self._run_steps(part, record, potentials)
-            else:
-                values = self._run_unrolled(part, record, potentials)
-            result.store(rows, values)
-        return result.recording()
-
-    @property
-    def _batch_axis(self) -> int:
-        return 0 if self.file.metadata.encoding == "direct" else 1
-
-    def _parts(self, x: Array) -> Iterator[tuple[slice, Array]]:
-        """The batch in parts of batch_size, with the rows of each."""
-        for start in range(0, x.shape[self._batch_axis], self.batch_size):
-            rows = slice(start, start + self.batch_size)
-            part = x[rows] if self._batch_axis == 0 else x[:, rows]
-            yield rows, np.ascontiguousarray(part)
-
-    def _run_unrolled(
-        self, x: Array, record: Record, potentials: list[str]
-    ) -> dict[tuple[str, str], Array]:
-        wanted = [LOGITS, *([LOGITS_T] if record.logits_t else [])]
-        results = self._session.run(wanted, {INPUT: x})
-        values = {(name, ""): value for name, value in zip(wanted, results, strict=True)}
-        steps = range(1, self.file.metadata.time_steps + 1)
-        taps = {
-            (role, name): [Tap(tensor=tensor_name(name, role, step), role=role) for step in steps]
-            for role, names in self._roles(record, potentials).items()
-            for name in names
-        }
-        if taps:
-            flat = [tap for row in taps.values() for tap in row]
-            session = self._session_with(frozenset(flat))
-            found = iter(session.run([tap.output for tap in flat], {INPUT: x}))
-            for key, row in taps.items():
-                values[key] = np.stack([next(found) for _ in row])  # [T, B, *shape]
-        return values
-
-    def _run_steps(
-        self, x: Array, record: Record, potentials: list[str]
-    ) -> dict[tuple[str, str], Array]:
-        taps = {
-            (role, name): Tap(tensor=tensor_name(name, role), role=role)
-            for role, names in self._roles(record, potentials).items()
-            for name in names
-        }
-        session = self._session_with(frozenset(taps.values())) if taps else None
-        return run_steps(self.file.metadata, self._session, session, x, taps)
-
-    def _roles(self, record: Record, potentials: list[str]) -> dict[str, list[str]]:
-        spiking = list(self.file.metadata.populations) if record.spikes else []
-        return {"s": spiking, "u": potentials}
-
-    def _session_with(self, taps: frozenset[Tap]) -> RuntimeSession:
-        if taps not in self._tapped:
-            data = with_taps(self.file.data, taps)
-            self._tapped[taps] = RuntimeSession(self.file.path, data, self._options)
-        return self._tapped[taps]
-
-
-class _Result:
-    """The recording of a whole batch, filled part by part."""
-
-    def __init__(self, backend: str, file: OnnxFile, record: Record, batch: int) -> None:
-        steps = file.metadata.time_steps
-        shapes = file.metadata.populations
-        self.backend = backend
-        self.logits = np.zeros((batch, *file.output_shape), np.float32)
-        timed = (steps, batch, *file.output_shape)
-        self.logits_t = np.zeros(timed, np.float32) if record.logits_t else None
-        self.spikes = {
-            name: np.zeros((steps, batch, *shape), np.uint8)
-            for name, shape in shapes.items()
-            if record.spikes
-        }
-        self.potentials = {
-            name: np.zeros((steps, batch, *shape), np.float32)
-            for name, shape in shapes.items()
-            if name in record.potentials
-        }
-
-    def store(self, rows: slice, values: dict[tuple[str, str], Array]) -> None:
-        for (role, name), value in values.items():
-            if role == LOGITS:
-                self.logits[rows] = value
-            elif role == LOGITS_T and self.logits_t is not None:
-                self.logits_t[:, rows] = value
-            elif role == "s":
-                self.spikes[name][:, rows] = value
-            elif role == "u":
-                self.potentials[name][:, rows] = value
-
-    def recording(self) -> Recording:
-        return Recording(
-            backend=self.backend,
-            logits=self.logits,
-            spikes=self.spikes,
-            logits_t=self.logits_t,
-            potentials=self.potentials,
-        )
-
-
-def _stand_in(file: OnnxFile) -> Graph:
-    """A graph of the file's input alone, by which inputs are checked as everywhere else."""
-    source = Input(
-        name=INPUT,
-        shape=file.input_shape,
-        dtype=file.input_dtype,
-        encoding=file.metadata.encoding,
-    )
-    nodes = (source, Output(name="output", inputs=(INPUT,)))
-    return Graph(nodes=nodes, time_steps=file.metadata.time_steps)
+        super().__init__(path, "onnxruntime", open_session, batch_size=batch_size)

@@ -1,4 +1,8 @@
-"""The oracle: the network step by step in NumPy, in float64, written to be read."""
+"""The oracle: the network step by step in NumPy, written to be read.
+
+Float networks run in float64. Integer networks run in int64: v_init, an integer plus one half, is
+rounded down, which changes no comparison with an integer threshold.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,7 @@ from icsnn_deploy.simulate.recording import Record, Recording
 
 
 class ReferenceSimulator:
-    """Runs a graph in double precision, one step after the other, every node at every step."""
+    """Runs a graph one step after the other, every node at every step."""
 
     name = "reference"
 
@@ -22,13 +26,15 @@ class ReferenceSimulator:
 
     def run(self, inputs: Array, record: Record = Record()) -> Recording:
         graph = self.graph
-        x = check_inputs(graph, inputs).astype(np.float64)
+        kind = np.int64 if graph.is_integer else np.float64
+        half = 0.5 if graph.is_integer else 0.0  # what rounding v_init down took from potentials
+        x = check_inputs(graph, inputs).astype(kind)
         timed = graph.input.encoding != "direct"
         batch = x.shape[1] if timed else x.shape[0]
         v = {}
         for population in graph.nodes_of(IF):
             shape = (batch, *graph.shape(population.name))
-            v[population.name] = np.broadcast_to(population.v_init, shape).astype(np.float64)
+            v[population.name] = np.broadcast_to(population.v_init - half, shape).astype(kind)
         keep_spikes = record.spikes or record.counts or record.first_spikes
         spikes: dict[str, list[Array]] = {name: [] for name in v if keep_spikes}
         potentials: dict[str, list[Array]] = {name: [] for name in v if name in record.potentials}
@@ -39,11 +45,11 @@ class ReferenceSimulator:
                 sources = [values[name] for name in node.inputs]
                 if isinstance(node, IF):
                     s, u, v[node.name] = if_step(v[node.name], sources[0], node.v_threshold)
-                    values[node.name] = s.astype(np.float64)
+                    values[node.name] = s.astype(kind)
                     if keep_spikes:
                         spikes[node.name].append(s)
                     if node.name in potentials:
-                        potentials[node.name].append(u)
+                        potentials[node.name].append(u + half)
                 else:
                     values[node.name] = evaluate(node, *sources)
             currents.append(values[graph.output.name])
@@ -76,13 +82,13 @@ def running_mean(currents: Array, readout_start: int) -> Array:
 
 
 def evaluate(node: Node, *sources: Array) -> Array:
-    """Result of a node without memory, batch first, in double precision."""
+    """Result of a node without memory, batch first, in the type of its sources."""
     x = sources[0]
     match node:
         case Conv():
             return _conv(node, x)
         case Linear():
-            return x @ node.weight.T.astype(np.float64) + node.bias
+            return _product(x, node.weight) + node.bias
         case Scale():
             return x * node.scale + node.shift
         case AvgPool():
@@ -144,6 +150,24 @@ def _conv(node: Conv, x: Array) -> Array:
         part = patches[:, group * per_group : (group + 1) * per_group]
         rows = part.transpose(order).reshape(batch * int(np.prod(positions)), -1)  # [B P, C K]
         weight = node.weight[group * width : (group + 1) * width].reshape(width, -1)
-        results.append(rows @ weight.T.astype(np.float64))
+        results.append(_product(rows, weight))
     y = np.concatenate(results, axis=1) + node.bias  # [B P, O]
     return np.moveaxis(y.reshape(batch, *positions, -1), -1, 1)
+
+
+def _product(rows: Array, weight: Array) -> Array:
+    """rows [M, K] times weight [O, K] transposed, in the type of the rows.
+
+    NumPy multiplies integer matrices without BLAS, some fifty times slower. Below 2^53 float64 is
+    exact, so integers take that way wherever no partial sum can reach it.
+    """
+    doubles = weight.T.astype(np.float64)
+    if rows.dtype.kind == "f":
+        floats: Array = rows @ doubles
+        return floats
+    reach = float(np.abs(rows).max(initial=0)) * float(np.abs(doubles).max()) * weight.shape[1]
+    if reach < 2.0**53:
+        exact: Array = (rows.astype(np.float64) @ doubles).astype(np.int64)
+        return exact
+    integers: Array = rows @ weight.T.astype(np.int64)
+    return integers

@@ -138,9 +138,19 @@ class TorchSimulator:
 
     @torch.no_grad()
     def observe(
-        self, inputs: Array, observer: Observer, potentials: frozenset[str] = frozenset()
+        self,
+        inputs: Array,
+        observer: Observer | None = None,
+        potentials: frozenset[str] = frozenset(),
+        sources: Callable[[Node, list[Tensor]], None] | None = None,
     ) -> Tensor:
         """Run one batch and show each population to the observer as it is done.
+
+        Args:
+            inputs: one batch.
+            observer: called for each population.
+            potentials: populations whose u the observer gets.
+            sources: called for each memoryless node with what comes in, [T B, ...] or [B, ...].
 
         Returns:
             running mean of the readout, [T, B, *output shape], 0 up to readout_start.
@@ -151,18 +161,21 @@ class TorchSimulator:
         values = {self.graph.input.name: x.flatten(0, 1) if timed else x}  # [T B, ...] or [B, ...]
         dead = self._last_uses()
         for index, node in enumerate(self.graph.nodes[1:], start=1):
-            sources = [values[name] for name in node.inputs]
+            incoming = [values[name] for name in node.inputs]
             if isinstance(node, IF):
                 spikes, v, u = integrate_and_fire(
-                    self.over_time(node.inputs[0], sources[0], batch),
+                    self.over_time(node.inputs[0], incoming[0], batch),
                     self.ops.parameter(node, "v_init"),
                     self.ops.parameter(node, "v_threshold"),
                     keep_potentials=node.name in potentials,
                 )
-                observer(node, spikes, v, u)
+                if observer is not None:
+                    observer(node, spikes, v, u)
                 values[node.name] = spikes.flatten(0, 1)  # [T B, *shape]
             else:
-                values[node.name] = self.evaluate(node, sources)
+                if sources is not None:
+                    sources(node, incoming)
+                values[node.name] = self.evaluate(node, incoming)
             for name in dead[index]:
                 values.pop(name, None)
         name = self.graph.output.name

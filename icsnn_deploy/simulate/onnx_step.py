@@ -9,14 +9,14 @@ import numpy as np
 from icsnn_deploy.exporters.onnx_format import CURRENT, INPUT, LOGITS, LOGITS_T, tensor_name
 from icsnn_deploy.exporters.onnx_metadata import OnnxMetadata
 from icsnn_deploy.neuron import Array
-from icsnn_deploy.simulate.onnxruntime_session import RuntimeSession
-from icsnn_deploy.simulate.onnxruntime_taps import Tap
+from icsnn_deploy.simulate.onnx_session import Session
+from icsnn_deploy.simulate.onnx_taps import Tap
 
 
 def run_steps(
     metadata: OnnxMetadata,
-    session: RuntimeSession,
-    tapped: RuntimeSession | None,
+    session: Session,
+    tapped: Session | None,
     x: Array,
     taps: Mapping[tuple[str, str], Tap],
 ) -> dict[tuple[str, str], Array]:
@@ -44,7 +44,7 @@ def run_steps(
 
 
 def _loop(
-    metadata: OnnxMetadata, session: RuntimeSession, inputs: list[Array], wanted: list[str]
+    metadata: OnnxMetadata, session: Session, inputs: list[Array], wanted: list[str]
 ) -> list[list[Array]]:
     """The wanted outputs of each step."""
     batch = len(inputs[0])

@@ -1,0 +1,43 @@
+"""How well a spiking network agrees with the ANN it comes from, on samples kept for that."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from icsnn_deploy.convert.calibration import CalibrationSet
+from icsnn_deploy.encoding import to_input_units
+from icsnn_deploy.graph import Graph
+from icsnn_deploy.neuron import Array
+from icsnn_deploy.simulate.torch import TorchANN, TorchSimulator
+
+
+class Judge:
+    """Compares a network with the ANN on held-out samples."""
+
+    def __init__(self, ann: Graph, held_out: CalibrationSet, device: str) -> None:
+        self.held_out = held_out
+        self.device = device
+        network = TorchANN(ann, device=device)
+        logits = [network.run(batch) for batch in held_out.batches(64)]
+        self.logits = np.concatenate(logits)  # [N, *output shape]
+
+    def score(
+        self, network: Graph, batch_size: int, logit_unit: float = 1.0
+    ) -> tuple[float, float]:
+        """(share of equal top-1 classes, mean KL divergence in nats)."""
+        simulator = TorchSimulator(network, device=self.device)
+        parts = [
+            simulator.classify(to_input_units(network, batch))
+            for batch in self.held_out.batches(batch_size)
+        ]
+        logits = np.concatenate(parts) * logit_unit
+        agreement = logits.argmax(axis=1) == self.logits.argmax(axis=1)
+        wanted, got = _log_softmax(self.logits), _log_softmax(logits)
+        divergence = (np.exp(wanted) * (wanted - got)).sum(axis=1)
+        return float(agreement.mean()), float(divergence.mean())
+
+
+def _log_softmax(logits: Array) -> Array:
+    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
+    result: Array = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return result

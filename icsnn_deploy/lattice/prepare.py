@@ -1,0 +1,220 @@
+"""Bring a float IF network into the form that integers can take."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from icsnn_deploy.convert.fold import fold_scales
+from icsnn_deploy.errors import LatticeError
+from icsnn_deploy.graph import Graph, rewire
+from icsnn_deploy.neuron import Array
+from icsnn_deploy.nodes import (
+    IF,
+    Add,
+    AvgPool,
+    Conv,
+    Input,
+    InputDtype,
+    Linear,
+    Node,
+    Scale,
+)
+
+
+def prepare(graph: Graph, samples: Array, *, per_layer: bool, input_bits: int) -> Graph:
+    """The same network with integer input, sums for means, and an affine node before every sum.
+
+        avg_pool -> conv               before
+        conv (ones) -> conv / k^2      after
+
+        if -> add                      before
+        if -> scale -> add             after
+
+    Args:
+        graph: a float IF network.
+        samples: calibration samples, for the range of a float input.
+        per_layer: give every population one threshold, 1, by scaling what comes in.
+        input_bits: 8 or 16, for a float input.
+    """
+    if graph.is_integer:
+        raise LatticeError("this network is on the lattice already")
+    graph = _integer_input(graph, samples, input_bits)
+    for pool in graph.nodes_of(AvgPool):
+        graph = graph.insert_after(pool.name, _mean(graph, pool))
+    if per_layer:
+        for population in graph.nodes_of(IF):
+            graph = _one_threshold(graph, population)
+    graph = fold_scales(graph)
+    graph = graph.replace(*(_sum(graph, pool) for pool in graph.nodes_of(AvgPool)))
+    return _affine_before_sums(graph)
+
+
+def _mean(graph: Graph, pool: AvgPool) -> Scale:
+    """1 / k^2, to be folded into what comes behind the pooling once that is a sum."""
+    one = np.ones((1,) * len(graph.shape(pool.name)), np.float32)
+    return Scale(
+        name=graph.fresh_name(f"{pool.name}.mean"),
+        inputs=(pool.name,),
+        scale=one / float(np.prod(pool.kernel)),
+        shift=0 * one,
+    )
+
+
+def _sum(graph: Graph, pool: AvgPool) -> Conv:
+    """The sum over the pooling's windows."""
+    channels = graph.shape(pool.name)[0]
+    return Conv(
+        name=pool.name,
+        inputs=pool.inputs,
+        weight=np.ones((channels, 1, *pool.kernel), np.int8),
+        bias=np.zeros(channels, np.int8),
+        stride=pool.stride,
+        padding=pool.padding,
+        dilation=(1,) * len(pool.kernel),
+        groups=channels,
+    )
+
+
+def is_sum_pool(node: Node) -> bool:
+    """Whether a node is a depthwise convolution of integer ones: a sum over windows."""
+    return (
+        isinstance(node, Conv)
+        and node.weight.dtype.kind == "i"
+        and node.groups == len(node.weight)
+        and bool((node.weight == 1).all())
+        and not node.bias.any()
+    )
+
+
+def _integer_input(graph: Graph, samples: Array, bits: int) -> Graph:
+    """Pixels minus a zero point per channel; or a float input in steps of its own unit."""
+    node = graph.input
+    if node.encoding != "direct":
+        return graph.replace(replace(node, dtype="uint8"))
+    if node.dtype != "float32":
+        for scale in graph.nodes_of(Scale):
+            if scale.inputs == (node.name,) and scale.shift.any():
+                graph = _with_zero_point(graph, scale)
+        return graph
+    low, high = float(samples.min()), float(samples.max())
+    if low >= 0 and bits == 8:
+        dtype: InputDtype = "uint8"
+        unit = (high or 1.0) / 255
+    else:
+        dtype = "int8" if bits == 8 else "int16"
+        unit = (max(-low, high) or 1.0) / (2 ** (bits - 1) - 1)
+    one = np.ones((1,) * len(node.shape), np.float32)
+    scale = Scale(
+        name=graph.fresh_name("input.unit"),
+        inputs=(node.name,),
+        scale=one * np.float32(unit),
+        shift=0 * one,
+    )
+    graph = graph.replace(replace(node, dtype=dtype, unit=float(np.float32(unit))))
+    return fold_scales(graph.insert_after(node.name, scale))
+
+
+def _with_zero_point(graph: Graph, scale: Scale) -> Graph:
+    """factor x + shift as factor (x - zero) + rest, with an integer zero and the rest folded.
+
+    Padding then stays zero. The rest is below half a pixel step; behind a padded convolution it is
+    folded into the bias as if there were no padding, which the calibration afterwards sees.
+    """
+    factor, shift = scale.scale.astype(np.float64), scale.shift.astype(np.float64)
+    zero = np.round(-shift / factor)
+    centered = Scale(
+        name=graph.fresh_name("input.zero_point"),
+        inputs=scale.inputs,
+        scale=np.ones((1,) * zero.ndim, np.int8),
+        shift=(-zero).astype(np.int16),
+    )
+    rest = factor * zero + shift  # [C, 1, 1], activation units
+    for consumer in graph.consumers(scale.name):
+        if isinstance(consumer, Conv) and consumer.groups == 1:
+            per_input = np.broadcast_to(rest.reshape(-1), (consumer.weight.shape[1],))
+            summed = consumer.weight.astype(np.float64).sum(
+                axis=tuple(range(2, consumer.weight.ndim))
+            )
+            graph = graph.replace(replace(consumer, bias=consumer.bias + summed @ per_input))
+        else:
+            raise LatticeError(
+                f"{consumer.name}: the first layer after a normalization must be a convolution "
+                f"without groups, this is a {consumer.kind}"
+            )
+    pure = replace(scale, inputs=(centered.name,), shift=np.zeros_like(scale.shift))
+    nodes = [pure if node.name == scale.name else node for node in graph.nodes]
+    return _fold_behind(graph.with_nodes([*nodes, centered]), pure)
+
+
+def _fold_behind(graph: Graph, pure: Scale) -> Graph:
+    """Fold a scale into the convolutions behind it, and not into the zero point before it."""
+    for consumer in graph.consumers(pure.name):
+        if isinstance(consumer, Conv):
+            columns = pure.scale.reshape(1, -1, *(1,) * len(consumer.kernel))
+            changed = replace(consumer, inputs=pure.inputs, weight=consumer.weight * columns)
+            graph = graph.with_nodes(
+                changed if node.name == consumer.name else node
+                for node in graph.nodes
+                if node.name != pure.name
+            )
+    return graph
+
+
+def _one_threshold(graph: Graph, population: IF) -> Graph:
+    """Divide the current, v_threshold and v_init by v_threshold: its spikes stay the same."""
+    threshold = population.v_threshold.astype(np.float64)
+    scaled = replace(
+        population,
+        v_threshold=np.ones((1,) * threshold.ndim, np.float32),
+        v_init=population.v_init / threshold,
+    )
+    return _scaled_into(graph.replace(scaled), population.name, 1 / threshold)
+
+
+def _scaled_into(graph: Graph, name: str, factor: Array) -> Graph:
+    """Scale everything that arrives at a node, behind the sums on the way."""
+    for source in dict.fromkeys(graph.node(name).inputs):
+        if isinstance(graph.node(source), Add) and len(graph.consumers(source)) == 1:
+            graph = _scaled_into(graph, source, factor)
+            continue
+        scale = Scale(
+            name=graph.fresh_name(f"{name}.unit"),
+            inputs=(source,),
+            scale=factor,
+            shift=np.zeros((1,) * factor.ndim, np.float32),
+        )
+        sink = rewire(graph.node(name), {source: scale.name})
+        graph = graph.with_nodes(
+            [*(sink if node.name == name else node for node in graph.nodes), scale]
+        )
+    return graph
+
+
+def _affine_before_sums(graph: Graph) -> Graph:
+    """A Scale of 1 in front of each sum, population and output that has no affine node there."""
+    for sink in graph.nodes_of(Add, IF):
+        for source in dict.fromkeys(sink.inputs):
+            node = graph.node(source)
+            trained = isinstance(node, (Conv, Linear, Scale)) and not is_sum_pool(node)
+            private = len(graph.consumers(source)) == 1
+            if (trained and private and not _is_zero_point(graph, node)) or isinstance(node, Add):
+                continue
+            one = np.ones((1,) * len(graph.shape(source)), np.float32)
+            bridge = Scale(
+                name=graph.fresh_name(f"{sink.name}.{source.rpartition('.')[2]}"),
+                inputs=(source,),
+                scale=one,
+                shift=0 * one,
+            )
+            sink = rewire(sink, {source: bridge.name})
+            graph = graph.with_nodes(
+                [*(sink if other.name == sink.name else other for other in graph.nodes), bridge]
+            )
+    return graph
+
+
+def _is_zero_point(graph: Graph, node: Node) -> bool:
+    first = isinstance(graph.node(node.inputs[0]), Input) if node.inputs else False
+    return isinstance(node, Scale) and node.scale.dtype.kind == "i" and first

@@ -1,0 +1,220 @@
+"""From a float IF network to an integer one that certifies."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from icsnn_deploy.convert.calibration import CalibrationSet, CalibrationSource
+from icsnn_deploy.convert.judge import Judge
+from icsnn_deploy.convert.statistics import Statistics, collect_statistics
+from icsnn_deploy.convert.sweep import Arrival, Change, correct_bias, sweep
+from icsnn_deploy.encoding import to_input_units
+from icsnn_deploy.errors import LatticeError
+from icsnn_deploy.graph import Graph
+from icsnn_deploy.lattice.assign import Lattice, to_integers
+from icsnn_deploy.lattice.certificate import Certificate, certify, require_certificate
+from icsnn_deploy.lattice.moments import input_moments
+from icsnn_deploy.lattice.prepare import is_sum_pool, prepare
+from icsnn_deploy.neuron import Array
+from icsnn_deploy.nodes import IF, Conv, Linear
+from icsnn_deploy.progress import Progress, silent
+
+WIDTHS = range(2, 17)  # signed weight bits
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatticeOptions:
+    """How to quantize.
+
+    Args:
+        bits: signed width of the weights, 2 to 16.
+        per_layer: one threshold a layer, for targets and readers that take no other.
+        input_bits: 8 or 16, for a float input.
+        held_out: share of the calibration samples that only judge the correction.
+        batch_size: samples run at once.
+        moment_samples: samples that the rounding looks at.
+    """
+
+    bits: int = 8
+    per_layer: bool = False
+    input_bits: int = 8
+    held_out: float = 0.25
+    batch_size: int = 64
+    moment_samples: int = 128
+
+    def __post_init__(self) -> None:
+        if self.bits not in WIDTHS:
+            raise LatticeError(f"weights of {self.bits} bits: 2 to 16 are allowed")
+        if self.input_bits not in (8, 16):
+            raise LatticeError(f"input of {self.input_bits} bits: 8 or 16 are allowed")
+        if not 0 < self.held_out < 1 or self.batch_size < 1 or self.moment_samples < 1:
+            raise LatticeError("0 < held_out < 1, batch_size >= 1, moment_samples >= 1 are needed")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Quantization:
+    """An integer network, its certificate, and how it was chosen."""
+
+    graph: Graph
+    certificate: Certificate
+    bits: Mapping[str, int]  # weight width of each Conv and Linear
+    agreement: Mapping[str, float]  # share of held-out samples with the ANN's top-1 class
+    corrected: bool  # the bias correction was kept
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as JSON values."""
+        return {
+            "bits": dict(self.bits),
+            "agreement": dict(self.agreement),
+            "corrected": self.corrected,
+            "certificate": self.certificate.to_json(),
+        }
+
+
+def quantize(
+    network: Graph,
+    calibration_data: CalibrationSource,
+    ann: Graph,
+    options: LatticeOptions = LatticeOptions(),
+    *,
+    device: str = "cpu",
+    progress: Progress = silent,
+) -> Quantization:
+    """Put a float IF network on the integer lattice.
+
+    Scales and rounding minimize the error of each layer's output on calibration samples; widths are
+    narrowed where the network would not certify at its T; then the bias correction runs on the
+    integer network and is kept if it agrees better with the ANN on held-out samples.
+
+    Args:
+        network: a float IF network.
+        calibration_data: samples as the float network takes them.
+        ann: the ANN it comes from.
+        options: widths and granularity.
+        device: torch device.
+        progress: told how far each stage is.
+
+    Raises:
+        LatticeError: the network can't be put on the lattice, or not so that it certifies.
+    """
+    calibration = CalibrationSet.of(calibration_data, progress=progress)
+    held_out = max(1, round(len(calibration) * options.held_out))
+    fit = calibration.part(0, max(1, len(calibration) - held_out))
+    judge = Judge(ann, calibration.part(len(calibration) - held_out, len(calibration)), device)
+    prepared = prepare(
+        network,
+        np.asarray(fit.samples),
+        per_layer=options.per_layer,
+        input_bits=options.input_bits,
+    )
+    integer_fit = CalibrationSet(to_input_units(prepared, fit.samples))
+    moments = input_moments(
+        prepared,
+        integer_fit.part(0, options.moment_samples),
+        batch_size=options.batch_size,
+        device=device,
+        progress=progress,
+    )
+    lattice, bits = _certified(prepared, moments, options)
+    statistics = collect_statistics(
+        ann, fit, batch_size=options.batch_size, device=device, progress=progress
+    )
+    corrected = _corrected(lattice, integer_fit, statistics, options, device, progress)
+    unit = float(np.mean(lattice.units[prepared.output.name]))
+    scores = {
+        "float": judge.score(network, options.batch_size),
+        "rounded": judge.score(lattice.graph, options.batch_size, unit),
+        "corrected": judge.score(corrected, options.batch_size, unit),
+    }
+    better = scores["corrected"][0], -scores["corrected"][1]
+    keep = certify(corrected).float32 and better > (scores["rounded"][0], -scores["rounded"][1])
+    chosen = corrected if keep else lattice.graph
+    certificate = require_certificate(chosen)
+    provenance = {
+        **network.provenance,
+        "float_hash": network.hash(),
+        "logit_unit": unit,
+        "weight_bits": bits,
+        "certificate": certificate.to_json(),
+    }
+    return Quantization(
+        graph=replace(chosen, provenance=provenance),
+        certificate=certificate,
+        bits=bits,
+        agreement={name: score[0] for name, score in scores.items()},
+        corrected=keep,
+    )
+
+
+def _certified(
+    prepared: Graph, moments: Mapping[str, Array], options: LatticeOptions
+) -> tuple[Lattice, dict[str, int]]:
+    """Round with the widest weights, up to the wanted width, with which the network certifies."""
+    bits = {
+        node.name: options.bits for node in prepared.nodes_of(Conv, Linear) if not is_sum_pool(node)
+    }
+    while True:
+        lattice = to_integers(prepared, moments, bits, per_layer=options.per_layer)
+        failures = certify(lattice.graph).failures()
+        if not failures:
+            return lattice, bits
+        for bound in failures:
+            over = max(1, math.ceil(-bound.headroom_bits))
+            feeding = [name for name in _feeding(prepared, bound.layer) if name in bits]
+            if not feeding or max(bits[name] for name in feeding) <= WIDTHS[0]:
+                require_certificate(lattice.graph)  # raises with what would help
+            for name in feeding:
+                bits[name] = max(WIDTHS[0], bits[name] - over)
+
+
+def _feeding(graph: Graph, name: str) -> list[str]:
+    """The memoryless nodes between a population, or the output, and the populations before it."""
+    found: list[str] = []
+    waiting = list(graph.node(name).inputs)
+    while waiting:
+        source = graph.node(waiting.pop())
+        if not isinstance(source, IF):
+            found.append(source.name)
+            waiting += source.inputs
+    return found
+
+
+def _corrected(
+    lattice: Lattice,
+    calibration: CalibrationSet,
+    statistics: Statistics,
+    options: LatticeOptions,
+    device: str,
+    progress: Progress,
+) -> Graph:
+    """The integer network after the layer-by-layer bias correction, in whole units."""
+    graph = lattice.graph
+    wanted = {}
+    for node in graph.nodes_of(IF):
+        unit = lattice.units[node.inputs[0]]
+        channels = graph.shape(node.name)[0]
+        per_channel = unit.mean(axis=tuple(range(1, unit.ndim))) if unit.ndim > 1 else unit
+        wanted[node.name] = statistics.layers[node.name].mean / np.broadcast_to(
+            per_channel, (channels,)
+        )
+    logits = statistics.logits_mean / float(np.mean(lattice.units[graph.output.name]))
+    exact = correct_bias(wanted, logits, graph.readout_start)
+
+    def visit(arrival: Arrival) -> Change:
+        change = exact(arrival)
+        return Change() if change.shift is None else Change(shift=np.round(change.shift))
+
+    return sweep(
+        graph,
+        calibration,
+        visit,
+        batch_size=options.batch_size,
+        device=device,
+        stage="integer bias correction",
+        progress=progress,
+    )

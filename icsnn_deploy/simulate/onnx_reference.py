@@ -1,0 +1,29 @@
+"""onnx's own reference evaluator: independent of every runtime, slow, made of NumPy."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from icsnn_deploy.exporters.onnx_read import parse
+from icsnn_deploy.neuron import Array
+from icsnn_deploy.simulate.onnx_file import OnnxFileSimulator
+
+
+class OnnxReferenceSimulator(OnnxFileSimulator):
+    """Runs a file that exporters.onnx wrote on onnx.reference.ReferenceEvaluator."""
+
+    def __init__(self, path: str | os.PathLike[str], *, batch_size: int = 32) -> None:
+        super().__init__(path, "onnx-reference", _ReferenceSession, batch_size=batch_size)
+
+
+class _ReferenceSession:
+    def __init__(self, path: Path, data: bytes) -> None:
+        from onnx.reference import ReferenceEvaluator
+
+        self._evaluator: Any = ReferenceEvaluator(parse(data))
+
+    def run(self, outputs: Sequence[str], feed: Mapping[str, Array]) -> list[Array]:
+        return list(self._evaluator.run(list(outputs), dict(feed)))

@@ -1,0 +1,16 @@
+"""What a runtime has to offer to run an exported ONNX file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from icsnn_deploy.neuron import Array
+
+
+class Session(Protocol):
+    """A model loaded into a runtime."""
+
+    def run(self, outputs: Sequence[str], feed: Mapping[str, Array]) -> list[Array]:
+        """The outputs for the inputs, both by name."""
+        ...

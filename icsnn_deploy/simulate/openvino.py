@@ -1,0 +1,60 @@
+"""OpenVINO backend: a third runtime for the exported ONNX file, written by others."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from icsnn_deploy.errors import BackendUnavailableError, ExportError
+from icsnn_deploy.neuron import Array
+from icsnn_deploy.simulate.onnx_file import OnnxFileSimulator
+
+
+class OpenVinoSimulator(OnnxFileSimulator):
+    """Runs a file that exporters.onnx wrote on OpenVINO, in float32.
+
+    Args:
+        path: the file.
+        device: OpenVINO's name of the device.
+        batch_size: samples run at a time.
+
+    Raises:
+        ExportError: the file is damaged, or OpenVINO can't compile it.
+        BackendUnavailableError: OpenVINO or the device is missing.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], *, device: str = "CPU", batch_size: int = 32
+    ) -> None:
+        def open_session(file: Path, data: bytes) -> _OpenVinoSession:
+            return _OpenVinoSession(file, data, device)
+
+        super().__init__(path, "openvino", open_session, batch_size=batch_size)
+
+
+class _OpenVinoSession:
+    def __init__(self, path: Path, data: bytes, device: str) -> None:
+        try:
+            import openvino
+        except ImportError as error:
+            raise BackendUnavailableError(
+                "OpenVINO is not installed: pip install 'icsnn-deploy[openvino]'"
+            ) from error
+        core = openvino.Core()
+        if device not in core.available_devices:
+            raise BackendUnavailableError(
+                f"OpenVINO has no device {device!r} here; it has {core.available_devices}"
+            )
+        # Its default precision is bfloat16 on some processors, and float networks lose spikes.
+        precision = {"INFERENCE_PRECISION_HINT": "f32"}
+        try:
+            self._model: Any = core.compile_model(core.read_model(data), device, precision)
+        except RuntimeError as error:
+            first = (str(error).strip().splitlines() or ["no message"])[0]
+            raise ExportError(f"{path}: OpenVINO can't compile it: {first}") from error
+
+    def run(self, outputs: Sequence[str], feed: Mapping[str, Array]) -> list[Array]:
+        results = self._model(dict(feed))
+        return [results[name] for name in outputs]

@@ -1,0 +1,107 @@
+"""Integer networks: the certificate holds, and every backend gives the int64 reference's spikes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+from graphs import if_graphs, samples
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from icsnn_deploy.encoding import to_input_units
+from icsnn_deploy.exporters import export
+from icsnn_deploy.graph import Graph
+from icsnn_deploy.lattice.assign import to_integers
+from icsnn_deploy.lattice.certificate import certify
+from icsnn_deploy.lattice.prepare import is_sum_pool, prepare
+from icsnn_deploy.neuron import Array
+from icsnn_deploy.nodes import IF, Conv, Linear
+from icsnn_deploy.simulate.nir import NirSimulator
+from icsnn_deploy.simulate.onnx_reference import OnnxReferenceSimulator
+from icsnn_deploy.simulate.onnxruntime import OnnxRuntimeSimulator
+from icsnn_deploy.simulate.recording import Record, Recording
+from icsnn_deploy.simulate.reference import ReferenceSimulator
+from icsnn_deploy.simulate.torch import TorchSimulator
+
+
+@st.composite
+def integer_graphs(draw: st.DrawFn) -> Graph:
+    """A random float network, rounded: joins, pooling, depthwise, T to 64, 2 to 8 bits."""
+    graph = draw(if_graphs())
+    steps = draw(st.sampled_from([1, 2, 8, 64]))
+    graph = replace(graph, time_steps=steps, readout_start=min(graph.readout_start, steps - 1))
+    width = draw(st.integers(2, 8))
+    per_layer = draw(st.booleans())
+    prepared = prepare(graph, samples(graph, 4), per_layer=per_layer, input_bits=8)
+    weighted = [n for n in prepared.nodes_of(Conv, Linear) if not is_sum_pool(n)]
+    return to_integers(
+        prepared, {}, {node.name: width for node in weighted}, per_layer=per_layer
+    ).graph
+
+
+def inputs_of(graph: Graph, count: int = 3) -> Array:
+    return to_input_units(graph, samples(graph, count))
+
+
+def assert_identical(got: Recording, expected: Recording) -> None:
+    assert list(got.spikes) == list(expected.spikes)
+    for name, spikes in expected.spikes.items():
+        np.testing.assert_array_equal(got.spikes[name], spikes)
+    np.testing.assert_array_equal(got.logits.astype(np.float32), expected.logits.astype(np.float32))
+
+
+@settings(max_examples=40, deadline=None)
+@given(integer_graphs())
+def test_certified_networks_are_bit_identical_on_every_backend(graph: Graph) -> None:
+    assert graph.is_integer
+    assert certify(graph).float32
+    x = inputs_of(graph)
+    expected = ReferenceSimulator(graph).run(x)
+    assert_identical(TorchSimulator(graph).run(x), expected)
+    assert_identical(TorchSimulator(graph, dtype=torch.float64).run(x), expected)
+    assert_identical(TorchSimulator(graph, memory=1).run(x), expected)
+    with TemporaryDirectory() as folder:
+        path = Path(folder)
+        export(graph, path / "n.nir", "nir")
+        assert_identical(NirSimulator(path / "n.nir").run(x), expected)
+        for layout in ("onnx", "onnx-step"):
+            export(graph, path / layout, layout)
+            assert_identical(OnnxRuntimeSimulator(path / layout).run(x), expected)
+
+
+@settings(max_examples=5, deadline=None)
+@given(integer_graphs())
+def test_the_independent_onnx_evaluator_agrees(graph: Graph) -> None:
+    x = inputs_of(graph, 1)
+    expected = ReferenceSimulator(graph).run(x)
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "n.onnx"
+        export(graph, path, "onnx")
+        assert_identical(OnnxReferenceSimulator(path).run(x), expected)
+
+
+@settings(max_examples=40, deadline=None)
+@given(integer_graphs(), st.integers(0, 2**32 - 1))
+def test_what_is_reached_lies_within_the_bounds(graph: Graph, seed: int) -> None:
+    """Random integers over the whole input range, so that the bounds are put to the test."""
+    rng = np.random.default_rng(seed)
+    limits = np.iinfo(graph.input.dtype)
+    x = rng.integers(limits.min, limits.max + 1, (4, *graph.input.shape)).astype(graph.input.dtype)
+    populations = frozenset(node.name for node in graph.nodes_of(IF))
+    recording = ReferenceSimulator(graph).run(x, Record(potentials=populations))
+    bounds = {bound.layer: bound for bound in certify(graph).bounds}
+    for name, u in recording.potentials.items():
+        assert np.abs(u).max() <= bounds[name].potential
+        node = graph.node(name)
+        assert isinstance(node, IF)
+        v = np.concatenate([np.broadcast_to(node.v_init, (1, *u.shape[1:])), u[:-1]])
+        spiked = np.concatenate([np.zeros((1, *u.shape[1:])), recording.spikes[name][:-1]])
+        current = u - (v - spiked * node.v_threshold)
+        assert bounds[name].current[0] <= current.min()
+        assert current.max() <= bounds[name].current[1]
+    sums = recording.logits * (graph.steps - graph.readout_start)
+    assert np.abs(sums).max() <= bounds[graph.output.name].potential
