@@ -113,7 +113,7 @@ def threshold_of(
         found = statistics.quantile(rule.p, per_channel=per_channel)
     else:
         found = _nearest_code(statistics, time_steps, per_channel=per_channel)
-    return positive(bounded(found, statistics), statistics)
+    return bounded(positive(found, statistics), statistics)
 
 
 def bounded(threshold: Array, statistics: ActivationStatistics) -> Array:

@@ -367,6 +367,22 @@ def test_diehl_takes_the_largest_activation_of_the_samples_that_fit() -> None:
     assert thresholds(graph) == [[first.max()], [second.max()]]
 
 
+@pytest.mark.parametrize(("name", "expected"), [("spike-norm", 1.25), ("rmp", 2.25)])
+def test_spike_norm_measures_with_hard_reset_and_rmp_with_soft(name: str, expected: float) -> None:
+    model = nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 1), nn.ReLU(), nn.Linear(1, 2))
+    with torch.no_grad():
+        for layer in model:
+            if isinstance(layer, nn.Linear):
+                layer.bias.zero_()
+        model[0].weight.copy_(torch.eye(3))
+        model[2].weight.copy_(torch.tensor([[1.0, -0.5, 0.0]]))
+        model[2].bias.fill_(0.25)
+    # Threshold 2, currents 1.5, 1, 2: neuron 1 fires alone at step 3, but only with soft reset.
+    x = np.array([[1.5, 1.0, 2.0]], np.float32)
+    graph = convert(model.eval(), x, Recipe(name=name, time_steps=4)).graph
+    assert thresholds(graph) == [[2.0], [expected]]
+
+
 @pytest.mark.parametrize("name", ["opi", "c-snn"])
 def test_the_initial_potential_of_the_recipe_is_set(name: str) -> None:
     share = {"opi": 0.5, "c-snn": 0.5 / 4}[name]

@@ -138,6 +138,14 @@ CHANGED_FIELDS: dict[str, tuple[Node, dict[str, Any]]] = {
     "relu upper": (make(Relu), {"upper": 6.0}),
     "relu upper value": (make(Relu, upper=6.0), {"upper": 6.5}),
     "relu levels": (make(Relu, upper=6.0), {"levels": 4}),
+    "bits read as integers": (
+        make(Scale, scale=np.ones((2, 1, 1), np.float32)),
+        {"scale": np.ones((2, 1, 1), np.float32).view(np.int32)},
+    ),
+    "window turned around": (
+        make(Conv, weight=np.ones((2, 2, 2, 1))),
+        {"weight": np.ones((2, 2, 1, 2))},
+    ),
     "scale dtype": (make(Scale), {"scale": np.ones((2, 1, 1), np.int8)}),
     "scale shape": (make(Scale), {"scale": np.ones((1, 1, 1))}),
     "scale sign of zero": (

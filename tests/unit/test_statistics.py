@@ -117,6 +117,11 @@ def test_maximum_and_mean_are_those_of_the_raw_values() -> None:
     assert (found.histogram.sum(axis=1) == raw.shape[1]).all()
 
 
+def test_a_sum_loses_no_small_values() -> None:
+    values = np.array([[2.0**24], [1.0], [1.0], [1.0]], np.float32)
+    assert activations_of(values).total == 2**24 + 3
+
+
 def test_a_bound_is_kept_and_cuts_the_values() -> None:
     found = activations_of(np.array([[0.5], [9.0]], np.float32), upper=6.0)
     assert found.upper == 6.0

@@ -143,6 +143,12 @@ def test_a_dead_layer_takes_a_positive_threshold(rule: StatisticRule) -> None:
     assert (found == 1).all()
 
 
+@pytest.mark.parametrize("rule", RULES, ids=str)
+def test_a_dead_layer_stays_below_its_bound(rule: StatisticRule) -> None:
+    statistics = statistics_of(np.full((5, 3), -1.0, np.float32), upper=0.25)
+    assert (threshold_of(rule, "relu", statistics, 4) == 0.25).all()
+
+
 def test_a_quantile_that_falls_on_zero_takes_the_largest_activation() -> None:
     values = np.array([[-1.0]] * 9 + [[3.0]], np.float32)
     found = threshold_of(QuantileThreshold(p=0.5), "relu", statistics_of(values), 4)
