@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from icsnn_deploy.data import Normalization
-from icsnn_deploy.errors import BundleError, DataError
+from icsnn_deploy.errors import BundleError
 from icsnn_deploy.graph import Graph
 from icsnn_deploy.graph_file import graph_bytes, read_graph
 from icsnn_deploy.neuron import Array
@@ -36,7 +36,7 @@ FORMAT = "icsnn-bundle"
 VERSION = 1
 MANIFEST = "manifest.json"
 _MANIFEST_LIMIT = 1 << 20  # bytes; ours are a few thousand
-_FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+_FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +109,7 @@ class Bundle:
         path = self.file("samples.safetensors")
         try:
             return load_file(path)["inputs"]
-        except (SafetensorError, KeyError) as error:
+        except (SafetensorError, KeyError, TypeError, ValueError, AttributeError) as error:
             raise BundleError(f"{path}: no array 'inputs' ({error})") from error
 
     def report(self) -> dict[str, Any]:
@@ -123,23 +123,46 @@ class Bundle:
             export_format: the format's name.
             name: file name inside the bundle.
             write: writes the file at the path it is given.
+
+        Raises:
+            BundleError: it can't be written; the bundle is as it was.
         """
-        with tempfile.TemporaryDirectory(prefix=".export-", dir=self.path) as folder:
-            draft = Path(folder) / name
-            write(draft)
-            entry = FileEntry(sha256=_sha256(draft), size=draft.stat().st_size)
-            if name in self.files:  # forget the old file before it goes
-                rest = {n: e for n, e in self.files.items() if n != name}
-                formats = {f: n for f, n in self.exports.items() if n != name}
-                _write_manifest(replace(self, files=rest, exports=formats))
-            os.replace(draft, self.path / name)
-        updated = replace(
-            self,
-            files={**self.files, name: entry},
-            exports={**self.exports, export_format: name},
-        )
-        _write_manifest(updated)
+        try:
+            with tempfile.TemporaryDirectory(prefix=".export-", dir=self.path) as folder:
+                draft = Path(folder) / name
+                write(draft)
+                entry = FileEntry(sha256=_sha256(draft), size=draft.stat().st_size)
+                updated = replace(
+                    self,
+                    files={**self.files, name: entry},
+                    exports={**self.exports, export_format: name},
+                )
+                self._swap(draft, updated, Path(folder) / f"{name}.old")
+        except OSError as error:
+            raise BundleError(f"{self.path / name}: can't be written ({error.strerror})") from error
         return updated
+
+    def _swap(self, draft: Path, updated: Bundle, aside: Path) -> None:
+        """Put a finished file in its place and name it in the manifest, or leave all as it was."""
+        target = self.path / draft.name
+        known = draft.name in self.files
+        if known:  # forget the old file before it goes
+            rest = {n: e for n, e in self.files.items() if n != draft.name}
+            formats = {f: n for f, n in self.exports.items() if n != draft.name}
+            _write_manifest(replace(self, files=rest, exports=formats))
+        try:
+            if target.exists():
+                os.replace(target, aside)
+            os.replace(draft, target)
+            _write_manifest(updated)
+        except BaseException:
+            if aside.exists():
+                os.replace(aside, target)
+            elif not known:
+                target.unlink(missing_ok=True)
+            if known:
+                _write_manifest(self)
+            raise
 
 
 def create_bundle(
@@ -200,29 +223,42 @@ def create_bundle(
         _write_manifest(bundle)
         if path.exists():
             os.rename(path, replaced)
-        os.rename(draft, path)
+        try:
+            os.rename(draft, path)
+        except BaseException:
+            if replaced.exists():
+                os.rename(replaced, path)
+            raise
+        shutil.rmtree(replaced, ignore_errors=True)
     except OSError as error:
         raise BundleError(f"{path}: can't be written ({error.strerror})") from error
     finally:
-        for leftover in (draft, replaced):
-            shutil.rmtree(leftover, ignore_errors=True)
+        shutil.rmtree(draft, ignore_errors=True)
     return replace(bundle, path=path)
 
 
 def check_free(path: Path, *, overwrite: bool) -> None:
     """Raise BundleError where `path` can't become a bundle; only a bundle may be overwritten."""
-    if not path.exists() and not path.is_symlink():
+    try:
+        path.lstat()
+    except FileNotFoundError:
         return
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{path}: can't be a bundle ({error})") from error
     if not overwrite:
         raise BundleError(f"{path}: exists already; choose another folder or pass --overwrite")
-    if path.is_symlink() or not (path / MANIFEST).is_file():
+    if path.is_symlink() or not _is_ours(path / MANIFEST):
         raise BundleError(f"{path}: exists and is not a bundle; it will not be overwritten")
 
 
 def open_bundle(path: Path) -> Bundle:
     """Open a bundle and check its manifest; raises BundleError."""
     path = Path(path)
-    if not path.is_dir():
+    try:
+        found = path.is_dir()
+    except OSError as error:  # a name that no file system takes
+        raise BundleError(f"{path}: {error.strerror}") from error
+    if not found:
         raise BundleError(f"{path}: no such bundle; make one with icsnn convert")
     manifest = _read_json(path / MANIFEST)
     if manifest.get("format") != FORMAT or manifest.get("version") != VERSION:
@@ -235,7 +271,7 @@ def open_bundle(path: Path) -> Bundle:
             _safe_name(name): FileEntry(sha256=str(entry["sha256"]), size=int(entry["size"]))
             for name, entry in manifest["files"].items()
         }
-        exports = {str(f): _safe_name(name) for f, name in manifest["exports"].items()}
+        exports = {_safe_name(f): _safe_name(name) for f, name in manifest["exports"].items()}
         pixels = manifest["normalization"]
         normalization = pixels and Normalization(
             mean=tuple(map(float, pixels["mean"])), std=tuple(map(float, pixels["std"]))
@@ -248,8 +284,16 @@ def open_bundle(path: Path) -> Bundle:
             exports=exports,
             normalization=normalization or None,
         )
-    except (KeyError, TypeError, ValueError, AttributeError, DataError) as error:
-        raise BundleError(f"{path / MANIFEST}: malformed ({error!r})") from error
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise BundleError(f"{path / MANIFEST}: malformed ({error!r:.300})") from error
+
+
+def _is_ours(manifest: Path) -> bool:
+    """Whether a manifest is one of a bundle, of whatever version and in whatever state."""
+    try:
+        return _read_json(manifest).get("format") == FORMAT
+    except BundleError:
+        return False
 
 
 def _safe_name(name: str) -> str:
@@ -271,8 +315,11 @@ def _write_manifest(bundle: Bundle) -> None:
         "normalization": pixels and {"mean": pixels.mean, "std": pixels.std},
     }
     draft = bundle.path / f".{MANIFEST}.draft"
-    draft.write_bytes(_json_bytes(manifest))
-    os.replace(draft, bundle.path / MANIFEST)
+    try:
+        draft.write_bytes(_json_bytes(manifest))
+        os.replace(draft, bundle.path / MANIFEST)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def _json_bytes(value: Any) -> bytes:
@@ -281,6 +328,8 @@ def _json_bytes(value: Any) -> bytes:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
+        if path.is_symlink() or not path.is_file():  # a pipe would be waited for
+            raise BundleError(f"{path}: missing, or not a regular file")
         if path.stat().st_size > _MANIFEST_LIMIT:
             raise BundleError(f"{path}: {path.stat().st_size} bytes; not one of ours")
         value = json.loads(path.read_bytes())

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.lib.npyio import NpzFile
 
 from icsnn_deploy.errors import DataError
 from icsnn_deploy.neuron import Array
@@ -51,29 +53,60 @@ def load_array(spec: str) -> Array:
     Raises:
         DataError: names the file, and the arrays that an .npz does hold.
     """
-    path_text, _, name = spec.rpartition(":")
-    if not path_text:
-        path_text, name = spec, ""
-    path = Path(path_text)
+    path, name = Path(spec), ""
     if path.suffix not in (".npz", ".npy"):
+        text, _, name = spec.rpartition(":")
+        path = Path(text)
+    if path.suffix not in ((".npz",) if name else (".npz", ".npy")):
         raise DataError(f"{spec!r}: give FILE.npz:array or FILE.npy")
-    if not path.is_file():
-        raise DataError(f"{path}: no such file")
-    try:
-        if path.suffix == ".npy":
-            mapped: Array = np.load(path, mmap_mode="r", allow_pickle=False)
+    _check_file(path)
+    if path.suffix == ".npy":
+        with _reading(path):
+            mapped: Array = np.lib.format.open_memmap(path, mode="r")
             return mapped
-        with np.load(path, allow_pickle=False) as archive:
-            if name not in archive.files:
-                wanted = f"no array {name!r}" if name else "name one of its arrays"
-                listed = ", ".join(f"{path}:{n}" for n in archive.files)
-                raise DataError(f"{path}: {wanted}; it holds {listed}")
-            array: Array = archive[name]
-            return array
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, KeyError) as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"{path}: not a readable array file without pickles ({error})") from error
+    with _reading(path), _open_archive(path) as archive:
+        if name not in archive.files:
+            wanted = f"no array {name!r}" if name else "name one of its arrays"
+            listed = ", ".join(f"{path}:{n}" for n in archive.files)
+            raise DataError(f"{path}: {wanted}; it holds {listed or 'nothing'}")
+        array: Array = archive[name]
+        return array
+
+
+def load_archive(path: Path) -> dict[str, Array]:
+    """All arrays of an .npz file by name; pickled objects are refused. Raises DataError."""
+    _check_file(path)
+    with _reading(path), _open_archive(path) as archive:
+        return {name: archive[name] for name in archive.files}
+
+
+def _check_file(path: Path) -> None:
+    try:
+        if path.is_file():
+            return
+    except OSError as error:  # a name that no file system takes
+        raise DataError(f"{path}: {error.strerror}") from error
+    raise DataError(f"{path}: no such file")
+
+
+def _open_archive(path: Path) -> NpzFile:
+    found = np.load(path, allow_pickle=False)
+    if not isinstance(found, NpzFile):
+        raise ValueError("a single array, no archive of named ones")
+    return found
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Whatever NumPy raises on a damaged file, as one DataError."""
+    try:
+        yield
+    except DataError:
+        raise
+    except Exception as error:  # zipfile, zlib and NumPy raise nearly any type
+        raise DataError(
+            f"{path}: not a readable array file without pickles ({type(error).__name__}: {error})"
+        ) from error
 
 
 def load_images(spec: str, normalization: Normalization | None) -> Array:

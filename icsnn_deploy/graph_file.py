@@ -6,6 +6,7 @@ No code runs on reading. Every value is checked again when the graph is built.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -20,6 +21,11 @@ from icsnn_deploy.nodes import NODE_TYPES, Node
 
 FORMAT = "icsnn-graph"
 VERSION = 1
+MOST_VALUES = 2**27
+"""Values of one node's result: 1 GiB in double precision. Paddings could ask for more."""
+MOST_STEPS = 2**16
+_MESSAGE = 500  # characters: a hostile value can be as long as the file
+_MALFORMED = (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError)
 
 
 def graph_bytes(graph: Graph) -> bytes:
@@ -52,33 +58,60 @@ def read_graph(path: Path) -> Graph:
         with safe_open(path, framework="np") as file:
             header = _header(path, (file.metadata() or {}).get(FORMAT))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError, TypeError) as error:
+    except (SafetensorError, OSError, ValueError, TypeError, AttributeError) as error:
         raise BundleError(f"{path}: not a readable safetensors file ({error})") from error
     try:
         nodes = tuple(_node(description, tensors) for description in header["nodes"])
         if tensors:
             raise GraphError(f"tensors that no node names: {', '.join(sorted(tensors))}")
-        return Graph(
+        graph = Graph(
             nodes=nodes,
             time_steps=header["time_steps"],
             readout_start=header["readout_start"],
             provenance=header["provenance"],
         )
-    except (GraphError, KeyError, TypeError, AttributeError) as error:
-        raise BundleError(f"{path}: not a valid graph ({error})") from error
+        _check_size(graph)
+        return graph
+    except (GraphError, RecursionError, *_MALFORMED) as error:
+        raise BundleError(f"{path}: not a valid graph ({str(error)[:_MESSAGE]})") from error
+
+
+def _check_size(graph: Graph) -> None:
+    """Refuse what a few bytes can declare and no machine can run."""
+    if (graph.time_steps or 0) > MOST_STEPS:
+        raise GraphError(f"time_steps {graph.time_steps}: at most {MOST_STEPS}")
+    for node in graph.nodes:
+        if math.prod(graph.shape(node.name)) > MOST_VALUES:
+            raise GraphError(
+                f"{node.name}: a result of shape {graph.shape(node.name)} is too large"
+            )
 
 
 def _header(path: Path, text: str | None) -> Mapping[str, Any]:
     if text is None:
         raise BundleError(f"{path}: a safetensors file without a {FORMAT!r} entry; not a graph")
     try:
-        header = json.loads(text)
+        header = json.loads(text, parse_int=_int, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
         raise BundleError(f"{path}: its {FORMAT!r} entry is not JSON ({error})") from error
     if not isinstance(header, dict) or header.get("version") != VERSION:
         got = header.get("version") if isinstance(header, dict) else header
-        raise BundleError(f"{path}: graph format version {got!r}; this program reads {VERSION}")
+        raise BundleError(f"{path}: graph format version {got!r:.50}; this program reads {VERSION}")
+    if not isinstance(header.get("provenance"), dict):
+        raise BundleError(f"{path}: its provenance is not a JSON object")
+    if type(header.get("readout_start")) is not int:
+        raise BundleError(f"{path}: readout_start {header.get('readout_start')!r:.50}; an integer")
     return header
+
+
+def _int(digits: str) -> int:
+    if len(digits) > 19:  # no field needs more than 64 bits, and floats don't reach as far
+        raise ValueError(f"an integer of {len(digits)} digits")
+    return int(digits)
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a number of JSON")
 
 
 def _node(description: Mapping[str, Any], tensors: dict[str, Array]) -> Node:

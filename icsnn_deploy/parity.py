@@ -7,6 +7,7 @@ topological order: everything before it agrees, so the cause is the arithmetic o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
@@ -48,16 +49,21 @@ class Comparison:
     images_affected: int
     first_divergence: Divergence | None
     worst_relative_margin: float | None  # over the first divergences of all images
-    max_abs_logit_difference: float
+    max_abs_logit_difference: float  # infinite where a logit is not a number
     top1_agreement: float  # fraction of images
     spike_counts: dict[str, tuple[int, int]]  # layer: (reference, other)
     reason: str  # why the verdict is what it is
     divergences: tuple[Divergence, ...] = field(default=(), repr=False)
+    quiet_logit_difference: float = field(default=0.0, repr=False)  # on images that do not diverge
+    largest_logit: float = field(default=0.0, repr=False)  # |logit| of the reference
 
     def to_json(self) -> dict[str, Any]:
         """The comparison as JSON values, without the divergence of every image."""
         values = asdict(self)
-        del values["divergences"]
+        for inner in ("divergences", "quiet_logit_difference", "largest_logit"):
+            del values[inner]
+        if not math.isfinite(self.max_abs_logit_difference):  # JSON has no infinity
+            values["max_abs_logit_difference"] = None
         return values
 
 
@@ -120,7 +126,7 @@ def compare(
     affected = images_affected(different, len(reference.logits))
     divergences = find_divergences(different, graph, u_of, u_of_other)
     divergences = [replace(d, image=d.image + first_image) for d in divergences]
-    gap, scale = _logit_gap(reference, other), max(float(np.abs(reference.logits).max()), 1e-30)
+    gap = _logit_gap(reference, other)
     margins = [d.relative_margin for d in divergences]
     comparison = Comparison(
         backend=other.backend,
@@ -139,40 +145,40 @@ def compare(
         },
         reason="",
         divergences=tuple(divergences),
+        quiet_logit_difference=float(gap[~affected].max(initial=0.0)),
+        largest_logit=float(np.abs(reference.logits).max()),
     )
-    quiet_gap = float(gap[~affected].max()) / scale if not affected.all() else 0.0
-    return _judge(comparison, tolerance, quiet_gap)
+    return _judge(comparison, tolerance)
 
 
-def merge(parts: Sequence[Comparison]) -> Comparison:
-    """Comparisons of one backend on successive images, as one."""
+def merge(parts: Sequence[Comparison], tolerance: Tolerance = Tolerance()) -> Comparison:
+    """Comparisons of one backend on successive images as one, judged as if it had been one."""
     images = sum(part.images for part in parts)
     divergences = tuple(d for part in parts for d in part.divergences)
-    failed = [part for part in parts if part.verdict == "fail"]
     margins = [p.worst_relative_margin for p in parts if p.worst_relative_margin is not None]
-    mismatches = sum(part.spike_mismatches for part in parts)
-    affected = sum(part.images_affected for part in parts)
     totals = {
         name: tuple(sum(part.spike_counts[name][side] for part in parts) for side in (0, 1))
         for name in parts[0].spike_counts
     }
-    worst = max(margins, default=None)
-    reason = failed[0].reason if failed else _pass_reason(mismatches, affected, worst)
-    return Comparison(
+    agreeing = sum(round(part.top1_agreement * part.images) for part in parts)
+    comparison = Comparison(
         backend=parts[0].backend,
-        verdict="fail" if failed else "pass",
+        verdict="fail",
         images=images,
         spikes_compared=sum(part.spikes_compared for part in parts),
-        spike_mismatches=mismatches,
-        images_affected=affected,
+        spike_mismatches=sum(part.spike_mismatches for part in parts),
+        images_affected=sum(part.images_affected for part in parts),
         first_divergence=divergences[0] if divergences else None,
-        worst_relative_margin=worst,
+        worst_relative_margin=max(margins, default=None),
         max_abs_logit_difference=max(part.max_abs_logit_difference for part in parts),
-        top1_agreement=sum(part.top1_agreement * part.images for part in parts) / images,
+        top1_agreement=agreeing / images,
         spike_counts={name: (both[0], both[1]) for name, both in totals.items()},
-        reason=reason,
+        reason="",
         divergences=divergences,
+        quiet_logit_difference=max(part.quiet_logit_difference for part in parts),
+        largest_logit=max(part.largest_logit for part in parts),
     )
+    return _judge(comparison, tolerance)
 
 
 def top1(logits: Array) -> Array:
@@ -181,17 +187,19 @@ def top1(logits: Array) -> Array:
     return best
 
 
-def _judge(comparison: Comparison, tolerance: Tolerance, quiet_gap: float) -> Comparison:
-    """The comparison with its verdict; quiet_gap is relative, on images without a divergence."""
+def _judge(comparison: Comparison, tolerance: Tolerance) -> Comparison:
+    """The comparison with its verdict. Limits are tested so that NaN is never within them."""
     mismatches, affected = comparison.spike_mismatches, comparison.images_affected
     if tolerance.exact:
         gap = comparison.max_abs_logit_difference
         if mismatches or gap:
             reason = f"{mismatches} spikes differ, logits by up to {gap:.3g}; exactness is claimed"
             return replace(comparison, reason=reason)
-        return replace(comparison, verdict="pass", reason="every spike and logit equal")
+        everything = "every spike and logit" if comparison.spikes_compared else "every logit"
+        return replace(comparison, verdict="pass", reason=f"{everything} equal")
     unknown = [d for d in comparison.divergences if d.relative_margin is None]
-    wide = [d for d in comparison.divergences if (d.relative_margin or 0.0) > tolerance.margin]
+    wide = [d for d in comparison.divergences if not (d.relative_margin or 0) <= tolerance.margin]
+    quiet_gap = comparison.quiet_logit_difference / max(comparison.largest_logit, 1e-30)
     if unknown:
         reason = f"{mismatches} spikes differ and the margin is not known: {unknown[0]}"
     elif wide:
@@ -199,20 +207,22 @@ def _judge(comparison: Comparison, tolerance: Tolerance, quiet_gap: float) -> Co
             f"{len(wide)} of {affected} diverging images do so at a margin above "
             f"{tolerance.margin:g} of v_threshold: {wide[0]}"
         )
-    elif quiet_gap > tolerance.logits:
+    elif not quiet_gap <= tolerance.logits:
         reason = f"logits differ by {quiet_gap:.3g} of the largest where all spikes agree"
     else:
-        reason = _pass_reason(mismatches, affected, comparison.worst_relative_margin)
-        return replace(comparison, verdict="pass", reason=reason)
+        return replace(comparison, verdict="pass", reason=_pass_reason(comparison))
     return replace(comparison, reason=reason)
 
 
-def _pass_reason(mismatches: int, affected: int, worst: float | None) -> str:
-    if not mismatches:
+def _pass_reason(comparison: Comparison) -> str:
+    if not comparison.spikes_compared:
+        return "no spikes to compare; the logits agree"
+    if not comparison.spike_mismatches:
         return "every spike equal"
     return (
-        f"{mismatches} spikes differ on {affected} images, all after a rounding tie: "
-        f"margin at most {worst:.1e} of v_threshold"
+        f"{comparison.spike_mismatches} spikes differ on {comparison.images_affected} images, "
+        f"all after a rounding tie: margin at most {comparison.worst_relative_margin:.1e} of "
+        "v_threshold"
     )
 
 
@@ -224,11 +234,18 @@ def _common_layers(reference: Recording, other: Recording, graph: Graph) -> list
             f"{other.backend}: records {unknown[0]!r}, which is no population of the network; "
             f"those are {', '.join(populations)}"
         )
+    if not len(reference.logits):
+        raise DataError(f"{other.backend}: no images to compare")
     if reference.logits.shape != other.logits.shape:
         raise DataError(
             f"{other.backend}: logits {other.logits.shape}, reference {reference.logits.shape}"
         )
     layers = [name for name in populations if name in other.spikes]
+    missing = [name for name in layers if name not in reference.spikes]
+    if missing:
+        raise DataError(
+            f"{reference.backend}: the reference holds no spikes of {missing[0]!r}; record all"
+        )
     for name in layers:
         ours, theirs = reference.spikes[name].shape, other.spikes[name].shape
         if ours != theirs:
@@ -247,7 +264,9 @@ def _recorded(recording: Recording) -> Potentials:
 
 
 def _logit_gap(reference: Recording, other: Recording) -> Array:
-    """Largest logit difference of each image, [B]."""
-    gap = np.abs(reference.logits.astype(np.float64) - other.logits.astype(np.float64))
-    worst: Array = gap.reshape(len(gap), -1).max(axis=1)
+    """Largest logit difference of each image, [B]; infinite where a logit is not a number."""
+    ours, theirs = reference.logits.astype(np.float64), other.logits.astype(np.float64)
+    with np.errstate(invalid="ignore"):
+        gap = np.abs(ours - theirs)
+    worst: Array = np.where(np.isnan(gap), np.inf, gap).reshape(len(gap), -1).max(axis=1)
     return worst

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from icsnn_deploy.bundle import Bundle
+from icsnn_deploy.data import load_archive
 from icsnn_deploy.divergence import Potentials
 from icsnn_deploy.encoding import check_inputs
 from icsnn_deploy.errors import DataError
@@ -58,9 +59,12 @@ def verify(
         raise DataError(f"{images} images and {len(backends)} backends: nothing to compare")
     if against is not None and len(against.logits) != images:
         raise DataError(f"{against.backend}: {len(against.logits)} images, {images} are needed")
+    if labels is not None and len(labels) < images:
+        raise DataError(f"{len(labels)} labels for {images} images")
+    backends = list(dict.fromkeys(backends))  # a backend named twice is still one comparison
     simulators = [open_backend(bundle, spec) for spec in backends]
     reference = ReferenceSimulator(network)
-    parts: dict[str, list[Comparison]] = {}
+    parts: list[list[Comparison]] = [[] for _ in range(len(backends) + (against is not None))]
     logits = []
     size = _chunk(network, len(simulators))
     for start in range(0, images, size):
@@ -70,7 +74,7 @@ def verify(
         expected = reference.run(batch)
         logits.append(expected.logits)
         u = _probe(reference, batch, axis)
-        for spec, simulator in zip(backends, simulators, strict=True):
+        for number, (spec, simulator) in enumerate(zip(backends, simulators, strict=True)):
             found = compare(
                 expected,
                 replace(simulator.run(batch), backend=spec),
@@ -80,7 +84,7 @@ def verify(
                 reference_potentials=u,
                 other_potentials=_probe(simulator, batch, axis),
             )
-            parts.setdefault(spec, []).append(found)
+            parts[number].append(found)
         if against is not None:
             part = _images(against, start, stop)
             found = compare(
@@ -91,16 +95,17 @@ def verify(
                 first_image=start,
                 reference_potentials=u,
             )
-            parts.setdefault(against.backend, []).append(found)
+            parts[-1].append(found)
     progress("comparing", images, images)
     report = ParityReport(
-        comparisons=tuple(merge(found) for found in parts.values()), graph_hash=bundle.graph_hash
+        comparisons=tuple(merge(found, tolerance) for found in parts),
+        graph_hash=bundle.graph_hash,
     )
     if labels is None:
         return report
-    ann_logits = np.concatenate(
-        [run_ann(bundle.ann(), x[i : i + 16]) for i in range(0, images, 16)]
-    )
+    ann = bundle.ann()
+    analog = x if axis == 0 else x.mean(axis=0)  # what spikes over time stand for
+    ann_logits = np.concatenate([run_ann(ann, analog[i : i + 16]) for i in range(0, images, 16)])
     return replace(
         report,
         ann_accuracy=_accuracy(ann_logits, labels),
@@ -114,24 +119,24 @@ def load_recording(path: Path, network: Graph, backend: str) -> Recording:
     Raises:
         DataError: names the file, and what is missing or does not fit.
     """
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"{path}: not a readable .npz file without pickles ({error})") from error
+    arrays = load_archive(path)
     if "logits" not in arrays:
-        raise DataError(f"{path}: no array 'logits'; it holds {', '.join(arrays)}")
+        raise DataError(f"{path}: no array 'logits'; it holds {', '.join(arrays) or 'nothing'}")
     logits = arrays.pop("logits")
+    if logits.dtype.kind not in "fiu" or logits.shape[1:] != network.shape(network.output.name):
+        raise DataError(
+            f"{path}: logits {logits.dtype} {list(logits.shape)}; numbers [N, classes] needed, "
+            f"classes {list(network.shape(network.output.name))}"
+        )
     populations = [node.name for node in network.nodes_of(IF)]
     unknown = [name for name in arrays if name not in populations]
     if unknown:
         raise DataError(f"{path}: {unknown[0]!r} is no population; those are {populations}")
-    for name, spikes in arrays.items():
+    for name, array in arrays.items():
         wanted = (network.steps, len(logits), *network.shape(name))
-        if spikes.shape != wanted or not np.isin(spikes, (0, 1)).all():
-            raise DataError(
-                f"{path}: {name} {list(spikes.shape)}; 0 and 1 of {list(wanted)} needed"
-            )
+        binary = array.dtype.kind in "biuf" and np.isin(array, (0, 1)).all()
+        if array.shape != wanted or not binary:
+            raise DataError(f"{path}: {name} {list(array.shape)}; 0 and 1 of {list(wanted)} needed")
     spikes = {n: arrays[n].astype(np.uint8) for n in populations if n in arrays}
     return Recording(backend=backend, logits=logits, spikes=spikes)
 
@@ -168,6 +173,4 @@ def _chunk(network: Graph, backends: int) -> int:
 
 
 def _accuracy(logits: Array, labels: Array) -> float:
-    if len(labels) < len(logits):
-        raise DataError(f"{len(labels)} labels for {len(logits)} images")
     return float(np.mean(top1(logits) == labels[: len(logits)]))
