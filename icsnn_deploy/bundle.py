@@ -4,6 +4,7 @@
     ann.safetensors       the traced ANN it comes from
     samples.safetensors   a few calibration samples, to run it on
     report.json           how it was converted
+    golden.safetensors    of an integer network: what it does with the samples
     network.nir, ...      exports, as they are made
     manifest.json         what is there, with the sha256 of each file
 
@@ -173,6 +174,7 @@ def create_bundle(
     samples: Array,
     report: Mapping[str, Any],
     normalization: Normalization | None = None,
+    golden: bytes | None = None,
     overwrite: bool = False,
 ) -> Bundle:
     """Write a bundle, whole or not at all.
@@ -184,6 +186,7 @@ def create_bundle(
         samples: a few input samples, [N, *input shape].
         report: how it was converted, JSON values.
         normalization: of the samples, where the network takes pixels.
+        golden: golden spikes of an integer network (golden.golden_bytes).
         overwrite: replace a bundle that is there already.
 
     Raises:
@@ -199,6 +202,8 @@ def create_bundle(
         "samples.safetensors": save({"inputs": np.ascontiguousarray(samples)}),
         "report.json": _json_bytes(report),
     }
+    if golden is not None:
+        contents["golden.safetensors"] = golden
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         draft = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))

@@ -1,4 +1,4 @@
-"""The icsnn command: convert, export, verify, inspect, demo.
+"""The icsnn command.
 
 Results go to standard output, progress and errors to standard error. Exit code 0: good; 1: parity
 fails; 2: bad usage or input.
@@ -6,21 +6,19 @@ fails; 2: bad usage or input.
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
-from icsnn_deploy.bundle import check_free, create_bundle, open_bundle
+from icsnn_deploy.bundle import Bundle, check_free, create_bundle, open_bundle
+from icsnn_deploy.cli_hardware import SAMPLES_KEPT, quantize
+from icsnn_deploy.cli_output import JsonFlag, print_json, print_table, progress_bars, reporting
 from icsnn_deploy.data import Normalization, load_images, load_labels
-from icsnn_deploy.errors import DataError, IcsnnError, UnsupportedOperatorError
+from icsnn_deploy.errors import DataError
 from icsnn_deploy.exporters import FORMATS, export_into
 from icsnn_deploy.exporters.onnx_format import OnnxOptions
-from icsnn_deploy.report.bar import ProgressBars
+from icsnn_deploy.simulate import BACKENDS, find_backend
 from icsnn_deploy.version import __version__
 
 if TYPE_CHECKING:
@@ -34,9 +32,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-SAMPLES_KEPT = 8  # calibration samples that go into a bundle
-
-JsonFlag = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 BundlePath = Annotated[Path, typer.Argument(help="A bundle, as icsnn convert makes it.")]
 
 
@@ -86,7 +81,7 @@ def convert(
     as_json: JsonFlag = False,
 ) -> None:
     """Convert a trained ReLU network and write a bundle."""
-    with _reporting(as_json):
+    with reporting(as_json):
         check_free(out, overwrite=overwrite)
         normalization = _normalization(mean, std)
         samples = load_images(calibration, normalization)[:limit]
@@ -96,7 +91,7 @@ def convert(
         from icsnn_deploy.report.tables import candidates_table
 
         chosen = Recipe(name=recipe, time_steps=time_steps, batch_size=batch_size)
-        with ProgressBars(Console(stderr=True)) as progress:
+        with progress_bars() as progress:
             result = run_conversion(
                 load_model(model, weights),
                 samples,
@@ -116,7 +111,7 @@ def convert(
             overwrite=overwrite,
         )
         if as_json:
-            _print_json(
+            print_json(
                 {
                     "bundle": str(out),
                     "graph_hash": bundle.graph_hash,
@@ -124,7 +119,7 @@ def convert(
                 }
             )
             return
-        _print_table(candidates_table(result.report))
+        print_table(candidates_table(result.report))
         typer.echo(f"wrote {out}; next: icsnn export {out} --format nir --format onnx")
 
 
@@ -146,7 +141,7 @@ def export_command(
     as_json: JsonFlag = False,
 ) -> None:
     """Write exports of a bundle's network into the bundle."""
-    with _reporting(as_json):
+    with reporting(as_json):
         options = OnnxOptions(logits_t=logits_t, spike_counts=spike_counts, raw_spikes=raw_spikes)
         opened = export_into(open_bundle(bundle), *export_format, options=options)
         written: dict[str, dict[str, Any]] = {
@@ -155,7 +150,7 @@ def export_command(
             if name in export_format
         }
         if as_json:
-            _print_json({"bundle": str(bundle), "exports": written})
+            print_json({"bundle": str(bundle), "exports": written})
             return
         for name, result in written.items():
             typer.echo(f"{name}: {result['file']} ({result['bytes']:,} bytes)")
@@ -166,7 +161,7 @@ def verify(
     bundle: BundlePath,
     backend: Annotated[
         list[str] | None,
-        typer.Option(help="reference, torch, onnxruntime, onnxruntime-step, nir; NAME:OPTION."),
+        typer.Option(help=f"NAME or NAME:OPTION; {', '.join(BACKENDS)}. May be repeated."),
     ] = None,
     images: Annotated[
         str | None,
@@ -186,12 +181,13 @@ def verify(
     as_json: JsonFlag = False,
 ) -> None:
     """Compare backends with the reference, spike for spike."""
-    with _reporting(as_json):
+    with reporting(as_json):
         opened = open_bundle(bundle)
-        backends = backend or ([] if against else ["torch", *_exported(opened.exports)])
-        for name in backends:  # a missing export is told before anything is loaded
-            if name.split(":")[0] in _EXPORT_OF:
-                opened.export(_EXPORT_OF[name.split(":")[0]])
+        backends = backend or ([] if against else _default_backends(opened))
+        for spec in backends:  # a missing export is told before anything is loaded
+            needed = find_backend(spec)[0].export
+            if needed is not None:
+                opened.export(needed)
         inputs = load_images(images, opened.normalization)[:limit] if images else opened.samples()
         if labels and not images:
             raise DataError("--labels needs --images: the bundle's own samples have no labels")
@@ -202,7 +198,7 @@ def verify(
         from icsnn_deploy.verify import verify as run_verification
 
         recording = load_recording(against, opened.network(), against.name) if against else None
-        with ProgressBars(Console(stderr=True)) as progress:
+        with progress_bars() as progress:
             report = run_verification(
                 opened,
                 backends,
@@ -213,9 +209,9 @@ def verify(
                 progress=progress,
             )
         if as_json:
-            _print_json(report.to_json())
+            print_json(report.to_json())
         else:
-            _print_table(parity_table(report))
+            print_table(parity_table(report))
             for comparison in report.comparisons:
                 typer.echo(f"{comparison.backend}: {comparison.reason}")
                 if comparison.first_divergence:
@@ -230,14 +226,15 @@ def verify(
 @app.command()
 def inspect(bundle: BundlePath, as_json: JsonFlag = False) -> None:
     """Show what a bundle holds."""
-    with _reporting(as_json):
+    with reporting(as_json):
         from icsnn_deploy.graph import describe_node
-        from icsnn_deploy.report.tables import bundle_lines, graph_table
+        from icsnn_deploy.lattice.certificate import certify
+        from icsnn_deploy.report.tables import bundle_lines, certificate_table, graph_table
 
         opened = open_bundle(bundle)
         graph, report = opened.network(), opened.report()
         if as_json:
-            _print_json(
+            print_json(
                 {
                     "bundle": str(bundle),
                     "graph_hash": opened.graph_hash,
@@ -250,13 +247,16 @@ def inspect(bundle: BundlePath, as_json: JsonFlag = False) -> None:
                         for node in graph.nodes
                     ],
                     "report": report,
+                    "certificate": certify(graph).to_json() if graph.is_integer else None,
                 }
             )
             return
         for line in bundle_lines(opened, graph):
             typer.echo(line)
         typer.echo(f"recipe    {report.get('recipe')}: {graph.provenance.get('method')}")
-        _print_table(graph_table(graph))
+        print_table(graph_table(graph))
+        if graph.is_integer:
+            print_table(certificate_table(certify(graph)))
 
 
 @app.command()
@@ -265,20 +265,23 @@ def demo(
     as_json: JsonFlag = False,
 ) -> None:
     """Train, convert, export and verify a small network on scikit-learn's digits."""
-    with _reporting(as_json):
+    with reporting(as_json):
         from icsnn_deploy.demo.run import run_demo
         from icsnn_deploy.report.tables import accuracy_table, parity_table
 
-        with ProgressBars(Console(stderr=True)) as progress:
+        with progress_bars() as progress:
             result = run_demo(out, progress)
         if as_json:
-            _print_json(result.to_json())
+            print_json(result.to_json())
         else:
-            _print_table(accuracy_table(result.ann_accuracy, result.accuracy_over_time))
-            _print_table(parity_table(result.parity))
+            print_table(accuracy_table(result.ann_accuracy, result.accuracy_over_time))
+            print_table(parity_table(result.parity))
             typer.echo(f"the bundle is {out}; look at it with: icsnn inspect {out}")
         if result.parity.verdict != "pass":
             raise typer.Exit(1)
+
+
+app.command()(quantize)
 
 
 def main() -> None:
@@ -286,12 +289,10 @@ def main() -> None:
     app()
 
 
-_EXPORT_OF = {"onnxruntime": "onnx", "onnxruntime-step": "onnx-step", "nir": "nir"}
-"""The export that a backend runs."""
-
-
-def _exported(exports: Any) -> list[str]:
-    return [backend for backend, needed in _EXPORT_OF.items() if needed in exports]
+def _default_backends(bundle: Bundle) -> list[str]:
+    """torch, and the usual reader of each export that is there."""
+    usual = {"onnx": "onnxruntime", "onnx-step": "onnxruntime-step", "nir": "nir"}
+    return ["torch", *(backend for needed, backend in usual.items() if needed in bundle.exports)]
 
 
 def _normalization(mean: str | None, std: str | None) -> Normalization | None:
@@ -321,38 +322,3 @@ def _declared(texts: list[str]) -> list[DeclaredActivation]:
         levels = fields[2] if len(fields) == 3 else None
         found.append(DeclaredActivation(class_name=fields[0], bound=fields[1], levels=levels))
     return found
-
-
-class _reporting:  # noqa: N801  reads as a statement: with _reporting(...)
-    """Turns our own errors into a message and exit code 2."""
-
-    def __init__(self, as_json: bool) -> None:
-        self.as_json = as_json
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, IcsnnError):
-            _fail(error, self.as_json)
-
-
-def _fail(error: IcsnnError, as_json: bool) -> NoReturn:
-    if as_json:
-        details: dict[str, Any] = {"error": type(error).__name__, "message": str(error)}
-        if isinstance(error, UnsupportedOperatorError):
-            details["rejections"] = [vars(rejection) for rejection in error.rejections]
-        _print_json(details)
-    print(f"error: {error}", file=sys.stderr)
-    raise typer.Exit(2)
-
-
-def _print_json(value: Any) -> None:
-    typer.echo(json.dumps(value, indent=2))
-
-
-def _print_table(table: Table) -> None:
-    console = Console()
-    if not console.is_terminal:
-        console.width = 120  # a log file does not wrap
-    console.print(table)

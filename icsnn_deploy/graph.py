@@ -76,6 +76,8 @@ class Graph:
             return
         if isinstance(self.time_steps, bool) or not isinstance(self.time_steps, int):
             raise GraphError(f"time_steps {self.time_steps!r}: an integer >= 1 is needed")
+        if isinstance(self.readout_start, bool) or not isinstance(self.readout_start, int):
+            raise GraphError(f"readout_start {self.readout_start!r}: an integer >= 0 is needed")
         if self.time_steps < 1 or not 0 <= self.readout_start < self.time_steps:
             raise GraphError(
                 f"time_steps {self.time_steps}, readout_start {self.readout_start}: "

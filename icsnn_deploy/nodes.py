@@ -64,6 +64,7 @@ class Node:
     def _array(self, field: str, rank: int | None = None) -> Array:
         """Freeze an array field: C order, read only, an allowed type, finite; returns it."""
         value = np.array(getattr(self, field), order="C", copy=True)
+        value = value.astype(value.dtype.newbyteorder("="), copy=False)
         if value.dtype == np.float64:
             value = value.astype(np.float32)
         if value.dtype.name not in _DTYPES:
@@ -323,8 +324,10 @@ class Relu(Node):
     levels: int | None = None  # only with upper
 
     def _check(self) -> None:
-        if self.upper is not None and not _is_positive(self.upper):
-            raise GraphError(f"{self.name}.upper: {self.upper!r}, a finite number > 0 needed")
+        if self.upper is not None:
+            if not _is_positive(self.upper):
+                raise GraphError(f"{self.name}.upper: {self.upper!r}, a finite number > 0 needed")
+            object.__setattr__(self, "upper", float(self.upper))
         if self.levels is not None and (self.upper is None or not _is_int(self.levels, 1)):
             raise GraphError(f"{self.name}.levels: {self.levels!r} needs upper and an integer >= 1")
 

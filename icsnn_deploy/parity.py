@@ -126,7 +126,7 @@ def compare(
     affected = images_affected(different, len(reference.logits))
     divergences = find_divergences(different, graph, u_of, u_of_other)
     divergences = [replace(d, image=d.image + first_image) for d in divergences]
-    gap = _logit_gap(reference, other)
+    gap = _logit_gap(reference, other, exact=tolerance.exact)
     margins = [d.relative_margin for d in divergences]
     comparison = Comparison(
         backend=other.backend,
@@ -263,9 +263,15 @@ def _recorded(recording: Recording) -> Potentials:
     return potentials
 
 
-def _logit_gap(reference: Recording, other: Recording) -> Array:
-    """Largest logit difference of each image, [B]; infinite where a logit is not a number."""
-    ours, theirs = reference.logits.astype(np.float64), other.logits.astype(np.float64)
+def _logit_gap(reference: Recording, other: Recording, *, exact: bool) -> Array:
+    """Largest logit difference of each image, [B]; infinite where a logit is not a number.
+
+    Exact logits are quotients of integers, compared as float32 rounds them.
+    """
+    ours, theirs = reference.logits, other.logits
+    if exact:
+        ours, theirs = ours.astype(np.float32), theirs.astype(np.float32)
+    ours, theirs = ours.astype(np.float64), theirs.astype(np.float64)
     with np.errstate(invalid="ignore"):
         gap = np.abs(ours - theirs)
     worst: Array = np.where(np.isnan(gap), np.inf, gap).reshape(len(gap), -1).max(axis=1)

@@ -12,9 +12,10 @@ import numpy as np
 from icsnn_deploy.bundle import Bundle
 from icsnn_deploy.data import load_archive
 from icsnn_deploy.divergence import Potentials
-from icsnn_deploy.encoding import check_inputs
+from icsnn_deploy.encoding import check_inputs, to_input_units, to_real_units
 from icsnn_deploy.errors import DataError
 from icsnn_deploy.graph import Graph
+from icsnn_deploy.lattice.certificate import require_certificate
 from icsnn_deploy.neuron import Array
 from icsnn_deploy.nodes import IF
 from icsnn_deploy.parity import Comparison, ParityReport, Tolerance, compare, merge, top1
@@ -38,10 +39,13 @@ def verify(
 ) -> ParityReport:
     """Compare backends with the reference on a bundle's network.
 
+    An integer network must certify, and then nothing but equality passes.
+
     Args:
         bundle: the network and its exports.
         backends: names as `simulate.open_backend` takes them.
-        inputs: [N, *shape] ([T, N, *shape] for rate and event input); default: the bundle's own.
+        inputs: [N, *shape] ([T, N, *shape] for rate and event input); floats are put in steps of
+            an integer input's unit; default: the bundle's own samples.
         labels: class indices [N], for the accuracies.
         against: an external recording of the same inputs, compared too.
         tolerance: what is allowed of a float network.
@@ -49,10 +53,15 @@ def verify(
 
     Raises:
         DataError: inputs, labels or recording that do not fit.
+        LatticeError: an integer network that does not certify.
         BundleError, ExportError, BackendUnavailableError: a backend that can't be opened.
     """
     network = bundle.network()
-    x = check_inputs(network, bundle.samples() if inputs is None else inputs)
+    if network.is_integer:
+        require_certificate(network)
+        tolerance = replace(tolerance, exact=True)
+    given = bundle.samples() if inputs is None else inputs
+    x = check_inputs(network, to_input_units(network, given))
     axis = 0 if network.input.encoding == "direct" else 1
     images = x.shape[axis]
     if images == 0 or not (backends or against):
@@ -104,7 +113,7 @@ def verify(
     if labels is None:
         return report
     ann = bundle.ann()
-    analog = x if axis == 0 else x.mean(axis=0)  # what spikes over time stand for
+    analog = to_real_units(network, x if axis == 0 else x.mean(axis=0))  # mean of spikes: the rate
     ann_logits = np.concatenate([run_ann(ann, analog[i : i + 16]) for i in range(0, images, 16)])
     return replace(
         report,

@@ -14,7 +14,7 @@ from icsnn_deploy.convert.judge import Judge
 from icsnn_deploy.convert.statistics import Statistics, collect_statistics
 from icsnn_deploy.convert.sweep import Arrival, Change, correct_bias, sweep
 from icsnn_deploy.encoding import to_input_units
-from icsnn_deploy.errors import LatticeError
+from icsnn_deploy.errors import LatticeError, TargetError
 from icsnn_deploy.graph import Graph
 from icsnn_deploy.lattice.assign import Lattice, to_integers
 from icsnn_deploy.lattice.certificate import Certificate, certify, require_certificate
@@ -23,6 +23,7 @@ from icsnn_deploy.lattice.prepare import is_sum_pool, prepare
 from icsnn_deploy.neuron import Array
 from icsnn_deploy.nodes import IF, Conv, Linear
 from icsnn_deploy.progress import Progress, silent
+from icsnn_deploy.targets.profile import Profile
 
 WIDTHS = range(2, 17)  # signed weight bits
 
@@ -54,6 +55,24 @@ class LatticeOptions:
             raise LatticeError(f"input of {self.input_bits} bits: 8 or 16 are allowed")
         if not 0 < self.held_out < 1 or self.batch_size < 1 or self.moment_samples < 1:
             raise LatticeError("0 < held_out < 1, batch_size >= 1, moment_samples >= 1 are needed")
+
+    @classmethod
+    def for_target(
+        cls, profile: Profile, *, bits: int | None, per_layer: bool, input_bits: int
+    ) -> LatticeOptions:
+        """Options that keep a target's weight width and threshold granularity.
+
+        Raises:
+            TargetError: more bits than the target has.
+        """
+        most = profile.weight_bits
+        if bits is not None and most is not None and bits > most:
+            raise TargetError(f"{profile.name}: weights of {bits} bits; it takes {most} at most")
+        return cls(
+            bits=bits or min(most or 8, 8),
+            per_layer=per_layer or profile.threshold_granularity == "layer",
+            input_bits=input_bits,
+        )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

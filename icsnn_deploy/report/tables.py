@@ -11,6 +11,7 @@ from rich.table import Table
 from icsnn_deploy.bundle import Bundle
 from icsnn_deploy.convert.report import ConversionReport
 from icsnn_deploy.graph import Graph
+from icsnn_deploy.lattice.certificate import Certificate
 from icsnn_deploy.neuron import Array
 from icsnn_deploy.nodes import IF
 from icsnn_deploy.parity import ParityReport
@@ -85,6 +86,29 @@ def graph_table(graph: Graph) -> Table:
             f"{count:,}" if count else "",
             v_threshold,
             v_init,
+        )
+    return table
+
+
+def certificate_table(certificate: Certificate) -> Table:
+    """One row a population: what it reaches, and the room that is left."""
+    table = _table(
+        f"certificate: {'exact' if certificate.float32 else 'NOT exact'} in float32"
+        f"{', TF32' if certificate.tf32 else ''}{', bfloat16' if certificate.bfloat16 else ''}"
+        f"{', int32' if certificate.int32 else ''}"
+    )
+    table.add_column("layer")
+    for column in ("current", "partial sum", "potential", "bits", "headroom"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for bound in certificate.bounds:
+        table.add_row(
+            bound.layer,
+            f"{bound.current[0]:,} .. {bound.current[1]:,}",
+            f"{bound.partial_sum:,}",
+            f"{bound.potential:,}{' (drifts)' if bound.steady else ''}",
+            str(bound.bits),
+            f"{bound.headroom_bits:.1f} bits",
+            style="bold" if bound == certificate.tightest else None,
         )
     return table
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from icsnn_deploy.errors import BackendUnavailableError
@@ -24,14 +26,40 @@ def _torch(bundle: Bundle, option: str | None) -> Simulator:
     return TorchSimulator(bundle.network(), device=option or "cpu")
 
 
-def _onnx(export_format: str) -> Callable[[Bundle, str | None], Simulator]:
-    def open_file(bundle: Bundle, option: str | None) -> Simulator:
-        path = bundle.export(export_format)
-        from icsnn_deploy.simulate.onnxruntime import OnnxRuntimeSimulator
+def _torch_double(bundle: Bundle, option: str | None) -> Simulator:
+    import torch
 
-        return OnnxRuntimeSimulator(path, provider=option or "CPUExecutionProvider")
+    from icsnn_deploy.simulate.torch import TorchSimulator
 
-    return open_file
+    return TorchSimulator(bundle.network(), device=option or "cpu", dtype=torch.float64)
+
+
+def _onnxruntime(bundle: Bundle, option: str | None) -> Simulator:
+    return _run_file(bundle.export("onnx"), option)
+
+
+def _onnxruntime_step(bundle: Bundle, option: str | None) -> Simulator:
+    return _run_file(bundle.export("onnx-step"), option)
+
+
+def _run_file(path: Path, provider: str | None) -> Simulator:
+    from icsnn_deploy.simulate.onnxruntime import OnnxRuntimeSimulator
+
+    return OnnxRuntimeSimulator(path, provider=provider or "CPUExecutionProvider")
+
+
+def _onnx_reference(bundle: Bundle, option: str | None) -> Simulator:
+    path = bundle.export("onnx")
+    from icsnn_deploy.simulate.onnx_reference import OnnxReferenceSimulator
+
+    return OnnxReferenceSimulator(path)
+
+
+def _openvino(bundle: Bundle, option: str | None) -> Simulator:
+    path = bundle.export("onnx")
+    from icsnn_deploy.simulate.openvino import OpenVinoSimulator
+
+    return OpenVinoSimulator(path, device=option or "CPU")
 
 
 def _nir(bundle: Bundle, option: str | None) -> Simulator:
@@ -41,13 +69,39 @@ def _nir(bundle: Bundle, option: str | None) -> Simulator:
     return NirSimulator(path)
 
 
-BACKENDS: dict[str, tuple[Callable[[Bundle, str | None], Simulator], str]] = {
-    "reference": (_reference, "NumPy in float64, the oracle"),
-    "torch": (_torch, "PyTorch; torch:cuda for another device"),
-    "onnxruntime": (_onnx("onnx"), "ONNX Runtime on the unrolled file; onnxruntime:PROVIDER"),
-    "onnxruntime-step": (_onnx("onnx-step"), "ONNX Runtime on the one-step file"),
-    "nir": (_nir, "the NIR file, read back"),
+@dataclass(frozen=True, kw_only=True)
+class Backend:
+    """A way to run a bundle's network, and the export that it runs, if any."""
+
+    open: Callable[[Bundle, str | None], Simulator]
+    export: str | None = None
+    about: str
+
+
+BACKENDS: dict[str, Backend] = {
+    "reference": Backend(open=_reference, about="NumPy, float64 or int64: the oracle"),
+    "torch": Backend(open=_torch, about="PyTorch; torch:cuda for another device"),
+    "torch-float64": Backend(open=_torch_double, about="PyTorch in double precision"),
+    "onnxruntime": Backend(
+        open=_onnxruntime, export="onnx", about="ONNX Runtime; onnxruntime:PROVIDER"
+    ),
+    "onnxruntime-step": Backend(
+        open=_onnxruntime_step, export="onnx-step", about="ONNX Runtime, step by step"
+    ),
+    "onnx-reference": Backend(
+        open=_onnx_reference, export="onnx", about="onnx's own evaluator, slow"
+    ),
+    "openvino": Backend(open=_openvino, export="onnx", about="OpenVINO; openvino:DEVICE"),
+    "nir": Backend(open=_nir, export="nir", about="the NIR file, read back"),
 }
+
+
+def find_backend(spec: str) -> tuple[Backend, str | None]:
+    """The backend and the option of `name` or `name:option`; raises BackendUnavailableError."""
+    name, _, option = spec.partition(":")
+    if name not in BACKENDS:
+        raise BackendUnavailableError(f"no backend {name!r}; there are {', '.join(BACKENDS)}")
+    return BACKENDS[name], option or None
 
 
 def open_backend(bundle: Bundle, spec: str) -> Simulator:
@@ -58,7 +112,5 @@ def open_backend(bundle: Bundle, spec: str) -> Simulator:
         BundleError: the export that it runs is missing or damaged.
         ExportError: the export can't be read.
     """
-    name, _, option = spec.partition(":")
-    if name not in BACKENDS:
-        raise BackendUnavailableError(f"no backend {name!r}; there are {', '.join(BACKENDS)}")
-    return BACKENDS[name][0](bundle, option or None)
+    backend, option = find_backend(spec)
+    return backend.open(bundle, option)
