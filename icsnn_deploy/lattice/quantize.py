@@ -143,7 +143,8 @@ def quantize(
     statistics = collect_statistics(
         ann, fit, batch_size=options.batch_size, device=device, progress=progress
     )
-    corrected = _corrected(lattice, integer_fit, statistics, options, device, progress)
+    wanted = _wanted_means(network, prepared, lattice, statistics)
+    corrected = _corrected(lattice, integer_fit, wanted, options, device, progress)
     unit = float(np.mean(lattice.units[prepared.output.name]))
     scores = {
         "float": judge.score(network, options.batch_size),
@@ -203,26 +204,37 @@ def _feeding(graph: Graph, name: str) -> list[str]:
     return found
 
 
+def _wanted_means(
+    network: Graph, prepared: Graph, lattice: Lattice, statistics: Statistics
+) -> dict[str, Array]:
+    """The ANN's mean activations and mean logits in lattice units, [C] each."""
+    wanted = {}
+    for node in network.nodes_of(IF):
+        ready = prepared.node(node.name)
+        if not isinstance(ready, IF):
+            raise LatticeError(f"{node.name}: prepared as a {ready.kind}")
+        # Preparing may have given the population another unit: one threshold a layer.
+        activation = node.v_threshold.astype(np.float64) / ready.v_threshold
+        unit = activation * lattice.units[ready.inputs[0]]
+        per_channel = unit.mean(axis=tuple(range(1, unit.ndim)))
+        mean = statistics.layers[node.name].mean
+        wanted[node.name] = mean / np.broadcast_to(per_channel, mean.shape)
+    logit_unit = float(np.mean(lattice.units[prepared.output.name]))
+    wanted[prepared.output.name] = statistics.logits_mean / logit_unit
+    return wanted
+
+
 def _corrected(
     lattice: Lattice,
     calibration: CalibrationSet,
-    statistics: Statistics,
+    wanted: dict[str, Array],
     options: LatticeOptions,
     device: str,
     progress: Progress,
 ) -> Graph:
     """The integer network after the layer-by-layer bias correction, in whole units."""
     graph = lattice.graph
-    wanted = {}
-    for node in graph.nodes_of(IF):
-        unit = lattice.units[node.inputs[0]]
-        channels = graph.shape(node.name)[0]
-        per_channel = unit.mean(axis=tuple(range(1, unit.ndim))) if unit.ndim > 1 else unit
-        wanted[node.name] = statistics.layers[node.name].mean / np.broadcast_to(
-            per_channel, (channels,)
-        )
-    logits = statistics.logits_mean / float(np.mean(lattice.units[graph.output.name]))
-    exact = correct_bias(wanted, logits, graph.readout_start)
+    exact = correct_bias(wanted, wanted[graph.output.name], graph.readout_start)
 
     def visit(arrival: Arrival) -> Change:
         change = exact(arrival)
