@@ -10,7 +10,13 @@ from icsnn_deploy.errors import TargetError
 if TYPE_CHECKING:
     from icsnn_deploy.targets.profile import Profile
 
-TARGETS = {"generic": "generic:GENERIC"}
+TARGETS = {
+    "generic": "generic:GENERIC",
+    "loihi1": "loihi1:LOIHI1",
+    "loihi2": "loihi2:LOIHI2",
+    "speck": "speck:SPECK",
+    "spinnaker2": "spinnaker2:SPINNAKER2",
+}
 
 
 def find_target(name: str) -> Profile:

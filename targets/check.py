@@ -1,0 +1,208 @@
+"""Does a network fit a target? Every reason why not, and what would make it fit."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from icsnn_deploy.errors import TargetError
+from icsnn_deploy.graph import Graph
+from icsnn_deploy.nodes import IF, Input, Output
+from icsnn_deploy.targets.allocate import Allocation, Placement, allocate_alike, allocate_cnn
+from icsnn_deploy.targets.cnn import cnn_layers
+from icsnn_deploy.targets.misfit import Misfit
+from icsnn_deploy.targets.paths import chip_targets, paths_into
+from icsnn_deploy.targets.profile import Profile
+from icsnn_deploy.targets.resources import ResourceReport, certificate_of, count_resources
+from icsnn_deploy.targets.widths import check_widths, parallel_synapses
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckResult:
+    """The verdict on one network and one target."""
+
+    profile: Profile
+    graph_hash: str
+    host_first_layer: bool  # asked for
+    on_host: tuple[str, ...]  # populations, and the output, that the host runs
+    misfits: tuple[Misfit, ...]
+    resources: ResourceReport  # of the whole network
+    allocation: Allocation | None  # None where the target has no cores to count
+    notes: tuple[str, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything fits."""
+        return not self.misfits
+
+    @property
+    def cores_used(self) -> int | None:
+        """Cores that the network takes; None where the target has none to count."""
+        return self.allocation.cores_used if self.allocation else None
+
+    @property
+    def bottleneck(self) -> Placement | None:
+        """The layer that is tightest on its cores."""
+        return self.allocation.bottleneck if self.allocation else None
+
+    def summary(self) -> str:
+        """The verdict in a line."""
+        used = ""
+        if self.allocation:
+            used = f"; {self.allocation.cores_used} of {self.allocation.cores_available} cores"
+        if self.ok:
+            return f"fits {self.profile.name}{used}"
+        count = len(self.misfits)
+        return f"does not fit {self.profile.name}: {count} misfit{'s' * (count > 1)}{used}"
+
+    def to_json(self) -> dict[str, Any]:
+        """The verdict as JSON values."""
+        return {
+            "target": self.profile.name,
+            "ok": self.ok,
+            "graph_hash": self.graph_hash,
+            "host_first_layer": self.host_first_layer,
+            "on_host": list(self.on_host),
+            "misfits": [asdict(misfit) for misfit in self.misfits],
+            "cores_used": self.cores_used,
+            "bottleneck": asdict(self.bottleneck) if self.bottleneck else None,
+            "allocation": self.allocation.to_json() if self.allocation else None,
+            "resources": self.resources.to_json(),
+            "notes": list(self.notes),
+            "profile": self.profile.to_json(),
+        }
+
+
+def check(graph: Graph, profile: Profile, *, host_first_layer: bool = False) -> CheckResult:
+    """Hold a network against a target; never stops at the first misfit.
+
+    Args:
+        graph: an IF network; widths are only known for integer ones.
+        profile: the target.
+        host_first_layer: the host runs the populations that the analog input drives, and sends
+            the chip their spikes.
+
+    Raises:
+        TargetError: an ANN, or host_first_layer for a network whose input is spikes already.
+    """
+    resources = count_resources(graph)
+    if host_first_layer and graph.input.encoding != "direct":
+        raise TargetError(
+            f"host_first_layer: the input is spikes already ({graph.input.encoding} encoding)"
+        )
+    targets, on_host = chip_targets(
+        graph, host_first_layer=host_first_layer, host_readout=profile.readout == "host"
+    )
+    misfits = _input(graph, profile, targets)
+    misfits += check_widths(graph, profile, certificate_of(graph), targets)
+    if profile.structure == "cnn":
+        layers, problems = cnn_layers(graph, targets, profile)
+        allocation = allocate_cnn(layers, profile)
+        misfits += problems
+    else:
+        allocation = allocate_alike(graph, targets, resources, profile)
+        misfits += _axons(resources, profile, targets)
+    if allocation is not None:
+        misfits += [_no_room(proof, allocation) for proof in allocation.proofs]
+    return CheckResult(
+        profile=profile,
+        graph_hash=resources.graph_hash,
+        host_first_layer=host_first_layer,
+        on_host=on_host,
+        misfits=tuple(misfits),
+        resources=resources,
+        allocation=allocation,
+        notes=(*_notes(graph, profile, targets, on_host), *profile.notes),
+    )
+
+
+def _input(graph: Graph, profile: Profile, targets: tuple[IF | Output, ...]) -> list[Misfit]:
+    node = graph.input
+    if profile.analog_input or node.encoding != "direct":
+        return []
+    fed = [
+        target.name
+        for target in targets
+        if any(isinstance(path.source, Input) for path in paths_into(graph, target))
+    ]
+    if not fed:
+        return []
+    return [
+        Misfit(
+            node=node.name,
+            what="analog input",
+            got=f"direct encoding of {node.dtype} values into {', '.join(fed)}",
+            allowed="spikes only",
+            over="",
+            remedy=(
+                "Encode the input as spikes (rate or events encoding), or run the first layer on "
+                "the host and send its spikes (host_first_layer)."
+            ),
+        )
+    ]
+
+
+def _axons(
+    resources: ResourceReport, profile: Profile, targets: tuple[IF | Output, ...]
+) -> list[Misfit]:
+    """A neuron can't be split: all its sources need an axon into its core."""
+    limit = profile.core_in_axons
+    if limit is None:
+        return []
+    rows = [resources.layer(target.name) for target in targets]
+    return [
+        Misfit(
+            node=row.layer,
+            what="fan-in of a neuron",
+            got=f"{row.fan_in:,} sources",
+            allowed=f"{limit:,} input axons a core",
+            over=f"{row.fan_in - limit:,}",
+            remedy="Pool before it, prune it, or put a population between.",
+        )
+        for row in rows
+        if row.fan_in > limit
+    ]
+
+
+def _no_room(proof: str, allocation: Allocation) -> Misfit:
+    over = allocation.cores_used - allocation.cores_available
+    return Misfit(
+        node="network",
+        what="cores",
+        got=proof,
+        allowed=f"{allocation.cores_available} cores, each within its memory",
+        over=f"{over} cores" if over > 0 else "",
+        remedy="Use fewer or smaller layers: fewer channels, smaller maps (pool earlier), pruning.",
+    )
+
+
+def _notes(
+    graph: Graph,
+    profile: Profile,
+    targets: tuple[IF | Output, ...],
+    on_host: tuple[str, ...],
+) -> list[str]:
+    """What was taken for granted, said in words."""
+    notes = []
+    populations = [name for name in on_host if isinstance(graph.node(name), IF)]
+    if populations:
+        notes.append(f"The host runs {', '.join(populations)} and sends its spikes to the chip.")
+    if graph.output.name in on_host:
+        notes.append(
+            "The host reads out: the last affine layer is applied to spike counts, which gives "
+            "the same logits because it is linear."
+        )
+    if profile.weight_step > 1 and graph.is_integer:
+        notes.append(
+            f"Weights are multiples of {profile.weight_step} on this chip: weights, biases, "
+            f"thresholds and potentials are taken {profile.weight_step} times as large."
+        )
+    if graph.is_integer and profile.parallel_synapses:
+        nodes = {n.name: n for t in targets for p in paths_into(graph, t) for n in p.weighted}
+        wide = {name: parallel_synapses(node, profile) for name, node in nodes.items()}
+        notes += [
+            f"{name}: its widest weight takes {count} synapses side by side."
+            for name, count in wide.items()
+            if count > 1
+        ]
+    return notes

@@ -1,0 +1,165 @@
+"""Who is really connected to whom: the taps of every neuron, counted.
+
+A synapse is one weight between one source neuron and one target neuron. A convolution has one for
+each position and tap that falls inside the map, so taps on the zero padding are not counted.
+Between two populations the linear nodes are taken together: a spike that is pooled and then
+convolved reaches as many neurons as the pooled cell does.
+
+Counts are float64, exact below 2^53: matrix products of integers have no fast path in NumPy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from icsnn_deploy.errors import TargetError
+from icsnn_deploy.graph import Graph
+from icsnn_deploy.neuron import Array
+from icsnn_deploy.nodes import (
+    IF,
+    Add,
+    AvgPool,
+    Conv,
+    Flatten,
+    Input,
+    Linear,
+    Node,
+    Output,
+    Scale,
+    Shape,
+)
+
+
+def fan_in(graph: Graph, *, dense: bool = False) -> dict[str, Array]:
+    """Synapses into each neuron of the populations and the output, [*shape].
+
+    Args:
+        graph: the network.
+        dense: count the weights that are zero, too.
+    """
+    values: dict[str, Array] = {}
+    result: dict[str, Array] = {}
+    for node in graph.nodes:
+        if isinstance(node, (IF, Output)):
+            result[node.name] = values[node.inputs[0]]
+        if isinstance(node, (IF, Input)):
+            values[node.name] = np.ones(graph.shape(node.name))
+        elif not isinstance(node, Output):
+            sources = [values[name] for name in node.inputs]
+            values[node.name] = _forward(node, sources, dense)
+    return result
+
+
+def fan_out(graph: Graph, *, dense: bool = False) -> dict[str, Array]:
+    """Synapses that each value of each node takes part in, [*shape], by node."""
+    pending = {node.name: np.zeros(graph.shape(node.name)) for node in graph.nodes}
+    for node in reversed(graph.nodes):
+        if isinstance(node, Input):
+            continue
+        arriving = pending[node.name]
+        if isinstance(node, (IF, Output)):
+            arriving = np.ones(graph.shape(node.name))
+        for name in node.inputs:
+            pending[name] = pending[name] + _backward(node, arriving, graph.shape(name), dense)
+    return pending
+
+
+def _forward(node: Node, sources: list[Array], dense: bool) -> Array:
+    x = sources[0]
+    match node:
+        case Conv() | AvgPool():
+            return _conv_forward(_as_conv(node, x.shape), x, dense)
+        case Linear():
+            result: Array = _pattern(node.weight, dense) @ x
+            return result
+        case Scale():
+            scaled: Array = x * _pattern(node.scale, dense)
+            return scaled
+        case Flatten():
+            return x.reshape(-1)
+        case Add():
+            joined: Array = np.sum(sources, axis=0)
+            return joined
+    raise _unknown(node)
+
+
+def _backward(node: Node, y: Array, shape: Shape, dense: bool) -> Array:
+    """The transposed map: what one input of a linear node takes part in."""
+    match node:
+        case Conv() | AvgPool():
+            return _conv_backward(_as_conv(node, shape), y, shape, dense)
+        case Linear():
+            result: Array = _pattern(node.weight, dense).T @ y
+            return result
+        case Scale():
+            return y * _pattern(node.scale, dense)
+        case Flatten():
+            return y.reshape(shape)
+        case Add() | IF() | Output():
+            return y
+    raise _unknown(node)
+
+
+def _unknown(node: Node) -> TargetError:
+    return TargetError(f"{node.name}: a {node.kind} has no synapses to count; convert to IF first")
+
+
+def _pattern(weight: Array, dense: bool) -> Array:
+    return np.ones(weight.shape) if dense else (weight != 0).astype(np.float64)
+
+
+def _as_conv(node: Conv | AvgPool, shape: Shape) -> Conv:
+    if isinstance(node, Conv):
+        return node
+    channels = shape[0]
+    return Conv(
+        name=node.name,
+        inputs=node.inputs,
+        weight=np.ones((channels, 1, *node.kernel), np.float32),
+        bias=np.zeros(channels, np.float32),
+        stride=node.stride,
+        padding=node.padding,
+        dilation=(1,) * len(node.kernel),
+        groups=channels,
+    )
+
+
+def _windows(node: Conv, positions: Shape) -> Iterator[tuple[Array, tuple[slice, ...]]]:
+    """For each tap: its index in the kernel, and the part of the padded map that it sees."""
+    for tap in np.ndindex(*node.kernel):
+        starts = [d * k for d, k in zip(node.dilation, tap, strict=True)]
+        view = tuple(
+            slice(start, start + step * (count - 1) + 1, step)
+            for start, step, count in zip(starts, node.stride, positions, strict=True)
+        )
+        yield np.array(tap), view
+
+
+def _tap(node: Conv, tap: Array, dense: bool) -> Array:
+    """Which outputs take which inputs by this tap, [groups, out / groups, in / groups]."""
+    weight = node.weight[(slice(None), slice(None), *tap)]
+    return _pattern(weight, dense).reshape(node.groups, -1, weight.shape[1])
+
+
+def _conv_forward(node: Conv, x: Array, dense: bool) -> Array:
+    shape = node.output_shape(x.shape)
+    padded = np.pad(x, [(0, 0), *node.padding])
+    total = np.zeros((node.groups, shape[0] // node.groups, int(np.prod(shape[1:]))))
+    for tap, view in _windows(node, shape[1:]):
+        seen = padded[(slice(None), *view)].reshape(node.groups, -1, total.shape[2])
+        total += _tap(node, tap, dense) @ seen
+    return total.reshape(shape)
+
+
+def _conv_backward(node: Conv, y: Array, shape: Shape, dense: bool) -> Array:
+    padded = np.zeros(
+        [shape[0], *(n + sum(p) for n, p in zip(shape[1:], node.padding, strict=True))]
+    )
+    columns = y.reshape(node.groups, y.shape[0] // node.groups, -1)
+    for tap, view in _windows(node, y.shape[1:]):
+        share = _tap(node, tap, dense).transpose(0, 2, 1) @ columns
+        padded[(slice(None), *view)] += share.reshape(shape[0], *y.shape[1:])
+    inside = (slice(p[0], p[0] + n) for n, p in zip(shape[1:], node.padding, strict=True))
+    return padded[(slice(None), *inside)]

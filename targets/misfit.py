@@ -1,0 +1,21 @@
+"""One thing of a network that a target can't hold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Misfit:
+    """Where, what, by how much, and what would make it fit."""
+
+    node: str  # name of the node, or "network"
+    what: str  # the property, for example "weight width"
+    got: str
+    allowed: str
+    over: str  # by how much; empty where there is no measure
+    remedy: str
+
+    def __str__(self) -> str:
+        over = f", {self.over} over" if self.over else ""
+        return f"{self.node}: {self.what}: {self.got}, allowed: {self.allowed}{over}. {self.remedy}"

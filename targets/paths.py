@@ -1,0 +1,138 @@
+"""The ways spikes take from one population to the next: chains of linear nodes.
+
+    source (input or population) -> pooling, flatten, one weighted connection -> target
+
+A join (Add) ends several paths in one target. Hardware has no nodes between populations, so it
+sees a network as its paths.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from icsnn_deploy.graph import Graph
+from icsnn_deploy.nodes import (
+    IF,
+    LINEAR_NODES,
+    Add,
+    AvgPool,
+    Conv,
+    Input,
+    Linear,
+    Node,
+    Output,
+    Scale,
+    Shape,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Path:
+    """One chain of linear nodes, joins and zero points left out, from a source to a target."""
+
+    source: Input | IF
+    nodes: tuple[Node, ...]
+    target: IF | Output
+
+    @property
+    def weighted(self) -> tuple[Conv | Linear | Scale, ...]:
+        """The nodes that multiply by a weight; sum pooling does not."""
+        return tuple(node for node in self.nodes if is_weighted(node))  # type: ignore[misc]
+
+    @property
+    def pools(self) -> tuple[Conv | AvgPool, ...]:
+        """The pooling nodes."""
+        return tuple(node for node in self.nodes if is_pool(node))  # type: ignore[misc]
+
+
+def is_pool(node: Node) -> bool:
+    """Average pooling, or what it is on the lattice: a depthwise convolution of ones, no bias."""
+    if isinstance(node, AvgPool):
+        return True
+    return (
+        isinstance(node, Conv)
+        and node.weight.shape[:2] == (node.groups, 1)
+        and bool(np.all(node.weight == 1))
+        and not np.any(node.bias)
+    )
+
+
+def is_zero_point(graph: Graph, node: Node) -> bool:
+    """Whether a node only adds a constant to the input: whoever sends the input does it."""
+    return (
+        isinstance(node, Scale)
+        and isinstance(graph.node(node.inputs[0]), Input)
+        and bool(np.all(node.scale == 1))
+    )
+
+
+def is_weighted(node: Node) -> bool:
+    """Whether a node multiplies what arrives by stored weights."""
+    return isinstance(node, (Conv, Linear, Scale)) and not is_pool(node)
+
+
+def paths_into(graph: Graph, target: IF | Output) -> tuple[Path, ...]:
+    """All paths into a population or the output, in the order of the joins' sources."""
+    found: list[Path] = []
+    open_ends: list[tuple[Node, tuple[Node, ...]]] = [(graph.node(target.inputs[0]), ())]
+    while open_ends:
+        node, after = open_ends.pop()
+        if isinstance(node, (Input, IF)):
+            found.append(Path(node, after, target))
+        elif isinstance(node, LINEAR_NODES):
+            skipped = isinstance(node, Add) or is_zero_point(graph, node)
+            chain = after if skipped else (node, *after)
+            open_ends += [(graph.node(name), chain) for name in reversed(node.inputs)]
+    return tuple(found)
+
+
+def all_paths(graph: Graph) -> tuple[Path, ...]:
+    """The paths into every population and the output, in topological order of the targets."""
+    return tuple(path for target in targets_of(graph) for path in paths_into(graph, target))
+
+
+def targets_of(graph: Graph) -> tuple[IF | Output, ...]:
+    """Where currents arrive: the populations and the output, in topological order."""
+    return tuple(node for node in graph.nodes if isinstance(node, (IF, Output)))
+
+
+def weighted_of(graph: Graph) -> tuple[Conv | Linear | Scale, ...]:
+    """The nodes that store weights, in topological order."""
+    found = (node for node in graph.nodes if isinstance(node, (Conv, Linear, Scale)))
+    return tuple(n for n in found if is_weighted(n) and not is_zero_point(graph, n))
+
+
+def chip_targets(
+    graph: Graph, *, host_first_layer: bool, host_readout: bool
+) -> tuple[tuple[IF | Output, ...], tuple[str, ...]]:
+    """The populations (and readout) that the chip runs, and the names of those the host runs.
+
+    host_first_layer leaves to the host the populations whose current is the same at every step.
+    """
+    steady = graph.steady()
+    chip: list[IF | Output] = []
+    host: list[str] = []
+    for target in targets_of(graph):
+        if isinstance(target, Output):
+            on_host = host_readout
+        else:
+            on_host = host_first_layer and target.inputs[0] in steady
+        if on_host:
+            host.append(target.name)
+        else:
+            chip.append(target)
+    return tuple(chip), tuple(host)
+
+
+def image_shape(shape: Shape) -> tuple[int, int, int]:
+    """A shape as channels, height, width: a signal has width 1, a feature vector 1 by 1."""
+    channels, height, width = (*shape, 1, 1)[:3]
+    return channels, height, width
+
+
+def distinct_sources(paths: Iterable[Path]) -> tuple[Input | IF, ...]:
+    """The sources of some paths, each once, in order."""
+    return tuple({path.source.name: path.source for path in paths}.values())

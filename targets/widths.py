@@ -1,0 +1,227 @@
+"""Do the numbers of an integer network fit the registers of a target?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import numpy as np
+
+from icsnn_deploy.graph import Graph
+from icsnn_deploy.lattice.certificate import Bound, Certificate, signed_bits
+from icsnn_deploy.neuron import Array
+from icsnn_deploy.nodes import IF, Conv, Linear, Output, Scale
+from icsnn_deploy.targets.misfit import Misfit
+from icsnn_deploy.targets.paths import Path, paths_into
+from icsnn_deploy.targets.profile import GRANULARITIES, Granularity, Profile
+from icsnn_deploy.targets.resources import array_bits, bias_of, weight_of
+
+
+def check_widths(
+    graph: Graph,
+    profile: Profile,
+    certificate: Certificate | None,
+    targets: Iterable[IF | Output],
+) -> list[Misfit]:
+    """Weights, biases, thresholds and potentials of what the chip runs.
+
+    Args:
+        graph: the network.
+        profile: the target.
+        certificate: bounds of an integer network; None for a float one.
+        targets: the populations, and the output, that the chip runs.
+    """
+    widths = (profile.weight_bits, profile.potential_bits, profile.threshold_bits)
+    if all(bits is None for bits in widths):
+        return []
+    if certificate is None:
+        return [_not_on_the_lattice(graph)]
+    bounds = {bound.layer: bound for bound in certificate.bounds}
+    found: list[Misfit] = []
+    seen: set[str] = set()
+    for target in targets:
+        paths = paths_into(graph, target)
+        for path in paths:
+            new = [node for node in path.weighted if node.name not in seen]
+            seen.update(node.name for node in new)
+            found += [misfit for node in new for misfit in _weights(node, profile)]
+            found += _chain(path)
+        found += _bias(target, paths, profile)
+        if isinstance(target, IF):
+            found += _threshold(target, profile)
+        found += _potential(bounds[target.name], profile, graph)
+    return found
+
+
+def parallel_synapses(node: Conv | Linear | Scale, profile: Profile) -> int:
+    """Synapses of the target's width, side by side, that the widest weight of a shortcut takes."""
+    limit, scale = profile.weight_bits, weight_of(node)
+    if limit is None or not isinstance(node, Scale) or array_bits(scale) <= limit:
+        return 1
+    largest = float(np.abs(scale.astype(np.float64)).max())
+    widest: int = 2 ** (limit - 1) - 1
+    return math.ceil(largest / widest)
+
+
+def granularity(v_threshold: Array) -> Granularity:
+    """What a threshold's values really differ by, whatever shape they are stored in."""
+    if np.all(v_threshold == v_threshold.flat[0]):
+        return "layer"
+    flat = v_threshold.reshape(len(v_threshold), -1)
+    return "channel" if np.all(flat == flat[:, :1]) else "neuron"
+
+
+def _not_on_the_lattice(graph: Graph) -> Misfit:
+    return Misfit(
+        node="network",
+        what="lattice",
+        got=f"parameters or input in float ({graph.input.dtype} input)",
+        allowed="integers",
+        over="",
+        remedy="Not on the lattice: run icsnn quantize. Widths are not checked until then.",
+    )
+
+
+def _weights(node: Conv | Linear | Scale, profile: Profile) -> list[Misfit]:
+    limit = profile.weight_bits
+    weight = weight_of(node)
+    bits = signed_bits(int(weight.min()), int(weight.max()))
+    if limit is None or bits <= limit:
+        return []
+    if isinstance(node, Scale) and profile.parallel_synapses:
+        return []  # a few wide weights: several synapses from one neuron to another
+    over = bits - limit
+    remedy = f"Quantize it to {limit} bits."
+    if isinstance(node, Scale):
+        remedy = (
+            "A shortcut's weight is its source's threshold in the units of the branch it joins: "
+            f"quantize that branch to {over} bits less."
+        )
+    return [
+        Misfit(
+            node=node.name,
+            what="weight width",
+            got=f"{bits} bits ({int(weight.min())} to {int(weight.max())})",
+            allowed=f"{limit} bits signed",
+            over=f"{over} bits",
+            remedy=remedy,
+        )
+    ]
+
+
+def _chain(path: Path) -> list[Misfit]:
+    names = [node.name for node in path.weighted]
+    if len(names) < 2:
+        return []
+    return [
+        Misfit(
+            node=names[-1],
+            what="connections in a row",
+            got=f"{len(names)} weighted connections: {', '.join(names)}",
+            allowed="one between two populations",
+            over=f"{len(names) - 1} connections",
+            remedy="Fold them into one, or put a population between them.",
+        )
+    ]
+
+
+def _bias(target: IF | Output, paths: tuple[Path, ...], profile: Profile) -> list[Misfit]:
+    """The sum of all biases that arrive, as mantissa and exponent in units of v."""
+    if profile.bias_bits is None:
+        return []
+    biases = [_by_channel(bias_of(node)) for path in paths for node in path.weighted[-1:]]
+    if not biases:
+        return []
+    total = sum(biases[1:], start=biases[0])
+    values = (total * profile.weight_step) << profile.potential_shift
+    # v & -v is the largest power of two that divides v: what may go into the exponent.
+    factor = np.minimum(np.where(values == 0, 1, values & -values), 2**profile.bias_exponent)
+    mantissa = values // factor
+    bits = signed_bits(int(mantissa.min()), int(mantissa.max()))
+    if bits <= profile.bias_bits:
+        return []
+    exponent = f" with an exponent up to {profile.bias_exponent}" if profile.bias_exponent else ""
+    return [
+        Misfit(
+            node=target.name,
+            what="bias width",
+            got=f"{bits} bits (biases {int(total.min())} to {int(total.max())})",
+            allowed=f"{profile.bias_bits} bits signed{exponent}",
+            over=f"{bits - profile.bias_bits} bits",
+            remedy=(
+                "Quantize its weights, whose units the bias has, to fewer bits; or bring the bias "
+                "in by synapses from a source that spikes at every step."
+            ),
+        )
+    ]
+
+
+def _by_channel(bias: Array) -> Array:
+    """A bias ready to be added to others: channels first, int64."""
+    values = bias.astype(np.int64)
+    return values.reshape(*values.shape, *(1,) * (3 - values.ndim))
+
+
+def _threshold(node: IF, profile: Profile) -> list[Misfit]:
+    found = []
+    largest = int(node.v_threshold.max()) * profile.weight_step
+    if profile.threshold_bits is not None and largest.bit_length() > profile.threshold_bits:
+        over = largest.bit_length() - profile.threshold_bits
+        found.append(
+            Misfit(
+                node=node.name,
+                what="threshold width",
+                got=f"{largest.bit_length()} bits (v_threshold {largest:,} in units of weight)",
+                allowed=f"{profile.threshold_bits} bits unsigned",
+                over=f"{over} bits",
+                remedy=f"Quantize its weights to {over} bits less: the threshold has their units.",
+            )
+        )
+    got, limit = granularity(node.v_threshold), profile.threshold_granularity
+    if GRANULARITIES.index(got) > GRANULARITIES.index(limit):
+        found.append(
+            Misfit(
+                node=node.name,
+                what="threshold granularity",
+                got=f"one v_threshold a {got}, {np.unique(node.v_threshold).size} values",
+                allowed=f"one a {limit}",
+                over="",
+                remedy=f"Quantize with one threshold a {limit} (icsnn quantize, per {limit}).",
+            )
+        )
+    return found
+
+
+def _potential(bound: Bound, profile: Profile, graph: Graph) -> list[Misfit]:
+    """The certificate's bound, in the target's own units, against its register."""
+    if profile.potential_bits is None:
+        return []
+    reach = bound.potential
+    if bound.steady and profile.potential_saturates:
+        # What a constant current drives past the register's end would never have come back.
+        reach = min(reach, bound.exact_below)
+    elif profile.event_by_event:
+        reach += bound.partial_sum
+    units = (reach * profile.weight_step) << profile.potential_shift
+    bits = signed_bits(-units, units)
+    if bits <= profile.potential_bits:
+        return []
+    over = bits - profile.potential_bits
+    remedy = f"Quantize its weights to {over} bits less"
+    if graph.steps > 1:
+        remedy += f", or take fewer than T = {graph.steps} time steps"
+    if bound.steady:
+        remedy += ", or run the first layer on the host (host_first_layer)"
+    if isinstance(graph.node(bound.layer), Output):
+        remedy += ", or read out on the host (override readout=host)"
+    scale = f", {units:,} in its register" if units != reach else ""
+    return [
+        Misfit(
+            node=bound.layer,
+            what="potential width",
+            got=f"{bits} bits (reaches {reach:,} lattice units{scale})",
+            allowed=f"{profile.potential_bits} bits signed",
+            over=f"{over} bits",
+            remedy=f"{remedy}.",
+        )
+    ]
