@@ -16,6 +16,7 @@ from icsnn_deploy.graph import Graph
 from icsnn_deploy.nodes import IF, Output, Scale
 from icsnn_deploy.targets.cnn import CnnLayer
 from icsnn_deploy.targets.matching import match
+from icsnn_deploy.targets.misfit import amount
 from icsnn_deploy.targets.paths import distinct_sources, paths_into
 from icsnn_deploy.targets.profile import Profile
 from icsnn_deploy.targets.resources import LayerResources, ResourceReport, bias_of, weight_of
@@ -214,7 +215,7 @@ def _hall(
         names = ", ".join(f"{layers[i].layer} ({need(layers[i]):,})" for i in crowd)
         least = min(need(layers[i]) for i in crowd)
         proofs.append(
-            f"{name}: {names} need {_cores(len(crowd))} of >= {least:,} words, "
+            f"{name}: {names} need{_s(crowd)} {amount(len(crowd), 'core')} of >= {least:,} words, "
             f"{len(cores)} such {'exists' if len(cores) == 1 else 'exist'}"
         )
     if proofs:
@@ -227,10 +228,10 @@ def _hall(
     )
     numbers = ", ".join(map(str, cores)) or "none"
     return (
-        f"all memories together: {names} need {_cores(len(crowd))}, "
+        f"all memories together: {names} need{_s(crowd)} {amount(len(crowd), 'core')}, "
         f"only {len(cores)} can hold any of them: {numbers}",
     )
 
 
-def _cores(count: int) -> str:
-    return f"{count} core" if count == 1 else f"{count} cores"
+def _s(crowd: Sequence[int]) -> str:
+    return "s" if len(crowd) == 1 else ""

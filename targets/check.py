@@ -10,7 +10,7 @@ from icsnn_deploy.graph import Graph
 from icsnn_deploy.nodes import IF, Input, Output
 from icsnn_deploy.targets.allocate import Allocation, Placement, allocate_alike, allocate_cnn
 from icsnn_deploy.targets.cnn import cnn_layers
-from icsnn_deploy.targets.misfit import Misfit
+from icsnn_deploy.targets.misfit import Misfit, amount
 from icsnn_deploy.targets.paths import chip_targets, paths_into
 from icsnn_deploy.targets.profile import Profile
 from icsnn_deploy.targets.resources import ResourceReport, certificate_of, count_resources
@@ -171,7 +171,7 @@ def _no_room(proof: str, allocation: Allocation) -> Misfit:
         what="cores",
         got=proof,
         allowed=f"{allocation.cores_available} cores, each within its memory",
-        over=f"{over} cores" if over > 0 else "",
+        over=amount(over, "core") if over > 0 else "",
         remedy="Use fewer or smaller layers: fewer channels, smaller maps (pool earlier), pruning.",
     )
 

@@ -5,7 +5,7 @@ from icsnn_deploy.targets.profile import Profile
 LOIHI2 = Profile(
     name="loihi2",
     about="Intel Loihi 2: 128 neuro-cores, as Lava's fixed-point models have it",
-    # lava-nc 0.10, magma/core/process/ports and proc/dense: 8-bit signed; a Dense of mixed signs
+    # lava-nc 0.10 process models (Dense): 8-bit signed; a Dense of mixed signs
     # takes even weights, -256..254.
     weight_bits=8,
     weight_step=2,

@@ -11,7 +11,7 @@ from icsnn_deploy.graph import Graph
 from icsnn_deploy.lattice.certificate import Bound, Certificate, signed_bits
 from icsnn_deploy.neuron import Array
 from icsnn_deploy.nodes import IF, Conv, Linear, Output, Scale
-from icsnn_deploy.targets.misfit import Misfit
+from icsnn_deploy.targets.misfit import Misfit, amount
 from icsnn_deploy.targets.paths import Path, paths_into
 from icsnn_deploy.targets.profile import GRANULARITIES, Granularity, Profile
 from icsnn_deploy.targets.resources import array_bits, bias_of, weight_of
@@ -95,7 +95,7 @@ def _weights(node: Conv | Linear | Scale, profile: Profile) -> list[Misfit]:
     if isinstance(node, Scale):
         remedy = (
             "A shortcut's weight is its source's threshold in the units of the branch it joins: "
-            f"quantize that branch to {over} bits less."
+            f"quantize that branch to {amount(over, 'bit')} less."
         )
     return [
         Misfit(
@@ -103,8 +103,9 @@ def _weights(node: Conv | Linear | Scale, profile: Profile) -> list[Misfit]:
             what="weight width",
             got=f"{bits} bits ({int(weight.min())} to {int(weight.max())})",
             allowed=f"{limit} bits signed",
-            over=f"{over} bits",
+            over=amount(over, "bit"),
             remedy=remedy,
+            bits_over=over,
         )
     ]
 
@@ -119,7 +120,7 @@ def _chain(path: Path) -> list[Misfit]:
             what="connections in a row",
             got=f"{len(names)} weighted connections: {', '.join(names)}",
             allowed="one between two populations",
-            over=f"{len(names) - 1} connections",
+            over=amount(len(names) - 1, "connection"),
             remedy="Fold them into one, or put a population between them.",
         )
     ]
@@ -147,11 +148,12 @@ def _bias(target: IF | Output, paths: tuple[Path, ...], profile: Profile) -> lis
             what="bias width",
             got=f"{bits} bits (biases {int(total.min())} to {int(total.max())})",
             allowed=f"{profile.bias_bits} bits signed{exponent}",
-            over=f"{bits - profile.bias_bits} bits",
+            over=amount(bits - profile.bias_bits, "bit"),
             remedy=(
                 "Quantize its weights, whose units the bias has, to fewer bits; or bring the bias "
                 "in by synapses from a source that spikes at every step."
             ),
+            bits_over=bits - profile.bias_bits,
         )
     ]
 
@@ -173,8 +175,12 @@ def _threshold(node: IF, profile: Profile) -> list[Misfit]:
                 what="threshold width",
                 got=f"{largest.bit_length()} bits (v_threshold {largest:,} in units of weight)",
                 allowed=f"{profile.threshold_bits} bits unsigned",
-                over=f"{over} bits",
-                remedy=f"Quantize its weights to {over} bits less: the threshold has their units.",
+                over=amount(over, "bit"),
+                remedy=(
+                    f"Quantize its weights to {amount(over, 'bit')} less: the threshold has their "
+                    "units."
+                ),
+                bits_over=over,
             )
         )
     got, limit = granularity(node.v_threshold), profile.threshold_granularity
@@ -207,7 +213,7 @@ def _potential(bound: Bound, profile: Profile, graph: Graph) -> list[Misfit]:
     if bits <= profile.potential_bits:
         return []
     over = bits - profile.potential_bits
-    remedy = f"Quantize its weights to {over} bits less"
+    remedy = f"Quantize its weights to {amount(over, 'bit')} less"
     if graph.steps > 1:
         remedy += f", or take fewer than T = {graph.steps} time steps"
     if bound.steady:
@@ -221,7 +227,8 @@ def _potential(bound: Bound, profile: Profile, graph: Graph) -> list[Misfit]:
             what="potential width",
             got=f"{bits} bits (reaches {reach:,} lattice units{scale})",
             allowed=f"{profile.potential_bits} bits signed",
-            over=f"{over} bits",
+            over=amount(over, "bit"),
             remedy=f"{remedy}.",
+            bits_over=over,
         )
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from io import StringIO
 
 import numpy as np
 import pytest
@@ -122,7 +123,7 @@ def test_a_recording_of_the_reference() -> None:
     activity = measure_activity(graph, recording, inputs)
     fired = sum(int(spikes.sum()) for spikes in recording.spikes.values())
     assert activity.spikes == pytest.approx(fired / 3)
-    console = Console(width=100, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console = Console(width=100, record=True, file=StringIO())
     console.print(activity_table(activity), energy_table(activity))
     text = console.export_text()
     assert "not a measurement" in text
