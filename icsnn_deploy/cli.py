@@ -6,6 +6,9 @@ fails; 2: bad usage or input.
 
 from __future__ import annotations
 
+import io
+import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,6 +21,7 @@ from icsnn_deploy.data import Normalization, load_images, load_labels
 from icsnn_deploy.errors import DataError
 from icsnn_deploy.exporters import FORMATS, export_into
 from icsnn_deploy.exporters.onnx_format import OnnxOptions
+from icsnn_deploy.neuron import Array
 from icsnn_deploy.simulate import BACKENDS, find_backend
 from icsnn_deploy.version import __version__
 
@@ -84,14 +88,15 @@ def convert(
     with reporting(as_json):
         check_free(out, overwrite=overwrite)
         normalization = _normalization(mean, std)
-        samples = load_images(calibration, normalization)[:limit]
+        samples = _first(load_images(calibration, normalization), limit)
         from icsnn_deploy.convert.convert import convert as run_conversion
         from icsnn_deploy.convert.load_model import load_model
         from icsnn_deploy.convert.recipe import Recipe
         from icsnn_deploy.report.tables import candidates_table
 
         chosen = Recipe(name=recipe, time_steps=time_steps, batch_size=batch_size)
-        with progress_bars() as progress:
+        # what the user's own code prints is not the result
+        with redirect_stdout(sys.stderr), progress_bars() as progress:
             result = run_conversion(
                 load_model(model, weights),
                 samples,
@@ -188,7 +193,8 @@ def verify(
             needed = find_backend(spec)[0].export
             if needed is not None:
                 opened.export(needed)
-        inputs = load_images(images, opened.normalization)[:limit] if images else opened.samples()
+        given = load_images(images, opened.normalization) if images else opened.samples()
+        inputs = _first(given, limit)
         if labels and not images:
             raise DataError("--labels needs --images: the bundle's own samples have no labels")
         classes = load_labels(labels, len(inputs)) if labels else None
@@ -286,6 +292,8 @@ app.command()(quantize)
 
 def main() -> None:
     """Entry point of the icsnn command."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a name that a terminal can't show is no failure
+        sys.stdout.reconfigure(errors="backslashreplace")
     app()
 
 
@@ -293,6 +301,12 @@ def _default_backends(bundle: Bundle) -> list[str]:
     """torch, and the usual reader of each export that is there."""
     usual = {"onnx": "onnxruntime", "onnx-step": "onnxruntime-step", "nir": "nir"}
     return ["torch", *(backend for needed, backend in usual.items() if needed in bundle.exports)]
+
+
+def _first(samples: Array, limit: int | None) -> Array:
+    if limit is not None and limit < 1:
+        raise DataError(f"--limit {limit}: at least 1 is needed")
+    return samples[:limit]
 
 
 def _normalization(mean: str | None, std: str | None) -> Normalization | None:

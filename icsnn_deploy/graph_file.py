@@ -99,8 +99,6 @@ def _header(path: Path, text: str | None) -> Mapping[str, Any]:
         raise BundleError(f"{path}: graph format version {got!r:.50}; this program reads {VERSION}")
     if not isinstance(header.get("provenance"), dict):
         raise BundleError(f"{path}: its provenance is not a JSON object")
-    if type(header.get("readout_start")) is not int:
-        raise BundleError(f"{path}: readout_start {header.get('readout_start')!r:.50}; an integer")
     return header
 
 

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 from torch.export import ExportedProgram
 
+from icsnn_deploy.convert.program_file import load_program
 from icsnn_deploy.errors import ConversionError, DataError, IcsnnError
 
 
@@ -35,7 +36,9 @@ def load_model(spec: str, weights: Path | None = None) -> nn.Module | ExportedPr
     if spec.endswith(".pt2"):
         if weights is not None:
             raise ConversionError(f"{spec}: an exported program holds its weights; drop --weights")
-        return _load_program(Path(spec))
+        if not Path(spec).is_file():
+            raise ConversionError(f"{spec}: no such file")
+        return load_program(Path(spec))
     place, _, name = spec.rpartition(":")
     if not place or not name:
         raise ConversionError(
@@ -77,7 +80,7 @@ def load_weights(path: Path) -> dict[str, torch.Tensor]:
             f"code ({reason.strip() or first[0]}). Save a state dict: "
             "torch.save(model.state_dict(), path)"
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError) as error:
+    except Exception as error:  # a damaged checkpoint raises nearly any type
         detail = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise DataError(f"{path}: not a readable PyTorch checkpoint ({detail})") from error
     if isinstance(value, Mapping) and isinstance(value.get("state_dict"), Mapping):
@@ -113,16 +116,23 @@ def _import(place: str) -> ModuleType:
             sys.path.insert(0, os.getcwd())
         try:
             return importlib.import_module(place)
+        except IcsnnError:
+            raise
         except ImportError as error:
             raise ConversionError(f"module {place!r} can't be imported: {error}") from error
+        except Exception as error:  # the user's own code: whatever it raises is its message
+            raise ConversionError(
+                f"module {place!r}: importing it raised {type(error).__name__}: {error}"
+            ) from error
     path = Path(place)
     if not path.is_file():
         raise ConversionError(f"{place}: no such file")
-    module_spec = importlib.util.spec_from_file_location(path.stem, path)
+    name = f"_icsnn_model_{path.stem}"  # a user's torch.py must not stand in for torch
+    module_spec = importlib.util.spec_from_file_location(name, path)
     if module_spec is None or module_spec.loader is None:
         raise ConversionError(f"{place}: not a Python file")
     module = importlib.util.module_from_spec(module_spec)
-    sys.modules[path.stem] = module  # dataclasses and pickling in the user's file look it up
+    sys.modules[name] = module  # dataclasses and pickling in the user's file look it up
     try:
         module_spec.loader.exec_module(module)
     except IcsnnError:
@@ -132,13 +142,3 @@ def _import(place: str) -> ModuleType:
             f"{place}: importing it raised {type(error).__name__}: {error}"
         ) from error
     return module
-
-
-def _load_program(path: Path) -> ExportedProgram:
-    if not path.is_file():
-        raise ConversionError(f"{path}: no such file")
-    try:
-        return torch.export.load(path)
-    except Exception as error:  # torch.export raises many kinds for a damaged archive
-        detail = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise DataError(f"{path}: not a readable exported program ({detail})") from error
