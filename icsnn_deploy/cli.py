@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from icsnn_deploy.bundle import Bundle, check_free, create_bundle, open_bundle
-from icsnn_deploy.cli_hardware import SAMPLES_KEPT, quantize
+from icsnn_deploy.cli_hardware import SAMPLES_KEPT, check, quantize, targets
 from icsnn_deploy.cli_output import JsonFlag, print_json, print_table, progress_bars, reporting
 from icsnn_deploy.data import Normalization, load_images, load_labels
 from icsnn_deploy.errors import DataError
@@ -287,7 +287,8 @@ def demo(
             raise typer.Exit(1)
 
 
-app.command()(quantize)
+for _command in (quantize, targets, check):
+    app.command()(_command)
 
 
 def main() -> None:

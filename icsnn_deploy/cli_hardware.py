@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from icsnn_deploy.bundle import check_free, create_bundle, open_bundle
-from icsnn_deploy.cli_output import JsonFlag, print_json, progress_bars, reporting
+from icsnn_deploy.cli_output import JsonFlag, print_json, print_table, progress_bars, reporting
 from icsnn_deploy.data import load_images
 
 SAMPLES_KEPT = 8  # golden samples that go into a quantized bundle
@@ -44,12 +44,19 @@ def quantize(
         from icsnn_deploy.lattice.quantize import quantize as run_quantization
         from icsnn_deploy.targets import find_target
 
+        profile = find_target(target)
         options = LatticeOptions.for_target(
-            find_target(target), bits=bits, per_layer=per_layer, input_bits=input_bits
+            profile, bits=bits, per_layer=per_layer, input_bits=input_bits
         )
         with progress_bars() as progress:
             result = run_quantization(
-                opened.network(), samples, opened.ann(), options, device=device, progress=progress
+                opened.network(),
+                samples,
+                opened.ann(),
+                options,
+                profile=profile,
+                device=device,
+                progress=progress,
             )
         kept = to_input_units(result.graph, samples[:SAMPLES_KEPT])
         written = create_bundle(
@@ -67,6 +74,9 @@ def quantize(
                 {"bundle": str(out), "graph_hash": written.graph_hash, "lattice": result.to_json()}
             )
             return
+        narrowed = {name: n for name, n in result.bits.items() if n != options.bits}
+        for name, width in narrowed.items():
+            typer.echo(f"{name}: weights of {width} bits, so that it fits")
         tightest = result.certificate.tightest
         for name, share in result.agreement.items():
             typer.echo(f"{name:<10} {share:.1%} of held-out samples as the ANN classifies them")
@@ -75,3 +85,55 @@ def quantize(
             f"the tightest layer"
         )
         typer.echo(f"wrote {out}; next: icsnn export {out} --format nir --format onnx")
+
+
+def targets(as_json: JsonFlag = False) -> None:
+    """List the hardware targets."""
+    from icsnn_deploy.report.resources import targets_table
+    from icsnn_deploy.targets import TARGETS, find_target
+
+    profiles = [find_target(name) for name in TARGETS]
+    if as_json:
+        print_json([profile.to_json() for profile in profiles])
+        return
+    print_table(targets_table(profiles))
+
+
+def check(
+    bundle: Annotated[Path, typer.Argument(help="A bundle.")],
+    target: Annotated[str, typer.Option(help="A name that icsnn targets lists.")],
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Override a number of the target: KEY=VALUE."),
+    ] = None,
+    host_first_layer: Annotated[
+        bool,
+        typer.Option(
+            "--host-first-layer", help="The host runs the analog first layer and sends its spikes."
+        ),
+    ] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Hold a bundle's network against a hardware target: everything that does not fit."""
+    with reporting(as_json):
+        from icsnn_deploy.report import resources as tables
+        from icsnn_deploy.targets import find_target
+        from icsnn_deploy.targets.check import check as run_check
+        from icsnn_deploy.targets.override import override, parse_settings
+
+        profile = override(find_target(target), parse_settings(settings or []))
+        network = open_bundle(bundle).network()
+        result = run_check(network, profile, host_first_layer=host_first_layer)
+        if as_json:
+            print_json(result.to_json())
+        else:
+            print_table(tables.resources_table(result.resources))
+            if result.allocation is not None:
+                print_table(tables.allocation_table(result.allocation))
+            if result.misfits:
+                print_table(tables.misfits_table(result))
+            for note in result.notes:
+                typer.echo(f"note: {note}")
+            typer.echo(result.summary())
+        if not result.ok:
+            raise typer.Exit(1)

@@ -23,6 +23,8 @@ from icsnn_deploy.lattice.prepare import is_sum_pool, prepare
 from icsnn_deploy.neuron import Array
 from icsnn_deploy.nodes import IF, Conv, Linear
 from icsnn_deploy.progress import Progress, silent
+from icsnn_deploy.targets.check import check
+from icsnn_deploy.targets.generic import GENERIC
 from icsnn_deploy.targets.profile import Profile
 
 WIDTHS = range(2, 17)  # signed weight bits
@@ -101,20 +103,23 @@ def quantize(
     ann: Graph,
     options: LatticeOptions = LatticeOptions(),
     *,
+    profile: Profile = GENERIC,
     device: str = "cpu",
     progress: Progress = silent,
 ) -> Quantization:
     """Put a float IF network on the integer lattice.
 
     Scales and rounding minimize the error of each layer's output on calibration samples; widths are
-    narrowed where the network would not certify at its T; then the bias correction runs on the
-    integer network and is kept if it agrees better with the ANN on held-out samples.
+    narrowed where the network would not certify at its T, or overflow a register of the target;
+    then the bias correction runs on the integer network and is kept if it agrees better with the
+    ANN on held-out samples.
 
     Args:
         network: a float IF network.
         calibration_data: samples as the float network takes them.
         ann: the ANN it comes from.
         options: widths and granularity.
+        profile: the target whose registers the network should fit.
         device: torch device.
         progress: told how far each stage is.
 
@@ -139,7 +144,7 @@ def quantize(
         device=device,
         progress=progress,
     )
-    lattice, bits = _certified(prepared, moments, options)
+    lattice, bits = _certified(prepared, moments, options, profile)
     statistics = collect_statistics(
         ann, fit, batch_size=options.batch_size, device=device, progress=progress
     )
@@ -152,7 +157,10 @@ def quantize(
         "corrected": judge.score(corrected, options.batch_size, unit),
     }
     better = scores["corrected"][0], -scores["corrected"][1]
-    keep = certify(corrected).float32 and better > (scores["rounded"][0], -scores["rounded"][1])
+    fits = certify(corrected).float32 and len(_too_wide(corrected, profile)) <= len(
+        _too_wide(lattice.graph, profile)
+    )
+    keep = fits and better > (scores["rounded"][0], -scores["rounded"][1])
     chosen = corrected if keep else lattice.graph
     certificate = require_certificate(chosen)
     provenance = {
@@ -172,24 +180,42 @@ def quantize(
 
 
 def _certified(
-    prepared: Graph, moments: Mapping[str, Array], options: LatticeOptions
+    prepared: Graph, moments: Mapping[str, Array], options: LatticeOptions, profile: Profile
 ) -> tuple[Lattice, dict[str, int]]:
-    """Round with the widest weights, up to the wanted width, with which the network certifies."""
+    """Round with the widest weights, up to the wanted width, that certify and fit the target."""
     bits = {
         node.name: options.bits for node in prepared.nodes_of(Conv, Linear) if not is_sum_pool(node)
     }
     while True:
         lattice = to_integers(prepared, moments, bits, per_layer=options.per_layer)
-        failures = certify(lattice.graph).failures()
-        if not failures:
+        excess = {
+            bound.layer: max(1, math.ceil(-bound.headroom_bits))
+            for bound in certify(lattice.graph).failures()
+        }
+        if not excess:
+            excess = _too_wide(lattice.graph, profile)
+        narrower = dict(bits)
+        for layer, over in excess.items():
+            for name in [layer, *_feeding(prepared, layer)]:
+                if name in bits:
+                    narrower[name] = max(WIDTHS[0], min(narrower[name], bits[name] - over))
+        if narrower == bits:  # nothing to narrow, or as narrow as it gets
+            require_certificate(lattice.graph)
             return lattice, bits
-        for bound in failures:
-            over = max(1, math.ceil(-bound.headroom_bits))
-            feeding = [name for name in _feeding(prepared, bound.layer) if name in bits]
-            if not feeding or max(bits[name] for name in feeding) <= WIDTHS[0]:
-                require_certificate(lattice.graph)  # raises with what would help
-            for name in feeding:
-                bits[name] = max(WIDTHS[0], bits[name] - over)
+        bits = narrower
+
+
+def _too_wide(graph: Graph, profile: Profile) -> dict[str, int]:
+    """Layers that overflow a register of the target, and the bits their weights would have to lose.
+
+    A target without analog input gets the spikes of the first layer from the host.
+    """
+    host_first = not profile.analog_input and graph.input.encoding == "direct"
+    excess: dict[str, int] = {}
+    for misfit in check(graph, profile, host_first_layer=host_first).misfits:
+        if misfit.bits_over and misfit.node in graph:
+            excess[misfit.node] = max(excess.get(misfit.node, 0), misfit.bits_over)
+    return excess
 
 
 def _feeding(graph: Graph, name: str) -> list[str]:
