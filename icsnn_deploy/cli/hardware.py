@@ -8,10 +8,16 @@ from typing import Annotated
 import typer
 
 from icsnn_deploy.bundle import check_free, create_bundle, open_bundle
-from icsnn_deploy.cli_output import JsonFlag, print_json, print_table, progress_bars, reporting
+from icsnn_deploy.cli.output import (
+    SAMPLES_KEPT,
+    JsonFlag,
+    first,
+    print_json,
+    print_table,
+    progress_bars,
+    reporting,
+)
 from icsnn_deploy.data import load_images
-
-SAMPLES_KEPT = 8  # golden samples that go into a quantized bundle
 
 
 def quantize(
@@ -37,7 +43,7 @@ def quantize(
     with reporting(as_json):
         check_free(out, overwrite=overwrite)
         opened = open_bundle(bundle)
-        samples = load_images(calibration, opened.normalization)[:limit]
+        samples = first(load_images(calibration, opened.normalization), limit)
         from icsnn_deploy.encoding import to_input_units
         from icsnn_deploy.golden import golden_bytes
         from icsnn_deploy.lattice.quantize import LatticeOptions

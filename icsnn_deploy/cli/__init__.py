@@ -1,0 +1,51 @@
+"""The icsnn command.
+
+Results go to standard output, progress and errors to standard error. Exit code 0: good; 1: parity
+or a target check fails; 2: bad usage or input.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+from typing import Annotated
+
+import typer
+
+from icsnn_deploy.cli.hardware import check, quantize, targets
+from icsnn_deploy.cli.network import convert, export
+from icsnn_deploy.cli.verification import demo, inspect, verify
+from icsnn_deploy.version import __version__
+
+app = typer.Typer(
+    name="icsnn",
+    help="Convert trained PyTorch networks to integrate-and-fire networks, export and verify them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+for _command in (convert, quantize, export, verify, inspect, targets, check, demo):
+    app.command()(_command)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"icsnn-deploy {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Entry point of the icsnn command."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a name that a terminal can't show is no failure
+        sys.stdout.reconfigure(errors="backslashreplace")
+    app()
