@@ -1,4 +1,4 @@
-"""The demo: train, convert, export, verify, and show what each recipe reaches at each T."""
+"""The demo: train, convert, quantize, export, verify, and what each recipe reaches at each T."""
 
 from __future__ import annotations
 
@@ -15,7 +15,11 @@ from icsnn_deploy.bundle import Bundle, create_bundle
 from icsnn_deploy.convert.convert import convert
 from icsnn_deploy.convert.recipe import Recipe
 from icsnn_deploy.demo.digits import Digits, load_digits, train
+from icsnn_deploy.encoding import to_input_units
 from icsnn_deploy.exporters import FORMATS, export_into
+from icsnn_deploy.golden import golden_bytes
+from icsnn_deploy.lattice.certificate import Certificate, certify
+from icsnn_deploy.lattice.quantize import quantize
 from icsnn_deploy.neuron import Array
 from icsnn_deploy.parity import ParityReport, top1
 from icsnn_deploy.progress import Progress, silent, tracked
@@ -34,8 +38,17 @@ class DemoResult:
     """What the demo found. Accuracies are fractions of the held-out digits."""
 
     ann_accuracy: float
+    integer_accuracy: float  # of the quantized network, at TIME_STEPS
     accuracy_over_time: Mapping[str, Mapping[int, float]]  # recipe: {T: accuracy}
     parity: ParityReport
+    integer_parity: ParityReport
+    certificate: Certificate
+    integer_bundle: Path
+
+    @property
+    def passed(self) -> bool:
+        """Whether every verdict is "pass"."""
+        return self.parity.verdict == self.integer_parity.verdict == "pass"
 
     def to_json(self) -> dict[str, Any]:
         """The result as JSON values."""
@@ -43,13 +56,17 @@ class DemoResult:
             "ann_accuracy": self.ann_accuracy,
             "accuracy_over_time": {r: dict(a) for r, a in self.accuracy_over_time.items()},
             "parity": self.parity.to_json(),
+            "integer_accuracy": self.integer_accuracy,
+            "integer_parity": self.integer_parity.to_json(),
+            "certificate": self.certificate.to_json(),
         }
 
 
 def run_demo(out: Path, progress: Progress = silent) -> DemoResult:
-    """Run the whole path on scikit-learn's digits and leave the bundle at `out`.
+    """Run the whole path on scikit-learn's digits.
 
-    A bundle that is there already is replaced.
+    Leaves the float bundle at `out` and the integer one beside it, `out`-int8. Bundles that are
+    there already are replaced.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # so small a network is slower on two threads, far slower on busy ones
@@ -70,16 +87,23 @@ def _run(out: Path, progress: Progress) -> DemoResult:
         logits = TorchSimulator(network).classify(digits.test_images)
         table[name][t] = _accuracy(logits, digits.test_labels)
     bundle = _deploy(model, digits, calibration, out, progress)
-    parity = verify(
-        bundle,
-        BACKENDS,
-        digits.test_images[:_VERIFIED],
-        labels=digits.test_labels,
-        progress=progress,
+    integer = _quantize(bundle, calibration, out.with_name(f"{out.name}-int8"), progress)
+    images, labels = digits.test_images[:_VERIFIED], digits.test_labels
+    parity, exact = (
+        verify(each, BACKENDS, images, labels=labels, progress=progress)
+        for each in (bundle, integer)
     )
     ann = TorchANN(bundle.ann()).run(digits.test_images)
+    quantized = integer.network()
+    logits = TorchSimulator(quantized).classify(to_input_units(quantized, digits.test_images))
     return DemoResult(
-        ann_accuracy=_accuracy(ann, digits.test_labels), accuracy_over_time=table, parity=parity
+        ann_accuracy=_accuracy(ann, digits.test_labels),
+        integer_accuracy=_accuracy(logits, digits.test_labels),
+        accuracy_over_time=table,
+        parity=parity,
+        integer_parity=exact,
+        certificate=certify(quantized),
+        integer_bundle=integer.path,
     )
 
 
@@ -98,6 +122,22 @@ def _deploy(
         overwrite=True,
     )
     return export_into(bundle, *FORMATS)
+
+
+def _quantize(bundle: Bundle, calibration: Array, out: Path, progress: Progress) -> Bundle:
+    """The integer network of a bundle, with golden spikes and every export."""
+    result = quantize(bundle.network(), calibration, bundle.ann(), progress=progress)
+    samples = to_input_units(result.graph, calibration[:8])
+    integer = create_bundle(
+        out,
+        network=result.graph,
+        ann=bundle.ann(),
+        samples=samples,
+        report={**bundle.report(), "lattice": result.to_json()},
+        golden=golden_bytes(result.graph, samples),
+        overwrite=True,
+    )
+    return export_into(integer, *FORMATS)
 
 
 def _accuracy(logits: Array, labels: Array) -> float:

@@ -39,10 +39,10 @@ def candidates_table(report: ConversionReport) -> Table:
     return table
 
 
-def parity_table(report: ParityReport) -> Table:
+def parity_table(report: ParityReport, what: str = "parity") -> Table:
     """One row a backend."""
     images = max((comparison.images for comparison in report.comparisons), default=0)
-    table = _table(f"parity with the reference on {images} images: {report.verdict}")
+    table = _table(f"{what} with the reference on {images} images: {report.verdict}")
     for column in ("backend", "verdict"):
         table.add_column(column, no_wrap=True)
     for column in ("spikes", "differ", "margin", "logits", "top-1"):

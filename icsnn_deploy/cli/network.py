@@ -1,0 +1,163 @@
+"""Commands that make networks and files: convert, export."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from icsnn_deploy.bundle import check_free, create_bundle, open_bundle
+from icsnn_deploy.cli.output import (
+    SAMPLES_KEPT,
+    BundlePath,
+    JsonFlag,
+    first,
+    print_json,
+    print_table,
+    progress_bars,
+    reporting,
+)
+from icsnn_deploy.data import Normalization, load_images
+from icsnn_deploy.errors import DataError
+from icsnn_deploy.exporters import FORMATS, export_into
+from icsnn_deploy.exporters.onnx_format import OnnxOptions
+
+if TYPE_CHECKING:
+    from icsnn_deploy.convert.declared import DeclaredActivation
+
+
+def convert(
+    model: Annotated[
+        str,
+        typer.Argument(help="package.module:callable, path/to/file.py:callable, or a .pt2 file."),
+    ],
+    calibration: Annotated[
+        str, typer.Option(help="Calibration samples: FILE.npz:array or FILE.npy.")
+    ],
+    out: Annotated[Path, typer.Option(help="The bundle to write.")],
+    weights: Annotated[Path | None, typer.Option(help="State dict; no code in it is run.")] = None,
+    mean: Annotated[
+        str | None,
+        typer.Option(help="Comma-separated mean per channel; makes the input uint8 images."),
+    ] = None,
+    std: Annotated[str | None, typer.Option(help="Comma-separated std per channel.")] = None,
+    time_steps: Annotated[int, typer.Option(help="T.")] = 8,
+    recipe: Annotated[str, typer.Option(help="A named recipe; see docs/recipes.md.")] = "default",
+    activation: Annotated[
+        list[str] | None,
+        typer.Option(help="The model's clip or QCFS class: CLASS:BOUND or CLASS:BOUND:LEVELS."),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(help="Use at most this many calibration samples.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(help="Samples run at once.")] = 64,
+    device: Annotated[str, typer.Option(help="Torch device that calibration runs on.")] = "cpu",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the bundle.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Convert a trained ReLU network and write a bundle."""
+    with reporting(as_json):
+        check_free(out, overwrite=overwrite)
+        normalization = _normalization(mean, std)
+        samples = first(load_images(calibration, normalization), limit)
+        from icsnn_deploy.convert.convert import convert as run_conversion
+        from icsnn_deploy.convert.load_model import load_model
+        from icsnn_deploy.convert.recipe import Recipe
+        from icsnn_deploy.report.tables import candidates_table
+
+        chosen = Recipe(name=recipe, time_steps=time_steps, batch_size=batch_size)
+        # what the user's own code prints is not the result
+        with redirect_stdout(sys.stderr), progress_bars() as progress:
+            result = run_conversion(
+                load_model(model, weights),
+                samples,
+                chosen,
+                normalization=normalization,
+                activations=_declared(activation or []),
+                device=device,
+                progress=progress,
+            )
+        bundle = create_bundle(
+            out,
+            network=result.graph,
+            ann=result.ann,
+            samples=samples[:SAMPLES_KEPT],
+            report=result.report.to_json(),
+            normalization=normalization,
+            overwrite=overwrite,
+        )
+        if as_json:
+            print_json(
+                {
+                    "bundle": str(out),
+                    "graph_hash": bundle.graph_hash,
+                    "report": result.report.to_json(),
+                }
+            )
+            return
+        print_table(candidates_table(result.report))
+        typer.echo(f"wrote {out}; next: icsnn export {out} --format nir --format onnx")
+
+
+def export(
+    bundle: BundlePath,
+    export_format: Annotated[
+        list[str], typer.Option("--format", help=f"One of {', '.join(FORMATS)}; may be repeated.")
+    ],
+    logits_t: Annotated[
+        bool, typer.Option("--logits-t", help="ONNX: also the running mean of the logits.")
+    ] = False,
+    spike_counts: Annotated[
+        bool, typer.Option("--spike-counts", help="ONNX: also the spike count of each neuron.")
+    ] = False,
+    raw_spikes: Annotated[
+        bool, typer.Option("--raw-spikes", help="ONNX: also every spike, for debugging.")
+    ] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Write exports of a bundle's network into the bundle."""
+    with reporting(as_json):
+        options = OnnxOptions(logits_t=logits_t, spike_counts=spike_counts, raw_spikes=raw_spikes)
+        opened = export_into(open_bundle(bundle), *export_format, options=options)
+        written: dict[str, dict[str, Any]] = {
+            name: {"file": str(bundle / file), "bytes": opened.files[file].size}
+            for name, file in opened.exports.items()
+            if name in export_format
+        }
+        if as_json:
+            print_json({"bundle": str(bundle), "exports": written})
+            return
+        for name, result in written.items():
+            typer.echo(f"{name}: {result['file']} ({result['bytes']:,} bytes)")
+
+
+def _normalization(mean: str | None, std: str | None) -> Normalization | None:
+    if mean is None and std is None:
+        return None
+    if mean is None or std is None:
+        raise DataError("--mean and --std go together: give one value per channel in each")
+    try:
+        return Normalization(
+            mean=tuple(float(n) for n in mean.split(",")),
+            std=tuple(float(n) for n in std.split(",")),
+        )
+    except ValueError as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"--mean {mean} --std {std}: comma-separated numbers are needed") from error
+
+
+def _declared(texts: list[str]) -> list[DeclaredActivation]:
+    from icsnn_deploy.convert.declared import DeclaredActivation
+
+    found = []
+    for text in texts:
+        fields = text.split(":")
+        if len(fields) not in (2, 3) or not all(fields):
+            raise DataError(f"--activation {text}: CLASS:BOUND or CLASS:BOUND:LEVELS is needed")
+        levels = fields[2] if len(fields) == 3 else None
+        found.append(DeclaredActivation(class_name=fields[0], bound=fields[1], levels=levels))
+    return found
