@@ -20,7 +20,7 @@ from icsnn_deploy.neuron import Array
 from icsnn_deploy.nodes import IF
 from icsnn_deploy.parity import Comparison, ParityReport, Tolerance, compare, merge, top1
 from icsnn_deploy.progress import Progress, silent
-from icsnn_deploy.simulate import open_backend
+from icsnn_deploy.simulate import find_backend, open_backend
 from icsnn_deploy.simulate.recording import Record, Recording, Simulator
 from icsnn_deploy.simulate.reference import ReferenceSimulator, run_ann
 
@@ -71,7 +71,10 @@ def verify(
     if labels is not None and len(labels) < images:
         raise DataError(f"{len(labels)} labels for {images} images")
     backends = list(dict.fromkeys(backends))  # a backend named twice is still one comparison
-    simulators = [open_backend(bundle, spec) for spec in backends]
+    # Exported files first: one that is refused is told before PyTorch is loaded.
+    order = sorted(backends, key=lambda spec: find_backend(spec)[0].export is None)
+    opened = {spec: open_backend(bundle, spec) for spec in order}
+    simulators = [opened[spec] for spec in backends]
     reference = ReferenceSimulator(network)
     parts: list[list[Comparison]] = [[] for _ in range(len(backends) + (against is not None))]
     logits = []

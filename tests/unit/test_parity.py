@@ -224,9 +224,10 @@ def test_exact_fails_on_any_mismatch_however_close() -> None:
 
 
 def test_exact_fails_on_any_logit_difference() -> None:
+    """The least that float32 can tell apart."""
     base = recording()
-    logits = base.logits.copy()
-    logits[1, 1] = np.nextafter(logits[1, 1], 9)
+    logits = base.logits.astype(np.float32)
+    logits[1, 1] = np.nextafter(logits[1, 1], np.float32(9))
     other = with_logits(base, logits)
     assert compare(base, other, GRAPH).verdict == "pass"
     assert compare(base, other, GRAPH, tolerance=EXACT).verdict == "fail"
