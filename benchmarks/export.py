@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from icsnn_deploy.convert.calibration import CalibrationSet
-from icsnn_deploy.convert.convert import to_ann_graph
-from icsnn_deploy.convert.spike import Population, spike
+from icsnn_deploy.conversion.calibration import CalibrationSet
+from icsnn_deploy.conversion.convert import to_ann_graph
+from icsnn_deploy.conversion.spike import Population, spike
 from icsnn_deploy.exporters import FORMATS, export
 from icsnn_deploy.graph import Graph
 from icsnn_deploy.nodes import Relu

@@ -20,7 +20,7 @@ NORMALIZATION = icsnn.Normalization(mean=(0.485, 0.456, 0.406), std=(0.229, 0.22
 
 
 def main(name: str, weights: str, out: str) -> None:
-    from icsnn_deploy.convert.load_model import load_weights
+    from icsnn_deploy.conversion.load_model import load_weights
 
     model = {"resnet20": cifar.resnet20, "vgg16": cifar.vgg16}[name]()
     model.load_state_dict(load_weights(Path(weights)))

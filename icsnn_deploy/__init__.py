@@ -12,26 +12,26 @@ from icsnn_deploy.version import __version__
 
 if TYPE_CHECKING:
     from icsnn_deploy.bundle import Bundle, create_bundle, open_bundle
-    from icsnn_deploy.convert.convert import Conversion, convert
-    from icsnn_deploy.convert.declared import DeclaredActivation
-    from icsnn_deploy.convert.recipe import Method, Recipe
+    from icsnn_deploy.conversion.convert import Conversion, convert
+    from icsnn_deploy.conversion.declared import DeclaredActivation
+    from icsnn_deploy.conversion.recipe import Method, Recipe
     from icsnn_deploy.data import Normalization
     from icsnn_deploy.exporters import export, export_into
     from icsnn_deploy.graph import Graph
     from icsnn_deploy.parity import ParityReport, Tolerance, compare
     from icsnn_deploy.simulate.recording import Record, Recording
     from icsnn_deploy.simulate.reference import ReferenceSimulator
-    from icsnn_deploy.verify import verify
+    from icsnn_deploy.verification import verify
 
 _PLACES = {
     "Bundle": "bundle",
     "create_bundle": "bundle",
     "open_bundle": "bundle",
-    "Conversion": "convert.convert",
-    "convert": "convert.convert",
-    "DeclaredActivation": "convert.declared",
-    "Method": "convert.recipe",
-    "Recipe": "convert.recipe",
+    "Conversion": "conversion.convert",
+    "convert": "conversion.convert",
+    "DeclaredActivation": "conversion.declared",
+    "Method": "conversion.recipe",
+    "Recipe": "conversion.recipe",
     "Normalization": "data",
     "export": "exporters",
     "export_into": "exporters",
@@ -42,7 +42,7 @@ _PLACES = {
     "Record": "simulate.recording",
     "Recording": "simulate.recording",
     "ReferenceSimulator": "simulate.reference",
-    "verify": "verify",
+    "verify": "verification",
 }
 
 __all__ = [

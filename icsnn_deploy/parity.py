@@ -126,7 +126,8 @@ def compare(
     affected = images_affected(different, len(reference.logits))
     divergences = find_divergences(different, graph, u_of, u_of_other)
     divergences = [replace(d, image=d.image + first_image) for d in divergences]
-    gap = _logit_gap(reference, other, exact=tolerance.exact)
+    summed = graph.steps - graph.readout_start if graph.is_integer else None
+    gap = _logit_gap(reference, other, summed)
     margins = [d.relative_margin for d in divergences]
     comparison = Comparison(
         backend=other.backend,
@@ -263,16 +264,25 @@ def _recorded(recording: Recording) -> Potentials:
     return potentials
 
 
-def _logit_gap(reference: Recording, other: Recording, *, exact: bool) -> Array:
+def _logit_gap(reference: Recording, other: Recording, summed: int | None) -> Array:
     """Largest logit difference of each image, [B]; infinite where a logit is not a number.
 
-    Exact logits are quotients of integers, compared as float32 rounds them.
+    The logits of an integer network are integers divided by the number of steps that were summed.
+    A runtime may divide by multiplying with the reciprocal, half a unit in the last place off, so
+    the integers themselves are compared, as far as the logits do stand for integers.
     """
-    ours, theirs = reference.logits, other.logits
-    if exact:
-        ours, theirs = ours.astype(np.float32), theirs.astype(np.float32)
-    ours, theirs = ours.astype(np.float64), theirs.astype(np.float64)
+    ours, theirs = reference.logits.astype(np.float64), other.logits.astype(np.float64)
+    if summed is not None:
+        ours, theirs = _whole(ours * summed) / summed, _whole(theirs * summed) / summed
     with np.errstate(invalid="ignore"):
         gap = np.abs(ours - theirs)
     worst: Array = np.where(np.isnan(gap), np.inf, gap).reshape(len(gap), -1).max(axis=1)
     return worst
+
+
+def _whole(sums: Array) -> Array:
+    """Each sum as the integer that it is up to float32's rounding, or unchanged if it is none."""
+    with np.errstate(invalid="ignore"):
+        nearest = np.rint(sums)
+        result: Array = np.where(np.abs(sums - nearest) <= np.abs(sums) * 2.0**-22, nearest, sums)
+    return result

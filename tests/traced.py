@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name everybody uses
 from torch import nn
 
-from icsnn_deploy.convert.trace import trace
+from icsnn_deploy.conversion.trace import trace
 from icsnn_deploy.graph import Graph
 from icsnn_deploy.neuron import Array
 from icsnn_deploy.nodes import Node

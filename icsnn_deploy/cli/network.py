@@ -26,7 +26,7 @@ from icsnn_deploy.exporters import FORMATS, export_into
 from icsnn_deploy.exporters.onnx_format import OnnxOptions
 
 if TYPE_CHECKING:
-    from icsnn_deploy.convert.declared import DeclaredActivation
+    from icsnn_deploy.conversion.declared import DeclaredActivation
 
 
 def convert(
@@ -63,9 +63,9 @@ def convert(
         check_free(out, overwrite=overwrite)
         normalization = _normalization(mean, std)
         samples = first(load_images(calibration, normalization), limit)
-        from icsnn_deploy.convert.convert import convert as run_conversion
-        from icsnn_deploy.convert.load_model import load_model
-        from icsnn_deploy.convert.recipe import Recipe
+        from icsnn_deploy.conversion.convert import convert as run_conversion
+        from icsnn_deploy.conversion.load_model import load_model
+        from icsnn_deploy.conversion.recipe import Recipe
         from icsnn_deploy.report.tables import candidates_table
 
         chosen = Recipe(name=recipe, time_steps=time_steps, batch_size=batch_size)
@@ -151,7 +151,7 @@ def _normalization(mean: str | None, std: str | None) -> Normalization | None:
 
 
 def _declared(texts: list[str]) -> list[DeclaredActivation]:
-    from icsnn_deploy.convert.declared import DeclaredActivation
+    from icsnn_deploy.conversion.declared import DeclaredActivation
 
     found = []
     for text in texts:

@@ -60,8 +60,8 @@ def verify(
         classes = load_labels(labels, len(inputs)) if labels else None
         from icsnn_deploy.parity import Tolerance
         from icsnn_deploy.report.tables import parity_table
-        from icsnn_deploy.verify import load_recording
-        from icsnn_deploy.verify import verify as run_verification
+        from icsnn_deploy.verification import load_recording
+        from icsnn_deploy.verification import verify as run_verification
 
         recording = load_recording(against, opened.network(), against.name) if against else None
         with progress_bars() as progress:

@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from icsnn_deploy.bundle import Bundle, create_bundle
-from icsnn_deploy.convert.convert import convert
-from icsnn_deploy.convert.recipe import Recipe
+from icsnn_deploy.conversion.convert import convert
+from icsnn_deploy.conversion.recipe import Recipe
 from icsnn_deploy.demo.digits import Digits, load_digits, train
 from icsnn_deploy.encoding import to_input_units
 from icsnn_deploy.exporters import FORMATS, export_into
@@ -24,7 +24,7 @@ from icsnn_deploy.neuron import Array
 from icsnn_deploy.parity import ParityReport, top1
 from icsnn_deploy.progress import Progress, silent, tracked
 from icsnn_deploy.simulate.torch import TorchANN, TorchSimulator
-from icsnn_deploy.verify import verify
+from icsnn_deploy.verification import verify
 
 TIME_STEPS = 8
 RECIPES = ("default", "opi", "ic-snn", "robust-norm")

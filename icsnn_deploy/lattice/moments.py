@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from icsnn_deploy.convert.calibration import CalibrationSet
+from icsnn_deploy.conversion.calibration import CalibrationSet
 from icsnn_deploy.graph import Graph
 from icsnn_deploy.neuron import Array
 from icsnn_deploy.nodes import Conv, Linear, Node

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from icsnn_deploy.convert.fold import fold_scales
+from icsnn_deploy.conversion.fold import fold_scales
 from icsnn_deploy.errors import LatticeError
 from icsnn_deploy.graph import Graph, rewire
 from icsnn_deploy.neuron import Array

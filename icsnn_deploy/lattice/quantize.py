@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from icsnn_deploy.convert.calibration import CalibrationSet, CalibrationSource
-from icsnn_deploy.convert.judge import Judge
-from icsnn_deploy.convert.statistics import Statistics, collect_statistics
-from icsnn_deploy.convert.sweep import Arrival, Change, correct_bias, sweep
+from icsnn_deploy.conversion.calibration import CalibrationSet, CalibrationSource
+from icsnn_deploy.conversion.judge import Judge
+from icsnn_deploy.conversion.statistics import Statistics, collect_statistics
+from icsnn_deploy.conversion.sweep import Arrival, Change, correct_bias, sweep
 from icsnn_deploy.encoding import to_input_units
 from icsnn_deploy.errors import LatticeError, TargetError
 from icsnn_deploy.graph import Graph

@@ -9,7 +9,7 @@ from rich import box
 from rich.table import Table
 
 from icsnn_deploy.bundle import Bundle
-from icsnn_deploy.convert.report import ConversionReport
+from icsnn_deploy.conversion.report import ConversionReport
 from icsnn_deploy.graph import Graph
 from icsnn_deploy.lattice.certificate import Certificate
 from icsnn_deploy.neuron import Array

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from icsnn_deploy.errors import BackendUnavailableError, ExportError
 from icsnn_deploy.neuron import Array
 from icsnn_deploy.simulate.onnx_file import OnnxFileSimulator
@@ -32,6 +34,12 @@ class OpenVinoSimulator(OnnxFileSimulator):
             return _OpenVinoSession(file, data, device)
 
         super().__init__(path, "openvino", open_session, batch_size=batch_size)
+        if self.file.metadata.layout == "step":
+            # Seen with 2026.4.1: it fuses a convolution with the sum behind it, and where the other
+            # term is an input of the model the convolution's result is lost.
+            raise ExportError(
+                f"{path}: OpenVINO drops currents of the one-step file; give it the unrolled one"
+            )
 
 
 class _OpenVinoSession:
@@ -57,4 +65,5 @@ class _OpenVinoSession:
 
     def run(self, outputs: Sequence[str], feed: Mapping[str, Array]) -> list[Array]:
         results = self._model(dict(feed))
-        return [results[name] for name in outputs]
+        # The arrays lie in buffers that the next run overwrites.
+        return [np.array(results[name]) for name in outputs]

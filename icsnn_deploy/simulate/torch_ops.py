@@ -21,13 +21,13 @@ def open_device(device: str) -> torch.device:
     """The device of that name; raises BackendUnavailableError where this machine has none."""
     try:
         found = torch.device(device)
-    except RuntimeError as error:
-        raise BackendUnavailableError(f"torch device {device!r}: {error}") from error
-    if found.type == "cuda" and not torch.cuda.is_available():
+        torch.empty(1, device=found)  # a device that exists only by name fails here
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        detail = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise BackendUnavailableError(
-            f"torch device {device!r}: this machine or this torch build has no CUDA; "
-            "use 'cpu', or install a CUDA build of torch"
-        )
+            f"torch device {device!r} can't be used: {detail}. Use 'cpu', or install a build of "
+            "torch for that device"
+        ) from error
     return found
 
 

@@ -55,7 +55,7 @@ def test_potentials_are_those_before_the_reset() -> None:
     np.testing.assert_array_equal(got.potentials["block.if2"], expected.potentials["block.if2"])
 
 
-def test_missing_cuda_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(BackendUnavailableError, match="no CUDA"):
-        TorchSimulator(residual_network(), device="cuda")
+@pytest.mark.parametrize("device", ["xla", "cuda:99", "nonsense"])
+def test_a_missing_device_is_an_error(device: str) -> None:
+    with pytest.raises(BackendUnavailableError, match=f"torch device '{device}' can't be used"):
+        TorchSimulator(residual_network(), device=device)

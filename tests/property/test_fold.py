@@ -11,7 +11,7 @@ from graphs import ann_graphs, conv, dyadic, samples
 from hypothesis import given
 from hypothesis import strategies as st
 
-from icsnn_deploy.convert.fold import fold_scales, merge_pointwise
+from icsnn_deploy.conversion.fold import fold_scales, merge_pointwise
 from icsnn_deploy.graph import Graph
 from icsnn_deploy.neuron import Array
 from icsnn_deploy.nodes import (

@@ -13,7 +13,7 @@ from graphs import dyadic, if_graphs, samples
 from hypothesis import given
 from hypothesis import strategies as st
 
-from icsnn_deploy.convert.fold import fold_scales
+from icsnn_deploy.conversion.fold import fold_scales
 from icsnn_deploy.graph import Graph
 from icsnn_deploy.neuron import Array, if_step
 from icsnn_deploy.nodes import IF, AvgPool, Conv, Input, Node, Output, Scale

@@ -31,7 +31,7 @@ from icsnn_deploy.data import Normalization
 from icsnn_deploy.errors import BundleError, ExportError
 from icsnn_deploy.graph import Graph
 from icsnn_deploy.nodes import IF, Node, Relu
-from icsnn_deploy.verify import verify
+from icsnn_deploy.verification import verify
 
 NETWORK = residual_network(time_steps=2)
 OTHER = residual_network(seed=1, time_steps=3)

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
-from icsnn_deploy.convert.calibration import CalibrationSet
+from icsnn_deploy.conversion.calibration import CalibrationSet
 from icsnn_deploy.errors import DataError
 from icsnn_deploy.neuron import Array
 

@@ -21,7 +21,7 @@ from icsnn_deploy.cli import app
 from icsnn_deploy.exporters import export
 from icsnn_deploy.nodes import Conv
 from icsnn_deploy.simulate.reference import ReferenceSimulator
-from icsnn_deploy.verify import save_recording
+from icsnn_deploy.verification import save_recording
 from icsnn_deploy.version import __version__
 
 MODEL = """

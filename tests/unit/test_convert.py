@@ -13,12 +13,12 @@ import pytest
 import torch
 from torch import nn
 
-from icsnn_deploy.convert.calibration import CalibrationSet
-from icsnn_deploy.convert.convert import Conversion, convert, to_ann_graph
-from icsnn_deploy.convert.initial import Half, Zero
-from icsnn_deploy.convert.recipe import NAMED, Method, Recipe
-from icsnn_deploy.convert.threshold import LearnedBound, MaxThreshold, QuantileThreshold
-from icsnn_deploy.convert.trace import DeclaredActivation
+from icsnn_deploy.conversion.calibration import CalibrationSet
+from icsnn_deploy.conversion.convert import Conversion, convert, to_ann_graph
+from icsnn_deploy.conversion.initial import Half, Zero
+from icsnn_deploy.conversion.recipe import NAMED, Method, Recipe
+from icsnn_deploy.conversion.threshold import LearnedBound, MaxThreshold, QuantileThreshold
+from icsnn_deploy.conversion.trace import DeclaredActivation
 from icsnn_deploy.data import Normalization
 from icsnn_deploy.errors import ConversionError, DataError
 from icsnn_deploy.graph import Graph

@@ -68,15 +68,15 @@ import h5py, nir, onnx, onnxruntime
 import safetensors.numpy
 import icsnn_deploy.simulate.nir, icsnn_deploy.simulate.onnxruntime
 from icsnn_deploy.bundle import open_bundle
-from icsnn_deploy.verify import verify
+from icsnn_deploy.verification import verify
 """,
     "load_weights(Path(path))": """
 from pathlib import Path
-from icsnn_deploy.convert.load_model import load_weights
+from icsnn_deploy.conversion.load_model import load_weights
 """,
     "load_model(path)": """
 import torch.export.pt2_archive._package
-from icsnn_deploy.convert.load_model import load_model
+from icsnn_deploy.conversion.load_model import load_model
 """,
 }
 

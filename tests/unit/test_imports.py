@@ -24,10 +24,10 @@ ORDER = (
     {"bundle"},
     {"exporters"},
     {"simulate"},
-    {"convert", "golden"},
+    {"conversion", "golden"},
     {"lattice", "targets"},
     {"parity", "metrics"},
-    {"verify"},
+    {"verification"},
     {"report"},
     {"demo"},
     {"cli"},
@@ -38,14 +38,14 @@ MAY_MEET = ({"lattice", "targets"},)
 
 AT_MODULE_LEVEL = {
     "numpy": r".*",
-    "torch": r"(convert|demo)/.*|simulate/torch\w*\.py|lattice/moments\.py",
+    "torch": r"(conversion|demo)/.*|simulate/torch\w*\.py|lattice/moments\.py",
     "rich": r"(report|cli)/.*",
     "typer": r"cli/.*",
 }
 """What may be imported as a module is loaded, and where; everything else only on use."""
 
 ON_USE = {
-    "torch": r"simulate/__init__\.py|convert/.*",
+    "torch": r"simulate/__init__\.py|conversion/.*",
     "onnx": r"exporters/onnx\w*\.py|simulate/onnx\w*\.py",
     "google": r"exporters/onnx\w*\.py",
     "onnxruntime": r"simulate/onnxruntime\w*\.py",
@@ -127,7 +127,12 @@ def rank(room: str) -> int:
 def test_the_trees_were_read() -> None:
     """So that the rules below do not hold for lack of imports."""
     files = {found.file for found in IMPORTS}
-    assert {"exporters/onnx.py", "targets/profile.py", "simulate/nir.py", "cli/__init__.py"} <= files
+    assert {
+        "exporters/onnx.py",
+        "targets/profile.py",
+        "simulate/nir.py",
+        "cli/__init__.py",
+    } <= files
     assert any(str(i).endswith("imports icsnn_deploy.exporters.onnx") for i in IMPORTS)
     assert any(found.top == "onnxruntime" and found.on_use for found in IMPORTS)
 
@@ -155,12 +160,18 @@ def test_imports_go_one_way() -> None:
 @pytest.mark.parametrize(
     ("home", "never"),
     [
-        ("exporters", ("convert", "lattice", "simulate", "parity", "verify", "report", "cli")),
-        ("simulate", ("convert", "lattice", "parity", "verify", "report", "cli")),
-        ("bundle", ("exporters", "simulate", "convert", "parity", "verify", "report", "cli")),
-        ("graph", ("bundle", "convert", "simulate", "exporters")),
-        ("convert", ("lattice", "parity", "verify", "report", "cli", "exporters")),
-        ("parity", ("verify", "report", "cli", "convert")),
+        (
+            "exporters",
+            ("conversion", "lattice", "simulate", "parity", "verification", "report", "cli"),
+        ),
+        ("simulate", ("conversion", "lattice", "parity", "verification", "report", "cli")),
+        (
+            "bundle",
+            ("exporters", "simulate", "conversion", "parity", "verification", "report", "cli"),
+        ),
+        ("graph", ("bundle", "conversion", "simulate", "exporters")),
+        ("conversion", ("lattice", "parity", "verification", "report", "cli", "exporters")),
+        ("parity", ("verification", "report", "cli", "conversion")),
     ],
 )
 def test_the_order_says_what_the_architecture_says(home: str, never: tuple[str, ...]) -> None:
@@ -203,7 +214,7 @@ def test_importing_the_package_is_light() -> None:
 
 
 def test_what_needs_no_backend_loads_none() -> None:
-    names = ["verify", "parity", "bundle", "golden", "metrics", "simulate.nir"]
+    names = ["verification", "parity", "bundle", "golden", "metrics", "simulate.nir"]
     names += ["simulate.onnxruntime", "simulate.reference", "lattice.certificate"]
     names += [f"exporters.{path.stem}" for path in (PACKAGE / "exporters").glob("*.py")]
     names += [f"targets.{path.stem}" for path in (PACKAGE / "targets").glob("*.py")]
@@ -238,3 +249,17 @@ def test_exporters_and_targets_are_the_folders_beside() -> None:
         assert f'"icsnn_deploy.{name}" = "{name}"' in text
         assert (PACKAGE / name).is_symlink()
         assert (PACKAGE / name).resolve() == ROOT / name
+
+
+def test_public_names_are_never_shadowed_by_modules() -> None:
+    """A submodule becomes an attribute of its package once imported: no public name may be one."""
+    code = (
+        "import icsnn_deploy, types, importlib, pkgutil\n"
+        "for name in icsnn_deploy.__all__: getattr(icsnn_deploy, name)\n"
+        "for found in pkgutil.walk_packages(icsnn_deploy.__path__, 'icsnn_deploy.'):\n"
+        "    importlib.import_module(found.name)\n"
+        "wrong = [name for name in icsnn_deploy.__all__\n"
+        "         if isinstance(getattr(icsnn_deploy, name), types.ModuleType)]\n"
+        "assert not wrong, wrong\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

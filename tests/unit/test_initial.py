@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from graphs import dyadic, residual_network, samples
 
-from icsnn_deploy.convert.calibration import CalibrationSet
-from icsnn_deploy.convert.initial import (
+from icsnn_deploy.conversion.calibration import CalibrationSet
+from icsnn_deploy.conversion.initial import (
     CompensatedResidual,
     Compensation,
     DataResidual,
@@ -21,7 +21,7 @@ from icsnn_deploy.convert.initial import (
     Zero,
     initialize,
 )
-from icsnn_deploy.convert.spike import Population, spike
+from icsnn_deploy.conversion.spike import Population, spike
 from icsnn_deploy.graph import Graph
 from icsnn_deploy.neuron import Array
 from icsnn_deploy.nodes import IF, Add, Input, Linear, Node, Output, Relu

@@ -18,10 +18,10 @@ import torch
 from torch import nn
 from torch.export import Dim, ExportedProgram
 
-from icsnn_deploy.convert.convert import convert
-from icsnn_deploy.convert.load_model import load_model, load_weights
-from icsnn_deploy.convert.program_file import load_program
-from icsnn_deploy.convert.recipe import Recipe
+from icsnn_deploy.conversion.convert import convert
+from icsnn_deploy.conversion.load_model import load_model, load_weights
+from icsnn_deploy.conversion.program_file import load_program
+from icsnn_deploy.conversion.recipe import Recipe
 from icsnn_deploy.errors import ConversionError, DataError
 from icsnn_deploy.simulate.reference import run_ann
 

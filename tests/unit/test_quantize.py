@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from graphs import residual_network, samples
 
-from icsnn_deploy.convert.calibration import CalibrationSet
-from icsnn_deploy.convert.spike import Population, spike
+from icsnn_deploy.conversion.calibration import CalibrationSet
+from icsnn_deploy.conversion.spike import Population, spike
 from icsnn_deploy.encoding import to_input_units, to_real_units
 from icsnn_deploy.errors import LatticeError, TargetError
 from icsnn_deploy.graph import Graph

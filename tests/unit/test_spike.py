@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from graphs import conv, dyadic, samples
 
-from icsnn_deploy.convert.fold import fold_scales
-from icsnn_deploy.convert.spike import Population, set_threshold, shift_current, spike
+from icsnn_deploy.conversion.fold import fold_scales
+from icsnn_deploy.conversion.spike import Population, set_threshold, shift_current, spike
 from icsnn_deploy.errors import ConversionError, GraphError
 from icsnn_deploy.graph import Graph
 from icsnn_deploy.neuron import Array

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from graphs import conv, dyadic
 
-from icsnn_deploy.convert.calibration import CalibrationSet
-from icsnn_deploy.convert.statistics import (
+from icsnn_deploy.conversion.calibration import CalibrationSet
+from icsnn_deploy.conversion.statistics import (
     BINS,
     ActivationStatistics,
     Statistics,

@@ -12,9 +12,9 @@ from graphs import conv, dyadic, if_graphs, residual_network, samples
 from hypothesis import given
 from hypothesis import strategies as st
 
-from icsnn_deploy.convert.calibration import CalibrationSet
-from icsnn_deploy.convert.spike import Population, spike
-from icsnn_deploy.convert.sweep import (
+from icsnn_deploy.conversion.calibration import CalibrationSet
+from icsnn_deploy.conversion.spike import Population, spike
+from icsnn_deploy.conversion.sweep import (
     Arrival,
     Change,
     _Runner,

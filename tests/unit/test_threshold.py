@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from icsnn_deploy.convert.calibration import CalibrationSet
-from icsnn_deploy.convert.statistics import ActivationStatistics, collect_statistics
-from icsnn_deploy.convert.threshold import (
+from icsnn_deploy.conversion.calibration import CalibrationSet
+from icsnn_deploy.conversion.statistics import ActivationStatistics, collect_statistics
+from icsnn_deploy.conversion.threshold import (
     LearnedBound,
     MaxThreshold,
     MSEThreshold,

@@ -10,7 +10,7 @@ import torch.nn.functional as F  # noqa: N812 - the name everybody uses
 from torch import nn
 from traced import Body, check, images
 
-from icsnn_deploy.convert.trace import trace
+from icsnn_deploy.conversion.trace import trace
 from icsnn_deploy.errors import UnsupportedOperatorError
 from icsnn_deploy.nodes import Relu
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F  # noqa: N812 - the name everybody uses
 from torch import nn
 from traced import Body, SmallResNet, check, images, kinds, names, ready
 
-from icsnn_deploy.convert.trace import DeclaredActivation, trace, trace_exported
+from icsnn_deploy.conversion.trace import DeclaredActivation, trace, trace_exported
 from icsnn_deploy.errors import ConversionError, UnsupportedOperatorError
 from icsnn_deploy.nodes import Conv, Relu
 

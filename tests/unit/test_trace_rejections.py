@@ -10,7 +10,7 @@ import torch.nn.functional as F  # noqa: N812 - the name everybody uses
 from torch import nn
 from traced import Body, images, ready
 
-from icsnn_deploy.convert.trace import trace
+from icsnn_deploy.conversion.trace import trace
 from icsnn_deploy.errors import ConversionError, Rejection, UnsupportedOperatorError
 
 Form = Callable[[Body, torch.Tensor], torch.Tensor]

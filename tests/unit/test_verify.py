@@ -21,7 +21,7 @@ from icsnn_deploy.nodes import IF, Conv, Flatten, Input, Linear, Node, Output, R
 from icsnn_deploy.parity import ParityReport, Tolerance
 from icsnn_deploy.simulate.recording import Recording
 from icsnn_deploy.simulate.reference import ReferenceSimulator, run_ann
-from icsnn_deploy.verify import load_recording, save_recording, verify
+from icsnn_deploy.verification import load_recording, save_recording, verify
 
 BACKENDS = ("reference", "torch", "onnxruntime", "onnxruntime-step", "nir")
 NETWORK = residual_network(time_steps=4)
@@ -178,7 +178,7 @@ def report_with_chunks(
     backends: Sequence[str] = ("torch", "nir")
     # as _chunk counts: a byte a spike, for each backend and ten times for the reference
     per_image = 3 * 4 * 6 * 6 * 4 * (len(backends) + 10)
-    monkeypatch.setattr("icsnn_deploy.verify.DEFAULT_MEMORY", size * per_image)
+    monkeypatch.setattr("icsnn_deploy.verification.DEFAULT_MEMORY", size * per_image)
     report = verify(
         bundle,
         backends,

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from icsnn_deploy.convert.site import Unsupported
+from icsnn_deploy.conversion.site import Unsupported
 from icsnn_deploy.errors import ConversionError
 
 

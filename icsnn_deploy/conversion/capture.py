@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from icsnn_deploy.convert.unsupported import untraceable
+from icsnn_deploy.conversion.unsupported import untraceable
 from icsnn_deploy.errors import ConversionError, Rejection, UnsupportedOperatorError
 
 _TORCH = str(Path(torch.__file__).parent)

@@ -6,8 +6,8 @@ import math
 from functools import partial
 from typing import Any
 
-from icsnn_deploy.convert.lower_affine import spread
-from icsnn_deploy.convert.site import Lowering, Site, Traced
+from icsnn_deploy.conversion.lower_affine import spread
+from icsnn_deploy.conversion.site import Lowering, Site, Traced
 from icsnn_deploy.nodes import AvgPool, Shape
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from icsnn_deploy.convert.calibration import CalibrationSet
+from icsnn_deploy.conversion.calibration import CalibrationSet
 from icsnn_deploy.encoding import to_input_units
 from icsnn_deploy.graph import Graph
 from icsnn_deploy.neuron import Array

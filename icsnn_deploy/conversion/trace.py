@@ -16,11 +16,11 @@ from torch.export import ExportedProgram
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.dropout import _DropoutNd
 
-from icsnn_deploy.convert.calls import lowered_whole
-from icsnn_deploy.convert.capture import capture
-from icsnn_deploy.convert.declared import DeclaredActivation, check_declared
-from icsnn_deploy.convert.lowering import lower
-from icsnn_deploy.convert.record import Result, record
+from icsnn_deploy.conversion.calls import lowered_whole
+from icsnn_deploy.conversion.capture import capture
+from icsnn_deploy.conversion.declared import DeclaredActivation, check_declared
+from icsnn_deploy.conversion.lowering import lower
+from icsnn_deploy.conversion.record import Result, record
 from icsnn_deploy.errors import ConversionError
 from icsnn_deploy.graph import Graph
 from icsnn_deploy.neuron import Array

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.export import ExportedProgram
 
-from icsnn_deploy.convert.program_file import load_program
+from icsnn_deploy.conversion.program_file import load_program
 from icsnn_deploy.errors import ConversionError, DataError, IcsnnError
 
 

@@ -11,17 +11,17 @@ import torch
 from torch import nn
 from torch.export import ExportedProgram
 
-from icsnn_deploy.convert.calibration import CalibrationSet, CalibrationSource
-from icsnn_deploy.convert.fold import fold_scales, merge_pointwise
-from icsnn_deploy.convert.initial import initialize
-from icsnn_deploy.convert.judge import Judge
-from icsnn_deploy.convert.recipe import Method, Recipe
-from icsnn_deploy.convert.report import CandidateResult, ConversionReport, describe_populations
-from icsnn_deploy.convert.spike import Population, shift_current, spike
-from icsnn_deploy.convert.statistics import Statistics, collect_statistics
-from icsnn_deploy.convert.sweep import correct_bias, spike_norm, sweep
-from icsnn_deploy.convert.threshold import MaxThreshold, SpikeNormThreshold, threshold_of
-from icsnn_deploy.convert.trace import DeclaredActivation, trace, trace_exported
+from icsnn_deploy.conversion.calibration import CalibrationSet, CalibrationSource
+from icsnn_deploy.conversion.fold import fold_scales, merge_pointwise
+from icsnn_deploy.conversion.initial import initialize
+from icsnn_deploy.conversion.judge import Judge
+from icsnn_deploy.conversion.recipe import Method, Recipe
+from icsnn_deploy.conversion.report import CandidateResult, ConversionReport, describe_populations
+from icsnn_deploy.conversion.spike import Population, shift_current, spike
+from icsnn_deploy.conversion.statistics import Statistics, collect_statistics
+from icsnn_deploy.conversion.sweep import correct_bias, spike_norm, sweep
+from icsnn_deploy.conversion.threshold import MaxThreshold, SpikeNormThreshold, threshold_of
+from icsnn_deploy.conversion.trace import DeclaredActivation, trace, trace_exported
 from icsnn_deploy.data import Normalization
 from icsnn_deploy.errors import DataError
 from icsnn_deploy.graph import Graph

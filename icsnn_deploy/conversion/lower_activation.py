@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from icsnn_deploy.convert.site import Lowering, Site, Traced
+from icsnn_deploy.conversion.site import Lowering, Site, Traced
 from icsnn_deploy.nodes import Relu
 
 _CLIPS = "clipping to [0, c], c > 0, and ReLU"

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from icsnn_deploy.convert.site import Lowering, Site, Traced
+from icsnn_deploy.conversion.site import Lowering, Site, Traced
 from icsnn_deploy.neuron import Array
 from icsnn_deploy.nodes import Conv, Linear, Pairs, Shape
 

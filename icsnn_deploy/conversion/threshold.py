@@ -12,7 +12,7 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from icsnn_deploy.convert.statistics import ActivationStatistics, bin_values
+from icsnn_deploy.conversion.statistics import ActivationStatistics, bin_values
 from icsnn_deploy.errors import ConversionError
 from icsnn_deploy.neuron import Array
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from icsnn_deploy.convert.site import Unsupported
+from icsnn_deploy.conversion.site import Unsupported
 
 _ACTIVATION = (
     "ReLU, ReLU6, clipping to [0, c], a declared clip or QCFS activation",

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from icsnn_deploy.convert.calibration import CalibrationSet
+from icsnn_deploy.conversion.calibration import CalibrationSet
 from icsnn_deploy.graph import Graph
 from icsnn_deploy.neuron import Array
 from icsnn_deploy.nodes import Node, Relu

@@ -9,7 +9,7 @@ import torch
 from torch import fx
 from torch.utils import _pytree as pytree
 
-from icsnn_deploy.convert.calls import call_path
+from icsnn_deploy.conversion.calls import call_path
 from icsnn_deploy.errors import ConversionError
 
 

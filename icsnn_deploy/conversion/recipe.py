@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from icsnn_deploy.convert.initial import (
+from icsnn_deploy.conversion.initial import (
     CompensatedResidual,
     Compensation,
     DataResidual,
@@ -12,7 +12,7 @@ from icsnn_deploy.convert.initial import (
     InitialRule,
     Zero,
 )
-from icsnn_deploy.convert.threshold import (
+from icsnn_deploy.conversion.threshold import (
     LearnedBound,
     MaxThreshold,
     MSEThreshold,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from icsnn_deploy.convert.fold import fold_scales
+from icsnn_deploy.conversion.fold import fold_scales
 from icsnn_deploy.errors import ConversionError, GraphError
 from icsnn_deploy.graph import Graph
 from icsnn_deploy.neuron import Array

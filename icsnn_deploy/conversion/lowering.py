@@ -10,12 +10,12 @@ from typing import Any
 from torch import fx
 from torch.utils import _pytree as pytree
 
-from icsnn_deploy.convert import lower_activation, lower_affine, lower_pool, lower_shape
-from icsnn_deploy.convert.calls import METADATA, Call, normalize
-from icsnn_deploy.convert.declared import DeclaredActivation
-from icsnn_deploy.convert.record import Meta, Result
-from icsnn_deploy.convert.site import Builder, Lowering, Site, Storage, Traced, Unsupported
-from icsnn_deploy.convert.unsupported import unsupported, untraceable
+from icsnn_deploy.conversion import lower_activation, lower_affine, lower_pool, lower_shape
+from icsnn_deploy.conversion.calls import METADATA, Call, normalize
+from icsnn_deploy.conversion.declared import DeclaredActivation
+from icsnn_deploy.conversion.record import Meta, Result
+from icsnn_deploy.conversion.site import Builder, Lowering, Site, Storage, Traced, Unsupported
+from icsnn_deploy.conversion.unsupported import unsupported, untraceable
 from icsnn_deploy.errors import ConversionError, Rejection, UnsupportedOperatorError
 from icsnn_deploy.nodes import Node, Output
 

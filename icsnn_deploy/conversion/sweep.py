@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from icsnn_deploy.convert.calibration import CalibrationSet
-from icsnn_deploy.convert.spike import set_threshold, shift_current
+from icsnn_deploy.conversion.calibration import CalibrationSet
+from icsnn_deploy.conversion.spike import set_threshold, shift_current
 from icsnn_deploy.graph import Graph
 from icsnn_deploy.neuron import Array
 from icsnn_deploy.nodes import IF, Input, Output

@@ -1,0 +1,58 @@
+"""On an NVIDIA GPU: integer networks are bit-identical there too, with TF32 on and off."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from graphs import residual_network, samples
+
+from icsnn_deploy.encoding import to_input_units
+from icsnn_deploy.exporters import export
+from icsnn_deploy.graph import Graph
+from icsnn_deploy.lattice.assign import to_integers
+from icsnn_deploy.lattice.certificate import certify
+from icsnn_deploy.lattice.prepare import is_sum_pool, prepare
+from icsnn_deploy.nodes import Conv, Linear
+from icsnn_deploy.simulate.onnxruntime import OnnxRuntimeSimulator
+from icsnn_deploy.simulate.recording import Recording
+from icsnn_deploy.simulate.reference import ReferenceSimulator
+from icsnn_deploy.simulate.torch import TorchSimulator
+
+pytestmark = pytest.mark.cuda
+
+
+def integer_network() -> Graph:
+    network = residual_network(time_steps=16)
+    prepared = prepare(network, samples(network, 4), per_layer=False, input_bits=8)
+    bits = {n.name: 8 for n in prepared.nodes_of(Conv, Linear) if not is_sum_pool(n)}
+    return to_integers(prepared, {}, bits, per_layer=False).graph
+
+
+def assert_identical(got: Recording, expected: Recording) -> None:
+    for name, spikes in expected.spikes.items():
+        np.testing.assert_array_equal(got.spikes[name], spikes)
+    np.testing.assert_array_equal(got.logits, expected.logits.astype(np.float32))
+
+
+@pytest.mark.parametrize("tf32", [False, True])
+def test_torch(tf32: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", tf32)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", tf32)
+    graph = integer_network()
+    assert certify(graph).tf32
+    x = to_input_units(graph, samples(graph, 20))
+    got = TorchSimulator(graph, device="cuda").run(x)
+    assert_identical(got, ReferenceSimulator(graph).run(x))
+
+
+@pytest.mark.parametrize("layout", ["onnx", "onnx-step"])
+def test_onnxruntime(layout: str, tmp_path: Path) -> None:
+    graph = integer_network()
+    path = tmp_path / "network.onnx"
+    export(graph, path, layout)
+    x = to_input_units(graph, samples(graph, 20))
+    got = OnnxRuntimeSimulator(path, provider="CUDAExecutionProvider").run(x)
+    assert_identical(got, ReferenceSimulator(graph).run(x))
