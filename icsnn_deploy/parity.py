@@ -268,8 +268,8 @@ def _logit_gap(reference: Recording, other: Recording, summed: int | None) -> Ar
     """Largest logit difference of each image, [B]; infinite where a logit is not a number.
 
     The logits of an integer network are integers divided by the number of steps that were summed.
-    A runtime may divide by multiplying with the reciprocal, half a unit in the last place off, so
-    the integers themselves are compared, as far as the logits do stand for integers.
+    A runtime may multiply by the reciprocal, or divide the last weights beforehand. What is
+    compared is the integers: a logit stands for one if it is less than a quarter of a step away.
     """
     ours, theirs = reference.logits.astype(np.float64), other.logits.astype(np.float64)
     if summed is not None:
@@ -281,8 +281,8 @@ def _logit_gap(reference: Recording, other: Recording, summed: int | None) -> Ar
 
 
 def _whole(sums: Array) -> Array:
-    """Each sum as the integer that it is up to float32's rounding, or unchanged if it is none."""
+    """Each sum as the integer that it stands for, or unchanged if it stands for none."""
     with np.errstate(invalid="ignore"):
         nearest = np.rint(sums)
-        result: Array = np.where(np.abs(sums - nearest) <= np.abs(sums) * 2.0**-22, nearest, sums)
+        result: Array = np.where(np.abs(sums - nearest) < 0.25, nearest, sums)
     return result

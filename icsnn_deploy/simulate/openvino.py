@@ -23,7 +23,7 @@ class OpenVinoSimulator(OnnxFileSimulator):
         batch_size: samples run at a time.
 
     Raises:
-        ExportError: the file is damaged, or OpenVINO can't compile it.
+        ExportError: the file is damaged, OpenVINO can't compile it, or is known to run it wrongly.
         BackendUnavailableError: OpenVINO or the device is missing.
     """
 
@@ -34,11 +34,21 @@ class OpenVinoSimulator(OnnxFileSimulator):
             return _OpenVinoSession(file, data, device)
 
         super().__init__(path, "openvino", open_session, batch_size=batch_size)
-        if self.file.metadata.layout == "step":
-            # Seen with 2026.4.1: it fuses a convolution with the sum behind it, and where the other
-            # term is an input of the model the convolution's result is lost.
+        self._refuse_what_it_breaks()
+
+    def _refuse_what_it_breaks(self) -> None:
+        """Both seen with 2026.4.1, on files that two other runtimes run right."""
+        path, metadata = self.file.path, self.file.metadata
+        if metadata.layout == "step":
+            # It fuses a convolution with the sum behind it, and loses the convolution's result
+            # where the other term is an input of the model: the potential.
             raise ExportError(
                 f"{path}: OpenVINO drops currents of the one-step file; give it the unrolled one"
+            )
+        if len(self.file.input_shape) == 2:
+            raise ExportError(
+                f"{path}: OpenVINO crashes on some networks over signals (one spatial axis); "
+                "use onnxruntime"
             )
 
 
@@ -64,6 +74,5 @@ class _OpenVinoSession:
             raise ExportError(f"{path}: OpenVINO can't compile it: {first}") from error
 
     def run(self, outputs: Sequence[str], feed: Mapping[str, Array]) -> list[Array]:
-        results = self._model(dict(feed))
-        # The arrays lie in buffers that the next run overwrites.
-        return [np.array(results[name]) for name in outputs]
+        results = self._model(dict(feed), share_inputs=False, share_outputs=False)
+        return [np.asarray(results[name]) for name in outputs]

@@ -1,0 +1,56 @@
+"""A third runtime, written by others, gives the int64 reference's spikes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from graphs import residual_network, samples
+
+from icsnn_deploy.encoding import to_input_units
+from icsnn_deploy.errors import BackendUnavailableError, ExportError
+from icsnn_deploy.exporters import export
+from icsnn_deploy.graph import Graph
+from icsnn_deploy.lattice.assign import to_integers
+from icsnn_deploy.lattice.prepare import is_sum_pool, prepare
+from icsnn_deploy.nodes import Conv, Linear
+from icsnn_deploy.parity import Tolerance, compare
+from icsnn_deploy.simulate.openvino import OpenVinoSimulator
+from icsnn_deploy.simulate.reference import ReferenceSimulator
+
+
+def integer_network(seed: int, time_steps: int) -> Graph:
+    network = residual_network(seed, time_steps)
+    prepared = prepare(network, samples(network, 4), per_layer=False, input_bits=8)
+    bits = {n.name: 8 for n in prepared.nodes_of(Conv, Linear) if not is_sum_pool(n)}
+    return to_integers(prepared, {}, bits, per_layer=False).graph
+
+
+@pytest.mark.parametrize(("seed", "time_steps"), [(0, 1), (1, 7), (2, 8), (3, 32)])
+def test_integer_networks_are_bit_identical(seed: int, time_steps: int, tmp_path: Path) -> None:
+    graph = integer_network(seed, time_steps)
+    path = tmp_path / "network.onnx"
+    export(graph, path, "onnx")
+    x = to_input_units(graph, samples(graph, 5))
+    expected = ReferenceSimulator(graph).run(x)
+    got = OpenVinoSimulator(path).run(x)
+    for name, spikes in expected.spikes.items():
+        np.testing.assert_array_equal(got.spikes[name], spikes)
+    found = compare(expected, got, graph, tolerance=Tolerance(exact=True))
+    assert found.verdict == "pass", found.reason
+    assert found.max_abs_logit_difference == 0
+
+
+def test_what_it_runs_wrongly_is_refused(tmp_path: Path) -> None:
+    graph = integer_network(0, 2)
+    export(graph, tmp_path / "step.onnx", "onnx-step")
+    with pytest.raises(ExportError, match="give it the unrolled one"):
+        OpenVinoSimulator(tmp_path / "step.onnx")
+
+
+def test_a_missing_device_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "network.onnx"
+    export(integer_network(0, 1), path, "onnx")
+    with pytest.raises(BackendUnavailableError, match="no device 'TPU'"):
+        OpenVinoSimulator(path, device="TPU")
