@@ -20,6 +20,7 @@ from icsnn_deploy.cli.output import (
     progress_bars,
     reporting,
 )
+from icsnn_deploy.conversion.checkpoint_scan import scan_checkpoint
 from icsnn_deploy.data import Normalization, load_images
 from icsnn_deploy.errors import DataError
 from icsnn_deploy.exporters import FORMATS, export_into
@@ -62,6 +63,8 @@ def convert(
     with reporting(as_json):
         check_free(out, overwrite=overwrite)
         normalization = _normalization(mean, std)
+        if weights is not None:
+            scan_checkpoint(weights)  # before PyTorch is loaded
         samples = first(load_images(calibration, normalization), limit)
         from icsnn_deploy.conversion.convert import convert as run_conversion
         from icsnn_deploy.conversion.load_model import load_model

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 from torch.export import ExportedProgram
 
+from icsnn_deploy.conversion.checkpoint_scan import scan_checkpoint
 from icsnn_deploy.conversion.program_file import load_program
 from icsnn_deploy.errors import ConversionError, DataError, IcsnnError
 
@@ -68,8 +69,7 @@ def load_weights(path: Path) -> dict[str, torch.Tensor]:
     Raises:
         DataError: not a checkpoint, one that needs code to load, or one without tensors.
     """
-    if not path.is_file():
-        raise DataError(f"{path}: no such file")
+    scan_checkpoint(path)
     try:
         value: Any = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
