@@ -581,3 +581,54 @@ def test_names_that_no_terminal_can_show(tmp_path: Path) -> None:
     found = process("inspect", str(tmp_path / "b"))
     assert (found.returncode, found.stderr) == (0, "")
     assert "\\ud800" in found.stdout
+
+
+def test_quantize_then_verify_and_check(place: Workplace, bundle: Path) -> None:
+    """The integer path: certified, exact on every backend, held against a target."""
+    images, integer = f"{place.path}/data.npz:images", str(place.path / "int8")
+    quantized = place.run(
+        "quantize", str(bundle), "--calibration", images, "--out", integer, "--json"
+    )
+    assert json.loads(succeeded(quantized))["lattice"]["certificate"]["float32"] is True
+    assert (place.path / "int8" / "golden.safetensors").is_file()
+    succeeded(place.run("export", integer, "--format", "nir", "--format", "onnx"))
+    verified = place.run("verify", integer, "--images", images, "--backend", "torch", "--json")
+    (comparison,) = json.loads(succeeded(verified))["comparisons"]
+    assert comparison["spike_mismatches"] == 0
+    assert comparison["reason"] == "every spike and logit equal"
+    assert passed(succeeded(place.run("verify", integer)))
+    assert "certificate: exact in float32" in succeeded(place.run("inspect", integer))
+
+
+def test_a_target_that_fits_and_one_that_does_not(place: Workplace, bundle: Path) -> None:
+    integer = str(place.path / "int8")
+    images = f"{place.path}/data.npz:images"
+    succeeded(place.run("quantize", str(bundle), "--calibration", images, "--out", integer))
+    fits = place.run("check", integer, "--target", "generic", "--json")
+    assert json.loads(succeeded(fits))["ok"] is True
+    small = place.run("check", integer, "--target", "loihi2", "--set", "weight_bits=2")
+    assert small.exit_code == 1
+    assert "weight width" in small.stdout
+    assert "does not fit loihi2" in small.stdout
+    unfit = json.loads(place.run("check", integer, "--target", "speck", "--json").stdout)
+    assert unfit["ok"] is False
+    assert "analog input" in {misfit["what"] for misfit in unfit["misfits"]}
+    assert "spinnaker2" in succeeded(place.run("targets"))
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        (("--target", "abacus"), "no target 'abacus'; there are generic"),
+        (("--bits", "33"), "2 to 16"),
+        (("--target", "loihi2", "--bits", "12"), "it takes 8 at most"),
+        (("--limit", "0"), "at least 1"),
+    ],
+)
+def test_what_quantize_refuses(
+    extra: tuple[str, ...], message: str, place: Workplace, bundle: Path
+) -> None:
+    out, images = place.path / "int8", f"{place.path}/data.npz:images"
+    wanted = ("quantize", str(bundle), "--calibration", images, "--out", str(out))
+    assert message in failed(place.run(*wanted, *extra))
+    assert not out.exists()
