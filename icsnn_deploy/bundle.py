@@ -14,13 +14,11 @@ A file is believed only if its size and hash are those in the manifest.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
-import re
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,34 +28,25 @@ from icsnn_deploy.data import Normalization
 from icsnn_deploy.errors import BundleError
 from icsnn_deploy.graph import Graph
 from icsnn_deploy.graph_file import graph_bytes, read_graph
+from icsnn_deploy.manifest import (
+    MANIFEST,
+    FileEntry,
+    Manifest,
+    is_bundle_manifest,
+    json_bytes,
+    read_json,
+    read_manifest,
+    sha256_of,
+    write_manifest,
+)
 from icsnn_deploy.neuron import Array
-from icsnn_deploy.version import __version__
-
-FORMAT = "icsnn-bundle"
-VERSION = 1
-MANIFEST = "manifest.json"
-_MANIFEST_LIMIT = 1 << 20  # bytes; ours are a few thousand
-_FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 
 
 @dataclass(frozen=True, kw_only=True)
-class FileEntry:
-    """One file of the bundle, as the manifest knows it."""
-
-    sha256: str
-    size: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Bundle:
+class Bundle(Manifest):
     """An opened bundle. Files are checked against the manifest when they are used."""
 
     path: Path
-    graph_hash: str
-    ann_hash: str
-    files: Mapping[str, FileEntry]
-    exports: Mapping[str, str]  # format: file name
-    normalization: Normalization | None
 
     def file(self, name: str) -> Path:
         """Path of a file of the bundle, checked; raises BundleError."""
@@ -70,7 +59,7 @@ class Bundle:
         size = path.stat().st_size
         if size != entry.size:
             raise BundleError(f"{path}: {size} bytes, the manifest says {entry.size}; damaged")
-        digest = _sha256(path)
+        digest = sha256_of(path)
         if digest != entry.sha256:
             raise BundleError(
                 f"{path}: sha256 {digest[:12]}..., the manifest says {entry.sha256[:12]}...; the "
@@ -115,7 +104,7 @@ class Bundle:
 
     def report(self) -> dict[str, Any]:
         """How the network was converted, as JSON values."""
-        return _read_json(self.file("report.json"))
+        return read_json(self.file("report.json"))
 
     def with_export(self, export_format: str, name: str, write: Callable[[Path], None]) -> Bundle:
         """Write an export into the bundle; the manifest never names a half-written file.
@@ -132,7 +121,7 @@ class Bundle:
             with tempfile.TemporaryDirectory(prefix=".export-", dir=self.path) as folder:
                 draft = Path(folder) / name
                 write(draft)
-                entry = FileEntry(sha256=_sha256(draft), size=draft.stat().st_size)
+                entry = FileEntry(sha256=sha256_of(draft), size=draft.stat().st_size)
                 updated = replace(
                     self,
                     files={**self.files, name: entry},
@@ -150,19 +139,19 @@ class Bundle:
         if known:  # forget the old file before it goes
             rest = {n: e for n, e in self.files.items() if n != draft.name}
             formats = {f: n for f, n in self.exports.items() if n != draft.name}
-            _write_manifest(replace(self, files=rest, exports=formats))
+            write_manifest(self.path, replace(self, files=rest, exports=formats))
         try:
             if target.exists():
                 os.replace(target, aside)
             os.replace(draft, target)
-            _write_manifest(updated)
+            write_manifest(self.path, updated)
         except BaseException:
             if aside.exists():
                 os.replace(aside, target)
             elif not known:
                 target.unlink(missing_ok=True)
             if known:
-                _write_manifest(self)
+                write_manifest(self.path, self)
             raise
 
 
@@ -200,7 +189,7 @@ def create_bundle(
         "graph.safetensors": graph_bytes(network),
         "ann.safetensors": graph_bytes(ann),
         "samples.safetensors": save({"inputs": np.ascontiguousarray(samples)}),
-        "report.json": _json_bytes(report),
+        "report.json": json_bytes(report),
     }
     if golden is not None:
         contents["golden.safetensors"] = golden
@@ -225,7 +214,7 @@ def create_bundle(
             exports={},
             normalization=normalization,
         )
-        _write_manifest(bundle)
+        write_manifest(bundle.path, bundle)
         if path.exists():
             os.rename(path, replaced)
         try:
@@ -252,7 +241,7 @@ def check_free(path: Path, *, overwrite: bool) -> None:
         raise BundleError(f"{path}: can't be a bundle ({error})") from error
     if not overwrite:
         raise BundleError(f"{path}: exists already; choose another folder or pass --overwrite")
-    if path.is_symlink() or not _is_ours(path / MANIFEST):
+    if path.is_symlink() or not is_bundle_manifest(path / MANIFEST):
         raise BundleError(f"{path}: exists and is not a bundle; it will not be overwritten")
 
 
@@ -265,89 +254,5 @@ def open_bundle(path: Path) -> Bundle:
         raise BundleError(f"{path}: {error.strerror}") from error
     if not found:
         raise BundleError(f"{path}: no such bundle; make one with icsnn convert")
-    manifest = _read_json(path / MANIFEST)
-    if manifest.get("format") != FORMAT or manifest.get("version") != VERSION:
-        raise BundleError(
-            f"{path / MANIFEST}: format {manifest.get('format')!r} version "
-            f"{manifest.get('version')!r}; this program reads {FORMAT!r} {VERSION}"
-        )
-    try:
-        files = {
-            _safe_name(name): FileEntry(sha256=str(entry["sha256"]), size=int(entry["size"]))
-            for name, entry in manifest["files"].items()
-        }
-        exports = {_safe_name(f): _safe_name(name) for f, name in manifest["exports"].items()}
-        pixels = manifest["normalization"]
-        normalization = pixels and Normalization(
-            mean=tuple(map(float, pixels["mean"])), std=tuple(map(float, pixels["std"]))
-        )
-        return Bundle(
-            path=path,
-            graph_hash=str(manifest["graph_hash"]),
-            ann_hash=str(manifest["ann_hash"]),
-            files=files,
-            exports=exports,
-            normalization=normalization or None,
-        )
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise BundleError(f"{path / MANIFEST}: malformed ({error!r:.300})") from error
-
-
-def _is_ours(manifest: Path) -> bool:
-    """Whether a manifest is one of a bundle, of whatever version and in whatever state."""
-    try:
-        return _read_json(manifest).get("format") == FORMAT
-    except BundleError:
-        return False
-
-
-def _safe_name(name: str) -> str:
-    if not _FILE_NAME.fullmatch(name):
-        raise ValueError(f"file name {name!r}")
-    return name
-
-
-def _write_manifest(bundle: Bundle) -> None:
-    pixels = bundle.normalization
-    manifest = {
-        "format": FORMAT,
-        "version": VERSION,
-        "producer": f"icsnn-deploy {__version__}",
-        "graph_hash": bundle.graph_hash,
-        "ann_hash": bundle.ann_hash,
-        "files": {n: {"sha256": e.sha256, "size": e.size} for n, e in bundle.files.items()},
-        "exports": dict(bundle.exports),
-        "normalization": pixels and {"mean": pixels.mean, "std": pixels.std},
-    }
-    draft = bundle.path / f".{MANIFEST}.draft"
-    try:
-        draft.write_bytes(_json_bytes(manifest))
-        os.replace(draft, bundle.path / MANIFEST)
-    finally:
-        draft.unlink(missing_ok=True)
-
-
-def _json_bytes(value: Any) -> bytes:
-    return json.dumps(value, indent=2, sort_keys=True).encode() + b"\n"
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        if path.is_symlink() or not path.is_file():  # a pipe would be waited for
-            raise BundleError(f"{path}: missing, or not a regular file")
-        if path.stat().st_size > _MANIFEST_LIMIT:
-            raise BundleError(f"{path}: {path.stat().st_size} bytes; not one of ours")
-        value = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise BundleError(f"{path}: not readable as JSON ({error})") from error
-    if not isinstance(value, dict):
-        raise BundleError(f"{path}: a JSON object is needed")
-    return value
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+    manifest = read_manifest(path)
+    return Bundle(path=path, **{f.name: getattr(manifest, f.name) for f in fields(manifest)})

@@ -18,18 +18,11 @@ from graphs import residual_network, samples
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from icsnn_deploy.bundle import (
-    FORMAT,
-    MANIFEST,
-    VERSION,
-    Bundle,
-    check_free,
-    create_bundle,
-    open_bundle,
-)
+from icsnn_deploy.bundle import Bundle, check_free, create_bundle, open_bundle
 from icsnn_deploy.data import Normalization
 from icsnn_deploy.errors import BundleError, ExportError
 from icsnn_deploy.graph import Graph
+from icsnn_deploy.manifest import FORMAT, MANIFEST, VERSION
 from icsnn_deploy.nodes import IF, Node, Relu
 from icsnn_deploy.verification import verify
 

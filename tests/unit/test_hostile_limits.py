@@ -25,9 +25,10 @@ import torch
 from graphs import residual_network, samples
 from torch import nn
 
-from icsnn_deploy.bundle import MANIFEST, create_bundle
+from icsnn_deploy.bundle import create_bundle
 from icsnn_deploy.exporters import FORMATS, export
 from icsnn_deploy.graph import Graph
+from icsnn_deploy.manifest import MANIFEST
 from icsnn_deploy.nodes import IF, Relu
 
 SECONDS = 1.0

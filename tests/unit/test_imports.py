@@ -21,6 +21,7 @@ ORDER = (
     {"nodes"},
     {"graph"},
     {"graph_file", "encoding", "divergence"},
+    {"manifest"},
     {"bundle"},
     {"exporters"},
     {"simulate"},

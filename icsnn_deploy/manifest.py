@@ -1,0 +1,134 @@
+"""The manifest of a bundle: what is there, and the sha256 of each file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from icsnn_deploy.data import Normalization
+from icsnn_deploy.errors import BundleError
+from icsnn_deploy.version import __version__
+
+FORMAT = "icsnn-bundle"
+VERSION = 1
+MANIFEST = "manifest.json"
+_LIMIT = 1 << 20  # bytes; ours are a few thousand
+_FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileEntry:
+    """One file of the bundle, as the manifest knows it."""
+
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """What a bundle says about itself."""
+
+    graph_hash: str
+    ann_hash: str
+    files: Mapping[str, FileEntry]
+    exports: Mapping[str, str]  # format: file name
+    normalization: Normalization | None
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of a bundle, checked; raises BundleError."""
+    manifest = read_json(folder / MANIFEST)
+    if manifest.get("format") != FORMAT or manifest.get("version") != VERSION:
+        raise BundleError(
+            f"{folder / MANIFEST}: format {manifest.get('format')!r} version "
+            f"{manifest.get('version')!r}; this program reads {FORMAT!r} {VERSION}"
+        )
+    try:
+        files = {
+            _safe_name(name): FileEntry(sha256=str(entry["sha256"]), size=int(entry["size"]))
+            for name, entry in manifest["files"].items()
+        }
+        exports = {_safe_name(f): _safe_name(name) for f, name in manifest["exports"].items()}
+        pixels = manifest["normalization"]
+        normalization = pixels and Normalization(
+            mean=tuple(map(float, pixels["mean"])), std=tuple(map(float, pixels["std"]))
+        )
+        return Manifest(
+            graph_hash=str(manifest["graph_hash"]),
+            ann_hash=str(manifest["ann_hash"]),
+            files=files,
+            exports=exports,
+            normalization=normalization or None,
+        )
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise BundleError(f"{folder / MANIFEST}: malformed ({error!r:.300})") from error
+
+
+def is_bundle_manifest(manifest: Path) -> bool:
+    """Whether a manifest is one of a bundle, of whatever version and in whatever state."""
+    try:
+        return read_json(manifest).get("format") == FORMAT
+    except BundleError:
+        return False
+
+
+def _safe_name(name: str) -> str:
+    if not _FILE_NAME.fullmatch(name):
+        raise ValueError(f"file name {name!r}")
+    return name
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Put a manifest in its place, whole or not at all."""
+    pixels = manifest.normalization
+    content = {
+        "format": FORMAT,
+        "version": VERSION,
+        "producer": f"icsnn-deploy {__version__}",
+        "graph_hash": manifest.graph_hash,
+        "ann_hash": manifest.ann_hash,
+        "files": {n: {"sha256": e.sha256, "size": e.size} for n, e in manifest.files.items()},
+        "exports": dict(manifest.exports),
+        "normalization": pixels and {"mean": pixels.mean, "std": pixels.std},
+    }
+    draft = folder / f".{MANIFEST}.draft"
+    try:
+        draft.write_bytes(json_bytes(content))
+        os.replace(draft, folder / MANIFEST)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def json_bytes(value: Any) -> bytes:
+    """JSON as every file of a bundle has it: sorted and indented."""
+    return json.dumps(value, indent=2, sort_keys=True).encode() + b"\n"
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a file of a bundle; raises BundleError."""
+    try:
+        if path.is_symlink() or not path.is_file():  # a pipe would be waited for
+            raise BundleError(f"{path}: missing, or not a regular file")
+        if path.stat().st_size > _LIMIT:
+            raise BundleError(f"{path}: {path.stat().st_size} bytes; not one of ours")
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise BundleError(f"{path}: not readable as JSON ({error})") from error
+    if not isinstance(value, dict):
+        raise BundleError(f"{path}: a JSON object is needed")
+    return value
+
+
+def sha256_of(path: Path) -> str:
+    """Hash of a file, as hex."""
+    with path.open("rb") as file:
+        digest = hashlib.sha256()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
