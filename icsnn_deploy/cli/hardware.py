@@ -85,7 +85,10 @@ def quantize(
             typer.echo(f"{name}: weights of {width} bits, so that it fits")
         tightest = result.certificate.tightest
         for name, share in result.agreement.items():
-            typer.echo(f"{name:<10} {share:.1%} of held-out samples as the ANN classifies them")
+            typer.echo(
+                f"{name:<10} {share:.1%} of held-out samples as the ANN classifies them, "
+                f"KL divergence {result.divergence[name]:.4f}"
+            )
         typer.echo(
             f"certified: {tightest.headroom_bits:.1f} bits of headroom at {tightest.layer}, "
             f"the tightest layer"

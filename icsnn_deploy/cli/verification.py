@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,7 +19,12 @@ from icsnn_deploy.cli.output import (
 )
 from icsnn_deploy.data import load_images, load_labels
 from icsnn_deploy.errors import DataError
+from icsnn_deploy.graph import Graph
+from icsnn_deploy.neuron import Array
 from icsnn_deploy.simulate import BACKENDS, find_backend
+
+if TYPE_CHECKING:
+    from icsnn_deploy.metrics import Activity
 
 
 def verify(
@@ -89,15 +94,28 @@ def verify(
             raise typer.Exit(1)
 
 
-def inspect(bundle: BundlePath, as_json: JsonFlag = False) -> None:
-    """Show what a bundle holds."""
+def inspect(
+    bundle: BundlePath,
+    images: Annotated[
+        str | None,
+        typer.Option(help="Also run these, and count spikes, operations and energy."),
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help="Use at most this many images.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Show what a bundle holds, and what it does with images."""
     with reporting(as_json):
         from icsnn_deploy.graph import describe_node
         from icsnn_deploy.lattice.certificate import certify
+        from icsnn_deploy.report.resources import activity_table, energy_table
         from icsnn_deploy.report.tables import bundle_lines, certificate_table, graph_table
 
         opened = open_bundle(bundle)
         graph, report = opened.network(), opened.report()
+        activity = None
+        if images is not None:
+            samples = first(load_images(images, opened.normalization), limit)
+            activity = _activity(graph, samples)
         if as_json:
             print_json(
                 {
@@ -113,6 +131,7 @@ def inspect(bundle: BundlePath, as_json: JsonFlag = False) -> None:
                     ],
                     "report": report,
                     "certificate": certify(graph).to_json() if graph.is_integer else None,
+                    "activity": activity.to_json() if activity else None,
                 }
             )
             return
@@ -122,6 +141,9 @@ def inspect(bundle: BundlePath, as_json: JsonFlag = False) -> None:
         print_table(graph_table(graph))
         if graph.is_integer:
             print_table(certificate_table(certify(graph)))
+        if activity is not None:
+            print_table(activity_table(activity))
+            print_table(energy_table(activity))
 
 
 def demo(
@@ -149,6 +171,18 @@ def demo(
             typer.echo(f"bundles: {out}, {result.integer_bundle}; see: icsnn inspect {out}")
         if not result.passed:
             raise typer.Exit(1)
+
+
+def _activity(graph: Graph, samples: Array) -> Activity:
+    """Spikes and operations of the network on samples."""
+    from icsnn_deploy.encoding import to_input_units
+    from icsnn_deploy.metrics import measure_activity
+    from icsnn_deploy.simulate.recording import Record
+    from icsnn_deploy.simulate.torch import TorchSimulator
+
+    x = to_input_units(graph, samples)
+    recording = TorchSimulator(graph).run(x, Record(spikes=False, counts=True))
+    return measure_activity(graph, recording, x)
 
 
 def _default_backends(bundle: Bundle) -> list[str]:

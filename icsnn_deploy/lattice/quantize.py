@@ -85,6 +85,7 @@ class Quantization:
     certificate: Certificate
     bits: Mapping[str, int]  # weight width of each Conv and Linear
     agreement: Mapping[str, float]  # share of held-out samples with the ANN's top-1 class
+    divergence: Mapping[str, float]  # mean KL divergence from the ANN's classes, nats
     corrected: bool  # the bias correction was kept
 
     def to_json(self) -> dict[str, Any]:
@@ -92,6 +93,7 @@ class Quantization:
         return {
             "bits": dict(self.bits),
             "agreement": dict(self.agreement),
+            "divergence": dict(self.divergence),
             "corrected": self.corrected,
             "certificate": self.certificate.to_json(),
         }
@@ -111,8 +113,8 @@ def quantize(
 
     Scales and rounding minimize the error of each layer's output on calibration samples; widths are
     narrowed where the network would not certify at its T, or overflow a register of the target;
-    then the bias correction runs on the integer network and is kept if it agrees better with the
-    ANN on held-out samples.
+    then the bias correction runs on the integer network and is kept if its classes on held-out
+    samples diverge less from the ANN's.
 
     Args:
         network: a float IF network.
@@ -156,11 +158,10 @@ def quantize(
         "rounded": judge.score(lattice.graph, options.batch_size, unit),
         "corrected": judge.score(corrected, options.batch_size, unit),
     }
-    better = scores["corrected"][0], -scores["corrected"][1]
     fits = certify(corrected).float32 and len(_too_wide(corrected, profile)) <= len(
         _too_wide(lattice.graph, profile)
     )
-    keep = fits and better > (scores["rounded"][0], -scores["rounded"][1])
+    keep = fits and scores["corrected"][1] < scores["rounded"][1]
     chosen = corrected if keep else lattice.graph
     certificate = require_certificate(chosen)
     provenance = {
@@ -175,6 +176,7 @@ def quantize(
         certificate=certificate,
         bits=bits,
         agreement={name: score[0] for name, score in scores.items()},
+        divergence={name: score[1] for name, score in scores.items()},
         corrected=keep,
     )
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from rich import box
 from rich.table import Table
 
 from icsnn_deploy.metrics import Activity
+from icsnn_deploy.report.plain import plain_table
 from icsnn_deploy.targets.allocate import Allocation
 from icsnn_deploy.targets.check import CheckResult
 from icsnn_deploy.targets.profile import Profile
@@ -16,7 +16,7 @@ from icsnn_deploy.targets.resources import ResourceReport
 
 def targets_table(profiles: Iterable[Profile]) -> Table:
     """One row a target; a number that may be wrong is marked."""
-    table = _table("targets; ? marks numbers to override when you know better")
+    table = plain_table("targets; ? marks numbers to override when you know better")
     table.add_column("target", no_wrap=True)
     table.add_column("about")
     for column in ("weights", "potentials", "cores"):
@@ -41,7 +41,7 @@ def targets_table(profiles: Iterable[Profile]) -> Table:
 
 def resources_table(report: ResourceReport) -> Table:
     """One row a population, one for the readout, and the totals."""
-    table = _table(
+    table = plain_table(
         f"{report.neurons:,} neurons, {report.synapses:,} synapses "
         f"({report.synapses_dense:,} dense), {report.weights:,} weights, "
         f"connection sparsity {report.connection_sparsity:.1%}, "
@@ -67,7 +67,7 @@ def resources_table(report: ResourceReport) -> Table:
 
 def misfits_table(result: CheckResult) -> Table:
     """One row a misfit, with what would make it fit."""
-    table = _table(result.summary())
+    table = plain_table(result.summary())
     table.add_column("node", overflow="fold")
     table.add_column("what", overflow="fold")
     for column in ("got", "allowed"):
@@ -83,7 +83,7 @@ def misfits_table(result: CheckResult) -> Table:
 
 def allocation_table(allocation: Allocation) -> Table:
     """One row a layer on the chip, the fullest resource of each."""
-    table = _table(f"{allocation.cores_used} of {allocation.cores_available} cores")
+    table = plain_table(f"{allocation.cores_used} of {allocation.cores_available} cores")
     table.add_column("layer")
     table.add_column("cores", justify="right", no_wrap=True)
     table.add_column("tightest")
@@ -104,7 +104,7 @@ def allocation_table(allocation: Allocation) -> Table:
 
 def activity_table(activity: Activity) -> Table:
     """One row a population, mean over the samples."""
-    table = _table(
+    table = plain_table(
         f"a sample, mean of {activity.samples}, T = {activity.time_steps}; "
         f"activation sparsity {activity.activation_sparsity:.1%}"
     )
@@ -125,7 +125,7 @@ def activity_table(activity: Activity) -> Table:
 def energy_table(activity: Activity) -> Table:
     """Operations and the energy they stand for, with the constants in the title."""
     energy = activity.energy
-    table = _table(f"operations a sample; an estimate, not a measurement: {energy.source}")
+    table = plain_table(f"operations a sample; an estimate, not a measurement: {energy.source}")
     table.add_column("analog first layer")
     for column in ("MACs", "ACs", "energy (nJ)"):
         table.add_column(column, justify="right", no_wrap=True)
@@ -143,8 +143,3 @@ def _number(profile: Profile, field: str, value: int | None, unit: str) -> str:
     if value is None:
         return "no limit"
     return f"{value:,}{unit}{' ?' if field in profile.uncertain else ''}"
-
-
-def _table(title: str) -> Table:
-    """Rules only under the header, as all of this command's tables have them."""
-    return Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1))

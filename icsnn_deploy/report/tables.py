@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from rich import box
 from rich.table import Table
 
 from icsnn_deploy.bundle import Bundle
@@ -15,11 +14,12 @@ from icsnn_deploy.lattice.certificate import Certificate
 from icsnn_deploy.neuron import Array
 from icsnn_deploy.nodes import IF
 from icsnn_deploy.parity import ParityReport
+from icsnn_deploy.report.plain import plain_table
 
 
 def candidates_table(report: ConversionReport) -> Table:
     """The methods that were tried, and which one was taken."""
-    table = _table(
+    table = plain_table(
         f"{report.recipe}, T = {report.time_steps}, judged on "
         f"{report.held_out_samples} held-out samples"
     )
@@ -42,7 +42,7 @@ def candidates_table(report: ConversionReport) -> Table:
 def parity_table(report: ParityReport, what: str = "parity") -> Table:
     """One row a backend."""
     images = max((comparison.images for comparison in report.comparisons), default=0)
-    table = _table(f"{what} with the reference on {images} images: {report.verdict}")
+    table = plain_table(f"{what} with the reference on {images} images: {report.verdict}")
     for column in ("backend", "verdict"):
         table.add_column(column, no_wrap=True)
     for column in ("spikes", "differ", "margin", "logits", "top-1"):
@@ -62,14 +62,9 @@ def parity_table(report: ParityReport, what: str = "parity") -> Table:
     return table
 
 
-def _table(title: str) -> Table:
-    """Rules only under the header, so that eight columns fit in eighty characters."""
-    return Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1))
-
-
 def graph_table(graph: Graph) -> Table:
     """One row a node."""
-    table = _table("network" if graph.time_steps else "ANN")
+    table = plain_table("network" if graph.time_steps else "ANN")
     for column in ("node", "kind", "from"):
         table.add_column(column)
     for column in ("shape", "parameters", "v_threshold", "v_init"):
@@ -92,7 +87,7 @@ def graph_table(graph: Graph) -> Table:
 
 def certificate_table(certificate: Certificate) -> Table:
     """One row a population: what it reaches, and the room that is left."""
-    table = _table(
+    table = plain_table(
         f"certificate: {'exact' if certificate.float32 else 'NOT exact'} in float32"
         f"{', TF32' if certificate.tf32 else ''}{', bfloat16' if certificate.bfloat16 else ''}"
         f"{', int32' if certificate.int32 else ''}"
@@ -116,7 +111,7 @@ def certificate_table(certificate: Certificate) -> Table:
 def accuracy_table(ann_accuracy: float, over_time: Mapping[str, Mapping[int, float]]) -> Table:
     """SNN accuracy of each recipe at each number of time steps."""
     steps = sorted({t for accuracies in over_time.values() for t in accuracies})
-    table = _table(f"accuracy on held-out digits; the ANN: {ann_accuracy:.1%}")
+    table = plain_table(f"accuracy on held-out digits; the ANN: {ann_accuracy:.1%}")
     table.add_column("recipe")
     for t in steps:
         table.add_column(f"T={t}", justify="right")

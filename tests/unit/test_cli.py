@@ -632,3 +632,14 @@ def test_what_quantize_refuses(
     wanted = ("quantize", str(bundle), "--calibration", images, "--out", str(out))
     assert message in failed(place.run(*wanted, *extra))
     assert not out.exists()
+
+
+def test_inspect_counts_what_images_cost(place: Workplace, bundle: Path) -> None:
+    images = f"{place.path}/data.npz:images"
+    printed = succeeded(place.run("inspect", str(bundle), "--images", images, "--limit", "5"))
+    assert "a sample, mean of 5, T = 3" in printed
+    assert "an estimate, not a measurement" in printed
+    as_json = place.run("inspect", str(bundle), "--images", images, "--json")
+    activity = json.loads(succeeded(as_json))["activity"]
+    assert activity["samples"] == 12
+    assert activity["energy"]["ac_picojoule"] == 0.9

@@ -119,7 +119,7 @@ def test_the_candidate_that_does_best_on_held_out_samples_is_taken() -> None:
     candidates = result.report.candidates
     assert len(candidates) == 8
     assert len({(c.agreement, c.divergence) for c in candidates}) > 1
-    assert result.report.chosen == max(candidates, key=lambda c: (c.agreement, -c.divergence))
+    assert result.report.chosen == min(candidates, key=lambda c: (c.divergence, -c.agreement))
 
 
 @pytest.mark.parametrize("order", [1, -1])
