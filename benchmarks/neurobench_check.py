@@ -3,7 +3,7 @@
 NeuroBench brings torchaudio and snntorch, so it runs in an environment of its own:
 
     python -m venv /tmp/neurobench
-    /tmp/neurobench/bin/pip install "torch==2.13.0+cpu" neurobench==2.3.0 safetensors
+    /tmp/neurobench/bin/pip install torch neurobench==2.3.0 safetensors
     PYTHONPATH=. /tmp/neurobench/bin/python benchmarks/neurobench_check.py
 
 The network has no pooling: NeuroBench takes pooled spikes, which are no longer 0 or 1, for MACs.
