@@ -38,6 +38,12 @@ def check_inputs(graph: Graph, inputs: Array) -> Array:
                 f"input values {array.min()} to {array.max()}: {node.dtype} holds "
                 f"{limits.min} to {limits.max}"
             )
+        if timed and array.size and (array.min() < 0 or array.max() > 1):
+            # The certificate counts on it: a sum of events would be a larger current.
+            raise DataError(
+                f"input values {array.min()} to {array.max()}: {node.encoding} encoding takes "
+                "spikes, 0 or 1"
+            )
     elif array.dtype.kind not in "fiub":
         raise DataError(f"input of type {array.dtype}: real numbers are needed")
     with np.errstate(over="ignore"):

@@ -270,10 +270,13 @@ def _logit_gap(reference: Recording, other: Recording, summed: int | None) -> Ar
     The logits of an integer network are integers divided by the number of steps that were summed.
     A runtime may multiply by the reciprocal, or divide the last weights beforehand. What is
     compared is the integers: a logit stands for one if it is less than a quarter of a step away.
+    Beyond 2^22 float32 rounds the quotient itself by more; there it must be the nearest one.
     """
     ours, theirs = reference.logits.astype(np.float64), other.logits.astype(np.float64)
     if summed is not None:
+        nearest = theirs == ours.astype(np.float32)
         ours, theirs = _whole(ours * summed) / summed, _whole(theirs * summed) / summed
+        theirs = np.where(nearest, ours, theirs)
     with np.errstate(invalid="ignore"):
         gap = np.abs(ours - theirs)
     worst: Array = np.where(np.isnan(gap), np.inf, gap).reshape(len(gap), -1).max(axis=1)

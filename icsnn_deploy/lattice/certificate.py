@@ -34,6 +34,8 @@ FLOAT32_INTEGER = 2**24  # integers are exact below
 TF32_INTEGER = 2**11
 BFLOAT16_INTEGER = 2**8
 
+_BEYOND = 2.0**62  # no bound needs to be known more closely; keeps deep networks from infinity
+
 
 @dataclass(frozen=True, kw_only=True)
 class Bound:
@@ -91,15 +93,24 @@ class Certificate:
 
 @dataclass(frozen=True, eq=False)
 class _Range:
-    """Per channel: the least and largest value, and the largest |partial sum| up to here."""
+    """Per channel: the least and largest value, and the largest |partial sum| up to here.
 
-    low: Array  # int64, ready to broadcast
+    In float64, which int64 would wrap around where it only rounds: exact below 2^53, and what is
+    beyond stays there.
+    """
+
+    low: Array  # float64, ready to broadcast
     high: Array
     partial: int
 
     @property
     def magnitude(self) -> int:
         return int(max(np.abs(self.low).max(), np.abs(self.high).max()))
+
+    def limited(self) -> _Range:
+        """The same range, or what is known to be beyond everything."""
+        low, high = np.clip(self.low, -_BEYOND, _BEYOND), np.clip(self.high, -_BEYOND, _BEYOND)
+        return _Range(low, high, min(self.partial, int(_BEYOND)))
 
 
 def certify(graph: Graph) -> Certificate:
@@ -116,6 +127,7 @@ def certify(graph: Graph) -> Certificate:
     ranges: dict[str, _Range] = {}
     bounds: list[Bound] = []
     steady = graph.steady()
+    readout = _behind_populations(graph)
     products: list[int] = []  # magnitudes that a multiplier gets: weights and what they meet
     for node in graph.nodes:
         sources = [ranges[name] for name in node.inputs]
@@ -124,8 +136,11 @@ def certify(graph: Graph) -> Certificate:
         elif isinstance(node, Output):
             bounds.append(_readout(node, sources[0], graph.steps - graph.readout_start))
         if isinstance(node, (Conv, Linear)):
-            products += [int(np.abs(node.weight).max()), sources[0].magnitude]
-        ranges[node.name] = _range(node, sources)
+            # A readout may be run once, on sums over time.
+            times = graph.steps - graph.readout_start if node.name in readout else 1
+            products += [-int(node.weight.min()), int(node.weight.max())]
+            products += [times * sources[0].magnitude]
+        ranges[node.name] = _range(node, sources).limited()
     largest = max(products, default=0)
     return Certificate(
         graph_hash=graph.hash(),
@@ -136,6 +151,15 @@ def certify(graph: Graph) -> Certificate:
         bfloat16=largest <= BFLOAT16_INTEGER,
         int32=all(bound.bits <= 32 for bound in bounds),
     )
+
+
+def _behind_populations(graph: Graph) -> frozenset[str]:
+    """Nodes that lead to no population."""
+    found: set[str] = set()
+    for node in reversed(graph.nodes):
+        if not isinstance(node, IF) and all(n.name in found for n in graph.consumers(node.name)):
+            found.add(node.name)
+    return frozenset(found)
 
 
 def require_certificate(graph: Graph) -> Certificate:
@@ -178,10 +202,10 @@ def _range(node: Node, sources: list[_Range]) -> _Range:
         case Input():
             limits = np.iinfo(node.dtype)
             ends = (0, 1) if node.encoding != "direct" else (int(limits.min), int(limits.max))
-            low, high = (np.full((1,) * len(node.shape), end, np.int64) for end in ends)
+            low, high = (np.full((1,) * len(node.shape), end, np.float64) for end in ends)
             return _Range(low, high, max(map(abs, ends)))
         case IF():
-            one = np.ones((1,) * node.v_threshold.ndim, np.int64)
+            one = np.ones((1,) * node.v_threshold.ndim)
             return _Range(0 * one, one, 1)
         case Conv() | Linear():
             return _affine(node, sources[0])
@@ -212,7 +236,7 @@ def _total(arrays: list[Array]) -> Array:
 
 
 def _affine(node: Conv | Linear, source: _Range) -> _Range:
-    weight = node.weight.astype(np.int64)
+    weight = node.weight.astype(np.float64)
     groups = node.groups if isinstance(node, Conv) else 1
     outputs, per_group = weight.shape[:2]
     shape = (groups, 1, per_group, *(1,) * (weight.ndim - 2))
@@ -226,7 +250,7 @@ def _affine(node: Conv | Linear, source: _Range) -> _Range:
     # A term may be missing (padding, part of a sum), so zero belongs to every term's range.
     positive = np.maximum(ends.max(axis=0), 0).sum(axis=axes).reshape(-1)
     negative = np.minimum(ends.min(axis=0), 0).sum(axis=axes).reshape(-1)
-    bias = node.bias.astype(np.int64)
+    bias = node.bias.astype(np.float64)
     partial = np.maximum(positive + np.maximum(bias, 0), -(negative + np.minimum(bias, 0)))
     rank = (-1, *(1,) * (weight.ndim - 2))
     return _Range(
@@ -237,14 +261,16 @@ def _affine(node: Conv | Linear, source: _Range) -> _Range:
 
 
 def _diagonal(node: Scale, source: _Range) -> _Range:
-    scale, shift = node.scale.astype(np.int64), node.shift.astype(np.int64)
+    scale, shift = node.scale.astype(np.float64), node.shift.astype(np.float64)
     ends = np.stack(np.broadcast_arrays(scale * source.low, scale * source.high))
     low, high = ends.min(axis=0) + shift, ends.max(axis=0) + shift
-    reach = np.maximum(np.abs(ends).max(axis=0), np.maximum(np.abs(low), np.abs(high)))
+    # A runtime may scale the weights before it instead, and with them every partial sum.
+    sums = np.abs(scale).max() * source.partial
+    reach = max(sums, *(np.abs(part).max() for part in (ends, low, high, shift)))
     if low.ndim > 1:  # one value a channel is enough from here on
         axes = tuple(range(1, low.ndim))
         low, high = low.min(axis=axes, keepdims=True), high.max(axis=axes, keepdims=True)
-    return _Range(low, high, max(source.partial, int(reach.max())))
+    return _Range(low, high, max(source.partial, int(reach)))
 
 
 def _population(node: IF, current: _Range, time_steps: int, steady: bool) -> Bound:

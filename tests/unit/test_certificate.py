@@ -10,7 +10,8 @@ import pytest
 from icsnn_deploy.errors import LatticeError
 from icsnn_deploy.graph import Graph
 from icsnn_deploy.lattice.certificate import certify, require_certificate, signed_bits
-from icsnn_deploy.nodes import IF, Encoding, Input, Linear, Node, Output
+from icsnn_deploy.nodes import IF, Conv, Encoding, Input, Linear, Node, Output, Scale
+from icsnn_deploy.parity import Tolerance, compare
 from icsnn_deploy.simulate.reference import ReferenceSimulator
 from icsnn_deploy.simulate.torch import TorchSimulator
 
@@ -124,3 +125,79 @@ def test_a_float_network_has_no_certificate() -> None:
 )
 def test_register_widths(low: int, high: int, bits: int) -> None:
     assert signed_bits(low, high) == bits
+
+
+def spikes_into(*nodes: Node, shape: tuple[int, ...], time_steps: int = 1) -> Graph:
+    """Spike input through nodes without memory to the readout."""
+    source = Input(name="input", shape=shape, dtype="uint8", encoding="events")
+    output = Output(name="output", inputs=(nodes[-1].name,))
+    return Graph(nodes=(source, *nodes, output), time_steps=time_steps)
+
+
+def shifted(name: str, source: str, shift: int) -> Scale:
+    return Scale(
+        name=name, inputs=(source,), scale=np.ones(1, np.int32), shift=np.array([shift], np.int32)
+    )
+
+
+def test_a_shift_that_float32_does_not_hold() -> None:
+    """The value after it is small, but 2^24 + 1 itself would be rounded."""
+    near = shifted("up", "input", 10_000_000), shifted("down", "up", -(2**24) - 1)
+    graph = spikes_into(*near, shape=(1,))
+    x = np.ones((1, 1, 1), np.uint8)
+    single, exact = TorchSimulator(graph).run(x).logits, ReferenceSimulator(graph).run(x).logits
+    assert single != exact
+    assert not certify(graph).float32
+
+
+def test_a_scale_that_a_runtime_moves_into_the_weights() -> None:
+    """ONNX Runtime does; the scale then meets partial sums that the bias takes back."""
+    conv = Conv(
+        name="conv",
+        inputs=("input",),
+        weight=np.full((1, 8, 3, 3), 100, np.int8),
+        bias=np.array([-3600], np.int32),
+        stride=(1, 1),
+        padding=((0, 0), (0, 0)),
+        dilation=(1, 1),
+    )
+    one = np.ones((1, 1, 1), np.int32)
+    for factor, certified in [(2**24 // 7200, True), (2**24 // 7200 + 1, False)]:
+        scale = Scale(name="scale", inputs=("conv",), scale=factor * one, shift=0 * one)
+        certificate = certify(spikes_into(conv, scale, shape=(8, 6, 6)))
+        assert certificate.bounds[-1].current == (-3600 * factor, 3600 * factor)
+        assert certificate.float32 == certified
+
+
+def test_bounds_beyond_64_bits_do_not_wrap_around() -> None:
+    weight = np.array([[2**62] * 4 + [1]])  # the first four sum up to 2^64
+    linear = Linear(name="fc", inputs=("input",), weight=weight, bias=np.zeros(1, np.int32))
+    assert not certify(spikes_into(linear, shape=(5,))).float32
+    layers = [replace(linear, weight=np.full((1, 1), 2**62)) for _ in range(20)]
+    names = ["input", *(f"fc{n}" for n in range(20))]
+    deep = [replace(layer, name=names[n + 1], inputs=(names[n],)) for n, layer in enumerate(layers)]
+    certificate = certify(spikes_into(*deep, shape=(1,)))
+    assert not certificate.float32
+    assert not certificate.int32
+
+
+def test_narrow_formats_of_a_readout_that_runs_on_sums_of_spikes() -> None:
+    linear = Linear(
+        name="fc", inputs=("input",), weight=np.ones((1, 1), np.int8), bias=np.zeros(1, np.int8)
+    )
+    for time_steps, bfloat16, tf32 in [(256, True, True), (257, False, True), (2049, False, False)]:
+        certificate = certify(spikes_into(linear, shape=(1,), time_steps=time_steps))
+        assert (certificate.bfloat16, certificate.tf32) == (bfloat16, tf32)
+
+
+def test_certified_logits_that_float32_rounds_compare_equal() -> None:
+    """Sums near 2^24 are exact in float32; a third of one may miss by half a unit of the sum."""
+    weight = np.arange(5_592_300, 5_592_400, dtype=np.int32).reshape(-1, 1)
+    linear = Linear(name="fc", inputs=("input",), weight=weight, bias=np.zeros(100, np.int8))
+    graph = spikes_into(linear, shape=(1,), time_steps=3)
+    assert certify(graph).float32
+    x = np.array([1, 1, 0], np.uint8).reshape(3, 1, 1)
+    exact, single = ReferenceSimulator(graph).run(x), TorchSimulator(graph).run(x)
+    assert compare(exact, single, graph, tolerance=Tolerance(exact=True)).verdict == "pass"
+    wrong = replace(single, logits=np.nextafter(single.logits, np.float32(np.inf)))
+    assert compare(exact, wrong, graph, tolerance=Tolerance(exact=True)).verdict == "fail"

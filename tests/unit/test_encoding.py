@@ -53,6 +53,17 @@ def test_spikes_over_time_need_an_axis_of_the_right_length(encoding: str) -> Non
         check_inputs(graph, np.zeros((5, 3, 2, 6, 6)))
 
 
+@pytest.mark.parametrize("encoding", ["rate", "events"])
+def test_counts_are_no_spikes(encoding: str) -> None:
+    """An integer network's certificate is for 0 and 1."""
+    graph = taking("int8", encoding=encoding)
+    spikes = np.ones((4, 3, 2, 6, 6), np.int8)
+    np.testing.assert_array_equal(check_inputs(graph, spikes), spikes)
+    for value in (-1, 2):
+        with pytest.raises(DataError, match=f"{encoding} encoding takes spikes, 0 or 1"):
+            check_inputs(graph, value * spikes)
+
+
 LIMITS = [("uint8", 0, 255), ("int8", -128, 127), ("int16", -32768, 32767)]
 
 
