@@ -38,6 +38,8 @@ class TorchSimulator:
         device: "cpu", "cuda", "cuda:1"...
         dtype: floating type of potentials and weights.
         memory: bytes that activations may take; the batch is cut into chunks that fit.
+        tf32: let CUDA round what convolutions multiply to TF32; exact only where the certificate
+            of an integer network says so.
 
     Raises:
         BackendUnavailableError: the device is not there.
@@ -52,10 +54,11 @@ class TorchSimulator:
         device: str = "cpu",
         dtype: torch.dtype = torch.float32,
         memory: int = DEFAULT_MEMORY,
+        tf32: bool = False,
     ) -> None:
         self.graph = graph
         self.time_steps = graph.steps
-        self.ops = TorchOps(graph, open_device(device), dtype)
+        self.ops = TorchOps(graph, open_device(device), dtype, tf32=tf32)
         self.memory = memory
         self._steady = graph.steady()
 

@@ -34,10 +34,13 @@ def open_device(device: str) -> torch.device:
 class TorchOps:
     """Evaluates the memoryless nodes of a graph on one device and in one floating type."""
 
-    def __init__(self, graph: Graph, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(
+        self, graph: Graph, device: torch.device, dtype: torch.dtype, *, tf32: bool = False
+    ) -> None:
         self.graph = graph
         self.device = device
         self.dtype = dtype
+        self.tf32 = tf32
         self._parameters = {
             (node.name, field): self.tensor(value)
             for node in graph.nodes
@@ -85,9 +88,12 @@ class TorchOps:
             "dilation": node.dilation,
             "groups": node.groups,
         }
-        if len(node.kernel) == 1:
-            return functional.conv1d(x, weight, bias, **options)
-        return functional.conv2d(x, weight, bias, **options)
+        convolve: Any = functional.conv1d if len(node.kernel) == 1 else functional.conv2d
+        if self.device.type != "cuda":
+            return convolve(x, weight, bias, **options)  # type: ignore[no-any-return]
+        # cuDNN convolutions round their inputs to TF32 unless told otherwise; products do not.
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=self.tf32):
+            return convolve(x, weight, bias, **options)  # type: ignore[no-any-return]
 
 
 def integrate_and_fire(

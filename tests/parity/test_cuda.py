@@ -40,11 +40,10 @@ def assert_identical(got: Recording, expected: Recording) -> None:
 @pytest.mark.parametrize("tf32", [False, True])
 def test_torch(tf32: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", tf32)
-    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", tf32)
     graph = integer_network()
     assert certify(graph).tf32
     x = to_input_units(graph, samples(graph, 20))
-    got = TorchSimulator(graph, device="cuda").run(x)
+    got = TorchSimulator(graph, device="cuda", tf32=tf32).run(x)
     assert_identical(got, ReferenceSimulator(graph).run(x))
 
 

@@ -83,7 +83,7 @@ MEAN, STD = "0.5,0.4,0.3", "0.2,0.3,0.25"
 EXPORTS = ("nir", "onnx", "onnx-step")
 
 
-class Workplace:
+class Desk:
     """A folder with a model, its weights and some data, and the command run in it."""
 
     def __init__(self, path: Path) -> None:
@@ -109,14 +109,14 @@ class Workplace:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Workplace:
-    return Workplace(tmp_path)
+def place(tmp_path: Path) -> Desk:
+    return Desk(tmp_path)
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle as the commands make it, with every export."""
-    place = Workplace(tmp_path_factory.mktemp("cli"))
+    place = Desk(tmp_path_factory.mktemp("cli"))
     succeeded(place.convert("bundle"))
     formats = [part for name in EXPORTS for part in ("--format", name)]
     succeeded(place.run("export", str(place.path / "bundle"), *formats))
@@ -152,7 +152,7 @@ def passed(printed: str) -> bool:
     return verdict == "pass"
 
 
-def test_the_commands_in_their_order(place: Workplace) -> None:
+def test_the_commands_in_their_order(place: Desk) -> None:
     out = place.path / "bundle"
     printed = succeeded(place.convert("bundle"))
     assert f"wrote {out}; next: icsnn export {out} --format nir --format onnx" in printed
@@ -182,7 +182,7 @@ def test_the_network_takes_pixels(finished: Path) -> None:
     assert opened.normalization.std == (0.2, 0.3, 0.25)
 
 
-def test_convert_as_json(place: Workplace) -> None:
+def test_convert_as_json(place: Desk) -> None:
     result = json.loads(succeeded(place.convert("bundle", "--json")))
     assert set(result) == {"bundle", "graph_hash", "report"}
     assert result["bundle"] == str(place.path / "bundle")
@@ -191,20 +191,20 @@ def test_convert_as_json(place: Workplace) -> None:
     assert result["report"]["calibration_samples"] == 12
 
 
-def test_limit_of_calibration_samples(place: Workplace) -> None:
+def test_limit_of_calibration_samples(place: Desk) -> None:
     result = json.loads(succeeded(place.convert("bundle", "--json", "--limit", "5")))
     assert result["report"]["calibration_samples"] == 5
     assert len(open_bundle(place.path / "bundle").samples()) == 5
 
 
-def test_weights(place: Workplace) -> None:
+def test_weights(place: Desk) -> None:
     torch.save({"head.weight": torch.zeros(5, 16)}, place.path / "w.pt")
     message = failed(place.convert("bundle", "--weights", str(place.path / "w.pt")))
     assert "missing conv1.weight" in message
     assert "bundle" not in place.names()
 
 
-def test_float_samples_without_normalization(place: Workplace) -> None:
+def test_float_samples_without_normalization(place: Desk) -> None:
     out = str(place.path / "bundle")
     succeeded(
         place.run(
@@ -216,7 +216,7 @@ def test_float_samples_without_normalization(place: Workplace) -> None:
     assert passed(succeeded(place.run("verify", out)))
 
 
-def test_what_the_model_prints_does_not_go_to_standard_output(place: Workplace) -> None:
+def test_what_the_model_prints_does_not_go_to_standard_output(place: Desk) -> None:
     result = place.convert("bundle", "--json", model="chatty")
     assert result.exit_code == 0
     assert json.loads(result.stdout)["report"]["recipe"] == "opi"
@@ -361,7 +361,7 @@ def test_version() -> None:
     assert succeeded(CliRunner().invoke(app, ["--version"])) == f"icsnn-deploy {__version__}\n"
 
 
-def test_all_rejections_at_once(place: Workplace) -> None:
+def test_all_rejections_at_once(place: Desk) -> None:
     message = failed(place.convert("bundle", model="Forbidden"))
     assert message.startswith("4 operators of this model have no integrate-and-fire equivalent")
     for path, kind in [
@@ -375,7 +375,7 @@ def test_all_rejections_at_once(place: Workplace) -> None:
     assert place.names() == {"tiny.py", "data.npz"}
 
 
-def test_all_rejections_as_json(place: Workplace) -> None:
+def test_all_rejections_as_json(place: Desk) -> None:
     result = place.convert("bundle", "--json", model="Forbidden")
     assert result.exit_code == 2
     values = json.loads(result.stdout)
@@ -386,7 +386,7 @@ def test_all_rejections_as_json(place: Workplace) -> None:
     assert place.names() == {"tiny.py", "data.npz"}
 
 
-def test_a_vgg16_with_max_pooling(place: Workplace) -> None:
+def test_a_vgg16_with_max_pooling(place: Desk) -> None:
     images = np.zeros((2, 32, 32, 3), np.uint8)
     np.savez(place.path / "data.npz", images=images)
     message = failed(place.convert("bundle", model="VGG"))
@@ -396,7 +396,7 @@ def test_a_vgg16_with_max_pooling(place: Workplace) -> None:
     assert place.names() == {"tiny.py", "data.npz"}
 
 
-def test_an_error_as_json(place: Workplace) -> None:
+def test_an_error_as_json(place: Desk) -> None:
     result = place.run("inspect", str(place.path / "none"), "--json")
     assert result.exit_code == 2
     assert json.loads(result.stdout) == {
@@ -426,13 +426,13 @@ def test_an_error_as_json(place: Workplace) -> None:
         (["--activation", "Clip:bound:levels:more"], "CLASS:BOUND"),
     ],
 )
-def test_options_of_convert(place: Workplace, options: list[str], message: str) -> None:
+def test_options_of_convert(place: Desk, options: list[str], message: str) -> None:
     before = place.names()
     assert message in failed(place.convert("bundle", *options))
     assert place.names() == before
 
 
-def test_mean_and_std_go_together(place: Workplace) -> None:
+def test_mean_and_std_go_together(place: Desk) -> None:
     for option in ("--mean", "--std"):
         result = place.run(
             *("convert", f"{place.path}/tiny.py:make", "--out", str(place.path / "b")),
@@ -441,7 +441,7 @@ def test_mean_and_std_go_together(place: Workplace) -> None:
         assert "--mean and --std go together" in failed(result)
 
 
-def test_models_that_are_not_there(place: Workplace) -> None:
+def test_models_that_are_not_there(place: Desk) -> None:
     assert "has no callable 'other'" in failed(place.convert("bundle", model="other"))
     result = place.run(
         *("convert", f"{place.path}/none.pt2", "--out", str(place.path / "b")),
@@ -451,7 +451,7 @@ def test_models_that_are_not_there(place: Workplace) -> None:
     assert place.names() == {"tiny.py", "data.npz"}
 
 
-def test_the_bundle_is_kept_unless_told(place: Workplace, bundle: Path) -> None:
+def test_the_bundle_is_kept_unless_told(place: Desk, bundle: Path) -> None:
     before = {path.name: path.read_bytes() for path in bundle.iterdir()}
     assert "--overwrite" in failed(place.convert("bundle"))
     assert failed(place.convert("bundle", "--overwrite", model="Forbidden"))
@@ -462,7 +462,7 @@ def test_the_bundle_is_kept_unless_told(place: Workplace, bundle: Path) -> None:
     assert "is not a bundle" in failed(place.convert("notes", "--overwrite"))
 
 
-def test_verify_names_the_export_command(place: Workplace) -> None:
+def test_verify_names_the_export_command(place: Desk) -> None:
     succeeded(place.convert("bundle"))
     out = place.path / "bundle"
     for backend, needed in [
@@ -583,7 +583,7 @@ def test_names_that_no_terminal_can_show(tmp_path: Path) -> None:
     assert "\\ud800" in found.stdout
 
 
-def test_quantize_then_verify_and_check(place: Workplace, bundle: Path) -> None:
+def test_quantize_then_verify_and_check(place: Desk, bundle: Path) -> None:
     """The integer path: certified, exact on every backend, held against a target."""
     images, integer = f"{place.path}/data.npz:images", str(place.path / "int8")
     quantized = place.run(
@@ -600,7 +600,7 @@ def test_quantize_then_verify_and_check(place: Workplace, bundle: Path) -> None:
     assert "certificate: exact in float32" in succeeded(place.run("inspect", integer))
 
 
-def test_a_target_that_fits_and_one_that_does_not(place: Workplace, bundle: Path) -> None:
+def test_a_target_that_fits_and_one_that_does_not(place: Desk, bundle: Path) -> None:
     integer = str(place.path / "int8")
     images = f"{place.path}/data.npz:images"
     succeeded(place.run("quantize", str(bundle), "--calibration", images, "--out", integer))
@@ -626,7 +626,7 @@ def test_a_target_that_fits_and_one_that_does_not(place: Workplace, bundle: Path
     ],
 )
 def test_what_quantize_refuses(
-    extra: tuple[str, ...], message: str, place: Workplace, bundle: Path
+    extra: tuple[str, ...], message: str, place: Desk, bundle: Path
 ) -> None:
     out, images = place.path / "int8", f"{place.path}/data.npz:images"
     wanted = ("quantize", str(bundle), "--calibration", images, "--out", str(out))
@@ -634,7 +634,7 @@ def test_what_quantize_refuses(
     assert not out.exists()
 
 
-def test_inspect_counts_what_images_cost(place: Workplace, bundle: Path) -> None:
+def test_inspect_counts_what_images_cost(place: Desk, bundle: Path) -> None:
     images = f"{place.path}/data.npz:images"
     printed = succeeded(place.run("inspect", str(bundle), "--images", images, "--limit", "5"))
     assert "a sample, mean of 5, T = 3" in printed
