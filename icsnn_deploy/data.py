@@ -130,7 +130,11 @@ def load_images(spec: str, normalization: Normalization | None) -> Array:
             f"{spec}: {array.dtype} {list(array.shape)}; with a mean and a std, uint8 images "
             "[N, H, W, C] are needed"
         )
-    normalization.check(array.shape[3])
+    if array.shape[3] != len(normalization.mean):
+        raise DataError(
+            f"{spec}: {array.dtype} {list(array.shape)}; images [N, H, W, C] are needed, with "
+            f"{len(normalization.mean)} channels as mean and std have"
+        )
     return np.ascontiguousarray(np.moveaxis(array, 3, 1))
 
 

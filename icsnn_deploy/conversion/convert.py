@@ -217,7 +217,7 @@ class _Workbench:
         return sweep(
             network,
             self.fit,
-            spike_norm(),
+            spike_norm({node.name: node.upper for node in self.ann.nodes_of(Relu)}),
             batch_size=self.recipe.batch_size,
             reset=rule.reset,
             device=self.device,

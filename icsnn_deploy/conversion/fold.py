@@ -48,6 +48,21 @@ def _fold_one(graph: Graph, scale: Scale) -> Graph | None:
     return None
 
 
+def fold_across_padding(graph: Graph, scale: Scale) -> Graph:
+    """Fold a Scale into what is behind it, its shift as if no window were padded.
+
+    Only for a small shift: at padded borders the result is off by up to the shift.
+    """
+    for consumer in dict.fromkeys(graph.consumers(scale.name)):
+        absorbed = _before(graph, scale, consumer, across_padding=True)
+        if absorbed is not None:
+            graph = _bypass(graph, scale, consumer, absorbed)
+            moved = absorbed[-1]  # behind a pooling the Scale goes on
+            if isinstance(moved, Scale):
+                graph = fold_across_padding(graph, moved)
+    return graph
+
+
 def _bypass(graph: Graph, scale: Scale, consumer: Node, absorbed: tuple[Node, ...]) -> Graph:
     """Put `absorbed` for the consumer; drop the Scale once nobody takes it."""
     others = [node for node in graph.consumers(scale.name) if node.name != consumer.name]
@@ -71,7 +86,9 @@ def _after(source: Conv | Linear | Scale, scale: Scale) -> Node | None:
     return replace(source, weight=source.weight * rows, bias=source.bias * factor + shift)
 
 
-def _before(graph: Graph, scale: Scale, consumer: Node) -> tuple[Node, ...] | None:
+def _before(
+    graph: Graph, scale: Scale, consumer: Node, *, across_padding: bool = False
+) -> tuple[Node, ...] | None:
     """Nodes that do scale and consumer together and take the Scale's source, or None."""
     source = scale.inputs
     if consumer.inputs != (scale.name,):
@@ -97,7 +114,7 @@ def _before(graph: Graph, scale: Scale, consumer: Node) -> tuple[Node, ...] | No
     if not _is_per_channel(factor) or not _is_per_channel(shift):
         return None
     padded = isinstance(consumer, (Conv, AvgPool)) and any(n for p in consumer.padding for n in p)
-    if padded and not pure:
+    if padded and not pure and not across_padding:
         return None  # padded zeros are zero after the shift, not before it
     if isinstance(consumer, AvgPool):
         return _swapped(graph, scale, consumer, replace(scale, inputs=(consumer.name,)))

@@ -31,10 +31,16 @@ class Judge:
             for batch in self.held_out.batches(batch_size)
         ]
         logits = np.concatenate(parts) * logit_unit
-        agreement = logits.argmax(axis=1) == self.logits.argmax(axis=1)
-        wanted, got = _log_softmax(self.logits), _log_softmax(logits)
+        ours, theirs = _classes(self.logits), _classes(logits)
+        agreement = theirs.argmax(axis=1) == ours.argmax(axis=1)
+        wanted, got = _log_softmax(ours), _log_softmax(theirs)
         divergence = (np.exp(wanted) * (wanted - got)).sum(axis=1)
         return float(agreement.mean()), float(divergence.mean())
+
+
+def _classes(logits: Array) -> Array:
+    """A single logit is that of one class against another, whose logit is 0 (a sigmoid)."""
+    return np.concatenate([logits, 0 * logits], axis=1) if logits.shape[1] == 1 else logits
 
 
 def _log_softmax(logits: Array) -> Array:

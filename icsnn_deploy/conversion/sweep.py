@@ -8,8 +8,9 @@ simulated a fixed number of times, whatever the depth, and memory does not grow 
 
 from __future__ import annotations
 
+import math
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -210,15 +211,20 @@ def correct_bias(ann_mean: dict[str, Array], logits_mean: Array, readout_start: 
     return visit
 
 
-def spike_norm() -> Visitor:
-    """A visitor that sets v_threshold to the largest current that arrives (SpikeNorm)."""
+def spike_norm(bounds: Mapping[str, float | None]) -> Visitor:
+    """A visitor that sets v_threshold to the largest current that arrives (SpikeNorm).
+
+    Args:
+        bounds: what each rectifier clips to, by name: its threshold goes no higher.
+    """
 
     def visit(arrival: Arrival) -> Change:
         node = arrival.node
         if not isinstance(node, IF):
             return Change()
         largest = max(float(currents.max()) for currents in arrival.replay())
-        value = largest if largest > 0 else 1.0
+        upper = bounds.get(node.name)
+        value = min(largest if largest > 0 else 1.0, math.inf if upper is None else upper)
         return Change(v_threshold=np.full_like(node.v_threshold, value))
 
     return visit

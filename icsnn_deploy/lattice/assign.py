@@ -148,6 +148,10 @@ class _Rounder:
             if node.name in self.thresholds:  # a channel of tiny weights needs no finer steps
                 least = self.thresholds[node.name] / 2 ** (width + THRESHOLD_BITS)
                 unit = np.maximum(unit, least)
+            if isinstance(node, Scale):  # beside tiny weights a shortcut must not be cut off
+                real = np.abs(weights[node.name])
+                peak = real.max(axis=tuple(range(1, real.ndim))) / (2 ** (DIAGONAL_BITS - 1) - 1)
+                unit = np.maximum(unit, peak.max() if uniform else peak)
         fallback = unit.max() or 1.0
         return np.where(unit > 0, unit, fallback)
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from icsnn_deploy.conversion.fold import fold_scales
+from icsnn_deploy.conversion.fold import fold_across_padding, fold_scales
 from icsnn_deploy.errors import LatticeError
 from icsnn_deploy.graph import Graph, rewire
 from icsnn_deploy.neuron import Array
@@ -21,6 +21,9 @@ from icsnn_deploy.nodes import (
     Node,
     Scale,
 )
+
+_LARGEST_ZERO_POINT = 2**15 - 1
+"""A channel whose factor is next to nothing would have a zero point beyond any integer type."""
 
 
 def prepare(graph: Graph, samples: Array, *, per_layer: bool, input_bits: int) -> Graph:
@@ -119,47 +122,24 @@ def _integer_input(graph: Graph, samples: Array, bits: int) -> Graph:
 def _with_zero_point(graph: Graph, scale: Scale) -> Graph:
     """factor x + shift as factor (x - zero) + rest, with an integer zero and the rest folded.
 
-    Padding then stays zero. The rest is below half a pixel step; behind a padded convolution it is
-    folded into the bias as if there were no padding, which the calibration afterwards sees.
+    Padding then stays zero. The rest is below half a pixel step; behind a padded window it is
+    folded as if there were no padding, which the calibration afterwards sees. In front of a
+    population or a sum, factor and rest stay an affine node of their own.
     """
     factor, shift = scale.scale.astype(np.float64), scale.shift.astype(np.float64)
-    zero = np.round(-shift / factor)
+    shape = np.broadcast_shapes(factor.shape, shift.shape)
+    reached = np.broadcast_to(factor != 0, shape)  # without a factor a channel is all rest
+    zero = np.round(np.divide(-shift, factor, out=np.zeros(shape), where=reached))
+    zero = np.clip(zero, -_LARGEST_ZERO_POINT, _LARGEST_ZERO_POINT)
     centered = Scale(
         name=graph.fresh_name("input.zero_point"),
         inputs=scale.inputs,
         scale=np.ones((1,) * zero.ndim, np.int8),
         shift=(-zero).astype(np.int16),
     )
-    rest = factor * zero + shift  # [C, 1, 1], activation units
-    for consumer in graph.consumers(scale.name):
-        if isinstance(consumer, Conv) and consumer.groups == 1:
-            per_input = np.broadcast_to(rest.reshape(-1), (consumer.weight.shape[1],))
-            summed = consumer.weight.astype(np.float64).sum(
-                axis=tuple(range(2, consumer.weight.ndim))
-            )
-            graph = graph.replace(replace(consumer, bias=consumer.bias + summed @ per_input))
-        else:
-            raise LatticeError(
-                f"{consumer.name}: the first layer after a normalization must be a convolution "
-                f"without groups, this is a {consumer.kind}"
-            )
-    pure = replace(scale, inputs=(centered.name,), shift=np.zeros_like(scale.shift))
-    nodes = [pure if node.name == scale.name else node for node in graph.nodes]
-    return _fold_behind(graph.with_nodes([*nodes, centered]), pure)
-
-
-def _fold_behind(graph: Graph, pure: Scale) -> Graph:
-    """Fold a scale into the convolutions behind it, and not into the zero point before it."""
-    for consumer in graph.consumers(pure.name):
-        if isinstance(consumer, Conv):
-            columns = pure.scale.reshape(1, -1, *(1,) * len(consumer.kernel))
-            changed = replace(consumer, inputs=pure.inputs, weight=consumer.weight * columns)
-            graph = graph.with_nodes(
-                changed if node.name == consumer.name else node
-                for node in graph.nodes
-                if node.name != pure.name
-            )
-    return graph
+    rest = replace(scale, inputs=(centered.name,), shift=factor * zero + shift)
+    nodes = [rest if node.name == scale.name else node for node in graph.nodes]
+    return fold_across_padding(graph.with_nodes([*nodes, centered]), rest)
 
 
 def _one_threshold(graph: Graph, population: IF) -> Graph:

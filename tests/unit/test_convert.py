@@ -383,6 +383,22 @@ def test_spike_norm_measures_with_hard_reset_and_rmp_with_soft(name: str, expect
     assert thresholds(graph) == [[2.0], [expected]]
 
 
+@pytest.mark.parametrize("name", ["spike-norm", "rmp"])
+def test_spike_norm_keeps_a_clip(name: str) -> None:
+    model = nn.Sequential(nn.Linear(1, 1), nn.ReLU6(), nn.Linear(1, 2))
+    with torch.no_grad():
+        model[0].weight.fill_(1.0)
+        model[0].bias.zero_()
+    x = np.array([[20.0], [3.0]], np.float32)
+    assert thresholds(convert(model.eval(), x, Recipe(name=name, time_steps=4)).graph) == [[6.0]]
+
+
+def test_candidates_for_a_single_logit_are_told_apart() -> None:
+    model = nn.Sequential(*small_model()[:-1], nn.Linear(6, 1)).eval()
+    candidates = convert(model.eval(), images(), Recipe(time_steps=4)).report.candidates
+    assert min(one.divergence for one in candidates) > 0
+
+
 @pytest.mark.parametrize("name", ["opi", "c-snn"])
 def test_the_initial_potential_of_the_recipe_is_set(name: str) -> None:
     share = {"opi": 0.5, "c-snn": 0.5 / 4}[name]

@@ -20,7 +20,19 @@ from icsnn_deploy.lattice.prepare import is_sum_pool, prepare
 from icsnn_deploy.lattice.quantize import LatticeOptions, Quantization, quantize
 from icsnn_deploy.lattice.rounding import best_scales, round_weights
 from icsnn_deploy.neuron import Array
-from icsnn_deploy.nodes import IF, Add, AvgPool, Conv, Input, Linear, Relu, Scale
+from icsnn_deploy.nodes import (
+    IF,
+    Add,
+    AvgPool,
+    Conv,
+    Flatten,
+    Input,
+    Linear,
+    Node,
+    Output,
+    Relu,
+    Scale,
+)
 from icsnn_deploy.simulate.reference import ReferenceSimulator
 from icsnn_deploy.targets import find_target
 from icsnn_deploy.targets.profile import Profile
@@ -136,6 +148,108 @@ def test_pixels_lose_an_integer_zero_point() -> None:
     before = ReferenceSimulator(network).run(pixels(1)).spikes
     after = ReferenceSimulator(integer).run(pixels(1)).spikes
     assert np.mean([np.mean(before[n] == after[n]) for n in before]) > 0.97
+
+
+def depthwise(padding: int) -> Conv:
+    return Conv(
+        name="first",
+        inputs=("normalization",),
+        weight=np.random.default_rng(1).normal(0, 0.4, (4, 1, 3, 3)),
+        bias=np.full(4, 0.2),
+        stride=(1, 1),
+        padding=((padding, padding),) * 2,
+        dilation=(1, 1),
+        groups=2,
+    )
+
+
+def population(name: str, source: str) -> IF:
+    one = np.ones((1, 1, 1))
+    return IF(name=name, inputs=(source,), v_threshold=one, v_init=one / 2)
+
+
+POOL = AvgPool(
+    name="first",
+    inputs=("normalization",),
+    kernel=(2, 2),
+    stride=(2, 2),
+    padding=((1, 1), (1, 1)),
+)
+
+
+def normalized(*nodes: Node, factor: list[float], shift: list[float]) -> Graph:
+    """Pixels [2, 6, 6], factor x + shift, the nodes, all of the last one's features to one."""
+    normalization = Scale(
+        name="normalization",
+        inputs=("input",),
+        scale=np.array(factor).reshape(2, 1, 1),
+        shift=np.array(shift).reshape(2, 1, 1),
+    )
+    start = (Input(name="input", shape=(2, 6, 6), dtype="uint8"), normalization, *nodes)
+    flat = Flatten(name="flat", inputs=(nodes[-1].name,))
+    end = Output(name="output", inputs=("head",))
+    shapes = Graph(nodes=(*start, flat, replace(end, inputs=("flat",))), time_steps=6)
+    ones = np.ones((1, *shapes.shape("flat")))
+    head = Linear(name="head", inputs=("flat",), weight=ones, bias=np.zeros(1))
+    return Graph(nodes=(*start, flat, head, end), time_steps=6)
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        (depthwise(0), population("if", "first")),
+        (depthwise(1), population("if", "first")),
+        (POOL, population("if", "first")),
+        (population("if", "normalization"),),
+        (
+            replace(depthwise(1), weight=np.full((2, 1, 3, 3), 0.1), bias=np.zeros(2)),
+            Add(name="sum", inputs=("first", "normalization")),
+            population("if", "sum"),
+        ),
+    ],
+    ids=["depthwise", "padded depthwise", "padded pooling", "rectifier", "sum"],
+)
+def test_a_normalization_may_be_followed_by_anything(nodes: tuple[Node, ...]) -> None:
+    """Pixels minus an integer zero point; factor and rest go where they can."""
+    network = normalized(*nodes, factor=[0.0157, 0.0193], shift=[-1.313, -2.117])
+    integer = rounded(network, pixels(0))
+    assert integer.is_integer
+    before = ReferenceSimulator(network).run(pixels(1)).spikes
+    after = ReferenceSimulator(integer).run(pixels(1)).spikes
+    assert np.mean([np.mean(before[n] == after[n]) for n in before]) > 0.97
+
+
+def test_a_shortcut_beside_tiny_weights_is_not_cut_off() -> None:
+    """A batch normalization near zero leaves little of a block; its shortcut still counts."""
+    one = np.ones((1, 1, 1))
+    weight = np.full((2, 1, 3, 3), 1e-4)
+    block = replace(depthwise(1), name="block", inputs=("a",), weight=weight, bias=np.zeros(2))
+    network = normalized(
+        population("a", "normalization"),
+        block,
+        Scale(name="shortcut", inputs=("a",), scale=one, shift=0 * one),
+        Add(name="sum", inputs=("block", "shortcut")),
+        population("b", "sum"),
+        factor=[0.0157, 0.0193],
+        shift=[-1.313, -2.117],
+    )
+    integer = rounded(network, pixels(0))
+    after = integer.node("b")
+    assert isinstance(after, IF)
+    np.testing.assert_allclose(
+        integer.node("shortcut").arrays()["scale"] / after.v_threshold, 1, rtol=0.01
+    )
+
+
+def test_a_channel_that_the_normalization_takes_away_has_no_zero_point_beyond_its_type() -> None:
+    """shift / factor would be infinite, or wrap round in 16 bits."""
+    nodes = (depthwise(0), population("if", "first"))
+    for factor in (0.0, 1e-6):
+        network = normalized(*nodes, factor=[1 / 64, factor], shift=[-1.3, -0.9])
+        integer = rounded(network, pixels(0))
+        before = ReferenceSimulator(network).run(pixels(1)).spikes["if"]
+        after = ReferenceSimulator(integer).run(pixels(1)).spikes["if"]
+        assert np.mean(before == after) > 0.97
 
 
 def test_thresholds_are_real_ones_in_whole_units() -> None:

@@ -318,7 +318,7 @@ def test_spike_norm_by_hand() -> None:
         network = sweep(
             tiny(),
             CalibrationSet.of(np.array([[1.5, 1.0, 2.0]], np.float32)),
-            spike_norm(),
+            spike_norm({}),
             batch_size=1,
             reset=reset,
         )
@@ -332,11 +332,18 @@ def test_spike_norm_by_hand() -> None:
 def test_spike_norm_sees_every_batch() -> None:
     x = np.array([[0.5, 0.5, 0.5], [0.5, 3.0, 0.5], [0.25, 0.0, 0.5]], np.float32)
     for batch_size in (1, 2, 3):
-        network = sweep(tiny(), CalibrationSet.of(x), spike_norm(), batch_size=batch_size)
+        network = sweep(tiny(), CalibrationSet.of(x), spike_norm({}), batch_size=batch_size)
         assert network.nodes_of(IF)[0].v_threshold.tolist() == [3.0]
 
 
 def test_spike_norm_of_a_population_that_is_only_inhibited_is_one() -> None:
     x = np.array([[-1.0, -1.0, -2.0]], np.float32)
-    network = sweep(tiny(), CalibrationSet.of(x), spike_norm(), batch_size=1)
+    network = sweep(tiny(), CalibrationSet.of(x), spike_norm({}), batch_size=1)
     assert network.nodes_of(IF)[0].v_threshold.tolist() == [1.0]
+
+
+def test_spike_norm_goes_no_higher_than_the_rectifier() -> None:
+    x = np.array([[1.5, 1.0, 2.0]], np.float32)  # relu1 receives 2
+    visit = spike_norm({"relu1": 1.25, "relu2": None})
+    network = sweep(tiny(), CalibrationSet.of(x), visit, batch_size=1)
+    assert network.nodes_of(IF)[0].v_threshold.tolist() == [1.25]
