@@ -15,7 +15,7 @@ import numpy as np
 
 from icsnn_deploy.errors import LatticeError
 from icsnn_deploy.graph import Graph
-from icsnn_deploy.lattice.prepare import is_sum_pool
+from icsnn_deploy.lattice.prepare import is_sum_pool, is_zero_point
 from icsnn_deploy.lattice.rounding import best_scales, round_weights
 from icsnn_deploy.neuron import Array
 from icsnn_deploy.nodes import IF, Add, Conv, Flatten, Input, Linear, Node, Output, Scale
@@ -235,11 +235,6 @@ def _groups(graph: Graph) -> dict[str, list[str]]:
         if affine and not is_zero_point(node):
             groups.setdefault(find(node.name), []).append(node.name)
     return groups
-
-
-def is_zero_point(node: Node) -> bool:
-    """Whether a node only subtracts an integer zero point."""
-    return isinstance(node, Scale) and node.scale.dtype.kind == "i"
 
 
 def _thresholds(graph: Graph) -> dict[str, Array]:

@@ -15,7 +15,6 @@ from icsnn_deploy.nodes import (
     Add,
     AvgPool,
     Conv,
-    Input,
     InputDtype,
     Linear,
     Node,
@@ -89,6 +88,11 @@ def is_sum_pool(node: Node) -> bool:
         and bool((node.weight == 1).all())
         and not node.bias.any()
     )
+
+
+def is_zero_point(node: Node) -> bool:
+    """Whether a node only subtracts an integer zero point."""
+    return isinstance(node, Scale) and node.scale.dtype.kind == "i"
 
 
 def _integer_input(graph: Graph, samples: Array, bits: int) -> Graph:
@@ -179,7 +183,7 @@ def _affine_before_sums(graph: Graph) -> Graph:
             node = graph.node(source)
             trained = isinstance(node, (Conv, Linear, Scale)) and not is_sum_pool(node)
             private = len(graph.consumers(source)) == 1
-            if (trained and private and not _is_zero_point(graph, node)) or isinstance(node, Add):
+            if (trained and private and not is_zero_point(node)) or isinstance(node, Add):
                 continue
             one = np.ones((1,) * len(graph.shape(source)), np.float32)
             bridge = Scale(
@@ -193,8 +197,3 @@ def _affine_before_sums(graph: Graph) -> Graph:
                 [*(sink if other.name == sink.name else other for other in graph.nodes), bridge]
             )
     return graph
-
-
-def _is_zero_point(graph: Graph, node: Node) -> bool:
-    first = isinstance(graph.node(node.inputs[0]), Input) if node.inputs else False
-    return isinstance(node, Scale) and node.scale.dtype.kind == "i" and first
