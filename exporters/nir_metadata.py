@@ -8,12 +8,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, get_args
 
 from icsnn_deploy.errors import GraphError
 from icsnn_deploy.graph import Graph
 from icsnn_deploy.nodes import IF, Encoding, InputDtype
+from icsnn_deploy.version import __version__
 
 KEY = "icsnn_deploy"
 """Under this key the string stands, in the metadata of the graph and of each node."""
@@ -67,7 +67,7 @@ def describe(graph: Graph, losses: Sequence[str], rewritten: Sequence[str]) -> s
     return dump(
         {
             "producer": "icsnn-deploy",
-            "version": _version(),
+            "version": __version__,
             "profile": PROFILE,
             "graph_hash": graph.hash(),
             "time_steps": graph.steps,
@@ -148,10 +148,3 @@ def _losses(graph: Graph) -> list[str]:
     if integer:
         said.append(f"parameters of type {', '.join(sorted(integer))} are written as float32")
     return said
-
-
-def _version() -> str:
-    try:
-        return version("icsnn-deploy")
-    except PackageNotFoundError:  # a source tree that was never installed
-        return "unknown"

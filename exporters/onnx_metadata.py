@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-import importlib.metadata
 import json
 import math
 import re
@@ -20,6 +19,7 @@ from icsnn_deploy.exporters.onnx_format import FORMAT, LAYOUTS, MAX_STEPS, PRODU
 from icsnn_deploy.graph import Graph
 from icsnn_deploy.neuron import Array
 from icsnn_deploy.nodes import IF, Encoding, Shape, broadcast_shapes
+from icsnn_deploy.version import __version__
 
 CONTENT_KEY = "content_sha256"
 BLANK = "0" * 64  # what stands in the place of the content hash while it is computed
@@ -54,7 +54,7 @@ class OnnxMetadata:
             graph_hash=graph.hash(),
             populations={node.name: graph.shape(node.name) for node in populations},
             v_init={node.name: node.v_init.astype(np.float32) for node in initial},
-            version=_version(),
+            version=__version__,
         )
 
     def entries(self) -> dict[str, str]:
@@ -126,13 +126,6 @@ def content_hash(data: bytes, stamp: str) -> str | None:
     digest.update(BLANK.encode())
     digest.update(view[end:])
     return digest.hexdigest()
-
-
-def _version() -> str:
-    try:
-        return importlib.metadata.version(PRODUCER)
-    except importlib.metadata.PackageNotFoundError:  # run from a source tree that isn't installed
-        return "unknown"
 
 
 def _entry(entries: Mapping[str, str], key: str) -> str:

@@ -37,6 +37,11 @@ class Lattice:
     units: Mapping[str, Array]  # ready to broadcast
 
 
+def even_widths(prepared: Graph, bits: int) -> dict[str, int]:
+    """The same weight width for every trained Conv and Linear of a prepared network."""
+    return {node.name: bits for node in prepared.nodes_of(Conv, Linear) if not is_sum_pool(node)}
+
+
 def to_integers(
     graph: Graph, moments: Mapping[str, Array], bits: Mapping[str, int], *, per_layer: bool
 ) -> Lattice:

@@ -16,12 +16,12 @@ from icsnn_deploy.conversion.sweep import Arrival, Change, correct_bias, sweep
 from icsnn_deploy.encoding import to_input_units
 from icsnn_deploy.errors import LatticeError, TargetError
 from icsnn_deploy.graph import Graph
-from icsnn_deploy.lattice.assign import Lattice, to_integers
+from icsnn_deploy.lattice.assign import Lattice, even_widths, to_integers
 from icsnn_deploy.lattice.certificate import Certificate, certify, require_certificate
 from icsnn_deploy.lattice.moments import input_moments
-from icsnn_deploy.lattice.prepare import is_sum_pool, prepare
+from icsnn_deploy.lattice.prepare import prepare
 from icsnn_deploy.neuron import Array
-from icsnn_deploy.nodes import IF, Conv, Linear
+from icsnn_deploy.nodes import IF
 from icsnn_deploy.progress import Progress, silent
 from icsnn_deploy.targets.check import check
 from icsnn_deploy.targets.generic import GENERIC
@@ -185,9 +185,7 @@ def _certified(
     prepared: Graph, moments: Mapping[str, Array], options: LatticeOptions, profile: Profile
 ) -> tuple[Lattice, dict[str, int]]:
     """Round with the widest weights, up to the wanted width, that certify and fit the target."""
-    bits = {
-        node.name: options.bits for node in prepared.nodes_of(Conv, Linear) if not is_sum_pool(node)
-    }
+    bits = even_widths(prepared, options.bits)
     while True:
         lattice = to_integers(prepared, moments, bits, per_layer=options.per_layer)
         excess = {

@@ -12,10 +12,9 @@ from graphs import residual_network, samples
 from icsnn_deploy.encoding import to_input_units
 from icsnn_deploy.exporters import export
 from icsnn_deploy.graph import Graph
-from icsnn_deploy.lattice.assign import to_integers
+from icsnn_deploy.lattice.assign import even_widths, to_integers
 from icsnn_deploy.lattice.certificate import certify
-from icsnn_deploy.lattice.prepare import is_sum_pool, prepare
-from icsnn_deploy.nodes import Conv, Linear
+from icsnn_deploy.lattice.prepare import prepare
 from icsnn_deploy.simulate.onnxruntime import OnnxRuntimeSimulator
 from icsnn_deploy.simulate.recording import Recording
 from icsnn_deploy.simulate.reference import ReferenceSimulator
@@ -27,7 +26,7 @@ pytestmark = pytest.mark.cuda
 def integer_network() -> Graph:
     network = residual_network(time_steps=16)
     prepared = prepare(network, samples(network, 4), per_layer=False, input_bits=8)
-    bits = {n.name: 8 for n in prepared.nodes_of(Conv, Linear) if not is_sum_pool(n)}
+    bits = even_widths(prepared, 8)
     return to_integers(prepared, {}, bits, per_layer=False).graph
 
 

@@ -12,9 +12,8 @@ from icsnn_deploy.encoding import to_input_units
 from icsnn_deploy.errors import BackendUnavailableError, ExportError
 from icsnn_deploy.exporters import export
 from icsnn_deploy.graph import Graph
-from icsnn_deploy.lattice.assign import to_integers
-from icsnn_deploy.lattice.prepare import is_sum_pool, prepare
-from icsnn_deploy.nodes import Conv, Linear
+from icsnn_deploy.lattice.assign import even_widths, to_integers
+from icsnn_deploy.lattice.prepare import prepare
 from icsnn_deploy.parity import Tolerance, compare
 from icsnn_deploy.simulate.openvino import OpenVinoSimulator
 from icsnn_deploy.simulate.reference import ReferenceSimulator
@@ -23,7 +22,7 @@ from icsnn_deploy.simulate.reference import ReferenceSimulator
 def integer_network(seed: int, time_steps: int) -> Graph:
     network = residual_network(seed, time_steps)
     prepared = prepare(network, samples(network, 4), per_layer=False, input_bits=8)
-    bits = {n.name: 8 for n in prepared.nodes_of(Conv, Linear) if not is_sum_pool(n)}
+    bits = even_widths(prepared, 8)
     return to_integers(prepared, {}, bits, per_layer=False).graph
 
 

@@ -15,10 +15,9 @@ from icsnn_deploy.encoding import to_input_units
 from icsnn_deploy.errors import BundleError, LatticeError
 from icsnn_deploy.golden import golden_bytes, read_golden
 from icsnn_deploy.graph import Graph
-from icsnn_deploy.lattice.assign import to_integers
-from icsnn_deploy.lattice.prepare import is_sum_pool, prepare
+from icsnn_deploy.lattice.assign import even_widths, to_integers
+from icsnn_deploy.lattice.prepare import prepare
 from icsnn_deploy.neuron import Array
-from icsnn_deploy.nodes import Conv, Linear
 from icsnn_deploy.simulate.reference import ReferenceSimulator
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "check_golden.py"
@@ -27,7 +26,7 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "check_golden.py"
 def integer_network() -> Graph:
     network = residual_network()
     prepared = prepare(network, samples(network, 4), per_layer=False, input_bits=8)
-    bits = {n.name: 8 for n in prepared.nodes_of(Conv, Linear) if not is_sum_pool(n)}
+    bits = even_widths(prepared, 8)
     return to_integers(prepared, {}, bits, per_layer=False).graph
 
 
