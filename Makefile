@@ -1,13 +1,14 @@
-# Two commands: `make demo` and `make test`. Each creates the environment it needs.
+# Two commands: `make demo` and `make test`. Each creates the environments it needs.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 # onnxruntime and onnxruntime-gpu exclude each other: the machine decides.
 RUNTIME ?= $(if $(shell command -v nvidia-smi),gpu,cpu)
 BIN := .venv/bin
+LAVA_TESTS := tests/unit/test_lava_environment.py $(wildcard tests/parity/test_lava*.py)
 
-.PHONY: setup demo test test-gpu lint dist clean
+.PHONY: setup demo test test-gpu test-lava lint dist clean
 
-setup: .venv/ready
+setup: .venv/ready .venv-lava/icsnn-lava.json
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed: make PYTHON=...")'
@@ -15,22 +16,34 @@ setup: .venv/ready
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[$(RUNTIME),openvino,demo,examples,dev]'
 	touch $@
 
+# What is ready is left as it is.
+.venv-lava/icsnn-lava.json: .venv/ready
+	$(BIN)/icsnn lava setup --at .venv-lava
+	touch $@
+
 demo: setup
 	$(BIN)/icsnn demo --out build/demo
 
-lint: setup
+lint: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-test: lint
+test: lint setup
 	$(BIN)/python -m pytest
 
 test-gpu: setup
 	$(BIN)/python -m pytest -m cuda
 
-dist: setup
+# Lava plain on the Python it was made for, and with the shim on a later one.
+test-lava: .venv/ready
+	$(BIN)/icsnn lava setup --python 3.10 --at build/lava-3.10
+	$(BIN)/icsnn lava setup --python 3.11 --at build/lava-3.11
+	ICSNN_LAVA=build/lava-3.10 $(BIN)/python -m pytest $(LAVA_TESTS)
+	ICSNN_LAVA=build/lava-3.11 $(BIN)/python -m pytest $(LAVA_TESTS)
+
+dist: .venv/ready
 	$(BIN)/python -m build
 
 clean:
-	rm -rf .venv build dist *.egg-info
+	rm -rf .venv .venv-lava build dist *.egg-info

@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from icsnn_deploy.cli.hardware import check, quantize, targets
+from icsnn_deploy.cli.lava import lava
 from icsnn_deploy.cli.network import convert, export
 from icsnn_deploy.cli.verification import demo, inspect, verify
 from icsnn_deploy.version import __version__
@@ -27,6 +28,7 @@ app = typer.Typer(
 
 for _command in (convert, quantize, export, verify, inspect, targets, check, demo):
     app.command()(_command)
+app.add_typer(lava)
 
 
 def _version(wanted: bool) -> None:

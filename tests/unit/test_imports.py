@@ -24,6 +24,7 @@ ORDER = (
     {"manifest"},
     {"bundle"},
     {"exporters"},
+    {"lava"},
     {"simulate"},
     {"conversion", "golden"},
     {"lattice", "targets"},
@@ -39,6 +40,8 @@ MAY_MEET = ({"lattice", "targets"},)
 
 AT_MODULE_LEVEL = {
     "numpy": r".*",
+    "icsnn_lava": r"lava/worker/.*",  # has an environment of its own
+    "lava": r"lava/worker/.*",
     "torch": r"(conversion|demo)/.*|simulate/torch\w*\.py|lattice/moments\.py",
     "rich": r"(report|cli)/.*",
     "typer": r"cli/.*",

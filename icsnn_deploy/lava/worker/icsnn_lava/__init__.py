@@ -1,0 +1,1 @@
+"""What runs inside Lava's environment: standard library, NumPy and Lava only."""
