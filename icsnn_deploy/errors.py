@@ -84,6 +84,10 @@ class BackendUnavailableError(IcsnnError, ImportError):
     """A backend that is not installed or not present; the message names the command to run."""
 
 
+class SimulationError(IcsnnError):
+    """A simulation that broke off: a backend failed, hung, or left the range that it counts in."""
+
+
 class ParityError(IcsnnError):
     """Two backends disagree; `report` says where."""
 

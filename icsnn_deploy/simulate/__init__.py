@@ -69,6 +69,24 @@ def _nir(bundle: Bundle, option: str | None) -> Simulator:
     return NirSimulator(path)
 
 
+def _lava_float(bundle: Bundle, option: str | None) -> Simulator:
+    from icsnn_deploy.simulate.lava import LavaSimulator, connections_of
+
+    return LavaSimulator(bundle.network(), arithmetic="float", connections=connections_of(option))
+
+
+def _lava_fixed(bundle: Bundle, option: str | None) -> Simulator:
+    from icsnn_deploy.simulate.lava import LavaSimulator, connections_of
+
+    return LavaSimulator(bundle.network(), arithmetic="fixed", connections=connections_of(option))
+
+
+def _lava_stock(bundle: Bundle, option: str | None) -> Simulator:
+    from icsnn_deploy.simulate.lava import LavaSimulator, arithmetic_of
+
+    return LavaSimulator(bundle.network(), arithmetic=arithmetic_of(option), neurons="lif")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Backend:
     """A way to run a bundle's network, and the export that it runs, if any."""
@@ -93,6 +111,15 @@ BACKENDS: dict[str, Backend] = {
     ),
     "openvino": Backend(open=_openvino, export="onnx", about="OpenVINO; openvino:DEVICE"),
     "nir": Backend(open=_nir, export="nir", about="the NIR file, read back"),
+    "lava-float": Backend(
+        open=_lava_float, about="Lava in double precision; :stock or :batched connections"
+    ),
+    "lava-fixed": Backend(
+        open=_lava_fixed, about="Lava in 24-bit integers; :stock or :batched connections"
+    ),
+    "lava-stock": Backend(
+        open=_lava_stock, about="Lava's own LIF and connections; :fixed for its bit-accurate models"
+    ),
 }
 
 

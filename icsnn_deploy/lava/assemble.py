@@ -1,0 +1,276 @@
+"""A plan as the processes and wires of one Lava run.
+
+Images run side by side (`copies`, the first axis of every port) and one after the other
+(`periods`). Ports have the network's shapes, or are flat where Lava's own connections need it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from icsnn_deploy.graph import describe_node
+from icsnn_deploy.lava.netlist import Netlist, Process, Tag, Transforms, Wire
+from icsnn_deploy.lava.plan import Connection, Plan
+from icsnn_deploy.lava.stock import sparse_parts, stock_parts
+from icsnn_deploy.neuron import Array
+from icsnn_deploy.nodes import IF
+
+_FLOAT32_INTEGER = 2**24  # integers are exact below
+_GEOMETRY = ("kernel", "stride", "padding", "dilation", "groups")
+_GATE = "bias gate"
+
+READOUT_FILE = "readout"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Style:
+    """Which of Lava's models and whose processes a run uses."""
+
+    tag: Tag
+    neurons: Literal["soft-reset", "lif"]  # ours, or Lava's LIF
+    connections: Literal["batched", "stock"]  # ours, or Lava's Dense, Conv and Sparse
+
+
+def assemble(
+    plan: Plan, style: Style, inputs: Array, copies: int, potentials: frozenset[str] = frozenset()
+) -> Netlist:
+    """The netlist that runs the inputs.
+
+    Args:
+        plan: of the network.
+        style: Lava's LIF can't begin anew: it runs as many images as there are copies.
+        inputs: [B, *shape], or [T, B, *shape] for rate and event input.
+        copies: images side by side; the last ones are filled up with zeros.
+        potentials: populations whose u is recorded.
+    """
+    timed = plan.graph.input.encoding != "direct"
+    images = inputs.shape[1] if timed else inputs.shape[0]
+    assembly = _Assembly(plan, style, copies, -(-images // copies))
+    assembly.add_source(inputs, timed)
+    for target in plan.offsets:
+        if target != plan.graph.input.name:
+            assembly.add_target(target)
+    for number, population in enumerate(plan.graph.nodes_of(IF)):
+        assembly.record(population.name, number, population.name in potentials)
+    return assembly.netlist()
+
+
+class _Assembly:
+    """A netlist in the making."""
+
+    def __init__(self, plan: Plan, style: Style, copies: int, periods: int) -> None:
+        self._plan, self._graph, self._style = plan, plan.graph, style
+        self._copies, self._periods = copies, periods
+        self._kind = np.int32 if style.tag == "fixed_pt" else np.float64
+        self._processes: dict[str, Process] = {}
+        self._wires: list[Wire] = []
+        self._spikes: dict[str, str] = {}
+        self._potentials: dict[str, str] = {}
+
+    def netlist(self) -> Netlist:
+        return Netlist(
+            tag=self._style.tag,
+            steps=self._periods * self._graph.steps + self._plan.latency,
+            processes=tuple(self._processes.values()),
+            wires=tuple(self._wires),
+            readout=READOUT_FILE,
+            spikes=self._spikes,
+            potentials=self._potentials,
+        )
+
+    def add_source(self, inputs: Array, timed: bool) -> None:
+        """The input, zeros behind it, cut into periods."""
+        axis = 1 if timed else 0
+        missing = self._copies * self._periods - inputs.shape[axis]
+        widths = [(0, missing if number == axis else 0) for number in range(inputs.ndim)]
+        data = np.pad(inputs, widths)
+        shape = self._graph.input.shape
+        if timed:  # [T, P B, ...] -> [P, T, B, ...]
+            steps = self._graph.steps
+            data = data.reshape(steps, self._periods, self._copies, *shape).swapaxes(0, 1)
+        name = self._graph.input.name
+        data = data.reshape(-1, *self._shape(name)).astype(self._kind)
+        hold = 1 if timed else self._graph.steps
+        self._add("source", name, {"hold": hold}, {"data": data})
+
+    def add_target(self, name: str) -> None:
+        """A population or the output, with all that comes in."""
+        node = self._graph.node(name)
+        if not isinstance(node, IF):
+            self._add_readout(name)
+        elif self._style.neurons == "soft-reset":
+            self._add_soft_reset(node)
+        else:
+            self._add_lif(node)
+        for connection in self._plan.incoming(name):
+            self._connect(connection)
+
+    def record(self, population: str, number: int, potentials: bool) -> None:
+        """Write down the spikes of a population, and its u if asked for."""
+        offset = self._plan.offsets[population]
+        shape = list(self._shape(population))
+        file = self._spikes[population] = f"spikes-{number}"
+        recorder = f"spikes of {population}"
+        options = {"shape": shape, "offset": offset, "file": file}
+        self._add("spike-recorder", recorder, options)
+        self._wire(population, recorder)
+        if potentials:
+            file = self._potentials[population] = f"potentials-{number}"
+            options = {"process": population, "var": "u", "offset": offset, "file": file}
+            self._add("var-recorder", f"u of {population}", options)
+
+    def _shape(self, name: str) -> tuple[int, ...]:
+        """Shape of the port of an input, population or output."""
+        shape = (self._copies, *self._graph.shape(name))
+        return (int(np.prod(shape)),) if self._style.connections == "stock" else shape
+
+    def _spread(self, name: str, values: Array) -> Array:
+        """Values of a population's neurons as its port has them, or ready to broadcast."""
+        if self._style.connections == "batched":
+            return values.astype(self._kind)
+        one = np.broadcast_to(values, self._graph.shape(name)).ravel()
+        return np.tile(one, self._copies).astype(self._kind)
+
+    def _add(
+        self,
+        kind: str,
+        name: str,
+        options: dict[str, Any] | None = None,
+        arrays: dict[str, Array] | None = None,
+    ) -> None:
+        self._processes[name] = Process(
+            kind=kind, name=name, options=options or {}, arrays=arrays or {}
+        )
+
+    def _wire(self, source: str, target: str, transforms: Transforms = ()) -> None:
+        self._wires.append(Wire(source=source, target=target, transforms=transforms))
+
+    def _add_readout(self, name: str) -> None:
+        options = {
+            "shape": list(self._shape(name)),
+            "offset": self._plan.offsets[name],
+            "file": READOUT_FILE,
+        }
+        self._add("readout", name, options, {"bias": self._spread(name, self._plan.bias[name])})
+
+    def _add_soft_reset(self, node: IF) -> None:
+        v_init = np.floor(node.v_init) if self._style.tag == "fixed_pt" else node.v_init
+        options = {
+            "shape": list(self._shape(node.name)),
+            "offset": self._plan.offsets[node.name],
+            "period": self._graph.steps,
+        }
+        arrays = {
+            "v_threshold": self._spread(node.name, node.v_threshold),
+            "v_init": self._spread(node.name, v_init),
+            "bias": self._spread(node.name, self._plan.bias[node.name]),
+        }
+        self._add("soft-reset-if", node.name, options, arrays)
+
+    def _add_lif(self, node: IF) -> None:
+        """Lava's LIF with u as the membrane: u never fades, and v is u.
+
+        A connection to itself of weight -v_threshold resets it, one step after the spike, when u
+        is next added to. LIF has one threshold for all: potentials are shifted by the difference,
+        v_max - v_threshold. It fires above its threshold, which for integers is one less.
+        The bias comes in over a connection of its own, from a gate that opens when it is due.
+        """
+        fixed = self._style.tag == "fixed_pt"
+        shape = self._graph.shape(node.name)
+        v_threshold = np.broadcast_to(node.v_threshold, shape).astype(np.float64)
+        highest = float(v_threshold.max())
+        u = np.broadcast_to(node.v_init, shape) + (highest - v_threshold)
+        options: dict[str, Any] = {"shape": list(self._shape(node.name))}
+        if fixed:  # LIF counts in 64ths of what comes in; du + 1 and dv are out of 4096
+            u = LIF_UNIT * np.floor(u)
+            options |= {"vth": int(highest) - 1, "du": -1, "dv": 4096}
+        else:
+            options |= {"vth": highest, "du": 0.0, "dv": 1.0}
+        self._add("lif", node.name, options, {"u": self._spread(node.name, u)})
+        reset = np.diag(-v_threshold.ravel())
+        self._add_parts(f"reset of {node.name}", node.name, node.name, reset, self._copies)
+        bias = self._plan.bias[node.name]
+        if bias.any():
+            self._open_gate(node.name, np.tile(bias.reshape(-1, 1), (self._copies, 1)))
+
+    def _open_gate(self, target: str, bias: Array) -> None:
+        """Feed a constant into a target for as long as its images run."""
+        if _GATE not in self._processes:
+            lines = np.zeros((self._graph.steps + self._plan.latency, len(self._plan.offsets)))
+            for line, offset in enumerate(self._plan.offsets.values()):
+                lines[max(offset - 1, 0) : offset - 1 + self._graph.steps, line] = 1
+            self._add("source", _GATE, {"hold": 1}, {"data": lines.astype(self._kind)})
+        line = list(self._plan.offsets).index(target)
+        matrix = np.zeros((len(bias), len(self._plan.offsets)))
+        matrix[:, line] = bias[:, 0]
+        self._add_parts(f"bias of {target}", _GATE, target, matrix, 1)
+
+    def _add_parts(self, name: str, source: str, target: str, matrix: Array, copies: int) -> None:
+        for part in sparse_parts(name, matrix, copies, self._style.tag):
+            self._processes[part.process.name] = part.process
+            self._wire(source, part.process.name)
+            self._wire(part.process.name, target)
+
+    def _connect(self, connection: Connection) -> None:
+        source = self._delayed(connection)
+        graded = connection.source == self._graph.input.name
+        graded = graded and self._graph.input.encoding == "direct"
+        if self._style.connections == "batched":
+            name = f"{connection.source} -> {connection.target}"
+            self._processes[name] = self._batched(name, connection, steady=graded)
+            self._wire(source, name)
+            self._wire(name, connection.target)
+            return
+        for part in stock_parts(connection, self._copies, self._style.tag, graded):
+            self._processes[part.process.name] = part.process
+            self._wire(source, part.process.name, part.before)
+            self._wire(part.process.name, connection.target, part.after)
+
+    def _delayed(self, connection: Connection) -> str:
+        """The process that sends a connection's source at its time."""
+        if connection.delay == 0:
+            return connection.source
+        name = f"{connection.source} delayed by {connection.delay}"
+        if name not in self._processes:
+            options = {"shape": list(self._shape(connection.source)), "delay": connection.delay}
+            self._add("delay-line", name, options)
+            self._wire(connection.source, name)
+        return name
+
+    def _batched(self, name: str, connection: Connection, steady: bool) -> Process:
+        small = self._style.tag == "fixed_pt" and connection.reach < _FLOAT32_INTEGER
+        layers, arrays = [], {}
+        for number, node in enumerate(connection.nodes):
+            described = {**describe_node(node), "kernel": getattr(node, "kernel", None)}
+            geometry = {key: described[key] for key in _GEOMETRY if described.get(key) is not None}
+            layers.append(
+                {
+                    "name": node.name,
+                    "kind": node.kind,
+                    "inputs": list(node.inputs),
+                    "geometry": geometry,
+                }
+            )
+            for field, value in node.arrays().items():
+                if field in ("weight", "scale"):
+                    arrays[f"layer{number}"] = value
+        return Process(
+            kind="batch-connection",
+            name=name,
+            options={
+                "shape_in": list(self._shape(connection.source)),
+                "shape_out": list(self._shape(connection.target)),
+                "source": connection.source,
+                "layers": layers,
+                "dtype": "float32" if small else "float64",
+                "steady": steady,
+            },
+            arrays=arrays,
+        )
+
+
+LIF_UNIT = 64
+"""Lava's fixed-point LIF shifts what comes in by six bits."""

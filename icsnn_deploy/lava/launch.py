@@ -1,0 +1,256 @@
+"""Runs netlists in Lava's environment and brings back what they recorded, or one clear error.
+
+The worker is a process group of its own. A pipe runs from it to here: each step of Lava puts a
+byte in. Silence for longer than the limit is a hang; a total limit would have to know the
+machine, the network and what else is running.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import select
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from icsnn_deploy.errors import BackendUnavailableError, SimulationError
+from icsnn_deploy.lava.netlist import Netlist
+from icsnn_deploy.lava.worker_process import WORKER
+from icsnn_deploy.progress import Progress, silent
+
+logger = logging.getLogger(__name__)
+
+STEP_LIMIT_S = 120.0
+STEP_LIMIT_VARIABLE = "ICSNN_LAVA_STEP_LIMIT"
+"""Environment variable: seconds that Lava may take for one step, and to start."""
+
+_LOOK_S = 0.1  # how often the worker is looked at while it is silent
+_MERCY_S = 5.0  # between asking a group to end and killing it
+_LOG_LINES = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What one network left behind. Rows are steps, from the first one of each recorder on."""
+
+    readout: bytes
+    spikes: Mapping[str, bytes]
+    potentials: Mapping[str, bytes]
+    overflows: Mapping[str, int]  # potentials of a population that left 24 bits
+    versions: Mapping[str, str]
+
+
+def step_limit() -> float:
+    """Seconds for one step: the environment variable, or the default.
+
+    Raises:
+        SimulationError: the variable holds no number above zero.
+    """
+    given = os.environ.get(STEP_LIMIT_VARIABLE)
+    if given is None:
+        return STEP_LIMIT_S
+    try:
+        limit = float(given)
+    except ValueError:
+        limit = 0.0
+    if not limit > 0:
+        raise SimulationError(f"{STEP_LIMIT_VARIABLE}={given!r}: a number of seconds > 0 is needed")
+    return limit
+
+
+def run_netlists(
+    python: Path,
+    netlists: Sequence[Netlist],
+    *,
+    step_limit_s: float | None = None,
+    progress: Progress = silent,
+) -> list[Result]:
+    """Run networks one after the other in one worker.
+
+    Args:
+        python: of Lava's environment.
+        netlists: what to run.
+        step_limit_s: longest silence; default: as `step_limit`.
+        progress: told how many steps are done.
+
+    Raises:
+        SimulationError: Lava fails, hangs or is killed; no process is left.
+        BackendUnavailableError: the worker can't be started.
+    """
+    limit = step_limit() if step_limit_s is None else step_limit_s
+    with tempfile.TemporaryDirectory(prefix="icsnn-lava-") as name:
+        folder = Path(name)
+        for number, netlist in enumerate(netlists):
+            _write(folder / str(number), netlist)
+        steps = sum(netlist.steps for netlist in netlists)
+        with (folder / "log").open("w+b") as log, _started(python, folder, log) as worker:
+            _follow(worker, steps, limit, progress)
+        if worker.process.returncode != 0 or (folder / "fault.json").exists():
+            raise _fault(folder, worker.process.returncode)
+        return [_read(folder / str(number), netlist) for number, netlist in enumerate(netlists)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Worker:
+    process: subprocess.Popen[bytes]
+    heartbeat: int  # file descriptor
+
+
+def _write(folder: Path, netlist: Netlist) -> None:
+    folder.mkdir()
+    arrays: dict[str, Any] = {}
+    processes = []
+    for number, process in enumerate(netlist.processes):
+        keys = {name: f"{number}-{name}" for name in process.arrays}
+        arrays |= {keys[name]: array for name, array in process.arrays.items()}
+        processes.append(
+            {
+                "kind": process.kind,
+                "name": process.name,
+                "options": dict(process.options),
+                "arrays": keys,
+            }
+        )
+    np.savez(folder / "arrays.npz", **arrays)
+    description = {
+        "tag": netlist.tag,
+        "steps": netlist.steps,
+        "processes": processes,
+        "wires": [[wire.source, wire.target, wire.transforms] for wire in netlist.wires],
+    }
+    (folder / "network.json").write_text(json.dumps(description))
+
+
+@contextmanager
+def _started(python: Path, folder: Path, log: Any) -> Iterator[_Worker]:
+    """The worker; whatever happens, its whole process group is gone afterwards."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    environment = {
+        **kept,
+        "PYTHONPATH": str(WORKER),
+        "PYTHONNOUSERSITE": "1",
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",  # Lava forks: threads of a BLAS do not survive that
+    }
+    heartbeat, ours = os.pipe()
+    try:
+        try:
+            process = subprocess.Popen(
+                [python, "-m", "icsnn_lava", folder, str(os.getpid()), str(ours)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=environment,
+                start_new_session=True,
+                pass_fds=(ours,),
+            )
+        except OSError as error:
+            raise BackendUnavailableError(
+                f"{python}: can't be started ({error}); run: icsnn lava setup"
+            ) from error
+        finally:
+            os.close(ours)
+        try:
+            yield _Worker(process=process, heartbeat=heartbeat)
+        finally:
+            _end_group(process, heartbeat)
+    finally:
+        os.close(heartbeat)
+
+
+def _follow(worker: _Worker, steps: int, limit: float, progress: Progress) -> None:
+    """Wait for the worker's end, as long as it makes steps."""
+    done = 0
+    last = time.monotonic()
+    progress("Lava", 0, steps)
+    while worker.process.poll() is None:
+        ready, _, _ = select.select([worker.heartbeat], [], [], _LOOK_S)
+        beats = os.read(worker.heartbeat, 4096) if ready else b""
+        if beats:
+            done += len(beats)
+            last = time.monotonic()
+            progress("Lava", done, steps)
+        elif ready:  # every process has closed the pipe
+            with suppress(subprocess.TimeoutExpired):
+                worker.process.wait(_LOOK_S)
+        if time.monotonic() - last > limit:
+            where = f"after step {done} of {steps}" if done else "before its first step"
+            raise SimulationError(
+                f"Lava hangs: no step finished for {limit:g} s, {where}; its processes were ended. "
+                f"If it is only slow, raise {STEP_LIMIT_VARIABLE} (seconds a step), or run fewer "
+                "images at a time"
+            )
+
+
+def _end_group(process: subprocess.Popen[bytes], heartbeat: int) -> None:
+    """End every process of the group: asked first, so that shared memory is given back.
+
+    Python's resource tracker ignores SIGTERM; when the others are gone it removes the shared
+    memory that they left, and ends.
+    """
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
+        deadline = time.monotonic() + _MERCY_S
+        while time.monotonic() < deadline and not _is_closed(heartbeat):
+            pass
+        if not _is_closed(heartbeat):
+            os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _is_closed(pipe: int) -> bool:
+    """Whether no process holds the other end; waits a little where one does."""
+    ready, _, _ = select.select([pipe], [], [], _LOOK_S)
+    while ready:
+        if not os.read(pipe, 4096):
+            return True
+        ready, _, _ = select.select([pipe], [], [], 0)
+    return False
+
+
+def _fault(folder: Path, code: int) -> SimulationError:
+    """What the worker wrote down before it ended, or how it ended."""
+    log = (folder / "log").read_text(errors="replace")
+    logger.debug("Lava worker:\n%s", log)
+    try:
+        fault = json.loads((folder / "fault.json").read_text())
+        logger.debug("Lava worker: %s", fault["trace"])
+        return SimulationError(
+            f"Lava failed in {fault['where']}: {fault['what']}. See what `icsnn lava status` says; "
+            "`icsnn lava setup` makes the environment anew"
+        )
+    except FileNotFoundError:
+        pass
+    if code < 0:
+        name = signal.Signals(-code).name
+        return SimulationError(
+            f"the Lava worker was killed by {name}; where memory is short, run fewer images at a "
+            "time"
+        )
+    tail = "".join(f"\n  | {line[:300]}" for line in log.splitlines()[-_LOG_LINES:])
+    return SimulationError(
+        f"the Lava worker ended with exit code {code}; run: icsnn lava status{tail}"
+    )
+
+
+def _read(folder: Path, netlist: Netlist) -> Result:
+    found = json.loads((folder / "result.json").read_text())
+    return Result(
+        readout=(folder / netlist.readout).read_bytes(),
+        spikes={name: (folder / file).read_bytes() for name, file in netlist.spikes.items()},
+        potentials={
+            name: (folder / file).read_bytes() for name, file in netlist.potentials.items()
+        },
+        overflows=found["overflows"],
+        versions=found["versions"],
+    )

@@ -1,0 +1,213 @@
+"""What Lava needs to know of a network: connections between populations, and when each is due.
+
+Lava's connections hold their input back for one step, so a population d connections away from the
+input sees the first step of an image d steps late. Where ways of different length meet, the short
+ones wait in a delay line; then every population sees all that belongs to one step at once:
+
+    offset(input) = 0;   offset(target) = 1 + max offset(sources)
+    delay(source -> target) = offset(target) - 1 - offset(source)
+
+What lies between populations is affine. So a target's current is a sum over its sources of one
+linear connection each, and one constant: the sum of all biases on the way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from icsnn_deploy.graph import Graph
+from icsnn_deploy.neuron import Array
+from icsnn_deploy.nodes import (
+    IF,
+    LINEAR_NODES,
+    Add,
+    Conv,
+    Input,
+    Linear,
+    Node,
+    Output,
+    Scale,
+    Shape,
+)
+from icsnn_deploy.simulate.reference import evaluate
+
+_SLACK = 1 + 1e-6  # nodes keep magnitudes beyond 2^24 in float32
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Connection:
+    """The linear part of all ways from one source to one target."""
+
+    source: str  # the input or a population
+    target: str  # a population or the output
+    shape_in: Shape
+    shape_out: Shape
+    nodes: tuple[Node, ...]  # without biases, in topological order; the last is the result
+    delay: int  # steps to wait before Lava's own step
+    reach: float  # largest |sum| of products on the way, in any order, for the largest input
+
+    def __call__(self, x: Array) -> Array:
+        """The connection on a batch, as the reference computes it, [B, *shape_out]."""
+        values = {self.source: x}
+        for node in self.nodes:
+            values[node.name] = evaluate(node, *(values[name] for name in node.inputs))
+        return values[self.nodes[-1].name] if self.nodes else x
+
+    def matrix(self) -> Array:
+        """The connection as one matrix [targets, sources], in float64 or int64."""
+        count = int(np.prod(self.shape_in))
+        integer = all(a.dtype.kind == "i" for node in self.nodes for a in node.arrays().values())
+        identity = np.eye(count, dtype=np.int64 if integer else np.float64)
+        columns = self(identity.reshape(count, *self.shape_in))  # [sources, *shape_out]
+        return columns.reshape(count, -1).T
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Plan:
+    """A network as Lava sees it."""
+
+    graph: Graph
+    offsets: Mapping[str, int]  # steps, of the input, each population and the output
+    connections: tuple[Connection, ...]
+    bias: Mapping[str, Array]  # constant current of each target, [*shape], float64 or int64
+
+    @property
+    def latency(self) -> int:
+        """Steps that the output is late."""
+        return self.offsets[self.graph.output.name]
+
+    def incoming(self, target: str) -> tuple[Connection, ...]:
+        """The connections into a target."""
+        return tuple(c for c in self.connections if c.target == target)
+
+    def reach(self, target: str) -> float:
+        """Largest |current| of a target, or of a partial sum on the way to it."""
+        total = sum(connection.reach for connection in self.incoming(target))
+        return total + float(np.abs(self.bias[target]).max())
+
+
+def make_plan(graph: Graph) -> Plan:
+    """The plan of an IF network."""
+    sources = {graph.input.name, *(node.name for node in graph.nodes_of(IF))}
+    behind = _sources_behind(graph, sources)
+    offsets = {graph.input.name: 0}
+    targets = [node for node in graph.nodes if isinstance(node, (IF, Output))]
+    for target in targets:
+        offsets[target.name] = 1 + max(offsets[name] for name in behind[target.inputs[0]])
+    connections = [
+        _connection(graph, behind, source, target, offsets)
+        for target in targets
+        for source in sorted(behind[target.inputs[0]], key=list(offsets).index)
+    ]
+    return Plan(
+        graph=graph,
+        offsets=offsets,
+        connections=tuple(connections),
+        bias=_biases(graph, targets),
+    )
+
+
+def _sources_behind(graph: Graph, sources: set[str]) -> dict[str, frozenset[str]]:
+    """For each node the sources whose spikes or values reach it without another in between."""
+    found: dict[str, frozenset[str]] = {}
+    for node in graph.nodes:
+        if node.name in sources:
+            found[node.name] = frozenset({node.name})
+        else:
+            found[node.name] = frozenset().union(*(found[name] for name in node.inputs))
+    return found
+
+
+def _connection(
+    graph: Graph,
+    behind: Mapping[str, frozenset[str]],
+    source: str,
+    target: Node,
+    offsets: Mapping[str, int],
+) -> Connection:
+    nodes = _linear_part(graph, behind, source, target.inputs[0])
+    return Connection(
+        source=source,
+        target=target.name,
+        shape_in=graph.shape(source),
+        shape_out=graph.shape(target.name),
+        nodes=nodes,
+        delay=offsets[target.name] - 1 - offsets[source],
+        reach=_reach(nodes, source, graph.shape(source), _largest(graph.node(source))),
+    )
+
+
+def _linear_part(
+    graph: Graph, behind: Mapping[str, frozenset[str]], source: str, last: str
+) -> tuple[Node, ...]:
+    """The nodes on the ways from a source to `last`, without biases and other sources' terms."""
+    wanted: set[str] = set()
+    waiting = [last]
+    while waiting:
+        name = waiting.pop()
+        if name != source and name not in wanted and source in behind[name]:
+            wanted.add(name)
+            waiting += graph.node(name).inputs
+    nodes: list[Node] = []
+    alias: dict[str, str] = {}  # a sum of which one term is left is that term
+    for node in graph.nodes:
+        if node.name not in wanted:
+            continue
+        terms = tuple(alias.get(name, name) for name in node.inputs if source in behind[name])
+        if isinstance(node, Add) and len(terms) == 1:
+            alias[node.name] = terms[0]
+        else:
+            nodes.append(_without_bias(replace(node, inputs=terms)))
+    return tuple(nodes)
+
+
+def _without_bias(node: Node) -> Node:
+    match node:
+        case Conv() | Linear():
+            return replace(node, bias=np.zeros_like(node.bias))
+        case Scale():
+            return replace(node, shift=np.zeros_like(node.shift))
+    return node
+
+
+def _largest(source: Node) -> float:
+    """Largest |value| that a source sends."""
+    if isinstance(source, IF) or (isinstance(source, Input) and source.encoding != "direct"):
+        return 1.0
+    if isinstance(source, Input) and source.dtype != "float32":
+        limits = np.iinfo(source.dtype)
+        return float(max(abs(int(limits.min)), int(limits.max)))
+    return float("inf")
+
+
+def _reach(nodes: tuple[Node, ...], source: str, shape: Shape, largest: float) -> float:
+    """Largest |sum| on the way: the connection of absolute weights on the largest input.
+
+    All terms are of one sign then, so the result bounds each partial sum in any order.
+    """
+    if not np.isfinite(largest):
+        return largest
+    values = {source: np.full((1, *shape), largest)}
+    reach = largest
+    for node in nodes:
+        magnitudes: dict[str, Any] = {n: np.abs(a.astype(float)) for n, a in node.arrays().items()}
+        absolute = replace(node, **magnitudes)
+        values[node.name] = evaluate(absolute, *(values[name] for name in node.inputs))
+        reach = max(reach, float(values[node.name].max()))
+    return reach * _SLACK
+
+
+def _biases(graph: Graph, targets: Sequence[Node]) -> dict[str, Array]:
+    """Current of each target when no source sends anything."""
+    kind = np.int64 if graph.is_integer else np.float64
+    values: dict[str, Array] = {}
+    for node in graph.nodes:
+        if isinstance(node, LINEAR_NODES):
+            values[node.name] = evaluate(node, *(values[name] for name in node.inputs))
+        else:
+            values[node.name] = np.zeros((1, *graph.shape(node.name)), kind)
+    return {target.name: values[target.inputs[0]][0] for target in targets}

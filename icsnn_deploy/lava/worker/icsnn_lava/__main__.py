@@ -1,0 +1,45 @@
+"""Runs the networks of a request in Lava: python -m icsnn_lava FOLDER PARENT_PID HEARTBEAT_FD."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+from icsnn_lava import shim
+from icsnn_lava.guard import Lifeline, report
+
+
+def serve(folder: Path, heartbeat: int) -> None:
+    """Run network after network; the result of each is written when it is done."""
+    shim.apply()
+    from icsnn_lava.network import Network
+
+    for number in range(len(list(folder.glob("*/network.json")))):
+        place = folder / str(number)
+        description = json.loads((place / "network.json").read_text())
+        with np.load(place / "arrays.npz", allow_pickle=False) as archive:
+            arrays = dict(archive)
+        overflows = Network(place, description, arrays, heartbeat).run(folder)
+        versions = {"lava-nc": version("lava-nc"), "numpy": np.__version__}
+        result = {"overflows": overflows, "versions": versions}
+        (place / "result.json").write_text(json.dumps(result))
+
+
+def main() -> None:
+    folder, parent, heartbeat = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+    Lifeline(parent)
+    try:
+        serve(folder, heartbeat)
+    except BaseException as error:
+        report(folder, "the worker", f"{type(error).__name__}: {error}", traceback.format_exc())
+        os._exit(1)  # Lava would wait for its processes for ever
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,225 @@
+"""Lava backend: the network as Intel's Lava simulates it, in a worker process of its own."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Mapping
+from typing import Literal
+
+import numpy as np
+
+from icsnn_deploy.encoding import check_inputs
+from icsnn_deploy.errors import BackendUnavailableError, DataError, SimulationError
+from icsnn_deploy.graph import Graph
+from icsnn_deploy.lava.assemble import LIF_UNIT, Style, assemble
+from icsnn_deploy.lava.environment import find_worker
+from icsnn_deploy.lava.launch import Result, run_netlists
+from icsnn_deploy.lava.netlist import Netlist
+from icsnn_deploy.lava.plan import make_plan
+from icsnn_deploy.lava.range import SMALL_NETWORK, check_range, matrix_entries
+from icsnn_deploy.neuron import Array
+from icsnn_deploy.nodes import IF
+from icsnn_deploy.progress import Progress, silent
+from icsnn_deploy.simulate.recording import Record, Recording, count_spikes, first_spike_times
+from icsnn_deploy.simulate.reference import running_mean
+
+Connections = Literal["batched", "stock"]
+Arithmetic = Literal["float", "fixed"]
+
+DEFAULT_MEMORY = 1 << 30  # bytes for the messages and work arrays of all processes
+_COPIES = 16  # images side by side: more are no faster
+_STOCK_COPIES = 8  # Lava's own connections grow with the images
+_BYTES_PER_VALUE = 48  # of a connection: in and out twice in a channel, windows, potentials
+_SHARED_MEMORY = "/dev/shm"
+
+
+class LavaSimulator:
+    """Runs an IF network in Lava.
+
+    Args:
+        graph: the network.
+        arithmetic: "float" (double precision) or "fixed" (24-bit integers, integer networks only).
+        neurons: "soft-reset", a process of ours, or "lif", Lava's own (integer networks only).
+        connections: "stock", Lava's Dense, Conv and Sparse; or "batched", ours, which are faster
+            and need less memory; default: stock for networks of at most SMALL_NETWORK pairs of
+            connected neurons, weights of zero counted. LIF goes with stock ones alone.
+        memory: bytes that bound how many images run side by side.
+        step_limit_s: longest time for one step of Lava; default: launch.step_limit.
+        progress: told how many steps of a run are done.
+
+    Raises:
+        BackendUnavailableError: Lava's environment is missing; names the command that makes it.
+        LatticeError, GraphError: the network does not fit; names everything that does not.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        *,
+        arithmetic: Arithmetic,
+        neurons: Literal["soft-reset", "lif"] = "soft-reset",
+        connections: Connections | None = None,
+        memory: int = DEFAULT_MEMORY,
+        step_limit_s: float | None = None,
+        progress: Progress = silent,
+    ) -> None:
+        self._python = find_worker().python
+        self.plan = make_plan(graph)
+        small = matrix_entries(self.plan) <= SMALL_NETWORK
+        self.style = Style(
+            tag="fixed_pt" if arithmetic == "fixed" else "floating_pt",
+            neurons=neurons,
+            connections=connections or ("stock" if small or neurons == "lif" else "batched"),
+        )
+        check_range(self.plan, self.style)
+        self.name = "lava-stock" if neurons == "lif" else f"lava-{arithmetic}"
+        self.graph = graph
+        self._memory, self._step_limit_s, self._progress = memory, step_limit_s, progress
+
+    def run(self, inputs: Array, record: Record = Record()) -> Recording:
+        x = check_inputs(self.graph, inputs)
+        axis = 0 if self.graph.input.encoding == "direct" else 1
+        if x.shape[axis] == 0:
+            raise DataError("no images: Lava needs at least one")
+        netlists = self.netlists(x, record.potentials)
+        results = run_netlists(
+            self._python, netlists, step_limit_s=self._step_limit_s, progress=self._progress
+        )
+        return self.recording(results, netlists, x.shape[axis], record)
+
+    def netlists(self, x: Array, potentials: frozenset[str] = frozenset()) -> list[Netlist]:
+        """The runs that a checked batch takes."""
+        axis = 0 if self.graph.input.encoding == "direct" else 1
+        images = x.shape[axis]
+        copies = min(self._copies(), images)
+        step = copies if self.style.neurons == "lif" else images
+        parts = [x.take(range(i, min(i + step, images)), axis) for i in range(0, images, step)]
+        return [assemble(self.plan, self.style, part, copies, potentials) for part in parts]
+
+    def recording(
+        self, results: list[Result], netlists: list[Netlist], images: int, record: Record
+    ) -> Recording:
+        """What the worker wrote down, as a recording of the batch."""
+        copies = min(self._copies(), images)
+        decoders = [_Decoder(self, result, copies) for result in results]
+        for result in results:
+            self._check_overflows(result.overflows)
+        names = [node.name for node in self.graph.nodes_of(IF)]
+        currents = np.concatenate([d.readout() for d in decoders], axis=1)[:, :images]
+        logits_t = running_mean(currents, self.graph.readout_start)
+        wanted = names if record.spikes or record.counts or record.first_spikes else []
+        spikes = {
+            name: np.concatenate([d.spikes(name) for d in decoders], axis=1)[:, :images]
+            for name in wanted
+        }
+        potentials = {
+            name: np.concatenate([d.potentials(name) for d in decoders], axis=1)[:, :images]
+            for name in names
+            if name in record.potentials
+        }
+        return Recording(
+            backend=self.name,
+            logits=logits_t[-1],
+            spikes=spikes if record.spikes else {},
+            counts=_each(spikes, count_spikes) if record.counts else {},
+            first_spikes=_each(spikes, first_spike_times) if record.first_spikes else {},
+            logits_t=logits_t if record.logits_t else None,
+            potentials=potentials,
+        )
+
+    def _copies(self) -> int:
+        """Images side by side, so that messages and work fit in memory."""
+        values = sum(math.prod(c.shape_in) + math.prod(c.shape_out) for c in self.plan.connections)
+        memory = min(self._memory, _shared_memory() // 2)
+        most = _COPIES if self.style.connections == "batched" else _STOCK_COPIES
+        return max(1, min(most, memory // (_BYTES_PER_VALUE * values)))
+
+    def _check_overflows(self, overflows: Mapping[str, int]) -> None:
+        """Refuse a run whose potentials left 24 bits.
+
+        Not where the current is the same at every step: a potential that it drives that far never
+        comes back to the threshold, saturated or not.
+        """
+        steady = self.graph.steady()
+        found = {
+            name: count
+            for name, count in overflows.items()
+            if count and self.graph.node(name).inputs[0] not in steady
+        }
+        if found:
+            lines = ", ".join(f"{name} ({count} times)" for name, count in found.items())
+            raise SimulationError(
+                f"potentials left Loihi's 24 bits in {lines}: the spikes are not those of the "
+                "network. Run backend lava-float, or quantize to fewer bits"
+            )
+
+
+def connections_of(option: str | None) -> Connections | None:
+    """The option of backends lava-float and lava-fixed; raises BackendUnavailableError."""
+    known: dict[str | None, Connections | None] = {"batched": "batched", "stock": "stock"}
+    if option is not None and option not in known:
+        raise BackendUnavailableError(f"Lava, option {option!r}: stock or batched connections")
+    return known.get(option)
+
+
+def arithmetic_of(option: str | None) -> Arithmetic:
+    """The option of backend lava-stock; raises BackendUnavailableError."""
+    known: dict[str | None, Arithmetic] = {None: "float", "float": "float", "fixed": "fixed"}
+    if option not in known:
+        raise BackendUnavailableError(f"lava-stock, option {option!r}: float or fixed")
+    return known[option]
+
+
+class _Decoder:
+    """Reads what one run recorded."""
+
+    def __init__(self, simulator: LavaSimulator, result: Result, copies: int) -> None:
+        self._graph, self._style = simulator.graph, simulator.style
+        self._result, self._copies = result, copies
+        self._integer = self._style.tag == "fixed_pt"
+
+    def readout(self) -> Array:
+        """Current of the output at each step, int64 or float64 [T, B, *shape]."""
+        values = np.frombuffer(self._result.readout, np.int32 if self._integer else np.float64)
+        wide = values.astype(np.int64 if self._graph.is_integer else np.float64)
+        return self._in_time(self._graph.output.name, wide)
+
+    def spikes(self, name: str) -> Array:
+        """Spikes of a population, uint8 [T, B, *shape]."""
+        count = self._copies * math.prod(self._graph.shape(name))
+        packed = np.frombuffer(self._result.spikes[name], np.uint8).reshape(-1, -(-count // 8))
+        return self._in_time(name, np.unpackbits(packed, axis=1, count=count))
+
+    def potentials(self, name: str) -> Array:
+        """u of a population as the reference has it, float64 [T, B, *shape]."""
+        u = self._in_time(name, np.frombuffer(self._result.potentials[name], np.float64))
+        node = self._graph.node(name)
+        if self._style.neurons == "lif" and isinstance(node, IF):
+            u = u / (LIF_UNIT if self._integer else 1) - (node.v_threshold.max() - node.v_threshold)
+        return u + 0.5 if self._integer else u  # what rounding v_init down took
+
+    def _in_time(self, name: str, values: Array) -> Array:
+        """Rows of steps as [T, B, *shape]; steps beyond the last image are left out."""
+        steps, shape = self._graph.steps, self._graph.shape(name)
+        rows = values.reshape(-1, self._copies, *shape)
+        periods = len(rows) // steps
+        if periods == 0:
+            raise SimulationError(
+                f"{name}: Lava recorded {len(rows)} steps, {steps} are needed; its disk may be full"
+            )
+        cut = rows[: periods * steps].reshape(periods, steps, self._copies, *shape)
+        return cut.swapaxes(0, 1).reshape(steps, periods * self._copies, *shape)
+
+
+def _each(spikes: Mapping[str, Array], function: Callable[[Array], Array]) -> dict[str, Array]:
+    return {name: function(s) for name, s in spikes.items()}
+
+
+def _shared_memory() -> int:
+    """Free bytes where Lava's messages lie."""
+    try:
+        free = os.statvfs(_SHARED_MEMORY)
+    except OSError:
+        return 2**63
+    return free.f_bavail * free.f_frsize
