@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 from icsnn_deploy.bundle import Bundle
-from icsnn_deploy.errors import ExportError
+from icsnn_deploy.errors import ExportError, LossyExportError
 from icsnn_deploy.exporters.onnx_format import OnnxOptions
 from icsnn_deploy.graph import Graph
 
@@ -32,6 +33,18 @@ def _onnx_step(graph: Graph, path: Path, *, options: OnnxOptions) -> None:
     onnx.write(graph, path, layout="step", options=OnnxOptions(raw_spikes=options.raw_spikes))
 
 
+def _netx(graph: Graph, path: Path, *, options: OnnxOptions) -> None:
+    from icsnn_deploy.exporters import netx
+
+    netx.write(graph, path)
+
+
+def _netx_losses(graph: Graph) -> tuple[str, ...]:
+    from icsnn_deploy.exporters import netx
+
+    return netx.losses(graph)
+
+
 class Write(Protocol):
     def __call__(self, graph: Graph, path: Path, *, options: OnnxOptions) -> None: ...
 
@@ -43,6 +56,8 @@ class Format:
     file: str
     write: Write
     about: str
+    losses: Callable[[Graph], tuple[str, ...]] = lambda graph: ()
+    """What its readers will not know of the network: reason to ask before it is written."""
 
 
 FORMATS: dict[str, Format] = {
@@ -50,6 +65,9 @@ FORMATS: dict[str, Format] = {
     "onnx": Format(file="network.onnx", write=_onnx, about="ONNX, all T steps unrolled"),
     "onnx-step": Format(
         file="network-step.onnx", write=_onnx_step, about="ONNX, one step with explicit state"
+    ),
+    "netx": Format(
+        file="network.net", write=_netx, about="lava-dl netx, sequential", losses=_netx_losses
     ),
 }
 
@@ -62,7 +80,12 @@ def find_format(name: str) -> Format:
 
 
 def export(
-    graph: Graph, path: str | Path, export_format: str, options: OnnxOptions = OnnxOptions()
+    graph: Graph,
+    path: str | Path,
+    export_format: str,
+    options: OnnxOptions = OnnxOptions(),
+    *,
+    lossy: bool = False,
 ) -> None:
     """Write a network as one file.
 
@@ -71,32 +94,58 @@ def export(
         path: the file to write.
         export_format: a name of FORMATS.
         options: what an ONNX file hands out besides the logits.
+        lossy: write formats whose readers lose meaning, too.
 
     Raises:
         ExportError: an unknown format, or a network that it can't hold.
+        LossyExportError: a format that loses meaning, without `lossy`.
     """
-    find_format(export_format).write(graph, Path(path), options=options)
+    entry = find_format(export_format)
+    _check_losses(graph, export_format, entry, lossy=lossy)
+    entry.write(graph, Path(path), options=options)
 
 
-def export_into(bundle: Bundle, *formats: str, options: OnnxOptions = OnnxOptions()) -> Bundle:
+def _check_losses(graph: Graph, name: str, entry: Format, *, lossy: bool) -> tuple[str, ...]:
+    """What the format loses of the network; raises LossyExportError where that is not allowed."""
+    losses = entry.losses(graph)
+    if losses and not lossy:
+        listed = "".join(f"\n  {loss}" for loss in losses)
+        raise LossyExportError(
+            f"{name} loses meaning; pass --lossy (lossy=True) to write it all the same:{listed}"
+        )
+    return losses
+
+
+def export_into(
+    bundle: Bundle,
+    *formats: str,
+    options: OnnxOptions = OnnxOptions(),
+    lossy: bool = False,
+) -> Bundle:
     """Write exports of a bundle's network into the bundle.
 
     Args:
         bundle: an opened bundle.
         formats: names of FORMATS.
         options: what an ONNX file hands out besides the logits.
+        lossy: write formats whose readers lose meaning, too; the manifest lists what is lost.
 
     Returns:
         the bundle with the exports.
 
     Raises:
         ExportError: an unknown format, or a network that it can't hold.
+        LossyExportError: a format that loses meaning, without `lossy`; nothing is written.
         BundleError: the bundle is damaged.
     """
     entries = [find_format(name) for name in formats]
     network = bundle.network()
-    for name, entry in zip(formats, entries, strict=True):
+    losses = [
+        _check_losses(network, name, entry, lossy=lossy)
+        for name, entry in zip(formats, entries, strict=True)
+    ]
+    for name, entry, lost in zip(formats, entries, losses, strict=True):
         bundle = bundle.with_export(
-            name, entry.file, partial(entry.write, network, options=options)
+            name, entry.file, partial(entry.write, network, options=options), losses=lost
         )
     return bundle

@@ -17,7 +17,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -106,13 +106,21 @@ class Bundle(Manifest):
         """How the network was converted, as JSON values."""
         return read_json(self.file("report.json"))
 
-    def with_export(self, export_format: str, name: str, write: Callable[[Path], None]) -> Bundle:
+    def with_export(
+        self,
+        export_format: str,
+        name: str,
+        write: Callable[[Path], None],
+        *,
+        losses: Sequence[str] = (),
+    ) -> Bundle:
         """Write an export into the bundle; the manifest never names a half-written file.
 
         Args:
             export_format: the format's name.
             name: file name inside the bundle.
             write: writes the file at the path it is given.
+            losses: what the file's readers will not know of the network, one sentence each.
 
         Raises:
             BundleError: it can't be written; the bundle is as it was.
@@ -122,10 +130,12 @@ class Bundle(Manifest):
                 draft = Path(folder) / name
                 write(draft)
                 entry = FileEntry(sha256=sha256_of(draft), size=draft.stat().st_size)
+                others = {f: said for f, said in self.losses.items() if f != export_format}
                 updated = replace(
                     self,
                     files={**self.files, name: entry},
                     exports={**self.exports, export_format: name},
+                    losses={**others, **({export_format: tuple(losses)} if losses else {})},
                 )
                 self._swap(draft, updated, Path(folder) / f"{name}.old")
         except OSError as error:

@@ -7,7 +7,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ class Manifest:
     files: Mapping[str, FileEntry]
     exports: Mapping[str, str]  # format: file name
     normalization: Normalization | None
+    losses: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # of each export
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -55,6 +56,7 @@ def read_manifest(folder: Path) -> Manifest:
             for name, entry in manifest["files"].items()
         }
         exports = {_safe_name(f): _safe_name(name) for f, name in manifest["exports"].items()}
+        losses = {f: tuple(map(str, said)) for f, said in manifest.get("losses", {}).items()}
         pixels = manifest["normalization"]
         normalization = pixels and Normalization(
             mean=tuple(map(float, pixels["mean"])), std=tuple(map(float, pixels["std"]))
@@ -65,6 +67,7 @@ def read_manifest(folder: Path) -> Manifest:
             files=files,
             exports=exports,
             normalization=normalization or None,
+            losses=losses,
         )
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise BundleError(f"{folder / MANIFEST}: malformed ({error!r:.300})") from error
@@ -95,6 +98,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
         "ann_hash": manifest.ann_hash,
         "files": {n: {"sha256": e.sha256, "size": e.size} for n, e in manifest.files.items()},
         "exports": dict(manifest.exports),
+        "losses": dict(manifest.losses),
         "normalization": pixels and {"mean": pixels.mean, "std": pixels.std},
     }
     draft = folder / f".{MANIFEST}.draft"

@@ -104,6 +104,27 @@ def residual_network(seed: int = 0, time_steps: int = 8) -> Graph:
     return Graph(nodes=tuple(nodes), time_steps=time_steps)
 
 
+def sequential_network(seed: int = 0, time_steps: int = 6) -> Graph:
+    """Three populations in a row, an image that is not square, pooling before two layers."""
+    rng = np.random.default_rng(seed)
+    unpadded = ((0, 0), (0, 0))
+    nodes: list[Node] = [
+        Input(name="input", shape=(2, 8, 7)),
+        conv("conv1", "input", rng, (2, 4)),
+        spiking("if1", "conv1", rng, (4, 8, 7)),
+        AvgPool(name="pool1", inputs=("if1",), kernel=(2, 1), stride=(2, 1), padding=unpadded),
+        conv("conv2", "pool1", rng, (4, 6), stride=2, groups=2),
+        spiking("if2", "conv2", rng, (6, 2, 4)),
+        AvgPool(name="pool2", inputs=("if2",), kernel=(2, 2), stride=(2, 2), padding=unpadded),
+        Flatten(name="flatten", inputs=("pool2",)),
+        Linear(name="fc", inputs=("flatten",), weight=dyadic(rng, 12, 12), bias=dyadic(rng, 12)),
+        spiking("if3", "fc", rng, (12,)),
+        Linear(name="head", inputs=("if3",), weight=dyadic(rng, 5, 12), bias=dyadic(rng, 5)),
+        Output(name="output", inputs=("head",)),
+    ]
+    return Graph(nodes=tuple(nodes), time_steps=time_steps, readout_start=time_steps // 3)
+
+
 def samples(graph: Graph, count: int, seed: int = 1) -> Array:
     """Random dyadic inputs that fit the graph, [count, *shape], float32."""
     return dyadic(np.random.default_rng(seed), count, *graph.input.shape, low=-64, high=64)

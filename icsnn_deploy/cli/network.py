@@ -119,14 +119,21 @@ def export(
     raw_spikes: Annotated[
         bool, typer.Option("--raw-spikes", help="ONNX: also every spike, for debugging.")
     ] = False,
+    lossy: Annotated[
+        bool, typer.Option("--lossy", help="netx: write it although its readers lose meaning.")
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Write exports of a bundle's network into the bundle."""
     with reporting(as_json):
         options = OnnxOptions(logits_t=logits_t, spike_counts=spike_counts, raw_spikes=raw_spikes)
-        opened = export_into(open_bundle(bundle), *export_format, options=options)
+        opened = export_into(open_bundle(bundle), *export_format, options=options, lossy=lossy)
         written: dict[str, dict[str, Any]] = {
-            name: {"file": str(bundle / file), "bytes": opened.files[file].size}
+            name: {
+                "file": str(bundle / file),
+                "bytes": opened.files[file].size,
+                "losses": list(opened.losses.get(name, ())),
+            }
             for name, file in opened.exports.items()
             if name in export_format
         }
@@ -135,6 +142,8 @@ def export(
             return
         for name, result in written.items():
             typer.echo(f"{name}: {result['file']} ({result['bytes']:,} bytes)")
+            for loss in result["losses"]:
+                typer.echo(f"  not known to its readers: {loss}")
 
 
 def _normalization(mean: str | None, std: str | None) -> Normalization | None:
