@@ -36,6 +36,8 @@ STEP_LIMIT_VARIABLE = "ICSNN_LAVA_STEP_LIMIT"
 
 _LOOK_S = 0.1  # how often the worker is looked at while it is silent
 _MERCY_S = 5.0  # between asking a group to end and killing it
+_TRACKER_S = 1.0  # for the resource tracker to clean up
+_BLINK_S = 0.005
 _LOG_LINES = 5
 
 
@@ -200,11 +202,16 @@ def _end_group(process: subprocess.Popen[bytes], heartbeat: int) -> None:
     """
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGTERM)
+        os.killpg(process.pid, signal.SIGCONT)  # a stopped process takes no other signal
         deadline = time.monotonic() + _MERCY_S
         while time.monotonic() < deadline and not _is_closed(heartbeat):
-            pass
-        if not _is_closed(heartbeat):
-            os.killpg(process.pid, signal.SIGKILL)
+            process.poll()
+        process.poll()
+        deadline = time.monotonic() + _TRACKER_S
+        while time.monotonic() < deadline:
+            os.killpg(process.pid, 0)
+            time.sleep(_BLINK_S)
+        os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
 

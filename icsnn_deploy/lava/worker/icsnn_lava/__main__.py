@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from icsnn_lava import shim
-from icsnn_lava.guard import Lifeline, report
+from icsnn_lava.lifeline import Lifeline
 
 
 def serve(folder: Path, heartbeat: int) -> None:
@@ -25,10 +25,22 @@ def serve(folder: Path, heartbeat: int) -> None:
         description = json.loads((place / "network.json").read_text())
         with np.load(place / "arrays.npz", allow_pickle=False) as archive:
             arrays = dict(archive)
-        overflows = Network(place, description, arrays, heartbeat).run(folder)
+        overflows = Network(place, description, arrays, heartbeat).run()
         versions = {"lava-nc": version("lava-nc"), "numpy": np.__version__}
         result = {"overflows": overflows, "versions": versions}
         (place / "result.json").write_text(json.dumps(result))
+
+
+def report(folder: Path, error: BaseException) -> None:
+    """Write down what went wrong, for the parent."""
+    fault = {
+        "where": getattr(error, "where", "the worker"),
+        "what": getattr(error, "what", f"{type(error).__name__}: {error}"),
+        "trace": getattr(error, "trace", "") or traceback.format_exc(),
+    }
+    draft = folder / "fault.tmp"
+    draft.write_text(json.dumps(fault))
+    draft.rename(folder / "fault.json")
 
 
 def main() -> None:
@@ -37,7 +49,7 @@ def main() -> None:
     try:
         serve(folder, heartbeat)
     except BaseException as error:
-        report(folder, "the worker", f"{type(error).__name__}: {error}", traceback.format_exc())
+        report(folder, error)
         os._exit(1)  # Lava would wait for its processes for ever
 
 

@@ -14,7 +14,7 @@ from lava.proc.lif.process import LIF
 from lava.proc.sparse.process import Sparse
 from scipy.sparse import csr_matrix
 
-from icsnn_lava.guard import ActorWatch
+from icsnn_lava.follow import follow
 from icsnn_lava.linear import Layer, LinearMap
 from icsnn_lava.processes.connection import BatchConnection, DelayLine
 from icsnn_lava.processes.ends import Readout, Source, SpikeRecorder, VarRecorder
@@ -54,23 +54,22 @@ class Network:
         for source, target, transforms in description["wires"]:
             self._connect(source, target, transforms)
 
-    def run(self, faults: Path) -> dict[str, int]:
+    def run(self) -> dict[str, int]:
         """Run all steps; returns how often the potentials of each population left their range.
 
-        Args:
-            faults: folder where a fault is written down.
+        Raises:
+            ProcessError: one of Lava's processes failed; the others still run.
         """
         first = next(iter(self._processes.values()))
         config = Loihi2SimCfg(select_tag=self._tag)
         first.create_runtime(config, compile_config={"pypy_channel_size": _CHANNEL_SLOTS})
-        watch = ActorWatch(faults, first.runtime)
-        first.run(RunSteps(num_steps=self._steps))
+        first.run(RunSteps(num_steps=self._steps, blocking=False))
+        follow(first.runtime)
         overflows = {
             name: int(process.overflows.get()[0])
             for name, process in self._processes.items()
             if isinstance(process, SoftResetIF) and self._integer
         }
-        watch.run_is_over()
         first.stop()
         return overflows
 
