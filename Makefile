@@ -6,7 +6,7 @@ RUNTIME ?= $(if $(shell command -v nvidia-smi),gpu,cpu)
 BIN := .venv/bin
 LAVA_TESTS := tests/unit/test_lava_environment.py $(wildcard tests/parity/test_lava*.py)
 
-.PHONY: setup demo test test-gpu test-lava lint dist clean
+.PHONY: setup demo test test-gpu test-lava test-lava-dl lint dist clean
 
 setup: .venv/ready .venv-lava/icsnn-lava.json
 
@@ -41,6 +41,16 @@ test-lava: .venv/ready
 	$(BIN)/icsnn lava setup --python 3.11 --at build/lava-3.11
 	ICSNN_LAVA=build/lava-3.10 $(BIN)/python -m pytest $(LAVA_TESTS)
 	ICSNN_LAVA=build/lava-3.11 $(BIN)/python -m pytest $(LAVA_TESTS)
+
+# lava-dl's own reader of .net files, in an environment of 5.6 GB.
+test-lava-dl: build/lava-dl/ready
+	ICSNN_LAVA_DL=build/lava-dl/bin/python $(BIN)/python -m pytest -m lava_dl
+
+build/lava-dl/ready: .venv/ready
+	"$$($(BIN)/python -c 'from icsnn_deploy.lava.interpreters import find_interpreter as find; print(find("3.10").path)')" \
+	  -m venv --clear build/lava-dl
+	build/lava-dl/bin/python -m pip install --quiet lava-dl==0.6.0
+	touch $@
 
 dist: .venv/ready
 	$(BIN)/python -m build

@@ -103,20 +103,16 @@ def _neuron_params(
     The readout has no neuron in the file, and netx passes a dict of its own: there u is the
     current of each step, for v starts anew at every one.
     """
-    if isinstance(neuron_config, dict):
-        name, period = "readout", 1
-        v_threshold, v_init = np.array([_HIGHEST]), np.array([0])
-    else:
-        group, name, period = neuron_config.f, "population", reset_interval
-        v_threshold, v_init = _reversed(group[V_THRESHOLD]), _reversed(group[V_INIT])
+    readout = isinstance(neuron_config, dict)
+    group: Any = None if readout else neuron_config.f
     return {
         "neuron_proc": SoftResetIF,
         "bias_key": "bias",
-        "name": name,
-        "v_threshold": v_threshold,
-        "v_init": v_init,
+        "name": "readout" if readout else "population",
+        "v_threshold": np.array([_HIGHEST]) if readout else _reversed(group[V_THRESHOLD]),
+        "v_init": np.array([0]) if readout else _reversed(group[V_INIT]),
         "offset": reset_offset,
-        "period": period,
+        "period": 1 if readout else reset_interval,
     }
 
 
