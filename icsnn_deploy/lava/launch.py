@@ -15,17 +15,17 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
-from icsnn_deploy.errors import BackendUnavailableError, SimulationError
+from icsnn_deploy.errors import SimulationError
 from icsnn_deploy.lava.netlist import Netlist
-from icsnn_deploy.lava.worker_process import WORKER
+from icsnn_deploy.lava.worker_process import LOOK_S, Worker, started
 from icsnn_deploy.progress import Progress, silent
 
 logger = logging.getLogger(__name__)
@@ -34,10 +34,6 @@ STEP_LIMIT_S = 120.0
 STEP_LIMIT_VARIABLE = "ICSNN_LAVA_STEP_LIMIT"
 """Environment variable: seconds that Lava may take for one step, and to start."""
 
-_LOOK_S = 0.1  # how often the worker is looked at while it is silent
-_MERCY_S = 5.0  # between asking a group to end and killing it
-_TRACKER_S = 1.0  # for the resource tracker to clean up
-_BLINK_S = 0.005
 _LOG_LINES = 5
 
 
@@ -95,17 +91,11 @@ def run_netlists(
         for number, netlist in enumerate(netlists):
             _write(folder / str(number), netlist)
         steps = sum(netlist.steps for netlist in netlists)
-        with (folder / "log").open("w+b") as log, _started(python, folder, log) as worker:
+        with (folder / "log").open("w+b") as log, _served(python, folder, log) as worker:
             _follow(worker, steps, limit, progress)
         if worker.process.returncode != 0 or (folder / "fault.json").exists():
             raise _fault(folder, worker.process.returncode)
         return [_read(folder / str(number), netlist) for number, netlist in enumerate(netlists)]
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Worker:
-    process: subprocess.Popen[bytes]
-    heartbeat: int  # file descriptor
 
 
 def _write(folder: Path, netlist: Netlist) -> None:
@@ -133,50 +123,22 @@ def _write(folder: Path, netlist: Netlist) -> None:
     (folder / "network.json").write_text(json.dumps(description))
 
 
-@contextmanager
-def _started(python: Path, folder: Path, log: Any) -> Iterator[_Worker]:
-    """The worker; whatever happens, its whole process group is gone afterwards."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-    environment = {
-        **kept,
-        "PYTHONPATH": str(WORKER),
-        "PYTHONNOUSERSITE": "1",
-        "OMP_NUM_THREADS": "1",
-        "OPENBLAS_NUM_THREADS": "1",  # Lava forks: threads of a BLAS do not survive that
-    }
-    heartbeat, ours = os.pipe()
-    try:
-        try:
-            process = subprocess.Popen(
-                [python, "-m", "icsnn_lava", folder, str(os.getpid()), str(ours)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=environment,
-                start_new_session=True,
-                pass_fds=(ours,),
-            )
-        except OSError as error:
-            raise BackendUnavailableError(
-                f"{python}: can't be started ({error}); run: icsnn lava setup"
-            ) from error
-        finally:
-            os.close(ours)
-        try:
-            yield _Worker(process=process, heartbeat=heartbeat)
-        finally:
-            _end_group(process, heartbeat)
-    finally:
-        os.close(heartbeat)
+def _served(python: Path, folder: Path, log: BinaryIO) -> AbstractContextManager[Worker]:
+    """The worker of icsnn_lava; it is told who started it and where its heartbeats go."""
+
+    def command(heartbeat: int) -> list[str]:
+        return ["icsnn_lava", str(folder), str(os.getpid()), str(heartbeat)]
+
+    return started(python, command, output=log, log=log)
 
 
-def _follow(worker: _Worker, steps: int, limit: float, progress: Progress) -> None:
+def _follow(worker: Worker, steps: int, limit: float, progress: Progress) -> None:
     """Wait for the worker's end, as long as it makes steps."""
     done = 0
     last = time.monotonic()
     progress("Lava", 0, steps)
     while worker.process.poll() is None:
-        ready, _, _ = select.select([worker.heartbeat], [], [], _LOOK_S)
+        ready, _, _ = select.select([worker.heartbeat], [], [], LOOK_S)
         beats = os.read(worker.heartbeat, 4096) if ready else b""
         if beats:
             done += len(beats)
@@ -184,7 +146,7 @@ def _follow(worker: _Worker, steps: int, limit: float, progress: Progress) -> No
             progress("Lava", done, steps)
         elif ready:  # every process has closed the pipe
             with suppress(subprocess.TimeoutExpired):
-                worker.process.wait(_LOOK_S)
+                worker.process.wait(LOOK_S)
         if time.monotonic() - last > limit:
             where = f"after step {done} of {steps}" if done else "before its first step"
             raise SimulationError(
@@ -192,37 +154,6 @@ def _follow(worker: _Worker, steps: int, limit: float, progress: Progress) -> No
                 f"If it is only slow, raise {STEP_LIMIT_VARIABLE} (seconds a step), or run fewer "
                 "images at a time"
             )
-
-
-def _end_group(process: subprocess.Popen[bytes], heartbeat: int) -> None:
-    """End every process of the group: asked first, so that shared memory is given back.
-
-    Python's resource tracker ignores SIGTERM; when the others are gone it removes the shared
-    memory that they left, and ends.
-    """
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGTERM)
-        os.killpg(process.pid, signal.SIGCONT)  # a stopped process takes no other signal
-        deadline = time.monotonic() + _MERCY_S
-        while time.monotonic() < deadline and not _is_closed(heartbeat):
-            process.poll()
-        process.poll()
-        deadline = time.monotonic() + _TRACKER_S
-        while time.monotonic() < deadline:
-            os.killpg(process.pid, 0)
-            time.sleep(_BLINK_S)
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-
-
-def _is_closed(pipe: int) -> bool:
-    """Whether no process holds the other end; waits a little where one does."""
-    ready, _, _ = select.select([pipe], [], [], _LOOK_S)
-    while ready:
-        if not os.read(pipe, 4096):
-            return True
-        ready, _, _ = select.select([pipe], [], [], 0)
-    return False
 
 
 def _fault(folder: Path, code: int) -> SimulationError:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import tempfile
-from contextlib import suppress
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,55 +19,134 @@ from icsnn_deploy.errors import BackendUnavailableError
 WORKER = Path(__file__).parent / "worker"
 """The folder that holds the package icsnn_lava."""
 
+LOOK_S = 0.1  # how often a worker is looked at while it is silent
+
+_MERCY_S = 5.0  # between asking a group to end and killing it
+_TRACKER_S = 1.0  # for the resource tracker to clean up
+_BLINK_S = 0.005
 _MOST_BYTES = 2**20  # of what a program printed, kept from its end
 _LOG_LINES = 15
 
 
-def run_in_worker(python: Path, module: str, *arguments: str, timeout_s: float) -> str:
-    """Run `python -m module` in Lava's environment; returns what it printed.
+@dataclass(frozen=True, kw_only=True)
+class Worker:
+    """A program that runs, in a process group of its own."""
+
+    process: subprocess.Popen[bytes]
+    heartbeat: int  # a pipe to read; every process of the group holds the other end
+
+
+@contextmanager
+def started(
+    python: Path,
+    command: Callable[[int], Sequence[str]],
+    *,
+    output: BinaryIO,
+    log: BinaryIO,
+) -> Iterator[Worker]:
+    """A program in Lava's environment; whatever happens, its whole process group is gone after it.
 
     Args:
         python: the environment's.
-        module: a module of the package icsnn_lava.
+        command: module and arguments, given the file descriptor of the pipe's other end.
+        output: what it prints. A file, not a pipe: who is left behind would keep that open.
+        log: what it says on standard error; may be the same.
+
+    Raises:
+        BackendUnavailableError: it can't be started.
+    """
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    environment = {
+        **kept,
+        "PYTHONPATH": str(WORKER),
+        "PYTHONNOUSERSITE": "1",
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",  # Lava forks: threads of a BLAS do not survive that
+    }
+    heartbeat, ours = os.pipe()
+    try:
+        try:
+            process = subprocess.Popen(
+                [python, "-m", *command(ours)],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=log,
+                env=environment,
+                start_new_session=True,
+                pass_fds=(ours,),
+            )
+        except OSError as error:
+            raise BackendUnavailableError(
+                f"{python}: can't be started ({error}); run: icsnn lava setup"
+            ) from error
+        finally:
+            os.close(ours)
+        try:
+            yield Worker(process=process, heartbeat=heartbeat)
+        finally:
+            _end_group(process, heartbeat)
+    finally:
+        os.close(heartbeat)
+
+
+def run_in_worker(python: Path, module: str, *arguments: str, timeout_s: float) -> str:
+    """Run a program in Lava's environment to its end; returns what it printed.
+
+    Args:
+        python: the environment's.
+        module: run as `python -m module`, with WORKER on the path.
         arguments: of its command line.
         timeout_s: Lava hangs on many a fault; after this many seconds it is ended.
 
     Raises:
         BackendUnavailableError: it can't be started, fails or hangs; with the end of its log.
     """
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(WORKER),
-        "PYTHONNOUSERSITE": "1",
-        "OMP_NUM_THREADS": "1",
-        "OPENBLAS_NUM_THREADS": "1",  # Lava forks: threads of a BLAS do not survive that
-    }
-    # files, not pipes: a child that was left behind would keep a pipe open
+
+    def command(heartbeat: int) -> list[str]:
+        return [module, *arguments]
+
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as log:
-        try:
-            process = subprocess.Popen(
-                [python, "-m", module, *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=log,
-                env=environment,
-                start_new_session=True,
-            )
-        except OSError as error:
-            raise BackendUnavailableError(f"{python}: can't be started ({error})") from error
-        try:
-            code = process.wait(timeout_s)
-        except subprocess.TimeoutExpired as error:
-            raise BackendUnavailableError(
-                f"{module} hangs: ended after {timeout_s:g} s{_tail(log)}"
-            ) from error
-        finally:  # Lava's processes outlive a parent that fails
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        with started(python, command, output=output, log=log) as worker:
+            try:
+                code = worker.process.wait(timeout_s)
+            except subprocess.TimeoutExpired as error:
+                raise BackendUnavailableError(
+                    f"{module} hangs: ended after {timeout_s:g} s{_tail(log)}"
+                ) from error
         if code != 0:
             raise BackendUnavailableError(f"{module} fails with exit code {code}{_tail(log)}")
         return _text(output)
+
+
+def _end_group(process: subprocess.Popen[bytes], heartbeat: int) -> None:
+    """End every process of the group: asked first, so that shared memory is given back.
+
+    Python's resource tracker ignores SIGTERM; when the others are gone it removes the shared
+    memory that they left, and ends.
+    """
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
+        os.killpg(process.pid, signal.SIGCONT)  # a stopped process takes no other signal
+        deadline = time.monotonic() + _MERCY_S
+        while time.monotonic() < deadline and not _is_closed(heartbeat):
+            process.poll()
+        process.poll()
+        deadline = time.monotonic() + _TRACKER_S
+        while time.monotonic() < deadline:
+            os.killpg(process.pid, 0)
+            time.sleep(_BLINK_S)
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _is_closed(pipe: int) -> bool:
+    """Whether no process holds the other end; waits a little where one does."""
+    ready, _, _ = select.select([pipe], [], [], LOOK_S)
+    while ready:
+        if not os.read(pipe, 4096):
+            return True
+        ready, _, _ = select.select([pipe], [], [], 0)
+    return False
 
 
 def _tail(log: BinaryIO) -> str:
