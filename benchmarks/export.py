@@ -20,7 +20,7 @@ import torch
 from icsnn_deploy.conversion.calibration import CalibrationSet
 from icsnn_deploy.conversion.convert import to_ann_graph
 from icsnn_deploy.conversion.spike import Population, spike
-from icsnn_deploy.exporters import FORMATS, export
+from icsnn_deploy.exporters import GENERAL, export
 from icsnn_deploy.graph import Graph
 from icsnn_deploy.nodes import Relu
 
@@ -50,7 +50,7 @@ def main() -> None:
     print("| format | processor seconds, first | second | bytes | identical |")
     print("|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
-        for name in FORMATS:
+        for name in GENERAL:
             seconds, digests, size = [], [], 0
             for run in range(2):
                 path = Path(folder) / f"{name}.{run}"

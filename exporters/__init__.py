@@ -71,6 +71,9 @@ FORMATS: dict[str, Format] = {
     ),
 }
 
+GENERAL = ("nir", "onnx", "onnx-step")
+"""Formats that hold every IF network."""
+
 
 def find_format(name: str) -> Format:
     """The format of that name; raises ExportError that lists them."""

@@ -16,7 +16,7 @@ from icsnn_deploy.conversion.convert import convert
 from icsnn_deploy.conversion.recipe import Recipe
 from icsnn_deploy.demo.digits import Digits, load_digits, train
 from icsnn_deploy.encoding import to_input_units
-from icsnn_deploy.exporters import FORMATS, export_into
+from icsnn_deploy.exporters import GENERAL, export_into
 from icsnn_deploy.golden import golden_bytes
 from icsnn_deploy.lattice.certificate import Certificate, certify
 from icsnn_deploy.lattice.quantize import quantize
@@ -110,7 +110,7 @@ def _run(out: Path, progress: Progress) -> DemoResult:
 def _deploy(
     model: nn.Module, digits: Digits, calibration: Array, out: Path, progress: Progress
 ) -> Bundle:
-    """Convert with the default recipe, write the bundle and every export."""
+    """Convert with the default recipe, write the bundle and its exports."""
     recipe = Recipe(name="default", time_steps=TIME_STEPS)
     conversion = convert(model, calibration, recipe, progress=progress)
     bundle = create_bundle(
@@ -121,11 +121,11 @@ def _deploy(
         report=conversion.report.to_json(),
         overwrite=True,
     )
-    return export_into(bundle, *FORMATS)
+    return export_into(bundle, *GENERAL)
 
 
 def _quantize(bundle: Bundle, calibration: Array, out: Path, progress: Progress) -> Bundle:
-    """The integer network of a bundle, with golden spikes and every export."""
+    """The integer network of a bundle, with golden spikes and its exports."""
     result = quantize(bundle.network(), calibration, bundle.ann(), progress=progress)
     samples = to_input_units(result.graph, calibration[:8])
     integer = create_bundle(
@@ -137,7 +137,7 @@ def _quantize(bundle: Bundle, calibration: Array, out: Path, progress: Progress)
         golden=golden_bytes(result.graph, samples),
         overwrite=True,
     )
-    return export_into(integer, *FORMATS)
+    return export_into(integer, *GENERAL)
 
 
 def _accuracy(logits: Array, labels: Array) -> float:

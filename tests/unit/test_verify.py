@@ -14,7 +14,7 @@ from graphs import residual_network, samples
 
 from icsnn_deploy.bundle import Bundle, create_bundle, open_bundle
 from icsnn_deploy.errors import BackendUnavailableError, BundleError, DataError
-from icsnn_deploy.exporters import FORMATS, export
+from icsnn_deploy.exporters import FORMATS, GENERAL, export
 from icsnn_deploy.graph import Graph
 from icsnn_deploy.neuron import Array
 from icsnn_deploy.nodes import IF, Conv, Flatten, Input, Linear, Node, Output, Relu
@@ -38,16 +38,16 @@ def as_ann(network: Graph) -> Graph:
 
 
 def build(path: Path, network: Graph, inputs: Array, exported: Graph | None = None) -> Bundle:
-    """A bundle with every export; `exported` is what the exports hold instead of the network."""
+    """A bundle with its exports; `exported` is what the exports hold instead of the network."""
     bundle = create_bundle(
         path, network=network, ann=as_ann(network), samples=inputs, report={"recipe": "none"}
     )
-    for name, entry in FORMATS.items():
+    for name in GENERAL:
 
         def write(file: Path, name: str = name) -> None:
             export(exported or network, file, name)
 
-        bundle = bundle.with_export(name, entry.file, write)
+        bundle = bundle.with_export(name, FORMATS[name].file, write)
     return bundle
 
 
