@@ -102,7 +102,10 @@ class LavaSimulator:
     ) -> Recording:
         """What the worker wrote down, as a recording of the batch."""
         copies = min(self._copies(), images)
-        decoders = [_Decoder(self, result, copies) for result in results]
+        decoders = [
+            _Decoder(self, result, copies, (netlist.steps - self.plan.latency) // self.graph.steps)
+            for result, netlist in zip(results, netlists, strict=True)
+        ]
         for result in results:
             self._check_overflows(result.overflows)
         names = [node.name for node in self.graph.nodes_of(IF)]
@@ -174,9 +177,11 @@ def arithmetic_of(option: str | None) -> Arithmetic:
 class _Decoder:
     """Reads what one run recorded."""
 
-    def __init__(self, simulator: LavaSimulator, result: Result, copies: int) -> None:
+    def __init__(
+        self, simulator: LavaSimulator, result: Result, copies: int, periods: int
+    ) -> None:
         self._graph, self._style = simulator.graph, simulator.style
-        self._result, self._copies = result, copies
+        self._result, self._copies, self._periods = result, copies, periods
         self._integer = self._style.tag == "fixed_pt"
 
     def readout(self) -> Array:
@@ -203,13 +208,11 @@ class _Decoder:
         """Rows of steps as [T, B, *shape]; steps beyond the last image are left out."""
         steps, shape = self._graph.steps, self._graph.shape(name)
         rows = values.reshape(-1, self._copies, *shape)
-        periods = len(rows) // steps
-        if periods == 0:
-            raise SimulationError(
-                f"{name}: Lava recorded {len(rows)} steps, {steps} are needed; its disk may be full"
-            )
-        cut = rows[: periods * steps].reshape(periods, steps, self._copies, *shape)
-        return cut.swapaxes(0, 1).reshape(steps, periods * self._copies, *shape)
+        count = self._periods * steps
+        if len(rows) < count:
+            raise SimulationError(f"{name}: Lava recorded {len(rows)} steps, {count} are needed")
+        cut = rows[:count].reshape(self._periods, steps, self._copies, *shape)
+        return cut.swapaxes(0, 1).reshape(steps, -1, *shape)
 
 
 def _each(spikes: Mapping[str, Array], function: Callable[[Array], Array]) -> dict[str, Array]:

@@ -18,8 +18,9 @@ from icsnn_lava.lifeline import Lifeline
 def serve(folder: Path, heartbeat: int) -> None:
     """Run network after network; the result of each is written when it is done."""
     shim.apply()
-    from icsnn_lava.network import Network
+    from icsnn_lava.network import Network, find_models_once
 
+    find_models_once()
     for number in range(len(list(folder.glob("*/network.json")))):
         place = folder / str(number)
         description = json.loads((place / "network.json").read_text())

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from lava.magma.compiler.compiler_graphs import ProcGroupDiGraphs
 from lava.magma.core.run_conditions import RunSteps
 from lava.magma.core.run_configs import Loihi2SimCfg
 from lava.proc.conv.process import Conv
@@ -22,6 +23,22 @@ from icsnn_lava.processes.neuron import SoftResetIF
 
 _CHANNEL_SLOTS = 2
 """Messages that a channel holds. Lava's default of 64 would take gigabytes of shared memory."""
+
+
+def find_models_once() -> None:
+    """Have Lava look for the models of a kind of process once, not for each process anew.
+
+    It runs the source files beside the process each time, some 8 ms.
+    """
+    find, found = ProcGroupDiGraphs._find_proc_models, {}
+
+    def cached(proc: Any) -> Any:
+        kind = type(proc)
+        if kind not in found:
+            found[kind] = find(proc)
+        return found[kind]
+
+    ProcGroupDiGraphs._find_proc_models = staticmethod(cached)
 
 
 class Network:
