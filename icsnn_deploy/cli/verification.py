@@ -148,6 +148,9 @@ def inspect(
 
 def demo(
     out: Annotated[Path, typer.Option(help="The bundle to write.")] = Path("build/demo"),
+    lava: Annotated[
+        bool, typer.Option(help="Verify on Lava too; icsnn lava setup comes first.")
+    ] = True,
     as_json: JsonFlag = False,
 ) -> None:
     """Train, convert, quantize, export and verify a small network on scikit-learn's digits."""
@@ -156,7 +159,7 @@ def demo(
         from icsnn_deploy.report.tables import accuracy_table, parity_table
 
         with progress_bars() as progress:
-            result = run_demo(out, progress)
+            result = run_demo(out, progress, lava=lava)
         if as_json:
             print_json(result.to_json())
         else:

@@ -20,6 +20,7 @@ from icsnn_deploy.exporters import GENERAL, export_into
 from icsnn_deploy.golden import golden_bytes
 from icsnn_deploy.lattice.certificate import Certificate, certify
 from icsnn_deploy.lattice.quantize import quantize
+from icsnn_deploy.lava.environment import find_worker
 from icsnn_deploy.neuron import Array
 from icsnn_deploy.parity import ParityReport, top1
 from icsnn_deploy.progress import Progress, silent, tracked
@@ -29,6 +30,8 @@ from icsnn_deploy.verification import verify
 TIME_STEPS = 8
 RECIPES = ("default", "opi", "ic-snn", "robust-norm")
 BACKENDS = ("torch", "onnxruntime", "onnxruntime-step", "nir")
+LAVA_BACKENDS = ("lava-float",)
+INTEGER_LAVA_BACKENDS = ("lava-float", "lava-fixed", "lava-stock")
 _CALIBRATION = 512  # training images that calibrate
 _VERIFIED = 64  # held-out images that are compared spike for spike
 
@@ -62,21 +65,31 @@ class DemoResult:
         }
 
 
-def run_demo(out: Path, progress: Progress = silent) -> DemoResult:
+def run_demo(out: Path, progress: Progress = silent, *, lava: bool = True) -> DemoResult:
     """Run the whole path on scikit-learn's digits.
 
     Leaves the float bundle at `out` and the integer one beside it, `out`-int8. Bundles that are
     there already are replaced.
+
+    Args:
+        out: the bundle to write.
+        progress: told of each stage.
+        lava: verify on Lava too.
+
+    Raises:
+        BackendUnavailableError: Lava is not set up; told before anything else is done.
     """
+    if lava:
+        find_worker()
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # so small a network is slower on two threads, far slower on busy ones
     try:
-        return _run(out, progress)
+        return _run(out, progress, lava)
     finally:
         torch.set_num_threads(threads)
 
 
-def _run(out: Path, progress: Progress) -> DemoResult:
+def _run(out: Path, progress: Progress, lava: bool) -> DemoResult:
     digits = load_digits()
     model = train(digits, progress)
     calibration = digits.train_images[:_CALIBRATION]
@@ -90,8 +103,8 @@ def _run(out: Path, progress: Progress) -> DemoResult:
     integer = _quantize(bundle, calibration, out.with_name(f"{out.name}-int8"), progress)
     images, labels = digits.test_images[:_VERIFIED], digits.test_labels
     parity, exact = (
-        verify(each, BACKENDS, images, labels=labels, progress=progress)
-        for each in (bundle, integer)
+        verify(each, [*BACKENDS, *(more if lava else ())], images, labels=labels, progress=progress)
+        for each, more in ((bundle, LAVA_BACKENDS), (integer, INTEGER_LAVA_BACKENDS))
     )
     ann = TorchANN(bundle.ann()).run(digits.test_images)
     quantized = integer.network()

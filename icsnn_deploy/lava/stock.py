@@ -83,8 +83,8 @@ def sparse_parts(
                 "message_bits": message_bits,
             },
             arrays={
-                "row": (row + shift * matrix.shape[0]).ravel(),
-                "column": (column + shift * matrix.shape[1]).ravel(),
+                "row": (row + shift * matrix.shape[0]).ravel().astype(np.int32),
+                "column": (column + shift * matrix.shape[1]).ravel().astype(np.int32),
                 "value": np.tile(weight[row, column], copies),
             },
         )

@@ -28,8 +28,9 @@ Connections = Literal["batched", "stock"]
 Arithmetic = Literal["float", "fixed"]
 
 DEFAULT_MEMORY = 1 << 30  # bytes for the messages and work arrays of all processes
-_COPIES = 16  # images side by side: more are no faster
-_STOCK_COPIES = 8  # Lava's own connections grow with the images
+_COPIES = {"batched": 16, "stock": 8}  # images side by side: more are no faster
+_LIF_COPIES = 32  # each further run of LIF costs its start
+_BYTES_PER_ENTRY = 12  # of a matrix, for each image: Lava's own connections repeat it
 _BYTES_PER_VALUE = 48  # of a connection: in and out twice in a channel, windows, potentials
 _SHARED_MEMORY = "/dev/shm"
 
@@ -134,9 +135,14 @@ class LavaSimulator:
     def _copies(self) -> int:
         """Images side by side, so that messages and work fit in memory."""
         values = sum(math.prod(c.shape_in) + math.prod(c.shape_out) for c in self.plan.connections)
-        memory = min(self._memory, _shared_memory() // 2)
-        most = _COPIES if self.style.connections == "batched" else _STOCK_COPIES
-        return max(1, min(most, memory // (_BYTES_PER_VALUE * values)))
+        messages = _BYTES_PER_VALUE * values
+        fitting = min(self._memory, _shared_memory() // 2) // messages
+        if self.style.connections == "stock":
+            each = messages + _BYTES_PER_ENTRY * matrix_entries(self.plan)
+            fitting = min(fitting, self._memory // each)
+        lif = self.style.neurons == "lif"
+        most = _LIF_COPIES if lif else _COPIES[self.style.connections]
+        return max(1, min(most, fitting))
 
     def _check_overflows(self, overflows: Mapping[str, int]) -> None:
         """Refuse a run whose potentials left 24 bits.
@@ -177,9 +183,7 @@ def arithmetic_of(option: str | None) -> Arithmetic:
 class _Decoder:
     """Reads what one run recorded."""
 
-    def __init__(
-        self, simulator: LavaSimulator, result: Result, copies: int, periods: int
-    ) -> None:
+    def __init__(self, simulator: LavaSimulator, result: Result, copies: int, periods: int) -> None:
         self._graph, self._style = simulator.graph, simulator.style
         self._result, self._copies, self._periods = result, copies, periods
         self._integer = self._style.tag == "fixed_pt"

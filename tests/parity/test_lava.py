@@ -239,10 +239,10 @@ def test_one_after_the_other_and_side_by_side() -> None:
     cases: list[Case] = [
         (LavaSimulator(graph, arithmetic="fixed", connections="batched", memory=1), x),
         (LavaSimulator(graph, arithmetic="fixed", connections="stock", memory=1), x[:3]),
-        (LavaSimulator(graph, arithmetic="float", neurons="lif"), x),
+        (LavaSimulator(graph, arithmetic="float", neurons="lif", memory=2_000_000), x),
     ]
     netlists = [simulator.netlists(images) for simulator, images in cases]
-    assert [len(each) for each in netlists] == [1, 1, 2]
+    assert [len(each) for each in netlists] == [1, 1, 3]
     assert netlists[0][0].steps == 10 * 3 + 5
     check(cases)
 

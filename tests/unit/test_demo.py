@@ -10,6 +10,7 @@ import pytest
 from icsnn_deploy.bundle import open_bundle
 from icsnn_deploy.demo import run
 from icsnn_deploy.demo.digits import Digits, DigitsNet, load_digits, train
+from icsnn_deploy.errors import BackendUnavailableError
 from icsnn_deploy.progress import Progress, silent
 
 
@@ -29,13 +30,25 @@ def test_the_demo_ends_with_every_verdict_pass(
     assert result.ann_accuracy > 0.9
     assert result.accuracy_over_time["opi"][4] > result.ann_accuracy - 0.1
     assert result.integer_accuracy > result.ann_accuracy - 0.1
-    assert {c.backend for c in result.integer_parity.comparisons} == set(run.BACKENDS)
+    compared = {c.backend for c in result.integer_parity.comparisons}
+    assert compared == {*run.BACKENDS, "lava-float", "lava-fixed", "lava-stock"}
+    assert {c.backend for c in result.parity.comparisons} == {*run.BACKENDS, "lava-float"}
     assert all(c.spike_mismatches == 0 for c in result.integer_parity.comparisons)
+    assert {c.images for c in result.integer_parity.comparisons} == {64}
     json.dumps(result.to_json(), allow_nan=False)
     assert {"training", "recipes", "comparing"} <= set(stages)
     integer = open_bundle(tmp_path / "demo-int8")
     assert integer.network().is_integer
     assert set(integer.exports) == {"nir", "onnx", "onnx-step"}
+
+
+def test_without_lava_the_demo_says_so_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ICSNN_LAVA", str(tmp_path / "nowhere"))
+    monkeypatch.setattr(run, "load_digits", None)  # nothing is done before
+    with pytest.raises(BackendUnavailableError, match="icsnn lava setup"):
+        run.run_demo(tmp_path / "demo")
 
 
 def test_training_is_reproducible() -> None:
