@@ -41,8 +41,8 @@ _LOG_LINES = 8
 
 _REMEDIES = (
     ("No space left on device", "Free 400 MB, or choose another folder with --at"),
-    ("No matching distribution", "The index that pip asks has no lava-nc, or can't be reached"),
-    ("Connection", "pip needs to reach a package index; check the network and pip's settings"),
+    ("No matching distribution", "Check the network, and that the index pip asks holds lava-nc"),
+    ("Connection", "Check the network, and which index pip asks"),
 )
 
 
@@ -71,8 +71,8 @@ def set_up(
             return ready
     folder = (at or default_folder()).absolute()
     interpreter = interpreter or find_interpreter()
-    with _claimed(folder):
-        _build(folder, interpreter, progress)
+    with _claimed(folder) as mark:
+        _build(folder, interpreter, mark, progress)
     return find_worker(folder)
 
 
@@ -89,8 +89,12 @@ def self_test(python: Path) -> dict[str, str]:
     return read_versions(printed.encode(), f"{python} -m icsnn_lava.selftest")
 
 
-def _build(folder: Path, interpreter: Interpreter, progress: Progress) -> None:
-    """Virtual environment, packages, self-test, and the stamp when all are good."""
+def _build(folder: Path, interpreter: Interpreter, mark: int, progress: Progress) -> None:
+    """Virtual environment, packages, self-test, and the stamp when all are good.
+
+    Args:
+        mark: file descriptor of the folder's lock.
+    """
     python = python_of(folder)
     stages = (
         ("Lava: virtual environment", [[interpreter.path, "-I", "-m", "venv", folder]]),
@@ -99,7 +103,7 @@ def _build(folder: Path, interpreter: Interpreter, progress: Progress) -> None:
     for stage, commands in stages:
         progress(stage, 0, len(commands))
         for done, command in enumerate(commands, start=1):
-            _run([str(part) for part in command])
+            _run([str(part) for part in command], mark)
             progress(stage, done, len(commands))
     progress("Lava: self-test", 0, 1)
     versions = self_test(python)
@@ -120,8 +124,11 @@ def _pip(interpreter: Interpreter) -> list[list[str]]:
     ]
 
 
-def _run(command: list[str]) -> None:
-    """Run a program to its end; raises BackendUnavailableError with the end of what it said."""
+def _run(command: list[str], mark: int) -> None:
+    """Run a program to its end; raises BackendUnavailableError with the end of what it said.
+
+    It holds the folder's lock as well: killed alone, this process leaves a pip that goes on.
+    """
     try:
         done = subprocess.run(
             command,
@@ -130,6 +137,7 @@ def _run(command: list[str]) -> None:
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
+            pass_fds=(mark,),
         )
     except OSError as error:
         raise BackendUnavailableError(f"{command[0]}: can't be started ({error})") from error
@@ -143,8 +151,8 @@ def _run(command: list[str]) -> None:
 
 
 @contextmanager
-def _claimed(folder: Path) -> Iterator[None]:
-    """The folder, emptied, for this process alone; removed again if the work in it fails.
+def _claimed(folder: Path) -> Iterator[int]:
+    """The lock of the folder, which is emptied; removed again if the work in it fails.
 
     Raises:
         BackendUnavailableError: it holds something else, another process has it, or it can't be
@@ -164,7 +172,7 @@ def _claimed(folder: Path) -> Iterator[None]:
             fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
             try:
                 _clear(folder)
-                yield
+                yield mark.fileno()
                 (folder / _UNFINISHED).unlink()
             except BaseException:
                 shutil.rmtree(folder, ignore_errors=True)

@@ -29,7 +29,9 @@ FAKE_PYTHON = """#!/bin/sh
 echo "$*" >> "{log}"
 case "$*" in
 *"-m venv"*) for folder; do :; done; mkdir -p "$folder/bin"; cp "$0" "$folder/bin/python" ;;
-*"-m pip"*) test ! -e "{pip_fails}" || {{ cat "{pip_fails}"; exit 1; }} ;;
+*"-m pip"*) n=0
+  while test -e "{pip_waits}" -a $n -lt 200; do sleep 0.05; n=$((n + 1)); done
+  test ! -e "{pip_fails}" || {{ cat "{pip_fails}"; exit 1; }} ;;
 *selftest*) test ! -e "{test_fails}" || {{ echo "two neurons are silent" >&2; exit 1; }}
   echo '{{"python": "{version}.9", "lava-nc": "0.10.0", "numpy": "1.26.4"}}' ;;
 *) echo {numbers} ;;
@@ -38,12 +40,13 @@ esac
 
 
 def fake_python(folder: Path, version: str = "3.10") -> Path:
-    """A Python that notes what it is asked in `asked`, and fails where a file says so."""
+    """A Python that notes what it is asked in `asked`, and fails or waits where a file says so."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"python{version}"
     path.write_text(
         FAKE_PYTHON.format(
             log=folder / "asked",
+            pip_waits=folder / "pip-waits",
             pip_fails=folder / "pip-fails",
             test_fails=folder / "test-fails",
             version=version,
@@ -241,7 +244,7 @@ def test_what_is_not_ours_is_left_alone(tmp_path: Path) -> None:
     ("printed", "remedy"),
     [
         ("OSError: [Errno 28] No space left on device", "Free 400 MB"),
-        ("Failed to establish a new connection: Connection refused", "check the network"),
+        ("Failed to establish a new connection: Connection refused", "Check the network"),
         ("something else", "See what it said"),
     ],
 )
@@ -273,6 +276,32 @@ def test_two_do_not_make_it_at_once(tmp_path: Path) -> None:
         with pytest.raises(BackendUnavailableError, match="another process"):
             set_up(folder, str(fake_python(tmp_path / "bin")))
     assert (folder / "icsnn-lava.unfinished").exists()
+
+
+def test_a_pip_that_outlives_its_set_up_keeps_the_folder(tmp_path: Path) -> None:
+    python = fake_python(tmp_path / "bin")
+    waits = python.parent / "pip-waits"
+    waits.touch()
+    code = "import sys; from icsnn_deploy.cli import main; sys.argv[0] = 'icsnn'; main()"
+    arguments = ["lava", "setup", "--python", str(python), "--at", str(tmp_path / "env")]
+    first = subprocess.Popen([sys.executable, "-c", code, *arguments])
+    log = python.parent / "asked"
+    while not (log.exists() and "-m pip" in log.read_text()):
+        assert first.poll() is None
+        time.sleep(0.05)
+    first.kill()
+    first.wait()
+    with pytest.raises(BackendUnavailableError, match="another process"):
+        set_up(tmp_path / "env", str(python))
+    waits.unlink()
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        try:
+            assert set_up(tmp_path / "env", str(python)).versions == VERSIONS
+            return
+        except BackendUnavailableError:  # it has not ended yet
+            time.sleep(0.05)
+    pytest.fail("the folder stays locked")
 
 
 # How a program runs in it
