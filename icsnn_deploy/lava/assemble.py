@@ -2,6 +2,8 @@
 
 Images run side by side (`copies`, the first axis of every port) and one after the other
 (`periods`). Ports have the network's shapes, or are flat where Lava's own connections need it.
+The input, populations and output keep their names; those of all other processes hold a slash,
+which no node's name does.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from icsnn_deploy.nodes import IF
 
 _FLOAT32_INTEGER = 2**24  # integers are exact below
 _GEOMETRY = ("kernel", "stride", "padding", "dilation", "groups")
-_GATE = "bias gate"
+_GATE = "bias gate/"
 
 READOUT_FILE = "readout"
 
@@ -113,14 +115,14 @@ class _Assembly:
         offset = self._plan.offsets[population]
         shape = list(self._shape(population))
         file = self._spikes[population] = f"spikes-{number}"
-        recorder = f"spikes of {population}"
+        recorder = f"spikes/{population}"
         options = {"shape": shape, "offset": offset, "file": file}
         self._add("spike-recorder", recorder, options)
         self._wire(population, recorder)
         if potentials:
             file = self._potentials[population] = f"potentials-{number}"
             options = {"process": population, "var": "u", "offset": offset, "file": file}
-            self._add("var-recorder", f"u of {population}", options)
+            self._add("var-recorder", f"u/{population}", options)
 
     def _shape(self, name: str) -> tuple[int, ...]:
         """Shape of the port of an input, population or output."""
@@ -191,7 +193,7 @@ class _Assembly:
             options |= {"vth": highest, "du": 0.0, "dv": 1.0}
         self._add("lif", node.name, options, {"u": self._spread(node.name, u)})
         reset = np.diag(-v_threshold.ravel())
-        self._add_parts(f"reset of {node.name}", node.name, node.name, reset, self._copies)
+        self._add_parts(f"reset/{node.name}", node.name, node.name, reset, self._copies)
         bias = self._plan.bias[node.name]
         if bias.any():
             self._open_gate(node.name, np.tile(bias.reshape(-1, 1), (self._copies, 1)))
@@ -206,7 +208,7 @@ class _Assembly:
         line = list(self._plan.offsets).index(target)
         matrix = np.zeros((len(bias), len(self._plan.offsets)))
         matrix[:, line] = bias[:, 0]
-        self._add_parts(f"bias of {target}", _GATE, target, matrix, 1)
+        self._add_parts(f"bias/{target}", _GATE, target, matrix, 1)
 
     def _add_parts(self, name: str, source: str, target: str, matrix: Array, copies: int) -> None:
         for part in sparse_parts(name, matrix, copies, self._style.tag):
@@ -219,7 +221,7 @@ class _Assembly:
         graded = connection.source == self._graph.input.name
         graded = graded and self._graph.input.encoding == "direct"
         if self._style.connections == "batched":
-            name = f"{connection.source} -> {connection.target}"
+            name = connection.name
             self._processes[name] = self._batched(name, connection, steady=graded)
             self._wire(source, name)
             self._wire(name, connection.target)
@@ -233,7 +235,7 @@ class _Assembly:
         """The process that sends a connection's source at its time."""
         if connection.delay == 0:
             return connection.source
-        name = f"{connection.source} delayed by {connection.delay}"
+        name = f"delay/{connection.source}/{connection.delay}"
         if name not in self._processes:
             options = {"shape": list(self._shape(connection.source)), "delay": connection.delay}
             self._add("delay-line", name, options)

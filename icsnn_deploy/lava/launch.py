@@ -34,7 +34,18 @@ STEP_LIMIT_S = 120.0
 STEP_LIMIT_VARIABLE = "ICSNN_LAVA_STEP_LIMIT"
 """Environment variable: seconds that Lava may take for one step, and to start."""
 
-_LOG_LINES = 5
+
+_SHORT = f"Memory, {tempfile.gettempdir()} or /dev/shm may be full: run fewer images at a time"
+_REMEDIES = (
+    ("killed by", _SHORT),
+    ("MemoryError", _SHORT),
+    ("No space left", _SHORT),
+    ("ModuleNotFoundError", "Lava's environment is not whole; run: icsnn lava setup"),
+)
+_NO_REMEDY = (
+    "`icsnn lava status` tests the environment; the whole traceback is in the log "
+    f"{__name__}, at level debug"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,8 +99,11 @@ def run_netlists(
     limit = step_limit() if step_limit_s is None else step_limit_s
     with tempfile.TemporaryDirectory(prefix="icsnn-lava-") as name:
         folder = Path(name)
-        for number, netlist in enumerate(netlists):
-            _write(folder / str(number), netlist)
+        try:
+            for number, netlist in enumerate(netlists):
+                _write(folder / str(number), netlist)
+        except OSError as error:
+            raise SimulationError(f"{folder}: can't be written ({error}). {_SHORT}") from error
         steps = sum(netlist.steps for netlist in netlists)
         with (folder / "log").open("w+b") as log, _served(python, folder, log) as worker:
             _follow(worker, steps, limit, progress)
@@ -163,22 +177,12 @@ def _fault(folder: Path, code: int) -> SimulationError:
     try:
         fault = json.loads((folder / "fault.json").read_text())
         logger.debug("Lava worker: %s", fault["trace"])
-        return SimulationError(
-            f"Lava failed in {fault['where']}: {fault['what']}. See what `icsnn lava status` says; "
-            "`icsnn lava setup` makes the environment anew"
-        )
+        message = f"Lava failed in {fault['where']}: {fault['what']}"
     except FileNotFoundError:
-        pass
-    if code < 0:
-        name = signal.Signals(-code).name
-        return SimulationError(
-            f"the Lava worker was killed by {name}; where memory is short, run fewer images at a "
-            "time"
-        )
-    tail = "".join(f"\n  | {line[:300]}" for line in log.splitlines()[-_LOG_LINES:])
-    return SimulationError(
-        f"the Lava worker ended with exit code {code}; run: icsnn lava status{tail}"
-    )
+        killed = f"was killed by {signal.Signals(-code).name}" if code < 0 else ""
+        message = f"the Lava worker {killed or f'ended with exit code {code}'}"
+    remedies = [remedy for sign, remedy in _REMEDIES if sign in message]
+    return SimulationError(f"{message}. {remedies[0] if remedies else _NO_REMEDY}")
 
 
 def _read(folder: Path, netlist: Netlist) -> Result:

@@ -50,6 +50,11 @@ class Connection:
     delay: int  # steps to wait before Lava's own step
     reach: float  # largest |sum| of products on the way, in any order, for the largest input
 
+    @property
+    def name(self) -> str:
+        """The connection's own name, which no node can have."""
+        return f"connection/{self.source}/{self.target}"
+
     def __call__(self, x: Array) -> Array:
         """The connection on a batch, as the reference computes it, [B, *shape_out]."""
         values = {self.source: x}

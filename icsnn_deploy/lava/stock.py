@@ -45,7 +45,7 @@ def stock_parts(connection: Connection, copies: int, tag: Tag, graded: bool) -> 
         tag: "fixed_pt" splits the weights.
         graded: the source sends numbers, not spikes.
     """
-    name = f"{connection.source} -> {connection.target}"
+    name = connection.name
     bits = 24 if graded else 0
     node = _as_conv(connection, copies)
     if node is not None:
@@ -56,7 +56,7 @@ def stock_parts(connection: Connection, copies: int, tag: Tag, graded: bool) -> 
             StockPart(
                 process=Process(
                     kind="dense",
-                    name=f"{name} [{number}]",
+                    name=f"{name}/{number}",
                     options={"weight_exp": exponent, "message_bits": bits},
                     arrays={"weight": weight},
                 )
@@ -76,7 +76,7 @@ def sparse_parts(
         shift = np.arange(copies)[:, None]
         process = Process(
             kind="sparse",
-            name=f"{name} [{number}]",
+            name=f"{name}/{number}",
             options={
                 "shape": [copies * n for n in matrix.shape],
                 "weight_exp": exponent,

@@ -233,6 +233,21 @@ def test_signals_ties_and_no_population() -> None:
     assert tied[0, 0].tolist() == [0, 1, 0]  # 0.5 + 0.5 meets the threshold
 
 
+def test_any_name_without_a_slash() -> None:
+    """Names that other processes of the run might have."""
+    names = ["bias gate", "readout", "output", " a\nb\t", "é漢\U0001f600", "%s", "a -> b"]
+    one, last = np.ones(1, np.int32), "spikes"
+    nodes: list[Node] = [Input(name=last, shape=(2,), dtype="uint8")]
+    for name in names:
+        nodes.append(Scale(name=f"{name} [0]", inputs=(last,), scale=one * 9, shift=one))
+        v_init = np.full(1, 0.5, np.float32)
+        nodes.append(IF(name=name, inputs=(f"{name} [0]",), v_threshold=one * 12, v_init=v_init))
+        last = name
+    graph = Graph(nodes=(*nodes, Output(name="u", inputs=(last,))), time_steps=3)
+    x = np.array([[1, 0], [1, 2]], np.uint8)
+    check([(simulator, x) for simulator in every_style(graph)[::2]])
+
+
 def test_one_after_the_other_and_side_by_side() -> None:
     graph = lattice_network(3)
     x = integer_images(graph, 10)

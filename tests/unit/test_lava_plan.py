@@ -168,7 +168,7 @@ def test_the_workers_arithmetic_is_the_references(graph: Graph) -> None:
     netlist = assemble(plan, BATCHED, samples(graph, 1), 1)
     described = {p.name: p for p in only(netlist, "batch-connection")}
     for connection in plan.connections:
-        process = described[f"{connection.source} -> {connection.target}"]
+        process = described[connection.name]
         layers = tuple(
             LINEAR.Layer(**layer, array=process.arrays.get(f"layer{number}"))
             for number, layer in enumerate(process.options["layers"])
@@ -293,7 +293,7 @@ def test_periods_and_copies() -> None:
     np.testing.assert_array_equal(data.reshape(6, 2, 4, 4)[:5], x)
     assert not data[2, 1].any()
     delays = {process.name: process.options["delay"] for process in only(netlist, "delay-line")}
-    assert delays == {"input delayed by 3": 3, "if0 delayed by 2": 2}
+    assert delays == {"delay/input/3": 3, "delay/if0/2": 2}
     assert [p.options["offset"] for p in only(netlist, "soft-reset-if")] == [1, 2, 3]
 
 
@@ -301,7 +301,7 @@ def test_steady_input_is_marked() -> None:
     graph = two_paths()
     netlist = assemble(make_plan(graph), BATCHED, samples(graph, 1), 1)
     steady = {p.name for p in only(netlist, "batch-connection") if p.options["steady"]}
-    assert steady == {"input -> if0", "input -> output"}
+    assert steady == {"connection/input/if0", "connection/input/output"}
     events = graph.replace(replace(graph.input, encoding="events"))
     timed = assemble(make_plan(events), BATCHED, np.zeros((5, 1, 2, 4, 4)), 1)
     assert not any(p.options["steady"] for p in only(timed, "batch-connection"))
@@ -330,7 +330,7 @@ def test_lif_starts_and_fires_where_it_should() -> None:
     assert lif.options["vth"] == 4999
     u = lif.arrays["u"].reshape(2, 3, 25)
     np.testing.assert_array_equal(u[:, :, 0], [[64 * (2500 + d) for d in (2000, 0, 1000)]] * 2)
-    gates = [p for p in only(netlist, "source") if p.name == "bias gate"]
+    gates = [p for p in only(netlist, "source") if p.name == "bias gate/"]
     assert gates[0].arrays["data"][:, 1].tolist() == [1] * 7 + [0, 0]
 
 
