@@ -16,7 +16,7 @@ import numpy as np
 from icsnn_deploy.graph import describe_node
 from icsnn_deploy.lava.netlist import Netlist, Process, Tag, Transforms, Wire
 from icsnn_deploy.lava.plan import Connection, Plan
-from icsnn_deploy.lava.stock import sparse_parts, stock_parts
+from icsnn_deploy.lava.stock import MESSAGE_BITS, sparse_parts, stock_parts
 from icsnn_deploy.neuron import Array
 from icsnn_deploy.nodes import IF
 
@@ -218,8 +218,7 @@ class _Assembly:
 
     def _connect(self, connection: Connection) -> None:
         source = self._delayed(connection)
-        graded = connection.source == self._graph.input.name
-        graded = graded and self._graph.input.encoding == "direct"
+        graded = self._is_graded(connection)
         if self._style.connections == "batched":
             name = connection.name
             self._processes[name] = self._batched(name, connection, steady=graded)
@@ -235,12 +234,33 @@ class _Assembly:
         """The process that sends a connection's source at its time."""
         if connection.delay == 0:
             return connection.source
+        if self._style.neurons == "lif":
+            return self._delayed_by_lava(connection)
         name = f"delay/{connection.source}/{connection.delay}"
         if name not in self._processes:
             options = {"shape": list(self._shape(connection.source)), "delay": connection.delay}
             self._add("delay-line", name, options)
             self._wire(connection.source, name)
         return name
+
+    def _delayed_by_lava(self, connection: Connection) -> str:
+        """Sparse connections of weight one, each a step late."""
+        bits = MESSAGE_BITS if self._is_graded(connection) else 0
+        identity = np.eye(int(np.prod(connection.shape_in)))
+        last = connection.source
+        for step in range(1, connection.delay + 1):
+            name = f"delay/{connection.source}/{step}"
+            (part,) = sparse_parts(name, identity, self._copies, self._style.tag, bits)
+            if part.process.name not in self._processes:
+                self._processes[part.process.name] = part.process
+                self._wire(last, part.process.name)
+            last = part.process.name
+        return last
+
+    def _is_graded(self, connection: Connection) -> bool:
+        """Whether the source sends numbers, the same at every step; not spikes."""
+        source = self._graph.input
+        return connection.source == source.name and source.encoding == "direct"
 
     def _batched(self, name: str, connection: Connection, steady: bool) -> Process:
         small = self._style.tag == "fixed_pt" and connection.reach < _FLOAT32_INTEGER

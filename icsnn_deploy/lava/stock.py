@@ -21,6 +21,9 @@ from icsnn_deploy.lava.plan import Connection
 from icsnn_deploy.neuron import Array
 from icsnn_deploy.nodes import Conv, Flatten, Linear
 
+MESSAGE_BITS = 24
+"""What makes Lava's connections take numbers for what they are, not for spikes."""
+
 _DIGIT = 7  # bits
 _CONV_INT8 = 128  # Lava's Conv keeps its geometry in 8-bit integers
 
@@ -46,7 +49,7 @@ def stock_parts(connection: Connection, copies: int, tag: Tag, graded: bool) -> 
         graded: the source sends numbers, not spikes.
     """
     name = connection.name
-    bits = 24 if graded else 0
+    bits = MESSAGE_BITS if graded else 0
     node = _as_conv(connection, copies)
     if node is not None:
         return [_conv(name, connection, node, copies, bits)]
