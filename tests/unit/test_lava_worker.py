@@ -200,7 +200,7 @@ def test_a_crash_inside_a_process(kind: str, options: dict[str, object], message
     assert all(alive(group) == [] for group in set().union(*groups))
 
 
-def test_the_worker_ends_with_its_parent() -> None:
+def test_the_worker_ends_with_its_parent(tmp_path: Path) -> None:
     script = """
     import sys, time
     sys.path.insert(0, "tests/unit"); sys.path.insert(0, "tests")
@@ -212,6 +212,7 @@ def test_the_worker_ends_with_its_parent() -> None:
         stdout=subprocess.PIPE,
         text=True,
         cwd=Path(__file__).parents[2],
+        env={**os.environ, "TMPDIR": str(tmp_path)},  # a killed parent can't remove its folder
     )
     assert parent.stdout is not None
     for line in parent.stdout:
