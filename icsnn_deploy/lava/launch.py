@@ -107,8 +107,9 @@ def run_netlists(
         steps = sum(netlist.steps for netlist in netlists)
         with (folder / "log").open("w+b") as log, _served(python, folder, log) as worker:
             _follow(worker, steps, limit, progress)
-        if worker.process.returncode != 0 or (folder / "fault.json").exists():
-            raise _fault(folder, worker.process.returncode)
+        code = worker.process.returncode
+        if code != 0 or not (folder / str(len(netlists) - 1) / "result.json").exists():
+            raise _fault(folder, code)
         return [_read(folder / str(number), netlist) for number, netlist in enumerate(netlists)]
 
 

@@ -212,7 +212,7 @@ def test_the_worker_ends_with_its_parent(tmp_path: Path) -> None:
         stdout=subprocess.PIPE,
         text=True,
         cwd=Path(__file__).parents[2],
-        env={**os.environ, "TMPDIR": str(tmp_path)},  # a killed parent can't remove its folder
+        env={**os.environ, "TMPDIR": str(tmp_path)},
     )
     assert parent.stdout is not None
     for line in parent.stdout:
@@ -220,9 +220,14 @@ def test_the_worker_ends_with_its_parent(tmp_path: Path) -> None:
             break
     (group,) = workers(parent.pid)
     assert len(alive(group)) > 10
+    memory, (folder,) = files_of(group)
     parent.kill()
     parent.wait()
     assert gone_within(group, 10)
+    assert folder.parent == tmp_path
+    assert list(tmp_path.iterdir()) == []
+    assert memory
+    assert not any(block.exists() for block in memory)
 
 
 def test_an_environment_without_python(tmp_path: Path) -> None:
@@ -236,6 +241,16 @@ def test_a_worker_without_lava() -> None:
         match=r"in the worker: ModuleNotFoundError: .*'lava'.*run: icsnn lava setup",
     ):
         run_netlists(Path(sys.executable), [long_run(1)])
+
+
+def test_a_python_that_does_nothing(tmp_path: Path) -> None:
+    idle = tmp_path / "python"
+    idle.write_text("#!/bin/sh\n")
+    idle.chmod(0o755)
+    with pytest.raises(
+        SimulationError, match=r"worker ended with exit code 0\. `icsnn lava status`"
+    ):
+        run_netlists(idle, [long_run(1)])
 
 
 def test_the_parents_python_settings_do_not_reach_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ import os
 import sys
 import traceback
 from importlib.metadata import version
+from multiprocessing.process import current_process
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +47,10 @@ def report(folder: Path, error: BaseException) -> None:
 
 def main() -> None:
     folder, parent, heartbeat = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-    Lifeline(parent)
+    Lifeline(parent, folder)
+    # Sockets of multiprocessing would stay in a folder of their own where a run is cut off. (Not
+    # tempfile.tempdir: a socket's path may have 107 characters, and that makes one folder more.)
+    current_process()._config["tempdir"] = str(folder)  # type: ignore[attr-defined]
     try:
         serve(folder, heartbeat)
     except BaseException as error:
