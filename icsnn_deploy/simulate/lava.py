@@ -17,7 +17,7 @@ from icsnn_deploy.lava.environment import find_worker
 from icsnn_deploy.lava.launch import Result, run_netlists
 from icsnn_deploy.lava.netlist import Netlist
 from icsnn_deploy.lava.plan import make_plan
-from icsnn_deploy.lava.range import SMALL_NETWORK, check_range, matrix_entries
+from icsnn_deploy.lava.range import POTENTIAL, SMALL_NETWORK, check_range, matrix_entries
 from icsnn_deploy.neuron import Array
 from icsnn_deploy.nodes import IF
 from icsnn_deploy.progress import Progress, silent
@@ -144,17 +144,24 @@ class LavaSimulator:
         most = _LIF_COPIES if lif else _COPIES[self.style.connections]
         return max(1, min(most, fitting))
 
-    def _check_overflows(self, overflows: Mapping[str, int]) -> None:
-        """Refuse a run whose potentials left 24 bits.
+    def _never_returns(self, population: str) -> bool:
+        """Whether a potential that leaves 24 bits stays beyond its threshold, saturated or not.
 
-        Not where the current is the same at every step: a potential that it drives that far never
-        comes back to the threshold, saturated or not.
+        The current I is the same at every step. Below v_threshold it lifts no potential above
+        max(v_init, v_threshold) + I, which is in range if both are at most half of it. So what
+        leaves has I >= v_threshold and fires at every step to come, or I < 0 and never fires again.
         """
-        steady = self.graph.steady()
+        node = self.graph.node(population)
+        if not isinstance(node, IF) or node.inputs[0] not in self.graph.steady():
+            return False
+        return bool(max(node.v_threshold.max(), node.v_init.max()) <= POTENTIAL // 2)
+
+    def _check_overflows(self, overflows: Mapping[str, int]) -> None:
+        """Refuse a run whose potentials left 24 bits, where that may have changed a spike."""
         found = {
             name: count
             for name, count in overflows.items()
-            if count and self.graph.node(name).inputs[0] not in steady
+            if count and not self._never_returns(name)
         }
         if found:
             lines = ", ".join(f"{name} ({count} times)" for name, count in found.items())
@@ -168,7 +175,9 @@ def connections_of(option: str | None) -> Connections | None:
     """The option of backends lava-float and lava-fixed; raises BackendUnavailableError."""
     known: dict[str | None, Connections | None] = {"batched": "batched", "stock": "stock"}
     if option is not None and option not in known:
-        raise BackendUnavailableError(f"Lava, option {option!r}: stock or batched connections")
+        raise BackendUnavailableError(
+            f"lava-float and lava-fixed, option {option!r}: stock or batched"
+        )
     return known.get(option)
 
 

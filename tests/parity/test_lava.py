@@ -299,6 +299,20 @@ def test_a_drift_out_of_24_bits_is_no_result() -> None:
         LavaSimulator(drifting("events", 5_000_000), arithmetic="fixed").run(x)
 
 
+def test_a_steady_drift_that_comes_back_is_no_result() -> None:
+    """Saturated, the first potential would fire once less than it should."""
+    graph = drifting("direct", 6_000)
+    node = graph.node("if")
+    assert isinstance(node, IF)
+    high = replace(
+        node,
+        v_threshold=np.array([3, 2_000_000, 500], np.int32),
+        v_init=np.array([0.5, 7_500_000.5, 0.5], np.float32),
+    )
+    with pytest.raises(SimulationError, match=r"24 bits in if \(\d+ times\)"):
+        LavaSimulator(graph.replace(high), arithmetic="fixed").run(np.full((1, 3), 255, np.uint8))
+
+
 def make_bundle(graph: Graph, folder: Path) -> Bundle:
     """A bundle of the network; its ANN stands in for none."""
     relu = {n.name: Relu(name=n.name, inputs=n.inputs) for n in graph.nodes_of(IF)}
