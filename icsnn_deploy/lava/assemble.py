@@ -16,7 +16,7 @@ import numpy as np
 from icsnn_deploy.graph import describe_node
 from icsnn_deploy.lava.netlist import Netlist, Process, Tag, Transforms, Wire
 from icsnn_deploy.lava.plan import Connection, Plan
-from icsnn_deploy.lava.stock import MESSAGE_BITS, sparse_parts, stock_parts
+from icsnn_deploy.lava.stock import MESSAGE_BITS, Entries, diagonal, sparse_parts, stock_parts
 from icsnn_deploy.neuron import Array
 from icsnn_deploy.nodes import IF
 
@@ -192,11 +192,11 @@ class _Assembly:
         else:
             options |= {"vth": highest, "du": 0.0, "dv": 1.0}
         self._add("lif", node.name, options, {"u": self._spread(node.name, u)})
-        reset = np.diag(-v_threshold.ravel())
+        reset = diagonal(-v_threshold.ravel())
         self._add_parts(f"reset/{node.name}", node.name, node.name, reset, self._copies)
         bias = self._plan.bias[node.name]
         if bias.any():
-            self._open_gate(node.name, np.tile(bias.reshape(-1, 1), (self._copies, 1)))
+            self._open_gate(node.name, np.tile(bias.ravel(), self._copies))
 
     def _open_gate(self, target: str, bias: Array) -> None:
         """Feed a constant into a target for as long as its images run."""
@@ -205,12 +205,15 @@ class _Assembly:
             for line, offset in enumerate(self._plan.offsets.values()):
                 lines[max(offset - 1, 0) : offset - 1 + self._graph.steps, line] = 1
             self._add("source", _GATE, {"hold": 1}, {"data": lines.astype(self._kind)})
-        line = list(self._plan.offsets).index(target)
-        matrix = np.zeros((len(bias), len(self._plan.offsets)))
-        matrix[:, line] = bias[:, 0]
+        matrix = Entries(
+            shape=(len(bias), len(self._plan.offsets)),
+            row=np.arange(len(bias)),
+            column=np.full(len(bias), list(self._plan.offsets).index(target)),
+            value=bias,
+        )
         self._add_parts(f"bias/{target}", _GATE, target, matrix, 1)
 
-    def _add_parts(self, name: str, source: str, target: str, matrix: Array, copies: int) -> None:
+    def _add_parts(self, name: str, source: str, target: str, matrix: Entries, copies: int) -> None:
         for part in sparse_parts(name, matrix, copies, self._style.tag):
             self._processes[part.process.name] = part.process
             self._wire(source, part.process.name)
@@ -246,7 +249,7 @@ class _Assembly:
     def _delayed_by_lava(self, connection: Connection) -> str:
         """Sparse connections of weight one, each a step late."""
         bits = MESSAGE_BITS if self._is_graded(connection) else 0
-        identity = np.eye(int(np.prod(connection.shape_in)))
+        identity = diagonal(np.ones(int(np.prod(connection.shape_in))))
         last = connection.source
         for step in range(1, connection.delay + 1):
             name = f"delay/{connection.source}/{step}"

@@ -35,6 +35,7 @@ from icsnn_deploy.nodes import (
 )
 from icsnn_deploy.simulate.reference import evaluate
 
+_AT_ONCE = 2**20  # values that go through a connection at a time, to find its matrix
 _SLACK = 1 + 1e-6  # nodes keep magnitudes beyond 2^24 in float32
 
 
@@ -66,9 +67,13 @@ class Connection:
         """The connection as one matrix [targets, sources], in float64 or int64."""
         count = int(np.prod(self.shape_in))
         integer = all(a.dtype.kind == "i" for node in self.nodes for a in node.arrays().values())
-        identity = np.eye(count, dtype=np.int64 if integer else np.float64)
-        columns = self(identity.reshape(count, *self.shape_in))  # [sources, *shape_out]
-        return columns.reshape(count, -1).T
+        kind = np.int64 if integer else np.float64
+        some = max(1, _AT_ONCE // count)
+        columns = []
+        for first in range(0, count, some):
+            units = np.eye(min(some, count - first), count, first, kind)
+            columns.append(self(units.reshape(-1, *self.shape_in)).reshape(len(units), -1))
+        return np.concatenate(columns).T
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

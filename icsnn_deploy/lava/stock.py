@@ -39,6 +39,22 @@ class StockPart:
     after: Transforms = ()
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Entries:
+    """A matrix [targets, sources] by its values that are not zero."""
+
+    shape: tuple[int, ...]
+    row: Array
+    column: Array
+    value: Array
+
+
+def diagonal(values: Array) -> Entries:
+    """The square matrix with these values on its diagonal."""
+    place = np.arange(len(values))
+    return Entries(shape=(len(values), len(values)), row=place, column=place, value=values)
+
+
 def stock_parts(connection: Connection, copies: int, tag: Tag, graded: bool) -> list[StockPart]:
     """A connection as Lava's own.
 
@@ -66,16 +82,20 @@ def stock_parts(connection: Connection, copies: int, tag: Tag, graded: bool) -> 
             )
             for number, (weight, exponent) in enumerate(parts)
         ]
-    return sparse_parts(name, connection.matrix(), copies, tag, bits)
+    matrix = connection.matrix()
+    row, column = np.nonzero(matrix)
+    entries = Entries(shape=matrix.shape, row=row, column=column, value=matrix[row, column])
+    return sparse_parts(name, entries, copies, tag, bits)
 
 
 def sparse_parts(
-    name: str, matrix: Array, copies: int, tag: Tag, message_bits: int = 0
+    name: str, matrix: Entries, copies: int, tag: Tag, message_bits: int = 0
 ) -> list[StockPart]:
-    """A matrix [targets, sources] as Sparse connections, one copy after the other."""
+    """A matrix as Sparse connections, one copy after the other."""
     result = []
-    for number, (weight, exponent) in enumerate(lava_weights(matrix, tag)):
-        row, column = np.nonzero(weight)
+    for number, (weight, exponent) in enumerate(lava_weights(matrix.value, tag)):
+        (kept,) = np.nonzero(weight)
+        row, column = matrix.row[kept], matrix.column[kept]
         shift = np.arange(copies)[:, None]
         process = Process(
             kind="sparse",
@@ -88,7 +108,7 @@ def sparse_parts(
             arrays={
                 "row": (row + shift * matrix.shape[0]).ravel().astype(np.int32),
                 "column": (column + shift * matrix.shape[1]).ravel().astype(np.int32),
-                "value": np.tile(weight[row, column], copies),
+                "value": np.tile(weight[kept], copies),
             },
         )
         result.append(StockPart(process=process))
@@ -96,7 +116,10 @@ def sparse_parts(
 
 
 def lava_weights(matrix: Array, tag: Tag) -> list[tuple[Array, int]]:
-    """Weights and weight_exp of connections that Lava does not cut; their sum is the matrix."""
+    """Weights and weight_exp of connections that Lava does not cut; their sum is the matrix.
+
+    It may be given by its entries alone: zeros change nothing.
+    """
     if tag == "floating_pt":
         return [(matrix.astype(np.float64), 0)]
     whole = matrix.astype(np.int64)

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from icsnn_deploy.errors import GraphError, LatticeError
 from icsnn_deploy.graph import Graph
+from icsnn_deploy.lava import plan as plan_module
 from icsnn_deploy.lava.assemble import Style, assemble
 from icsnn_deploy.lava.netlist import Netlist, Process
 from icsnn_deploy.lava.plan import Plan, make_plan
@@ -276,6 +277,17 @@ def test_copies_are_blocks_of_the_matrix() -> None:
             arrays["value"].astype(int) << options["weight_exp"],
         )
     np.testing.assert_array_equal(total, np.kron(np.eye(2, dtype=int), connection.matrix()))
+
+
+def test_the_matrix_of_many_sources_is_found_part_by_part(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    connections = make_plan(integer_network()).connections
+    whole = [connection.matrix() for connection in connections]
+    monkeypatch.setattr(plan_module, "_AT_ONCE", 110)  # two at a time, then one
+    for connection, matrix in zip(connections, whole, strict=True):
+        np.testing.assert_array_equal(connection.matrix(), matrix)
+        assert connection.matrix().dtype == matrix.dtype == np.int64
 
 
 def only(netlist: Netlist, kind: str) -> list[Process]:
