@@ -57,6 +57,10 @@ def find_worker(at: Path | None = None) -> WorkerEnvironment:
             versions = read_versions(file.read(_MOST_BYTES), str(folder / STAMP))
     except FileNotFoundError as error:
         raise BackendUnavailableError(f"{folder}: Lava is not set up here; run: {hint}") from error
+    except NotADirectoryError as error:
+        raise BackendUnavailableError(
+            f"{folder}: is no folder; name another with --at or ICSNN_LAVA"
+        ) from error
     except OSError as error:
         raise BackendUnavailableError(f"{folder}: can't be read ({error}); run: {hint}") from error
     except BackendUnavailableError as error:

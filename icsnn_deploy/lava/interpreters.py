@@ -18,10 +18,8 @@ VERSIONS = ((3, 10), (3, 11), (3, 12))
 
 _PROBE = "import sys, venv, ensurepip; print(*sys.version_info[:2])"
 _PROBE_TIMEOUT_S = 20
-_WHY_NOT = (
-    "lava-nc is made for 3.10 and made to run on 3.11 and 3.12; it was tried on no other. "
-    "Choose one of these"
-)
+_WHY_NOT = "lava-nc is made for 3.10 and made to run on 3.11 and 3.12; it was tried on no other"
+_NAME_ANOTHER = "; pass --python 3.10, 3.11, 3.12 or the path of one of these"
 _HOW_TO_GET_ONE = (
     "install one (python.org, your system's packages, `pyenv install 3.10` or "
     "`uv python install 3.10`) and name it: icsnn lava setup --python PATH"
@@ -53,8 +51,11 @@ def find_interpreter(wanted: str | None = None) -> Interpreter:
     versions = [version for version in VERSIONS if wanted in (None, _name(version))]
     if wanted is not None and not versions:
         if re.fullmatch(r"\d+(\.\d+)*", wanted):
-            raise BackendUnavailableError(f"Python {wanted}: {_WHY_NOT}")
-        return _fitting(Path(wanted))
+            raise BackendUnavailableError(f"Python {wanted}: {_WHY_NOT}{_NAME_ANOTHER}")
+        try:
+            return _fitting(Path(wanted))
+        except BackendUnavailableError as error:
+            raise BackendUnavailableError(f"{error}{_NAME_ANOTHER}") from error
     refused = []
     for candidate in _candidates(versions):
         try:
@@ -87,7 +88,7 @@ def _fitting(path: Path) -> Interpreter:
     """The Python at `path`, started once; raises BackendUnavailableError."""
     try:
         done = subprocess.run(
-            [path, "-I", "-c", _PROBE],
+            [str(path), "-I", "-c", _PROBE],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

@@ -181,8 +181,14 @@ def _claimed(folder: Path) -> Iterator[int]:
         raise BackendUnavailableError(
             f"{folder}: another process is setting Lava up here; wait until it is done"
         ) from error
+    except (FileExistsError, NotADirectoryError) as error:
+        raise BackendUnavailableError(
+            f"{folder}: is no folder; name another with --at or ICSNN_LAVA"
+        ) from error
     except OSError as error:
-        raise BackendUnavailableError(f"{folder}: can't be written ({error})") from error
+        raise BackendUnavailableError(
+            f"{folder}: can't be written ({error}); name another folder with --at or ICSNN_LAVA"
+        ) from error
 
 
 def _clear(folder: Path) -> None:

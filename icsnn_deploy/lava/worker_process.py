@@ -67,7 +67,7 @@ def started(
     try:
         try:
             process = subprocess.Popen(
-                [python, "-m", *command(ours)],
+                [str(python), "-m", *command(ours)],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=log,

@@ -134,6 +134,12 @@ def test_a_stamp_that_says_something_else(tmp_path: Path, stamp: str) -> None:
         find_worker(tmp_path)
 
 
+def test_a_file_in_the_place_of_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(BackendUnavailableError, match="file: is no folder; name another"):
+        find_worker(tmp_path / "file")
+
+
 def test_a_stamp_without_its_python(tmp_path: Path) -> None:
     write_stamp(tmp_path, json.dumps(VERSIONS))
     (tmp_path / "bin" / "python").unlink()
@@ -186,7 +192,7 @@ def test_later_pythons_are_refused_with_the_reason(machine: Path) -> None:
         find_interpreter("3.13")
     with pytest.raises(BackendUnavailableError, match=r"Python 3\.13: lava-nc is made for 3\.10"):
         find_interpreter(str(fake_python(machine / "bin", "3.13")))
-    with pytest.raises(BackendUnavailableError, match="can't be started"):
+    with pytest.raises(BackendUnavailableError, match=r"can't be started.*pass --python 3\.10"):
         find_interpreter(str(machine / "nothing"))
 
 
@@ -236,7 +242,7 @@ def test_what_is_not_ours_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(BackendUnavailableError, match="was not made by icsnn lava setup"):
         set_up(folder, str(python))
     assert [path.name for path in folder.iterdir()] == ["chapter1"]
-    with pytest.raises(BackendUnavailableError, match="can't be written"):
+    with pytest.raises(BackendUnavailableError, match="is no folder; name another with --at"):
         set_up(folder / "chapter1", str(python))
 
 
