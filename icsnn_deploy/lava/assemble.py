@@ -76,6 +76,7 @@ class _Assembly:
         return Netlist(
             tag=self._style.tag,
             steps=self._periods * self._graph.steps + self._plan.latency,
+            copies=self._copies,
             processes=tuple(self._processes.values()),
             wires=tuple(self._wires),
             readout=READOUT_FILE,

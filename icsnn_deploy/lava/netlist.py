@@ -36,11 +36,13 @@ class Netlist:
     """One Lava network and how long it runs.
 
     tag: which of Lava's process models run, "floating_pt" or "fixed_pt".
+    copies: images side by side.
     spikes, potentials: file of each population that is recorded.
     """
 
     tag: Tag
     steps: int
+    copies: int
     processes: Sequence[Process]
     wires: Sequence[Wire]
     readout: str  # file of the output's current

@@ -102,9 +102,8 @@ class LavaSimulator:
         self, results: list[Result], netlists: list[Netlist], images: int, record: Record
     ) -> Recording:
         """What the worker wrote down, as a recording of the batch."""
-        copies = min(self._copies(), images)
         decoders = [
-            _Decoder(self, result, copies, (netlist.steps - self.plan.latency) // self.graph.steps)
+            _Decoder(self, result, netlist)
             for result, netlist in zip(results, netlists, strict=True)
         ]
         for result in results:
@@ -192,9 +191,10 @@ def arithmetic_of(option: str | None) -> Arithmetic:
 class _Decoder:
     """Reads what one run recorded."""
 
-    def __init__(self, simulator: LavaSimulator, result: Result, copies: int, periods: int) -> None:
+    def __init__(self, simulator: LavaSimulator, result: Result, netlist: Netlist) -> None:
         self._graph, self._style = simulator.graph, simulator.style
-        self._result, self._copies, self._periods = result, copies, periods
+        self._result, self._copies = result, netlist.copies
+        self._periods = (netlist.steps - simulator.plan.latency) // self._graph.steps
         self._integer = self._style.tag == "fixed_pt"
 
     def readout(self) -> Array:

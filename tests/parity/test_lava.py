@@ -23,7 +23,7 @@ from icsnn_deploy.lava.environment import find_worker
 from icsnn_deploy.lava.launch import run_netlists
 from icsnn_deploy.neuron import Array
 from icsnn_deploy.nodes import IF, Add, Conv, Flatten, Input, Linear, Node, Output, Relu, Scale
-from icsnn_deploy.simulate import open_backend
+from icsnn_deploy.simulate import lava, open_backend
 from icsnn_deploy.simulate.lava import LavaSimulator
 from icsnn_deploy.simulate.recording import Record, Recording
 from icsnn_deploy.simulate.reference import ReferenceSimulator
@@ -260,6 +260,20 @@ def test_one_after_the_other_and_side_by_side() -> None:
     assert [len(each) for each in netlists] == [1, 1, 3]
     assert netlists[0][0].steps == 10 * 3 + 5
     check(cases)
+
+
+def test_memory_that_others_take_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How many images run side by side is settled once, before the run."""
+    graph = lattice_network(2)
+    simulator, x = LavaSimulator(graph, arithmetic="fixed"), integer_images(graph, 3)
+    netlists = simulator.netlists(x)
+    assert netlists[0].copies == 3
+    monkeypatch.setattr(lava, "_shared_memory", lambda: 0)
+    assert simulator.netlists(x)[0].copies == 1
+    results = run_netlists(find_worker().python, netlists)
+    got = simulator.recording(results, netlists, 3, Record())
+    for name, spikes in ReferenceSimulator(graph).run(x).spikes.items():
+        np.testing.assert_array_equal(got.spikes[name], spikes)
 
 
 def drifting(encoding: str, weight: int) -> Graph:
