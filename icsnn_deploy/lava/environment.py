@@ -50,7 +50,7 @@ def find_worker(at: Path | None = None) -> WorkerEnvironment:
         own = own_environment()
         if own is not None:
             return own
-    folder = at or default_folder()
+    folder = (at or default_folder()).absolute()
     hint = _COMMAND if at is None else f"{_COMMAND} --at {folder}"
     try:
         with (folder / STAMP).open("rb") as file:

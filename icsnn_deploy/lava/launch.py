@@ -34,8 +34,7 @@ STEP_LIMIT_S = 120.0
 STEP_LIMIT_VARIABLE = "ICSNN_LAVA_STEP_LIMIT"
 """Environment variable: seconds that Lava may take for one step, and to start."""
 
-
-_SHORT = f"Memory, {tempfile.gettempdir()} or /dev/shm may be full: run fewer images at a time"
+_SHORT = "Memory, $TMPDIR or /dev/shm may be full: run fewer images at a time"
 _REMEDIES = (
     ("killed by", _SHORT),
     ("MemoryError", _SHORT),
@@ -97,8 +96,12 @@ def run_netlists(
         BackendUnavailableError: the worker can't be started.
     """
     limit = step_limit() if step_limit_s is None else step_limit_s
-    with tempfile.TemporaryDirectory(prefix="icsnn-lava-") as name:
-        folder = Path(name)
+    try:
+        request = tempfile.TemporaryDirectory(prefix="icsnn-lava-")
+    except OSError as error:
+        raise SimulationError(f"no folder for temporary files ({error}). {_SHORT}") from error
+    with request:
+        folder = Path(request.name).absolute()
         try:
             for number, netlist in enumerate(netlists):
                 _write(folder / str(number), netlist)

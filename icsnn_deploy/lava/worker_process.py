@@ -58,7 +58,6 @@ def started(
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     environment = {
         **kept,
-        "PYTHONPATH": str(WORKER),
         "PYTHONNOUSERSITE": "1",
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",  # Lava forks: threads of a BLAS do not survive that
@@ -72,6 +71,7 @@ def started(
                 stdout=output,
                 stderr=log,
                 env=environment,
+                cwd=WORKER,  # where -m looks first: not among the user's own files
                 start_new_session=True,
                 pass_fds=(ours,),
             )
@@ -94,8 +94,8 @@ def run_in_worker(python: Path, module: str, *arguments: str, timeout_s: float) 
 
     Args:
         python: the environment's.
-        module: run as `python -m module`, with WORKER on the path.
-        arguments: of its command line.
+        module: run as `python -m module` in WORKER.
+        arguments: of its command line; paths are absolute.
         timeout_s: Lava hangs on many a fault; after this many seconds it is ended.
 
     Raises:

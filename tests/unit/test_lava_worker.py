@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 from collections.abc import Callable
@@ -241,6 +242,32 @@ def test_a_worker_without_lava() -> None:
         match=r"in the worker: ModuleNotFoundError: .*'lava'.*run: icsnn lava setup",
     ):
         run_netlists(Path(sys.executable), [long_run(1)])
+
+
+def test_files_where_it_is_started_are_not_its_modules(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("numpy", "lava", "json", "icsnn_lava"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('not the module')")
+    monkeypatch.chdir(tmp_path)
+    (result,) = run_netlists(find_worker().python, [long_run(1)])
+    assert result.versions["lava-nc"] == "0.10.0"
+
+
+def test_a_long_path_for_temporary_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Longer than the address of a socket may be."""
+    folder = tmp_path / ("x" * 120)
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    (result,) = run_netlists(find_worker().python, [long_run(1)])
+    assert result.versions["lava-nc"] == "0.10.0"
+    assert list(folder.iterdir()) == []
+
+
+def test_no_place_for_temporary_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
+    with pytest.raises(SimulationError, match=r"no folder for temporary files .*TMPDIR"):
+        run_netlists(find_worker().python, [long_run(1)])
 
 
 def test_a_python_that_does_nothing(tmp_path: Path) -> None:

@@ -48,9 +48,10 @@ def report(folder: Path, error: BaseException) -> None:
 def main() -> None:
     folder, parent, heartbeat = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     Lifeline(parent, folder)
-    # Sockets of multiprocessing would stay in a folder of their own where a run is cut off. (Not
-    # tempfile.tempdir: a socket's path may have 107 characters, and that makes one folder more.)
-    current_process()._config["tempdir"] = str(folder)  # type: ignore[attr-defined]
+    # Sockets of multiprocessing would stay in a folder of their own where a run is cut off. The way
+    # to them is short: more than 107 characters are no address.
+    os.chdir(folder)
+    current_process()._config["tempdir"] = "."  # type: ignore[attr-defined]
     try:
         serve(folder, heartbeat)
     except BaseException as error:
