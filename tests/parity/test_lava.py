@@ -14,6 +14,7 @@ import pytest
 from graphs import conv, dyadic, residual_network, samples, spiking
 from typer.testing import CliRunner
 
+from icsnn_deploy import verification
 from icsnn_deploy.bundle import Bundle, create_bundle
 from icsnn_deploy.cli import app
 from icsnn_deploy.encoding import encode_rate
@@ -354,19 +355,22 @@ def test_the_command(tmp_path: Path) -> None:
     assert "icsnn quantize" in " ".join(result.output.split())
 
 
-def test_a_divergence_is_explained_by_both_potentials(tmp_path: Path) -> None:
-    """A simulator of another network stands for a fault: verify asks it for its potentials."""
+def test_a_divergence_is_explained_by_both_potentials(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A simulator of another network stands for a fault: its if2 starts 4 lower."""
     graph = lattice_network()
     node = graph.node("if2")
     assert isinstance(node, IF)
     other = LavaSimulator(graph.replace(replace(node, v_init=node.v_init - 4)), arithmetic="fixed")
-    record = Record(spikes=False, potentials=frozenset({"if2"}))
-    x = integer_images(graph, 1)
-    u = other.run(x, record).potentials["if2"]
-    v_init = other.graph.node("if2").v_init  # type: ignore[attr-defined]
-    shift = ReferenceSimulator(graph).run(x, record).potentials["if2"][0] - u[0]
-    np.testing.assert_array_equal(shift, np.full_like(shift, 4))
-    assert (v_init % 1 == 0.5).all()
+    monkeypatch.setattr(verification, "open_backend", lambda bundle, spec: other)
+    report = verify(make_bundle(graph, tmp_path / "bundle"), ["lava-fixed"])
+    assert report.verdict == "fail"
+    found = report.comparisons[0].first_divergence
+    assert found is not None
+    assert found.layer == "if2"
+    assert found.u_reference is not None
+    assert found.u_other == found.u_reference - 4 < found.v_threshold < found.u_reference
 
 
 def test_a_missing_worker_names_its_command(
