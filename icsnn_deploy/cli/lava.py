@@ -46,10 +46,10 @@ def setup(
 def status(at: Folder = None, as_json: JsonFlag = False) -> None:
     """Show the environment that Lava runs in, and run two neurons in it."""
     with reporting(as_json):
-        from icsnn_deploy.lava.setup import self_test
+        from icsnn_deploy.lava.setup import check
 
         environment = find_worker(at)
-        self_test(environment.python)
+        check(environment)
         _show(environment, as_json=as_json)
 
 
@@ -62,7 +62,7 @@ def _is_found(environment: WorkerEnvironment) -> bool:
 
 
 def _show(environment: WorkerEnvironment, *, as_json: bool) -> None:
-    """An environment whose self-test passed, now or when it was made."""
+    """An environment whose self-test passed."""
     if as_json:
         print_json(
             {

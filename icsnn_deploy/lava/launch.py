@@ -39,7 +39,6 @@ _REMEDIES = (
     ("killed by", _SHORT),
     ("MemoryError", _SHORT),
     ("No space left", _SHORT),
-    ("ModuleNotFoundError", "Lava's environment is not whole; run: icsnn lava setup"),
 )
 _NO_REMEDY = (
     "`icsnn lava status` tests the environment; the whole traceback is in the log "

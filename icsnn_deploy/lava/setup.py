@@ -49,7 +49,7 @@ _REMEDIES = (
 def set_up(
     at: Path | None = None, python: str | None = None, progress: Progress = silent
 ) -> WorkerEnvironment:
-    """Make Lava's environment, or find the one that is there.
+    """Make Lava's environment, or test the one that is there.
 
     Args:
         at: its folder; default: as `find_worker`.
@@ -59,7 +59,7 @@ def set_up(
 
     Raises:
         BackendUnavailableError: no fitting Python, a folder that is not ours, pip or the self-test
-            fails; what was made so far is removed.
+            fails; what was made so far is removed. What was there before is not.
     """
     interpreter = None if python is None else find_interpreter(python)
     try:
@@ -68,12 +68,34 @@ def set_up(
         pass
     else:
         if interpreter is None or ready.versions["python"].startswith(f"{interpreter.name}."):
+            check(ready)
             return ready
     folder = (at or default_folder()).absolute()
     interpreter = interpreter or find_interpreter()
     with _claimed(folder) as mark:
         _build(folder, interpreter, mark, progress)
     return find_worker(folder)
+
+
+def check(environment: WorkerEnvironment) -> None:
+    """Run the self-test in an environment that was ready once.
+
+    Raises:
+        BackendUnavailableError: it fails; names what to do.
+    """
+    try:
+        self_test(environment.python)
+    except BackendUnavailableError as error:
+        ours = (environment.folder / STAMP).exists()
+        remedy = (
+            f"remove it and run: icsnn lava setup --at {environment.folder}"
+            if ours
+            else f"run: pip install --force-reinstall {_LAVA}"
+        )
+        raise BackendUnavailableError(
+            f"{environment.folder}: Lava is set up here but does not run; if /dev/shm and $TMPDIR "
+            f"have room, {remedy}\n{error}"
+        ) from error
 
 
 def self_test(python: Path) -> dict[str, str]:

@@ -207,7 +207,20 @@ def test_it_is_made_once_and_left_alone(tmp_path: Path) -> None:
     last_words = [step.split()[-1] for step in steps]
     assert last_words == [str(tmp_path / "env"), "lava-nc==0.10.0", "icsnn_lava.selftest"]
     assert set_up(tmp_path / "env") == set_up(tmp_path / "env", str(python)) == made
-    assert asked(python) == steps
+    assert asked(python) == [*steps, "-m icsnn_lava.selftest", "-m icsnn_lava.selftest"]
+
+
+def test_one_that_no_longer_runs_is_left_and_told(tmp_path: Path) -> None:
+    python = fake_python(tmp_path / "bin")
+    folder = tmp_path / "env"
+    set_up(folder, str(python))
+    (tmp_path / "bin" / "test-fails").touch()
+    with pytest.raises(BackendUnavailableError, match=f"remove it and run: icsnn lava setup --at {folder}"):
+        set_up(folder)
+    result = CliRunner().invoke(app, ["lava", "status", "--at", str(folder)])
+    assert result.exit_code == 2
+    assert "two neurons are silent" in result.stderr
+    assert find_worker(folder).versions == VERSIONS
 
 
 def test_later_pythons_get_its_dependencies_by_name(tmp_path: Path) -> None:

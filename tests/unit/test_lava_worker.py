@@ -239,7 +239,7 @@ def test_an_environment_without_python(tmp_path: Path) -> None:
 def test_a_worker_without_lava() -> None:
     with pytest.raises(
         SimulationError,
-        match=r"in the worker: ModuleNotFoundError: .*'lava'.*run: icsnn lava setup",
+        match=r"in the worker: ModuleNotFoundError: .*'lava'.*`icsnn lava status` tests",
     ):
         run_netlists(Path(sys.executable), [long_run(1)])
 
