@@ -215,7 +215,9 @@ def test_one_that_no_longer_runs_is_left_and_told(tmp_path: Path) -> None:
     folder = tmp_path / "env"
     set_up(folder, str(python))
     (tmp_path / "bin" / "test-fails").touch()
-    with pytest.raises(BackendUnavailableError, match=f"remove it and run: icsnn lava setup --at {folder}"):
+    with pytest.raises(
+        BackendUnavailableError, match=f"remove it and run: icsnn lava setup --at {folder}"
+    ):
         set_up(folder)
     result = CliRunner().invoke(app, ["lava", "status", "--at", str(folder)])
     assert result.exit_code == 2
