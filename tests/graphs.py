@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import strategies as st
 
+from icsnn_deploy.conversion.spike import Population, spike
 from icsnn_deploy.graph import Graph
 from icsnn_deploy.neuron import Array
 from icsnn_deploy.nodes import (
@@ -324,3 +325,39 @@ def ann_graphs(draw: st.DrawFn) -> Graph:
     layers.put(Linear(name="head", inputs=(layers.last,), weight=weight, bias=bias))
     layers.maybe_scale("temperature")
     return Graph(nodes=(*layers.nodes, Output(name="output", inputs=(layers.last,))))
+
+
+def residual_ann(seed: int = 0) -> Graph:
+    """Three rectifiers, the last behind a sum with an identity shortcut."""
+    rng = np.random.default_rng(seed)
+    nodes = (
+        Input(name="input", shape=(2, 5, 5)),
+        conv("conv1", "input", rng, (2, 3)),
+        Relu(name="relu1", inputs=("conv1",)),
+        conv("conv2", "relu1", rng, (3, 3)),
+        Relu(name="relu2", inputs=("conv2",)),
+        conv("conv3", "relu2", rng, (3, 3)),
+        Add(name="join", inputs=("conv3", "relu1")),
+        Relu(name="relu3", inputs=("join",)),
+        Flatten(name="flatten", inputs=("relu3",)),
+        Linear(
+            name="linear",
+            inputs=("flatten",),
+            weight=rng.normal(size=(4, 75)).astype(np.float32) / 8,
+            bias=np.zeros(4, np.float32),
+        ),
+        Output(name="output", inputs=("linear",)),
+    )
+    return Graph(nodes=nodes)
+
+
+def spiking_network(ann: Graph, steps: int = 6) -> Graph:
+    column = np.full((1, 1, 1), 1.5, np.float32)
+    populations = {
+        relu.name: Population(v_threshold=column, v_init=column / 2) for relu in ann.nodes_of(Relu)
+    }
+    return spike(ann, populations, steps)
+
+
+def random_images(count: int = 6) -> Array:
+    return np.random.default_rng(1).normal(size=(count, 2, 5, 5)).astype(np.float32)

@@ -113,3 +113,20 @@ def kinds(graph: Graph) -> list[str]:
 def names(graph: Graph, *types: type[Node]) -> list[str]:
     """The names of the nodes (of these types)."""
     return [node.name for node in (graph.nodes_of(*types) if types else graph.nodes)]
+
+
+def small_model(activation: type[nn.Module] = nn.ReLU, padding: int = 1) -> nn.Module:
+    """Two convolutions with batch normalization, pooling, a linear readout of four classes."""
+    torch.manual_seed(1)
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 3, padding=padding),
+        nn.BatchNorm2d(4),
+        activation(),
+        nn.AvgPool2d(2),
+        nn.Conv2d(4, 6, 3, padding=1),
+        activation(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(6, 4),
+    )
+    return model.eval()

@@ -45,8 +45,15 @@ def convert(
         typer.Option(help="Comma-separated mean per channel; makes the input uint8 images."),
     ] = None,
     std: Annotated[str | None, typer.Option(help="Comma-separated std per channel.")] = None,
-    time_steps: Annotated[int, typer.Option(help="T.")] = 8,
+    time_steps: Annotated[
+        str, typer.Option(help="T; or a range, as 4,32: one network that may stop at any of them.")
+    ] = "8",
     recipe: Annotated[str, typer.Option(help="A named recipe; see docs/recipes.md.")] = "default",
+    effort: Annotated[str, typer.Option(help="Recipe auto: quick, standard or best.")] = "standard",
+    keep_weights: Annotated[
+        bool, typer.Option("--keep-weights", help="Recipe auto: change potentials and biases only.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Recipe auto: seed.")] = 0,
     activation: Annotated[
         list[str] | None,
         typer.Option(help="The model's clip or QCFS class: CLASS:BOUND or CLASS:BOUND:LEVELS."),
@@ -71,7 +78,14 @@ def convert(
         from icsnn_deploy.conversion.recipe import Recipe
         from icsnn_deploy.report.tables import candidates_table
 
-        chosen = Recipe(name=recipe, time_steps=time_steps, batch_size=batch_size)
+        chosen = Recipe(
+            name=recipe,
+            time_steps=_time_steps(time_steps),
+            batch_size=batch_size,
+            effort=effort,  # type: ignore[arg-type]
+            weights=not keep_weights,
+            seed=seed,
+        )
         # what the user's own code prints is not the result
         with redirect_stdout(sys.stderr), progress_bars() as progress:
             result = run_conversion(
@@ -144,6 +158,14 @@ def export(
             typer.echo(f"{name}: {result['file']} ({result['bytes']:,} bytes)")
             for loss in result["losses"]:
                 typer.echo(f"  not known to its readers: {loss}")
+
+
+def _time_steps(text: str) -> int | tuple[int, int]:
+    fields = text.split(",")
+    if len(fields) > 2 or not all(field.strip().isdigit() for field in fields):
+        raise DataError(f"--time-steps {text}: a number, or the two ends of a range, as 4,32")
+    numbers = [int(field) for field in fields]
+    return numbers[0] if len(numbers) == 1 else (numbers[0], numbers[1])
 
 
 def _normalization(mean: str | None, std: str | None) -> Normalization | None:

@@ -11,22 +11,19 @@ import torch
 from torch import nn
 from torch.export import ExportedProgram
 
+from icsnn_deploy.conversion.auto import run_stages
 from icsnn_deploy.conversion.calibration import CalibrationSet, CalibrationSource
 from icsnn_deploy.conversion.fold import fold_scales, merge_pointwise
-from icsnn_deploy.conversion.initial import initialize
 from icsnn_deploy.conversion.judge import Judge
-from icsnn_deploy.conversion.recipe import Method, Recipe
-from icsnn_deploy.conversion.report import CandidateResult, ConversionReport, describe_populations
-from icsnn_deploy.conversion.spike import Population, shift_current, spike
-from icsnn_deploy.conversion.statistics import Statistics, collect_statistics
-from icsnn_deploy.conversion.sweep import correct_bias, spike_norm, sweep
-from icsnn_deploy.conversion.threshold import MaxThreshold, SpikeNormThreshold, threshold_of
+from icsnn_deploy.conversion.recipe import Recipe
+from icsnn_deploy.conversion.report import ConversionReport, describe_populations
+from icsnn_deploy.conversion.statistics import collect_statistics
 from icsnn_deploy.conversion.trace import DeclaredActivation, trace, trace_exported
+from icsnn_deploy.conversion.workbench import Workbench
 from icsnn_deploy.data import Normalization
 from icsnn_deploy.errors import DataError
 from icsnn_deploy.graph import Graph
-from icsnn_deploy.neuron import Array
-from icsnn_deploy.nodes import IF, Relu, Scale
+from icsnn_deploy.nodes import Scale
 from icsnn_deploy.progress import Progress, silent
 
 
@@ -71,38 +68,27 @@ def convert(
     ann = to_ann_graph(model, calibration, normalization, activations)
     held_out = max(1, round(len(calibration) * recipe.held_out))
     fit = calibration.part(0, max(1, len(calibration) - held_out))
-    judge = Judge(ann, calibration.part(len(calibration) - held_out, len(calibration)), device)
+    judged = calibration.part(len(calibration) - held_out, len(calibration))
+    judge = Judge(ann, judged, device, recipe.counted)
     statistics = collect_statistics(
         ann, fit, batch_size=recipe.batch_size, device=device, progress=progress
     )
-    workbench = _Workbench(ann, statistics, fit, recipe, device, progress)
-    results: list[tuple[CandidateResult, Graph]] = []
-    for number, method in enumerate(recipe.candidates):
-        progress("candidates", number, len(recipe.candidates))
-        begun = time.monotonic()
-        network = workbench.build(method)
-        agreement, divergence = judge.score(network, recipe.batch_size)
-        result = CandidateResult(
-            method=str(method),
-            agreement=agreement,
-            divergence=divergence,
-            seconds=time.monotonic() - begun,
-        )
-        results.append((result, network))
-    progress("candidates", len(recipe.candidates), len(recipe.candidates))
-    # By divergence: shares of a few dozen samples differ by chance where this still tells apart.
-    chosen, network = min(results, key=lambda r: (r[0].divergence, -r[0].agreement))
+    workbench = Workbench(ann, statistics, fit, judge, recipe, device, progress)
+    run_stages(workbench) if recipe.is_auto else workbench.try_all(recipe.candidates)
+    chosen = workbench.best()
+    network = chosen.network
     report = ConversionReport(
         recipe=recipe.name,
-        time_steps=recipe.time_steps,
+        time_steps=recipe.steps,
+        counted=recipe.counted,
         calibration_samples=len(calibration),
         held_out_samples=held_out,
-        chosen=chosen,
-        candidates=tuple(result for result, _ in results),
+        chosen=chosen.result,
+        candidates=tuple(trial.result for trial in workbench.trials),
         populations=describe_populations(network),
         seconds=time.monotonic() - started,
     )
-    provenance = {"recipe": recipe.name, "method": chosen.method, "ann_hash": ann.hash()}
+    provenance = {"recipe": recipe.name, "method": chosen.result.method, "ann_hash": ann.hash()}
     return Conversion(graph=replace(network, provenance=provenance), ann=ann, report=report)
 
 
@@ -145,87 +131,3 @@ def _normalized(ann: Graph, normalization: Normalization) -> Graph:
         shift=-mean / std,
     )
     return ann.replace(replace(ann.input, dtype="uint8")).insert_after(ann.input.name, scale)
-
-
-class _Workbench:
-    """Builds the network of one method after the other from the same statistics."""
-
-    def __init__(
-        self,
-        ann: Graph,
-        statistics: Statistics,
-        fit: CalibrationSet,
-        recipe: Recipe,
-        device: str,
-        progress: Progress,
-    ) -> None:
-        self.ann = ann
-        self.statistics = statistics
-        self.fit = fit
-        self.recipe = recipe
-        self.device = device
-        self.progress = progress
-
-    def build(self, method: Method) -> Graph:
-        network = self._with_thresholds(method)
-        if method.bias_shift:
-            for node in network.nodes_of(IF):
-                channels = network.shape(node.name)[0]
-                per_channel = node.v_threshold.astype(np.float64).reshape(-1)
-                shift = np.broadcast_to(per_channel / (2 * network.steps), (channels,))
-                network = shift_current(network, node.name, shift)
-        network = initialize(
-            network,
-            self.ann,
-            method.v_init,
-            self.fit,
-            batch_size=self.recipe.batch_size,
-            device=self.device,
-            progress=self.progress,
-        )
-        if method.bias_correction:
-            means = {name: layer.mean for name, layer in self.statistics.layers.items()}
-            visit = correct_bias(means, self.statistics.logits_mean, network.readout_start)
-            network = sweep(
-                network,
-                self.fit,
-                visit,
-                batch_size=self.recipe.batch_size,
-                device=self.device,
-                stage="bias correction",
-                progress=self.progress,
-            )
-        return fold_scales(network)
-
-    def _with_thresholds(self, method: Method) -> Graph:
-        rule = method.threshold
-        measured = MaxThreshold() if isinstance(rule, SpikeNormThreshold) else rule
-        populations = {}
-        for relu in self.ann.nodes_of(Relu):
-            layer = self.statistics.layers[relu.name]
-            found = threshold_of(measured, relu.name, layer, self.recipe.time_steps)
-            v_threshold = _ready(found, len(self.ann.shape(relu.name)))
-            populations[relu.name] = Population(
-                v_threshold=v_threshold, v_init=np.zeros_like(v_threshold)
-            )
-        network = replace(
-            spike(self.ann, populations, self.recipe.time_steps),
-            readout_start=self.recipe.readout_start,
-        )
-        if not isinstance(rule, SpikeNormThreshold):
-            return network
-        return sweep(
-            network,
-            self.fit,
-            spike_norm({node.name: node.upper for node in self.ann.nodes_of(Relu)}),
-            batch_size=self.recipe.batch_size,
-            reset=rule.reset,
-            device=self.device,
-            stage="SpikeNorm",
-            progress=self.progress,
-        )
-
-
-def _ready(values: Array, rank: int) -> Array:
-    """[C] or [1] values ready to broadcast over a population of `rank` axes."""
-    return values.astype(np.float32).reshape(-1, *(1,) * (rank - 1))

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from icsnn_deploy.conversion.calibration import CalibrationSet
 from icsnn_deploy.encoding import to_input_units
 from icsnn_deploy.graph import Graph
 from icsnn_deploy.neuron import Array
+from icsnn_deploy.simulate.recording import Record
 from icsnn_deploy.simulate.torch import TorchANN, TorchSimulator
 
 
 class Judge:
     """Compares a network with the ANN on held-out samples."""
 
-    def __init__(self, ann: Graph, held_out: CalibrationSet, device: str) -> None:
+    def __init__(
+        self,
+        ann: Graph,
+        held_out: CalibrationSet,
+        device: str,
+        time_steps: Sequence[int] | None = None,
+    ) -> None:
         self.held_out = held_out
         self.device = device
+        self.time_steps = time_steps  # T to read out at, the mean over them counts
         network = TorchANN(ann, device=device)
         logits = [network.run(batch) for batch in held_out.batches(64)]
         self.logits = np.concatenate(logits)  # [N, *output shape]
@@ -24,13 +34,20 @@ class Judge:
     def score(
         self, network: Graph, batch_size: int, logit_unit: float = 1.0
     ) -> tuple[float, float]:
-        """(share of equal top-1 classes, mean KL divergence in nats)."""
+        """(share of equal top-1 classes, mean KL divergence in nats), mean over the wanted T."""
         simulator = TorchSimulator(network, device=self.device)
-        parts = [
-            simulator.classify(to_input_units(network, batch))
-            for batch in self.held_out.batches(batch_size)
-        ]
-        logits = np.concatenate(parts) * logit_unit
+        record = Record(spikes=False, logits_t=True)
+        wanted = [t - 1 for t in self.time_steps or (network.steps,)]
+        parts: list[Array] = []
+        for batch in self.held_out.batches(batch_size):
+            logits_t = simulator.run(to_input_units(network, batch), record).logits_t
+            if logits_t is not None:
+                parts.append(logits_t[wanted])
+        scores = [self._compare(logits * logit_unit) for logits in np.concatenate(parts, axis=1)]
+        agreement, divergence = np.mean(scores, axis=0)
+        return float(agreement), float(divergence)
+
+    def _compare(self, logits: Array) -> tuple[float, float]:
         ours, theirs = _classes(self.logits), _classes(logits)
         agreement = theirs.argmax(axis=1) == ours.argmax(axis=1)
         wanted, got = _log_softmax(ours), _log_softmax(theirs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from icsnn_deploy.conversion.initial import (
     CompensatedResidual,
@@ -53,6 +54,15 @@ def _candidates() -> tuple[Method, ...]:
 
 _QUANTILE = QuantileThreshold(p=0.99)
 
+AUTO = "auto"
+Effort = Literal["quick", "standard", "best"]
+EFFORTS: tuple[Effort, ...] = ("quick", "standard", "best")
+
+STARTS = (
+    Method(threshold=LearnedBound(otherwise=_QUANTILE), v_init=Half()),
+    Method(threshold=LearnedBound(otherwise=MSEThreshold(per="channel")), v_init=Half()),
+)
+
 NAMED: dict[str, tuple[Method, ...]] = {
     # Candidates; the one that agrees best with the ANN on held-out calibration samples is taken.
     "default": _candidates(),
@@ -80,8 +90,13 @@ class Recipe:
     """How to convert.
 
     Args:
-        name: a named recipe (`NAMED`), or a name of your own beside `methods`.
-        time_steps: T, from the first input step to the last readout step.
+        name: "auto" (see conversion.auto), a named recipe (`NAMED`), or a name of your own beside
+            `methods`.
+        time_steps: T, from the first input step to the last readout step; or the least and the
+            largest T of a range that one network is to serve, stopped early or late.
+        effort: "auto": how long to calibrate.
+        weights: "auto": may change weights too, not only potentials and biases.
+        seed: "auto": of the samples' places and order.
         methods: candidates of your own; with several, held-out samples decide.
         readout_start: t0; the readout averages the steps in (t0, T].
         held_out: share of the calibration samples that only judge.
@@ -89,21 +104,27 @@ class Recipe:
     """
 
     name: str = "default"
-    time_steps: int = 8
+    time_steps: int | tuple[int, int] = 8
+    effort: Effort = "standard"
+    weights: bool = True
+    seed: int = 0
     methods: tuple[Method, ...] = ()
     readout_start: int = 0
     held_out: float = 0.25
     batch_size: int = 64
 
     def __post_init__(self) -> None:
-        if not self.methods and self.name not in NAMED:
+        if not self.methods and self.name not in (AUTO, *NAMED):
             raise ConversionError(
-                f"no recipe {self.name!r}; there are {', '.join(NAMED)}, or give methods"
+                f"no recipe {self.name!r}; there are {', '.join((AUTO, *NAMED))}, or give methods"
             )
-        if self.time_steps < 1 or not 0 <= self.readout_start < self.time_steps:
+        if self.effort not in EFFORTS:
+            raise ConversionError(f"effort {self.effort!r}: {', '.join(EFFORTS)} are there")
+        least, most = self._range
+        if not 1 <= least <= most or not 0 <= self.readout_start < least:
             raise ConversionError(
                 f"time_steps {self.time_steps}, readout_start {self.readout_start}: "
-                "time_steps >= 1 and 0 <= readout_start < time_steps are needed"
+                "time_steps >= 1 (a range ascending) and 0 <= readout_start < time_steps are needed"
             )
         if not 0 < self.held_out < 1 or self.batch_size < 1:
             raise ConversionError(
@@ -112,6 +133,30 @@ class Recipe:
             )
 
     @property
+    def _range(self) -> tuple[int, int]:
+        given = self.time_steps
+        return given if isinstance(given, tuple) else (given, given)
+
+    @property
+    def steps(self) -> int:
+        """T that the network runs for, the largest of a range."""
+        return self._range[1]
+
+    @property
+    def counted(self) -> tuple[int, ...]:
+        """The T that calibration counts: the ends of the range and the powers of two between."""
+        least, most = self._range
+        powers = (2**n for n in range(most.bit_length()))
+        return tuple(sorted({least, *(t for t in powers if least < t < most), most}))
+
+    @property
+    def is_auto(self) -> bool:
+        """Whether stages are built on each other, instead of candidates beside each other."""
+        return self.name == AUTO and not self.methods
+
+    @property
     def candidates(self) -> tuple[Method, ...]:
-        """The methods to try."""
+        """The methods to try; those that "auto" starts from."""
+        if self.is_auto:
+            return STARTS
         return self.methods or NAMED[self.name]

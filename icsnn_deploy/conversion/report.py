@@ -37,7 +37,8 @@ class ConversionReport:
     """The recipe, the candidates it tried, and what came out."""
 
     recipe: str
-    time_steps: int
+    time_steps: int  # T that the network runs for
+    counted: tuple[int, ...]  # the T that candidates were judged at
     calibration_samples: int
     held_out_samples: int
     chosen: CandidateResult

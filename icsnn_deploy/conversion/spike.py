@@ -91,6 +91,40 @@ def set_threshold(graph: Graph, name: str, v_threshold: Array) -> Graph:
     return fold_scales(changed.insert_after(name, ratio))
 
 
+def scale_current(graph: Graph, name: str, factor: Array) -> Graph:
+    """Multiply the current of a population by a constant per channel.
+
+        conv -> if              conv' -> if
+        add  -> if      ->      add   -> if, each of its sources scaled
+
+    Args:
+        graph: a float IF network.
+        name: a population.
+        factor: one value per channel [C], > 0.
+    """
+    shape = graph.shape(name)
+    scale = np.asarray(factor, np.float64).reshape(-1, *(1,) * (len(shape) - 1))
+    if scale.size != shape[0]:
+        raise GraphError(f"factor of {name}: {scale.size} values, {shape[0]} needed")
+    target = graph.node(name)
+    (source,) = (graph.node(n) for n in target.inputs)
+    if isinstance(source, Add) and len(graph.consumers(source.name)) == 1:
+        target = source  # a sum has no weights of its own: its sources have
+    scales = []
+    nodes = list(graph.nodes)
+    for number, feeding in enumerate(target.inputs):
+        node = Scale(
+            name=graph.fresh_name(f"{name}.gain{number}"),
+            inputs=(feeding,),
+            scale=scale,
+            shift=np.zeros_like(scale),
+        )
+        scales.append(node)
+    moved = replace(target, inputs=tuple(node.name for node in scales))
+    nodes = [moved if node.name == target.name else node for node in nodes]
+    return fold_scales(graph.with_nodes([*nodes, *scales]))
+
+
 def shift_current(graph: Graph, name: str, shift: Array) -> Graph:
     """Add a constant to the current of a population, or of the output, at every step.
 
@@ -111,9 +145,9 @@ def shift_current(graph: Graph, name: str, shift: Array) -> Graph:
     integer = graph.is_integer
     if integer:
         values = np.round(values).astype(np.int32)
-    for source in _private_sources(graph, node):
-        if isinstance(source, (Conv, Linear)):
-            return graph.replace(replace(source, bias=source.bias + values))
+    private = private_affine(graph, name)
+    if private is not None:
+        return graph.replace(replace(private, bias=private.bias + values))
     shape = (channels, *(1,) * (len(graph.shape(name)) - 1))
     scale = Scale(
         name=graph.fresh_name(f"{name}.shift"),
@@ -127,15 +161,15 @@ def shift_current(graph: Graph, name: str, shift: Array) -> Graph:
     )
 
 
-def _private_sources(graph: Graph, node: Node) -> list[Node]:
-    """What feeds this node alone: its source, and the sources of sums on the way."""
-    found: list[Node] = []
-    waiting = [graph.node(name) for name in node.inputs]
+def private_affine(graph: Graph, name: str) -> Conv | Linear | None:
+    """The affine node whose result goes to this node alone, directly or through sums; if any."""
+    waiting = [graph.node(source) for source in graph.node(name).inputs]
     while waiting:
         source = waiting.pop(0)
         if len(graph.consumers(source.name)) > 1:
             continue
-        found.append(source)
+        if isinstance(source, (Conv, Linear)):
+            return source
         if isinstance(source, Add):
-            waiting += [graph.node(name) for name in source.inputs]
-    return found
+            waiting += [graph.node(inner) for inner in source.inputs]
+    return None

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -19,10 +19,15 @@ import torch
 from torch import Tensor
 
 from icsnn_deploy.conversion.calibration import CalibrationSet
-from icsnn_deploy.conversion.spike import set_threshold, shift_current
+from icsnn_deploy.conversion.spike import (
+    private_affine,
+    scale_current,
+    set_threshold,
+    shift_current,
+)
 from icsnn_deploy.graph import Graph
 from icsnn_deploy.neuron import Array
-from icsnn_deploy.nodes import IF, Input, Output
+from icsnn_deploy.nodes import IF, Conv, Input, Linear, Output
 from icsnn_deploy.progress import Progress, silent
 from icsnn_deploy.simulate.torch import TorchSimulator
 from icsnn_deploy.simulate.torch_ops import Reset, integrate_and_fire
@@ -35,14 +40,48 @@ class Arrival:
     node: IF | Output
     replay: Callable[[], Iterator[Tensor]]  # currents [T, B, *shape] of successive batches
     integrate: Callable[[IF, Tensor], Tensor]  # spikes [T, B, *shape] for currents
+    affine: Conv | Linear | None  # whose result arrives here alone
+    replay_affine: Callable[[], Iterator[tuple[Tensor, Tensor]]]  # the mean over time of what it
+    # takes [B, *its shape], and of the currents [B, *shape], of successive batches
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Change:
-    """What a visitor wants: another v_threshold, ready to broadcast; a shift [C] of the current."""
+    """What a visitor wants of a population, or of the output (only a shift).
+
+    gain and shift are one value a channel, [C]: the current becomes gain * current + shift.
+    v_threshold and v_init are ready to broadcast. weight is for the arrival's affine node and comes
+    first. Where `rescale` is off, the weights behind the
+    population keep the amplitude they have (those of an integer network can't follow).
+    """
 
     v_threshold: Array | None = None
+    v_init: Array | None = None
+    gain: Array | None = None
     shift: Array | None = None
+    weight: Array | None = None
+    rescale: bool = True
+
+    def apply(self, network: Graph, name: str) -> Graph:
+        """The network with the change."""
+        affine = private_affine(network, name)
+        if self.weight is not None and affine is not None:
+            network = network.replace(replace(affine, weight=self.weight))
+        if self.gain is not None:
+            network = scale_current(network, name, self.gain)
+        if self.shift is not None:
+            network = shift_current(network, name, self.shift)
+        if self.v_threshold is not None and self.rescale:
+            network = set_threshold(network, name, self.v_threshold)
+        elif self.v_threshold is not None:
+            network = network.replace(
+                replace(network.node(name), v_threshold=self.v_threshold)  # type: ignore[call-arg]
+            )
+        if self.v_init is not None:
+            network = network.replace(
+                replace(network.node(name), v_init=self.v_init)  # type: ignore[call-arg]
+            )
+        return network
 
 
 class Visitor(Protocol):
@@ -52,20 +91,19 @@ class Visitor(Protocol):
 def sweep(
     network: Graph,
     calibration: CalibrationSet,
-    visit: Visitor,
-    *,
+    *visitors: Visitor,
     batch_size: int,
     reset: Reset = "soft",
     device: str = "cpu",
     stage: str = "sweep",
     progress: Progress = silent,
 ) -> Graph:
-    """Visit every population and the output once, in order, and apply what the visitor wants.
+    """Visit every population and the output once, in order, and apply what the visitors want.
 
     Args:
         network: the IF network.
         calibration: samples that the network is run on.
-        visit: called with each arrival.
+        visitors: called with each arrival, in turn; each sees what the one before changed.
         batch_size: samples simulated at once.
         reset: of the populations while they are measured.
         device: torch device.
@@ -76,13 +114,10 @@ def sweep(
     targets = [*network.nodes_of(IF), network.output]
     for done, target in enumerate(targets):
         progress(stage, done, len(targets))
-        node = network.node(target.name)
-        change = visit(runner.arrival(node))  # type: ignore[arg-type]
-        if change.v_threshold is not None:
-            network = set_threshold(network, target.name, change.v_threshold)
-        if change.shift is not None:
-            network = shift_current(network, target.name, change.shift)
-        runner.network = network
+        for visit in visitors:
+            change = visit(runner.arrival(network.node(target.name)))  # type: ignore[arg-type]
+            network = change.apply(network, target.name)
+            runner.network = network
         if isinstance(target, IF):
             runner.settle(target.name)
     progress(stage, len(targets), len(targets))
@@ -111,18 +146,35 @@ class _Runner:
     def arrival(self, node: IF | Output) -> Arrival:
         simulator = TorchSimulator(self.network, device=self.device)
         order, frontier = self._path(node.name)
+        (source,) = node.inputs
+        affine = private_affine(self.network, node.name)
 
-        def replay() -> Iterator[Tensor]:
+        def batches(*names: str) -> Iterator[list[Tensor]]:
             with torch.no_grad():
                 for start in range(0, len(self.calibration), self.batch_size):
-                    yield self._current(simulator, node.name, order, frontier, start)
+                    yield self._values(simulator, names, order, frontier, start)
+
+        def replay() -> Iterator[Tensor]:
+            return (currents for (currents,) in batches(source))
+
+        def replay_affine() -> Iterator[tuple[Tensor, Tensor]]:
+            if affine is None:
+                return
+            for taken, currents in batches(affine.inputs[0], source):
+                yield taken.mean(dim=0), currents.mean(dim=0)
 
         def integrate(population: IF, currents: Tensor) -> Tensor:
             v_init = simulator.ops.tensor(population.v_init)
             v_threshold = simulator.ops.tensor(population.v_threshold)
             return integrate_and_fire(currents, v_init, v_threshold, reset=self.reset)[0]
 
-        return Arrival(node=node, replay=replay, integrate=integrate)
+        return Arrival(
+            node=node,
+            replay=replay,
+            integrate=integrate,
+            affine=affine,
+            replay_affine=replay_affine,
+        )
 
     def settle(self, name: str) -> None:
         """Run a population with its settled parameters and keep its spikes."""
@@ -156,17 +208,21 @@ class _Runner:
                 waiting += source.inputs
         return [n.name for n in self.network.nodes if n.name in inside], frontier
 
-    def _current(
-        self, simulator: TorchSimulator, name: str, order: list[str], frontier: set[str], start: int
-    ) -> Tensor:
-        """The current into `name` for the batch that begins at `start`, [T, B, *shape]."""
+    def _values(
+        self,
+        simulator: TorchSimulator,
+        names: Sequence[str],
+        order: list[str],
+        frontier: set[str],
+        start: int,
+    ) -> list[Tensor]:
+        """Results of some nodes for the batch that begins at `start`, [T, B, *shape]."""
         samples = np.asarray(self.calibration.samples[start : start + self.batch_size])
         values = {source: self._source(simulator, source, samples, start) for source in frontier}
         for inner in order:
             node = self.network.node(inner)
             values[inner] = simulator.evaluate(node, [values[s] for s in node.inputs])
-        (source,) = self.network.node(name).inputs
-        return simulator.over_time(source, values[source], len(samples))
+        return [simulator.over_time(name, values[name], len(samples)) for name in names]
 
     def _source(self, simulator: TorchSimulator, name: str, samples: Array, start: int) -> Tensor:
         """Samples, or stored spikes folded over time, [T B, *shape]."""
@@ -177,7 +233,7 @@ class _Runner:
         count = self.network.steps * int(np.prod(shape))
         bits = np.unpackbits(packed, axis=1, count=count)
         folded = bits.reshape(len(samples), self.network.steps, *shape).swapaxes(0, 1)  # [T, B]
-        return simulator.ops.tensor(folded).flatten(0, 1)
+        return simulator.ops.tensor(folded.reshape(-1, *shape))
 
 
 def correct_bias(ann_mean: dict[str, Array], logits_mean: Array, readout_start: int = 0) -> Visitor:

@@ -48,8 +48,10 @@ class TorchOps:
         }
 
     def tensor(self, array: Array) -> Tensor:
-        """The array on the device, in the floating type."""
-        return torch.as_tensor(np.ascontiguousarray(array).copy()).to(self.device, self.dtype)
+        """The array on the device, in the floating type; images and kernels channels last."""
+        found = torch.as_tensor(np.ascontiguousarray(array).copy()).to(self.device, self.dtype)
+        # Convolutions of few channels are several times faster that way, and none is slower.
+        return found.contiguous(memory_format=torch.channels_last) if found.ndim == 4 else found
 
     def parameter(self, node: Node, field: str) -> Tensor:
         """An array parameter of a node, as a tensor."""
@@ -80,7 +82,7 @@ class TorchOps:
         raise GraphError(f"{node.name}: torch has no rule for {node.kind!r}")
 
     def _conv(self, node: Conv, x: Tensor) -> Tensor:
-        padding, x = _symmetric(node.padding, x)
+        padding, x = symmetric_padding(node.padding, x)
         weight, bias = self.parameter(node, "weight"), self.parameter(node, "bias")
         options: dict[str, Any] = {
             "stride": node.stride,
@@ -116,9 +118,9 @@ def integrate_and_fire(
     Returns:
         (spikes [T, B, *shape], v(T) [B, *shape], u [T, B, *shape] or None).
     """
-    v = v_init.expand(currents.shape[1:]).clone()
-    spikes = torch.empty_like(currents, memory_format=torch.contiguous_format)
-    u = torch.empty_like(spikes) if keep_potentials else None
+    v = torch.empty_like(currents[0]).copy_(v_init.expand(currents.shape[1:]))
+    spikes = _like_first(currents)
+    u = _like_first(currents) if keep_potentials else None
     for step in range(len(currents)):
         v += currents[step]
         if u is not None:
@@ -131,7 +133,16 @@ def integrate_and_fire(
     return spikes, v, u
 
 
-def _symmetric(padding: Pairs, x: Tensor) -> tuple[tuple[int, ...], Tensor]:
+def _like_first(currents: Tensor) -> Tensor:
+    """An empty tensor [T, B, *shape] whose steps lie in memory as the first one does."""
+    steps, batch = currents.shape[:2]
+    folded = currents[0].new_empty((steps * batch, *currents.shape[2:]))
+    if currents.ndim == 5 and currents[0].is_contiguous(memory_format=torch.channels_last):
+        folded = folded.contiguous(memory_format=torch.channels_last)
+    return folded.view(steps, *currents.shape[1:])
+
+
+def symmetric_padding(padding: Pairs, x: Tensor) -> tuple[tuple[int, ...], Tensor]:
     """Padding that PyTorch can do by itself, and x padded by hand where it can't."""
     if all(before == after for before, after in padding):
         return tuple(before for before, _ in padding), x
@@ -140,7 +151,7 @@ def _symmetric(padding: Pairs, x: Tensor) -> tuple[tuple[int, ...], Tensor]:
 
 
 def _avg_pool(node: AvgPool, x: Tensor) -> Tensor:
-    padding, x = _symmetric(node.padding, x)
+    padding, x = symmetric_padding(node.padding, x)
     if any(p > k // 2 for p, k in zip(padding, node.kernel, strict=True)):  # torch refuses these
         x = functional.pad(x, [n for p in reversed(padding) for n in (p, p)])
         padding = (0,) * len(padding)

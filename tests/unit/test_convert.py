@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from traced import small_model
 
 from icsnn_deploy.conversion.calibration import CalibrationSet
 from icsnn_deploy.conversion.convert import Conversion, convert, to_ann_graph
@@ -28,23 +29,6 @@ from icsnn_deploy.simulate.recording import Record
 from icsnn_deploy.simulate.reference import ReferenceSimulator, run_ann
 
 NORMALIZATION = Normalization(mean=(0.4, 0.5, 0.6), std=(0.2, 0.25, 0.3))
-
-
-def small_model(activation: type[nn.Module] = nn.ReLU, padding: int = 1) -> nn.Module:
-    """Two convolutions with batch normalization, pooling, a linear readout of four classes."""
-    torch.manual_seed(1)
-    model = nn.Sequential(
-        nn.Conv2d(3, 4, 3, padding=padding),
-        nn.BatchNorm2d(4),
-        activation(),
-        nn.AvgPool2d(2),
-        nn.Conv2d(4, 6, 3, padding=1),
-        activation(),
-        nn.AdaptiveAvgPool2d(1),
-        nn.Flatten(),
-        nn.Linear(6, 4),
-    )
-    return model.eval()
 
 
 def images(count: int = 12, seed: int = 0) -> Array:
@@ -270,7 +254,7 @@ def test_a_model_without_a_rectifier_is_refused() -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"name": "ic-snm"}, "no recipe 'ic-snm'; there are default, diehl, robust-norm"),
+        ({"name": "ic-snm"}, "no recipe 'ic-snm'; there are auto, default, diehl, robust-norm"),
         ({"time_steps": 0}, "time_steps >= 1 and 0 <= readout_start < time_steps are needed"),
         ({"time_steps": 4, "readout_start": 4}, "time_steps 4, readout_start 4"),
         ({"readout_start": -1}, "readout_start -1"),

@@ -1,0 +1,111 @@
+"""The ANN's activations at sampled places: what each population should put out there.
+
+A population's parameters are one a channel, so a few thousand places a channel tell as much as all
+of them. The same places are read from the currents of the spiking network later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from icsnn_deploy.conversion.calibration import CalibrationSet
+from icsnn_deploy.graph import Graph
+from icsnn_deploy.nodes import Node, Relu
+from icsnn_deploy.progress import Progress, silent, tracked
+from icsnn_deploy.simulate.torch import TorchANN
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SampledActivations:
+    """Activations of every rectifier at the same number of places of each sample."""
+
+    places: dict[str, Tensor]  # int64 [N, places]: positions, flattened
+    values: dict[str, Tensor]  # [C, N * places], sample by sample, activation units
+    logits: Tensor  # [N, *output shape]
+
+    def pick(self, name: str, currents: Tensor, start: int) -> Tensor:
+        """The sampled places of a batch, [T, B, C, *positions] -> [T, C, B * places].
+
+        Args:
+            name: a population.
+            currents: [T, B, C, *positions] of the samples from `start` on.
+            start: index of the batch's first sample.
+        """
+        steps, batch, channels = currents.shape[:3]
+        places = self.places[name][start : start + batch].to(currents.device)
+        index = places.unsqueeze(1).expand(batch, channels, -1)  # [B, C, places]
+        flat = currents.reshape(steps, batch, channels, -1)
+        picked = torch.stack([step.gather(2, index) for step in flat])  # [T, B, C, places]
+        return picked.transpose(1, 2).reshape(steps, channels, -1)
+
+
+def sample_activations(
+    ann: Graph,
+    calibration: CalibrationSet,
+    *,
+    places: int,
+    batch_size: int,
+    seed: int = 0,
+    device: str = "cpu",
+    progress: Progress = silent,
+) -> SampledActivations:
+    """Run the ANN once and keep about `places` activations a channel.
+
+    Args:
+        ann: the traced network.
+        calibration: the samples.
+        places: activations wanted per channel, over all samples; at least one a sample is kept.
+        batch_size: samples run at once.
+        seed: of the places.
+        device: torch device.
+        progress: told how many batches are done.
+    """
+    generator = np.random.default_rng(seed)
+    chosen = {
+        relu.name: torch.from_numpy(
+            _places(generator, ann.shape(relu.name)[1:], len(calibration), places)
+        )
+        for relu in ann.nodes_of(Relu)
+    }
+    found: dict[str, list[Tensor]] = {name: [] for name in chosen}
+    logits: list[Tensor] = []
+    network = TorchANN(ann, device=device)
+    for start, batch in _numbered(calibration, batch_size, progress):
+
+        def observe(node: Node, value: Tensor, start: int = start) -> None:
+            if node.name in chosen:
+                flat = value.flatten(2) if value.ndim > 2 else value.unsqueeze(2)
+                index = chosen[node.name][start : start + len(value)].to(value.device)
+                picked = flat.gather(2, index.unsqueeze(1).expand(-1, flat.shape[1], -1))
+                found[node.name].append(picked.transpose(0, 1).flatten(1))  # [C, B places]
+
+        logits.append(torch.from_numpy(network.run(batch, observe)))
+    values = {name: torch.cat(parts, dim=1) for name, parts in found.items()}
+    return SampledActivations(places=chosen, values=values, logits=torch.cat(logits))
+
+
+def _places(
+    generator: np.random.Generator, positions: tuple[int, ...], samples: int, places: int
+) -> np.ndarray:
+    """Positions of each sample, [N, places a sample], without one twice."""
+    count = int(np.prod(positions))
+    wanted = min(count, max(1, places // samples))
+    if wanted == count:
+        return np.tile(np.arange(count), (samples, 1))
+    # The smallest of random keys: a draw without replacement for all samples at once.
+    keys = generator.random((samples, count), dtype=np.float32)
+    return np.sort(np.argpartition(keys, wanted, axis=1)[:, :wanted], axis=1)
+
+
+def _numbered(
+    calibration: CalibrationSet, batch_size: int, progress: Progress
+) -> Iterator[tuple[int, np.ndarray]]:
+    batches = -(-len(calibration) // batch_size)
+    starts = range(0, len(calibration), batch_size)
+    tracked_batches = tracked(calibration.batches(batch_size), "activations", batches, progress)
+    yield from zip(starts, tracked_batches, strict=True)
