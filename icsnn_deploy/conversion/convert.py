@@ -88,7 +88,12 @@ def convert(
         populations=describe_populations(network),
         seconds=time.monotonic() - started,
     )
-    provenance = {"recipe": recipe.name, "method": chosen.result.method, "ann_hash": ann.hash()}
+    provenance = {
+        "recipe": recipe.name,
+        "method": chosen.result.method,
+        "ann_hash": ann.hash(),
+        "counted": list(recipe.counted),
+    }
     return Conversion(graph=replace(network, provenance=provenance), ann=ann, report=report)
 
 

@@ -57,6 +57,7 @@ def search(
     time_steps: Sequence[int],
     *,
     units: Mapping[str, Array] | None = None,
+    keep_thresholds: bool = False,
     readout_start: int = 0,
 ) -> Visitor:
     """A visitor that settles each population, and the mean of the output, by simulation.
@@ -73,6 +74,7 @@ def search(
         time_steps: the T that the network will be read out at, ascending.
         units: for an integer network, the activation that one unit stands for, [C] by name, the
             output's too: v_threshold, v_init and shift stay on the lattice, amplitudes as they are.
+        keep_thresholds: search v_init and shift only.
         readout_start: t0 of the network.
     """
 
@@ -90,7 +92,14 @@ def search(
         if unit is not None:
             wanted = wanted / unit.reshape(-1, 1)
         v_threshold = _per_channel(node.v_threshold, len(wanted)).to(current)
-        channels = _Channels(current, wanted, time_steps, v_threshold, on_lattice=unit is not None)
+        channels = _Channels(
+            current,
+            wanted,
+            time_steps,
+            v_threshold,
+            on_lattice=unit is not None,
+            keep_thresholds=keep_thresholds,
+        )
         best, fit = channels.search(_per_channel(node.v_init, len(wanted)).to(current))
         return _change(node, best, fit, on_lattice=unit is not None)
 
@@ -108,12 +117,14 @@ class _Channels:
         amplitude: Tensor,
         *,
         on_lattice: bool,
+        keep_thresholds: bool = False,
     ) -> None:
         self.current = current
         self.wanted = wanted
         self.time_steps = frozenset(time_steps)
         self.amplitude = amplitude
         self.on_lattice = on_lattice
+        self.keep_thresholds = keep_thresholds
 
     def search(self, v_init: Tensor) -> tuple[Setting, Fit]:
         """The best setting found: coarse starts, then steps that shrink."""
@@ -133,7 +144,7 @@ class _Channels:
             return found
 
         wanted = self.wanted.mean(dim=1)
-        for factor in _FACTORS:
+        for factor in (1.0,) if self.keep_thresholds else _FACTORS:
             for share in _SHARES:
                 v_threshold = self.amplitude * factor
                 shift = torch.zeros_like(wanted)
@@ -141,7 +152,7 @@ class _Channels:
                     setting = self._setting(v_threshold, torch.full_like(wanted, share), shift)
                     shift = setting.shift + (wanted - consider(setting).mean)
         for size in (0.7**n for n in range(_ROUNDS)):
-            for move in _moves(size, len(self.current)):
+            for move in _moves(size, len(self.current))[1 if self.keep_thresholds else 0 :]:
                 for sign in (-1.0, 1.0):
                     consider(self._setting(*move(best, sign)))
         return best, fit
@@ -202,7 +213,7 @@ _Move = Callable[[Setting, float], tuple[Tensor, Tensor, Tensor]]
 
 
 def _moves(size: float, time_steps: int) -> tuple[_Move, ...]:
-    """Steps along each parameter, and along the line that keeps the charge of all T steps."""
+    """Steps along each parameter, v_threshold first, and one that leaves the charge of T steps."""
 
     def threshold(s: Setting, sign: float) -> tuple[Tensor, Tensor, Tensor]:
         return s.v_threshold * (1 + sign * 0.15 * size), s.share, s.shift
@@ -226,6 +237,8 @@ def _change(node: IF, best: Setting, fit: Fit, *, on_lattice: bool) -> Change:
     gain = torch.ones_like(fit.gain) if on_lattice else fit.gain
     v_threshold = best.v_threshold * gain
     v_init = best.share * v_threshold
+    if on_lattice:
+        v_init = v_init.floor() + 0.5  # exactly, whatever the quotient lost
 
     def ready(values: Tensor) -> Array:
         kind = node.v_threshold.dtype if values is v_threshold else node.v_init.dtype

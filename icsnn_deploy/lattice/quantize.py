@@ -11,8 +11,6 @@ import numpy as np
 
 from icsnn_deploy.conversion.calibration import CalibrationSet, CalibrationSource
 from icsnn_deploy.conversion.judge import Judge
-from icsnn_deploy.conversion.statistics import Statistics, collect_statistics
-from icsnn_deploy.conversion.sweep import Arrival, Change, correct_bias, sweep
 from icsnn_deploy.encoding import to_input_units
 from icsnn_deploy.errors import LatticeError, TargetError
 from icsnn_deploy.graph import Graph
@@ -20,6 +18,7 @@ from icsnn_deploy.lattice.assign import Lattice, even_widths, to_integers
 from icsnn_deploy.lattice.certificate import Certificate, certify, require_certificate
 from icsnn_deploy.lattice.moments import input_moments
 from icsnn_deploy.lattice.prepare import prepare
+from icsnn_deploy.lattice.recalibrate import counted, recalibrated
 from icsnn_deploy.neuron import Array
 from icsnn_deploy.nodes import IF
 from icsnn_deploy.progress import Progress, silent
@@ -86,7 +85,7 @@ class Quantization:
     bits: Mapping[str, int]  # weight width of each Conv and Linear
     agreement: Mapping[str, float]  # share of held-out samples with the ANN's top-1 class
     divergence: Mapping[str, float]  # mean KL divergence from the ANN's classes, nats
-    corrected: bool  # the bias correction was kept
+    kept: str  # rounded, corrected or searched: the one whose classes diverge least
 
     def to_json(self) -> dict[str, Any]:
         """The report as JSON values."""
@@ -94,7 +93,7 @@ class Quantization:
             "bits": dict(self.bits),
             "agreement": dict(self.agreement),
             "divergence": dict(self.divergence),
-            "corrected": self.corrected,
+            "kept": self.kept,
             "certificate": self.certificate.to_json(),
         }
 
@@ -113,8 +112,8 @@ def quantize(
 
     Scales and rounding minimize the error of each layer's output on calibration samples; widths are
     narrowed where the network would not certify at its T, or overflow a register of the target;
-    then the bias correction runs on the integer network and is kept if its classes on held-out
-    samples diverge less from the ANN's.
+    then the integer network is calibrated again, and of what comes out (see lattice.recalibrate)
+    the one is kept whose classes on held-out samples diverge least from the ANN's.
 
     Args:
         network: a float IF network.
@@ -131,7 +130,8 @@ def quantize(
     calibration = CalibrationSet.of(calibration_data, progress=progress)
     held_out = max(1, round(len(calibration) * options.held_out))
     fit = calibration.part(0, max(1, len(calibration) - held_out))
-    judge = Judge(ann, calibration.part(len(calibration) - held_out, len(calibration)), device)
+    judged = calibration.part(len(calibration) - held_out, len(calibration))
+    judge = Judge(ann, judged, device, counted(network))
     prepared = prepare(
         network,
         np.asarray(fit.samples),
@@ -147,22 +147,22 @@ def quantize(
         progress=progress,
     )
     lattice, bits = _certified(prepared, moments, options, profile)
-    statistics = collect_statistics(
-        ann, fit, batch_size=options.batch_size, device=device, progress=progress
+    candidates = recalibrated(
+        network, prepared, lattice, ann, fit, integer_fit, options, device, progress
     )
-    wanted = _wanted_means(network, prepared, lattice, statistics)
-    corrected = _corrected(lattice, integer_fit, wanted, options, device, progress)
     unit = float(np.mean(lattice.units[prepared.output.name]))
-    scores = {
-        "float": judge.score(network, options.batch_size),
-        "rounded": judge.score(lattice.graph, options.batch_size, unit),
-        "corrected": judge.score(corrected, options.batch_size, unit),
+    scores = {"float": judge.score(network, options.batch_size)}
+    scores |= {
+        name: judge.score(graph, options.batch_size, unit) for name, graph in candidates.items()
     }
-    fits = certify(corrected).float32 and len(_too_wide(corrected, profile)) <= len(
-        _too_wide(lattice.graph, profile)
-    )
-    keep = fits and scores["corrected"][1] < scores["rounded"][1]
-    chosen = corrected if keep else lattice.graph
+    misfits = len(_too_wide(lattice.graph, profile))
+    fitting = [
+        name
+        for name, graph in candidates.items()
+        if certify(graph).float32 and len(_too_wide(graph, profile)) <= misfits
+    ]
+    kept = min(fitting, key=lambda name: scores[name][1])
+    chosen = candidates[kept]
     certificate = require_certificate(chosen)
     provenance = {
         **network.provenance,
@@ -177,7 +177,7 @@ def quantize(
         bits=bits,
         agreement={name: score[0] for name, score in scores.items()},
         divergence={name: score[1] for name, score in scores.items()},
-        corrected=keep,
+        kept=kept,
     )
 
 
@@ -228,50 +228,3 @@ def _feeding(graph: Graph, name: str) -> list[str]:
             found.append(source.name)
             waiting += source.inputs
     return found
-
-
-def _wanted_means(
-    network: Graph, prepared: Graph, lattice: Lattice, statistics: Statistics
-) -> dict[str, Array]:
-    """The ANN's mean activations and mean logits in lattice units, [C] each."""
-    wanted = {}
-    for node in network.nodes_of(IF):
-        ready = prepared.node(node.name)
-        if not isinstance(ready, IF):
-            raise LatticeError(f"{node.name}: prepared as a {ready.kind}")
-        # Preparing may have given the population another unit: one threshold a layer.
-        activation = node.v_threshold.astype(np.float64) / ready.v_threshold
-        unit = activation * lattice.units[ready.inputs[0]]
-        per_channel = unit.mean(axis=tuple(range(1, unit.ndim)))
-        mean = statistics.layers[node.name].mean
-        wanted[node.name] = mean / np.broadcast_to(per_channel, mean.shape)
-    logit_unit = float(np.mean(lattice.units[prepared.output.name]))
-    wanted[prepared.output.name] = statistics.logits_mean / logit_unit
-    return wanted
-
-
-def _corrected(
-    lattice: Lattice,
-    calibration: CalibrationSet,
-    wanted: dict[str, Array],
-    options: LatticeOptions,
-    device: str,
-    progress: Progress,
-) -> Graph:
-    """The integer network after the layer-by-layer bias correction, in whole units."""
-    graph = lattice.graph
-    exact = correct_bias(wanted, wanted[graph.output.name], graph.readout_start)
-
-    def visit(arrival: Arrival) -> Change:
-        change = exact(arrival)
-        return Change() if change.shift is None else Change(shift=np.round(change.shift))
-
-    return sweep(
-        graph,
-        calibration,
-        visit,
-        batch_size=options.batch_size,
-        device=device,
-        stage="integer bias correction",
-        progress=progress,
-    )

@@ -255,7 +255,7 @@ def test_a_model_without_a_rectifier_is_refused() -> None:
     ("fields", "message"),
     [
         ({"name": "ic-snm"}, "no recipe 'ic-snm'; there are auto, default, diehl, robust-norm"),
-        ({"time_steps": 0}, "time_steps >= 1 and 0 <= readout_start < time_steps are needed"),
+        ({"time_steps": 0}, "0 <= readout_start < time_steps are needed"),
         ({"time_steps": 4, "readout_start": 4}, "time_steps 4, readout_start 4"),
         ({"readout_start": -1}, "readout_start -1"),
         ({"held_out": 0.0}, "held_out 0.0, batch_size 64: 0 < held_out < 1"),
