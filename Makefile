@@ -13,7 +13,7 @@ setup: .venv/ready .venv-lava/icsnn-lava.json
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed: make PYTHON=...")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[$(RUNTIME),openvino,demo,examples,dev]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[$(RUNTIME),openvino,demo,examples,plots,dev]'
 	touch $@
 
 # What is ready is left as it is.

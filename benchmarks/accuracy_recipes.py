@@ -1,0 +1,106 @@
+"""The rows of the accuracy table: the named recipes, and each reading of IC-SNN's algorithms."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+from icsnn_deploy.conversion.initial import (
+    CompensatedResidual,
+    Compensation,
+    DataResidual,
+    Half,
+    InitialRule,
+    WeightResidual,
+    Zero,
+)
+from icsnn_deploy.conversion.recipe import NAMED, Method, Recipe
+from icsnn_deploy.conversion.threshold import (
+    LearnedBound,
+    MaxThreshold,
+    QuantileThreshold,
+    ThresholdRule,
+)
+
+
+def _reading(v_init: InitialRule) -> Method:
+    """All readings on one threshold, that of the papers' recipes, so that only v_init differs."""
+    return Method(threshold=QuantileThreshold(p=0.99), v_init=v_init)
+
+
+READINGS: dict[str, Method] = {
+    "snn": _reading(Zero()),  # what the paper improves on
+    "algorithm-1": _reading(WeightResidual()),
+    "algorithm-2-raw": _reading(DataResidual(reduce="raw")),
+    "algorithm-2-clamp": _reading(DataResidual(reduce="clamp")),
+    "algorithm-2-mod": _reading(DataResidual(reduce="mod")),  # i-snn
+    "compensation-printed": _reading(Compensation(reading="printed")),  # c-snn
+    "compensation-equation": NAMED["opi"][0],  # v_threshold / 2 is half the threshold
+    "algorithm-3-raw-printed": _reading(CompensatedResidual(reduce="raw", reading="printed")),
+    "algorithm-3-clamp-printed": _reading(CompensatedResidual(reduce="clamp", reading="printed")),
+    "algorithm-3-mod-printed": _reading(CompensatedResidual(reduce="mod", reading="printed")),
+    "algorithm-3-raw-equation": _reading(CompensatedResidual(reduce="raw", reading="equation")),
+    "algorithm-3-clamp-equation": _reading(CompensatedResidual(reduce="clamp", reading="equation")),
+    "algorithm-3-mod-equation": _reading(CompensatedResidual(reduce="mod", reading="equation")),
+}
+
+ALL = (*NAMED, *READINGS)
+
+
+def recipe_of(name: str, time_steps: int) -> Recipe:
+    """The recipe of a row: a reading, NAME, NAME:EFFORT or NAME:EFFORT:weights.
+
+    Raises:
+        ConversionError: no such recipe; lists the named ones.
+    """
+    if name in READINGS:
+        return Recipe(name=name, time_steps=time_steps, methods=(READINGS[name],))
+    named, *options = name.split(":")
+    further: dict[str, Any] = {"weights": True} if "weights" in options else {}
+    for effort in options:
+        further |= {} if effort == "weights" else {"effort": effort}
+    return Recipe(name=named, time_steps=time_steps, **further)
+
+
+def methods_of(recipe: Recipe) -> tuple[Method, ...]:
+    """What a recipe tries; nothing for one that searches by itself."""
+    return recipe.methods or NAMED.get(recipe.name, ())
+
+
+def describe(recipe: Recipe) -> str:
+    """What a recipe does, T left out: rows of other names and the same methods do the same.
+
+    Fields at their defaults are left out, so that a cell outlives a new field.
+    """
+    methods = methods_of(recipe)
+    parts = [str(method) for method in methods] or [recipe.name]
+    for field in fields(recipe):
+        value = getattr(recipe, field.name)
+        if field.name not in ("name", "methods", "time_steps") and value != field.default:
+            parts.append(f"{field.name} {value}")
+    return "; ".join(parts)
+
+
+def depends_on_steps(recipe: Recipe) -> bool:
+    """Whether T has a say in thresholds, v_init or biases: then each T needs its own conversion.
+
+    A network that does not depend on T is one network: its logits after t steps are the t-th
+    running mean of one long run.
+    """
+    methods = methods_of(recipe)
+    return not methods or len(methods) > 1 or any(map(_method_depends, methods))
+
+
+def _method_depends(method: Method) -> bool:
+    fixed_start = isinstance(method.v_init, (Zero, Half)) or method.v_init == Compensation(
+        reading="equation"
+    )
+    changed_bias = method.bias_shift or method.bias_correction
+    return changed_bias or not fixed_start or not _fixed_threshold(method.threshold)
+
+
+def _fixed_threshold(rule: ThresholdRule | None) -> bool:
+    """MSE thresholds and SpikeNorm's look at T."""
+    if isinstance(rule, LearnedBound):
+        return rule.otherwise is None or _fixed_threshold(rule.otherwise)
+    return isinstance(rule, (MaxThreshold, QuantileThreshold))
