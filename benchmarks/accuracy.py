@@ -3,8 +3,9 @@
     python benchmarks/accuracy.py --model examples/cifar.py:resnet20 --weights resnet20.pt \
         --calibration calib.npz:images --images test.npz:images --labels test.npz:labels \
         --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 --out build/accuracy/resnet20 \
-        [--recipes default,opi,auto:standard] [--time-steps 1,2,4,8,16,32,64,128,256] \
-        [--calibration-samples 1024] [--limit 1000] [--document docs/accuracy.md:resnet20]
+        [--recipes default,opi,auto,auto:quick:no-weights,auto:4-32] \
+        [--time-steps 1,2,4,8,16,32,64,128,256] [--calibration-samples 1024] [--limit 1000] \
+        [--document docs/accuracy.md:resnet20]
 
 Each cell of the table is kept in OUT/cells as soon as it is measured and is not measured again:
 stop it and start it as you like, with more recipes, more time steps, or two processes at once. The
@@ -132,7 +133,7 @@ def write_tables(measurement: Measurement, options: argparse.Namespace) -> None:
 def cells_in(measurement: Measurement, options: argparse.Namespace) -> Cells:
     """The cells of this network and these files, whatever run measured them."""
     fixed = ("ann", "calibration", "images", "labels")
-    own = measurement.key(recipe_of("snn", 1))
+    own = measurement.key(recipe_of("snn", 1), 1)
     found = [
         (key, result)
         for key, result in measurement.cells.all()

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from accuracy_cells import CellFolder, Key, Result, sha256_of
-from accuracy_recipes import depends_on_steps, describe, recipe_of
+from accuracy_recipes import depends_on_steps, describe, recipe_of, serves
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
@@ -80,7 +80,7 @@ class Measurement:
         cut = [self.images[start : start + BATCH] for start in starts]
         return list(tracked(cut, stage, len(cut), self.progress))
 
-    def key(self, recipe: Recipe) -> Key:
+    def key(self, recipe: Recipe, time_steps: int) -> Key:
         """Rows of different names and equal methods share their cells."""
         return Key(
             ann=self.ann_hash,
@@ -90,7 +90,7 @@ class Measurement:
             labels=self.hashes["labels"],
             limit=len(self.images),
             recipe=describe(recipe),
-            time_steps=recipe.time_steps,
+            time_steps=time_steps,
             software=f"icsnn-deploy {__version__}",
         )
 
@@ -110,8 +110,9 @@ class Measurement:
     def cells_of(self, name: str, time_steps: list[int]) -> dict[int, Result]:
         """The cells of one row; those that are missing are measured and kept."""
         recipes = {t: recipe_of(name, t) for t in time_steps}
-        found = {t: self.cells.find(self.key(recipe)) for t, recipe in recipes.items()}
-        missing = [t for t in time_steps if found[t] is None]
+        recipes = {t: recipe for t, recipe in recipes.items() if serves(recipe, t)}
+        found = {t: self.cells.find(self.key(recipe, t)) for t, recipe in recipes.items()}
+        missing = [t for t, result in found.items() if result is None]
         if missing and depends_on_steps(recipes[missing[0]]):
             for t in missing:
                 found.update(self._measure(name, recipes[t], [t]))
@@ -126,7 +127,7 @@ class Measurement:
             by layer: first_spike (step or None), silent (share), r_squared (or None), and points,
             activations and outputs of some neurons, drawn at random.
         """
-        key = replace(self.key(recipe_of(name, t)), limit=min(BATCH, len(self.images)))
+        key = replace(self.key(recipe_of(name, t), t), limit=min(BATCH, len(self.images)))
         found = folder.find(key)
         if found is not None and found.layers is not None:
             return found.layers
@@ -176,11 +177,11 @@ class Measurement:
                 agree=int((over_time[t - 1] == self.ann_classes).sum()),
                 convert_s=round(convert_s, 2),
                 run_s=round(run_s, 2),
-                converted_at=recipe.time_steps,
+                converted_at=recipe.steps,
                 method=conversion.report.chosen.method,
                 name=name,
             )
-            self.cells.keep(self.key(replace(recipe, time_steps=t)), results[t])
+            self.cells.keep(self.key(recipe, t), results[t])
         return results
 
 

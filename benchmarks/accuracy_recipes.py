@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
-from typing import Any
+from dataclasses import fields, replace
 
 from icsnn_deploy.conversion.initial import (
     CompensatedResidual,
@@ -14,7 +13,7 @@ from icsnn_deploy.conversion.initial import (
     WeightResidual,
     Zero,
 )
-from icsnn_deploy.conversion.recipe import NAMED, Method, Recipe
+from icsnn_deploy.conversion.recipe import AUTO, NAMED, Method, Recipe
 from icsnn_deploy.conversion.threshold import (
     LearnedBound,
     MaxThreshold,
@@ -44,22 +43,37 @@ READINGS: dict[str, Method] = {
     "algorithm-3-mod-equation": _reading(CompensatedResidual(reduce="mod", reading="equation")),
 }
 
-ALL = (*NAMED, *READINGS)
+ALL = (AUTO, *NAMED, *READINGS)
 
 
 def recipe_of(name: str, time_steps: int) -> Recipe:
-    """The recipe of a row: a reading, NAME, NAME:EFFORT or NAME:EFFORT:weights.
+    """The recipe of a row: a reading, or NAME with options, `auto:quick:no-weights:4-32`.
+
+    Options are an effort, `no-weights`, and a range of T that one network serves, whatever
+    time_steps says.
 
     Raises:
-        ConversionError: no such recipe; lists the named ones.
+        ConversionError: no such recipe or effort; lists those there are.
     """
     if name in READINGS:
         return Recipe(name=name, time_steps=time_steps, methods=(READINGS[name],))
     named, *options = name.split(":")
-    further: dict[str, Any] = {"weights": True} if "weights" in options else {}
-    for effort in options:
-        further |= {} if effort == "weights" else {"effort": effort}
-    return Recipe(name=named, time_steps=time_steps, **further)
+    recipe = Recipe(name=named, time_steps=time_steps)
+    for option in options:
+        least, dash, most = option.partition("-")
+        if option == "no-weights":
+            recipe = replace(recipe, weights=False)
+        elif dash and least.isdigit() and most.isdigit():
+            recipe = replace(recipe, time_steps=(int(least), int(most)))
+        else:
+            recipe = replace(recipe, effort=option)  # type: ignore[arg-type]  # it checks
+    return recipe
+
+
+def serves(recipe: Recipe, time_steps: int) -> bool:
+    """Whether a recipe's network is meant to be read after so many steps."""
+    given = recipe.time_steps
+    return given[0] <= time_steps <= given[1] if isinstance(given, tuple) else True
 
 
 def methods_of(recipe: Recipe) -> tuple[Method, ...]:
@@ -68,12 +82,14 @@ def methods_of(recipe: Recipe) -> tuple[Method, ...]:
 
 
 def describe(recipe: Recipe) -> str:
-    """What a recipe does, T left out: rows of other names and the same methods do the same.
+    """What a recipe does, one T left out: rows of other names and the same methods do the same.
 
     Fields at their defaults are left out, so that a cell outlives a new field.
     """
     methods = methods_of(recipe)
     parts = [str(method) for method in methods] or [recipe.name]
+    if isinstance(recipe.time_steps, tuple):
+        parts.append("T = {} to {}".format(*recipe.time_steps))
     for field in fields(recipe):
         value = getattr(recipe, field.name)
         if field.name not in ("name", "methods", "time_steps") and value != field.default:
@@ -88,6 +104,8 @@ def depends_on_steps(recipe: Recipe) -> bool:
     running mean of one long run.
     """
     methods = methods_of(recipe)
+    if isinstance(recipe.time_steps, tuple):
+        return False
     return not methods or len(methods) > 1 or any(map(_method_depends, methods))
 
 

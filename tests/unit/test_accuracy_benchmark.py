@@ -14,7 +14,7 @@ from icsnn_deploy import Recipe, convert
 from icsnn_deploy.conversion.load_model import load_model
 from icsnn_deploy.conversion.recipe import NAMED
 from icsnn_deploy.data import load_array
-from icsnn_deploy.errors import DataError
+from icsnn_deploy.errors import ConversionError, DataError
 from icsnn_deploy.simulate.torch import TorchSimulator
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -206,3 +206,20 @@ def test_a_document_without_its_comments_is_left_alone(
     with pytest.raises(DataError, match=r"page\.md: needs the lines <!-- begin net -->"):
         accuracy.main([*arguments, "--no-figures", f"--document={document}:net"])
     assert document.read_text() == "<!-- end net -->\n<!-- begin net -->\n"
+
+
+def test_rows_of_auto_name_their_options(arguments: list[str], tmp_path: Path) -> None:
+    """A range is one network, read at the steps that it serves."""
+    import accuracy
+
+    wanted = ["auto:quick:no-weights", "auto:quick:no-weights:2-3"]
+    accuracy.main(
+        [*arguments, "--no-figures", f"--recipes={','.join(wanted)}", "--time-steps=1,2,3"]
+    )
+    found = rows(tmp_path)
+    assert {t for name, t in found if name == wanted[0]} == {1, 2, 3}
+    assert [found[wanted[0], t]["converted_at"] for t in (1, 2, 3)] == ["1", "2", "3"]
+    assert {t for name, t in found if name == wanted[1]} == {2, 3}
+    assert {found[wanted[1], t]["converted_at"] for t in (2, 3)} == {"3"}
+    with pytest.raises(ConversionError, match="effort 'hasty'"):
+        accuracy.main([*arguments, "--no-figures", "--recipes=auto:hasty"])
