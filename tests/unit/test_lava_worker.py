@@ -249,8 +249,9 @@ def test_files_where_it_is_started_are_not_its_modules(
 ) -> None:
     for name in ("numpy", "lava", "json", "icsnn_lava"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit('not the module')")
+    worker, netlist = find_worker(), long_run(1)  # ICSNN_LAVA may be relative
     monkeypatch.chdir(tmp_path)
-    (result,) = run_netlists(find_worker().python, [long_run(1)])
+    (result,) = run_netlists(worker.python, [netlist])
     assert result.versions["lava-nc"] == "0.10.0"
 
 
