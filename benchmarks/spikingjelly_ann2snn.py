@@ -30,6 +30,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from accuracy_cells import write_whole
+from accuracy_tables import put_into
 from spikingjelly.activation_based import ann2snn, functional, neuron
 from torch import Tensor, fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
@@ -167,6 +169,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--time-steps", default="8,16,32")
     parser.add_argument("--calibration-samples", type=int, default=256)
     parser.add_argument("--limit", type=int, default=500)
+    parser.add_argument("--document", help="FILE.md:NAME, as in accuracy.py")
     parser.add_argument("--out", type=Path, required=True)
     return parser.parse_args()
 
@@ -221,8 +224,12 @@ def write(options: argparse.Namespace, rows: Rows) -> None:
     ]
     options.out.mkdir(parents=True, exist_ok=True)
     path = options.out / "spikingjelly.md"
-    path.write_text("\n".join([*header, *rows.lines]) + "\n")
+    table = "\n".join([*header, *rows.lines]) + "\n"
+    write_whole(path, table)
     print(path)
+    if options.document:
+        file, _, name = options.document.rpartition(":")
+        write_whole(Path(file), put_into(Path(file).read_text(), name, table))
 
 
 if __name__ == "__main__":
