@@ -14,8 +14,8 @@ different numbers of images, the one on most. `--recipes ""` measures nothing an
 network that does not depend on T is converted and run once, and read after each number of steps.
 
 Writes OUT/accuracy.md, accuracy.csv, accuracy.png, first_spikes.png and outputs.png (IC-SNN,
-figures 6 and 7; the figures need `pip install icsnn-deploy[plots]`). --document puts the tables in
-a Markdown file, between the comments `<!-- begin NAME -->` and `<!-- end NAME -->`.
+figures 6 and 7, on the first 50 images; figures need `pip install icsnn-deploy[plots]`, or
+--no-figures). --document puts the tables in a Markdown file, between `<!-- begin NAME -->` and `<!-- end NAME -->`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from rich.console import Console
 from icsnn_deploy import __version__
 from icsnn_deploy.conversion.load_model import load_model
 from icsnn_deploy.data import Normalization
-from icsnn_deploy.errors import DataError, IcsnnError
+from icsnn_deploy.errors import BackendUnavailableError, DataError, IcsnnError
 from icsnn_deploy.report.bar import ProgressBars
 
 
@@ -146,8 +146,12 @@ def cells_in(measurement: Measurement, options: argparse.Namespace) -> Cells:
 
 def draw(measurement: Measurement, options: argparse.Namespace) -> None:
     """The three figures."""
-    import accuracy_figures as figures  # needs the plots extra, the tables do not
-
+    try:
+        import accuracy_figures as figures
+    except ImportError as error:
+        raise BackendUnavailableError(
+            f"figures can't be drawn ({error}); pip install icsnn-deploy[plots], or --no-figures"
+        ) from error
     cells = cells_in(measurement, options)
     accuracies: dict[str, dict[int, float]] = {}
     places = [*ALL, *sorted({name for name, _ in cells} - {*ALL})]
@@ -157,7 +161,13 @@ def draw(measurement: Measurement, options: argparse.Namespace) -> None:
         accuracies.setdefault(name, {})[t] = result.accuracy
     most = max(cells.values(), key=lambda cell: cell[0].limit)[1]
     title = f"{options.model.rpartition(':')[2]}, {Sources.path(options.images).stem}"
-    figures.accuracy_figure(options.out / "accuracy.png", accuracies, most.ann_accuracy, title)
+    fewer = sorted({t for (_, t), (key, _) in cells.items() if key.limit < most.images})
+    counted = f"{most.images:,} images" + (
+        f", fewer at T = {', '.join(map(str, fewer))}" if fewer else ""
+    )
+    figures.accuracy_figure(
+        options.out / "accuracy.png", accuracies, most.ann_accuracy, f"{title}, {counted}"
+    )
     folder = CellFolder(options.out / "layers")
     layers = {
         name: {t: measurement.layers_of(name, t, folder) for t in options.figure_time_steps}

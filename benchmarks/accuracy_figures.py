@@ -55,7 +55,7 @@ def accuracy_figure(
         left.set_ylabel("top-1 accuracy (%)")
         left.set_ylim(0, 100)
         figure.suptitle(title, x=0.01, ha="left", fontsize=11)
-        figure.savefig(path, dpi=150)
+        figure.savefig(path, dpi=110)
 
 
 def _over_time(axes: Axes, accuracies: Mapping[str, Mapping[int, float]], ann: float) -> None:
@@ -106,7 +106,7 @@ def first_spikes_figure(path: Path, layers: Layers, time_steps: int, title: str)
             ha="left",
             fontsize=11,
         )
-        figure.savefig(path, dpi=150)
+        figure.savefig(path, dpi=110)
 
 
 def outputs_figure(path: Path, layers: Layers, title: str) -> None:
@@ -131,7 +131,7 @@ def outputs_figure(path: Path, layers: Layers, title: str) -> None:
             ha="left",
             fontsize=11,
         )
-        figure.savefig(path, dpi=150)
+        figure.savefig(path, dpi=110)
 
 
 def _scatter(axes: Axes, layers: Layers, t: int, place: int) -> None:
