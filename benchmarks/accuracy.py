@@ -15,7 +15,8 @@ network that does not depend on T is converted and run once, and read after each
 
 Writes OUT/accuracy.md, accuracy.csv, accuracy.png, first_spikes.png and outputs.png (IC-SNN,
 figures 6 and 7, on the first 50 images; figures need `pip install icsnn-deploy[plots]`, or
---no-figures). --document puts the tables in a Markdown file, between `<!-- begin NAME -->` and `<!-- end NAME -->`.
+--no-figures). --document puts the tables in a Markdown file, between its comments
+`<!-- begin NAME -->` and `<!-- end NAME -->`.
 """
 
 from __future__ import annotations
