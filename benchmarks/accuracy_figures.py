@@ -9,6 +9,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from icsnn_deploy.conversion.recipe import NAMED
 
@@ -168,4 +169,5 @@ def _fits(axes: Axes, layers: Layers, t: int) -> None:
             label=name,
         )
     axes.set_ylim(-1.05, 1.05)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_title(f"R², T = {t} (below -1 drawn at -1)", loc="left", fontsize=10)

@@ -120,9 +120,7 @@ def _table(
             row.append("" if cell is None else show(cell[1]) + marks.get(_weight(cell), ""))
         if seconds:
             spent = [cells[name, t][1].convert_s for t in steps if (name, t) in cells]
-            row.append(
-                f"{min(spent):.0f} to {max(spent):.0f}" if len(spent) > 1 else f"{spent[0]:.0f}"
-            )
+            row.append(" to ".join(dict.fromkeys(f"{s:.0f}" for s in (min(spent), max(spent)))))
         lines.append(_line(row))
     return "\n".join([*lines, ""])
 

@@ -11,11 +11,10 @@ needs Python 3.11):
         --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 --out build/spikingjelly \
         [--recipes robust-norm,opi,default] [--time-steps 8,16,32] [--limit 500]
 
-ann2snn replaces nn.ReLU modules only and leaves a functional relu as it is, so that the network
-stays an ANN; it refuses F.pad. So it gets the network with a module for each rectifier and a fixed
-1x1 convolution for the padded shortcut, which is the same function (checked). Its readout is the
-sum of the logits over the steps, ours their mean: no class differs by that. Writes
-OUT/spikingjelly.md.
+ann2snn takes nn.ReLU modules and refuses functional rectifiers and F.pad. So it gets the network
+with a module for each rectifier and a fixed 1x1 convolution for the padded shortcut, which is the
+same function (checked). Its readout is the sum of the logits over the steps, ours their mean: no
+class differs by that. Writes OUT/spikingjelly.md.
 """
 
 from __future__ import annotations
