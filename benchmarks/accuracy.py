@@ -12,6 +12,7 @@ stop it and start it as you like, with more recipes, more time steps, or two pro
 table shows every cell of this network and data that OUT holds; where a cell was measured on
 different numbers of images, the one on most. `--recipes ""` measures nothing and only writes. A
 network that does not depend on T is converted and run once, and read after each number of steps.
+Cells know the version that measured them, not its code: after changing a recipe, give --again.
 
 Writes OUT/accuracy.md, accuracy.csv, accuracy.png, first_spikes.png and outputs.png (IC-SNN,
 figures 6 and 7, on the first 50 images; figures need `pip install icsnn-deploy[plots]`, or
@@ -56,6 +57,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--time-steps", type=_integers, default=[8, 4, 16, 32, 2, 1])
     parser.add_argument("--calibration-samples", type=int, default=1024)
     parser.add_argument("--limit", type=int, default=1000)
+    parser.add_argument("--again", action="store_true", help="measure what is there already")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--figure-recipes", type=_names, default=["snn", "ic-snn", "opi"])
     parser.add_argument("--figure-time-steps", type=_integers, default=[8, 16, 32])
@@ -84,20 +86,22 @@ def main(arguments: list[str]) -> None:
             device=options.device,
             progress=progress,
         )
-        measure(measurement, options.recipes, options.time_steps)
+        measure(measurement, options.recipes, options.time_steps, again=options.again)
         write_tables(measurement, options)
         if not options.no_figures:
             draw(measurement, options)
 
 
-def measure(measurement: Measurement, names: list[str], time_steps: list[int]) -> None:
+def measure(
+    measurement: Measurement, names: list[str], time_steps: list[int], *, again: bool
+) -> None:
     """Every cell, one number of steps after the other, first those that need one run for all."""
     dependent = [name for name in names if depends_on_steps(recipe_of(name, time_steps[0]))]
     jobs = [(name, time_steps) for name in names if name not in dependent]
     jobs += [(name, [t]) for t in time_steps for name in dependent]
     for done, (name, steps) in enumerate(jobs):
         measurement.progress("cells", done, len(jobs))
-        for t, result in measurement.cells_of(name, steps).items():
+        for t, result in measurement.cells_of(name, steps, again=again).items():
             print(
                 f"T={t:<4} {name:<28} {result.accuracy:6.2f} % (ANN {result.ann_accuracy:.2f} %), "
                 f"converted in {result.convert_s:.1f} s",

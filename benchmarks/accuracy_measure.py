@@ -107,12 +107,14 @@ class Measurement:
         )
         return conversion, time.monotonic() - started
 
-    def cells_of(self, name: str, time_steps: list[int]) -> dict[int, Result]:
-        """The cells of one row; those that are missing are measured and kept."""
+    def cells_of(
+        self, name: str, time_steps: list[int], *, again: bool = False
+    ) -> dict[int, Result]:
+        """The cells of one row; those that are missing, or all again, are measured and kept."""
         recipes = {t: recipe_of(name, t) for t in time_steps}
         recipes = {t: recipe for t, recipe in recipes.items() if serves(recipe, t)}
         found = {t: self.cells.find(self.key(recipe, t)) for t, recipe in recipes.items()}
-        missing = [t for t, result in found.items() if result is None]
+        missing = [t for t, result in found.items() if again or result is None]
         if missing and depends_on_steps(recipes[missing[0]]):
             for t in missing:
                 found.update(self._measure(name, recipes[t], [t]))

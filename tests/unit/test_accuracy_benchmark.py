@@ -117,6 +117,9 @@ def test_a_second_run_measures_only_what_is_new(
     accuracy.main([*arguments, "--no-figures", "--recipes=c-snn,opi", "--time-steps=2,3"])
     assert converted == [("opi", 3), ("c-snn", 2), ("c-snn", 3)]
     assert {path: path.read_bytes() for path in written} == written
+    converted.clear()
+    accuracy.main([*arguments, "--no-figures", "--recipes=ic-snn", "--again"])
+    assert converted == [("ic-snn", 1), ("ic-snn", 2)]
     # Other samples are another cell, and the table keeps the one on most images.
     accuracy.main([*arguments, "--no-figures", "--recipes=opi", "--limit=10"])
     assert rows(tmp_path)["opi", 2]["images"] == "40"
