@@ -55,6 +55,7 @@ def verify(
         DataError: inputs, labels or recording that do not fit.
         LatticeError: an integer network that does not certify.
         BundleError, ExportError, BackendUnavailableError: a backend that can't be opened.
+        SimulationError: Lava's worker crashed, hung or was killed.
     """
     network = bundle.network()
     if network.is_integer:

@@ -28,7 +28,7 @@ from icsnn_deploy.simulate.torch import TorchANN, TorchSimulator
 from icsnn_deploy.verification import verify
 
 TIME_STEPS = 8
-RECIPES = ("default", "opi", "ic-snn", "robust-norm")
+RECIPES = ("auto", "default", "opi", "ic-snn", "robust-norm")
 BACKENDS = ("torch", "onnxruntime", "onnxruntime-step", "nir")
 LAVA_BACKENDS = ("lava-float",)
 INTEGER_LAVA_BACKENDS = ("lava-float", "lava-fixed", "lava-stock")
@@ -96,7 +96,7 @@ def _run(out: Path, progress: Progress, lava: bool) -> DemoResult:
     runs = [(name, t) for name in RECIPES for t in range(1, TIME_STEPS + 1)]
     table: dict[str, dict[int, float]] = {name: {} for name in RECIPES}
     for name, t in tracked(runs, "recipes", len(runs), progress):
-        network = convert(model, calibration, Recipe(name=name, time_steps=t)).graph
+        network = convert(model, calibration, Recipe(name=name, time_steps=t, effort="quick")).graph
         logits = TorchSimulator(network).classify(digits.test_images)
         table[name][t] = _accuracy(logits, digits.test_labels)
     bundle = _deploy(model, digits, calibration, out, progress)
