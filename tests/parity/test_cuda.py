@@ -1,4 +1,4 @@
-"""On an NVIDIA GPU: integer networks are bit-identical there too, with TF32 on and off."""
+"""On an NVIDIA GPU: integer networks are bit-identical with TF32 on and off; auto calibrates."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 import torch
 from graphs import residual_network, samples
+from traced import small_model
 
+from icsnn_deploy.conversion.convert import convert
+from icsnn_deploy.conversion.recipe import Recipe
 from icsnn_deploy.encoding import to_input_units
 from icsnn_deploy.exporters import export
 from icsnn_deploy.graph import Graph
@@ -54,3 +57,15 @@ def test_onnxruntime(layout: str, tmp_path: Path) -> None:
     x = to_input_units(graph, samples(graph, 20))
     got = OnnxRuntimeSimulator(path, provider="CUDAExecutionProvider").run(x)
     assert_identical(got, ReferenceSimulator(graph).run(x))
+
+
+def test_auto_calibrates_on_the_gpu_as_on_the_processor() -> None:
+    calibration = np.random.default_rng(0).normal(size=(64, 3, 6, 6)).astype(np.float32)
+    recipe = Recipe(name="auto", time_steps=4)
+    there, here = (
+        convert(small_model(), calibration, recipe, device=device).report
+        for device in ("cuda", "cpu")
+    )
+    assert [c.method for c in there.candidates] == [c.method for c in here.candidates]
+    # Sums in another order move thresholds by rounding errors, and a spike or two with them.
+    assert there.chosen.divergence == pytest.approx(here.chosen.divergence, rel=0.2, abs=0.01)
