@@ -409,7 +409,7 @@ def test_an_error_as_json(place: Desk) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--recipe", "pancakes"], "no recipe 'pancakes'; there are default, diehl"),
+        (["--recipe", "pancakes"], "no recipe 'pancakes'; there are auto, default, diehl"),
         (["--time-steps", "0"], "time_steps 0"),
         (["--limit", "0"], "--limit 0: at least 1"),
         (["--limit", "-1"], "--limit -1: at least 1"),

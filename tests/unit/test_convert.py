@@ -87,6 +87,7 @@ def test_every_named_recipe_makes_a_network(name: str) -> None:
         "recipe": name,
         "method": report.chosen.method,
         "ann_hash": result.ann.hash(),
+        "counted": [4],
     }
 
 
