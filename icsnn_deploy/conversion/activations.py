@@ -15,9 +15,12 @@ from torch import Tensor
 
 from icsnn_deploy.conversion.calibration import CalibrationSet
 from icsnn_deploy.graph import Graph
+from icsnn_deploy.neuron import Array
 from icsnn_deploy.nodes import Node, Relu
 from icsnn_deploy.progress import Progress, silent, tracked
 from icsnn_deploy.simulate.torch import TorchANN
+
+PLACES = 1 << 15  # a channel: what a search of a few parameters needs
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -27,6 +30,12 @@ class SampledActivations:
     places: dict[str, Tensor]  # int64 [N, places]: positions, flattened
     values: dict[str, Tensor]  # [C, N * places], sample by sample, activation units
     logits: Tensor  # [N, *output shape]
+
+    @property
+    def logits_mean(self) -> Array:
+        """Mean logits per channel of the output, [C], float64."""
+        mean: Array = self.logits.double().transpose(0, 1).flatten(1).mean(dim=1).numpy()
+        return mean
 
     def pick(self, name: str, currents: Tensor, start: int) -> Tensor:
         """The sampled places of a batch, [T, B, C, *positions] -> [T, C, B * places].
@@ -48,7 +57,7 @@ def sample_activations(
     ann: Graph,
     calibration: CalibrationSet,
     *,
-    places: int,
+    places: int = PLACES,
     batch_size: int,
     seed: int = 0,
     device: str = "cpu",

@@ -19,7 +19,6 @@ from icsnn_deploy.conversion.tune import TuneOptions, tune
 from icsnn_deploy.conversion.workbench import Workbench
 from icsnn_deploy.graph import Graph
 
-_PLACES = 1 << 15  # sampled activations a channel
 _RIDGE = 0.2
 
 
@@ -54,7 +53,6 @@ def run_stages(workbench: Workbench) -> None:
     activations = sample_activations(
         workbench.ann,
         fit,
-        places=_PLACES,
         batch_size=recipe.batch_size,
         seed=recipe.seed,
         device=workbench.device,

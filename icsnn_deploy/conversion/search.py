@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from icsnn_deploy.conversion.activations import SampledActivations
-from icsnn_deploy.conversion.sweep import Arrival, Change, Visitor
+from icsnn_deploy.conversion.sweep import Arrival, Change, Visitor, correct_bias
 from icsnn_deploy.neuron import Array
 from icsnn_deploy.nodes import IF
 
@@ -81,7 +81,10 @@ def search(
     def visit(arrival: Arrival) -> Change:
         node = arrival.node
         if not isinstance(node, IF):
-            return _match_logits(arrival, activations, units, readout_start)
+            unit_of_logits = 1.0 if units is None else units[node.name]
+            return correct_bias({}, activations.logits_mean / unit_of_logits, readout_start)(
+                arrival
+            )
         picked, start = [], 0
         for currents in arrival.replay():
             picked.append(activations.pick(node.name, currents, start))
@@ -252,29 +255,6 @@ def _change(node: IF, best: Setting, fit: Fit, *, on_lattice: bool) -> Change:
         shift=shift,
         rescale=not on_lattice,
     )
-
-
-def _match_logits(
-    arrival: Arrival,
-    activations: SampledActivations,
-    units: Mapping[str, Array] | None,
-    readout_start: int,
-) -> Change:
-    """The shift of the readout that gives the ANN's mean logits."""
-    total: Tensor | None = None
-    count = 0
-    for currents in arrival.replay():
-        by_class = currents[readout_start:].flatten(0, 1).transpose(0, 1).flatten(1)  # [C, ...]
-        part = by_class.sum(dim=1, dtype=torch.float64)
-        total = part if total is None else total + part
-        count += by_class.shape[1]
-    if total is None:
-        return Change()
-    wanted = activations.logits.transpose(0, 1).flatten(1).mean(dim=1, dtype=torch.float64).numpy()
-    if units is not None:
-        wanted = wanted / units[arrival.node.name]
-    shift = wanted - total.cpu().numpy() / count
-    return Change(shift=shift if units is None else np.round(shift))
 
 
 def _per_channel(values: Array, channels: int) -> Tensor:

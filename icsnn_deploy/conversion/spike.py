@@ -110,19 +110,18 @@ def scale_current(graph: Graph, name: str, factor: Array) -> Graph:
     (source,) = (graph.node(n) for n in target.inputs)
     if isinstance(source, Add) and len(graph.consumers(source.name)) == 1:
         target = source  # a sum has no weights of its own: its sources have
-    scales = []
-    nodes = list(graph.nodes)
-    for number, feeding in enumerate(target.inputs):
-        node = Scale(
+    scales = [
+        Scale(
             name=graph.fresh_name(f"{name}.gain{number}"),
             inputs=(feeding,),
             scale=scale,
             shift=np.zeros_like(scale),
         )
-        scales.append(node)
+        for number, feeding in enumerate(target.inputs)
+    ]
     moved = replace(target, inputs=tuple(node.name for node in scales))
-    nodes = [moved if node.name == target.name else node for node in nodes]
-    return fold_scales(graph.with_nodes([*nodes, *scales]))
+    kept = [moved if node.name == target.name else node for node in graph.nodes]
+    return fold_scales(graph.with_nodes([*kept, *scales]))
 
 
 def shift_current(graph: Graph, name: str, shift: Array) -> Graph:

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from icsnn_deploy.simulate.torch_ops import empty_over_time
+
 
 class SurrogateIF(torch.autograd.Function):
     """Spikes of one population with a gradient for its current and its four parameters.
@@ -37,7 +39,7 @@ class SurrogateIF(torch.autograd.Function):
         steady: bool,
     ) -> Tensor:
         batch = len(current) if steady else len(current) // steps
-        potentials = _over_time(current, steps, batch)
+        potentials = empty_over_time(current[:batch], steps).flatten(0, 1)
         result = torch.empty_like(potentials)
         v = torch.empty_like(current[:batch]).copy_(iota.expand(current.shape[1:]))
         spikes = torch.empty_like(v)
@@ -90,11 +92,3 @@ class SurrogateIF(torch.autograd.Function):
             None,
             None,
         )
-
-
-def _over_time(current: Tensor, steps: int, batch: int) -> Tensor:
-    """Room for T steps, [T B, *shape], lying in memory as the current does."""
-    room = current.new_empty((steps * batch, *current.shape[1:]))
-    if current.ndim == 4 and current.is_contiguous(memory_format=torch.channels_last):
-        return room.contiguous(memory_format=torch.channels_last)
-    return room

@@ -51,8 +51,8 @@ class Change:
 
     gain and shift are one value a channel, [C]: the current becomes gain * current + shift.
     v_threshold and v_init are ready to broadcast. weight is for the arrival's affine node and comes
-    first. Where `rescale` is off, the weights behind the
-    population keep the amplitude they have (those of an integer network can't follow).
+    first. Where `rescale` is off, the weights behind the population keep the amplitude they have
+    (those of an integer network can't follow).
     """
 
     v_threshold: Array | None = None

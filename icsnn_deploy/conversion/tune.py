@@ -21,10 +21,9 @@ from icsnn_deploy.conversion.sweep import Change
 from icsnn_deploy.errors import ConversionError
 from icsnn_deploy.graph import Graph
 from icsnn_deploy.neuron import Array
-from icsnn_deploy.nodes import IF, Add, Conv, Linear, Node, Relu
+from icsnn_deploy.nodes import IF, Conv, Linear, Node, Relu
 from icsnn_deploy.progress import Progress, silent
-from icsnn_deploy.simulate.torch import TorchANN
-from icsnn_deploy.simulate.torch_ops import TorchOps, open_device
+from icsnn_deploy.simulate.torch import TorchANN, TorchSimulator
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,7 +158,8 @@ class _Tunable:
 
     def __init__(self, network: Graph, device: str, *, train_weights: bool) -> None:
         self.network = network
-        self.ops = TorchOps(network, open_device(device), torch.float32)
+        self.simulator = TorchSimulator(network, device=device)
+        self.ops = self.simulator.ops
         self.steady = network.steady()
         self.weights: list[Tensor] = []
         self.trained: list[Conv | Linear] = []
@@ -200,16 +200,14 @@ class _Tunable:
                 power = (wanted * wanted).mean().clamp(min=1e-20)
                 errors.append(((reached - wanted) ** 2).mean() / power)
             else:
-                values[node.name] = self._linear(node, sources)
+                values[node.name] = self.simulator.evaluate(node, sources)
             for name in set(node.inputs):
                 if last[name] == index:
                     del values[name]
         result = values[self.network.output.name]
         shape = (-1, *(1,) * (result.ndim - 2))
         result = result + self.readout.reshape(shape)
-        if self.network.output.name in self.steady:
-            return result.unsqueeze(0).expand(steps, *result.shape), errors
-        return result.reshape(steps, batch, *result.shape[1:]), errors
+        return self.simulator.over_time(self.network.output.name, result, batch), errors
 
     def _spikes(self, node: IF, current: Tensor) -> Tensor:
         log_gain, sigma, iota, log_amplitude = self.by_population[node.name]
@@ -224,15 +222,6 @@ class _Tunable:
             node.inputs[0] in self.steady,
         )
         return spikes
-
-    def _linear(self, node: Node, sources: list[Tensor]) -> Tensor:
-        if isinstance(node, Add) and node.name not in self.steady:
-            steps = self.network.steps
-            sources = [
-                s.repeat(steps, *(1,) * (s.ndim - 1)) if name in self.steady else s
-                for name, s in zip(node.inputs, sources, strict=True)
-            ]
-        return self.ops.evaluate(node, *sources)
 
     def result(self) -> Graph:
         """The network with what was learned."""

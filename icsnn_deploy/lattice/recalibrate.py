@@ -10,7 +10,7 @@ import numpy as np
 from icsnn_deploy.conversion.activations import SampledActivations, sample_activations
 from icsnn_deploy.conversion.calibration import CalibrationSet
 from icsnn_deploy.conversion.search import search
-from icsnn_deploy.conversion.sweep import Arrival, Change, Visitor, correct_bias, sweep
+from icsnn_deploy.conversion.sweep import Visitor, correct_bias, sweep
 from icsnn_deploy.errors import LatticeError
 from icsnn_deploy.graph import Graph
 from icsnn_deploy.lattice.assign import Lattice
@@ -20,8 +20,6 @@ from icsnn_deploy.progress import Progress
 
 if TYPE_CHECKING:
     from icsnn_deploy.lattice.quantize import LatticeOptions
-
-_PLACES = 1 << 15  # sampled activations a channel
 
 
 def counted(network: Graph) -> tuple[int, ...]:
@@ -66,7 +64,6 @@ def recalibrated(
     activations = sample_activations(
         ann,
         samples,
-        places=_PLACES,
         batch_size=options.batch_size,
         device=device,
         progress=progress,
@@ -90,7 +87,7 @@ def recalibrated(
         keep_thresholds=options.per_layer,
         readout_start=network.readout_start,
     )
-    correct = _whole_correction(activations, units, lattice.graph)
+    correct = _lattice_correction(activations, units, lattice.graph)
     return {
         "rounded": lattice.graph,
         "corrected": swept("integer bias correction", correct),
@@ -115,19 +112,13 @@ def _activation_units(network: Graph, prepared: Graph, lattice: Lattice) -> dict
     return units
 
 
-def _whole_correction(
+def _lattice_correction(
     activations: SampledActivations, units: Mapping[str, Array], graph: Graph
 ) -> Visitor:
-    """The bias correction in whole units."""
+    """The bias correction in lattice units."""
     means = {
         name: values.double().mean(dim=1).cpu().numpy() / units[name]
         for name, values in activations.values.items()
     }
-    logits = activations.logits.double().transpose(0, 1).flatten(1).mean(dim=1).numpy()
-    exact = correct_bias(means, logits / units[graph.output.name], graph.readout_start)
-
-    def visit(arrival: Arrival) -> Change:
-        change = exact(arrival)
-        return Change() if change.shift is None else Change(shift=np.round(change.shift))
-
-    return visit
+    logits = activations.logits_mean / units[graph.output.name]
+    return correct_bias(means, logits, graph.readout_start)

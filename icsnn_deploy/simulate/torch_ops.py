@@ -119,8 +119,8 @@ def integrate_and_fire(
         (spikes [T, B, *shape], v(T) [B, *shape], u [T, B, *shape] or None).
     """
     v = torch.empty_like(currents[0]).copy_(v_init.expand(currents.shape[1:]))
-    spikes = _like_first(currents)
-    u = _like_first(currents) if keep_potentials else None
+    spikes = empty_over_time(currents[0], len(currents))
+    u = empty_over_time(currents[0], len(currents)) if keep_potentials else None
     for step in range(len(currents)):
         v += currents[step]
         if u is not None:
@@ -133,13 +133,12 @@ def integrate_and_fire(
     return spikes, v, u
 
 
-def _like_first(currents: Tensor) -> Tensor:
-    """An empty tensor [T, B, *shape] whose steps lie in memory as the first one does."""
-    steps, batch = currents.shape[:2]
-    folded = currents[0].new_empty((steps * batch, *currents.shape[2:]))
-    if currents.ndim == 5 and currents[0].is_contiguous(memory_format=torch.channels_last):
+def empty_over_time(step: Tensor, steps: int) -> Tensor:
+    """An empty tensor [T, B, *shape] whose steps lie in memory as this one does, [B, *shape]."""
+    folded = step.new_empty((steps * len(step), *step.shape[1:]))
+    if step.ndim == 4 and step.is_contiguous(memory_format=torch.channels_last):
         folded = folded.contiguous(memory_format=torch.channels_last)
-    return folded.view(steps, *currents.shape[1:])
+    return folded.view(steps, *step.shape)
 
 
 def symmetric_padding(padding: Pairs, x: Tensor) -> tuple[tuple[int, ...], Tensor]:
