@@ -14,6 +14,7 @@ import typer
 
 from icsnn_deploy.cli.hardware import check, quantize, targets
 from icsnn_deploy.cli.lava import lava
+from icsnn_deploy.cli.memory import keep_freed_memory
 from icsnn_deploy.cli.network import convert, export
 from icsnn_deploy.cli.verification import demo, inspect, verify
 from icsnn_deploy.version import __version__
@@ -50,4 +51,5 @@ def main() -> None:
     """Entry point of the icsnn command."""
     if isinstance(sys.stdout, io.TextIOWrapper):  # a name that a terminal can't show is no failure
         sys.stdout.reconfigure(errors="backslashreplace")
+    keep_freed_memory()
     app()
