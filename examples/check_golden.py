@@ -59,7 +59,10 @@ def main(bundle):
             elif kind == "if":
                 v[name] = v[name] + source[0]
                 y[name] = (v[name] >= p["v_threshold"]).astype(int)
-                v[name] = v[name] - p["v_threshold"] * y[name]
+                reset = v[name] - p["v_threshold"]  # soft; or hard, to v_reset
+                if "v_reset" in p:
+                    reset = np.floor(p["v_reset"]).astype(int)
+                v[name] = np.where(y[name], reset, v[name])
                 bits = np.packbits(y[name].reshape(len(x), -1).astype(np.uint8), axis=-1)
                 wrong += int(np.unpackbits(bits ^ golden[f"spikes/{name}"][t]).sum())
                 compared += y[name].size

@@ -86,6 +86,8 @@ class _Planner:
         takers = len(self.graph.consumers(node.name))
         if takers > 1:
             self._reject(node, f"a result that {takers} nodes take", "one taker", nir)
+        if isinstance(node, IF) and node.v_reset is not None:
+            self._reject(node, "hard reset", "reset by subtraction", nir)
         if isinstance(node, Input) and node.encoding != "direct":
             self._reject(node, f"{node.encoding} encoding", "direct encoding", nir)
         if isinstance(node, Conv):

@@ -31,6 +31,7 @@ OPERATORS = frozenset(
         "Reshape",
         "Split",
         "Sub",
+        "Where",
     }
 )
 

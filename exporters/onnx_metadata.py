@@ -16,7 +16,7 @@ import numpy as np
 
 from icsnn_deploy.errors import ExportError
 from icsnn_deploy.exporters.onnx_format import FORMAT, LAYOUTS, MAX_STEPS, PRODUCER, Layout
-from icsnn_deploy.graph import Graph
+from icsnn_deploy.graph import Graph, hard_resets
 from icsnn_deploy.neuron import Array
 from icsnn_deploy.nodes import IF, Encoding, Shape, broadcast_shapes
 from icsnn_deploy.version import __version__
@@ -36,6 +36,7 @@ class OnnxMetadata:
     readout_start: int
     encoding: Encoding
     graph_hash: str
+    reset: str  # "subtract"; or "v_reset", which stands in the model
     populations: Mapping[str, Shape]  # IF populations, in topological order
     v_init: Mapping[str, Array] = field(default_factory=dict)  # step layout, float32
     version: str
@@ -52,6 +53,7 @@ class OnnxMetadata:
             readout_start=graph.readout_start,
             encoding=graph.input.encoding,
             graph_hash=graph.hash(),
+            reset="v_reset" if hard_resets(graph) else "subtract",
             populations={node.name: graph.shape(node.name) for node in populations},
             v_init={node.name: node.v_init.astype(np.float32) for node in initial},
             version=__version__,
@@ -73,7 +75,7 @@ class OnnxMetadata:
             "time_steps": str(self.time_steps),
             "readout_start": str(self.readout_start),
             "encoding": self.encoding,
-            "reset": "subtract",
+            "reset": self.reset,
             "layout": self.layout,
             "certificate": self.certificate,
             "populations": json.dumps([[n, list(s)] for n, s in self.populations.items()]),
@@ -87,7 +89,7 @@ class OnnxMetadata:
         Raises:
             ExportError: says which entry is missing or wrong, without the file's name.
         """
-        for key, wanted in (("producer", PRODUCER), ("format", FORMAT), ("reset", "subtract")):
+        for key, wanted in (("producer", PRODUCER), ("format", FORMAT)):
             if (got := _entry(entries, key)) != wanted:
                 raise ExportError(f"metadata {key} is {got[:40]!r}, {wanted!r} is needed")
         time_steps = _integer(entries, "time_steps", 1, MAX_STEPS)
@@ -103,6 +105,7 @@ class OnnxMetadata:
             readout_start=_integer(entries, "readout_start", 0, time_steps - 1),
             encoding=cast(Encoding, _choice(entries, "encoding", get_args(Encoding))),
             graph_hash=graph_hash,
+            reset=_choice(entries, "reset", ("subtract", "v_reset")),
             populations=populations,
             v_init={name: _v_init(entries, name, shape) for name, shape in initial.items()},
             version=_entry(entries, "version"),

@@ -175,9 +175,10 @@ def emit(
 def emit_if(
     writer: OnnxWriter, node: IF, current: str, v: str, step: int | None, v_after: str | None
 ) -> str:
-    """Write one IF step with soft reset; returns the name of its spikes, 0 or 1 as float32.
+    """Write one IF step; returns the name of its spikes, 0 or 1 as float32.
 
     u[t] = v[t-1] + I[t];  s[t] = u[t] >= v_threshold;  v[t] = u[t] - v_threshold * s[t]
+    with hard reset v[t] = v_reset where s[t] else u[t]
 
     v_after is the name of v[t]; None where nothing needs it.
     """
@@ -186,7 +187,9 @@ def emit_if(
     u = writer.op("Add", [v, current], tensor_name(name, "u", step))
     fired = writer.op("GreaterOrEqual", [u, threshold], tensor_name(name, "fired", step))
     spikes = writer.cast(fired, tensor_name(name, "s", step), "float32")
-    if v_after is not None:
+    if v_after is not None and node.v_reset is not None:
+        writer.op("Where", [fired, writer.parameter(node, "v_reset"), u], v_after)
+    elif v_after is not None:
         reset = writer.op("Mul", [spikes, threshold], tensor_name(name, "reset", step))
         writer.op("Sub", [u, reset], v_after)
     return spikes

@@ -85,6 +85,12 @@ class Graph:
             )
         if analog:
             raise GraphError(f"{analog[0]}: a Relu in a graph with time_steps; convert it to IF")
+        hard = hard_resets(self)
+        if hard and len(hard) < len(spiking):
+            soft = next(name for name in spiking if name not in hard)
+            raise GraphError(
+                f"{hard[0]} has a v_reset (hard reset), {soft} has none: all of them or none"
+            )
 
     # What the graph is
 
@@ -105,12 +111,12 @@ class Graph:
 
     @property
     def is_integer(self) -> bool:
-        """Whether this is an integer network: integer input and parameters, half-integer v_init."""
+        """Whether this is an integer network: integers, but for half-integer v_init and v_reset."""
         if self.time_steps is None or self.input.dtype == "float32":
             return False
         return all(
             bool((value.astype(np.float64) % 1 == 0.5).all())
-            if field == "v_init"
+            if field in ("v_init", "v_reset")
             else value.dtype.kind == "i"
             for node in self.nodes
             for field, value in node.arrays().items()
@@ -222,11 +228,16 @@ def unique_name(wish: str, taken: Iterable[str]) -> str:
 
 def describe_node(node: Node) -> dict[str, Any]:
     """Kind and plain (not array) fields of a node, as JSON values."""
-    plain = {f.name: getattr(node, f.name) for f in fields(node)}
+    plain = {f.name: getattr(node, f.name) for f in fields(node) if f.name not in node.optional}
     return {
         "kind": node.kind,
         **{name: value for name, value in plain.items() if not isinstance(value, np.ndarray)},
     }
+
+
+def hard_resets(graph: Graph) -> tuple[str, ...]:
+    """Names of the populations with hard reset."""
+    return tuple(node.name for node in graph.nodes_of(IF) if node.v_reset is not None)
 
 
 def _canonical(value: Any) -> bytes:

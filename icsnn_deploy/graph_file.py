@@ -123,7 +123,8 @@ def _node(description: Mapping[str, Any], tensors: dict[str, Array]) -> Node:
     arrays = {
         field: tensors.pop(f"{name}/{field}") for field in expected if f"{name}/{field}" in tensors
     }
-    if set(plain) | set(arrays) != expected or set(plain) & set(arrays):
+    given = set(plain) | set(arrays)
+    if not expected - node_type.optional <= given <= expected or set(plain) & set(arrays):
         raise GraphError(f"{name} ({kind}): fields {sorted([*plain, *arrays])}, need {expected}")
     if not all(isinstance(value, np.ndarray) for value in arrays.values()):
         raise GraphError(f"{name}: arrays must be tensors")

@@ -22,6 +22,7 @@ class Node:
     """One operation: a unique name, the names of its sources, and parameters that never change."""
 
     kind: ClassVar[str]
+    optional: ClassVar[frozenset[str]] = frozenset()  # array fields that may be None
 
     name: str
     inputs: tuple[str, ...]

@@ -250,20 +250,25 @@ class Relu(Node):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class IF(Node):
-    """Integrate-and-fire population with soft reset; spikes on the wire are 0 or 1.
+    """Integrate-and-fire population; spikes on the wire are 0 or 1.
 
         u[t] = v[t-1] + I[t];  s[t] = u[t] >= v_threshold;  v[t] = u[t] - v_threshold * s[t]
 
-    (IC-SNN, Eqs. 4 to 6, with >= for >.) v[0] = v_init.
+    (IC-SNN, Eqs. 4 to 6, with >= for >.) v[0] = v_init. With a v_reset the reset is hard, as
+    networks trained elsewhere have it: v[t] = v_reset where s[t] else u[t].
     """
 
     kind: ClassVar[str] = "if"
+    optional: ClassVar[frozenset[str]] = frozenset({"v_reset"})
 
     v_threshold: Array  # > 0
     v_init: Array  # each of a shape that broadcast_shapes allows, unit of the input current
+    v_reset: Array | None = None  # likewise; None: soft reset
 
     def _check(self) -> None:
         self._array("v_init")
+        if self.v_reset is not None:
+            self._array("v_reset")
         smallest = self._array("v_threshold").min()
         if not smallest > 0:
             raise GraphError(f"{self.name}.v_threshold: smallest is {smallest}, > 0 needed")
@@ -271,6 +276,8 @@ class IF(Node):
     def output_shape(self, *sources: Shape) -> Shape:
         self._broadcasts("v_threshold", sources[0])
         self._broadcasts("v_init", sources[0])
+        if self.v_reset is not None:
+            self._broadcasts("v_reset", sources[0])
         return sources[0]
 
 

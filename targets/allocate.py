@@ -110,7 +110,7 @@ def _needs(graph: Graph, target: IF | Output, row: LayerResources, profile: Prof
     weight_bits = profile.weight_bits or row.weight_bits
     stored = weights if profile.shares_kernels else synapses
     sources = sum(math.prod(graph.shape(s.name)) for s in distinct_sources(paths))
-    state = [target.v_threshold, target.v_init] if isinstance(target, IF) else []
+    state = list(target.arrays().values()) if isinstance(target, IF) else []
     # 32-bit words: a potential and a current a neuron, biases, thresholds, initial potentials.
     words = 2 * row.neurons + sum(a.size for a in [*state, *(bias_of(n) for n in nodes)])
     limits = {

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
 from icsnn_deploy.errors import TargetError
 from icsnn_deploy.graph import Graph
 from icsnn_deploy.nodes import IF, Input, Output
@@ -95,6 +97,7 @@ def check(graph: Graph, profile: Profile, *, host_first_layer: bool = False) -> 
     )
     misfits = _input(graph, profile, targets)
     misfits += check_widths(graph, profile, certificate_of(graph), targets)
+    misfits += _resets(graph, profile, targets)
     if profile.structure == "cnn":
         layers, problems = cnn_layers(graph, targets, profile)
         allocation = allocate_cnn(layers, profile)
@@ -139,6 +142,27 @@ def _input(graph: Graph, profile: Profile, targets: tuple[IF | Output, ...]) -> 
                 "the host and send its spikes (host_first_layer)."
             ),
         )
+    ]
+
+
+def _resets(graph: Graph, profile: Profile, targets: tuple[IF | Output, ...]) -> list[Misfit]:
+    """A hard reset to another potential than the target's; a v_reset of 1/2 is 0 in integers."""
+    if profile.hard_reset == "any":
+        return []
+    down = np.floor if graph.is_integer else np.asarray
+    return [
+        Misfit(
+            node=target.name,
+            what="hard reset",
+            got=f"v_reset from {float(target.v_reset.min()):g} to {float(target.v_reset.max()):g}",
+            allowed="a spike sets v to 0 (or subtracts v_threshold)",
+            over="",
+            remedy=(
+                "Subtract v_reset from v_init, v_threshold and v_reset: the spikes stay the same."
+            ),
+        )
+        for target in targets
+        if isinstance(target, IF) and target.v_reset is not None and down(target.v_reset).any()
     ]
 
 

@@ -15,6 +15,7 @@ LOIHI1 = Profile(
     potential_saturates=False,  # nengo-loihi's emulator reports an overflow as an error
     # nengo_loihi/builder/discretize.py: VTH_MAN_MAX = 2^17 - 1, VTH_EXP = 6
     threshold_bits=17,
+    hard_reset="zero",  # nengo_loihi/emulator/interface.py: a spike sets v to 0
     # nengo_loihi/builder/discretize.py: BIAS_MAN_MAX = 2^12 - 1, BIAS_EXP_MAX = 7
     bias_bits=13,
     bias_exponent=7,

@@ -15,6 +15,7 @@ LOIHI2 = Profile(
     potential_shift=6,
     potential_saturates=True,
     threshold_bits=17,  # lava-nc 0.10, proc/lif/models.py: vth is a 17-bit mantissa, << 6
+    hard_reset="zero",  # lava-nc 0.10, proc/lif/models.py, reset_voltage: a spike sets v to 0
     bias_bits=13,  # lava-nc 0.10, proc/lif/models.py: bias_mant, 13 bits signed
     bias_exponent=7,  # lava-nc 0.10, proc/lif/models.py: bias_exp, 3 bits
     cores=128,  # open-neuromorphic.org, "Loihi 2": 128 neuron cores; some texts say 120

@@ -16,6 +16,7 @@ from icsnn_deploy.errors import TargetError
 Granularity = Literal["layer", "channel", "neuron"]
 Structure = Literal["free", "cnn"]
 Readout = Literal["chip", "host"]
+HardReset = Literal["any", "zero"]
 
 GRANULARITIES: tuple[Granularity, ...] = ("layer", "channel", "neuron")
 
@@ -36,6 +37,7 @@ class Profile:
     event_by_event: bool = False  # each event is added to v itself: partial sums must fit too
     threshold_bits: int | None = None  # unsigned, in units of weight
     threshold_granularity: Granularity = "neuron"  # the finest v_threshold it takes
+    hard_reset: HardReset = "any"  # what v_reset may be where the network resets hard
     bias_bits: int | None = None  # signed mantissa, in units of v
     bias_exponent: int = 0  # largest exponent of 2 that the mantissa may have
     parallel_synapses: bool = True  # one neuron may reach another by several: wide shortcuts
@@ -76,6 +78,7 @@ class Profile:
         self._check_numbers()
         choices = {
             "threshold_granularity": GRANULARITIES,
+            "hard_reset": ("any", "zero"),
             "structure": ("free", "cnn"),
             "readout": ("chip", "host"),
         }

@@ -12,6 +12,7 @@ SPECK = Profile(
     potential_bits=16,
     threshold_bits=15,  # the positive half of 16 bits signed
     threshold_granularity="layer",  # chips/dynapcnn.py: one threshold_high a core
+    hard_reset="zero",  # chips/dynapcnn.py: return_to_zero for a membrane reset
     parallel_synapses=False,  # a kernel has one weight for each channel and tap
     # sinabs docs, speck/overview: a core processes each event when it receives it.
     event_by_event=True,

@@ -12,7 +12,7 @@ import math
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -30,7 +30,10 @@ from icsnn_deploy.neuron import Array
 from icsnn_deploy.nodes import IF, Conv, Input, Linear, Output
 from icsnn_deploy.progress import Progress, silent
 from icsnn_deploy.simulate.torch import TorchSimulator
-from icsnn_deploy.simulate.torch_ops import Reset, integrate_and_fire
+from icsnn_deploy.simulate.torch_ops import integrate_and_fire
+
+Reset = Literal["soft", "hard"]
+"""hard (v = 0), which no converted network has, is there to measure others' rules."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -166,7 +169,8 @@ class _Runner:
         def integrate(population: IF, currents: Tensor) -> Tensor:
             v_init = simulator.ops.tensor(population.v_init)
             v_threshold = simulator.ops.tensor(population.v_threshold)
-            return integrate_and_fire(currents, v_init, v_threshold, reset=self.reset)[0]
+            v_reset = None if self.reset == "soft" else torch.zeros_like(v_threshold)
+            return integrate_and_fire(currents, v_init, v_threshold, v_reset)[0]
 
         return Arrival(
             node=node,

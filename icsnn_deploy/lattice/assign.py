@@ -213,13 +213,22 @@ class _Rounder:
     def _population(self, node: IF) -> None:
         unit = self.units[node.inputs[0]]
         v_threshold = np.maximum(np.round(node.v_threshold / unit), 1)
-        # Beyond 2^22 float32 has no half integers; the certificate fails there, and says so.
-        v_init = np.clip(np.floor(node.v_init / unit), -(2**22), 2**22 - 1) + 0.5
+        hard = node.v_reset is not None
         self.done[node.name] = replace(
-            node, v_threshold=v_threshold.astype(np.int32), v_init=v_init.astype(np.float32)
+            node,
+            v_threshold=v_threshold.astype(np.int32),
+            v_init=_half_integers(node.v_init / unit),
+            v_reset=_half_integers(node.v_reset / unit) if hard else None,
         )
-        # A spike stands for slightly more or less than the outgoing weights assume.
-        self.units[node.name] = v_threshold * unit / node.v_threshold
+        # With soft reset a spike stands for its threshold: slightly more or less than the outgoing
+        # weights assume. With hard reset no potential is carried over, and a spike is a spike.
+        ratio = v_threshold * unit / node.v_threshold
+        self.units[node.name] = np.ones_like(ratio) if hard else ratio
+
+
+def _half_integers(values: Array) -> Array:
+    # Beyond 2^22 float32 has no half integers; the certificate fails there, and says so.
+    return (np.clip(np.floor(values), -(2**22), 2**22 - 1) + 0.5).astype(np.float32)
 
 
 def _groups(graph: Graph) -> dict[str, list[str]]:

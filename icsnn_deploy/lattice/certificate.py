@@ -1,9 +1,10 @@
 """The certificate: why an integer network gives the same spikes on every backend.
 
-Every value of an integer network is an integer, and v_init an integer plus one half, so no
-potential ever equals a threshold. float32 holds each integer up to 2^24, and each half integer up
-to 2^23. Where no partial sum of a population's current, in any order, and no potential reaches
-that, float32 makes no rounding error at all, and no order of summation can change a spike.
+Every value of an integer network is an integer, and v_init (and v_reset, where a reset is hard) an
+integer plus one half, so no potential ever equals a threshold. float32 holds each integer up to
+2^24, and each half integer up to 2^23. Where no partial sum of a population's current, in any
+order, and no potential reaches that, float32 makes no rounding error at all, and no order of
+summation can change a spike.
 
 The bounds are interval arithmetic over the graph: for each channel the negative and the positive
 parts of the weights times the range of what arrives. Every subset of the terms lies between their
@@ -13,6 +14,7 @@ A population whose current is the same at every step (direct input, first layer)
 potential that such a current drives away from the threshold never comes back: with I <= 0 it only
 falls, with I >= v_threshold it fires at every step from the first spike on, and rounding is
 monotone, so it can change neither. What must be exact is the current and the potentials between.
+With hard reset a spike puts the potential back to v_reset, and the same holds from there.
 """
 
 from __future__ import annotations
@@ -122,7 +124,7 @@ def certify(graph: Graph) -> Certificate:
     if not graph.is_integer:
         raise LatticeError(
             "only integer networks have a certificate: weights, biases and thresholds integers, "
-            "v_init half integers, integer input; make one with quantize"
+            "v_init and v_reset half integers, integer input; make one with quantize"
         )
     ranges: dict[str, _Range] = {}
     bounds: list[Bound] = []
@@ -277,25 +279,29 @@ def _population(node: IF, current: _Range, time_steps: int, steady: bool) -> Bou
     """Bound u and v step by step, channel by channel."""
     threshold = node.v_threshold.astype(np.float64)
     start = node.v_init.astype(np.float64)
-    if node.v_init.ndim > 1 and any(n > 1 for n in node.v_init.shape[1:]):
-        axes = tuple(range(1, node.v_init.ndim))
-        low, high = start.min(axis=axes, keepdims=True), start.max(axis=axes, keepdims=True)
-    else:
-        low, high = start, start
+    low, high = _channel(start, np.min), _channel(start, np.max)
+    hard = None if node.v_reset is None else node.v_reset.astype(np.float64)
     smallest, largest = _channel(threshold, np.min), _channel(threshold, np.max)
     i_low, i_high = current.low.astype(np.float64), current.high.astype(np.float64)
     reach = np.maximum(np.abs(low), np.abs(high))
+    if hard is not None:
+        r_low, r_high = _channel(hard, np.min), _channel(hard, np.max)
     for _ in range(time_steps):
         u_low, u_high = low + i_low, high + i_high
         reach = np.maximum(reach, np.maximum(np.abs(u_low), np.abs(u_high)))
-        # Below the threshold v stays u; at or above it, v is u - v_threshold >= 0.
-        low = np.minimum(u_low, np.maximum(u_low - largest, 0))
-        high = np.maximum(u_high - smallest, np.minimum(u_high, largest))
+        if hard is None:
+            # Below the threshold v stays u; at or above it, v is u - v_threshold >= 0.
+            low = np.minimum(u_low, np.maximum(u_low - largest, 0))
+            high = np.maximum(u_high - smallest, np.minimum(u_high, largest))
+        else:
+            low = np.minimum(u_low, r_low)
+            high = np.maximum(np.minimum(u_high, largest), r_high)
         reach = np.maximum(reach, np.maximum(np.abs(low), np.abs(high)))
     potential = math.ceil(reach.max())
     needed = potential + current.partial
     if steady:
-        between = np.abs(start).max() + 2 * largest.max()
+        starts = max(float(np.abs(start).max()), 0.0 if hard is None else float(np.abs(hard).max()))
+        between = starts + 2 * largest.max()
         needed = math.ceil(between) + current.partial
     return Bound(
         layer=node.name,

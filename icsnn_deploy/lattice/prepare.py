@@ -147,12 +147,13 @@ def _with_zero_point(graph: Graph, scale: Scale) -> Graph:
 
 
 def _one_threshold(graph: Graph, population: IF) -> Graph:
-    """Divide the current, v_threshold and v_init by v_threshold: its spikes stay the same."""
+    """Divide the current, v_threshold, v_init and v_reset by v_threshold: its spikes stay."""
     threshold = population.v_threshold.astype(np.float64)
     scaled = replace(
         population,
         v_threshold=np.ones((1,) * threshold.ndim, np.float32),
         v_init=population.v_init / threshold,
+        v_reset=None if population.v_reset is None else population.v_reset / threshold,
     )
     return _scaled_into(graph.replace(scaled), population.name, 1 / threshold)
 

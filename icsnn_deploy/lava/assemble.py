@@ -32,7 +32,7 @@ class Style:
     """Which of Lava's models and whose processes a run uses."""
 
     tag: Tag
-    neurons: Literal["soft-reset", "lif"]  # ours, or Lava's LIF
+    neurons: Literal["soft-reset", "lif"]  # ours (with hard reset, too), or Lava's LIF
     connections: Literal["batched", "stock"]  # ours, or Lava's Dense, Conv and Sparse
 
 
@@ -105,7 +105,7 @@ class _Assembly:
         if not isinstance(node, IF):
             self._add_readout(name)
         elif self._style.neurons == "soft-reset":
-            self._add_soft_reset(node)
+            self._add_population(node)
         else:
             self._add_lif(node)
         for connection in self._plan.incoming(name):
@@ -159,8 +159,8 @@ class _Assembly:
         }
         self._add("readout", name, options, {"bias": self._spread(name, self._plan.bias[name])})
 
-    def _add_soft_reset(self, node: IF) -> None:
-        v_init = np.floor(node.v_init) if self._style.tag == "fixed_pt" else node.v_init
+    def _add_population(self, node: IF) -> None:
+        down = np.floor if self._style.tag == "fixed_pt" else np.asarray
         options = {
             "shape": list(self._shape(node.name)),
             "offset": self._plan.offsets[node.name],
@@ -168,10 +168,14 @@ class _Assembly:
         }
         arrays = {
             "v_threshold": self._spread(node.name, node.v_threshold),
-            "v_init": self._spread(node.name, v_init),
+            "v_init": self._spread(node.name, down(node.v_init)),
             "bias": self._spread(node.name, self._plan.bias[node.name]),
         }
-        self._add("soft-reset-if", node.name, options, arrays)
+        kind = "soft-reset-if"
+        if node.v_reset is not None:
+            kind = "hard-reset-if"
+            arrays["v_reset"] = self._spread(node.name, down(node.v_reset))
+        self._add(kind, node.name, options, arrays)
 
     def _add_lif(self, node: IF) -> None:
         """Lava's LIF with u as the membrane: u never fades, and v is u.

@@ -80,6 +80,8 @@ def _beyond_24_bits(plan: Plan) -> list[Rejection]:
         if isinstance(node, IF):
             values["v_threshold"] = float(node.v_threshold.max())
             values["v_init"] = float(np.abs(node.v_init).max())
+            if node.v_reset is not None:
+                values["v_reset"] = float(np.abs(node.v_reset).max())
         found += [
             Rejection(
                 node=name,
@@ -94,10 +96,19 @@ def _beyond_24_bits(plan: Plan) -> list[Rejection]:
 
 
 def _beyond_lif(plan: Plan, style: Style) -> list[Rejection]:
-    """What Lava's LIF can't do: fire while the layers before fill up, or count beyond 17 bits."""
+    """What Lava's LIF can't do: be set to v_reset, fire early, or count beyond 17 bits."""
     found = []
     limit = POTENTIAL // LIF_UNIT
     for node in plan.graph.nodes_of(IF):
+        if node.v_reset is not None:
+            found.append(
+                Rejection(
+                    node=node.name,
+                    got="hard reset",
+                    allowed="reset by subtraction",
+                    remedy="A connection to itself resets Lava's LIF: run lava-fixed or lava-float",
+                )
+            )
         if (node.v_init >= node.v_threshold).any():
             found.append(
                 Rejection(

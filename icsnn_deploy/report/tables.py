@@ -9,7 +9,7 @@ from rich.table import Table
 
 from icsnn_deploy.bundle import Bundle
 from icsnn_deploy.conversion.report import ConversionReport
-from icsnn_deploy.graph import Graph
+from icsnn_deploy.graph import Graph, hard_resets
 from icsnn_deploy.lattice.certificate import Certificate
 from icsnn_deploy.neuron import Array
 from icsnn_deploy.nodes import IF
@@ -67,12 +67,14 @@ def graph_table(graph: Graph) -> Table:
     table = plain_table("network" if graph.time_steps else "ANN")
     for column in ("node", "kind", "from"):
         table.add_column(column)
-    for column in ("shape", "parameters", "v_threshold", "v_init"):
+    hard = bool(hard_resets(graph))
+    for column in ("shape", "parameters", "v_threshold", "v_init", *(["v_reset"] if hard else [])):
         table.add_column(column, justify="right", no_wrap=True)
     for node in graph.nodes:
         count = sum(value.size for value in node.arrays().values())
         v_threshold = _span(node.v_threshold) if isinstance(node, IF) else ""
         v_init = _span(node.v_init) if isinstance(node, IF) else ""
+        v_reset = _span(node.v_reset) if isinstance(node, IF) and node.v_reset is not None else ""
         table.add_row(
             node.name,
             node.kind,
@@ -81,6 +83,7 @@ def graph_table(graph: Graph) -> Table:
             f"{count:,}" if count else "",
             v_threshold,
             v_init,
+            *([v_reset] if hard else []),
         )
     return table
 

@@ -41,7 +41,8 @@ class LavaSimulator:
     Args:
         graph: the network.
         arithmetic: "float" (double precision) or "fixed" (24-bit integers, integer networks only).
-        neurons: "soft-reset", a process of ours, or "lif", Lava's own (integer networks only).
+        neurons: "soft-reset", processes of ours (with hard reset where the network has it), or
+            "lif", Lava's own (integer networks with soft reset only).
         connections: "stock", Lava's Dense, Conv and Sparse; or "batched", ours, which are faster
             and need less memory; default: stock for networks of at most SMALL_NETWORK pairs of
             connected neurons, weights of zero counted. LIF goes with stock ones alone.

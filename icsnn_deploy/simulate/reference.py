@@ -1,7 +1,7 @@
 """The oracle: the network step by step in NumPy, written to be read.
 
-Float networks run in float64. Integer networks run in int64: v_init, an integer plus one half, is
-rounded down, which changes no comparison with an integer threshold.
+Float networks run in float64. Integer networks run in int64: v_init and v_reset, integers plus one
+half, are rounded down, which changes no comparison with an integer threshold.
 """
 
 from __future__ import annotations
@@ -31,10 +31,13 @@ class ReferenceSimulator:
         x = check_inputs(graph, inputs).astype(kind)
         timed = graph.input.encoding != "direct"
         batch = x.shape[1] if timed else x.shape[0]
-        v = {}
+        v: dict[str, Array] = {}
+        v_reset: dict[str, Array | None] = {}
         for population in graph.nodes_of(IF):
-            shape = (batch, *graph.shape(population.name))
-            v[population.name] = np.broadcast_to(population.v_init - half, shape).astype(kind)
+            name, hard = population.name, population.v_reset
+            shape = (batch, *graph.shape(name))
+            v[name] = np.broadcast_to(population.v_init - half, shape).astype(kind)
+            v_reset[name] = None if hard is None else (hard - half).astype(kind)
         keep_spikes = record.spikes or record.counts or record.first_spikes
         spikes: dict[str, list[Array]] = {name: [] for name in v if keep_spikes}
         potentials: dict[str, list[Array]] = {name: [] for name in v if name in record.potentials}
@@ -44,7 +47,9 @@ class ReferenceSimulator:
             for node in graph.nodes[1:]:
                 sources = [values[name] for name in node.inputs]
                 if isinstance(node, IF):
-                    s, u, v[node.name] = if_step(v[node.name], sources[0], node.v_threshold)
+                    s, u, v[node.name] = if_step(
+                        v[node.name], sources[0], node.v_threshold, v_reset[node.name]
+                    )
                     values[node.name] = s.astype(kind)
                     if keep_spikes:
                         spikes[node.name].append(s)

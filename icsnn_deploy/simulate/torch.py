@@ -170,6 +170,7 @@ class TorchSimulator:
                     self.over_time(node.inputs[0], incoming[0], batch),
                     self.ops.parameter(node, "v_init"),
                     self.ops.parameter(node, "v_threshold"),
+                    None if node.v_reset is None else self.ops.parameter(node, "v_reset"),
                     keep_potentials=node.name in potentials,
                 )
                 if observer is not None:

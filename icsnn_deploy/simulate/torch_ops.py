@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,8 +13,6 @@ from icsnn_deploy.errors import BackendUnavailableError, GraphError
 from icsnn_deploy.graph import Graph
 from icsnn_deploy.neuron import Array
 from icsnn_deploy.nodes import Add, AvgPool, Conv, Flatten, Linear, Node, Output, Pairs, Relu, Scale
-
-Reset = Literal["soft", "hard"]
 
 
 def open_device(device: str) -> torch.device:
@@ -102,8 +100,8 @@ def integrate_and_fire(
     currents: Tensor,
     v_init: Tensor,
     v_threshold: Tensor,
+    v_reset: Tensor | None = None,
     *,
-    reset: Reset = "soft",
     keep_potentials: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """All T steps of one population (the equation is in neuron.if_step).
@@ -112,7 +110,7 @@ def integrate_and_fire(
         currents: [T, B, *shape]; a view expanded over T will do.
         v_init: broadcastable to [B, *shape].
         v_threshold: broadcastable to [B, *shape].
-        reset: "soft"; or "hard" (v = 0), which no exported network has, to measure others' rules.
+        v_reset: broadcastable to [B, *shape]; None for soft reset.
         keep_potentials: return u, the potential before the reset, as well.
 
     Returns:
@@ -126,10 +124,10 @@ def integrate_and_fire(
         if u is not None:
             u[step] = v
         torch.ge(v, v_threshold, out=spikes[step])
-        if reset == "soft":
+        if v_reset is None:
             v.addcmul_(spikes[step], v_threshold, value=-1)
         else:
-            v.mul_(1 - spikes[step])
+            v = torch.where(spikes[step] > 0, v_reset, v)
     return spikes, v, u
 
 

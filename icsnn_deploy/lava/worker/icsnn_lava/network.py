@@ -19,7 +19,7 @@ from icsnn_lava.follow import follow
 from icsnn_lava.linear import Layer, LinearMap
 from icsnn_lava.processes.connection import BatchConnection, DelayLine
 from icsnn_lava.processes.ends import Readout, Source, SpikeRecorder, VarRecorder
-from icsnn_lava.processes.neuron import SoftResetIF
+from icsnn_lava.processes.neuron import HardResetIF, SoftResetIF
 
 _CHANNEL_SLOTS = 2
 """Messages that a channel holds. Lava's default of 64 would take gigabytes of shared memory."""
@@ -106,6 +106,18 @@ class Network:
             shape=tuple(values["shape"]),
             v_threshold=values["v_threshold"],
             v_init=values["v_init"],
+            bias=values["bias"],
+            offset=values["offset"],
+            period=values["period"],
+        )
+
+    def _hard_reset_if(self, name: str, values: Mapping[str, Any]) -> Any:
+        return HardResetIF(
+            name=name,
+            shape=tuple(values["shape"]),
+            v_threshold=values["v_threshold"],
+            v_init=values["v_init"],
+            v_reset=values["v_reset"],
             bias=values["bias"],
             offset=values["offset"],
             period=values["period"],
@@ -199,6 +211,7 @@ class Network:
 _MAKERS: dict[str, Callable[[Network, str, Mapping[str, Any]], Any]] = {
     "source": Network._source,
     "soft-reset-if": Network._soft_reset_if,
+    "hard-reset-if": Network._hard_reset_if,
     "batch-connection": Network._batch_connection,
     "delay-line": Network._delay_line,
     "spike-recorder": Network._spike_recorder,

@@ -1,4 +1,4 @@
-"""Integrate-and-fire neurons with soft reset, as a Lava process."""
+"""Integrate-and-fire neurons with soft reset, or with hard reset, as Lava processes."""
 
 from __future__ import annotations
 
@@ -55,6 +55,37 @@ class SoftResetIF(AbstractProcess):  # type: ignore[misc]
         self.overflows = Var(shape=(1,), init=0)
 
 
+class HardResetIF(SoftResetIF):
+    """The same, but v[t] = v_reset where s[t] else u[t].
+
+    Args:
+        v_reset: broadcastable to the shape.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        shape: tuple[int, ...],
+        v_threshold: Any,
+        v_init: Any,
+        v_reset: Any,
+        bias: Any,
+        offset: int,
+        period: int,
+    ) -> None:
+        super().__init__(
+            name=name,
+            shape=shape,
+            v_threshold=v_threshold,
+            v_init=v_init,
+            bias=bias,
+            offset=offset,
+            period=period,
+        )
+        self.v_reset = Var(shape=v_reset.shape, init=v_reset)
+
+
 class _SoftResetModel(PyLoihiProcessModel):  # type: ignore[misc]
     s_out = LavaPyType(PyOutPort.VEC_DENSE, np.uint8)
     overflows = LavaPyType(np.ndarray, np.int64)
@@ -77,6 +108,10 @@ class _SoftResetModel(PyLoihiProcessModel):  # type: ignore[misc]
         self.saturate()
         s = (self.u >= self.v_threshold).view(np.uint8)
         self.s_out.send(s)
+        self.reset(s)
+
+    def reset(self, s: Any) -> None:
+        """Set v by u and the spikes."""
         np.multiply(s, self.v_threshold, out=self.v)
         np.subtract(self.u, self.v, out=self.v)
 
@@ -116,3 +151,27 @@ class SoftResetFixed(_SoftResetModel):
             return
         self.overflows += np.count_nonzero((self.u >= _LIMIT) | (self.u < -_LIMIT))
         np.clip(self.u, -_LIMIT, _LIMIT - 1, out=self.u)
+
+
+@implements(proc=HardResetIF, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("floating_pt")
+class HardResetFloat(SoftResetFloat):
+    """In double precision."""
+
+    v_reset = LavaPyType(np.ndarray, np.float64)
+
+    def reset(self, s: Any) -> None:
+        self.v[:] = np.where(s, self.v_reset, self.u)
+
+
+@implements(proc=HardResetIF, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("fixed_pt")
+class HardResetFixed(SoftResetFixed):
+    """In integers of 24 bits that saturate."""
+
+    v_reset = LavaPyType(np.ndarray, np.int32, precision=24)
+
+    def reset(self, s: Any) -> None:
+        self.v[:] = np.where(s, self.v_reset, self.u)
