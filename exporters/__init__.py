@@ -20,6 +20,18 @@ def _nir(graph: Graph, path: Path, *, options: OnnxOptions) -> None:
     nir.write(graph, path)
 
 
+def _nir_portable(graph: Graph, path: Path, *, options: OnnxOptions) -> None:
+    from icsnn_deploy.exporters import nir
+
+    nir.write(graph, path, "portable")
+
+
+def _nir_relay(graph: Graph, path: Path, *, options: OnnxOptions) -> None:
+    from icsnn_deploy.exporters import nir
+
+    nir.write(graph, path, "portable", "relay")
+
+
 def _onnx(graph: Graph, path: Path, *, options: OnnxOptions) -> None:
     from icsnn_deploy.exporters import onnx
 
@@ -68,6 +80,14 @@ FORMATS: dict[str, Format] = {
     ),
     "netx": Format(
         file="network.net", write=_netx, about="lava-dl netx, sequential", losses=_netx_losses
+    ),
+    "nir-portable": Format(
+        file="network-portable.nir", write=_nir_portable, about="NIR graph for other readers"
+    ),
+    "nir-relay": Format(
+        file="network-relay.nir",
+        write=_nir_relay,
+        about="the same; initial potentials come from an extra input channel",
     ),
 }
 

@@ -1,18 +1,25 @@
-"""Export to NIR, the Neuromorphic Intermediate Representation (profile "spec")."""
+"""Export to NIR, the Neuromorphic Intermediate Representation.
+
+Profile "spec" keeps the network's own operations and writes every field of the NIR text. Profile
+"portable" uses the few operations that other readers run right (see nir_portable), and leaves out
+v_reset, which readers before NIR 1.0.5 do not know and later ones take as 0.
+"""
 
 from __future__ import annotations
 
 import os
 import uuid
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from icsnn_deploy.errors import ExportError, Rejection, rejection_table
 from icsnn_deploy.exporters.nir_draft import Draft
-from icsnn_deploy.exporters.nir_metadata import KEY, describe
+from icsnn_deploy.exporters.nir_metadata import KEY, Profile, VInitEncoding, describe
 from icsnn_deploy.exporters.nir_nodes import write_node
+from icsnn_deploy.exporters.nir_portable import Portable, to_portable
+from icsnn_deploy.exporters.nir_relay import relayed
 from icsnn_deploy.graph import Graph
 from icsnn_deploy.neuron import Array
 from icsnn_deploy.nodes import AvgPool, Scale
@@ -21,7 +28,9 @@ if TYPE_CHECKING:
     import nir
 
 
-def to_nir(graph: Graph) -> nir.NIRGraph:
+def to_nir(
+    graph: Graph, profile: Profile = "spec", v_init_encoding: VInitEncoding = "metadata"
+) -> nir.NIRGraph:
     """The network as a NIR graph that passes NIR's type check.
 
     Soft reset, initial potential and time are not part of NIR: they stand in the metadata, which
@@ -29,6 +38,8 @@ def to_nir(graph: Graph) -> nir.NIRGraph:
 
     Args:
         graph: an IF network.
+        profile: which operations to use.
+        v_init_encoding: where initial potentials go; "relay" needs profile portable.
 
     Raises:
         ExportError: an ANN, an operation that NIR can't express, or a value that float32 can't.
@@ -37,25 +48,52 @@ def to_nir(graph: Graph) -> nir.NIRGraph:
 
     if graph.time_steps is None:
         raise ExportError("this graph is an ANN; convert it to an IF network before NIR export")
-    rejections = _rejections(graph)
+    form = _form(graph, profile, v_init_encoding)
+    rejections = _rejections(form.graph)
     if rejections:
         raise ExportError(rejection_table("this network can't be written as NIR", rejections))
-    draft = Draft(graph)
-    for node in graph.nodes:
+    draft = Draft(form.graph, profile)
+    for node in form.graph.nodes:
         write_node(draft, node)
-    metadata = {KEY: describe(graph, draft.losses, draft.rewritten)}
+    text = describe(
+        graph,
+        [*form.losses, *draft.losses],
+        [*form.rewritten, *draft.rewritten],
+        written=form.graph,
+        profile=profile,
+        v_init_encoding=v_init_encoding,
+        notes=draft.notes,
+    )
+    metadata = {KEY: text}
     try:
         return nir.NIRGraph(draft.nodes, draft.edges, metadata=metadata, type_check=True)
     except (ValueError, AssertionError, NotImplementedError) as error:
         raise ExportError(f"NIR's type check refuses this network: {error}") from error
 
 
-def write(graph: Graph, path: str | os.PathLike[str]) -> None:
+def _form(graph: Graph, profile: Profile, v_init_encoding: VInitEncoding) -> Portable:
+    """The network that the file's nodes stand for."""
+    if profile == "spec":
+        if v_init_encoding != "metadata":
+            raise ExportError("v_init_encoding 'relay' needs profile 'portable'")
+        return Portable(graph=graph, rewritten=(), losses=())
+    form = to_portable(graph)
+    return form if v_init_encoding == "metadata" else relayed(form)
+
+
+def write(
+    graph: Graph,
+    path: str | os.PathLike[str],
+    profile: Profile = "spec",
+    v_init_encoding: VInitEncoding = "metadata",
+) -> None:
     """Write the network to a NIR file; the same graph gives the same bytes.
 
     Args:
         graph: an IF network.
         path: of the file, replaced at once when the new one is complete.
+        profile: which operations to use.
+        v_init_encoding: where initial potentials go; "relay" needs profile portable.
 
     Raises:
         ExportError: as `to_nir`, or the file can't be written.
@@ -64,7 +102,9 @@ def write(graph: Graph, path: str | os.PathLike[str]) -> None:
 
     target = Path(path)
     temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
-    network = to_nir(graph)
+    network: Any = to_nir(graph, profile, v_init_encoding)
+    if profile == "portable":
+        network = _WithoutReset(network)
     try:
         # uncompressed: gzip saves a tenth of the size and takes fifteen times as long
         nir.write(temporary, network, compression=None)
@@ -73,6 +113,19 @@ def write(graph: Graph, path: str | os.PathLike[str]) -> None:
         raise ExportError(f"{target}: can't be written ({error})") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+class _WithoutReset:
+    """What NIR's writer asks a graph for, with no v_reset in it."""
+
+    def __init__(self, network: nir.NIRGraph) -> None:
+        self.network = network
+
+    def to_dict(self) -> dict[str, Any]:
+        said: dict[str, Any] = self.network.to_dict()
+        for node in said["nodes"].values():
+            node.pop("v_reset", None)
+        return said
 
 
 def _rejections(graph: Graph) -> list[Rejection]:

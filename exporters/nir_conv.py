@@ -108,7 +108,7 @@ def _geometry(conv: Conv, embedding: Embedding) -> dict[str, Any]:
 def _nir_conv(conv: Conv, embedding: Embedding, lengths: Shape) -> Any:
     import nir
 
-    weight, bias = embed(conv, embedding), conv.bias.astype(np.float32)
+    weight, bias = embed(conv, embedding).astype(np.float32), conv.bias.astype(np.float32)
     if len(lengths) == 2:
         return nir.Conv2d(
             input_shape=lengths,

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from icsnn_deploy.exporters.nir_metadata import KEY, dump
+from icsnn_deploy.exporters.nir_metadata import KEY, Profile, dump
+from icsnn_deploy.exporters.nir_stored import TIMES, stored, summed
 from icsnn_deploy.graph import Graph, unique_name
 from icsnn_deploy.neuron import Array
 from icsnn_deploy.nodes import Add, Node, Shape
@@ -18,21 +19,26 @@ from icsnn_deploy.nodes import Add, Node, Shape
 class Draft:
     """Collects NIR nodes and edges; a sum has no node, it is several edges into its consumer."""
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, profile: Profile = "spec") -> None:
         self.graph = graph
+        self.profile = profile
         self.nodes: dict[str, Any] = {}
         self.edges: list[tuple[str, str]] = []
         self.losses: list[str] = []
         self.rewritten: list[str] = []
+        # for the graph's metadata: up to NIR 1.0.4 many nodes can't be read with one of their own
+        self.notes: dict[str, Mapping[str, Any]] = {}
         self._names: dict[str, str] = {}  # of the graph's own nodes; others avoid them
         for node in graph.nodes:
             self._names[node.name] = unique_name(nir_name(node.name), self._names.values())
         # graph node -> the NIR nodes whose sum is its result, and how often each is in it
         self._parts: dict[str, dict[str, int]] = {}
+        self._terms: dict[str, dict[str, int]] = {}  # the same, but never with a multiple resolved
 
     def become(self, node: Node, parts: Sequence[str]) -> None:
         """Note the NIR nodes whose sum is the result of a graph node."""
         self._parts[node.name] = dict.fromkeys(parts, 1)
+        self._terms[node.name] = dict.fromkeys(parts, 1)
 
     def become_sum(self, node: Add) -> None:
         """Note that a graph node is the sum of what its sources became."""
@@ -52,7 +58,8 @@ class Draft:
         for part, count in self._parts[name].items():
             if count > 1:
                 scale = nir.Scale(scale=np.full(self.graph.shape(name), count, np.float32))
-                part = self.place(scale, [part], name, wish=f"{part}_times_{count}")
+                wish, about = f"{part}_times_{count}", {"was": TIMES}
+                part = self.place(scale, [part], name, wish=wish, about=about, summed_up=False)
             resolved[part] = 1
         self._parts[name] = resolved
         return list(resolved)
@@ -66,6 +73,7 @@ class Draft:
         owner: Node | None = None,
         wish: str = "",
         about: Mapping[str, Any] | None = None,
+        summed_up: bool = True,
     ) -> str:
         """Add a NIR node and its edges; returns its name.
 
@@ -76,16 +84,21 @@ class Draft:
             owner: the graph node that it stands for, and is named after.
             wish: its name if it stands for none.
             about: more for its metadata.
+            summed_up: whether the whole sum enters it, or one term of it.
         """
         said = dict(about or {})
         if owner is None:
             name = unique_name(nir_name(wish), [*self._names.values(), *self.nodes])
         else:
             name = self._names[owner.name]
-            said["name"] = owner.name
-        if len(sources) > 1 and isinstance(self.graph.node(source), Add):
-            said["sum"] = source
-        node.metadata = {**node.metadata, KEY: dump(said)}
+            said |= {"name": owner.name, **stored(owner, self.graph.shape(owner.name))}
+        if summed_up and isinstance(self.graph.node(source), Add):
+            note = summed(self.graph, source, self._terms)
+            said |= note if len(sources) > 1 or len(note) > 1 else {}
+        if self.profile == "portable":
+            self.notes[name] = said
+        else:
+            node.metadata = {**node.metadata, KEY: dump(said)}
         self.nodes[name] = node
         self.edges += [(part, name) for part in sources]
         return name

@@ -83,11 +83,11 @@ def _fit(
 
 
 def embed(conv: Conv, embedding: Embedding) -> Array:
-    """The weight to write: dense over channels, the taps where the embedding says, float32."""
+    """The weight to write: dense over channels, the taps where the embedding says."""
     per_group = conv.weight.shape[1]
     width = conv.weight.shape[0] // conv.groups
     shape = (conv.weight.shape[0], per_group * conv.groups, *embedding.kernel)
-    weight = np.zeros(shape, np.float32)
+    weight = np.zeros(shape, conv.weight.dtype)
     for group in range(conv.groups):
         rows = slice(group * width, (group + 1) * width)
         columns = slice(group * per_group, (group + 1) * per_group)

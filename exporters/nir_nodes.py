@@ -50,14 +50,10 @@ def _write(draft: Draft, node: Node, shape: Shape, sources: list[str]) -> list[s
         case AvgPool():
             return [_write_pool(draft, node, shape, sources)]
         case Linear():
-            result = _affine(node.weight, node.bias)
+            # sinabs drops a nir.Linear, so the portable profile has a bias of zeros instead
+            result = _affine(node.weight, node.bias, biased=draft.profile == "portable")
         case IF():
-            result = nir.IF(
-                r=np.ones(shape, np.float32),
-                v_threshold=full(node.v_threshold, shape),
-                v_reset=np.zeros(shape, np.float32),
-                metadata={V_INIT: full(node.v_init, shape)},
-            )
+            result = _write_if(node, shape)
         case Flatten():
             # counted from the end, so that readers which put a batch axis in front get it right
             result = nir.Flatten(
@@ -70,10 +66,32 @@ def _write(draft: Draft, node: Node, shape: Shape, sources: list[str]) -> list[s
     return [draft.place(result, sources, node.inputs[0], owner=node)]
 
 
-def _affine(weight: Array, bias: Array) -> object:
+def _write_if(node: IF, shape: Shape) -> object:
+    """A population with hard reset is what NIR's text says: its threshold is written for `>`."""
     import nir
 
-    if not bias.any():
+    v_threshold, v_reset = full(node.v_threshold, shape), np.zeros(shape, np.float32)
+    if node.v_reset is not None:
+        v_threshold = fires_above(v_threshold)
+        v_reset = full(node.v_reset, shape)
+    return nir.IF(
+        r=np.ones(shape, np.float32),
+        v_threshold=v_threshold,
+        v_reset=v_reset,
+        metadata={V_INIT: full(node.v_init, shape)},
+    )
+
+
+def fires_above(v_threshold: Array) -> Array:
+    """The float32 below: v >= v_threshold is v > it, for every v of type float32."""
+    below: Array = np.nextafter(v_threshold, np.float32(-np.inf))
+    return below
+
+
+def _affine(weight: Array, bias: Array, *, biased: bool = False) -> object:
+    import nir
+
+    if not biased and not bias.any():
         return nir.Linear(weight=weight.astype(np.float32))
     return nir.Affine(weight=weight.astype(np.float32), bias=bias.astype(np.float32))
 
