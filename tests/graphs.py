@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from hypothesis import strategies as st
 
@@ -131,12 +133,23 @@ def samples(graph: Graph, count: int, seed: int = 1) -> Array:
     return dyadic(np.random.default_rng(seed), count, *graph.input.shape, low=-64, high=64)
 
 
+def with_hard_reset(graph: Graph, seed: int = 0) -> Graph:
+    """The network with a random v_reset of each channel, beside the lattice of all currents."""
+    rng = np.random.default_rng(seed)
+    hard = [
+        replace(node, v_reset=dyadic(rng, *node.v_init.shape) + np.float32(OFF_LATTICE))
+        for node in graph.nodes_of(IF)
+    ]
+    return graph.replace(*hard)
+
+
 @st.composite
-def if_graphs(draw: st.DrawFn) -> Graph:
+def if_graphs(draw: st.DrawFn, resets: tuple[str, ...] = ("subtract",)) -> Graph:
     """A random IF network on one or two spatial axes whose float sums are exact in any order.
 
     Strides, dilation, groups, asymmetric padding, pooling, joins (identity, convolved, doubled),
-    T from 1 to 6, readout_start, per-channel thresholds, negative currents.
+    T from 1 to 6, readout_start, per-channel thresholds, negative currents; one of the resets,
+    "subtract" and "v_reset".
     """
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     axes = draw(st.sampled_from([1, 2, 2]))
@@ -202,7 +215,10 @@ def if_graphs(draw: st.DrawFn) -> Graph:
         Output(name="output", inputs=("head",)),
     ]
     start = draw(st.integers(0, time_steps - 1))
-    return Graph(nodes=tuple(nodes), time_steps=time_steps, readout_start=start)
+    graph = Graph(nodes=tuple(nodes), time_steps=time_steps, readout_start=start)
+    if draw(st.sampled_from(resets)) == "v_reset":
+        graph = with_hard_reset(graph, draw(st.integers(0, 2**32 - 1)))
+    return graph
 
 
 class _Layers:

@@ -1,23 +1,31 @@
-"""Read a NIR file back into a graph, trusting nothing but the file, and run it."""
+"""Read a NIR file, ours or another's, into a graph, trusting nothing but the file; and run it."""
 
 from __future__ import annotations
 
 import graphlib
 import math
 import os
-from collections import Counter
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from icsnn_deploy.errors import ExportError, GraphError, rejection_table
-from icsnn_deploy.exporters.nir_metadata import Header, load, read_header
+from icsnn_deploy.exporters.nir_metadata import (
+    Header,
+    Reset,
+    foreign_header,
+    load,
+    read_header,
+)
 from icsnn_deploy.graph import Graph, unique_name
 from icsnn_deploy.neuron import Array
-from icsnn_deploy.nodes import Add, Node, Shape
+from icsnn_deploy.nodes import Encoding, InputDtype, Node, Shape
 from icsnn_deploy.simulate.hdf5_scan import scan
-from icsnn_deploy.simulate.nir_nodes import read_input, read_node, rejection
+from icsnn_deploy.simulate.nir_nodes import Arrival, read_input, read_node, rejection
+from icsnn_deploy.simulate.nir_relay import without_relay
+from icsnn_deploy.simulate.nir_sums import Sums, in_order, names_of, without_unused
 from icsnn_deploy.simulate.recording import Record, Recording
 from icsnn_deploy.simulate.reference import ReferenceSimulator
 
@@ -26,12 +34,12 @@ MOST_VALUES = 2**27
 
 
 class NirSimulator:
-    """Runs what a NIR file says, by the reference's arithmetic."""
+    """Runs what a NIR file of ours says, by the reference's arithmetic."""
 
     name = "nir"
 
-    def __init__(self, path: str | os.PathLike[str], *, time_steps: int | None = None) -> None:
-        self.graph = read_graph(path, time_steps=time_steps)
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.graph = read_graph(path)
 
     def run(self, inputs: Array, record: Record = Record()) -> Recording:
         recording = ReferenceSimulator(self.graph).run(inputs, record)
@@ -44,37 +52,99 @@ class NirSimulator:
         )
 
 
-def read_graph(path: str | os.PathLike[str], *, time_steps: int | None = None) -> Graph:
-    """The network in a NIR file.
+def read_graph(path: str | os.PathLike[str]) -> Graph:
+    """The network in a NIR file that icsnn-deploy wrote.
 
-    Names, initial potentials, time steps and encoding come from the metadata that the export
-    wrote. A file of other origin has none: its initial potentials are 0, its input is direct, and
-    it is read as a network with soft reset that fires at u >= v_threshold.
+    Names, initial potentials, time steps and encoding come from the metadata that the export wrote.
+
+    Raises:
+        ExportError: not a NIR file, damaged, hostile, one of other origin, or a network that is not
+            one of IF neurons and linear connections; names the file.
+    """
+    return _read(Path(path), _our_header)
+
+
+def from_nir(
+    path: str | os.PathLike[str],
+    *,
+    reset: Reset | None = None,
+    time_steps: int | None = None,
+    encoding: Encoding | None = None,
+    input_dtype: InputDtype | None = None,
+) -> Graph:
+    """The network in any NIR file of IF neurons and linear connections.
+
+    A file by others says neither how many steps it runs nor, clearly, how its neurons reset; one by
+    icsnn-deploy says all of it, and what is given here must agree. Initial potentials are 0 where
+    the file has none. A resistance r other than 1 becomes a Scale, v[t] = v[t-1] + r I[t].
 
     Args:
         path: of the file.
-        time_steps: for a file that does not say.
+        reset: "subtract", v -= v_threshold (the text of NIR up to 1.0.4); or "v_reset",
+            v = v_reset (from 1.0.5 on; 0 where the file has none). Needed for files by others:
+            take what the network was trained with. Both texts fire at v > v_threshold, this package
+            at >=. With "v_reset" the threshold is only compared, and the next larger float32 does
+            exactly the same on float32 potentials. With "subtract" it is taken as it is: a
+            potential that equals its threshold fires, where v > v_threshold would not.
+        time_steps: T; needed for files by others.
+        encoding: of the input, "direct" where the file does not say.
+        input_dtype: of the input, "float32" where the file does not say.
 
     Raises:
-        ExportError: not a NIR file, damaged, hostile, or a network that is not one of IF neurons
-            and linear connections; names the file.
+        ExportError: not a NIR file, damaged, hostile, a network that is not one of IF neurons and
+            linear connections (all that can't be read at once), or an argument that is missing or
+            does not agree with the file; names the file.
     """
-    file = Path(path)
+    wanted = {
+        "reset": reset,
+        "time_steps": time_steps,
+        "encoding": encoding,
+        "input_dtype": input_dtype,
+    }
+    given = {name: value for name, value in wanted.items() if value is not None}
+    return _read(Path(path), lambda found: _agreed(found, given))
+
+
+def _our_header(found: Header | None) -> Header:
+    if found is None:
+        raise GraphError(
+            "the file does not say how it runs (it was not written by icsnn-deploy); read it with "
+            "from_nir or icsnn import, which take the reset and the time steps"
+        )
+    return found
+
+
+def _agreed(found: Header | None, given: Mapping[str, Any]) -> Header:
+    """The header of our file, which must say what is given; of another, made of what is given."""
+    if found is None:
+        return foreign_header(given)
+    for name, value in given.items():
+        said = getattr(found, name)
+        if value != said:
+            raise GraphError(
+                f"{name} {value!r} is asked for, the file (one of icsnn-deploy) says {said!r}; "
+                "leave it out"
+            )
+    return found
+
+
+def _read(file: Path, header_of: Callable[[Header | None], Header]) -> Graph:
     scan(file)
     network = _parse(file)
-    rejections = [
-        found
-        for name, node in network.nodes.items()
-        if (found := rejection(name, node)) is not None
-    ]
-    if rejections:
-        raise ExportError(
-            rejection_table(f"{file}: this network can't be read as an IF network", rejections)
-        )
     try:
-        return _build(network, read_header(network.metadata, time_steps), file.name)
+        header = header_of(read_header(network.metadata))
+        rejections = [
+            found
+            for name, node in network.nodes.items()
+            if (found := rejection(name, node, header.reset)) is not None
+        ]
+        if not rejections:
+            return _build(network, header, file.name)
     except GraphError as error:
         raise ExportError(f"{file}: {error}") from error
+    raise ExportError(
+        rejection_table(f"{file}: this network can't be read as an IF network", rejections)
+    )
 
 
 def _parse(file: Path) -> Any:
@@ -97,12 +167,14 @@ def _build(network: Any, header: Header, file_name: str) -> Graph:
     sources = _sources(network)
     reading = _Reading(network, sources, header)
     built = {key: reading.read(key) for key in _order(sources)}
-    return Graph(
-        nodes=tuple(node for key in _appearance(network, sources) for node in built[key]),
+    nodes = [node for key in _appearance(network, sources) for node in built[key]]
+    graph = Graph(
+        nodes=in_order(without_unused(nodes, reading.multiples), header.order),
         time_steps=header.time_steps,
         readout_start=header.readout_start,
         provenance={"read_from": file_name, "exported_hash": header.graph_hash},
     )
+    return without_relay(graph) if header.v_init_encoding == "relay" else graph
 
 
 class _Reading:
@@ -113,12 +185,18 @@ class _Reading:
         self.sources = sources
         self.header = header
         self.notes = {
-            key: load(getattr(node, "metadata", None), key) for key, node in self.nodes.items()
+            key: header.notes.get(key) or load(getattr(node, "metadata", None), key)
+            for key, node in self.nodes.items()
         }
-        self.names = _names(self.notes)
+        self.names = names_of(self.notes)
         self.taken = set(self.names.values())
         self.shapes: dict[str, Shape] = {}
-        self.sums: dict[tuple[str, ...], str] = {}
+        self.targets: dict[str, list[str]] = {key: [] for key in sources}
+        for target, before in sources.items():
+            for source in before:
+                self.targets[source].append(target)
+        self.sums = Sums(network.nodes, sources, self.notes, self.names, self.taken)
+        self.multiples = frozenset(self.names[key] for key in self.sums.multiples)
 
     def read(self, key: str) -> list[Node]:
         """Our nodes for the NIR node of this name."""
@@ -129,10 +207,12 @@ class _Reading:
                 raise GraphError(f"{name}: an edge leads into the input")
             new = [read_input(node, name, self.header)]
         else:
-            new, source = self._source(key)
+            new, source = self.sums.entering(key)
             shape = self.shapes[self.names[self.sources[key][0]]]
             spare = unique_name(f"{name}.r", self.taken)
-            new += read_node(node, name, source, shape, self.notes[key], spare)
+            after = tuple(self.nodes[target] for target in self.targets[key])
+            arrival = Arrival(name=name, source=source, shape=shape, after=after, spare=spare)
+            new += read_node(node, arrival, self.notes[key], self.header.reset)
         for one in new:
             shape = one.output_shape(*(self.shapes[source] for source in one.inputs))
             if math.prod(shape) > MOST_VALUES:
@@ -140,19 +220,6 @@ class _Reading:
             self.shapes[one.name] = shape
             self.taken.add(one.name)
         return new
-
-    def _source(self, key: str) -> tuple[list[Node], str]:
-        """Name of what enters a node, and the Add that sums it up where it is not built yet."""
-        entering = tuple(self.names[source] for source in self.sources[key])
-        if not entering:
-            raise GraphError(f"{self.names[key]}: no edge leads to it")
-        if len(entering) == 1:
-            return [], entering[0]
-        if entering in self.sums:
-            return [], self.sums[entering]
-        wish = _name(self.notes[key].get("sum")) or f"{self.names[key]}.sum"
-        self.sums[entering] = unique_name(wish, self.taken)
-        return [Add(name=self.sums[entering], inputs=entering)], self.sums[entering]
 
 
 def _sources(network: Any) -> dict[str, list[str]]:
@@ -184,22 +251,3 @@ def _appearance(network: Any, sources: dict[str, list[str]]) -> list[str]:
     """The nodes as the edges reach them: HDF5 sorts nodes by name, but keeps the order of edges."""
     targets = [target for _, target in network.edges]
     return list(dict.fromkeys([*(n for n in sources if not sources[n]), *targets]))
-
-
-def _names(notes: dict[str, dict[str, Any]]) -> dict[str, str]:
-    """Our name of each NIR node: the graph's own one where it is noted, valid and given once."""
-    noted = {key: name for key, note in notes.items() if (name := _name(note.get("name")))}
-    claims = Counter(noted.values())
-    names = {key: name for key, name in noted.items() if claims[name] == 1}
-    taken = set(names.values())
-    for key in notes:
-        if key not in names:
-            names[key] = unique_name(key, taken)
-            taken.add(names[key])
-    return names
-
-
-def _name(wish: Any) -> str | None:
-    """A name from the metadata, if it can be one."""
-    good = isinstance(wish, str) and 0 < len(wish) <= 1000 and "/" not in wish
-    return wish if good else None

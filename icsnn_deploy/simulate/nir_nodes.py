@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from icsnn_deploy.errors import GraphError, Rejection
-from icsnn_deploy.exporters.nir_metadata import V_INIT, Header
-from icsnn_deploy.neuron import Array
+from icsnn_deploy.exporters.nir_metadata import V_INIT, Header, Reset
 from icsnn_deploy.nodes import (
     IF,
     AvgPool,
@@ -23,7 +24,8 @@ from icsnn_deploy.nodes import (
     Scale,
     Shape,
 )
-from icsnn_deploy.simulate.nir_restore import restore_conv, restore_linear
+from icsnn_deploy.simulate.nir_restore import restore_conv, restore_linear, restore_stored
+from icsnn_deploy.simulate.nir_values import integers, numbers, per_neuron, same_shape
 
 KNOWN = (
     "Affine",
@@ -40,8 +42,8 @@ KNOWN = (
 )
 
 
-def rejection(name: str, node: Any) -> Rejection | None:
-    """Why a NIR node can't be run as part of an IF network with soft reset, or None."""
+def rejection(name: str, node: Any, reset: Reset) -> Rejection | None:
+    """Why a NIR node can't be run as part of an IF network with this reset, or None."""
     kind = type(node).__name__
     if kind not in KNOWN:
         return Rejection(
@@ -50,14 +52,14 @@ def rejection(name: str, node: Any) -> Rejection | None:
             allowed=", ".join(KNOWN),
             remedy="Only networks of IF neurons and linear connections can be read.",
         )
-    if kind == "IF":
-        reset = np.asarray(node.v_reset)
-        if reset.dtype.kind not in "fiu" or reset.any():
+    if kind == "IF" and reset == "subtract":
+        v_reset = np.asarray(node.v_reset)
+        if v_reset.dtype.kind not in "fiu" or v_reset.any():
             return Rejection(
                 node=name,
                 got="v_reset other than 0",
-                allowed="v_reset = 0",
-                remedy="The reset here is by subtraction: no potential is ever set to v_reset.",
+                allowed="v_reset = 0, or none",
+                remedy="Reset by subtraction sets no potential: read it with reset='v_reset'.",
             )
     return None
 
@@ -66,36 +68,54 @@ def read_input(node: Any, name: str, header: Header) -> Input:
     """The input, of the shape that the node says."""
     return Input(
         name=name,
-        shape=_integers(node.input_type["input"], name, "shape", least=1),
+        shape=integers(node.input_type["input"], name, "shape", least=1),
         dtype=header.input_dtype,
         encoding=header.encoding,
+        unit=header.input_unit,
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Arrival:
+    """Where a NIR node stands in our graph."""
+
+    name: str  # for the node
+    source: str  # the node whose result enters
+    shape: Shape  # of that result
+    after: tuple[Any, ...]  # the NIR nodes that take its own result
+    spare: str  # a free name, for a node before it
+
+
 def read_node(
-    node: Any, name: str, source: str, shape: Shape, about: Mapping[str, Any], spare: str
+    node: Any, arrival: Arrival, about: Mapping[str, Any], reset: Reset
 ) -> tuple[Node, ...]:
     """The nodes that do what a NIR node does, the last of them under its name.
 
     Args:
         node: the NIR node.
-        name: for the last node.
-        source: name of the node whose result enters.
-        shape: of that result.
+        arrival: its place.
         about: what the export noted about it.
-        spare: a free name, for a node before the last.
+        reset: of populations.
 
     Raises:
         GraphError: a value of a wrong type or shape.
     """
+    *before, last = _read_node(node, arrival, about, reset)
+    return (*before, restore_stored(last, about))
+
+
+def _read_node(
+    node: Any, arrival: Arrival, about: Mapping[str, Any], reset: Reset
+) -> tuple[Node, ...]:
+    name, source, shape = arrival.name, arrival.source, arrival.shape
     match type(node).__name__:
         case "Conv1d" | "Conv2d":
             return (restore_conv(_conv(node, name, source, shape), about, shape),)
         case "Affine" | "Linear":
-            weight = _numbers(node.weight, name, "weight")
+            weight = numbers(node.weight, name, "weight")
             outputs = weight.shape[0] if weight.ndim else 0
             bias = getattr(node, "bias", np.zeros(outputs, np.float32))
-            bias = _numbers(bias, name, "bias")
+            bias = numbers(bias, name, "bias")
             linear = Linear(name=name, inputs=(source,), weight=weight, bias=bias)
             return (restore_linear(linear, about),)
         case "Scale":
@@ -109,25 +129,25 @@ def read_node(
             )
             return (pool,)
         case "Flatten":
-            return (_flatten(node, name, source, shape),)
+            return (_flatten(node, arrival),)
         case "IF":
-            return _population(node, name, source, shape, spare)
+            return _population(node, arrival, reset)
         case "Output":
-            _same_shape(node.output_type["output"], shape, name, "shape")
+            same_shape(node.output_type["output"], shape, name, "shape")
             return (Output(name=name, inputs=(source,)),)
     raise GraphError(f"{name}: no rule for {type(node).__name__}")
 
 
 def _conv(node: Any, name: str, source: str, shape: Shape) -> Conv:
     axes = int(type(node).__name__[4])
-    weight = _numbers(node.weight, name, "weight")
+    weight = numbers(node.weight, name, "weight")
     if weight.ndim != axes + 2:
         raise GraphError(f"{name}.weight: shape {weight.shape}, rank {axes + 2} needed")
     if node.input_shape is not None:
-        _same_shape(node.input_shape, shape[1:], name, "input_shape")
-    stride = _integers(node.stride, name, "stride", axes, 1)
-    dilation = _integers(node.dilation, name, "dilation", axes, 1)
-    (groups,) = _integers(node.groups, name, "groups", 1, 1)
+        same_shape(node.input_shape, shape[1:], name, "input_shape")
+    stride = integers(node.stride, name, "stride", axes, 1)
+    dilation = integers(node.dilation, name, "dilation", axes, 1)
+    (groups,) = integers(node.groups, name, "groups", 1, 1)
     padding: Pairs
     if isinstance(node.padding, str) and node.padding == "valid":
         padding = ((0, 0),) * axes
@@ -135,13 +155,13 @@ def _conv(node: Any, name: str, source: str, shape: Shape) -> Conv:
         total = [d * (k - 1) for d, k in zip(dilation, weight.shape[2:], strict=True)]
         padding = tuple((t // 2, t - t // 2) for t in total)  # as PyTorch does
     else:
-        sizes = _integers(node.padding, name, "padding", axes, 0)
+        sizes = integers(node.padding, name, "padding", axes, 0)
         padding = tuple((size, size) for size in sizes)
     return Conv(
         name=name,
         inputs=(source,),
         weight=weight,
-        bias=_numbers(node.bias, name, "bias"),
+        bias=numbers(node.bias, name, "bias"),
         stride=stride,
         padding=padding,
         dilation=dilation,
@@ -150,15 +170,15 @@ def _conv(node: Any, name: str, source: str, shape: Shape) -> Conv:
 
 
 def _scale(value: Any, name: str, source: str, shape: Shape, field: str) -> Scale:
-    scale = _per_neuron(value, name, field, shape)
+    scale = per_neuron(value, name, field, shape)
     return Scale(name=name, inputs=(source,), scale=scale, shift=np.zeros_like(scale))
 
 
 def _pool_sizes(node: Any, name: str) -> tuple[Shape, Shape, Pairs]:
-    padding = _integers(node.padding, name, "padding", 2, 0)
+    padding = integers(node.padding, name, "padding", 2, 0)
     return (
-        _integers(node.kernel_size, name, "kernel_size", 2, 1),
-        _integers(node.stride, name, "stride", 2, 1),
+        integers(node.kernel_size, name, "kernel_size", 2, 1),
+        integers(node.stride, name, "stride", 2, 1),
         tuple((size, size) for size in padding),
     )
 
@@ -180,83 +200,56 @@ def _sum_pool(node: Any, name: str, source: str, shape: Shape) -> Conv:
     )
 
 
-def _flatten(node: Any, name: str, source: str, shape: Shape) -> Flatten:
-    (start,) = _integers(node.start_dim, name, "start_dim", 1)
-    (end,) = _integers(node.end_dim, name, "end_dim", 1)
+def _flatten(node: Any, arrival: Arrival) -> Flatten:
+    """All axes into one.
+
+    Some frameworks count a batch axis, which NIR shapes have not: start_dim 1 is then the first
+    axis. That is so if the node's own input_type has an axis more, or if what follows are
+    connections from all values.
+    """
+    name, shape = arrival.name, arrival.shape
+    (start,) = integers(node.start_dim, name, "start_dim", 1)
+    (end,) = integers(node.end_dim, name, "end_dim", 1)
+    declared = node.input_type.get("input")
+    said = None if declared is None else integers(declared, name, "input_type")
     rank = len(shape)
+    weights = [np.asarray(getattr(after, "weight", None)) for after in arrival.after]
+    whole = bool(weights) and all(weight.shape[1:] == (math.prod(shape),) for weight in weights)
+    batched = said is not None and said[1:] == shape
+    if batched or (whole and start == 1):
+        start, end = (axis - 1 if axis > 0 else axis for axis in (start, end))
+    if batched:
+        said = None
     if (start + rank if start < 0 else start, end + rank if end < 0 else end) != (0, rank - 1):
         raise GraphError(
             f"{name}: flattens axes {start} to {end} of shape {shape}; all of them are needed "
             "(NIR shapes have no batch axis)"
         )
-    declared = node.input_type.get("input")
-    if declared is not None:
-        _same_shape(declared, shape, name, "input_type")
-    return Flatten(name=name, inputs=(source,))
+    if said is not None:
+        same_shape(said, shape, name, "input_type")
+    return Flatten(name=name, inputs=(arrival.source,))
 
 
-def _population(node: Any, name: str, source: str, shape: Shape, spare: str) -> tuple[Node, ...]:
+def _population(node: Any, arrival: Arrival, reset: Reset) -> tuple[Node, ...]:
     """IF; a resistance other than 1 becomes a scale before it, v += r * I."""
-    resistance = _numbers(node.r, name, "r")
+    name, shape = arrival.name, arrival.shape
+    resistance = numbers(node.r, name, "r")
     before: tuple[Node, ...] = ()
     if (resistance != 1).any():
-        before = (_scale(resistance, spare, source, shape, "r"),)
+        before = (_scale(resistance, arrival.spare, arrival.source, shape, "r"),)
     else:
-        _same_shape(resistance.shape, shape, name, "r")
+        per_neuron(resistance, name, "r", shape)
     v_init: Any = np.zeros(shape, np.float32)
     if isinstance(node.metadata, Mapping) and V_INIT in node.metadata:
         v_init = node.metadata[V_INIT]
+    v_threshold = per_neuron(node.v_threshold, name, "v_threshold", shape)
+    hard = reset == "v_reset"
     population = IF(
         name=name,
-        inputs=(before[0].name if before else source,),
-        v_threshold=_per_neuron(node.v_threshold, name, "v_threshold", shape),
-        v_init=_per_neuron(v_init, name, V_INIT, shape),
+        inputs=(before[0].name if before else arrival.source,),
+        # NIR fires at v > v_threshold; only with hard reset the threshold is not subtracted too
+        v_threshold=np.nextafter(v_threshold, np.float32(np.inf)) if hard else v_threshold,
+        v_init=per_neuron(v_init, name, V_INIT, shape),
+        v_reset=per_neuron(node.v_reset, name, "v_reset", shape) if hard else None,
     )
     return (*before, population)
-
-
-def _per_neuron(value: Any, name: str, field: str, shape: Shape) -> Array:
-    """A parameter of the full shape, reduced to one value a channel where that is the same."""
-    array = _numbers(value, name, field)
-    _same_shape(array.shape, shape, name, field)
-    if array.ndim < 2:
-        return array
-    channel = array[(slice(None), *(slice(1),) * (array.ndim - 1))]  # [C, 1, ...]
-    return channel if (array == channel).all() else array
-
-
-def _numbers(value: Any, name: str, field: str) -> Array:
-    """A parameter as float32."""
-    if not isinstance(value, (np.ndarray, np.generic)) or value.dtype.kind not in "fiu":
-        raise GraphError(f"{name}.{field}: not an array of numbers")
-    with np.errstate(over="ignore", invalid="ignore"):
-        array: Array = np.asarray(value).astype(np.float32, copy=False)
-        if value.dtype.kind in "iu" and (array.astype(np.float64) != value).any():
-            raise GraphError(f"{name}.{field}: integers that float32 can't hold")
-    return array
-
-
-def _integers(
-    value: Any, name: str, field: str, count: int | None = None, least: int = -(2**31)
-) -> Shape:
-    """Sizes as a tuple of Python integers; one stands for all axes."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = np.array(value)
-    array = np.asarray(value) if isinstance(value, (np.ndarray, np.generic, tuple, list)) else None
-    if array is None or array.dtype.kind not in "iu" or array.ndim > 1 or array.size > 16:
-        raise GraphError(f"{name}.{field}: integers are needed")
-    sizes = tuple(int(entry) for entry in array.reshape(-1))
-    if count is not None and len(sizes) == 1:
-        sizes *= count
-    if (count is not None and len(sizes) != count) or not sizes:
-        raise GraphError(f"{name}.{field}: {len(sizes)} integers, {count or 'some'} needed")
-    if any(not least <= size < 2**31 for size in sizes):
-        raise GraphError(f"{name}.{field}: {sizes}, each from {least} on and below 2**31 needed")
-    return sizes
-
-
-def _same_shape(declared: Any, shape: Shape, name: str, field: str) -> None:
-    """Raise unless the file's own word about a shape agrees with what enters the node."""
-    said = _integers(declared, name, field) if not isinstance(declared, tuple) else declared
-    if tuple(int(size) for size in said) != shape:
-        raise GraphError(f"{name}.{field}: shape {tuple(said)}, {shape} needed")

@@ -6,14 +6,21 @@ the written numbers say the same thing; otherwise the written operation stands a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from icsnn_deploy.errors import GraphError
 from icsnn_deploy.exporters.nir_geometry import Embedding, extract
-from icsnn_deploy.nodes import AvgPool, Conv, Linear, Node, Scale, Shape
+from icsnn_deploy.exporters.nir_stored import SHAPES, TYPES
+from icsnn_deploy.neuron import Array
+from icsnn_deploy.nodes import IF, AvgPool, Conv, Linear, Node, Scale, Shape
+
+INTEGERS = ("int8", "int16", "int32", "int64")
+MOST_STORED = 2**24
 
 
 def restore_conv(conv: Conv, about: Mapping[str, Any], shape: Shape) -> Node:
@@ -58,6 +65,42 @@ def restore_linear(linear: Linear, about: Mapping[str, Any]) -> Node:
     if np.count_nonzero(diagonal) != np.count_nonzero(weight):
         return linear
     return Scale(name=linear.name, inputs=linear.inputs, scale=diagonal, shift=linear.bias)
+
+
+def restore_stored(node: Node, about: Mapping[str, Any]) -> Node:
+    """The node with its arrays of the types and shapes noted, as far as no value changes."""
+    types, shapes = about.get(TYPES), about.get(SHAPES)
+    changes: dict[str, Any] = {}
+    for field, array in node.arrays().items():
+        value = array
+        if isinstance(shapes, dict) and isinstance(node, (IF, Scale)):
+            value = _of_shape(value, shapes.get(field))
+        if isinstance(types, dict):
+            value = _of_type(value, types.get(field))
+        if value is not array:
+            changes[field] = value
+    return replace(node, **changes) if changes else node
+
+
+def _of_shape(array: Array, noted: Any) -> Array:
+    """The array with axes of length one as noted, if its values allow that."""
+    try:
+        shape = _integers(noted, array.ndim, 1)
+        part = array[tuple(slice(1) if size == 1 else slice(None) for size in shape)]
+        if math.prod(shape) <= MOST_STORED and (part == array).all():
+            return np.broadcast_to(part, shape).copy()
+    except ValueError:
+        pass
+    return array
+
+
+def _of_type(array: Array, noted: Any) -> Array:
+    """The array in the type noted, if that holds its values."""
+    if noted not in INTEGERS or not (np.abs(array) <= 2.0**62).all():
+        return array
+    limits, doubles = np.iinfo(noted), array.astype(np.float64)
+    whole = (doubles == np.rint(doubles)) & (doubles >= limits.min) & (doubles <= limits.max)
+    return array.astype(noted) if whole.all() else array
 
 
 def _pointwise(conv: Conv) -> bool:

@@ -60,7 +60,7 @@ def test_potentials_are_recorded(tmp_path: Path) -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(if_graphs())
+@given(if_graphs(("subtract", "v_reset")))
 def test_random_networks(graph: Graph) -> None:
     with tempfile.TemporaryDirectory() as folder:
         check(graph, Path(folder) / "x.nir", samples(graph, 2))

@@ -20,18 +20,20 @@ from icsnn_deploy.lattice.certificate import certify
 from icsnn_deploy.lattice.prepare import is_sum_pool, prepare
 from icsnn_deploy.neuron import Array
 from icsnn_deploy.nodes import IF, Conv, Linear
-from icsnn_deploy.simulate.nir import NirSimulator
+from icsnn_deploy.simulate.nir import NirSimulator, from_nir
 from icsnn_deploy.simulate.onnx_reference import OnnxReferenceSimulator
 from icsnn_deploy.simulate.onnxruntime import OnnxRuntimeSimulator
 from icsnn_deploy.simulate.recording import Record, Recording
 from icsnn_deploy.simulate.reference import ReferenceSimulator
 from icsnn_deploy.simulate.torch import TorchSimulator
 
+RESETS = ("subtract", "v_reset")
+
 
 @st.composite
 def integer_graphs(draw: st.DrawFn) -> Graph:
     """A random float network, rounded: joins, pooling, depthwise, T to 64, 2 to 8 bits."""
-    graph = draw(if_graphs())
+    graph = draw(if_graphs(RESETS))
     steps = draw(st.sampled_from([1, 2, 8, 64]))
     graph = replace(graph, time_steps=steps, readout_start=min(graph.readout_start, steps - 1))
     width = draw(st.integers(2, 8))
@@ -73,6 +75,15 @@ def test_certified_networks_are_bit_identical_on_every_backend(graph: Graph) -> 
             assert_identical(OnnxRuntimeSimulator(path / layout).run(x), expected)
 
 
+@settings(max_examples=60, deadline=None)
+@given(integer_graphs())
+def test_the_nir_file_gives_the_network_back(graph: Graph) -> None:
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "n.nir"
+        export(graph, path, "nir")
+        assert from_nir(path).hash() == graph.hash()
+
+
 @settings(max_examples=5, deadline=None)
 @given(integer_graphs())
 def test_the_independent_onnx_evaluator_agrees(graph: Graph) -> None:
@@ -98,9 +109,10 @@ def test_what_is_reached_lies_within_the_bounds(graph: Graph, seed: int) -> None
         assert np.abs(u).max() <= bounds[name].potential
         node = graph.node(name)
         assert isinstance(node, IF)
-        v = np.concatenate([np.broadcast_to(node.v_init, (1, *u.shape[1:])), u[:-1]])
-        spiked = np.concatenate([np.zeros((1, *u.shape[1:])), recording.spikes[name][:-1]])
-        current = u - (v - spiked * node.v_threshold)
+        spiked, before = recording.spikes[name][:-1], u[:-1]
+        reset = before - node.v_threshold if node.v_reset is None else node.v_reset
+        v = np.where(spiked, reset, before)
+        current = u - np.concatenate([np.broadcast_to(node.v_init, (1, *u.shape[1:])), v])
         assert bounds[name].current[0] <= current.min()
         assert current.max() <= bounds[name].current[1]
     sums = recording.logits * (graph.steps - graph.readout_start)

@@ -21,7 +21,7 @@ from icsnn_deploy.errors import ExportError
 from icsnn_deploy.exporters.nir import to_nir, write
 from icsnn_deploy.exporters.nir_metadata import KEY, V_INIT
 from icsnn_deploy.nodes import Scale
-from icsnn_deploy.simulate.nir import NirSimulator, read_graph
+from icsnn_deploy.simulate.nir import NirSimulator, from_nir, read_graph
 from icsnn_deploy.simulate.reference import ReferenceSimulator
 
 Change = Callable[[Any], None]
@@ -278,10 +278,11 @@ def full(value: float) -> Any:
         ("stem_conv", "input_shape", (9, 9), "input_shape"),
         ("stem_conv", "padding", (2**20, 2**20), "too large"),
         ("pool", "kernel_size", np.array([7, 7]), "window"),
-        ("flatten", "start_dim", 1, "flattens axes"),
+        ("flatten", "start_dim", 2, "flattens axes"),
+        ("flatten", "end_dim", 1, "flattens axes"),
         ("head", "weight", np.ones((10, 35), np.float32), "head"),
         ("output", "output_type", {"output": np.array([11])}, "output.shape"),
-        ("block_shortcut", "scale", np.ones((4, 1, 1), np.float32), "scale: shape"),
+        ("block_shortcut", "scale", np.ones((1, 6, 6), np.float32), "scale: shape"),
     ],
 )
 def test_bad_values(tmp_path: Path, name: str, field: str, value: Any, match: str) -> None:
@@ -293,8 +294,8 @@ def test_bad_values(tmp_path: Path, name: str, field: str, value: Any, match: st
     [
         full(np.nan),
         full(np.inf),
-        np.zeros((4, 1, 1), np.float32),
-        np.zeros(4, np.float32),
+        np.zeros((1, 6, 6), np.float32),
+        np.zeros(6, np.float32),
         "zero",
         {"a": 1},
         3,
@@ -375,17 +376,21 @@ def test_a_foreign_file_needs_time_steps(tmp_path: Path) -> None:
             node.metadata = {}
 
     path = rebuilt(tmp_path / "x.nir", change)
-    refused(path, "pass time_steps")
-    graph = read_graph(path, time_steps=3)
+    refused(path, "read it with from_nir")
+    with pytest.raises(ExportError, match="reset and time_steps needed"):
+        from_nir(path)
+    graph = from_nir(path, reset="subtract", time_steps=3)
     assert graph.time_steps == 3
     assert "stem_if" in graph
-    NirSimulator(path, time_steps=3).run(samples(graph, 1))
+    ReferenceSimulator(graph).run(samples(graph, 1))
 
 
-def test_time_steps_that_disagree(good: Path) -> None:
-    assert read_graph(good, time_steps=8).time_steps == 8
-    with pytest.raises(ExportError, match="8 time steps, asked for 4"):
-        read_graph(good, time_steps=4)
+def test_what_disagrees_with_our_own_header(good: Path) -> None:
+    graph = from_nir(good, reset="subtract", time_steps=8, encoding="direct", input_dtype="float32")
+    assert graph.hash() == read_graph(good).hash()
+    for given in ({"time_steps": 4}, {"reset": "v_reset"}, {"encoding": "rate"}):
+        with pytest.raises(ExportError, match="is asked for.*leave it out"):
+            from_nir(good, **given)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
