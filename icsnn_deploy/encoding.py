@@ -7,6 +7,7 @@ import numpy as np
 from icsnn_deploy.errors import DataError
 from icsnn_deploy.graph import Graph
 from icsnn_deploy.neuron import Array
+from icsnn_deploy.nodes import Input
 
 
 def check_inputs(graph: Graph, inputs: Array) -> Array:
@@ -19,7 +20,11 @@ def check_inputs(graph: Graph, inputs: Array) -> Array:
     Raises:
         DataError: a wrong shape, a type that can't hold the values, or a value not finite.
     """
-    node = graph.input
+    return check_input(graph.input, graph.steps, inputs)
+
+
+def check_input(node: Input, steps: int, inputs: Array) -> Array:
+    """The inputs as an array that fits an input node, for so many steps; as `check_inputs`."""
     array = np.asarray(inputs)
     timed = node.encoding != "direct"
     lead = ("T", "B") if timed else ("B",)
@@ -27,8 +32,8 @@ def check_inputs(graph: Graph, inputs: Array) -> Array:
     if not rank_fits or array.shape[len(lead) :] != node.shape:
         wanted = ", ".join([*lead, *map(str, node.shape)])
         raise DataError(f"input of shape {array.shape}: [{wanted}] is needed")
-    if timed and array.shape[0] != graph.steps:
-        raise DataError(f"input of {array.shape[0]} steps: the network runs {graph.steps}")
+    if timed and array.shape[0] != steps:
+        raise DataError(f"input of {array.shape[0]} steps: the network runs {steps}")
     if node.dtype != "float32":
         if array.dtype.kind not in "iub":
             raise DataError(f"input of type {array.dtype}: integers that fit {node.dtype} needed")

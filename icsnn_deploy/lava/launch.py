@@ -10,22 +10,21 @@ from __future__ import annotations
 import json
 import logging
 import os
-import select
 import signal
-import subprocess
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
+from icsnn_deploy.environments.process import Worker, started
+from icsnn_deploy.environments.watch import follow
 from icsnn_deploy.errors import SimulationError
 from icsnn_deploy.lava.netlist import Netlist
-from icsnn_deploy.lava.worker_process import LOOK_S, Worker, started
+from icsnn_deploy.lava.worker_process import WORKER
 from icsnn_deploy.progress import Progress, silent
 
 logger = logging.getLogger(__name__)
@@ -39,6 +38,10 @@ _REMEDIES = (
     ("killed by", _SHORT),
     ("MemoryError", _SHORT),
     ("No space left", _SHORT),
+)
+_IF_SLOW = (
+    f"If it is only slow, raise {STEP_LIMIT_VARIABLE} (seconds a step), or run fewer images at a "
+    "time"
 )
 _NO_REMEDY = (
     "`icsnn lava status` tests the environment; the whole traceback is in the log "
@@ -108,7 +111,7 @@ def run_netlists(
             raise SimulationError(f"{folder}: can't be written ({error}). {_SHORT}") from error
         steps = sum(netlist.steps for netlist in netlists)
         with (folder / "log").open("w+b") as log, _served(python, folder, log) as worker:
-            _follow(worker, steps, limit, progress)
+            follow(worker, steps, limit, title="Lava", hint=_IF_SLOW, progress=progress)
         code = worker.process.returncode
         if code != 0 or not (folder / str(len(netlists) - 1) / "result.json").exists():
             raise _fault(folder, code)
@@ -146,31 +149,7 @@ def _served(python: Path, folder: Path, log: BinaryIO) -> AbstractContextManager
     def command(heartbeat: int) -> list[str]:
         return ["icsnn_lava", str(folder), str(os.getpid()), str(heartbeat)]
 
-    return started(python, command, output=log, log=log)
-
-
-def _follow(worker: Worker, steps: int, limit: float, progress: Progress) -> None:
-    """Wait for the worker's end, as long as it makes steps."""
-    done = 0
-    last = time.monotonic()
-    progress("Lava", 0, steps)
-    while worker.process.poll() is None:
-        ready, _, _ = select.select([worker.heartbeat], [], [], LOOK_S)
-        beats = os.read(worker.heartbeat, 4096) if ready else b""
-        if beats:
-            done += len(beats)
-            last = time.monotonic()
-            progress("Lava", done, steps)
-        elif ready:  # every process has closed the pipe
-            with suppress(subprocess.TimeoutExpired):
-                worker.process.wait(LOOK_S)
-        if time.monotonic() - last > limit:
-            where = f"after step {done} of {steps}" if done else "before its first step"
-            raise SimulationError(
-                f"Lava hangs: no step finished for {limit:g} s, {where}; its processes were ended. "
-                f"If it is only slow, raise {STEP_LIMIT_VARIABLE} (seconds a step), or run fewer "
-                "images at a time"
-            )
+    return started(python, command, cwd=WORKER, setup="icsnn lava setup", output=log, log=log)
 
 
 def _fault(folder: Path, code: int) -> SimulationError:

@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
+from icsnn_deploy.environments.kind import default_folder, python_of
+from icsnn_deploy.environments.making import claimed, run_program
+from icsnn_deploy.environments.stamp import write_stamp
 from icsnn_deploy.errors import BackendUnavailableError
 from icsnn_deploy.lava.environment import (
+    LAVA,
     LAVA_VERSION,
-    STAMP,
     WorkerEnvironment,
-    default_folder,
     find_worker,
-    python_of,
     read_versions,
 )
 from icsnn_deploy.lava.interpreters import Interpreter, find_interpreter
 from icsnn_deploy.lava.worker_process import run_in_worker
 from icsnn_deploy.progress import Progress, silent
-
-_UNFINISHED = "icsnn-lava.unfinished"
-"""The file that marks a folder as ours while it is made; locked by the process that makes it."""
 
 _LAVA = f"lava-nc=={LAVA_VERSION}"
 # What lava-nc asks for, but for its limits on Python and NumPy, which the shim lifts.
@@ -37,7 +29,6 @@ _DEPENDENCIES = (
     "scipy>=1.10.1,<2",
 )
 _SELF_TEST_TIMEOUT_S = 120  # it takes two seconds
-_LOG_LINES = 8
 
 _REMEDIES = (
     ("No space left on device", "Free 400 MB, or choose another folder with --at"),
@@ -70,9 +61,9 @@ def set_up(
         if interpreter is None or ready.versions["python"].startswith(f"{interpreter.name}."):
             check(ready)
             return ready
-    folder = (at or default_folder()).absolute()
+    folder = (at or default_folder(LAVA)).absolute()
     interpreter = interpreter or find_interpreter()
-    with _claimed(folder) as mark:
+    with claimed(LAVA, folder) as mark:
         _build(folder, interpreter, mark, progress)
     return find_worker(folder)
 
@@ -86,7 +77,7 @@ def check(environment: WorkerEnvironment) -> None:
     try:
         self_test(environment.python)
     except BackendUnavailableError as error:
-        ours = (environment.folder / STAMP).exists()
+        ours = (environment.folder / LAVA.stamp).exists()
         remedy = (
             f"remove it and run: icsnn lava setup --at {environment.folder}"
             if ours
@@ -125,14 +116,12 @@ def _build(folder: Path, interpreter: Interpreter, mark: int, progress: Progress
     for stage, commands in stages:
         progress(stage, 0, len(commands))
         for done, command in enumerate(commands, start=1):
-            _run([str(part) for part in command], mark)
+            run_program(LAVA, [str(part) for part in command], mark, _REMEDIES)
             progress(stage, done, len(commands))
     progress("Lava: self-test", 0, 1)
     versions = self_test(python)
     progress("Lava: self-test", 1, 1)
-    draft = folder / f"{STAMP}.tmp"
-    draft.write_text(json.dumps(versions, indent=2, sort_keys=True) + "\n")
-    os.replace(draft, folder / STAMP)
+    write_stamp(LAVA, folder, versions)
 
 
 def _pip(interpreter: Interpreter) -> list[list[str]]:
@@ -144,80 +133,3 @@ def _pip(interpreter: Interpreter) -> list[list[str]]:
         [*install, *_DEPENDENCIES],
         [*install, "--ignore-requires-python", "--no-deps", _LAVA],
     ]
-
-
-def _run(command: list[str], mark: int) -> None:
-    """Run a program to its end; raises BackendUnavailableError with the end of what it said.
-
-    It holds the folder's lock as well: killed alone, this process leaves a pip that goes on.
-    """
-    try:
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            pass_fds=(mark,),
-        )
-    except OSError as error:
-        raise BackendUnavailableError(f"{command[0]}: can't be started ({error})") from error
-    if done.returncode != 0:
-        remedies = [remedy for sign, remedy in _REMEDIES if sign in done.stdout]
-        tail = "".join(f"\n  | {line[:300]}" for line in done.stdout.splitlines()[-_LOG_LINES:])
-        raise BackendUnavailableError(
-            f"Lava could not be set up: {' '.join(command)} failed. "
-            f"{remedies[0] if remedies else 'See what it said'}, then run this again.{tail}"
-        )
-
-
-@contextmanager
-def _claimed(folder: Path) -> Iterator[int]:
-    """The lock of the folder, which is emptied; removed again if the work in it fails.
-
-    Raises:
-        BackendUnavailableError: it holds something else, another process has it, or it can't be
-            written.
-    """
-    import fcntl
-
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        held = {path.name for path in folder.iterdir()}
-        if held and not held & {STAMP, _UNFINISHED}:
-            raise BackendUnavailableError(
-                f"{folder}: exists and was not made by icsnn lava setup, it will not be "
-                "overwritten; choose another folder with --at"
-            )
-        with (folder / _UNFINISHED).open("w") as mark:
-            fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            try:
-                _clear(folder)
-                yield mark.fileno()
-                (folder / _UNFINISHED).unlink()
-            except BaseException:
-                shutil.rmtree(folder, ignore_errors=True)
-                raise
-    except BlockingIOError as error:
-        raise BackendUnavailableError(
-            f"{folder}: another process is setting Lava up here; wait until it is done"
-        ) from error
-    except (FileExistsError, NotADirectoryError) as error:
-        raise BackendUnavailableError(
-            f"{folder}: is no folder; name another with --at or ICSNN_LAVA"
-        ) from error
-    except OSError as error:
-        raise BackendUnavailableError(
-            f"{folder}: can't be written ({error}); name another folder with --at or ICSNN_LAVA"
-        ) from error
-
-
-def _clear(folder: Path) -> None:
-    """Remove what is in the folder: the stamp first, the mark never."""
-    (folder / STAMP).unlink(missing_ok=True)
-    for path in folder.iterdir():
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        elif path.name != _UNFINISHED:
-            path.unlink()

@@ -17,7 +17,7 @@ PACKAGE = ROOT / "icsnn_deploy"
 
 ORDER = (
     {"errors", "version", "neuron", "progress"},
-    {"node", "data"},
+    {"node", "data", "environments"},
     {"nodes"},
     {"graph"},
     {"graph_file", "encoding", "divergence"},

@@ -16,9 +16,10 @@ import pytest
 from typer.testing import CliRunner
 
 from icsnn_deploy.cli import app
+from icsnn_deploy.environments.kind import default_folder
 from icsnn_deploy.errors import BackendUnavailableError
 from icsnn_deploy.lava import environment, interpreters, worker_process
-from icsnn_deploy.lava.environment import STAMP, default_folder, find_worker
+from icsnn_deploy.lava.environment import LAVA, find_worker
 from icsnn_deploy.lava.interpreters import find_interpreter
 from icsnn_deploy.lava.setup import self_test, set_up
 from icsnn_deploy.lava.worker_process import run_in_worker
@@ -66,7 +67,7 @@ def asked(python: Path) -> list[str]:
 def write_stamp(folder: Path, content: str) -> None:
     (folder / "bin").mkdir(parents=True, exist_ok=True)
     (folder / "bin" / "python").touch()
-    (folder / STAMP).write_text(content)
+    (folder / LAVA.stamp).write_text(content)
 
 
 # Where it is
@@ -79,23 +80,23 @@ def no_named_folder(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_folder_that_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("ICSNN_LAVA", str(tmp_path / "named"))
-    assert default_folder() == tmp_path / "named"
+    assert default_folder(LAVA) == tmp_path / "named"
 
 
 @pytest.mark.usefixtures("no_named_folder")
 def test_the_folder_beside_the_active_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "prefix", "/somewhere/.venv")
-    assert default_folder() == Path("/somewhere/.venv-lava")
+    assert default_folder(LAVA) == Path("/somewhere/.venv-lava")
 
 
 @pytest.mark.usefixtures("no_named_folder")
 def test_the_folder_of_the_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(sys, "prefix", sys.base_prefix)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
-    assert default_folder() == tmp_path / "icsnn-deploy" / "venv-lava"
+    assert default_folder(LAVA) == tmp_path / "icsnn-deploy" / "venv-lava"
     monkeypatch.delenv("XDG_DATA_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert default_folder() == tmp_path / ".local" / "share" / "icsnn-deploy" / "venv-lava"
+    assert default_folder(LAVA) == tmp_path / ".local" / "share" / "icsnn-deploy" / "venv-lava"
 
 
 @pytest.mark.usefixtures("no_named_folder")
@@ -130,7 +131,7 @@ def test_a_stamp_is_enough(tmp_path: Path) -> None:
 )
 def test_a_stamp_that_says_something_else(tmp_path: Path, stamp: str) -> None:
     write_stamp(tmp_path, stamp)
-    with pytest.raises(BackendUnavailableError, match=f"{STAMP}: .*icsnn lava setup"):
+    with pytest.raises(BackendUnavailableError, match=f"{LAVA.stamp}: .*icsnn lava setup"):
         find_worker(tmp_path)
 
 
@@ -244,9 +245,9 @@ def test_a_half_made_one_is_made_anew(tmp_path: Path) -> None:
     folder = tmp_path / "env"
     (folder / "lib").mkdir(parents=True)
     (folder / "lib" / "half").touch()
-    (folder / "icsnn-lava.unfinished").touch()
+    (folder / LAVA.unfinished).touch()
     set_up(folder, str(fake_python(tmp_path / "bin")))
-    assert sorted(path.name for path in folder.iterdir()) == ["bin", STAMP]
+    assert sorted(path.name for path in folder.iterdir()) == ["bin", LAVA.stamp]
 
 
 def test_what_is_not_ours_is_left_alone(tmp_path: Path) -> None:
@@ -292,11 +293,11 @@ def test_a_failing_self_test_makes_no_environment(tmp_path: Path) -> None:
 def test_two_do_not_make_it_at_once(tmp_path: Path) -> None:
     folder = tmp_path / "env"
     folder.mkdir()
-    with (folder / "icsnn-lava.unfinished").open("w") as mark:
+    with (folder / LAVA.unfinished).open("w") as mark:
         fcntl.flock(mark, fcntl.LOCK_EX)
         with pytest.raises(BackendUnavailableError, match="another process"):
             set_up(folder, str(fake_python(tmp_path / "bin")))
-    assert (folder / "icsnn-lava.unfinished").exists()
+    assert (folder / LAVA.unfinished).exists()
 
 
 def test_a_pip_that_outlives_its_set_up_keeps_the_folder(tmp_path: Path) -> None:

@@ -1,0 +1,50 @@
+"""Waits for a worker as long as it makes steps: silence is a hang, however long the whole takes."""
+
+from __future__ import annotations
+
+import os
+import select
+import subprocess
+import time
+from contextlib import suppress
+
+from icsnn_deploy.environments.process import LOOK_S, Worker
+from icsnn_deploy.errors import SimulationError
+from icsnn_deploy.progress import Progress
+
+
+def follow(
+    worker: Worker, steps: int, limit_s: float, *, title: str, hint: str, progress: Progress
+) -> None:
+    """Wait for a worker's end, as long as it makes steps, a byte each.
+
+    Args:
+        worker: that was started.
+        steps: how many it will make.
+        limit_s: longest silence.
+        title: what runs, for messages.
+        hint: what to do where it is only slow.
+        progress: told how many steps are done.
+
+    Raises:
+        SimulationError: it was silent for too long.
+    """
+    done = 0
+    last = time.monotonic()
+    progress(title, 0, steps)
+    while worker.process.poll() is None:
+        ready, _, _ = select.select([worker.heartbeat], [], [], LOOK_S)
+        beats = os.read(worker.heartbeat, 4096) if ready else b""
+        if beats:
+            done += len(beats)
+            last = time.monotonic()
+            progress(title, done, steps)
+        elif ready:  # every process has closed the pipe
+            with suppress(subprocess.TimeoutExpired):
+                worker.process.wait(LOOK_S)
+        if time.monotonic() - last > limit_s:
+            where = f"after step {done} of {steps}" if done else "before its first step"
+            raise SimulationError(
+                f"{title} hangs: no step finished for {limit_s:g} s, {where}; its processes were "
+                f"ended. {hint}"
+            )
