@@ -133,9 +133,13 @@ def integrate_and_fire(
 
 def empty_over_time(step: Tensor, steps: int) -> Tensor:
     """An empty tensor [T, B, *shape] whose steps lie in memory as this one does, [B, *shape]."""
-    folded = step.new_empty((steps * len(step), *step.shape[1:]))
-    if step.ndim == 4 and step.is_contiguous(memory_format=torch.channels_last):
-        folded = folded.contiguous(memory_format=torch.channels_last)
+    last = step.ndim == 4 and step.is_contiguous(memory_format=torch.channels_last)
+    folded = torch.empty(
+        (steps * len(step), *step.shape[1:]),
+        dtype=step.dtype,
+        device=step.device,
+        memory_format=torch.channels_last if last else torch.contiguous_format,
+    )
     return folded.view(steps, *step.shape)
 
 
