@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Protocol
 
 from icsnn_deploy.bundle import Bundle
 from icsnn_deploy.errors import ExportError, LossyExportError
+from icsnn_deploy.exporters.nir_metadata import Profile, VInitEncoding
 from icsnn_deploy.exporters.onnx_format import OnnxOptions
 from icsnn_deploy.graph import Graph
 
@@ -70,10 +71,14 @@ class Format:
     about: str
     losses: Callable[[Graph], tuple[str, ...]] = lambda graph: ()
     """What its readers will not know of the network: reason to ask before it is written."""
+    nir: tuple[Profile, VInitEncoding] | None = None
+    """Of a NIR file; those of profile portable are for the readers of nir_readers."""
 
 
 FORMATS: dict[str, Format] = {
-    "nir": Format(file="network.nir", write=_nir, about="NIR graph, profile spec"),
+    "nir": Format(
+        file="network.nir", write=_nir, about="NIR graph, profile spec", nir=("spec", "metadata")
+    ),
     "onnx": Format(file="network.onnx", write=_onnx, about="ONNX, all T steps unrolled"),
     "onnx-step": Format(
         file="network-step.onnx", write=_onnx_step, about="ONNX, one step with explicit state"
@@ -82,12 +87,16 @@ FORMATS: dict[str, Format] = {
         file="network.net", write=_netx, about="lava-dl netx, sequential", losses=_netx_losses
     ),
     "nir-portable": Format(
-        file="network-portable.nir", write=_nir_portable, about="NIR graph for other readers"
+        file="network-portable.nir",
+        write=_nir_portable,
+        about="NIR graph for other readers",
+        nir=("portable", "metadata"),
     ),
     "nir-relay": Format(
         file="network-relay.nir",
         write=_nir_relay,
         about="the same; initial potentials come from an extra input channel",
+        nir=("portable", "relay"),
     ),
 }
 
@@ -109,6 +118,7 @@ def export(
     options: OnnxOptions = OnnxOptions(),
     *,
     lossy: bool = False,
+    for_reader: str | None = None,
 ) -> None:
     """Write a network as one file.
 
@@ -118,12 +128,14 @@ def export(
         export_format: a name of FORMATS.
         options: what an ONNX file hands out besides the logits.
         lossy: write formats whose readers lose meaning, too.
+        for_reader: a name of nir_readers.READERS that must be able to hold it.
 
     Raises:
-        ExportError: an unknown format, or a network that it can't hold.
+        ExportError: an unknown format or reader, or a network that it can't hold.
         LossyExportError: a format that loses meaning, without `lossy`.
     """
     entry = find_format(export_format)
+    _check_reader(graph, (export_format,), for_reader)
     _check_losses(graph, export_format, entry, lossy=lossy)
     entry.write(graph, Path(path), options=options)
 
@@ -139,11 +151,27 @@ def _check_losses(graph: Graph, name: str, entry: Format, *, lossy: bool) -> tup
     return losses
 
 
+def _check_reader(graph: Graph, formats: Sequence[str], for_reader: str | None) -> None:
+    """Raise where a reader is named that can't hold the network, or no file is for it."""
+    if for_reader is None:
+        return
+    from icsnn_deploy.exporters.nir_readers import require_held
+
+    meant = [name for name, entry in FORMATS.items() if entry.nir and entry.nir[0] == "portable"]
+    if not set(meant) & set(formats):
+        raise ExportError(
+            f"for {for_reader}: readers of other projects take {' or '.join(meant)}, "
+            f"not {', '.join(formats)} (profile portable on the command line)"
+        )
+    require_held(graph, for_reader)
+
+
 def export_into(
     bundle: Bundle,
     *formats: str,
     options: OnnxOptions = OnnxOptions(),
     lossy: bool = False,
+    for_reader: str | None = None,
 ) -> Bundle:
     """Write exports of a bundle's network into the bundle.
 
@@ -152,17 +180,19 @@ def export_into(
         formats: names of FORMATS.
         options: what an ONNX file hands out besides the logits.
         lossy: write formats whose readers lose meaning, too; the manifest lists what is lost.
+        for_reader: a name of nir_readers.READERS that must be able to hold the NIR file.
 
     Returns:
         the bundle with the exports.
 
     Raises:
-        ExportError: an unknown format, or a network that it can't hold.
+        ExportError: an unknown format or reader, or a network that it can't hold.
         LossyExportError: a format that loses meaning, without `lossy`; nothing is written.
         BundleError: the bundle is damaged.
     """
     entries = [find_format(name) for name in formats]
     network = bundle.network()
+    _check_reader(network, formats, for_reader)
     losses = [
         _check_losses(network, name, entry, lossy=lossy)
         for name, entry in zip(formats, entries, strict=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from icsnn_deploy.bundle import check_free, create_bundle, open_bundle
+from icsnn_deploy.bundle import Bundle, check_free, create_bundle, open_bundle
 from icsnn_deploy.cli.output import (
     SAMPLES_KEPT,
     BundlePath,
@@ -24,6 +24,7 @@ from icsnn_deploy.conversion.checkpoint_scan import scan_checkpoint
 from icsnn_deploy.data import Normalization, load_images
 from icsnn_deploy.errors import DataError
 from icsnn_deploy.exporters import FORMATS, export_into
+from icsnn_deploy.exporters.nir_readers import READERS, needs
 from icsnn_deploy.exporters.onnx_format import OnnxOptions
 
 if TYPE_CHECKING:
@@ -136,17 +137,33 @@ def export(
     lossy: Annotated[
         bool, typer.Option("--lossy", help="netx: write it although its readers lose meaning.")
     ] = False,
+    profile: Annotated[
+        str | None,
+        typer.Option(help="NIR: spec; portable, which readers of other projects hold."),
+    ] = None,
+    v_init_encoding: Annotated[
+        str, typer.Option(help="NIR portable: v_init in the metadata, or by a relay channel.")
+    ] = "metadata",
+    for_reader: Annotated[
+        str | None,
+        typer.Option("--for", help=f"NIR portable: say what a reader needs; {', '.join(READERS)}."),
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Write exports of a bundle's network into the bundle."""
     with reporting(as_json):
         options = OnnxOptions(logits_t=logits_t, spike_counts=spike_counts, raw_spikes=raw_spikes)
-        opened = export_into(open_bundle(bundle), *export_format, options=options, lossy=lossy)
+        if profile or for_reader or v_init_encoding != "metadata":
+            export_format = _nir_format(export_format, profile or "portable", v_init_encoding)
+        opened = export_into(
+            open_bundle(bundle), *export_format, options=options, lossy=lossy, for_reader=for_reader
+        )
         written: dict[str, dict[str, Any]] = {
             name: {
                 "file": str(bundle / file),
                 "bytes": opened.files[file].size,
                 "losses": list(opened.losses.get(name, ())),
+                **_needs(opened, name, for_reader),
             }
             for name, file in opened.exports.items()
             if name in export_format
@@ -158,6 +175,33 @@ def export(
             typer.echo(f"{name}: {result['file']} ({result['bytes']:,} bytes)")
             for loss in result["losses"]:
                 typer.echo(f"  not known to its readers: {loss}")
+            for line in result.get("needs", ()):
+                typer.echo(f"  {line}")
+
+
+def _nir_format(formats: list[str], profile: str, v_init_encoding: str) -> list[str]:
+    """The formats, with "nir" replaced by the one of this profile and encoding."""
+    found: dict[tuple[str, str], str] = {f.nir: name for name, f in FORMATS.items() if f.nir}
+    if (profile, v_init_encoding) not in found:
+        raise DataError(
+            f"no NIR with profile {profile} and v_init_encoding {v_init_encoding}; there are "
+            + ", ".join(f"{one} with {other}" for one, other in found)
+        )
+    if not set(formats) & set(found.values()):
+        raise DataError(
+            f"--profile, --v-init-encoding and --for go with --format nir, not {', '.join(formats)}"
+        )
+    wanted = found[profile, v_init_encoding]
+    return [wanted if name == "nir" else name for name in formats]
+
+
+def _needs(bundle: Bundle, export_format: str, reader: str | None) -> dict[str, Any]:
+    """What the reader that was asked for needs after loading this export."""
+    kept = FORMATS[export_format].nir
+    if reader is None or kept is None:
+        return {}
+    path = bundle.path / bundle.exports[export_format]
+    return {"for": reader, "needs": needs(reader, str(path), bundle.network(), kept[1])}
 
 
 def _time_steps(text: str) -> int | tuple[int, int]:
