@@ -6,7 +6,8 @@ batch for every memoryless node, and only the populations iterate over time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -16,18 +17,33 @@ from icsnn_deploy.encoding import check_inputs
 from icsnn_deploy.graph import Graph
 from icsnn_deploy.neuron import Array
 from icsnn_deploy.nodes import IF, Add, Node
-from icsnn_deploy.simulate.recording import (
-    Record,
-    Recording,
-    count_spikes,
-    first_spike_times,
-)
+from icsnn_deploy.simulate.recording import Record, Recording
 from icsnn_deploy.simulate.torch_ops import TorchOps, integrate_and_fire, open_device
+from icsnn_deploy.simulate.torch_recorder import Recorder
 
 Observer = Callable[[IF, Tensor, Tensor, "Tensor | None"], None]
 """Called per population with spikes [T, B, *shape], v(T) [B, *shape] and u [T, B, *shape]."""
 
-DEFAULT_MEMORY = 1 << 30  # bytes of activations alive at once
+DEFAULT_MEMORY = 1 << 28  # bytes of activations alive at once; more is no faster
+
+
+@dataclass(eq=False)
+class Flow:
+    """A batch on its way through the steps."""
+
+    inputs: Tensor | None  # [T, B, *shape] of rate and event input
+    batch: int
+    steady: dict[str, Tensor]  # what is the same at every step, where others take it
+    v: dict[str, Tensor] = field(default_factory=dict)  # after the last step, [B, *shape]
+    step: int = 0
+
+    def keep(self, samples: Tensor) -> None:
+        """Go on with some samples of the batch alone; a mask [B]."""
+        if self.inputs is not None:
+            self.inputs = self.inputs[:, samples]
+        self.steady = {name: value[samples] for name, value in self.steady.items()}
+        self.v = {name: value[samples] for name, value in self.v.items()}
+        self.batch = int(samples.sum())
 
 
 class TorchSimulator:
@@ -37,7 +53,8 @@ class TorchSimulator:
         graph: an IF network.
         device: "cpu", "cuda", "cuda:1"...
         dtype: floating type of potentials and weights.
-        memory: bytes that activations may take; the batch is cut into chunks that fit.
+        memory: bytes that activations may take; the batch, and where one sample is too much the
+            steps, are cut into parts that fit.
         tf32: let CUDA round what convolutions multiply to TF32; exact only where the certificate
             of an integer network says so.
 
@@ -61,75 +78,67 @@ class TorchSimulator:
         self.ops = TorchOps(graph, open_device(device), dtype, tf32=tf32)
         self.memory = memory
         self._steady = graph.steady()
+        self._dead = self._last_uses()
 
     def run(self, inputs: Array, record: Record = Record()) -> Recording:
         x = check_inputs(self.graph, inputs)
-        parts: dict[str, dict[str, list[Array]]] = {
-            key: {} for key in ("spikes", "counts", "first_spikes", "potentials")
-        }
+        recorder = Recorder(record)
+        means = []
+        chunk, block = self.chunks()
+        timed = self.graph.input.encoding != "direct"
+        batch = x.shape[1] if timed else x.shape[0]
+        for start in range(0, max(batch, 1), chunk):
+            part = slice(start, start + chunk)
+            flow = self.begin(x[:, part] if timed else x[part])
+            currents = []
+            while flow.step < self.time_steps:
+                step = flow.step
 
-        def observe(node: IF, spikes: Tensor, v: Tensor, u: Tensor | None) -> None:
-            found: dict[str, Array] = {}
-            if record.spikes or record.first_spikes or record.counts:
-                s = spikes.to(torch.uint8).cpu().numpy()
-                if record.spikes:
-                    found["spikes"] = s
-                if record.counts:
-                    found["counts"] = count_spikes(s)
-                if record.first_spikes:
-                    found["first_spikes"] = first_spike_times(s)
-            if u is not None:
-                found["potentials"] = u.cpu().numpy()
-            for key, value in found.items():
-                parts[key].setdefault(node.name, []).append(value)
+                def observe(
+                    node: IF, spikes: Tensor, v: Tensor, u: Tensor | None, step: int = step
+                ) -> None:
+                    recorder.add(node.name, spikes, u, step)
 
-        currents = [
-            self.observe(chunk, observe, record.potentials).cpu().numpy()
-            for chunk in self._chunks(x)
-        ]
-        logits_t = np.concatenate(currents, axis=1)  # [T, B, *shape]
-        timed_axis = {"spikes": 1, "potentials": 1, "counts": 0, "first_spikes": 0}
-
-        def whole(key: str) -> Mapping[str, Array]:
-            return {n: np.concatenate(p, axis=timed_axis[key]) for n, p in parts[key].items()}
-
+                currents.append(self.advance(flow, block, observe, record.potentials))
+            means.append(self._running_mean(torch.cat(currents)).cpu().numpy())
+        logits_t = np.concatenate(means, axis=1)  # [T, B, *shape]
         return Recording(
             backend=self.name,
             logits=logits_t[-1],
-            spikes=whole("spikes"),
-            counts=whole("counts"),
-            first_spikes=whole("first_spikes"),
+            spikes=recorder.over_time(recorder.spikes),
+            counts=recorder.of_batch(recorder.counts),
+            first_spikes=recorder.of_batch(recorder.first_spikes),
             logits_t=logits_t if record.logits_t else None,
-            potentials=whole("potentials"),
+            potentials=recorder.over_time(recorder.potentials),
         )
 
     def classify(self, inputs: Array) -> Array:
         """Logits alone, [B, *output shape], at the least memory."""
         return self.run(inputs, Record(spikes=False)).logits
 
-    def _chunks(self, x: Array) -> Iterator[Array]:
-        timed = self.graph.input.encoding != "direct"
-        batch = x.shape[1] if timed else x.shape[0]
-        size = max(1, self.memory // self.bytes_per_sample())
-        for start in range(0, max(batch, 1), size):
-            part = slice(start, start + size)
-            yield x[:, part] if timed else x[part]
+    def chunks(self) -> tuple[int, int]:
+        """Samples and time steps that are run at once, so that activations fit the memory."""
+        fixed, each = self._bytes()
+        if fixed + each * self.time_steps <= self.memory:
+            return self.memory // (fixed + each * self.time_steps), self.time_steps
+        return 1, max(1, (self.memory - fixed) // each)
 
-    def bytes_per_sample(self) -> int:
-        """Bytes of activations alive at the widest point, for one sample."""
+    def _bytes(self) -> tuple[int, int]:
+        """For one sample, bytes that stay for the whole run, and bytes per step at the widest."""
         element = torch.finfo(self.ops.dtype).bits // 8
         size = {
-            node.name: element
-            * int(np.prod(self.graph.shape(node.name)))
-            * (1 if node.name in self._steady else self.time_steps)
+            node.name: element * int(np.prod(self.graph.shape(node.name)))
             for node in self.graph.nodes
         }
+        lasting = {*self._steady, *(node.name for node in self.graph.nodes_of(IF))}
         alive = peak = 0
-        for node, dead in zip(self.graph.nodes, self._last_uses(), strict=True):
+        for node, dead in zip(self.graph.nodes, self._dead, strict=True):
+            if node.name in self._steady:
+                continue
             alive += size[node.name]
             peak = max(peak, alive)
-            alive -= sum(size[name] for name in dead)
-        return max(peak, 1)
+            alive -= sum(size[name] for name in dead if name not in self._steady)
+        return sum(size[name] for name in lasting), max(peak, 1)
 
     def _last_uses(self) -> list[list[str]]:
         """For each node, the values that nothing after it takes."""
@@ -139,7 +148,6 @@ class TorchSimulator:
             dead[index].append(name)
         return dead
 
-    @torch.no_grad()
     def observe(
         self,
         inputs: Array,
@@ -158,44 +166,99 @@ class TorchSimulator:
         Returns:
             running mean of the readout, [T, B, *output shape], 0 up to readout_start.
         """
+        flow = self.begin(inputs, sources)
+        currents = self.advance(flow, self.time_steps, observer, potentials, sources)
+        return self._running_mean(currents)
+
+    @torch.no_grad()
+    def begin(
+        self, inputs: Array, sources: Callable[[Node, list[Tensor]], None] | None = None
+    ) -> Flow:
+        """A batch before its first step; what is the same at every step is computed."""
         x = self.ops.tensor(inputs)
         timed = self.graph.input.encoding != "direct"
-        batch = x.shape[1] if timed else x.shape[0]
-        values = {self.graph.input.name: x.flatten(0, 1) if timed else x}  # [T B, ...] or [B, ...]
-        dead = self._last_uses()
-        for index, node in enumerate(self.graph.nodes[1:], start=1):
+        values = {} if timed else {self.graph.input.name: x}
+        for node in self.graph.nodes[1:]:
+            if node.name in self._steady:
+                incoming = [values[name] for name in node.inputs]
+                if sources is not None:
+                    sources(node, incoming)
+                values[node.name] = self.ops.evaluate(node, *incoming)
+        taken = {
+            name
+            for node in self.graph.nodes
+            if node.name not in self._steady
+            for name in node.inputs
+        } | {self.graph.output.name}
+        return Flow(
+            inputs=x if timed else None,
+            batch=x.shape[1] if timed else x.shape[0],
+            steady={name: value for name, value in values.items() if name in taken},
+        )
+
+    @torch.no_grad()
+    def advance(
+        self,
+        flow: Flow,
+        steps: int,
+        observer: Observer | None = None,
+        potentials: frozenset[str] = frozenset(),
+        sources: Callable[[Node, list[Tensor]], None] | None = None,
+    ) -> Tensor:
+        """Run a batch for at most so many more steps.
+
+        Args:
+            flow: the batch; its potentials and its step move on.
+            steps: how many; the run ends at T.
+            observer: called for each population.
+            potentials: populations whose u the observer gets.
+            sources: called for each node that changes over time, with what comes in.
+
+        Returns:
+            the readout's current at each of these steps, [K, B, *output shape].
+        """
+        steps = min(steps, self.time_steps - flow.step)
+        values = dict(flow.steady)
+        if flow.inputs is not None:
+            values[self.graph.input.name] = flow.inputs[flow.step : flow.step + steps].flatten(0, 1)
+        for node, dead in zip(self.graph.nodes, self._dead, strict=True):
+            if node.name in self._steady or not node.inputs:
+                continue
             incoming = [values[name] for name in node.inputs]
             if isinstance(node, IF):
                 spikes, v, u = integrate_and_fire(
-                    self.over_time(node.inputs[0], incoming[0], batch),
-                    self.ops.parameter(node, "v_init"),
+                    self.over_time(node.inputs[0], incoming[0], flow.batch, steps),
+                    flow.v.get(node.name, self.ops.parameter(node, "v_init")),
                     self.ops.parameter(node, "v_threshold"),
                     None if node.v_reset is None else self.ops.parameter(node, "v_reset"),
                     keep_potentials=node.name in potentials,
                 )
                 if observer is not None:
                     observer(node, spikes, v, u)
-                values[node.name] = spikes.flatten(0, 1)  # [T B, *shape]
+                values[node.name] = spikes.flatten(0, 1)  # [K B, *shape]
+                flow.v[node.name] = v
             else:
                 if sources is not None:
                     sources(node, incoming)
-                values[node.name] = self.evaluate(node, incoming)
-            for name in dead[index]:
+                values[node.name] = self.evaluate(node, incoming, steps)
+            for name in dead:
                 values.pop(name, None)
+        flow.step += steps
         name = self.graph.output.name
-        return self._running_mean(self.over_time(name, values[name], batch))
+        return self.over_time(name, values[name], flow.batch, steps)
 
-    def over_time(self, name: str, value: Tensor, batch: int) -> Tensor:
-        """A node's folded or steady value with its time axis, a view [T, B, *shape]."""
+    def over_time(self, name: str, value: Tensor, batch: int, steps: int | None = None) -> Tensor:
+        """A node's folded or steady value with its time axis, a view [T or steps, B, *shape]."""
+        steps = steps or self.time_steps
         if name in self._steady:
-            return value.unsqueeze(0).expand(self.time_steps, *value.shape)
-        return value.reshape(self.time_steps, batch, *value.shape[1:])
+            return value.unsqueeze(0).expand(steps, *value.shape)
+        return value.reshape(steps, batch, *value.shape[1:])
 
-    def evaluate(self, node: Node, sources: list[Tensor]) -> Tensor:
+    def evaluate(self, node: Node, sources: list[Tensor], steps: int | None = None) -> Tensor:
         """A memoryless node on values folded over time; steady sources of a sum are repeated."""
         if isinstance(node, Add) and node.name not in self._steady:
             sources = [
-                source.repeat(self.time_steps, *(1,) * (source.ndim - 1))
+                source.repeat(steps or self.time_steps, *(1,) * (source.ndim - 1))
                 if name in self._steady
                 else source
                 for name, source in zip(node.inputs, sources, strict=True)
