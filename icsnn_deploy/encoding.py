@@ -20,11 +20,11 @@ def check_inputs(graph: Graph, inputs: Array) -> Array:
     Raises:
         DataError: a wrong shape, a type that can't hold the values, or a value not finite.
     """
-    return check_input(graph.input, graph.steps, inputs)
+    return check_input(graph.input, graph.time_steps, inputs)
 
 
-def check_input(node: Input, steps: int, inputs: Array) -> Array:
-    """The inputs as an array that fits an input node, for so many steps; as `check_inputs`."""
+def check_input(node: Input, steps: int | None, inputs: Array) -> Array:
+    """The inputs as an array that fits an input node, for so many steps (None: an ANN)."""
     array = np.asarray(inputs)
     timed = node.encoding != "direct"
     lead = ("T", "B") if timed else ("B",)
