@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from icsnn_deploy.exporters import export, export_into
     from icsnn_deploy.graph import Graph
     from icsnn_deploy.parity import ParityReport, Tolerance, compare
+    from icsnn_deploy.simulate.nir import from_nir
     from icsnn_deploy.simulate.recording import Record, Recording
     from icsnn_deploy.simulate.reference import ReferenceSimulator
     from icsnn_deploy.verification import verify
@@ -39,6 +40,7 @@ _PLACES = {
     "ParityReport": "parity",
     "Tolerance": "parity",
     "compare": "parity",
+    "from_nir": "simulate.nir",
     "Record": "simulate.recording",
     "Recording": "simulate.recording",
     "ReferenceSimulator": "simulate.reference",
@@ -64,6 +66,7 @@ __all__ = [
     "create_bundle",
     "export",
     "export_into",
+    "from_nir",
     "open_bundle",
     "verify",
 ]

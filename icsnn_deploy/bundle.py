@@ -1,9 +1,9 @@
 """The deployment bundle: one folder that holds a network and everything made from it.
 
     graph.safetensors     the IF network
-    ann.safetensors       the traced ANN it comes from
-    samples.safetensors   a few calibration samples, to run it on
-    report.json           how it was converted
+    ann.safetensors       the traced ANN it comes from, if it comes from one
+    samples.safetensors   a few calibration samples, to run it on, if some were given
+    report.json           how it was converted, or what it was read from
     golden.safetensors    of an integer network: what it does with the samples
     network.nir, ...      exports, as they are made
     manifest.json         what is there, with the sha256 of each file
@@ -82,7 +82,9 @@ class Bundle(Manifest):
         return self._graph("graph.safetensors", self.graph_hash)
 
     def ann(self) -> Graph:
-        """The traced ANN; raises BundleError."""
+        """The traced ANN; raises BundleError, also where there is none."""
+        if self.ann_hash is None:
+            raise BundleError(f"{self.path}: holds no ANN; its network was not converted from one")
         return self._graph("ann.safetensors", self.ann_hash)
 
     def _graph(self, name: str, expected: str) -> Graph:
@@ -96,6 +98,8 @@ class Bundle(Manifest):
         from safetensors import SafetensorError
         from safetensors.numpy import load_file
 
+        if "samples.safetensors" not in self.files:
+            raise BundleError(f"{self.path}: holds no samples; give some (--images)")
         path = self.file("samples.safetensors")
         try:
             return load_file(path)["inputs"]
@@ -169,8 +173,8 @@ def create_bundle(
     path: Path,
     *,
     network: Graph,
-    ann: Graph,
-    samples: Array,
+    ann: Graph | None,
+    samples: Array | None,
     report: Mapping[str, Any],
     normalization: Normalization | None = None,
     golden: bytes | None = None,
@@ -181,8 +185,8 @@ def create_bundle(
     Args:
         path: the folder to make.
         network: the IF network.
-        ann: the traced ANN.
-        samples: a few input samples, [N, *input shape].
+        ann: the traced ANN; None where the network was not converted from one.
+        samples: a few input samples, [N, *input shape] ([T, N, *input shape] for spike input).
         report: how it was converted, JSON values.
         normalization: of the samples, where the network takes pixels.
         golden: golden spikes of an integer network (golden.golden_bytes).
@@ -197,10 +201,12 @@ def create_bundle(
     check_free(path, overwrite=overwrite)
     contents = {
         "graph.safetensors": graph_bytes(network),
-        "ann.safetensors": graph_bytes(ann),
-        "samples.safetensors": save({"inputs": np.ascontiguousarray(samples)}),
         "report.json": json_bytes(report),
     }
+    if ann is not None:
+        contents["ann.safetensors"] = graph_bytes(ann)
+    if samples is not None:
+        contents["samples.safetensors"] = save({"inputs": np.ascontiguousarray(samples)})
     if golden is not None:
         contents["golden.safetensors"] = golden
     try:
@@ -216,7 +222,7 @@ def create_bundle(
         bundle = Bundle(
             path=draft,
             graph_hash=network.hash(),
-            ann_hash=ann.hash(),
+            ann_hash=None if ann is None else ann.hash(),
             files={
                 name: FileEntry(sha256=hashlib.sha256(content).hexdigest(), size=len(content))
                 for name, content in contents.items()

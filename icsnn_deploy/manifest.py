@@ -35,7 +35,7 @@ class Manifest:
     """What a bundle says about itself."""
 
     graph_hash: str
-    ann_hash: str
+    ann_hash: str | None  # None: the network was not converted from an ANN
     files: Mapping[str, FileEntry]
     exports: Mapping[str, str]  # format: file name
     normalization: Normalization | None
@@ -63,7 +63,7 @@ def read_manifest(folder: Path) -> Manifest:
         )
         return Manifest(
             graph_hash=str(manifest["graph_hash"]),
-            ann_hash=str(manifest["ann_hash"]),
+            ann_hash=None if manifest["ann_hash"] is None else str(manifest["ann_hash"]),
             files=files,
             exports=exports,
             normalization=normalization or None,

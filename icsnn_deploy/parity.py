@@ -84,9 +84,9 @@ class ParityReport:
     def to_json(self) -> dict[str, Any]:
         """The report as JSON values."""
         values: dict[str, Any] = {"verdict": self.verdict, "graph_hash": self.graph_hash}
-        if self.ann_accuracy is not None:
-            values["ann_accuracy"] = self.ann_accuracy
-            values["snn_accuracy"] = self.snn_accuracy
+        for name in ("ann_accuracy", "snn_accuracy"):
+            if getattr(self, name) is not None:
+                values[name] = getattr(self, name)
         values["comparisons"] = [comparison.to_json() for comparison in self.comparisons]
         return values
 

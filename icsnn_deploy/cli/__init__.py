@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from icsnn_deploy.cli.hardware import check, quantize, targets
+from icsnn_deploy.cli.importing import import_
 from icsnn_deploy.cli.lava import lava
 from icsnn_deploy.cli.memory import keep_freed_memory
 from icsnn_deploy.cli.network import convert, export
@@ -29,6 +30,7 @@ app = typer.Typer(
 
 for _command in (convert, quantize, export, verify, inspect, targets, check, demo):
     app.command()(_command)
+app.command("import")(import_)
 app.add_typer(lava)
 
 

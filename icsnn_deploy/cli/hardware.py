@@ -8,16 +8,14 @@ from typing import Annotated
 import typer
 
 from icsnn_deploy.bundle import check_free, create_bundle, open_bundle
+from icsnn_deploy.cli.inputs import SAMPLES_KEPT, first, load_inputs
 from icsnn_deploy.cli.output import (
-    SAMPLES_KEPT,
     JsonFlag,
-    first,
     print_json,
     print_table,
     progress_bars,
     reporting,
 )
-from icsnn_deploy.data import load_images
 
 
 def quantize(
@@ -43,7 +41,8 @@ def quantize(
     with reporting(as_json):
         check_free(out, overwrite=overwrite)
         opened = open_bundle(bundle)
-        samples = first(load_images(calibration, opened.normalization), limit)
+        network = opened.network()
+        samples = load_inputs(opened, calibration, network.input.encoding, limit)
         from icsnn_deploy.encoding import to_input_units
         from icsnn_deploy.golden import golden_bytes
         from icsnn_deploy.lattice.quantize import LatticeOptions
@@ -54,21 +53,23 @@ def quantize(
         options = LatticeOptions.for_target(
             profile, bits=bits, per_layer=per_layer, input_bits=input_bits
         )
+        ann = None if opened.ann_hash is None else opened.ann()
         with progress_bars() as progress:
             result = run_quantization(
-                opened.network(),
+                network,
                 samples,
-                opened.ann(),
+                ann,
                 options,
                 profile=profile,
                 device=device,
                 progress=progress,
             )
-        kept = to_input_units(result.graph, samples[:SAMPLES_KEPT])
+        kept = first(samples, SAMPLES_KEPT, network.input.encoding)
+        kept = to_input_units(result.graph, kept)
         written = create_bundle(
             out,
             network=result.graph,
-            ann=opened.ann(),
+            ann=ann,
             samples=kept,
             report={**opened.report(), "lattice": result.to_json()},
             normalization=opened.normalization,
@@ -84,9 +85,10 @@ def quantize(
         for name, width in narrowed.items():
             typer.echo(f"{name}: weights of {width} bits, so that it fits")
         tightest = result.certificate.tightest
+        judge = "the float network" if ann is None else "the ANN"
         for name, share in result.agreement.items():
             typer.echo(
-                f"{name:<10} {share:.1%} of held-out samples as the ANN classifies them, "
+                f"{name:<10} {share:.1%} of held-out samples as {judge} classifies them, "
                 f"KL divergence {result.divergence[name]:.4f}"
             )
         typer.echo(

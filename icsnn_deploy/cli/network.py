@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from icsnn_deploy.bundle import Bundle, check_free, create_bundle, open_bundle
+from icsnn_deploy.cli.inputs import SAMPLES_KEPT, first
 from icsnn_deploy.cli.output import (
-    SAMPLES_KEPT,
     BundlePath,
     JsonFlag,
-    first,
     print_json,
     print_table,
     progress_bars,

@@ -13,11 +13,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from icsnn_deploy.errors import DataError, IcsnnError, UnsupportedOperatorError
-from icsnn_deploy.neuron import Array
+from icsnn_deploy.errors import IcsnnError, UnsupportedOperatorError
 from icsnn_deploy.report.bar import ProgressBars
-
-SAMPLES_KEPT = 8  # calibration samples that go into a bundle
 
 BundlePath = Annotated[Path, typer.Argument(help="A bundle, as icsnn convert makes it.")]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
@@ -56,10 +53,3 @@ def print_table(table: Table) -> None:
     if not console.is_terminal:
         console.width = _LOG_WIDTH
     console.print(table)
-
-
-def first(samples: Array, limit: int | None) -> Array:
-    """The first `limit` samples, or all of them; raises DataError."""
-    if limit is not None and limit < 1:
-        raise DataError(f"--limit {limit}: at least 1 is needed")
-    return samples[:limit]

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from icsnn_deploy.bundle import Bundle, open_bundle
+from icsnn_deploy.cli.inputs import first, load_inputs
 from icsnn_deploy.cli.output import (
     BundlePath,
     JsonFlag,
-    first,
     print_json,
     print_table,
     progress_bars,
     reporting,
 )
-from icsnn_deploy.data import load_images, load_labels
+from icsnn_deploy.data import load_labels
 from icsnn_deploy.errors import DataError
 from icsnn_deploy.graph import Graph
 from icsnn_deploy.neuron import Array
@@ -58,17 +58,22 @@ def verify(
             needed = find_backend(spec)[0].export
             if needed is not None:
                 opened.export(needed)
-        given = load_images(images, opened.normalization) if images else opened.samples()
-        inputs = first(given, limit)
+        network = opened.network()
+        encoding = network.input.encoding
+        if images:
+            inputs = load_inputs(opened, images, encoding, limit)
+        else:
+            inputs = first(opened.samples(), limit, encoding)
+        count = inputs.shape[0 if encoding == "direct" else 1] if inputs.ndim > 1 else 0
         if labels and not images:
             raise DataError("--labels needs --images: the bundle's own samples have no labels")
-        classes = load_labels(labels, len(inputs)) if labels else None
+        classes = load_labels(labels, count) if labels else None
         from icsnn_deploy.parity import Tolerance
         from icsnn_deploy.report.tables import parity_table
         from icsnn_deploy.verification import load_recording
         from icsnn_deploy.verification import verify as run_verification
 
-        recording = load_recording(against, opened.network(), against.name) if against else None
+        recording = load_recording(against, network, against.name) if against else None
         with progress_bars() as progress:
             report = run_verification(
                 opened,
@@ -87,9 +92,9 @@ def verify(
                 typer.echo(f"{comparison.backend}: {comparison.reason}")
                 if comparison.first_divergence:
                     typer.echo(f"  first divergence: {comparison.first_divergence}")
-            if report.ann_accuracy is not None:
-                ann, snn = report.ann_accuracy, report.snn_accuracy
-                typer.echo(f"accuracy: ANN {ann:.2%}, SNN {snn:.2%}")
+            if report.snn_accuracy is not None:
+                ann = "" if report.ann_accuracy is None else f"ANN {report.ann_accuracy:.2%}, "
+                typer.echo(f"accuracy: {ann}SNN {report.snn_accuracy:.2%}")
         if report.verdict != "pass":
             raise typer.Exit(1)
 
@@ -114,7 +119,7 @@ def inspect(
         graph, report = opened.network(), opened.report()
         activity = None
         if images is not None:
-            samples = first(load_images(images, opened.normalization), limit)
+            samples = load_inputs(opened, images, graph.input.encoding, limit)
             activity = _activity(graph, samples)
         if as_json:
             print_json(
@@ -137,7 +142,10 @@ def inspect(
             return
         for line in bundle_lines(opened, graph):
             typer.echo(line)
-        typer.echo(f"recipe    {report.get('recipe')}: {graph.provenance.get('method')}")
+        if opened.ann_hash is None:
+            typer.echo(f"from      {report.get('imported_from')}, reset {report.get('reset')}")
+        else:
+            typer.echo(f"recipe    {report.get('recipe')}: {graph.provenance.get('method')}")
         print_table(graph_table(graph))
         if graph.is_integer:
             print_table(certificate_table(certify(graph)))

@@ -43,16 +43,21 @@ class Judge:
             logits_t = simulator.run(to_input_units(network, batch), record).logits_t
             if logits_t is not None:
                 parts.append(logits_t[wanted])
-        scores = [self._compare(logits * logit_unit) for logits in np.concatenate(parts, axis=1)]
+        scores = [
+            compare_classes(self.logits, logits * logit_unit)
+            for logits in np.concatenate(parts, axis=1)
+        ]
         agreement, divergence = np.mean(scores, axis=0)
         return float(agreement), float(divergence)
 
-    def _compare(self, logits: Array) -> tuple[float, float]:
-        ours, theirs = _classes(self.logits), _classes(logits)
-        agreement = theirs.argmax(axis=1) == ours.argmax(axis=1)
-        wanted, got = _log_softmax(ours), _log_softmax(theirs)
-        divergence = (np.exp(wanted) * (wanted - got)).sum(axis=1)
-        return float(agreement.mean()), float(divergence.mean())
+
+def compare_classes(wanted: Array, got: Array) -> tuple[float, float]:
+    """(share of equal top-1 classes, mean KL divergence in nats) of logits [N, classes]."""
+    ours, theirs = _classes(wanted), _classes(got)
+    agreement = theirs.argmax(axis=1) == ours.argmax(axis=1)
+    expected, found = _log_softmax(ours), _log_softmax(theirs)
+    divergence = (np.exp(expected) * (expected - found)).sum(axis=1)
+    return float(agreement.mean()), float(divergence.mean())
 
 
 def _classes(logits: Array) -> Array:

@@ -50,6 +50,7 @@ def prepare(graph: Graph, samples: Array, *, per_layer: bool, input_bits: int) -
             graph = _one_threshold(graph, population)
     graph = fold_scales(graph)
     graph = graph.replace(*(_sum(graph, pool) for pool in graph.nodes_of(AvgPool)))
+    graph = graph.replace(*(_integer_sum(conv) for conv in graph.nodes_of(Conv) if _is_sum(conv)))
     return _affine_before_sums(graph)
 
 
@@ -81,13 +82,17 @@ def _sum(graph: Graph, pool: AvgPool) -> Conv:
 
 def is_sum_pool(node: Node) -> bool:
     """Whether a node is a depthwise convolution of integer ones: a sum over windows."""
-    return (
-        isinstance(node, Conv)
-        and node.weight.dtype.kind == "i"
-        and node.groups == len(node.weight)
-        and bool((node.weight == 1).all())
-        and not node.bias.any()
-    )
+    return isinstance(node, Conv) and node.weight.dtype.kind == "i" and _is_sum(node)
+
+
+def _is_sum(conv: Conv) -> bool:
+    """Whether a convolution is a sum over windows, as networks from elsewhere may have it."""
+    depthwise = conv.groups == len(conv.weight) == conv.weight.shape[1] * conv.groups
+    return depthwise and bool((conv.weight == 1).all()) and not conv.bias.any()
+
+
+def _integer_sum(conv: Conv) -> Conv:
+    return replace(conv, weight=conv.weight.astype(np.int8), bias=conv.bias.astype(np.int8))
 
 
 def is_zero_point(node: Node) -> bool:

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from icsnn_deploy.conversion.calibration import CalibrationSet, CalibrationSource
-from icsnn_deploy.conversion.judge import Judge
+from icsnn_deploy.conversion.judge import Judge, compare_classes
 from icsnn_deploy.encoding import to_input_units
 from icsnn_deploy.errors import LatticeError, TargetError
-from icsnn_deploy.graph import Graph
+from icsnn_deploy.graph import Graph, hard_resets
 from icsnn_deploy.lattice.assign import Lattice, even_widths, to_integers
 from icsnn_deploy.lattice.certificate import Certificate, certify, require_certificate
 from icsnn_deploy.lattice.moments import input_moments
@@ -22,6 +22,7 @@ from icsnn_deploy.lattice.recalibrate import counted, recalibrated
 from icsnn_deploy.neuron import Array
 from icsnn_deploy.nodes import IF
 from icsnn_deploy.progress import Progress, silent
+from icsnn_deploy.simulate.torch import TorchSimulator
 from icsnn_deploy.targets.check import check
 from icsnn_deploy.targets.generic import GENERIC
 from icsnn_deploy.targets.profile import Profile
@@ -101,7 +102,7 @@ class Quantization:
 def quantize(
     network: Graph,
     calibration_data: CalibrationSource,
-    ann: Graph,
+    ann: Graph | None,
     options: LatticeOptions = LatticeOptions(),
     *,
     profile: Profile = GENERIC,
@@ -118,7 +119,8 @@ def quantize(
     Args:
         network: a float IF network.
         calibration_data: samples as the float network takes them.
-        ann: the ANN it comes from.
+        ann: the ANN it comes from; None, for a network from elsewhere: it is rounded, nothing is
+            calibrated again, and its classes are compared with the float network's.
         options: widths and granularity.
         profile: the target whose registers the network should fit.
         device: torch device.
@@ -127,6 +129,8 @@ def quantize(
     Raises:
         LatticeError: the network can't be put on the lattice, or not so that it certifies.
     """
+    if ann is None or hard_resets(network):
+        return _rounded(network, calibration_data, options, profile, device, progress)
     calibration = CalibrationSet.of(calibration_data, progress=progress)
     held_out = max(1, round(len(calibration) * options.held_out))
     fit = calibration.part(0, max(1, len(calibration) - held_out))
@@ -147,10 +151,10 @@ def quantize(
         progress=progress,
     )
     lattice, bits = _certified(prepared, moments, options, profile)
+    unit = _logit_unit(lattice)
     candidates = recalibrated(
         network, prepared, lattice, ann, fit, integer_fit, options, device, progress
     )
-    unit = float(np.mean(lattice.units[prepared.output.name]))
     scores = {"float": judge.score(network, options.batch_size)}
     scores |= {
         name: judge.score(graph, options.batch_size, unit) for name, graph in candidates.items()
@@ -162,7 +166,57 @@ def quantize(
         if certify(graph).float32 and len(_too_wide(graph, profile)) <= misfits
     ]
     kept = min(fitting, key=lambda name: scores[name][1])
-    chosen = candidates[kept]
+    return _result(network, candidates[kept], unit, bits, scores, kept)
+
+
+def _rounded(
+    network: Graph,
+    samples: CalibrationSource,
+    options: LatticeOptions,
+    profile: Profile,
+    device: str,
+    progress: Progress,
+) -> Quantization:
+    """The network rounded, without an ANN to calibrate it for.
+
+    Spike input is [T, N, *shape]: nothing is averaged over it, so the weights are rounded to the
+    nearest.
+    """
+    direct = network.input.encoding == "direct"
+    given = CalibrationSet.of(samples, progress=progress).samples if direct else samples
+    x = np.asarray(given)
+    prepared = prepare(network, x, per_layer=options.per_layer, input_bits=options.input_bits)
+    integers = to_input_units(prepared, x)
+    moments: Mapping[str, Array] = {}
+    if direct:
+        moments = input_moments(
+            prepared,
+            CalibrationSet(integers[: options.moment_samples]),
+            batch_size=options.batch_size,
+            device=device,
+            progress=progress,
+        )
+    lattice, bits = _certified(prepared, moments, options, profile)
+    wanted = TorchSimulator(network, device=device).classify(x)
+    got = TorchSimulator(lattice.graph, device=device).classify(integers)
+    unit = _logit_unit(lattice)
+    scores = {"rounded": compare_classes(wanted, got * unit)}
+    return _result(network, lattice.graph, unit, bits, scores, "rounded")
+
+
+def _logit_unit(lattice: Lattice) -> float:
+    """What one unit of the output's current is worth."""
+    return float(np.mean(lattice.units[lattice.graph.output.name]))
+
+
+def _result(
+    network: Graph,
+    chosen: Graph,
+    unit: float,
+    bits: Mapping[str, int],
+    scores: Mapping[str, tuple[float, float]],
+    kept: str,
+) -> Quantization:
     certificate = require_certificate(chosen)
     provenance = {
         **network.provenance,

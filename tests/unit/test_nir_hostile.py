@@ -298,7 +298,7 @@ def test_bad_values(tmp_path: Path, name: str, field: str, value: Any, match: st
         np.zeros(6, np.float32),
         "zero",
         {"a": 1},
-        3,
+        True,
     ],
 )
 def test_bad_initial_potentials(tmp_path: Path, value: Any) -> None:

@@ -119,10 +119,7 @@ class _SoftResetModel(PyLoihiProcessModel):  # type: ignore[misc]
         """Keep u in its register."""
 
 
-@implements(proc=SoftResetIF, protocol=LoihiProtocol)
-@requires(CPU)
-@tag("floating_pt")
-class SoftResetFloat(_SoftResetModel):
+class _InFloats(_SoftResetModel):
     """In double precision."""
 
     a_in = LavaPyType(PyInPort.VEC_DENSE, np.float64)
@@ -133,10 +130,7 @@ class SoftResetFloat(_SoftResetModel):
     bias = LavaPyType(np.ndarray, np.float64)
 
 
-@implements(proc=SoftResetIF, protocol=LoihiProtocol)
-@requires(CPU)
-@tag("fixed_pt")
-class SoftResetFixed(_SoftResetModel):
+class _InIntegers(_SoftResetModel):
     """In integers of 24 bits that saturate; `overflows` counts how often they did."""
 
     a_in = LavaPyType(PyInPort.VEC_DENSE, np.int32)
@@ -153,11 +147,25 @@ class SoftResetFixed(_SoftResetModel):
         np.clip(self.u, -_LIMIT, _LIMIT - 1, out=self.u)
 
 
+@implements(proc=SoftResetIF, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("floating_pt")
+class SoftResetFloat(_InFloats):
+    """v -= v_threshold, in double precision."""
+
+
+@implements(proc=SoftResetIF, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("fixed_pt")
+class SoftResetFixed(_InIntegers):
+    """v -= v_threshold, in integers."""
+
+
 @implements(proc=HardResetIF, protocol=LoihiProtocol)
 @requires(CPU)
 @tag("floating_pt")
-class HardResetFloat(SoftResetFloat):
-    """In double precision."""
+class HardResetFloat(_InFloats):
+    """v = v_reset, in double precision."""
 
     v_reset = LavaPyType(np.ndarray, np.float64)
 
@@ -168,8 +176,8 @@ class HardResetFloat(SoftResetFloat):
 @implements(proc=HardResetIF, protocol=LoihiProtocol)
 @requires(CPU)
 @tag("fixed_pt")
-class HardResetFixed(SoftResetFixed):
-    """In integers of 24 bits that saturate."""
+class HardResetFixed(_InIntegers):
+    """v = v_reset, in integers."""
 
     v_reset = LavaPyType(np.ndarray, np.int32, precision=24)
 
