@@ -8,7 +8,7 @@ LAVA_TESTS := $(wildcard tests/*/test_lava*.py)
 
 .PHONY: setup demo test test-gpu test-lava test-lava-dl lint dist clean
 
-setup: .venv/ready .venv-lava/icsnn-lava.json
+setup: .venv/ready .venv-lava/icsnn-lava.json .venv-readers/icsnn-readers.json
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed: make PYTHON=...")'
@@ -19,6 +19,11 @@ setup: .venv/ready .venv-lava/icsnn-lava.json
 # What is ready is left as it is.
 .venv-lava/icsnn-lava.json: .venv/ready
 	$(BIN)/icsnn lava setup --at .venv-lava
+	touch $@
+
+# The other environment, .venv-sinabs, is made first.
+.venv-readers/icsnn-readers.json: .venv/ready
+	$(BIN)/icsnn readers setup
 	touch $@
 
 demo: setup
@@ -56,4 +61,4 @@ dist: .venv/ready
 	$(BIN)/python -m build
 
 clean:
-	rm -rf .venv .venv-lava build dist *.egg-info
+	rm -rf .venv .venv-lava .venv-readers .venv-sinabs build dist *.egg-info

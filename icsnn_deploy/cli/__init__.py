@@ -17,6 +17,7 @@ from icsnn_deploy.cli.importing import import_
 from icsnn_deploy.cli.lava import lava
 from icsnn_deploy.cli.memory import keep_freed_memory
 from icsnn_deploy.cli.network import convert, export
+from icsnn_deploy.cli.readers import readers
 from icsnn_deploy.cli.verification import demo, inspect, verify
 from icsnn_deploy.version import __version__
 
@@ -32,6 +33,7 @@ for _command in (convert, quantize, export, verify, inspect, targets, check, dem
     app.command()(_command)
 app.command("import")(import_)
 app.add_typer(lava)
+app.add_typer(readers)
 
 
 def _version(wanted: bool) -> None:

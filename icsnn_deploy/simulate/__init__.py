@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,6 +70,13 @@ def _nir(bundle: Bundle, option: str | None) -> Simulator:
     return NirSimulator(path)
 
 
+def _reader(reader: str, export: str, bundle: Bundle, option: str | None) -> Simulator:
+    path = bundle.export(export)
+    from icsnn_deploy.interop.simulator import ReaderSimulator
+
+    return ReaderSimulator(path, reader)
+
+
 def _lava_float(bundle: Bundle, option: str | None) -> Simulator:
     from icsnn_deploy.simulate.lava import LavaSimulator, connections_of
 
@@ -96,6 +104,25 @@ class Backend:
     about: str
 
 
+def _reader_backends() -> dict[str, Backend]:
+    """Each NIR reader, for the portable file and for the one with a relay."""
+    titles = {
+        "snntorch": "snnTorch",
+        "spikingjelly": "SpikingJelly",
+        "norse": "norse",
+        "sinabs": "sinabs",
+        "nirtorch": "nirtorch",
+    }
+    files = {"": ("nir-portable", "the portable NIR file"), "-relay": ("nir-relay", "its relay")}
+    return {
+        f"nir:{reader}{ending}": Backend(
+            open=partial(_reader, reader, export), export=export, about=f"{about} in {title}"
+        )
+        for reader, title in titles.items()
+        for ending, (export, about) in files.items()
+    }
+
+
 BACKENDS: dict[str, Backend] = {
     "reference": Backend(open=_reference, about="NumPy, float64 or int64: the oracle"),
     "torch": Backend(open=_torch, about="PyTorch; torch:cuda for another device"),
@@ -111,6 +138,7 @@ BACKENDS: dict[str, Backend] = {
     ),
     "openvino": Backend(open=_openvino, export="onnx", about="OpenVINO; openvino:DEVICE"),
     "nir": Backend(open=_nir, export="nir", about="the NIR file, read back"),
+    **_reader_backends(),
     "lava-float": Backend(
         open=_lava_float, about="Lava in double precision; :stock or :batched connections"
     ),
@@ -125,9 +153,11 @@ BACKENDS: dict[str, Backend] = {
 
 def find_backend(spec: str) -> tuple[Backend, str | None]:
     """The backend and the option of `name` or `name:option`; raises BackendUnavailableError."""
+    if spec in BACKENDS:  # NIR readers are named nir:READER
+        return BACKENDS[spec], None
     name, _, option = spec.partition(":")
-    if name not in BACKENDS:
-        raise BackendUnavailableError(f"no backend {name!r}; there are {', '.join(BACKENDS)}")
+    if name not in BACKENDS or (name == "nir" and option):
+        raise BackendUnavailableError(f"no backend {spec!r}; there are {', '.join(BACKENDS)}")
     return BACKENDS[name], option or None
 
 

@@ -24,7 +24,7 @@ ORDER = (
     {"manifest"},
     {"bundle"},
     {"exporters"},
-    {"lava", "simulate"},
+    {"lava", "simulate", "interop"},
     {"conversion", "golden"},
     {"lattice", "targets"},
     {"parity", "metrics"},
@@ -35,7 +35,7 @@ ORDER = (
 )
 """A room imports rooms before it. In one set, only those of MAY_MEET import each other."""
 
-MAY_MEET = ({"lattice", "targets"}, {"lava", "simulate"})
+MAY_MEET = ({"lattice", "targets"}, {"lava", "simulate"}, {"interop", "simulate"})
 
 AT_MODULE_LEVEL = {
     "numpy": r".*",
@@ -43,7 +43,7 @@ AT_MODULE_LEVEL = {
     "lava": r"lava/worker/.*",
     "scipy": r"lava/worker/.*",
     "h5py": r"lava/worker/.*",
-    "torch": r"(conversion|demo)/.*|simulate/torch\w*\.py|lattice/moments\.py",
+    "torch": r"(conversion|demo|interop)/.*|simulate/torch\w*\.py|lattice/moments\.py",
     "rich": r"(report|cli)/.*",
     "typer": r"cli/.*",
 }
@@ -55,7 +55,12 @@ ON_USE = {
     "google": r"exporters/onnx\w*\.py",
     "onnxruntime": r"simulate/onnxruntime\w*\.py",
     "openvino": r"simulate/openvino\.py",
-    "nir": r"exporters/nir\w*\.py|simulate/nir\w*\.py",
+    "nir": r"exporters/nir\w*\.py|simulate/nir\w*\.py|interop/.*",
+    "snntorch": r"interop/snntorch\.py",
+    "spikingjelly": r"interop/spikingjelly\.py",
+    "norse": r"interop/norse\.py",
+    "sinabs": r"interop/sinabs\.py",
+    "nirtorch": r"interop/(nirtorch|norse)\.py",
     "h5py": r"simulate/hdf5\w*\.py|exporters/netx\w*\.py",
     "matplotlib": r"report/.*",
     "sklearn": r"demo/.*",
