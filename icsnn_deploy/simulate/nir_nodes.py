@@ -35,6 +35,7 @@ KNOWN = (
     "Flatten",
     "IF",
     "Input",
+    "LIF",
     "Linear",
     "Output",
     "Scale",
@@ -45,6 +46,13 @@ KNOWN = (
 def rejection(name: str, node: Any, reset: Reset) -> Rejection | None:
     """Why a NIR node can't be run as part of an IF network with this reset, or None."""
     kind = type(node).__name__
+    if kind == "LIF" and not _is_without_leak(node):
+        return Rejection(
+            node=name,
+            got="LIF with a leak",
+            allowed="LIF with tau and r infinite and v_leak 0, which is IF",
+            remedy="Train it without a leak (beta = 1).",
+        )
     if kind not in KNOWN:
         return Rejection(
             node=name,
@@ -52,7 +60,7 @@ def rejection(name: str, node: Any, reset: Reset) -> Rejection | None:
             allowed=", ".join(KNOWN),
             remedy="Only networks of IF neurons and linear connections can be read.",
         )
-    if kind == "IF" and reset == "subtract":
+    if kind in ("IF", "LIF") and reset == "subtract":
         v_reset = np.asarray(node.v_reset)
         if v_reset.dtype.kind not in "fiu" or v_reset.any():
             return Rejection(
@@ -62,6 +70,15 @@ def rejection(name: str, node: Any, reset: Reset) -> Rejection | None:
                 remedy="Reset by subtraction sets no potential: read it with reset='v_reset'.",
             )
     return None
+
+
+def _is_without_leak(node: Any) -> bool:
+    """Whether LIF is what snnTorch writes for beta = 1: tau = dt / (1 - beta) and r = tau / dt."""
+    values = [np.asarray(value) for value in (node.tau, node.r, node.v_leak)]
+    if any(value.dtype.kind not in "fiu" for value in values):
+        return False
+    tau, r, v_leak = values
+    return bool((tau == np.inf).all() and (r == np.inf).all() and not v_leak.any())
 
 
 def read_input(node: Any, name: str, header: Header) -> Input:
@@ -130,7 +147,7 @@ def _read_node(
             return (pool,)
         case "Flatten":
             return (_flatten(node, arrival),)
-        case "IF":
+        case "IF" | "LIF":
             return _population(node, arrival, reset)
         case "Output":
             same_shape(node.output_type["output"], shape, name, "shape")
@@ -233,7 +250,8 @@ def _flatten(node: Any, arrival: Arrival) -> Flatten:
 def _population(node: Any, arrival: Arrival, reset: Reset) -> tuple[Node, ...]:
     """IF; a resistance other than 1 becomes a scale before it, v += r * I."""
     name, shape = arrival.name, arrival.shape
-    resistance = numbers(node.r, name, "r")
+    without_leak = type(node).__name__ == "LIF"  # its r is infinite, r / tau is 1
+    resistance = np.ones(1, np.float32) if without_leak else numbers(node.r, name, "r")
     before: tuple[Node, ...] = ()
     if (resistance != 1).any():
         before = (_scale(resistance, arrival.spare, arrival.source, shape, "r"),)
