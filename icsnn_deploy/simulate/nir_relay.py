@@ -72,7 +72,7 @@ def _bare(node: Node, before: int, *, rows: int) -> Node:
             return replace(node, v_threshold=one * node.v_threshold.max(), v_init=0 * one)
         case Add() | Flatten() | Output():
             return node
-    raise GraphError(f"{node.name}: a {node.kind} has no place in a network with a relay")
+    raise GraphError(f"{node.name} ({node.kind}): has no place in a network with a relay")
 
 
 def _fewer(node: Node, size: int, by: int) -> int:
