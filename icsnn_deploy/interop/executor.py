@@ -1,8 +1,9 @@
 """nirtorch's older GraphExecutor, which norse and sinabs load through, put in order.
 
 It runs the nodes depth first: behind a join, a node runs before all that it sums are there, and
-sums what is. Sorted topologically, every sum is whole. A node that the reader has no module for is
-left out without a word, and its input goes nowhere: that is an error here.
+sums what is (no upstream thread on this is known; `nir_to_torch`, its successor, waits).
+Sorted topologically, every sum is whole. A node that the reader has no module for is left out
+without a word, and its input goes nowhere: that is an error here.
 """
 
 from __future__ import annotations

@@ -3,7 +3,8 @@
 What is corrected of nirtorch 2.6:
 
 - It has no neuron: IF here is one step of soft reset, from the initial potentials on.
-- Its module for nir.Affine stores the bias under another name and keeps a random one.
+- Its module for nir.Affine stores the bias under another name and keeps a random one (NIRTorch #55
+  mends it, which is not released).
 - Its module for nir.Conv2d swaps input and output channels, which shows in its text only.
 """
 

@@ -2,9 +2,11 @@
 
 What is corrected of norse 1.1.0:
 
-- nir.IF becomes an IAFCell that resets to 0, whatever `reset_method` says: its step is replaced.
+- nir.IF becomes an IAFCell that resets to 0, whatever `reset_method` says (neuromorphs/NIR #63,
+  #129, #137 on the reset that NIR means): its step is replaced.
 - It loads through nirtorch's older executor, which sums what has come so far: see executor.py.
-- nir.AvgPool2d is dropped without a word: refused here; a portable file has none.
+- nir.AvgPool2d is dropped without a word (norse #418, #438 on what is mapped): refused here; a
+  portable file has none.
 - Initial potentials are 0: `start` sets them.
 
 It fires at u > v_threshold. A portable file of an integer network has its potentials between the

@@ -6,8 +6,9 @@ What is corrected of sinabs 3.1.3:
 - Its potential stops at -v_threshold: min_v_mem = None.
 - Initial potentials are 0: `run` sets them.
 - It loads through nirtorch's older executor, which sums what has come so far: see executor.py.
-- nir.AvgPool2d is dropped without a word: refused here; a portable file has none.
-- It needs nir <= 1.0.4, which fails on a data set v_reset: a portable file has none.
+- nir.AvgPool2d and nir.Linear are dropped without a word: refused here; a portable file has none.
+- It needs nir <= 1.0.4 (sinabs #102 on NIR's formats), which knows no v_reset: a portable file
+  has none.
 
 It fires at u >= v_threshold and subtracts the threshold, as it should. Its module takes all steps
 at once: [B T, *shape], the steps of the first sample before those of the second.

@@ -2,12 +2,13 @@
 
 What is corrected of snnTorch 1.0.0:
 
-- nir.IF becomes Leaky with beta = 0.9, a leak that IF does not have: beta = 1.
+- nir.IF becomes Leaky with beta = 0.9, a leak that IF does not have: beta = 1 (snntorch #416;
+  #395 made it 0, #452 makes it 1, neither is released).
 - The Leaky returns spikes and potential, which the next module can't take, so that a forward pass
   ends in an error: init_hidden = True keeps the potential inside.
-- reset_delay = False subtracts a spike twice where a potential reaches two thresholds:
-  reset_delay = True, with which every step is exact. It takes what lies above the threshold for
-  the last step's spike, so that an initial potential there is raised by one threshold.
+- reset_delay = False goes wrong where a potential stays above the threshold after a reset (of its
+  kind: snntorch #364): reset_delay = True, with which every step is exact. It takes what lies above
+  the threshold for the last step's spike, so that an initial potential there is raised by one.
 - It prints as it imports: that goes to standard error.
 - Initial potentials are 0 and have to be of the batch's size: `start` sets them.
 

@@ -2,7 +2,8 @@
 
 What is corrected of SpikingJelly 2.0.0:
 
-- nir.IF becomes an IFNode that is set to v_reset: v_reset = None, which subtracts the threshold.
+- nir.IF becomes an IFNode that is set to v_reset, as NIR's newer text has it (neuromorphs/NIR #63,
+  #129, #137; spikingjelly #728 refuses to export soft reset): v_reset = None subtracts.
 - Its default dt is 1e-4 and it refuses r other than 1 / dt: dt = 1.
 - Initial potentials are v_reset: `load` sets them.
 

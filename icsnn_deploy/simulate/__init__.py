@@ -63,8 +63,8 @@ def _openvino(bundle: Bundle, option: str | None) -> Simulator:
     return OpenVinoSimulator(path, device=option or "CPU")
 
 
-def _nir(bundle: Bundle, option: str | None) -> Simulator:
-    path = bundle.export("nir")
+def _nir(export: str, bundle: Bundle, option: str | None) -> Simulator:
+    path = bundle.export(export)
     from icsnn_deploy.simulate.nir import NirSimulator
 
     return NirSimulator(path)
@@ -113,7 +113,10 @@ def _reader_backends() -> dict[str, Backend]:
         "sinabs": "sinabs",
         "nirtorch": "nirtorch",
     }
-    files = {"": ("nir-portable", "the portable NIR file"), "-relay": ("nir-relay", "its relay")}
+    files = {
+        "": ("nir-portable", "the portable NIR file"),
+        "-relay": ("nir-relay", "the NIR file with a relay"),
+    }
     return {
         f"nir:{reader}{ending}": Backend(
             open=partial(_reader, reader, export), export=export, about=f"{about} in {title}"
@@ -137,7 +140,17 @@ BACKENDS: dict[str, Backend] = {
         open=_onnx_reference, export="onnx", about="onnx's own evaluator, slow"
     ),
     "openvino": Backend(open=_openvino, export="onnx", about="OpenVINO; openvino:DEVICE"),
-    "nir": Backend(open=_nir, export="nir", about="the NIR file, read back"),
+    "nir": Backend(open=partial(_nir, "nir"), export="nir", about="the NIR file, read back"),
+    "nir-portable": Backend(
+        open=partial(_nir, "nir-portable"),
+        export="nir-portable",
+        about="the portable NIR file, read back",
+    ),
+    "nir-relay": Backend(
+        open=partial(_nir, "nir-relay"),
+        export="nir-relay",
+        about="the NIR file with a relay, read back",
+    ),
     **_reader_backends(),
     "lava-float": Backend(
         open=_lava_float, about="Lava in double precision; :stock or :batched connections"
