@@ -6,7 +6,7 @@ RUNTIME ?= $(if $(shell command -v nvidia-smi),gpu,cpu)
 BIN := .venv/bin
 LAVA_TESTS := $(wildcard tests/*/test_lava*.py)
 
-.PHONY: setup demo test test-gpu test-lava test-lava-dl lint dist clean
+.PHONY: setup demo test test-gpu test-lava test-lava-dl test-snn-mlir lint dist clean
 
 setup: .venv/ready .venv-lava/icsnn-lava.json .venv-readers/icsnn-readers.json
 
@@ -55,6 +55,15 @@ build/lava-dl/ready: .venv/ready
 	"$$($(BIN)/python -c 'from icsnn_deploy.lava.interpreters import find_interpreter as find; print(find("3.10").path)')" \
 	  -m venv --clear build/lava-dl
 	build/lava-dl/bin/python -m pip install --quiet lava-dl==0.6.0
+	touch $@
+
+# snn-mlir's check of exported chains, in an environment of 115 MB.
+test-snn-mlir: build/snn-mlir/ready
+	ICSNN_SNN_MLIR=build/snn-mlir/bin/snn-mlir $(BIN)/python -m pytest -m snn_mlir
+
+build/snn-mlir/ready: .venv/ready
+	$(PYTHON) -m venv --clear build/snn-mlir
+	build/snn-mlir/bin/python -m pip install --quiet snn-mlir==1.0.0
 	touch $@
 
 dist: .venv/ready
