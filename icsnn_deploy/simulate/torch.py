@@ -18,6 +18,7 @@ from icsnn_deploy.graph import Graph
 from icsnn_deploy.neuron import Array
 from icsnn_deploy.nodes import IF, Add, Node
 from icsnn_deploy.simulate.recording import Record, Recording
+from icsnn_deploy.simulate.torch_int8 import int8_convolutions
 from icsnn_deploy.simulate.torch_ops import TorchOps, integrate_and_fire, open_device
 from icsnn_deploy.simulate.torch_recorder import Recorder
 
@@ -57,6 +58,7 @@ class TorchSimulator:
             steps, are cut into parts that fit.
         tf32: let CUDA round what convolutions multiply to TF32; exact only where the certificate
             of an integer network says so.
+        int8: let the convolutions of an integer network run in 8-bit integers where they can.
 
     Raises:
         BackendUnavailableError: the device is not there.
@@ -72,10 +74,15 @@ class TorchSimulator:
         dtype: torch.dtype = torch.float32,
         memory: int = DEFAULT_MEMORY,
         tf32: bool = False,
+        int8: bool = True,
     ) -> None:
         self.graph = graph
         self.time_steps = graph.steps
-        self.ops = TorchOps(graph, open_device(device), dtype, tf32=tf32)
+        opened = open_device(device)
+        wanted = int8 and dtype == torch.float32
+        found = int8_convolutions(graph, opened) if wanted else {}
+        self.ops = TorchOps(graph, opened, dtype, tf32=tf32, int8=found)
+        self._as_bytes = {graph.node(name).inputs[0] for name in found}
         self.memory = memory
         self._steady = graph.steady()
         self._dead = self._last_uses()
@@ -232,6 +239,7 @@ class TorchSimulator:
                     self.ops.parameter(node, "v_threshold"),
                     None if node.v_reset is None else self.ops.parameter(node, "v_reset"),
                     keep_potentials=node.name in potentials,
+                    as_bytes=node.name in self._as_bytes,
                 )
                 if observer is not None:
                     observer(node, spikes, v, u)

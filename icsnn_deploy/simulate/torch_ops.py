@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -33,12 +34,19 @@ class TorchOps:
     """Evaluates the memoryless nodes of a graph on one device and in one floating type."""
 
     def __init__(
-        self, graph: Graph, device: torch.device, dtype: torch.dtype, *, tf32: bool = False
+        self,
+        graph: Graph,
+        device: torch.device,
+        dtype: torch.dtype,
+        *,
+        tf32: bool = False,
+        int8: Mapping[str, Callable[[Tensor], Tensor]] | None = None,
     ) -> None:
         self.graph = graph
         self.device = device
         self.dtype = dtype
         self.tf32 = tf32
+        self.int8 = int8 or {}  # convolutions that take bytes
         self._parameters = {
             (node.name, field): self.tensor(value)
             for node in graph.nodes
@@ -57,6 +65,9 @@ class TorchOps:
 
     def evaluate(self, node: Node, *sources: Tensor) -> Tensor:
         """Result of a node without memory, batch first."""
+        if node.name in self.int8:
+            return self.int8[node.name](sources[0])
+        sources = tuple(self._floating(source) for source in sources)
         x = sources[0]
         match node:
             case Conv():
@@ -78,6 +89,10 @@ class TorchOps:
             case Output():
                 return x
         raise GraphError(f"{node.name}: torch has no rule for {node.kind!r}")
+
+    def _floating(self, x: Tensor) -> Tensor:
+        """Spikes that are stored as bytes, in the floating type."""
+        return x if x.is_floating_point() else x.view(torch.bool).to(self.dtype)
 
     def _conv(self, node: Conv, x: Tensor) -> Tensor:
         padding, x = symmetric_padding(node.padding, x)
@@ -103,6 +118,7 @@ def integrate_and_fire(
     v_reset: Tensor | None = None,
     *,
     keep_potentials: bool = False,
+    as_bytes: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """All T steps of one population (the equation is in neuron.if_step).
 
@@ -112,31 +128,37 @@ def integrate_and_fire(
         v_threshold: broadcastable to [B, *shape].
         v_reset: broadcastable to [B, *shape]; None for soft reset.
         keep_potentials: return u, the potential before the reset, as well.
+        as_bytes: return spikes as uint8.
 
     Returns:
         (spikes [T, B, *shape], v(T) [B, *shape], u [T, B, *shape] or None).
     """
     v = torch.empty_like(currents[0]).copy_(v_init.expand(currents.shape[1:]))
-    spikes = empty_over_time(currents[0], len(currents))
+    fired = torch.empty_like(v)
+    spikes = empty_over_time(v, len(currents), torch.bool if as_bytes else v.dtype)
     u = empty_over_time(currents[0], len(currents)) if keep_potentials else None
     for step in range(len(currents)):
         v += currents[step]
         if u is not None:
             u[step] = v
-        torch.ge(v, v_threshold, out=spikes[step])
+        if not as_bytes:
+            fired = spikes[step]
+        torch.ge(v, v_threshold, out=fired)  # floating even for bytes: that is much faster
+        if as_bytes:
+            spikes[step].copy_(fired)
         if v_reset is None:
-            v.addcmul_(spikes[step], v_threshold, value=-1)
+            v.addcmul_(fired, v_threshold, value=-1)
         else:
-            v = torch.where(spikes[step] > 0, v_reset, v)
-    return spikes, v, u
+            v = torch.where(fired > 0, v_reset, v)
+    return spikes.view(torch.uint8) if as_bytes else spikes, v, u
 
 
-def empty_over_time(step: Tensor, steps: int) -> Tensor:
+def empty_over_time(step: Tensor, steps: int, dtype: torch.dtype | None = None) -> Tensor:
     """An empty tensor [T, B, *shape] whose steps lie in memory as this one does, [B, *shape]."""
     last = step.ndim == 4 and step.is_contiguous(memory_format=torch.channels_last)
     folded = torch.empty(
         (steps * len(step), *step.shape[1:]),
-        dtype=step.dtype,
+        dtype=dtype or step.dtype,
         device=step.device,
         memory_format=torch.channels_last if last else torch.contiguous_format,
     )

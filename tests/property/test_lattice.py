@@ -64,6 +64,7 @@ def test_certified_networks_are_bit_identical_on_every_backend(graph: Graph) -> 
     x = inputs_of(graph)
     expected = ReferenceSimulator(graph).run(x)
     assert_identical(TorchSimulator(graph).run(x), expected)
+    assert_identical(TorchSimulator(graph, int8=False).run(x), expected)
     assert_identical(TorchSimulator(graph, dtype=torch.float64).run(x), expected)
     assert_identical(TorchSimulator(graph, memory=1).run(x), expected)
     with TemporaryDirectory() as folder:
