@@ -88,6 +88,10 @@ class SimulationError(IcsnnError):
     """A simulation that broke off: a backend failed, hung, or left the range that it counts in."""
 
 
+class RankError(IcsnnError):
+    """Processes of one run that lost each other, or that do not do the same work."""
+
+
 class ParityError(IcsnnError):
     """Two backends disagree; `report` says where."""
 

@@ -25,6 +25,7 @@ from icsnn_deploy.errors import DataError
 from icsnn_deploy.exporters import FORMATS, export_into
 from icsnn_deploy.exporters.nir_readers import READERS, needs
 from icsnn_deploy.exporters.onnx_format import OnnxOptions
+from icsnn_deploy.ranks import open_ranks, own_device
 
 if TYPE_CHECKING:
     from icsnn_deploy.conversion.declared import DeclaredActivation
@@ -66,7 +67,7 @@ def convert(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the bundle.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Convert a trained ReLU network and write a bundle."""
+    """Convert a trained ReLU network and write a bundle; torchrun's processes share the work."""
     with reporting(as_json):
         check_free(out, overwrite=overwrite)
         normalization = _normalization(mean, std)
@@ -86,8 +87,9 @@ def convert(
             weights=not keep_weights,
             seed=seed,
         )
+        device = own_device(device)
         # what the user's own code prints is not the result
-        with redirect_stdout(sys.stderr), progress_bars() as progress:
+        with redirect_stdout(sys.stderr), progress_bars() as progress, open_ranks(device) as ranks:
             result = run_conversion(
                 load_model(model, weights),
                 samples,
@@ -96,7 +98,10 @@ def convert(
                 activations=_declared(activation or []),
                 device=device,
                 progress=progress,
+                ranks=ranks,
             )
+        if ranks.rank:
+            return
         bundle = create_bundle(
             out,
             network=result.graph,

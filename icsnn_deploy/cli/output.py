@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from icsnn_deploy.errors import IcsnnError, UnsupportedOperatorError
+from icsnn_deploy.ranks import is_first
 from icsnn_deploy.report.bar import ProgressBars
 
 BundlePath = Annotated[Path, typer.Argument(help="A bundle, as icsnn convert makes it.")]
@@ -28,7 +29,7 @@ def reporting(as_json: bool) -> Iterator[None]:
     try:
         yield
     except IcsnnError as error:
-        if as_json:
+        if as_json and is_first():
             details: dict[str, Any] = {"error": type(error).__name__, "message": str(error)}
             if isinstance(error, UnsupportedOperatorError):
                 details["rejections"] = [vars(rejection) for rejection in error.rejections]
@@ -38,8 +39,8 @@ def reporting(as_json: bool) -> Iterator[None]:
 
 
 def progress_bars() -> ProgressBars:
-    """Progress on standard error."""
-    return ProgressBars(Console(stderr=True))
+    """Progress on standard error; of several processes, the first one's."""
+    return ProgressBars(Console(stderr=True, quiet=not is_first()))
 
 
 def print_json(value: Any) -> None:

@@ -6,7 +6,6 @@ of them. The same places are read from the currents of the spiking network later
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -81,21 +80,26 @@ def sample_activations(
         )
         for relu in ann.nodes_of(Relu)
     }
-    found: dict[str, list[Tensor]] = {name: [] for name in chosen}
-    logits: list[Tensor] = []
     network = TorchANN(ann, device=device)
-    for start, batch in _numbered(calibration, batch_size, progress):
 
-        def observe(node: Node, value: Tensor, start: int = start) -> None:
+    def sample(start: int, batch: Array) -> tuple[dict[str, Tensor], Array]:
+        picked: dict[str, Tensor] = {}
+
+        def observe(node: Node, value: Tensor) -> None:
             if node.name in chosen:
                 flat = value.flatten(2) if value.ndim > 2 else value.unsqueeze(2)
                 index = chosen[node.name][start : start + len(value)].to(value.device)
-                picked = flat.gather(2, index.unsqueeze(1).expand(-1, flat.shape[1], -1))
-                found[node.name].append(picked.transpose(0, 1).flatten(1))  # [C, B places]
+                taken = flat.gather(2, index.unsqueeze(1).expand(-1, flat.shape[1], -1))
+                picked[node.name] = taken.transpose(0, 1).flatten(1)  # [C, B places]
 
-        logits.append(torch.from_numpy(network.run(batch, observe)))
-    values = {name: torch.cat(parts, dim=1) for name, parts in found.items()}
-    return SampledActivations(places=chosen, values=values, logits=torch.cat(logits))
+        logits = network.run(batch, observe)
+        return picked, logits
+
+    batches = -(-len(calibration) // batch_size)
+    found = list(tracked(calibration.map(batch_size, sample), "activations", batches, progress))
+    values = {name: torch.cat([picked[name] for picked, _ in found], dim=1) for name in chosen}
+    logits = torch.from_numpy(np.concatenate([part for _, part in found]))
+    return SampledActivations(places=chosen, values=values, logits=logits)
 
 
 def _places(
@@ -109,12 +113,3 @@ def _places(
     # The smallest of random keys: a draw without replacement for all samples at once.
     keys = generator.random((samples, count), dtype=np.float32)
     return np.sort(np.argpartition(keys, wanted, axis=1)[:, :wanted], axis=1)
-
-
-def _numbered(
-    calibration: CalibrationSet, batch_size: int, progress: Progress
-) -> Iterator[tuple[int, np.ndarray]]:
-    batches = -(-len(calibration) // batch_size)
-    starts = range(0, len(calibration), batch_size)
-    tracked_batches = tracked(calibration.batches(batch_size), "activations", batches, progress)
-    yield from zip(starts, tracked_batches, strict=True)

@@ -83,9 +83,9 @@ def run_stages(workbench: Workbench) -> None:
             weight_rate=plan.weight_rate if recipe.weights else 0.0,
             seed=recipe.seed,
         )
-        workbench.attempt(
-            "tune",
-            lambda: tune(
+
+        def tuned() -> Graph:
+            network = tune(
                 workbench.best().network,
                 workbench.ann,
                 workbench.fit,
@@ -93,5 +93,8 @@ def run_stages(workbench: Workbench) -> None:
                 options,
                 device=workbench.device,
                 progress=workbench.progress,
-            ),
-        )
+            )
+            # Every process did the same; on a GPU a gradient's last bits need not be.
+            return workbench.fit.ranks.gather(network)[0]
+
+        workbench.attempt("tune", tuned)

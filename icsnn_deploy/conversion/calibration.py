@@ -2,12 +2,16 @@
 
 Calibration makes several passes over the same samples in the same order. Arrays are used where they
 lie; everything else (a shuffling DataLoader, a generator) is written once to a temporary file.
+
+Passes that are worth it are shared by the processes of a run (`map`): each runs its own batches,
+and gets the results of all batches in their order.
 """
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -17,6 +21,7 @@ import torch
 from icsnn_deploy.errors import DataError
 from icsnn_deploy.neuron import Array
 from icsnn_deploy.progress import Progress, silent
+from icsnn_deploy.ranks import ALONE, Ranks, Result
 
 CalibrationSource: TypeAlias = "Array | torch.Tensor | Iterable[Any]"
 
@@ -26,6 +31,7 @@ class CalibrationSet:
     """Samples [N, *shape] in a fixed order."""
 
     samples: Array
+    ranks: Ranks = ALONE
 
     @classmethod
     def of(
@@ -34,6 +40,7 @@ class CalibrationSet:
         *,
         limit: int | None = None,
         progress: Progress = silent,
+        ranks: Ranks = ALONE,
     ) -> CalibrationSet:
         """Hold the samples of an array, a tensor, a DataLoader, or an iterable of batches.
 
@@ -42,6 +49,7 @@ class CalibrationSet:
 
         Raises:
             DataError: no samples, or batches that do not fit each other.
+            RankError: the processes of the run have different samples.
         """
         if limit is not None and limit < 1:
             raise DataError(f"a limit of {limit} calibration samples: at least 1 is needed")
@@ -58,19 +66,37 @@ class CalibrationSet:
             )
         if samples.ndim < 2 or len(samples) == 0:
             raise DataError(f"calibration data of shape {samples.shape}: [N, *shape] with N >= 1")
-        return cls(samples[:limit])
+        found = cls(samples[:limit], ranks)
+        ranks.agree("calibration samples", found.digest)
+        return found
 
     def __len__(self) -> int:
         return len(self.samples)
 
     def part(self, start: int, stop: int) -> CalibrationSet:
         """Samples start to stop, without a copy."""
-        return CalibrationSet(self.samples[start:stop])
+        return CalibrationSet(self.samples[start:stop], self.ranks)
 
     def batches(self, size: int) -> Iterator[Array]:
         """Successive batches [<= size, *shape]."""
         for start in range(0, len(self.samples), size):
             yield np.asarray(self.samples[start : start + size])
+
+    def map(self, size: int, work: Callable[[int, Array], Result]) -> Iterator[Result]:
+        """work(index of its first sample, batch) of successive batches, shared by the processes."""
+
+        def one(number: int) -> Result:
+            start = number * size
+            return work(start, np.asarray(self.samples[start : start + size]))
+
+        return self.ranks.each(-(-len(self.samples) // size), one)
+
+    def digest(self) -> str:
+        """sha256 of the samples, as hex."""
+        digest = hashlib.sha256(f"{self.samples.dtype} {self.samples.shape}".encode())
+        for batch in self.batches(64):
+            digest.update(np.ascontiguousarray(batch).tobytes())
+        return digest.hexdigest()
 
 
 def _array(batch: Any) -> Array:

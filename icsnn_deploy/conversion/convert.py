@@ -16,6 +16,7 @@ from icsnn_deploy.conversion.calibration import CalibrationSet, CalibrationSourc
 from icsnn_deploy.conversion.fold import fold_scales, merge_pointwise
 from icsnn_deploy.conversion.judge import Judge
 from icsnn_deploy.conversion.recipe import Recipe
+from icsnn_deploy.conversion.relay import relay_sums
 from icsnn_deploy.conversion.report import ConversionReport, describe_populations
 from icsnn_deploy.conversion.statistics import collect_statistics
 from icsnn_deploy.conversion.trace import DeclaredActivation, trace, trace_exported
@@ -25,6 +26,7 @@ from icsnn_deploy.errors import DataError
 from icsnn_deploy.graph import Graph
 from icsnn_deploy.nodes import Scale
 from icsnn_deploy.progress import Progress, silent
+from icsnn_deploy.ranks import ALONE, Ranks
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -45,6 +47,7 @@ def convert(
     activations: Sequence[DeclaredActivation] = (),
     device: str = "cpu",
     progress: Progress = silent,
+    ranks: Ranks = ALONE,
 ) -> Conversion:
     """Convert a trained ReLU network to an integrate-and-fire network.
 
@@ -57,15 +60,18 @@ def convert(
         activations: the model's own clip or QCFS activation classes.
         device: torch device that calibration runs on.
         progress: told how far each stage is.
+        ranks: the processes that share the calibration; each gets the same network.
 
     Raises:
         UnsupportedOperatorError: lists everything in the model that has no IF equivalent.
         ConversionError: the model can't be traced, or a rule can't be applied.
         DataError: calibration data that does not fit.
+        RankError: processes that lost each other, or that were not given the same.
     """
     started = time.monotonic()
-    calibration = CalibrationSet.of(calibration_data, progress=progress)
+    calibration = CalibrationSet.of(calibration_data, progress=progress, ranks=ranks)
     ann = to_ann_graph(model, calibration, normalization, activations)
+    ranks.agree("the traced ANN", ann.hash)
     held_out = max(1, round(len(calibration) * recipe.held_out))
     fit = calibration.part(0, max(1, len(calibration) - held_out))
     judged = calibration.part(len(calibration) - held_out, len(calibration))
@@ -121,7 +127,7 @@ def to_ann_graph(
         ann = trace(model, example, activations=activations)
     if normalization is not None:
         ann = _normalized(ann, normalization)
-    return fold_scales(merge_pointwise(ann))
+    return fold_scales(relay_sums(merge_pointwise(ann)))
 
 
 def _normalized(ann: Graph, normalization: Normalization) -> Graph:

@@ -193,19 +193,26 @@ def _mean_residuals(
 ) -> dict[str, float]:
     """Mean over samples and neurons of the reduced residual potential v(T), one a layer."""
     simulator = TorchSimulator(network, device=device)
+
+    def measure(start: int, batch: Array) -> dict[str, tuple[float, int]]:
+        found: dict[str, tuple[float, int]] = {}
+
+        def observe(node: IF, spikes: Tensor, v: Tensor, u: Tensor | None) -> None:
+            v_threshold = simulator.ops.parameter(node, "v_threshold")
+            if reduce == "mod":
+                v = torch.remainder(v, v_threshold)  # floored: the sign of the divisor
+            elif reduce == "clamp":
+                v = torch.minimum(v.clamp(min=0), v_threshold)
+            found[node.name] = (float(v.sum(dtype=torch.float64)), v.numel())
+
+        simulator.observe(batch, observe)
+        return found
+
     sums = {node.name: 0.0 for node in _ifs(network)}
     count = {node.name: 0 for node in _ifs(network)}
-
-    def observe(node: IF, spikes: Tensor, v: Tensor, u: Tensor | None) -> None:
-        v_threshold = simulator.ops.parameter(node, "v_threshold")
-        if reduce == "mod":
-            v = torch.remainder(v, v_threshold)  # floored: the sign of the divisor
-        elif reduce == "clamp":
-            v = torch.minimum(v.clamp(min=0), v_threshold)
-        sums[node.name] += float(v.sum(dtype=torch.float64))
-        count[node.name] += v.numel()
-
     batches = -(-len(calibration) // batch_size)
-    for batch in tracked(calibration.batches(batch_size), "residuals", batches, progress):
-        simulator.observe(batch, observe)
+    for part in tracked(calibration.map(batch_size, measure), "residuals", batches, progress):
+        for name, (total, number) in part.items():
+            sums[name] += total
+            count[name] += number
     return {name: sums[name] / count[name] for name in sums}

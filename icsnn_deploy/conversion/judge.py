@@ -28,8 +28,8 @@ class Judge:
         self.device = device
         self.time_steps = time_steps  # T to read out at, the mean over them counts
         network = TorchANN(ann, device=device)
-        logits = [network.run(batch) for batch in held_out.batches(64)]
-        self.logits = np.concatenate(logits)  # [N, *output shape]
+        logits = held_out.map(64, lambda start, batch: network.run(batch))
+        self.logits = np.concatenate(list(logits))  # [N, *output shape]
 
     def score(
         self, network: Graph, batch_size: int, logit_unit: float = 1.0
@@ -38,11 +38,13 @@ class Judge:
         simulator = TorchSimulator(network, device=self.device)
         record = Record(spikes=False, logits_t=True)
         wanted = [t - 1 for t in self.time_steps or (network.steps,)]
-        parts: list[Array] = []
-        for batch in self.held_out.batches(batch_size):
+
+        def read_out(start: int, batch: Array) -> Array:
             logits_t = simulator.run(to_input_units(network, batch), record).logits_t
-            if logits_t is not None:
-                parts.append(logits_t[wanted])
+            assert logits_t is not None  # asked for
+            return logits_t[wanted]
+
+        parts = list(self.held_out.map(batch_size, read_out))
         scores = [
             compare_classes(self.logits, logits * logit_unit)
             for logits in np.concatenate(parts, axis=1)

@@ -35,16 +35,17 @@ def refit(activations: SampledActivations, ridge: float) -> Visitor:
         if affine is None or not isinstance(arrival.node, IF):
             return Change()  # the readout has one place a sample: too few to fit to
         name, groups = arrival.node.name, affine.groups if isinstance(affine, Conv) else 1
-        inputs, lacks, start = [], [], 0
-        for taken, currents in arrival.replay_affine():
-            part = slice(start, start + len(taken))
-            inputs.append(_windows(affine, taken, activations.places[name][part].to(taken.device)))
-            lacks.append(_lacking(activations, name, currents, start))
-            start += len(taken)
-        x, r = (torch.cat(parts, dim=1).chunk(groups) for parts in (inputs, lacks))
+
+        def look(start: int, taken: Tensor, currents: Tensor) -> tuple[Tensor, Tensor]:
+            index = activations.places[name][start : start + len(taken)].to(taken.device)
+            seen = _windows(affine, taken, index)
+            return seen, _lacking(activations, name, currents, start)
+
+        found = zip(*arrival.replay_affine(look), strict=True)
+        x, r = (torch.cat(parts, dim=1).chunk(groups) for parts in found)
         change = torch.stack([_ridge(*each, ridge) for each in zip(x, r, strict=True)])  # [G, O, K]
-        found = affine.weight + change.cpu().numpy().reshape(affine.weight.shape)
-        return Change(weight=found.astype(affine.weight.dtype))
+        refitted = affine.weight + change.cpu().numpy().reshape(affine.weight.shape)
+        return Change(weight=refitted.astype(affine.weight.dtype))
 
     return visit
 

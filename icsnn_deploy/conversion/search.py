@@ -85,12 +85,10 @@ def search(
             return correct_bias({}, activations.logits_mean / unit_of_logits, readout_start)(
                 arrival
             )
-        picked, start = [], 0
-        for currents in arrival.replay():
-            picked.append(activations.pick(node.name, currents, start))
-            start += currents.shape[1]
-        current = torch.cat(picked, dim=2)  # [T, C, M]
-        wanted = activations.values[node.name].to(current)
+        name = node.name
+        picked = arrival.replay(lambda start, found: activations.pick(name, found, start))
+        current = torch.cat(list(picked), dim=2)  # [T, C, M]
+        wanted = activations.values[name].to(current)
         unit = None if units is None else torch.as_tensor(units[node.name]).to(current)
         if unit is not None:
             wanted = wanted / unit.reshape(-1, 1)

@@ -70,6 +70,16 @@ class Statistics:
     logits_mean: Array  # [C] of the output
 
 
+@dataclass(frozen=True, eq=False)
+class _Batch:
+    """What has to be put together in the order of the batches; counts need no order."""
+
+    peaks: dict[str, Array]
+    sums: dict[str, Array]
+    logits_sum: Array
+    logits_count: int
+
+
 def collect_statistics(
     ann: Graph,
     calibration: CalibrationSet,
@@ -78,34 +88,43 @@ def collect_statistics(
     device: str = "cpu",
     progress: Progress = silent,
 ) -> Statistics:
-    """One pass of the ANN over the calibration set."""
+    """One pass of the ANN over the calibration set, shared by the processes of the run."""
     network = TorchANN(ann, device=device)
     relus = {node.name: node for node in ann.nodes_of(Relu)}
     histograms = {
         name: torch.zeros(ann.shape(name)[0] * BINS, dtype=torch.int64, device=device)
         for name in relus
     }
+
+    def measure(start: int, batch: Array) -> _Batch:
+        peaks: dict[str, Array] = {}
+        sums: dict[str, Array] = {}
+
+        def observe(node: Node, value: Tensor) -> None:
+            if node.name in relus:
+                by_channel = value.transpose(0, 1).flatten(1)  # [C, B * positions]
+                histograms[node.name] += _count(by_channel)
+                peaks[node.name] = by_channel.amax(dim=1).double().cpu().numpy()
+                sums[node.name] = by_channel.sum(dim=1, dtype=torch.float64).cpu().numpy()
+
+        logits = np.moveaxis(network.run(batch, observe), 1, -1)
+        axes = tuple(range(logits.ndim - 1))
+        return _Batch(peaks, sums, logits.sum(axis=axes, dtype=np.float64), logits[..., 0].size)
+
     maxima = {name: np.zeros(ann.shape(name)[0]) for name in relus}
     totals = {name: np.zeros(ann.shape(name)[0]) for name in relus}
-
-    def observe(node: Node, value: Tensor) -> None:
-        if node.name not in relus:
-            return
-        by_channel = value.transpose(0, 1).flatten(1)  # [C, B * positions]
-        histograms[node.name] += _count(by_channel)
-        peak = by_channel.amax(dim=1).double().cpu().numpy()
-        np.maximum(maxima[node.name], peak, out=maxima[node.name])
-        totals[node.name] += by_channel.sum(dim=1, dtype=torch.float64).cpu().numpy()
-
-    batches = -(-len(calibration) // batch_size)
     logits_sum, logits_count = np.zeros(ann.shape(ann.output.name)[0]), 0
-    for batch in tracked(calibration.batches(batch_size), "activations", batches, progress):
-        logits = np.moveaxis(network.run(batch, observe), 1, -1)
-        logits_sum += logits.sum(axis=tuple(range(logits.ndim - 1)), dtype=np.float64)
-        logits_count += logits[..., 0].size
+    batches = -(-len(calibration) // batch_size)
+    for found in tracked(calibration.map(batch_size, measure), "activations", batches, progress):
+        for name in relus:
+            np.maximum(maxima[name], found.peaks[name], out=maxima[name])
+            totals[name] += found.sums[name]
+        logits_sum += found.logits_sum
+        logits_count += found.logits_count
+    summed = {name: calibration.ranks.sum(counts) for name, counts in histograms.items()}
     layers = {
         name: ActivationStatistics(
-            histogram=histograms[name].reshape(-1, BINS).cpu().numpy(),
+            histogram=summed[name].reshape(-1, BINS).cpu().numpy(),
             maximum=maxima[name],
             total=totals[name],
             upper=relu.upper,

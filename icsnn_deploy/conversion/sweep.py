@@ -4,6 +4,7 @@ The sweep visits the populations in topological order. For each it can replay, b
 currents that arrive there; the visitor settles the population's parameters; then the sweep runs it
 and keeps its spikes, one bit each, in a temporary file until nobody needs them. So every layer is
 simulated a fixed number of times, whatever the depth, and memory does not grow with the samples.
+Several processes share the batches: each keeps the spikes of its own.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from icsnn_deploy.graph import Graph
 from icsnn_deploy.neuron import Array
 from icsnn_deploy.nodes import IF, Conv, Input, Linear, Output
 from icsnn_deploy.progress import Progress, silent
+from icsnn_deploy.ranks import Result
 from icsnn_deploy.simulate.torch import TorchSimulator
 from icsnn_deploy.simulate.torch_ops import integrate_and_fire
 
@@ -36,16 +38,31 @@ Reset = Literal["soft", "hard"]
 """hard (v = 0), which no converted network has, is there to measure others' rules."""
 
 
+class Replay(Protocol):
+    """Calls work(index of the first sample, currents [T, B, *shape]) for successive batches."""
+
+    def __call__(self, work: Callable[[int, Tensor], Result]) -> Iterator[Result]: ...
+
+
+class ReplayAffine(Protocol):
+    """Calls work(index of the first sample, input, currents) for successive batches.
+
+    Both are means over time: of what the affine node takes [B, *its shape], and of the currents
+    [B, *shape].
+    """
+
+    def __call__(self, work: Callable[[int, Tensor, Tensor], Result]) -> Iterator[Result]: ...
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Arrival:
     """What arrives at one population, or at the output, over all calibration samples."""
 
     node: IF | Output
-    replay: Callable[[], Iterator[Tensor]]  # currents [T, B, *shape] of successive batches
+    replay: Replay
     integrate: Callable[[IF, Tensor], Tensor]  # spikes [T, B, *shape] for currents
     affine: Conv | Linear | None  # whose result arrives here alone
-    replay_affine: Callable[[], Iterator[tuple[Tensor, Tensor]]]  # the mean over time of what it
-    # takes [B, *its shape], and of the currents [B, *shape], of successive batches
+    replay_affine: ReplayAffine
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -152,19 +169,23 @@ class _Runner:
         (source,) = node.inputs
         affine = private_affine(self.network, node.name)
 
-        def batches(*names: str) -> Iterator[list[Tensor]]:
-            with torch.no_grad():
-                for start in range(0, len(self.calibration), self.batch_size):
-                    yield self._values(simulator, names, order, frontier, start)
+        def replay(work: Callable[[int, Tensor], Result]) -> Iterator[Result]:
+            def one(start: int, samples: Array) -> Result:
+                (currents,) = self._values(simulator, (source,), order, frontier, start, samples)
+                return work(start, currents)
 
-        def replay() -> Iterator[Tensor]:
-            return (currents for (currents,) in batches(source))
+            return self.calibration.map(self.batch_size, one)
 
-        def replay_affine() -> Iterator[tuple[Tensor, Tensor]]:
+        def replay_affine(work: Callable[[int, Tensor, Tensor], Result]) -> Iterator[Result]:
             if affine is None:
-                return
-            for taken, currents in batches(affine.inputs[0], source):
-                yield taken.mean(dim=0), currents.mean(dim=0)
+                return iter(())
+            names = (affine.inputs[0], source)
+
+            def one(start: int, samples: Array) -> Result:
+                taken, currents = self._values(simulator, names, order, frontier, start, samples)
+                return work(start, taken.mean(dim=0), currents.mean(dim=0))
+
+            return self.calibration.map(self.batch_size, one)
 
         def integrate(population: IF, currents: Tensor) -> Tensor:
             v_init = simulator.ops.tensor(population.v_init)
@@ -184,14 +205,20 @@ class _Runner:
         """Run a population with its settled parameters and keep its spikes."""
         arrival = self.arrival(self.network.node(name))  # type: ignore[arg-type]
         bits = self.network.steps * int(np.prod(self.network.shape(name)))
-        shape = (len(self.calibration), -(-bits // 8))
+        row = -(-bits // 8)  # bytes of a sample
         with tempfile.TemporaryFile() as file:
-            for currents in arrival.replay():
+
+            def keep(start: int, currents: Tensor) -> None:
                 spikes = arrival.integrate(arrival.node, currents)  # type: ignore[arg-type]
                 rows = spikes.transpose(0, 1).flatten(1).to(torch.uint8)  # [B, T neurons]
+                file.seek(start * row)  # another process's batches stay holes
                 file.write(np.packbits(rows.cpu().numpy(), axis=1).tobytes())
-            file.flush()
+
+            for _ in arrival.replay(keep):
+                pass
+            file.truncate(len(self.calibration) * row)
             # The mapping keeps the file when it is closed.
+            shape = (len(self.calibration), row)
             self.stored[name] = np.memmap(file, np.uint8, "r", shape=shape)
         self.settled.add(name)
         waiting = [n.name for n in self.network.nodes_of(IF) if n.name not in self.settled]
@@ -212,6 +239,7 @@ class _Runner:
                 waiting += source.inputs
         return [n.name for n in self.network.nodes if n.name in inside], frontier
 
+    @torch.no_grad()
     def _values(
         self,
         simulator: TorchSimulator,
@@ -219,9 +247,9 @@ class _Runner:
         order: list[str],
         frontier: set[str],
         start: int,
+        samples: Array,
     ) -> list[Tensor]:
         """Results of some nodes for the batch that begins at `start`, [T, B, *shape]."""
-        samples = np.asarray(self.calibration.samples[start : start + self.batch_size])
         values = {source: self._source(simulator, source, samples, start) for source in frontier}
         for inner in order:
             node = self.network.node(inner)
@@ -254,17 +282,21 @@ def correct_bias(ann_mean: dict[str, Array], logits_mean: Array, readout_start: 
 
     def visit(arrival: Arrival) -> Change:
         node = arrival.node
-        total: Array | None = None
-        count = 0
-        for currents in arrival.replay():
+
+        def measure(start: int, currents: Tensor) -> tuple[Array, int]:
             values = currents[readout_start:]
             if isinstance(node, IF):
                 spikes = arrival.integrate(node, currents)
                 values = spikes * torch.as_tensor(node.v_threshold.copy()).to(spikes)
             by_channel = values.flatten(0, 1).transpose(0, 1).flatten(1)  # [C, T B positions]
             part = by_channel.sum(dim=1, dtype=torch.float64).cpu().numpy()
+            return part, by_channel.shape[1]
+
+        total: Array | None = None
+        count = 0
+        for part, number in arrival.replay(measure):
             total = part if total is None else total + part
-            count += by_channel.shape[1]
+            count += number
         wanted = ann_mean[node.name] if isinstance(node, IF) else logits_mean
         return Change() if total is None else Change(shift=wanted - total / count)
 
@@ -282,7 +314,7 @@ def spike_norm(bounds: Mapping[str, float | None]) -> Visitor:
         node = arrival.node
         if not isinstance(node, IF):
             return Change()
-        largest = max(float(currents.max()) for currents in arrival.replay())
+        largest = max(arrival.replay(lambda start, currents: float(currents.max())))
         upper = bounds.get(node.name)
         value = min(largest if largest > 0 else 1.0, math.inf if upper is None else upper)
         return Change(v_threshold=np.full_like(node.v_threshold, value))

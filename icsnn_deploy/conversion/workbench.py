@@ -65,6 +65,7 @@ class Workbench:
         """Build a network and judge it."""
         begun = time.monotonic()
         network = build()
+        self.fit.ranks.agree(f"the network of {name!r}", network.hash)
         agreement, divergence = self.judge.score(network, self.recipe.batch_size)
         result = CandidateResult(
             method=name,

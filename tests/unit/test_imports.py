@@ -17,7 +17,7 @@ PACKAGE = ROOT / "icsnn_deploy"
 
 ORDER = (
     {"errors", "version", "neuron", "progress"},
-    {"node", "data", "environments"},
+    {"node", "data", "environments", "ranks"},
     {"nodes"},
     {"graph"},
     {"graph_file", "encoding", "divergence"},
@@ -32,6 +32,7 @@ ORDER = (
     {"report"},
     {"demo"},
     {"cli"},
+    {"__main__"},
 )
 """A room imports rooms before it. In one set, only those of MAY_MEET import each other."""
 
@@ -50,7 +51,7 @@ AT_MODULE_LEVEL = {
 """What may be imported as a module is loaded, and where; everything else only on use."""
 
 ON_USE = {
-    "torch": r"simulate/__init__\.py|conversion/.*",
+    "torch": r"simulate/__init__\.py|conversion/.*|ranks\.py",
     "onnx": r"exporters/onnx\w*\.py|simulate/onnx\w*\.py",
     "google": r"exporters/onnx\w*\.py",
     "onnxruntime": r"simulate/onnxruntime\w*\.py",
