@@ -257,7 +257,7 @@ def _population(node: Any, arrival: Arrival, reset: Reset) -> tuple[Node, ...]:
         before = (_scale(resistance, arrival.spare, arrival.source, shape, "r"),)
     else:
         per_neuron(resistance, name, "r", shape)
-    v_init: Any = np.zeros(shape, np.float32)
+    v_init: Any = np.zeros(1, np.float32)
     if isinstance(node.metadata, Mapping) and V_INIT in node.metadata:
         v_init = node.metadata[V_INIT]
     v_threshold = per_neuron(node.v_threshold, name, "v_threshold", shape)

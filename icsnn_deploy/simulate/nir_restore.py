@@ -20,7 +20,7 @@ from icsnn_deploy.neuron import Array
 from icsnn_deploy.nodes import IF, AvgPool, Conv, Linear, Node, Scale, Shape
 
 INTEGERS = ("int8", "int16", "int32", "int64")
-MOST_STORED = 2**24
+MOST_STORED = 2**22
 
 
 def restore_conv(conv: Conv, about: Mapping[str, Any], shape: Shape) -> Node:

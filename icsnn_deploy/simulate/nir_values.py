@@ -26,7 +26,7 @@ def per_neuron(value: Any, name: str, field: str, shape: Shape) -> Array:
         array = array.reshape((-1, *rest))
     if array.shape not in ((1, *rest), (shape[0], *rest), shape):
         raise GraphError(f"{name}.{field}: shape {array.shape}, {shape} needed")
-    return reduced(np.broadcast_to(array, shape))
+    return reduced(array)
 
 
 def numbers(value: Any, name: str, field: str) -> Array:
