@@ -55,6 +55,18 @@ def _avg_pool(module: Any) -> tuple[str, Arguments]:
     return "avg_pool1d", arguments
 
 
+def _max_pool(module: Any) -> tuple[str, Arguments]:
+    axes = 1 if isinstance(module, nn.MaxPool1d) else 2
+    fields = ("kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices")
+    return f"max_pool{axes}d", {field: getattr(module, field) for field in fields}
+
+
+def _adaptive_max(module: Any) -> tuple[str, Arguments]:
+    axes = 1 if isinstance(module, nn.AdaptiveMaxPool1d) else 2
+    fields = ("output_size", "return_indices")
+    return f"adaptive_max_pool{axes}d", {field: getattr(module, field) for field in fields}
+
+
 def _adaptive(module: Any) -> tuple[str, Arguments]:
     axes = 1 if isinstance(module, nn.AdaptiveAvgPool1d) else 2
     return f"adaptive_avg_pool{axes}d", {"output_size": module.output_size}
@@ -83,6 +95,10 @@ _MODULES: dict[type[nn.Module], Callable[[Any], tuple[str, Arguments]]] = {
     nn.AvgPool2d: _avg_pool,
     nn.AdaptiveAvgPool1d: _adaptive,
     nn.AdaptiveAvgPool2d: _adaptive,
+    nn.MaxPool1d: _max_pool,
+    nn.MaxPool2d: _max_pool,
+    nn.AdaptiveMaxPool1d: _adaptive_max,
+    nn.AdaptiveMaxPool2d: _adaptive_max,
     nn.ZeroPad1d: _pad,
     nn.ZeroPad2d: _pad,
     nn.ConstantPad1d: _pad,

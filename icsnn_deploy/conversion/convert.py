@@ -16,6 +16,7 @@ from icsnn_deploy.conversion.calibration import CalibrationSet, CalibrationSourc
 from icsnn_deploy.conversion.fold import fold_scales, merge_pointwise
 from icsnn_deploy.conversion.judge import Judge
 from icsnn_deploy.conversion.recipe import Recipe
+from icsnn_deploy.conversion.relay import relay_sums
 from icsnn_deploy.conversion.report import ConversionReport, describe_populations
 from icsnn_deploy.conversion.statistics import collect_statistics
 from icsnn_deploy.conversion.trace import DeclaredActivation, trace, trace_exported
@@ -126,7 +127,7 @@ def to_ann_graph(
         ann = trace(model, example, activations=activations)
     if normalization is not None:
         ann = _normalized(ann, normalization)
-    return fold_scales(merge_pointwise(ann))
+    return fold_scales(relay_sums(merge_pointwise(ann)))
 
 
 def _normalized(ann: Graph, normalization: Normalization) -> Graph:

@@ -200,8 +200,8 @@ def _merge(first: Conv, second: Conv) -> Conv | None:
         return None
     if not (_is_selection(first) or _is_selection(second)):
         return None  # two trained layers: keep the factors, they may be far smaller
-    head = _dense(first)  # [M, C_in, *kernel]
-    tail = _dense(second).reshape(len(second.weight), -1)  # [C_out, M], a kernel of one
+    head = dense_weight(first)  # [M, C_in, *kernel]
+    tail = dense_weight(second).reshape(len(second.weight), -1)  # [C_out, M], a kernel of one
     return replace(
         first,
         name=second.name,
@@ -229,7 +229,7 @@ def _is_selection(conv: Conv) -> bool:
     return bool(np.isin(rows, (0, 1)).all() and (rows.sum(axis=1) <= 1).all())
 
 
-def _dense(conv: Conv) -> Array:
+def dense_weight(conv: Conv) -> Array:
     """The weights without groups, [C_out, C_in, *kernel], float64."""
     outputs, per_group = conv.weight.shape[:2]
     width = outputs // conv.groups

@@ -10,7 +10,14 @@ from typing import Any
 from torch import fx
 from torch.utils import _pytree as pytree
 
-from icsnn_deploy.conversion import lower_activation, lower_affine, lower_pool, lower_shape
+from icsnn_deploy.conversion import (
+    lower_activation,
+    lower_affine,
+    lower_cat,
+    lower_max_pool,
+    lower_pool,
+    lower_shape,
+)
 from icsnn_deploy.conversion.calls import METADATA, Call, normalize
 from icsnn_deploy.conversion.declared import DeclaredActivation
 from icsnn_deploy.conversion.record import Meta, Result
@@ -22,6 +29,8 @@ from icsnn_deploy.nodes import Node, Output
 _LOWERINGS: dict[str, Lowering] = {
     **lower_activation.LOWERINGS,
     **lower_affine.LOWERINGS,
+    **lower_cat.LOWERINGS,
+    **lower_max_pool.LOWERINGS,
     **lower_pool.LOWERINGS,
     **lower_shape.LOWERINGS,
 }
@@ -137,13 +146,45 @@ class _Lowering:
         rule = _LOWERINGS.get(call.operator)
         if rule is None or not metas or not isinstance(metas[0], Meta):
             raise unsupported(call.operator, call.got)
-        site = Site(self.builder, call.path, call.got, metas[0].shape, metas[0].dtype)
+        site = Site(
+            self.builder,
+            call.path,
+            call.got,
+            metas[0].shape,
+            metas[0].dtype,
+            rectified=self._rectified(node),
+        )
         options = {_PARAMETERS.get(key, key): value for key, value in call.kwargs.items()}
         try:
             bound = inspect.signature(rule).bind(site, *call.args, **options)
         except TypeError as error:
             raise site.unsupported(str(error), "its usual arguments") from None
-        return rule(*bound.args, **bound.kwargs)
+        return self._by_parts(site, call, rule, bound) or rule(*bound.args, **bound.kwargs)
+
+    def _by_parts(
+        self, site: Site, call: Call, rule: Lowering, bound: inspect.BoundArguments
+    ) -> str | None:
+        variable = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
+        named = {
+            name: value
+            for name, value in bound.arguments.items()
+            if bound.signature.parameters[name].kind not in variable and value is not site
+        }
+        return lower_cat.by_parts(site, call.operator, rule, named)
+
+    def _rectified(self, node: fx.Node) -> bool:
+        """Whether the result goes to rectifiers alone."""
+        return all(
+            user.op.startswith("call")
+            and self._rectifies(normalize(user, user.args, user.kwargs, self.modules))
+            for user in node.users
+        )
+
+    def _rectifies(self, call: Call) -> bool:
+        declared = call.path in self.modules and any(
+            one.names(self.modules[call.path]) for one in self.activations
+        )
+        return declared or call.operator in ("relu", "relu6")
 
     def _declared(self, call: Call) -> Call:
         """The call as a bounded rectifier if its module's class is declared to be one."""

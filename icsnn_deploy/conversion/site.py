@@ -65,6 +65,8 @@ class Builder:
         self.taken = {"input", "output"}
         self.selections: dict[str, tuple[str, tuple[range, ...]]] = {}  # node -> what it picks
         self.paddings: dict[str, tuple[str, Pairs]] = {}  # node -> what it pads, and by how much
+        self.concatenations: dict[str, tuple[str, ...]] = {}  # node -> what it puts side by side
+        self.max_pools: dict[str, tuple[str, ...]] = {}  # node -> the rectifiers it is made of
         self.add(Input(name="input", shape=shape))
 
     def add(self, node: Node) -> str:
@@ -100,13 +102,21 @@ class Site:
     """One call in the model: its path, the shape and type of its result, and the builder."""
 
     def __init__(
-        self, builder: Builder, path: str, got: str, shape: Shape, dtype: torch.dtype
+        self,
+        builder: Builder,
+        path: str,
+        got: str,
+        shape: Shape,
+        dtype: torch.dtype,
+        *,
+        rectified: bool = False,
     ) -> None:
         self.builder = builder
         self.path = path
         self.got = got
         self.shape = shape  # of the result, batch first
         self.dtype = dtype
+        self.rectified = rectified  # nothing but rectifiers takes the result
         self._added = False
 
     def name(self, suffix: str = "") -> str:

@@ -8,10 +8,9 @@ _ACTIVATION = (
     "ReLU, ReLU6, clipping to [0, c], a declared clip or QCFS activation",
     "Replace it by ReLU and retrain.",
 )
-_MAX_POOL = (
-    "AvgPool, strided convolution",
-    "Replace it by AvgPool2d or a strided convolution and retrain; without retraining the "
-    "replacement is lossy.",
+_OTHER_POOL = (
+    "MaxPool, AvgPool, strided convolution",
+    "Replace it by MaxPool2d, AvgPool2d or a strided convolution and retrain.",
 )
 _OTHER_NORM = (
     "BatchNorm1d, BatchNorm2d",
@@ -20,7 +19,10 @@ _OTHER_NORM = (
 _SOFTMAX = ("logits as the output", "Remove it: it does not change which class is largest.")
 _RECURRENT = ("feed-forward layers", "Replace it by convolutions or linear layers and retrain.")
 _ATTENTION = ("convolution, linear", "Attention multiplies activations; use a convolutional model.")
-_JOIN = ("addition of tensors of one shape", "Concatenation is not supported; use a sum instead.")
+_JOIN = (
+    "addition of tensors of one shape, torch.cat along the channels",
+    "Use a sum, or concatenate along dim=1.",
+)
 _PERMUTE = ("flattening to [B, features]", "Keep the channels-first order, without transposing.")
 _TRANSPOSED = ("Conv1d, Conv2d", "Replace it by a convolution.")
 _RESIZE = ("AvgPool, strided convolution", "Remove the resizing, or do it before the network.")
@@ -29,8 +31,8 @@ _INDEX = ("slices start:stop:step", "Use slices that keep every axis.")
 _CUBE = ("one or two spatial axes", "Use the 1d or 2d form.")
 _REDUCE = ("mean over the spatial axes", "Use x.mean([2, 3]) and retrain or rescale.")
 _SIMPLE = (
-    "convolution, linear, batch norm, ReLU and clips, average pooling, flatten, addition, "
-    "scaling by constants, slicing, zero padding",
+    "convolution, linear, batch norm, ReLU and clips, max and average pooling, flatten, addition, "
+    "concatenation of channels, scaling by constants, slicing, zero padding",
     "Rewrite the model with these, or move the operator out of the network.",
 )
 
@@ -48,20 +50,21 @@ _GROUPS: tuple[tuple[str, tuple[str, str]], ...] = (
     ),
     ("lstm gru rnn lstmcell grucell rnncell rnntanh rnnrelu", _RECURRENT),
     ("multiheadattention scaleddotproductattention bmm einsum", _ATTENTION),
-    ("cat concat stack hstack vstack dstack", _JOIN),
+    ("stack hstack vstack dstack", _JOIN),
     ("permute transpose t swapaxes movedim pixelshuffle channelshuffle", _PERMUTE),
     ("item tolist argmax argmin topk sort max min any all", _VALUE),
     ("select indexselect index gather setitem unbind", _INDEX),
-    ("conv3d batchnorm3d avgpool3d adaptiveavgpool3d", _CUBE),
+    (
+        "conv3d batchnorm3d avgpool3d adaptiveavgpool3d maxpool3d adaptivemaxpool3d",
+        _CUBE,
+    ),
     ("sum norm var std amax amin", _REDUCE),
 )
 _KNOWN = {name: text for names, text in _GROUPS for name in names.split()}
 
 _FAMILIES = {
-    "maxpool": _MAX_POOL,
-    "adaptivemaxpool": _MAX_POOL,
-    "fractionalmaxpool": _MAX_POOL,
-    "lppool": _MAX_POOL,
+    "fractionalmaxpool": _OTHER_POOL,
+    "lppool": _OTHER_POOL,
     "upsample": _RESIZE,
     "instancenorm": _OTHER_NORM,
     "maxunpool": _RESIZE,

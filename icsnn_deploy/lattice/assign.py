@@ -8,7 +8,7 @@ rounded.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -49,8 +49,8 @@ def to_integers(
 
     Args:
         graph: as lattice.prepare leaves it.
-        moments: second moments of the inputs, [groups, K, K] by node; missing ones mean plain
-            rounding.
+        moments: second moments of the inputs by node, as lattice.moments gives them; missing ones
+            mean plain rounding.
         bits: signed width of the weights of each Conv and Linear.
         per_layer: one unit a layer, not one a channel.
     """
@@ -166,15 +166,15 @@ class _Rounder:
         moment = self._moment(node)
         energy = np.ones(weight.shape)
         if moment is not None:
-            diagonal = np.diagonal(moment, axis1=1, axis2=2)  # [groups, K]
-            energy = np.repeat(diagonal, len(weight) // len(diagonal), axis=0) + 1e-12
+            diagonal = np.diagonal(moment, axis1=1, axis2=2).reshape(_groups_of(node), -1)
+            energy = np.repeat(diagonal, len(weight) // len(diagonal), axis=0) + 1e-12  # [O, K]
         if self.per_layer or node.name in self.uniform:
             one = best_scales(weight.reshape(1, -1), energy.reshape(1, -1), largest)
             return np.full(len(weight), one[0])
         return best_scales(weight, energy, largest)
 
     def _moment(self, node: Conv | Linear) -> Array | None:
-        """Second moment of the integer inputs, [groups, K, K]."""
+        """Second moment of the integer inputs, [groups, K, K] or in smaller blocks."""
         moment = self.moments.get(node.name)
         source = self.graph.node(node.inputs[0])
         if moment is None or _is_integer_valued(self.graph, source):
@@ -195,20 +195,28 @@ class _Rounder:
         if not isinstance(node, (Conv, Linear)):
             raise LatticeError(f"{node.name}: a {node.kind} has no weights to round")
         bits = self.bits[node.name]
-        moment = self._moment(node)
-        groups = node.groups if isinstance(node, Conv) else 1
-        width = len(weight) // groups
-        rows = [slice(group * width, (group + 1) * width) for group in range(groups)]
-        parts = [
-            round_weights(
-                weight[r], unit[r], None if moment is None else moment[g], 2 ** (bits - 1) - 1
+        integers = np.empty(weight.shape, np.int8 if bits <= 8 else np.int16)
+        for rows, columns, moment in self._blocks(node, weight):
+            integers[rows, columns] = round_weights(
+                weight[rows, columns], unit[rows], moment, 2 ** (bits - 1) - 1
             )
-            for g, r in enumerate(rows)
-        ]
-        integers = np.concatenate(parts).reshape(node.weight.shape)
-        kind = np.int8 if bits <= 8 else np.int16
         bias = np.round(node.bias / unit).astype(np.int32)
-        return replace(node, weight=integers.astype(kind), bias=bias)
+        return replace(node, weight=integers.reshape(node.weight.shape), bias=bias)
+
+    def _blocks(
+        self, node: Conv | Linear, weight: Array
+    ) -> Iterator[tuple[slice, slice, Array | None]]:
+        """Parts of the weights [O, K] that are rounded by themselves, and their inputs' moment."""
+        moment, groups = self._moment(node), _groups_of(node)
+        width = len(weight) // groups
+        blocks = 1 if moment is None else len(moment) // groups
+        length = weight.shape[1] // blocks
+        for group in range(groups):
+            rows = slice(group * width, (group + 1) * width)
+            for block in range(blocks):
+                columns = slice(block * length, (block + 1) * length)
+                part = None if moment is None else moment[group * blocks + block]
+                yield rows, columns, part
 
     def _population(self, node: IF) -> None:
         unit = self.units[node.inputs[0]]
@@ -224,6 +232,10 @@ class _Rounder:
         # weights assume. With hard reset no potential is carried over, and a spike is a spike.
         ratio = v_threshold * unit / node.v_threshold
         self.units[node.name] = np.ones_like(ratio) if hard else ratio
+
+
+def _groups_of(node: Conv | Linear) -> int:
+    return node.groups if isinstance(node, Conv) else 1
 
 
 def _half_integers(values: Array) -> Array:

@@ -238,20 +238,21 @@ def _total(arrays: list[Array]) -> Array:
 
 
 def _affine(node: Conv | Linear, source: _Range) -> _Range:
-    weight = node.weight.astype(np.float64)
+    weight = node.weight
     groups = node.groups if isinstance(node, Conv) else 1
     outputs, per_group = weight.shape[:2]
-    shape = (groups, 1, per_group, *(1,) * (weight.ndim - 2))
-    grouped = weight.reshape(groups, outputs // groups, *weight.shape[1:])
+    shape = (groups, per_group, *(1,) * (weight.ndim - 2))
     low, high = (
         np.broadcast_to(end.reshape(-1), (groups * per_group,)).reshape(shape)
         for end in (source.low, source.high)
     )
-    ends = np.stack([grouped * low, grouped * high])
-    axes = tuple(range(2, grouped.ndim))
     # A term may be missing (padding, part of a sum), so zero belongs to every term's range.
-    positive = np.maximum(ends.max(axis=0), 0).sum(axis=axes).reshape(-1)
-    negative = np.minimum(ends.min(axis=0), 0).sum(axis=axes).reshape(-1)
+    positive, negative = np.empty(outputs), np.empty(outputs)
+    for row, taps in enumerate(weight):  # row by row: what a large layer has fits no cache
+        group = row * groups // outputs
+        one, other = taps * low[group], taps * high[group]
+        positive[row] = np.maximum(np.maximum(one, other), 0).sum()
+        negative[row] = np.minimum(np.minimum(one, other), 0).sum()
     bias = node.bias.astype(np.float64)
     partial = np.maximum(positive + np.maximum(bias, 0), -(negative + np.minimum(bias, 0)))
     rank = (-1, *(1,) * (weight.ndim - 2))

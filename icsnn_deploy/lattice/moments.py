@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -14,7 +13,10 @@ from icsnn_deploy.nodes import Conv, Linear, Node
 from icsnn_deploy.progress import Progress, silent, tracked
 from icsnn_deploy.simulate.torch import TorchSimulator
 
-_ROWS = 4096  # positions taken of one batch; neighbors say much the same
+_ROWS = 8192  # positions taken of all samples; neighbors say much the same
+_ROWS_A_BATCH = 4096
+_EXACT = 1024  # inputs up to which products are summed in double precision
+WHOLE = 8192  # inputs up to which every correlation counts: their matrix has 512 MiB
 
 
 def input_moments(
@@ -28,12 +30,15 @@ def input_moments(
     """Mean of x x^T over samples and positions, x the mean over time of a node's input patch.
 
     Returns:
-        float64 [groups, K, K] for each Conv and Linear, K the row length of its weights.
+        float64 [groups, K, K] for each Conv and Linear, K the row length of its weights. Where that
+        is beyond WHOLE, [blocks, K / blocks, K / blocks]: correlations between blocks are left out.
     """
     simulator = TorchSimulator(network, device=device)
     steady = network.steady()
     sums: dict[str, Array] = {}
     rows: dict[str, int] = {}
+
+    batches = -(-len(calibration) // batch_size)
 
     def collect(node: Node, sources: list[Tensor]) -> None:
         if not isinstance(node, (Conv, Linear)):
@@ -41,19 +46,21 @@ def input_moments(
         x = sources[0]
         if node.inputs[0] not in steady:
             x = x.reshape(network.steps, -1, *x.shape[1:]).mean(dim=0)  # [B, *shape]
-        patches = _patches(node, x).double()  # [groups, M, K]
-        part = (patches.transpose(1, 2) @ patches).cpu().numpy()
+        patches = _patches(node, x, min(_ROWS_A_BATCH, max(1, _ROWS // batches)))
+        count = patches.shape[1]
+        patches = _in_blocks(patches)  # [groups or blocks, M, K]
+        patches = patches.double() if patches.shape[2] <= _EXACT else patches
+        part = (patches.transpose(1, 2) @ patches).double().cpu().numpy()
         sums[node.name] = sums.get(node.name, 0.0) + part
-        rows[node.name] = rows.get(node.name, 0) + patches.shape[1]
+        rows[node.name] = rows.get(node.name, 0) + count
 
-    batches = -(-len(calibration) // batch_size)
     for batch in tracked(calibration.batches(batch_size), "input moments", batches, progress):
         simulator.observe(batch, sources=collect)
     return {name: total / rows[name] for name, total in sums.items()}
 
 
-def _patches(node: Conv | Linear, x: Tensor) -> Tensor:
-    """The rows that the weights are multiplied with, [groups, M, K]."""
+def _patches(node: Conv | Linear, x: Tensor, most: int) -> Tensor:
+    """Some of the rows that the weights are multiplied with, [groups, M, K]."""
     if isinstance(node, Linear):
         return x.unsqueeze(0)
     kernel, stride, padding, dilation = node.kernel, node.stride, node.padding, node.dilation
@@ -62,9 +69,24 @@ def _patches(node: Conv | Linear, x: Tensor) -> Tensor:
         kernel, stride, dilation = (1, *kernel), (1, *stride), (1, *dilation)
         padding = ((0, 0), *padding)
     x = functional.pad(x, [n for pair in reversed(padding) for n in pair])
-    columns = functional.unfold(x, kernel, dilation=dilation, stride=stride)  # [B, C K, P]
-    batch, _, positions = columns.shape
-    flat = columns.reshape(batch, node.groups, -1, positions).permute(1, 0, 3, 2)  # [g, B, P, K]
-    flat = flat.reshape(node.groups, batch * positions, -1)
-    picked = np.linspace(0, flat.shape[1] - 1, min(_ROWS, flat.shape[1])).astype(np.int64)
-    return flat[:, torch.from_numpy(picked).to(flat.device)]
+    windows = x
+    for axis in (0, 1):
+        reach = dilation[axis] * (kernel[axis] - 1) + 1
+        windows = windows.unfold(axis + 2, reach, stride[axis])  # [B, C, H, W, *reach], a view
+    windows = windows[..., :: dilation[0], :: dilation[1]]
+    batch, _, height, width = windows.shape[:4]
+    positions = batch * height * width
+    picked = np.linspace(0, positions - 1, min(most, positions)).astype(np.int64)
+    sample, row, column = np.unravel_index(picked, (batch, height, width))
+    rows = windows[sample, :, row, column]  # [M, C, *kernel]
+    return rows.reshape(len(picked), node.groups, -1).transpose(0, 1)
+
+
+def _in_blocks(patches: Tensor) -> Tensor:
+    """Long rows as blocks of one length, [groups * blocks, M, K / blocks]."""
+    groups, count, length = patches.shape
+    if length <= WHOLE:
+        return patches
+    blocks = next(n for n in range(-(-length // WHOLE * 8), length + 1) if length % n == 0)
+    split = patches.reshape(groups, count, blocks, length // blocks)
+    return split.transpose(1, 2).reshape(groups * blocks, count, -1)

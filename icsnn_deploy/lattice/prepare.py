@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from icsnn_deploy.conversion.compose import compose
 from icsnn_deploy.conversion.fold import fold_across_padding, fold_scales
 from icsnn_deploy.errors import LatticeError
 from icsnn_deploy.graph import Graph, rewire
@@ -28,6 +29,8 @@ _LARGEST_ZERO_POINT = 2**15 - 1
 def prepare(graph: Graph, samples: Array, *, per_layer: bool, input_bits: int) -> Graph:
     """The same network with integer input, sums for means, and an affine node before every sum.
 
+    What lies between two populations is composed first (see conversion.compose).
+
         avg_pool -> conv               before
         conv (ones) -> conv / k^2      after
 
@@ -42,7 +45,7 @@ def prepare(graph: Graph, samples: Array, *, per_layer: bool, input_bits: int) -
     """
     if graph.is_integer:
         raise LatticeError("this network is on the lattice already")
-    graph = _integer_input(graph, samples, input_bits)
+    graph = _integer_input(compose(graph), samples, input_bits)
     for pool in graph.nodes_of(AvgPool):
         graph = graph.insert_after(pool.name, _mean(graph, pool))
     if per_layer:

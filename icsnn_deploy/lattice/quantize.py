@@ -23,9 +23,11 @@ from icsnn_deploy.neuron import Array
 from icsnn_deploy.nodes import IF
 from icsnn_deploy.progress import Progress, silent
 from icsnn_deploy.simulate.torch import TorchSimulator
-from icsnn_deploy.targets.check import check
 from icsnn_deploy.targets.generic import GENERIC
+from icsnn_deploy.targets.paths import chip_targets
 from icsnn_deploy.targets.profile import Profile
+from icsnn_deploy.targets.resources import certificate_of
+from icsnn_deploy.targets.widths import check_widths
 
 WIDTHS = range(2, 17)  # signed weight bits
 
@@ -264,9 +266,16 @@ def _too_wide(graph: Graph, profile: Profile) -> dict[str, int]:
 
     A target without analog input gets the spikes of the first layer from the host.
     """
-    host_first = not profile.analog_input and graph.input.encoding == "direct"
+    widths = (profile.weight_bits, profile.potential_bits, profile.threshold_bits)
+    if all(bits is None for bits in widths):
+        return {}
+    targets, _ = chip_targets(
+        graph,
+        host_first_layer=not profile.analog_input and graph.input.encoding == "direct",
+        host_readout=profile.readout == "host",
+    )
     excess: dict[str, int] = {}
-    for misfit in check(graph, profile, host_first_layer=host_first).misfits:
+    for misfit in check_widths(graph, profile, certificate_of(graph), targets):
         if misfit.bits_over and misfit.node in graph:
             excess[misfit.node] = max(excess.get(misfit.node, 0), misfit.bits_over)
     return excess

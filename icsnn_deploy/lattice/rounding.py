@@ -8,11 +8,14 @@ good as far as their inputs are correlated with its (Frantar & Alistarh, Optimal
 from __future__ import annotations
 
 import numpy as np
+import torch
 
 from icsnn_deploy.neuron import Array
 
 _CLIPS = np.linspace(0.5, 1.0, 21)
+_COLUMNS = 4096  # of a row: enough to choose its scale by
 _DAMPING = 0.01
+_BLOCK = 128  # columns between which errors are handed on one by one
 
 
 def best_scales(weight: Array, energy: Array, largest: int) -> Array:
@@ -27,6 +30,8 @@ def best_scales(weight: Array, energy: Array, largest: int) -> Array:
         one scale a row, [O]; 0 for a row of zeros.
     """
     peak = np.abs(weight).max(axis=1)
+    every = -(-weight.shape[1] // _COLUMNS)
+    weight, energy = weight[:, ::every], energy[..., ::every]
     best, found = np.full(len(weight), np.inf), peak / largest
     for clip in _CLIPS[::-1]:
         scale = peak * clip / largest
@@ -66,14 +71,28 @@ def _round_correlated(target: Array, moment: Array, largest: int) -> Array:
     order = np.argsort(-np.diag(moment), kind="stable")  # what matters most has most to lean on
     damped = moment[np.ix_(order, order)].copy()
     damped[np.diag_indices_from(damped)] += _DAMPING * np.mean(np.diag(moment))
-    # Upper Cholesky factor of the inverse: row k holds what column k hands on to later ones.
-    upper = np.linalg.cholesky(np.linalg.inv(damped)).T
-    left = target[:, order].copy()
+    upper = _upper_factor_of_inverse(damped)
+    left = np.ascontiguousarray(target[:, order].T)  # [K, O]: a column of weights in one piece
     integers = np.empty(left.shape, np.int64)
-    for k in range(left.shape[1]):
-        integers[:, k] = _nearest(left[:, k], largest)
-        error = (left[:, k] - integers[:, k]) / upper[k, k]
-        left[:, k + 1 :] -= error[:, None] * upper[k, k + 1 :]
-    result = np.empty_like(integers)
-    result[:, order] = integers
+    for begin in range(0, len(left), _BLOCK):
+        end = min(begin + _BLOCK, len(left))
+        errors = np.empty((end - begin, left.shape[1]))
+        for k in range(begin, end):
+            integers[k] = _nearest(left[k], largest)
+            errors[k - begin] = (left[k] - integers[k]) / upper[k, k]
+            left[k + 1 : end] -= upper[k, k + 1 : end, None] * errors[k - begin]
+        left[end:] -= upper[begin:end, end:].T @ errors
+    result = np.empty_like(integers.T)
+    result[:, order] = integers.T
     return result
+
+
+def _upper_factor_of_inverse(matrix: Array) -> Array:
+    """Upper triangular U with U^T U the inverse: row k holds what column k hands on to later ones.
+
+    With the order reversed the matrix is M M^T, M lower triangular; U is M's inverse, reversed.
+    """
+    lower = torch.linalg.cholesky(torch.from_numpy(matrix[::-1, ::-1].copy()))
+    one = torch.eye(len(matrix), dtype=lower.dtype)
+    inverse: Array = torch.linalg.solve_triangular(lower, one, upper=False).numpy()
+    return inverse[::-1, ::-1]

@@ -22,24 +22,24 @@ def rejections(model: nn.Module, x: torch.Tensor) -> tuple[Rejection, ...]:
     return caught.value.rejections
 
 
-def test_all_max_pools_of_a_vgg16_at_once() -> None:
+def test_all_rejections_of_a_network_at_once() -> None:
     layers: list[nn.Module] = []
     channels = 3
-    for width in (4, 4, 0, 8, 8, 0, 16, 16, 16, 0, 32, 32, 32, 0, 32, 32, 32, 0):
+    for width in (4, 4, 0, 8, 8, 0, 16, 16, 16, 0):
         if width:
             layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU(inplace=True)]
             channels = width
         else:
-            layers.append(nn.MaxPool2d(2))
+            layers.append(nn.LPPool2d(2, 2))
     model = nn.Sequential()
     model.add_module("features", nn.Sequential(*layers))
     model.add_module("avgpool", nn.AdaptiveAvgPool2d(1))
-    model.add_module("classifier", nn.Sequential(nn.Flatten(), nn.Linear(32, 10)))
+    model.add_module("classifier", nn.Sequential(nn.Flatten(), nn.Linear(16, 10)))
     found = rejections(model.eval(), images(2, 3, 32, 32))
-    assert [r.node for r in found] == [f"features.{n}" for n in (4, 9, 16, 23, 30)]
-    assert {r.got for r in found} == {"MaxPool2d"}
+    assert [r.node for r in found] == [f"features.{n}" for n in (4, 9, 16)]
+    assert {r.got for r in found} == {"LPPool2d"}
     assert "AvgPool" in found[0].allowed
-    assert "lossy" in found[0].remedy
+    assert "retrain" in found[0].remedy
 
 
 MODULES = {
@@ -53,8 +53,8 @@ MODULES = {
     "LayerNorm": nn.LayerNorm([3, 8, 8]),
     "GroupNorm": nn.GroupNorm(3, 3),
     "InstanceNorm2d": nn.InstanceNorm2d(3),
-    "MaxPool2d": nn.MaxPool2d(2),
-    "AdaptiveMaxPool2d": nn.AdaptiveMaxPool2d(1),
+    "LPPool2d": nn.LPPool2d(2, 2),
+    "MaxPool3d": nn.MaxPool3d(2),
     "ConvTranspose2d": nn.ConvTranspose2d(3, 4, 2),
     "Upsample": nn.Upsample(scale_factor=2),
     "ReflectionPad2d": nn.ReflectionPad2d(1),
@@ -72,6 +72,11 @@ def test_module_without_equivalent(name: str) -> None:
     assert found.remedy
 
 
+class First(nn.Module):
+    def forward(self, x: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+        return x[0]
+
+
 ARGUMENTS: dict[str, tuple[nn.Module, str]] = {
     "reflection": (nn.Conv2d(3, 4, 3, padding=1, padding_mode="reflect"), "padding_mode 'reflect'"),
     "no statistics": (nn.BatchNorm2d(3, track_running_stats=False), "no running statistics"),
@@ -79,6 +84,10 @@ ARGUMENTS: dict[str, tuple[nn.Module, str]] = {
     "threshold": (nn.Threshold(0.5, 0), "threshold 0.5"),
     "count_include_pad": (nn.AvgPool2d(2, padding=1, count_include_pad=False), "count_include_pad"),
     "ceil_mode": (nn.AvgPool2d(3, 2, ceil_mode=True), "ceil_mode"),
+    "padded max": (nn.MaxPool2d(3, 2, 1), "padding of 0, which may be negative"),
+    "max that sticks out": (nn.MaxPool2d(3, 2, ceil_mode=True), "padding of 0"),
+    "adaptive max": (nn.AdaptiveMaxPool2d(3), "(8, 8) to (3, 3)"),
+    "indices": (nn.Sequential(nn.MaxPool2d(2, return_indices=True), First()), "return_indices"),
     "divisor": (nn.AvgPool2d(2, divisor_override=3), "divisor_override=3"),
     "adaptive": (nn.AdaptiveAvgPool2d(3), "(8, 8) to (3, 3)"),
     "constant pad": (nn.ConstantPad2d(1, 0.5), "value 0.5"),
@@ -92,16 +101,17 @@ ARGUMENTS: dict[str, tuple[nn.Module, str]] = {
 def test_module_with_an_argument_that_is_not_allowed(name: str) -> None:
     module, message = ARGUMENTS[name]
     (found,) = rejections(nn.Sequential(nn.Conv2d(3, 3, 1), module).eval(), images(2, 3, 8, 8))
-    assert found.node == "1"
+    assert found.node in ("1", "1.0")
     assert message in found.got
 
 
 FUNCTIONS: dict[str, Form] = {
     "gelu": lambda m, x: F.gelu(x),
     "sigmoid": lambda m, x: x.sigmoid(),
-    "max_pool2d": lambda m, x: F.max_pool2d(x, 2),
+    "lp_pool2d": lambda m, x: F.lp_pool2d(x, 2, 2),
     "softmax": lambda m, x: F.softmax(x, 1),
-    "cat": lambda m, x: torch.cat([x, m.conv(x)], 1),
+    "cat": lambda m, x: torch.cat([x, m.conv(x)], 2),
+    "cat_constant": lambda m, x: torch.cat([x, torch.zeros(2, 3, 6, 6)], 1),
     "mul": lambda m, x: x * torch.relu(x),
     "matmul": lambda m, x: x @ x,
     "permute": lambda m, x: x.permute(0, 2, 3, 1),
@@ -142,7 +152,7 @@ class Block(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.act = Branching()
-        self.pool = nn.MaxPool2d(2)
+        self.pool = nn.LPPool2d(2, 2)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return F.gelu(self.pool(self.act(x))) + F.gelu(self.pool(x))

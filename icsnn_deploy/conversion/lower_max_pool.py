@@ -1,0 +1,308 @@
+"""Max pooling out of rectifiers, exactly: max(a, b) = a + relu(b - a).
+
+    x --- picks the first element of each window ------------------ + --> max
+      \\-- difference (depthwise, +1 and -1) --> relu (excess) -----/
+
+Windows of several elements are trees of such pairs, each population straight on what is pooled and
+on the populations before it. The trees are built axis after axis, or over the whole window at once,
+and overlapping windows share what they have in common, whichever takes fewer neurons.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from icsnn_deploy.conversion.lower_affine import spread
+from icsnn_deploy.conversion.nonnegative import is_nonnegative
+from icsnn_deploy.conversion.site import Lowering, Site
+from icsnn_deploy.conversion.taps import windows
+from icsnn_deploy.nodes import Add, Conv, Relu, Scale, Shape
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Windows:
+    """Windows of `kernel` elements, `dilation` apart, on the axes of x."""
+
+    kernel: Shape
+    stride: Shape
+    dilation: Shape
+    before: Shape  # padding
+    positions: Shape
+
+    def along(self, axis: int, lengths: Shape) -> _Windows:
+        """The same on one axis; on every other each element is a window of its own."""
+
+        def only(values: Shape, others: Shape) -> Shape:
+            return tuple(
+                v if i == axis else o for i, (v, o) in enumerate(zip(values, others, strict=True))
+            )
+
+        ones, zeros = (1,) * len(lengths), (0,) * len(lengths)
+        return _Windows(
+            kernel=only(self.kernel, ones),
+            stride=only(self.stride, ones),
+            dilation=only(self.dilation, ones),
+            before=only(self.before, zeros),
+            positions=only(self.positions, lengths),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Form:
+    """A maximum so far: the element that is picked, and the excesses on top of it."""
+
+    tap: Shape  # where x is read, relative to stride * position
+    excesses: tuple[str, ...] = ()
+
+
+def max_pool(
+    site: Site,
+    x: Any,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+    *,
+    axes: int,
+) -> str:
+    """max_pool1d and max_pool2d."""
+    if return_indices:
+        raise site.unsupported("return_indices=True", "values alone", "Pool without indices.")
+    shape = site.source_shape(x)
+    if len(shape) != axes + 1:
+        raise site.unsupported(f"an input of shape {shape}", f"channels and {axes} spatial axes")
+    kernel = spread(kernel_size, axes)
+    return _pooled(
+        site,
+        site.source(x),
+        _Windows(
+            kernel=kernel,
+            stride=kernel if stride is None or stride == [] else spread(stride, axes),
+            dilation=spread(dilation, axes),
+            before=spread(padding, axes),
+            positions=site.shape[2:],  # PyTorch has rounded, up with ceil_mode
+        ),
+    )
+
+
+def max_pool_with_indices(site: Site, x: Any, *arguments: Any, **options: Any) -> tuple[str, None]:
+    """aten's max pooling, which also gives the indices."""
+    return max_pool(site, x, *arguments, **options, axes=2), None
+
+
+def adaptive_max_pool(
+    site: Site, x: Any, output_size: Any, return_indices: bool = False, *, axes: int
+) -> str:
+    """adaptive_max_pool1d and 2d, where all windows have one size."""
+    lengths, wanted = site.source_shape(x)[1:], site.shape[2:]
+    if any(length % out for length, out in zip(lengths, wanted, strict=True)):
+        raise site.unsupported(
+            f"{lengths} to {wanted}",
+            "an output size that divides the input's",
+            "Choose another output size, or the input size that the model was trained with.",
+        )
+    kernel = tuple(length // out for length, out in zip(lengths, wanted, strict=True))
+    return max_pool(site, x, kernel, return_indices=return_indices, axes=axes)
+
+
+def _pooled(site: Site, source: str, pool: _Windows) -> str:
+    shape = site.builder.shapes[source]
+    rectified = []
+    if _sees_padding(pool, shape[1:]) and not is_nonnegative(site.builder.nodes, source):
+        if not site.rectified:
+            raise site.unsupported(
+                f"padding of {source}, which may be negative",
+                "padding of what is never negative (behind a ReLU), MaxPool between a layer and "
+                "its ReLU, or no padding",
+                "Put the ReLU before the MaxPool, or replace it: --replace-maxpool average.",
+            )
+        # relu(max(x)) = max(relu(x)), and zeros do for the padding of what is never negative
+        source = site.add(Relu(name=site.name("relu"), inputs=(source,)))
+        rectified.append(source)
+    tree = _Tree(site)
+    ways = [[pool]] + [_one_by_one(pool, shape[1:], order) for order in _orders(len(shape) - 1)]
+    cheapest = min(reversed(ways), key=lambda way: sum(_neurons(step) for step in way))
+    for step in cheapest[:-1]:
+        source = tree.pool(source, step, site.name("line"))
+    source = tree.pool(source, cheapest[-1], site.name())
+    site.builder.max_pools[source] = (*rectified, *tree.excesses)
+    return source
+
+
+def _sees_padding(pool: _Windows, lengths: Shape) -> bool:
+    reached = (
+        s * (n - 1) + d * (k - 1) - b
+        for s, n, d, k, b in zip(
+            pool.stride, pool.positions, pool.dilation, pool.kernel, pool.before, strict=True
+        )
+    )
+    beyond = any(last >= length for last, length in zip(reached, lengths, strict=True))
+    return any(pool.before) or beyond
+
+
+def _orders(axes: int) -> tuple[tuple[int, ...], ...]:
+    return ((1, 0), (0, 1)) if axes == 2 else ((0,),)
+
+
+def _one_by_one(pool: _Windows, lengths: Shape, order: tuple[int, ...]) -> list[_Windows]:
+    """The same pooling axis after axis."""
+    steps = []
+    for axis in order:
+        step = pool.along(axis, lengths)
+        steps.append(step)
+        lengths = step.positions
+    return steps
+
+
+def _neurons(pool: _Windows) -> int:
+    """Neurons a channel."""
+    shared = _shared(pool)
+    if shared is None:
+        return (math.prod(pool.kernel) - 1) * math.prod(pool.positions)
+    return _neurons(shared[0]) + math.prod(pool.positions)
+
+
+def _shared(pool: _Windows) -> tuple[_Windows, _Windows] | None:
+    """Shorter windows and pairs of them, where a window is two others' union and that is less.
+
+    A window of k elements is one of h and another h of them, k - h elements further on. Where that
+    is a whole number of strides, both are among the same windows of h elements.
+    """
+    axes = [axis for axis, size in enumerate(pool.kernel) if size > 1]
+    if len(axes) != 1:
+        return None
+    (axis,) = axes
+    kernel, stride, dilation = pool.kernel[axis], pool.stride[axis], pool.dilation[axis]
+    step = stride // math.gcd(stride, dilation)  # elements between windows that can be shared
+    apart = kernel // 2 // step * step
+    if apart == 0 or kernel - apart < 2:
+        return None
+    shift = apart * dilation // stride
+    counts = list(pool.positions)
+    counts[axis] += shift
+    ones = (1,) * len(counts)
+
+    def at(value: int, others: Shape) -> Shape:
+        return tuple(value if i == axis else other for i, other in enumerate(others))
+
+    half = _Windows(
+        kernel=at(kernel - apart, ones),
+        stride=pool.stride,
+        dilation=pool.dilation,
+        before=pool.before,
+        positions=tuple(counts),
+    )
+    pair = _Windows(
+        kernel=at(2, ones),
+        stride=ones,
+        dilation=at(shift, ones),
+        before=(0,) * len(counts),
+        positions=pool.positions,
+    )
+    separate = (kernel - 1) * math.prod(pool.positions)
+    return (half, pair) if _neurons(half) + math.prod(pool.positions) < separate else None
+
+
+class _Tree:
+    """Adds the nodes of one max pooling."""
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+        self.excesses: list[str] = []
+
+    def pool(self, source: str, pool: _Windows, name: str) -> str:
+        """The maximum over each window of a node's result; the last node gets the name."""
+        if math.prod(pool.kernel) == 1 and pool.positions == self._lengths(source):
+            return source
+        shared = _shared(pool)
+        if shared is not None:
+            shorter = self.pool(source, shared[0], self.site.name("shared"))
+            return self.pool(shorter, shared[1], name)
+        taps = [
+            tuple(i * d - b for i, d, b in zip(tap, pool.dilation, pool.before, strict=True))
+            for tap in np.ndindex(*pool.kernel)
+        ]
+        # Best is an element such that what would be picked beyond the last window is beyond x, too:
+        # a padded convolution can then take x itself.
+        axes = zip(self._lengths(source), pool.stride, pool.positions, strict=True)
+        best = tuple(max(0, length - stride * count) for length, stride, count in axes)
+        taps.sort(key=lambda tap: tap != best)
+        found = self._larger(source, pool, [_Form(tap=tap) for tap in taps])
+        if not found.excesses:
+            return self._read(source, pool, {found.tap: 1}, name)
+        picked = self._read(source, pool, {found.tap: 1}, self.site.name("pick"))
+        return self.site.add(Add(name=name, inputs=(picked, *found.excesses)))
+
+    def _lengths(self, source: str) -> Shape:
+        return self.site.builder.shapes[source][1:]
+
+    def _larger(self, source: str, pool: _Windows, forms: Sequence[_Form]) -> _Form:
+        """The maximum of some forms; the first one's element stays the one that is picked."""
+        if len(forms) == 1:
+            return forms[0]
+        half = (len(forms) + 1) // 2
+        left = self._larger(source, pool, forms[:half])
+        right = self._larger(source, pool, forms[half:])
+        taps = {right.tap: 1, left.tap: -1}
+        current = [self._read(source, pool, taps, self.site.name("difference"))]
+        current += right.excesses
+        current += [self._negative(name) for name in left.excesses]
+        if len(current) > 1:
+            current = [self.site.add(Add(name=self.site.name("gap"), inputs=tuple(current)))]
+        excess = Relu(name=self.site.name("excess"), inputs=tuple(current))
+        self.excesses.append(self.site.add(excess))
+        return _Form(tap=left.tap, excesses=(*left.excesses, excess.name))
+
+    def _negative(self, source: str) -> str:
+        one = np.ones((1,) * len(self.site.builder.shapes[source]), np.float32)
+        name = self.site.name("negative")
+        return self.site.add(Scale(name=name, inputs=(source,), scale=-one, shift=0 * one))
+
+    def _read(self, source: str, pool: _Windows, taps: dict[Shape, int], name: str) -> str:
+        """A depthwise convolution with these weights at these taps."""
+        shape = self.site.builder.shapes[source]
+        ends = [(min(axis), max(axis)) for axis in zip(*taps, strict=True)]
+        found = windows(
+            tuple(range(low, high + 1) for low, high in ends),
+            stride=pool.stride,
+            lengths=shape[1:],
+            positions=pool.positions,
+        )
+        if found is None:
+            raise self.site.unsupported(
+                f"windows {pool.kernel} at stride {pool.stride} on {shape[1:]}",
+                "windows that begin inside the padded input",
+            )
+        kernel = np.zeros([one.size for one in found], np.float32)
+        for tap, weight in taps.items():
+            place = (t - low + one.first for t, (low, _), one in zip(tap, ends, found, strict=True))
+            kernel[tuple(place)] = weight
+        return self.site.add(
+            Conv(
+                name=name,
+                inputs=(source,),
+                weight=np.repeat(kernel[None, None], shape[0], axis=0),
+                bias=np.zeros(shape[0], np.float32),
+                stride=pool.stride,
+                padding=tuple(one.padding for one in found),
+                dilation=(1,) * len(found),
+                groups=shape[0],
+            )
+        )
+
+
+LOWERINGS: dict[str, Lowering] = {
+    "max_pool1d": partial(max_pool, axes=1),
+    "max_pool2d": partial(max_pool, axes=2),
+    "max_pool2d_with_indices": max_pool_with_indices,
+    "adaptive_max_pool1d": partial(adaptive_max_pool, axes=1),
+    "adaptive_max_pool2d": partial(adaptive_max_pool, axes=2),
+}
