@@ -44,7 +44,7 @@ AT_MODULE_LEVEL = {
     "lava": r"lava/worker/.*",
     "scipy": r"lava/worker/.*",
     "h5py": r"lava/worker/.*",
-    "torch": r"(conversion|demo|interop)/.*|simulate/torch\w*\.py|lattice/moments\.py",
+    "torch": r"(conversion|demo|interop)/.*|simulate/(torch\w*|early_exit)\.py|lattice/moments\.py",
     "rich": r"(report|cli)/.*",
     "typer": r"cli/.*",
 }

@@ -1,0 +1,119 @@
+"""Early exit: each sample runs until the network is sure of its class, and no longer.
+
+    m[t] = mean of the readout's current over the steps (readout_start, t]
+    stop at the first t with  max_c softmax(logit_unit * m[t])_c >= confidence,  at the latest at T
+
+The rest of the batch goes on alone. What a sample's neurons do up to its last step is what they do
+in the full run, so its logits are those of the full run at that step.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from icsnn_deploy.encoding import check_inputs
+from icsnn_deploy.errors import DataError
+from icsnn_deploy.graph import Graph
+from icsnn_deploy.neuron import Array
+from icsnn_deploy.simulate.torch import TorchSimulator
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class EarlyExit:
+    """What a batch that may stop early came to."""
+
+    logits: Array  # [B, *output shape], of each sample at its own last step
+    steps: Array  # int64 [B], 1..T
+
+    @property
+    def mean_steps(self) -> float:
+        """Mean T over the samples."""
+        return float(self.steps.mean())
+
+
+def logit_unit(graph: Graph) -> float:
+    """What one unit of the output is worth: 1, or what quantizing noted in the provenance.
+
+    Raises:
+        DataError: an integer network that does not say, or a unit that is not positive.
+    """
+    recorded = graph.provenance.get("logit_unit", None if graph.is_integer else 1.0)
+    number = isinstance(recorded, (int, float)) and not isinstance(recorded, bool)
+    if not number or not 0 < recorded < math.inf:
+        raise DataError(
+            f"logit_unit {recorded!r} in the network's provenance: what one unit of an integer "
+            "logit is worth must be known to compare confidences. icsnn quantize notes it"
+        )
+    return float(recorded)
+
+
+def run_until_sure(
+    simulator: TorchSimulator, inputs: Array, confidence: float, *, unit: float = 1.0
+) -> EarlyExit:
+    """Run a batch step by step, each sample until its class is sure enough.
+
+    Args:
+        simulator: of the network.
+        inputs: [B, *shape], or [T, B, *shape] for rate and event input.
+        confidence: of the most probable class, where a sample stops; above 1 none does. A single
+            logit is taken as a sigmoid's; of an output with positions all must be sure.
+        unit: what one unit of the output is worth (logit_unit).
+
+    Raises:
+        DataError: a confidence that is not positive, inputs that do not fit.
+    """
+    if not confidence > 0:
+        raise DataError(f"a confidence of {confidence}: more than 0 is needed, at most 1 is of use")
+    x = check_inputs(simulator.graph, inputs)
+    axis = 0 if simulator.graph.input.encoding == "direct" else 1
+    size, _ = simulator.chunks()
+    if not x.shape[axis]:
+        raise DataError("early exit of no samples: at least one is needed")
+    parts = [
+        _run(simulator, part, confidence, unit)
+        for part in np.split(x, range(size, x.shape[axis], size), axis=axis)
+    ]
+    return EarlyExit(
+        logits=np.concatenate([part.logits for part in parts]),
+        steps=np.concatenate([part.steps for part in parts]),
+    )
+
+
+def _run(simulator: TorchSimulator, x: Array, confidence: float, unit: float) -> EarlyExit:
+    flow = simulator.begin(x)
+    start, last = simulator.graph.readout_start, simulator.time_steps
+    device = simulator.ops.device
+    shape = (flow.batch, *simulator.graph.shape(simulator.graph.output.name))
+    logits = torch.zeros(shape, dtype=simulator.ops.dtype, device=device)
+    steps = torch.zeros(flow.batch, dtype=torch.int64, device=device)
+    waiting = torch.arange(flow.batch, device=device)
+    # As torch sums over time: in double precision, rounded at each step.
+    total = torch.zeros(shape, dtype=torch.float64, device=device)
+    while len(waiting):
+        current = simulator.advance(flow, 1)[0]  # [waiting, *output shape]
+        over = torch.full((len(waiting),), flow.step == last, device=device)
+        mean = torch.zeros_like(current)
+        if flow.step > start:
+            total += current
+            count = torch.tensor(flow.step - start, device=device)
+            mean = total.to(current.dtype) / count
+            over |= confidence_of(mean.double() * unit) >= confidence
+        logits[waiting[over]] = mean[over]
+        steps[waiting[over]] = flow.step
+        if over.any():
+            waiting, total = waiting[~over], total[~over]
+            flow.keep(~over)
+    return EarlyExit(logits=logits.cpu().numpy(), steps=steps.cpu().numpy())
+
+
+def confidence_of(logits: Tensor) -> Tensor:
+    """Probability of the most probable class, [B]; with positions, of the least sure one."""
+    if logits.shape[1] == 1:  # one logit is that of a class against another with logit 0
+        logits = torch.cat([logits, torch.zeros_like(logits)], dim=1)
+    best = logits.softmax(dim=1).amax(dim=1)  # [B, *positions]
+    return best.reshape(len(best), -1).amin(dim=1)
