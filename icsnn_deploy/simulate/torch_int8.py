@@ -35,17 +35,20 @@ class Int8Convolution:
             list(node.dilation),
         )
         self._groups = node.groups
-        weight = torch.from_numpy(node.weight.astype(np.int8))
-        self._weight = _onednn().qconv_prepack(
-            weight, self._scale, 1.0, 0, *self._sizes, node.groups, None
-        )
+        self._node = node
+        self._packed: Any = None  # calibration makes many simulators and runs few layers of each
 
     def __call__(self, x: Tensor) -> Tensor:
         """float32 [N, C, H, W] for counts [N, C, H, W], bytes or floating."""
+        if self._packed is None:
+            weight = torch.from_numpy(self._node.weight.astype(np.int8))
+            self._packed = _onednn().qconv_prepack(
+                weight, self._scale, 1.0, 0, *self._sizes, self._groups, None
+            )
         result: Tensor = _onednn().qconv2d_pointwise(
             _as_bytes(x),
             *(1.0, 0),  # scale and zero of the input
-            *(self._weight, self._scale, self._zero, self._bias),
+            *(self._packed, self._scale, self._zero, self._bias),
             *self._sizes,
             self._groups,
             *(1.0, 0, torch.float32),  # scale, zero and type of the output
@@ -74,7 +77,7 @@ def int8_convolutions(graph: Graph, device: torch.device) -> dict[str, Int8Convo
 def _fits(node: Conv) -> bool:
     symmetric = all(before == after for before, after in node.padding)
     image = len(node.kernel) == 2
-    return image and symmetric and bool(np.abs(node.weight.astype(np.int64)).max() <= 127)
+    return image and symmetric and bool(node.weight.min() >= -127 and node.weight.max() <= 127)
 
 
 def _counts(graph: Graph) -> dict[str, int]:

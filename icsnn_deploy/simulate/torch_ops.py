@@ -47,11 +47,7 @@ class TorchOps:
         self.dtype = dtype
         self.tf32 = tf32
         self.int8 = int8 or {}  # convolutions that take bytes
-        self._parameters = {
-            (node.name, field): self.tensor(value)
-            for node in graph.nodes
-            for field, value in node.arrays().items()
-        }
+        self._parameters: dict[tuple[str, str], Tensor] = {}  # those that were needed so far
 
     def tensor(self, array: Array) -> Tensor:
         """The array on the device, in the floating type; images and kernels channels last."""
@@ -61,7 +57,10 @@ class TorchOps:
 
     def parameter(self, node: Node, field: str) -> Tensor:
         """An array parameter of a node, as a tensor."""
-        return self._parameters[node.name, field]
+        key = (node.name, field)
+        if key not in self._parameters:
+            self._parameters[key] = self.tensor(self.graph.node(node.name).arrays()[field])
+        return self._parameters[key]
 
     def evaluate(self, node: Node, *sources: Tensor) -> Tensor:
         """Result of a node without memory, batch first."""
