@@ -36,6 +36,7 @@ def write_conv(
     about: dict[str, Any] = {} if was == "conv" else {"was": was}
     positions = conv.output_shape(shape)[1:]
     embedding = find_embedding(conv, shape[1:], positions)
+    padded = embedding is None
     if embedding is None:
         sources = _with_zero_row(draft, conv.name, source, shape, sources)
         draft.rewritten.append(f"{conv.name}: one zero row appended to its input")
@@ -43,7 +44,8 @@ def write_conv(
         embedding = find_embedding(conv, shape[1:], positions)
         if embedding is None:
             raise ExportError(f"{conv.name}: no square kernel with symmetric padding does this")
-    elif conv.groups > 1 or embedding.kernel != conv.kernel:
+    same_padding = conv.padding == tuple((size, size) for size in embedding.padding)
+    if padded or conv.groups > 1 or embedding.kernel != conv.kernel or not same_padding:
         about["conv"] = _geometry(conv, embedding)
     if conv.groups > 1 and was == "conv":
         draft.rewritten.append(f"{conv.name}: {conv.groups} groups -> dense with zeros")

@@ -25,6 +25,7 @@ from icsnn_deploy.nodes import Encoding, InputDtype, Node, Shape
 from icsnn_deploy.simulate.hdf5_scan import scan
 from icsnn_deploy.simulate.nir_nodes import Arrival, read_input, read_node, rejection
 from icsnn_deploy.simulate.nir_relay import without_relay
+from icsnn_deploy.simulate.nir_rows import without_zero_rows
 from icsnn_deploy.simulate.nir_sums import Sums, in_order, names_of, without_unused
 from icsnn_deploy.simulate.recording import Record, Recording
 from icsnn_deploy.simulate.reference import ReferenceSimulator
@@ -168,13 +169,15 @@ def _build(network: Any, header: Header, file_name: str) -> Graph:
     reading = _Reading(network, sources, header)
     built = {key: reading.read(key) for key in _order(sources)}
     nodes = [node for key in _appearance(network, sources) for node in built[key]]
+    about = {reading.names[key]: note for key, note in reading.notes.items()}
+    nodes = without_zero_rows(nodes, reading.shapes, about)
     graph = Graph(
         nodes=in_order(without_unused(nodes, reading.multiples), header.order),
         time_steps=header.time_steps,
         readout_start=header.readout_start,
         provenance={"read_from": file_name, "exported_hash": header.graph_hash},
     )
-    return without_relay(graph) if header.v_init_encoding == "relay" else graph
+    return without_relay(graph, header.joins) if header.v_init_encoding == "relay" else graph
 
 
 class _Reading:

@@ -31,7 +31,7 @@ def restore_conv(conv: Conv, about: Mapping[str, Any], shape: Shape) -> Node:
         about: the node's note.
         shape: of its input.
     """
-    original = _unembedded(conv, about.get("conv"), shape) or conv
+    original = restore_embedded(conv, about, shape)
     diagonal = original.groups == shape[0] == original.weight.shape[0]
     if not diagonal or any(size != 1 for size in original.dilation):
         return original
@@ -53,6 +53,17 @@ def restore_conv(conv: Conv, about: Mapping[str, Any], shape: Shape) -> Node:
             shift=original.bias.reshape(per_channel),
         )
     return original
+
+
+def restore_embedded(conv: Conv, about: Mapping[str, Any], shape: Shape) -> Conv:
+    """The convolution of other geometry that it was written for, if one is noted.
+
+    Args:
+        conv: as the file says.
+        about: the node's note.
+        shape: of its input.
+    """
+    return _unembedded(conv, about.get("conv"), shape) or conv
 
 
 def restore_linear(linear: Linear, about: Mapping[str, Any]) -> Node:
