@@ -52,7 +52,7 @@ def to_nir(
     rejections = _rejections(form.graph)
     if rejections:
         raise ExportError(rejection_table("this network can't be written as NIR", rejections))
-    draft = Draft(form.graph, profile)
+    draft = Draft(form.graph, profile, form.notes)
     for node in form.graph.nodes:
         write_node(draft, node)
     text = describe(
@@ -63,6 +63,7 @@ def to_nir(
         profile=profile,
         v_init_encoding=v_init_encoding,
         notes=draft.notes,
+        more=form.header,
     )
     metadata = {KEY: text}
     try:

@@ -19,9 +19,15 @@ from icsnn_deploy.nodes import Add, Node, Shape
 class Draft:
     """Collects NIR nodes and edges; a sum has no node, it is several edges into its consumer."""
 
-    def __init__(self, graph: Graph, profile: Profile = "spec") -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        profile: Profile = "spec",
+        more: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> None:
         self.graph = graph
         self.profile = profile
+        self.more = more or {}  # to note on graph nodes
         self.nodes: dict[str, Any] = {}
         self.edges: list[tuple[str, str]] = []
         self.losses: list[str] = []
@@ -92,6 +98,7 @@ class Draft:
         else:
             name = self._names[owner.name]
             said |= {"name": owner.name, **stored(owner, self.graph.shape(owner.name))}
+            said |= self.more.get(owner.name, {})
         if summed_up and isinstance(self.graph.node(source), Add):
             note = summed(self.graph, source, self._terms)
             said |= note if len(sources) > 1 or len(note) > 1 else {}

@@ -22,6 +22,10 @@ KEY = "icsnn_deploy"
 V_INIT = "v_init"
 """Under this key an IF node's metadata holds its initial potentials: float32, full shape."""
 
+JOINS, CHANNELS = "joins", "channels"
+"""In files with a relay: the joins that were made straight, and how many channels of an IF node
+are its population's own. Those come first."""
+
 Reset = Literal["subtract", "v_reset"]
 
 FIRES: dict[Reset, str] = {"subtract": "u >= v_threshold", "v_reset": "u > v_threshold"}
@@ -47,6 +51,7 @@ class Header:
     order: tuple[str, ...] = ()  # of the graph's nodes, where the file's edges do not give it
     v_init_encoding: VInitEncoding = "metadata"
     notes: Mapping[str, dict[str, Any]] = field(default_factory=dict)  # by NIR node
+    joins: tuple[Any, ...] = ()  # of a file with a relay, as the file has them
 
 
 def dump(value: Mapping[str, Any]) -> str:
@@ -83,6 +88,7 @@ def describe(
     profile: Profile = "spec",
     v_init_encoding: VInitEncoding = "metadata",
     notes: Mapping[str, Mapping[str, Any]] | None = None,
+    more: Mapping[str, Any] | None = None,
 ) -> str:
     """The JSON string for the graph's metadata.
 
@@ -94,6 +100,7 @@ def describe(
         profile: that the file keeps.
         v_init_encoding: where its initial potentials are.
         notes: on the nodes, by name, where they do not carry them themselves.
+        more: of the way that initial potentials take.
     """
     reset: Reset = "v_reset" if hard_resets(graph) else "subtract"
     unit, sums = graph.input.unit, written.nodes_of(Add)
@@ -116,6 +123,7 @@ def describe(
             "losses": [*_losses(written, v_init_encoding), *losses],
             "rewritten": list(rewritten),
             **({"nodes": dict(notes)} if notes else {}),
+            **(more or {}),
         }
     )
 
@@ -172,6 +180,7 @@ def read_header(metadata: Any) -> Header | None:
             "v_init_encoding", said.get("v_init_encoding", "metadata"), get_args(VInitEncoding)
         ),
         notes=_notes(said.get("nodes", {})),
+        joins=tuple(joins) if isinstance(joins := said.get(JOINS), list) else (),
     )
 
 

@@ -16,7 +16,9 @@ nothing behind it.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -35,6 +37,8 @@ class Portable:
     graph: Graph
     rewritten: tuple[str, ...]
     losses: tuple[str, ...]  # where float32 had to round
+    header: Mapping[str, Any] = field(default_factory=dict)  # more for the graph's metadata
+    notes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # and the nodes', by name
 
 
 def to_portable(graph: Graph) -> Portable:
@@ -242,7 +246,7 @@ def main_path_first(graph: Graph) -> Graph:
     height: dict[str, int] = {}
     for node in reversed(graph.nodes):
         height[node.name] = 1 + max((height[c.name] for c in graph.consumers(node.name)), default=0)
-    ordered = sorted(graph.nodes, key=lambda node: -height[node.name])
+    ordered = sorted(graph.nodes, key=lambda node: (-height[node.name], node.name))
     placed: dict[str, Node] = {}
     for node in ordered:
         if isinstance(node, Add):
@@ -250,7 +254,7 @@ def main_path_first(graph: Graph) -> Graph:
         for source in node.inputs:
             sum_ = graph.node(source)
             if isinstance(sum_, Add):
-                inputs = tuple(sorted(sum_.inputs, key=lambda name: -depth[name]))
+                inputs = tuple(sorted(sum_.inputs, key=lambda name: (-depth[name], name)))
                 placed.setdefault(source, replace(sum_, inputs=inputs))
         placed[node.name] = node
     return graph.with_nodes(placed.values())

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from icsnn_deploy.errors import ExportError, Rejection, rejection_table
 from icsnn_deploy.exporters.nir_metadata import V_INIT, VInitEncoding
 from icsnn_deploy.exporters.nir_portable import to_portable
+from icsnn_deploy.exporters.nir_relay import relayed
 from icsnn_deploy.graph import Graph
 from icsnn_deploy.nodes import IF, Add, Conv, Flatten, Input, Linear, Node, Output
 
@@ -22,7 +23,8 @@ class Reader:
     load: str  # its plain import
     holds: frozenset[str]  # types of NIR nodes; it drops others or fails on them
     one_threshold: bool = False  # for a whole population
-    reset: tuple[str, ...]  # what makes its neuron the soft-reset one
+    reset: str  # what makes its neuron the soft-reset one
+    depth_first: bool = False  # it runs a join before its shortcut, until told the order
     potentials: str  # where v_init goes, for a file without a relay
     fires: str  # "u > v_threshold" or "u >= v_threshold"
 
@@ -33,7 +35,7 @@ READERS: dict[str, Reader] = {
         load="snntorch.import_nir.import_from_nir(nir.read(path))",
         holds=_IMAGES | {"AvgPool2d"},
         one_threshold=True,
-        reset=("each Leaky: beta = 1, init_hidden = True, reset_delay = True",),
+        reset="each Leaky: beta = 1, init_hidden = True, reset_delay = True",
         potentials="each Leaky: mem = v_init for every sample of the batch",
         fires="u > v_threshold",
     ),
@@ -42,7 +44,7 @@ READERS: dict[str, Reader] = {
         load="import_from_nir(path, dt=1.0)",
         holds=_IMAGES | {"AvgPool2d", "Conv1d"},
         one_threshold=True,
-        reset=("each IFNode: v_reset = None",),
+        reset="each IFNode: v_reset = None",
         potentials="each IFNode: v = v_init for every sample of the batch",
         fires="u >= v_threshold",
     ),
@@ -50,10 +52,8 @@ READERS: dict[str, Reader] = {
         version="norse 1.1.0",
         load="norse.torch.from_nir(nir.read(path))",
         holds=_IMAGES,
-        reset=(
-            "each IAFCell: an activation that subtracts v_th where norse's sets v_reset",
-            "execution_order in topological order",
-        ),
+        reset="each IAFCell: an activation that subtracts v_th where norse's sets v_reset",
+        depth_first=True,
         potentials="a GraphExecutorState with v = v_init for each IAFCell",
         fires="u > v_threshold",
     ),
@@ -61,10 +61,8 @@ READERS: dict[str, Reader] = {
         version="sinabs 3.1.3",
         load="sinabs.nir.from_nir(nir.read(path), num_timesteps=T)",
         holds=_IMAGES - {"Linear"} | {"SumPool2d"},
-        reset=(
-            "each IAFSqueeze: spike_fn = SingleSpike, min_v_mem = None",
-            "execution_order in topological order",
-        ),
+        reset="each IAFSqueeze: spike_fn = SingleSpike, min_v_mem = None",
+        depth_first=True,
         potentials="each IAFSqueeze: v_mem = v_init for every sample of the batch",
         fires="u >= v_threshold",
     ),
@@ -72,7 +70,7 @@ READERS: dict[str, Reader] = {
         version="nirtorch 2.6",
         load="nirtorch.nir_to_torch(path, node_map)",
         holds=_IMAGES | {"AvgPool2d"},
-        reset=("node_map: an IF module of your own; nir.Affine as torch.nn.Linear with its bias",),
+        reset="node_map: an IF module of your own; nir.Affine as torch.nn.Linear with its bias",
         potentials="the IF module starts at v_init",
         fires="as the IF module says",
     ),
@@ -121,8 +119,13 @@ def needs(name: str, path: str, graph: Graph, v_init_encoding: VInitEncoding) ->
     reader = find_reader(name)
     said = [
         f"{reader.version}: {reader.load}; then",
-        *(f"reset: {line}" for line in reader.reset),
+        f"reset: {reader.reset}",
     ]
+    form = to_portable(graph)
+    if v_init_encoding == "relay":
+        form = relayed(form)
+    if reader.depth_first and form.graph.nodes_of(Add):
+        said.append("joins: set its execution_order to a topological one")
     if v_init_encoding == "relay":
         timed = ", timed=True" if graph.input.encoding != "direct" else ""
         said.append(

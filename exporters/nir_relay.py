@@ -12,22 +12,25 @@ never does again. Its weight into a channel of the next population is that chann
     u[1] = 0 + (I[1] + v_init)    instead of    u[1] = v_init + I[1]
 
 Padding has no relay, so the weight stands at one tap of the kernel that lies inside the image at
-every position. Into a sum the relay goes by one connection only, and into the output by none.
+every position. Into the output no relay goes, and into a sum it goes by one connection only, where
+there is a sum at all: joins are made straight first (nir_straight).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
 from icsnn_deploy.errors import ExportError, Rejection, rejection_table
-from icsnn_deploy.exporters.nir_limits import MOST_WEIGHTS
-from icsnn_deploy.exporters.nir_portable import Portable, diagonal, main_path_first
-from icsnn_deploy.graph import Graph, rewire
+from icsnn_deploy.exporters.nir_explicit import explicit
+from icsnn_deploy.exporters.nir_metadata import CHANNELS, JOINS
+from icsnn_deploy.exporters.nir_portable import Portable
+from icsnn_deploy.exporters.nir_straight import straighten
+from icsnn_deploy.graph import Graph
 from icsnn_deploy.neuron import Array
-from icsnn_deploy.nodes import IF, Add, Conv, Flatten, Input, Linear, Node, Output, Scale, Shape
+from icsnn_deploy.nodes import IF, Add, Conv, Flatten, Input, Linear, Node, Output, Shape
 
 FIRES = 1.5
 """Current of a relay in the first step, in thresholds."""
@@ -64,49 +67,19 @@ def relayed(form: Portable) -> Portable:
         ExportError: lists the populations whose potentials a relay can't bring.
     """
     graph = explicit(form.graph)
+    straight, joins = straighten(graph)
     new = [node.name for node in graph.nodes if node.name not in form.graph]
-    rewritten = (*form.rewritten, *(f"{name}: a connection of 1, for the relay" for name in new))
-    return replace(form, graph=with_relay(graph), rewritten=rewritten)
-
-
-def explicit(graph: Graph) -> Graph:
-    """The portable network, with a connection of its own into every sum, population and output.
-
-    Raises:
-        ExportError: a connection that would be too large.
-    """
-    wanted = lacking(graph)
-    large = [
-        (sink, source) for sink, source in wanted if graph.shape(source)[0] ** 2 > MOST_WEIGHTS
-    ]
-    if large:
-        rejections = [_too_large(graph, sink, source) for sink, source in large]
-        raise ExportError(rejection_table("this network has no relay", rejections))
-    for sink, source in wanted:
-        shape = graph.shape(source)
-        one = np.ones((1,) * len(shape), np.float32)
-        name = graph.fresh_name(f"{sink}.{source.rpartition('.')[2]}")
-        scale = Scale(name=name, inputs=(source,), scale=one, shift=0 * one)
-        changed = rewire(graph.node(sink), {source: name})
-        others = (changed if node.name == sink else node for node in graph.nodes)
-        graph = graph.with_nodes([*others, diagonal(scale, shape)])
-    return main_path_first(graph)
-
-
-def lacking(graph: Graph) -> list[tuple[str, str]]:
-    """Sums, populations and outputs, with a source of each that is no connection of its own.
-
-    That is a Conv or Linear that leads nowhere else.
-    """
-    found = []
-    for sink in graph.nodes_of(Add, IF, Output):
-        for source in sink.inputs:
-            node = graph.node(source)
-            private = len(graph.consumers(source)) == 1
-            allowed = (Conv, Linear) if isinstance(sink, Add) else (Conv, Linear, Add)
-            if not private or not isinstance(node, allowed):
-                found.append((sink.name, source))
-    return found
+    return replace(
+        form,
+        graph=with_relay(straight),
+        rewritten=(
+            *form.rewritten,
+            *(f"{name}: a connection of 1, for the relay" for name in new),
+            *(f"{join.sum}: spikes of {join.source} go along the main path" for join in joins),
+        ),
+        header={JOINS: [asdict(join) for join in joins]},
+        notes={node.name: {CHANNELS: graph.shape(node.name)[0]} for node in graph.nodes_of(IF)},
+    )
 
 
 def with_relay(graph: Graph) -> Graph:
@@ -284,13 +257,4 @@ def _no_tap(sink: Node, sources: Sequence[str]) -> Rejection:
         got=f"padding that widens the image ({', '.join(sources)})",
         allowed="one kernel tap inside the image at every position",
         remedy="Pad no more than keeps the size, or export with v_init_encoding metadata.",
-    )
-
-
-def _too_large(graph: Graph, sink: str, source: str) -> Rejection:
-    return Rejection(
-        node=sink,
-        got=f"{graph.shape(source)[0] ** 2:,} weights for a connection of its own from {source}",
-        allowed=f"{MOST_WEIGHTS:,} weights a connection",
-        remedy="Use fewer channels, or export with v_init_encoding metadata.",
     )

@@ -5,29 +5,33 @@ What is left is believed only if putting a relay into it gives every number of t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from icsnn_deploy.errors import ExportError, GraphError
+from icsnn_deploy.exporters.nir_explicit import lacking
 from icsnn_deploy.exporters.nir_relay import (
     carrier_of,
     connections,
     find_tap,
-    lacking,
     relay_size,
     with_relay,
 )
+from icsnn_deploy.exporters.nir_straight import Join, bend, straighten
 from icsnn_deploy.graph import Graph, describe_node
 from icsnn_deploy.neuron import Array
 from icsnn_deploy.nodes import IF, Add, Conv, Flatten, Input, Linear, Node, Output, Shape
 
 
-def without_relay(graph: Graph) -> Graph:
-    """The portable network that a relay was put into: its channels, and v_init in its populations.
+def without_relay(graph: Graph, joins: Sequence[Any]) -> Graph:
+    """The portable network that a relay was put into: its channels, joins, and v_init.
 
     Args:
         graph: as the file says, with the encoding and input type of the network it was made from.
+        joins: what the file says was made straight, not checked.
 
     Raises:
         GraphError: not what `with_relay` makes of any network.
@@ -42,7 +46,22 @@ def without_relay(graph: Graph) -> Graph:
     except ExportError as error:
         raise GraphError(f"this is no network with a relay: {error}") from error
     _check_same(graph, again)
-    return restored
+    bent = bend(restored, [_join(value) for value in joins])
+    _check_same(restored, straighten(bent)[0])
+    return bent
+
+
+def _join(value: Any) -> Join:
+    """A join as the metadata has it; raises GraphError."""
+    names = ("sum", "shortcut", "connection", "source")
+    if not isinstance(value, dict) or set(value) != {*names, "stride"}:
+        raise GraphError(f"joins: an object of {', '.join(names)} and stride is needed")
+    stride = value["stride"]
+    if not all(isinstance(value[name], str) for name in names) or not isinstance(stride, list):
+        raise GraphError("joins: names and a list of strides are needed")
+    if not all(type(size) is int and 1 <= size < 2**31 for size in stride):
+        raise GraphError("joins: strides are integers from 1 on")
+    return Join(**{name: value[name] for name in names}, stride=tuple(stride))
 
 
 def _stripped(graph: Graph) -> Graph:
@@ -106,6 +125,8 @@ def _relay_weights(graph: Graph, bare: Graph, name: str) -> Array:
 def _check_same(graph: Graph, again: Graph) -> None:
     """Raise unless every node of the file is what the restored network's relay needs."""
     for node in graph.nodes:
+        if node.name not in again:
+            raise GraphError(f"{node.name}: has no place in a network with a relay")
         other = again.node(node.name)
         if isinstance(node, Input):
             same = isinstance(other, Input) and node.shape == other.shape

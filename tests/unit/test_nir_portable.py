@@ -17,7 +17,7 @@ from graphs import conv, dyadic, residual_network, samples, sequential_network, 
 from icsnn_deploy.errors import ExportError
 from icsnn_deploy.exporters import export, nir_limits
 from icsnn_deploy.exporters.nir import to_nir, write
-from icsnn_deploy.exporters.nir_metadata import KEY, V_INIT, Profile
+from icsnn_deploy.exporters.nir_metadata import CHANNELS, KEY, V_INIT, Profile
 from icsnn_deploy.exporters.nir_portable import to_portable
 from icsnn_deploy.exporters.nir_readers import READERS, needs
 from icsnn_deploy.exporters.nir_relay import relay_inputs
@@ -267,12 +267,73 @@ def test_a_relay_file_is_the_network_with_an_extra_channel(tmp_path: Path) -> No
     nodes = nir.read(tmp_path / "x.nir").nodes
     assert nodes["input"].input_type["input"].tolist() == [3, 6, 6]
     assert nodes["output"].output_type["output"].tolist() == [10]
-    for name in ("stem_if", "block_if1", "block_if2"):
-        assert nodes[name].v_threshold.shape == (5, 6, 6)
+    assert "block_shortcut" not in nodes
+    for name, channels in [("stem_if", 5), ("block_if1", 9), ("block_if2", 5)]:
+        assert nodes[name].v_threshold.shape == (channels, 6, 6)
         assert not nodes[name].metadata[V_INIT].any()
-    # along a sum the relay takes the main path alone
-    assert nodes["block_conv2"].weight[4, 4].any()
-    assert not nodes["block_shortcut"].weight[4].any()
+        note = header(tmp_path / "x.nir")["nodes"][name]
+        assert note[CHANNELS] == 4
+
+
+def test_a_relay_file_of_a_residual_network_is_a_chain(tmp_path: Path) -> None:
+    """So that readers which walk it depth first meet no join."""
+    graph = residual_network()
+    write(graph, tmp_path / "x.nir", "portable", "relay")
+    edges = nir.read(tmp_path / "x.nir").edges
+    sources, targets = zip(*edges, strict=True)
+    assert len(set(sources)) == len(set(targets)) == len(edges)
+    (join,) = header(tmp_path / "x.nir")["joins"]
+    assert join == {
+        "sum": "block.add",
+        "shortcut": "block.shortcut",
+        "connection": "block.conv2",
+        "source": "stem.if",
+        "stride": [1, 1],
+    }
+    back = read_graph(tmp_path / "x.nir")
+    assert back.node("block.add").inputs == ("block.conv2", "block.shortcut")
+
+
+def test_a_join_that_stays(tmp_path: Path) -> None:
+    """Two connections of one source: along the sum the relay takes the first alone."""
+    shape = (2, 4, 4)
+    graph = network(
+        conv("c", "x", RNG, (2, 2)),
+        population("p", "c", np.ones((1, 1, 1)), [[[0.5]]]),
+        conv("a", "p", RNG, (2, 2)),
+        conv("b", "p", RNG, (2, 2)),
+        Add(name="add", inputs=("a", "b")),
+        population("q", "add", np.ones((1, 1, 1)), [[[0.25]]]),
+        shape=shape,
+    )
+    write(graph, tmp_path / "x.nir", "portable", "relay")
+    nodes = nir.read(tmp_path / "x.nir").nodes
+    assert nodes["a"].weight[2, 2].any()
+    assert not nodes["b"].weight[:, 2].any()
+    same(graph, tmp_path / "x.nir", samples(graph, 2))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"source": "input"},
+        {"source": "nobody"},
+        {"connection": "block.conv1"},
+        {"stride": [2, 2]},
+        {"stride": ["1", 1]},
+        {"sum": 3},
+        {"more": 1},
+        {"sum": "stem.if"},
+    ],
+)
+def test_joins_that_were_not(tmp_path: Path, change: dict[str, Any]) -> None:
+    made = to_nir(residual_network(), "portable", "relay")
+    said = json.loads(made.metadata[KEY])
+    said["joins"] = [{**said["joins"][0], **change}]
+    made.metadata[KEY] = json.dumps(said)
+    nir.write(tmp_path / "x.nir", made)
+    with pytest.raises(ExportError):
+        read_graph(tmp_path / "x.nir")
 
 
 def test_potentials_that_a_relay_cannot_bring_are_told_at_once() -> None:
@@ -307,10 +368,11 @@ def weight_of(name: str, index: tuple[int, ...], value: float) -> Callable[[Any]
         (weight_of("stem_conv", (4, 2, 1, 1), 0.25), "stem.conv: .* not as a relay needs it"),
         (weight_of("stem_conv", (4, 0, 0, 0), 1), "stem.conv"),
         (weight_of("stem_conv", (0, 2, 0, 0), 1), "stem.conv"),
-        (weight_of("block_shortcut", (4, 4, 0, 0), 1), "block.shortcut"),
+        (weight_of("block_conv1", (4, 1, 1, 1), 1), "block.conv1"),
+        (weight_of("block_conv2", (0, 5, 0, 0), 1), "block.conv2"),
         (weight_of("head", (0, 36), 1), "head"),
         (lambda file: file["node/nodes/block_if1/v_threshold"].write_direct(
-            np.full((5, 6, 6), 7, np.float32)), "block"),
+            np.full((9, 6, 6), 7, np.float32)), "block"),
         (lambda file: file["node/nodes/stem_conv/bias"].write_direct(
             np.ones(5, np.float32)), "stem.conv"),
     ],
@@ -415,6 +477,7 @@ def test_what_a_reader_needs(name: str) -> None:
     relay = needs(name, "a/b.nir", graph, "relay")
     assert any("relay_inputs(x, 5)" in line for line in relay)
     assert not any(line.startswith("potentials: ") for line in relay)
-    assert [line for line in relay if line.startswith("reset: ")] == [
-        line for line in said if line.startswith("reset: ")
-    ]
+    assert said[1] == relay[1] == f"reset: {READERS[name].reset}"
+    joins = [line for line in said if line.startswith("joins: ")]
+    assert bool(joins) == READERS[name].depth_first
+    assert not any(line.startswith("joins: ") for line in relay)  # made straight
