@@ -4,9 +4,9 @@
 
 A job names `reader`, `file`, `inputs` (.npy [T, B, *shape], what enters at each step), `out` and
 `reset`. `out` becomes an .npz of the module's output ("") and of what each IF node sent, by its
-name in the file, all [T, B, ...]; or, where the import or the run fails, `out`.error, a text. `reset`
-makes the reader's neuron the one with soft reset, and changes nothing else: no initial potentials,
-no order of execution.
+name in the file, all [T, B, ...]; where the import or the run fails, `out`.error says how.
+`reset` makes the reader's neuron the one with soft reset, and changes nothing else: no initial
+potentials, no order of execution.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from icsnn_deploy.errors import ExportError, GraphError, Rejection, rejection_table
-from icsnn_deploy.exporters.nir_metadata import V_INIT, Header, load, read_header
+from icsnn_deploy.exporters.nir_metadata import CHANNELS, V_INIT, Header, load, read_header
 from icsnn_deploy.exporters.nir_readers import Reader, find_reader
 from icsnn_deploy.neuron import Array
 from icsnn_deploy.nodes import Input, Shape
@@ -28,6 +28,7 @@ class Population:
     name: str  # the population's in the network that was exported
     v_threshold: Array  # [*shape]
     v_init: Array  # [*shape], float32; 0 where the file has none
+    channels: int  # its own, which come first; a relay file adds some for others
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -146,10 +147,14 @@ def _population(key: str, node: Any, header: Header) -> Population:
     v_init = np.asarray(node.metadata.get(V_INIT, np.zeros(shape, np.float32)))
     if v_init.shape != shape or v_init.dtype.kind != "f" or not np.isfinite(v_init).all():
         raise GraphError(f"{key}.{V_INIT}: finite numbers of shape {shape} are needed")
-    name = (header.notes.get(key) or load(node.metadata, key)).get("name", key)
+    note = header.notes.get(key) or load(node.metadata, key)
+    channels = note.get(CHANNELS, shape[0])
+    if type(channels) is not int or not 0 < channels <= shape[0]:
+        raise GraphError(f"{key}: {channels!r} channels of its own, 1 to {shape[0]} are possible")
     return Population(
         key=key,
-        name=str(name),
+        name=str(note.get("name", key)),
+        channels=channels,
         v_threshold=node.v_threshold,
         v_init=v_init.astype(np.float32),
     )

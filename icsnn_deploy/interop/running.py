@@ -135,9 +135,9 @@ def recording(
     """
     file = file_of(module)
     currents = results.detach().numpy().astype(np.float64)
-    own = slice(None, -1) if file.is_relay else slice(None)  # without the relay channel
+    own = {population.name: population.channels for population in file.populations}
     return Recording(
         backend=backend,
         logits=running_mean(currents, file.header.readout_start)[-1],
-        spikes={name: steps.numpy()[:, :, own] for name, steps in spikes.items()},
+        spikes={name: steps.numpy()[:, :, : own[name]] for name, steps in spikes.items()},
     )
