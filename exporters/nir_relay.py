@@ -1,9 +1,11 @@
 """Initial potentials that any reader runs: a relay, one spike that travels with the first step.
 
-    input   channels       ------ conv ------ IF ------ conv ------ IF ----- linear --- output
-            relay 1,0,0... --+------ 1.5 th --- IF --+------ 1.5 th --- IF     (ends here)
-                             |                       |
-                             +-- v_init of the IF    +-- v_init of the IF
+    input   channels -------- conv --+-- IF -- conv --+-- IF -- linear -- output
+                                     |                |
+                                   v_init           v_init
+                                     |                |
+            relay 1 0 0 0 ... -------+-- IF ----------+-- IF
+                                  1.5 th           1.5 th
 
 The input has one channel more, 1 in the first step and 0 after. Each population has one neuron
 plane more; 1.5 v_threshold makes it fire in that step, and leaves half a threshold behind, so it
