@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from zipfile import ZipFile
 
 import numpy as np
 from numpy.lib.npyio import NpzFile
@@ -53,6 +55,39 @@ def load_array(spec: str) -> Array:
     Raises:
         DataError: names the file, and the arrays that an .npz does hold.
     """
+    path, name = _split(spec)
+    if path.suffix == ".npy":
+        with _reading(path):
+            mapped: Array = np.lib.format.open_memmap(path, mode="r")
+            return mapped
+    with _reading(path), _open_archive(path, name) as archive:
+        array: Array = archive[name]
+        return array
+
+
+def array_shape(spec: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Shape and type of an array named as for load_array, from its header alone."""
+    path, name = _split(spec)
+    if path.suffix == ".npy":
+        array = load_array(spec)
+        return array.shape, array.dtype
+    with (
+        _reading(path),
+        _open_archive(path, name),
+        ZipFile(path) as archive,
+        archive.open(f"{name}.npy") as f,
+    ):
+        version = np.lib.format.read_magic(f)
+        if version not in ((1, 0), (2, 0)):
+            raise ValueError(f"array format {version}")
+        first = version == (1, 0)
+        read = np.lib.format.read_array_header_1_0 if first else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(f)
+        return shape, dtype
+
+
+def _split(spec: str) -> tuple[Path, str]:
+    """File and name of an array; raises DataError where there is no such file."""
     path, name = Path(spec), ""
     if path.suffix not in (".npz", ".npy"):
         text, _, name = spec.rpartition(":")
@@ -60,17 +95,7 @@ def load_array(spec: str) -> Array:
     if path.suffix not in ((".npz",) if name else (".npz", ".npy")):
         raise DataError(f"{spec!r}: give FILE.npz:array or FILE.npy")
     _check_file(path)
-    if path.suffix == ".npy":
-        with _reading(path):
-            mapped: Array = np.lib.format.open_memmap(path, mode="r")
-            return mapped
-    with _reading(path), _open_archive(path) as archive:
-        if name not in archive.files:
-            wanted = f"no array {name!r}" if name else "name one of its arrays"
-            listed = ", ".join(f"{path}:{n}" for n in archive.files)
-            raise DataError(f"{path}: {wanted}; it holds {listed or 'nothing'}")
-        array: Array = archive[name]
-        return array
+    return path, name
 
 
 def load_archive(path: Path) -> dict[str, Array]:
@@ -89,10 +114,16 @@ def _check_file(path: Path) -> None:
     raise DataError(f"{path}: no such file")
 
 
-def _open_archive(path: Path) -> NpzFile:
+def _open_archive(path: Path, name: str | None = None) -> NpzFile:
+    """The archive; raises DataError unless it holds the array of that name, if one is given."""
     found = np.load(path, allow_pickle=False)
     if not isinstance(found, NpzFile):
         raise ValueError("a single array, no archive of named ones")
+    if name is not None and name not in found.files:
+        found.close()
+        wanted = f"no array {name!r}" if name else "name one of its arrays"
+        listed = ", ".join(f"{path}:{n}" for n in found.files)
+        raise DataError(f"{path}: {wanted}; it holds {listed or 'nothing'}")
     return found
 
 
@@ -118,24 +149,38 @@ def load_images(spec: str, normalization: Normalization | None) -> Array:
             [N, C, H, W]; None, float arrays [N, ...] as the model takes them.
     """
     array = load_array(spec)
+    check_images(spec, array.shape, array.dtype, normalization)
+    return as_samples(array, normalization)
+
+
+def check_images(
+    spec: str, shape: tuple[int, ...], dtype: np.dtype[Any], normalization: Normalization | None
+) -> None:
+    """Raise DataError unless such an array can hold images for load_images."""
     if normalization is None:
-        if array.dtype.kind != "f":
+        if dtype.kind != "f":
             raise DataError(
-                f"{spec}: type {array.dtype}; float samples as the model takes them are needed. "
+                f"{spec}: type {dtype}; float samples as the model takes them are needed. "
                 "For uint8 images give --mean and --std"
             )
-        return array.astype(np.float32, copy=False)
-    if array.dtype != np.uint8 or array.ndim != 4:
+        return
+    if dtype != np.uint8 or len(shape) != 4:
         raise DataError(
-            f"{spec}: {array.dtype} {list(array.shape)}; with a mean and a std, uint8 images "
+            f"{spec}: {dtype} {list(shape)}; with a mean and a std, uint8 images "
             "[N, H, W, C] are needed"
         )
-    if array.shape[3] != len(normalization.mean):
+    if shape[3] != len(normalization.mean):
         raise DataError(
-            f"{spec}: {array.dtype} {list(array.shape)}; images [N, H, W, C] are needed, with "
+            f"{spec}: {dtype} {list(shape)}; images [N, H, W, C] are needed, with "
             f"{len(normalization.mean)} channels as mean and std have"
         )
-    return np.ascontiguousarray(np.moveaxis(array, 3, 1))
+
+
+def as_samples(images: Array, normalization: Normalization | None) -> Array:
+    """Checked images as the network takes them (load_images)."""
+    if normalization is None:
+        return images.astype(np.float32, copy=False)
+    return np.ascontiguousarray(np.moveaxis(images, 3, 1))
 
 
 def load_labels(spec: str, count: int) -> Array:

@@ -114,12 +114,12 @@ def json_bytes(value: Any) -> bytes:
     return json.dumps(value, indent=2, sort_keys=True).encode() + b"\n"
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in a file of a bundle; raises BundleError."""
+def read_json(path: Path, *, limit: int = _LIMIT) -> dict[str, Any]:
+    """The JSON object in a file of at most so many bytes; raises BundleError."""
     try:
         if path.is_symlink() or not path.is_file():  # a pipe would be waited for
             raise BundleError(f"{path}: missing, or not a regular file")
-        if path.stat().st_size > _LIMIT:
+        if path.stat().st_size > limit:
             raise BundleError(f"{path}: {path.stat().st_size} bytes; not one of ours")
         value = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:

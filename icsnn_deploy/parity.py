@@ -49,6 +49,7 @@ class Comparison:
     images_affected: int
     first_divergence: Divergence | None
     worst_relative_margin: float | None  # over the first divergences of all images
+    logit_mismatches: int
     max_abs_logit_difference: float  # infinite where a logit is not a number
     top1_agreement: float  # fraction of images
     spike_counts: dict[str, tuple[int, int]]  # layer: (reference, other)
@@ -127,7 +128,8 @@ def compare(
     divergences = find_divergences(different, graph, u_of, u_of_other)
     divergences = [replace(d, image=d.image + first_image) for d in divergences]
     summed = graph.steps - graph.readout_start if graph.is_integer else None
-    gap = _logit_gap(reference, other, summed)
+    gaps = _logit_gaps(reference, other, summed)
+    gap = gaps.max(axis=1)
     margins = [d.relative_margin for d in divergences]
     comparison = Comparison(
         backend=other.backend,
@@ -138,6 +140,7 @@ def compare(
         images_affected=int(affected.sum()),
         first_divergence=divergences[0] if divergences else None,
         worst_relative_margin=max((m for m in margins if m is not None), default=None),
+        logit_mismatches=int(np.count_nonzero(gaps)),
         max_abs_logit_difference=float(gap.max()),
         top1_agreement=float(np.mean(top1(reference.logits) == top1(other.logits))),
         spike_counts={
@@ -171,6 +174,7 @@ def merge(parts: Sequence[Comparison], tolerance: Tolerance = Tolerance()) -> Co
         images_affected=sum(part.images_affected for part in parts),
         first_divergence=divergences[0] if divergences else None,
         worst_relative_margin=max(margins, default=None),
+        logit_mismatches=sum(part.logit_mismatches for part in parts),
         max_abs_logit_difference=max(part.max_abs_logit_difference for part in parts),
         top1_agreement=agreeing / images,
         spike_counts={name: (both[0], both[1]) for name, both in totals.items()},
@@ -264,8 +268,8 @@ def _recorded(recording: Recording) -> Potentials:
     return potentials
 
 
-def _logit_gap(reference: Recording, other: Recording, summed: int | None) -> Array:
-    """Largest logit difference of each image, [B]; infinite where a logit is not a number.
+def _logit_gaps(reference: Recording, other: Recording, summed: int | None) -> Array:
+    """How much each logit differs, [B, logits]; infinite where a logit is not a number.
 
     The logits of an integer network are integers divided by the number of steps that were summed.
     A runtime may multiply by the reciprocal, or divide the last weights beforehand. What is
@@ -279,8 +283,8 @@ def _logit_gap(reference: Recording, other: Recording, summed: int | None) -> Ar
         theirs = np.where(nearest, ours, theirs)
     with np.errstate(invalid="ignore"):
         gap = np.abs(ours - theirs)
-    worst: Array = np.where(np.isnan(gap), np.inf, gap).reshape(len(gap), -1).max(axis=1)
-    return worst
+    gaps: Array = np.where(np.isnan(gap), np.inf, gap).reshape(len(gap), -1)
+    return gaps
 
 
 def _whole(sums: Array) -> Array:

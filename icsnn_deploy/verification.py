@@ -79,14 +79,14 @@ def verify(
     reference = ReferenceSimulator(network)
     parts: list[list[Comparison]] = [[] for _ in range(len(backends) + (against is not None))]
     logits = []
-    size = _chunk(network, len(simulators))
+    size = images_at_once(network, len(simulators))
     for start in range(0, images, size):
         progress("comparing", start, images)
         stop = min(start + size, images)
         batch = x.take(range(start, stop), axis=axis)
         expected = reference.run(batch)
         logits.append(expected.logits)
-        u = _probe(reference, batch, axis)
+        u = probe(reference, batch, axis)
         for number, (spec, simulator) in enumerate(zip(backends, simulators, strict=True)):
             found = compare(
                 expected,
@@ -95,7 +95,7 @@ def verify(
                 tolerance=tolerance,
                 first_image=start,
                 reference_potentials=u,
-                other_potentials=_probe(simulator, batch, axis),
+                other_potentials=probe(simulator, batch, axis),
             )
             parts[number].append(found)
         if against is not None:
@@ -167,7 +167,7 @@ def _images(recording: Recording, start: int, stop: int) -> Recording:
     )
 
 
-def _probe(simulator: Simulator, batch: Array, axis: int) -> Potentials:
+def probe(simulator: Simulator, batch: Array, axis: int) -> Potentials:
     """Potentials of single images, from a run of their own when they are asked for."""
 
     def potentials(image: int, layer: str) -> Array | None:
@@ -179,8 +179,8 @@ def _probe(simulator: Simulator, batch: Array, axis: int) -> Potentials:
     return potentials
 
 
-def _chunk(network: Graph, backends: int) -> int:
-    """Images at a time, so that the spikes of all backends fit in memory."""
+def images_at_once(network: Graph, backends: int) -> int:
+    """Images at a time, at most 64, so that the spikes of all backends fit in memory."""
     neurons = sum(int(np.prod(network.shape(node.name))) for node in network.nodes_of(IF))
     return max(1, min(64, DEFAULT_MEMORY // max(1, neurons * network.steps * (backends + 10))))
 

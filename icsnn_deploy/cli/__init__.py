@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from icsnn_deploy.cli.evaluation import evaluate
 from icsnn_deploy.cli.hardware import check, quantize, targets
 from icsnn_deploy.cli.importing import import_
 from icsnn_deploy.cli.lava import lava
@@ -19,6 +20,7 @@ from icsnn_deploy.cli.memory import keep_freed_memory
 from icsnn_deploy.cli.network import convert, export
 from icsnn_deploy.cli.readers import readers
 from icsnn_deploy.cli.verification import demo, inspect, verify
+from icsnn_deploy.ranks import is_launched
 from icsnn_deploy.version import __version__
 
 app = typer.Typer(
@@ -29,8 +31,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-for _command in (convert, quantize, export, verify, inspect, targets, check, demo):
+for _command in (convert, quantize, export, verify, evaluate, inspect, targets, check, demo):
     app.command()(_command)
+_SHARED = ("convert", "evaluate")  # commands that several processes may run together
 app.command("import")(import_)
 app.add_typer(lava)
 app.add_typer(readers)
@@ -44,11 +47,18 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    pass
+    if is_launched() and context.invoked_subcommand not in _SHARED:
+        print(
+            f"error: {context.invoked_subcommand} runs in one process, not under torchrun; "
+            f"{' and '.join(_SHARED)} share their work",
+            file=sys.stderr,
+        )
+        raise typer.Exit(2)
 
 
 def main() -> None:

@@ -29,6 +29,7 @@ ORDER = (
     {"lattice", "targets"},
     {"parity", "metrics"},
     {"verification"},
+    {"evaluation"},
     {"report"},
     {"demo"},
     {"cli"},
@@ -44,7 +45,8 @@ AT_MODULE_LEVEL = {
     "lava": r"lava/worker/.*",
     "scipy": r"lava/worker/.*",
     "h5py": r"lava/worker/.*",
-    "torch": r"(conversion|demo|interop)/.*|simulate/(torch\w*|early_exit)\.py|lattice/moments\.py",
+    "torch": r"(conversion|demo|interop)/.*|simulate/(torch\w*|early_exit)\.py"
+    r"|lattice/(moments|rounding)\.py",
     "rich": r"(report|cli)/.*",
     "typer": r"cli/.*",
 }

@@ -230,7 +230,8 @@ def test_exact_fails_on_any_logit_difference() -> None:
     logits[1, 1] = np.nextafter(logits[1, 1], np.float32(9))
     other = with_logits(base, logits)
     assert compare(base, other, GRAPH).verdict == "pass"
-    assert compare(base, other, GRAPH, tolerance=EXACT).verdict == "fail"
+    found = compare(base, other, GRAPH, tolerance=EXACT)
+    assert (found.verdict, found.logit_mismatches) == ("fail", 1)
 
 
 @pytest.mark.parametrize(("difference", "verdict"), [(0.9e-4, "pass"), (1.1e-4, "fail")])
@@ -238,6 +239,7 @@ def test_logits_that_differ_where_all_spikes_agree(difference: float, verdict: s
     """Relative to the largest logit, which is 4."""
     base = recording()
     found = compare(base, with_logits(base, base.logits + 4 * difference), GRAPH)
+    assert found.logit_mismatches == base.logits.size
     assert found.verdict == verdict
     assert found.max_abs_logit_difference == pytest.approx(4 * difference)
     assert ("where all spikes agree" in found.reason) == (verdict == "fail")
@@ -389,6 +391,7 @@ FIELDS = {
     "max_abs_logit_difference",
     "top1_agreement",
     # beside the contract
+    "logit_mismatches",
     "worst_relative_margin",
     "spike_counts",
     "reason",

@@ -176,7 +176,7 @@ def report_with_chunks(
     """The report when `size` images fit into the memory, and the progress that was told."""
     told: list[tuple[str, int, int | None]] = []
     backends: Sequence[str] = ("torch", "nir")
-    # as _chunk counts: a byte a spike, for each backend and ten times for the reference
+    # as images_at_once counts: a byte a spike, for each backend and ten times for the reference
     per_image = 3 * 4 * 6 * 6 * 4 * (len(backends) + 10)
     monkeypatch.setattr("icsnn_deploy.verification.DEFAULT_MEMORY", size * per_image)
     report = verify(

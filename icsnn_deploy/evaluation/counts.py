@@ -1,0 +1,117 @@
+"""What is counted on some samples, as integers: sums of it are exact in any grouping."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+import numpy as np
+
+from icsnn_deploy.divergence import Divergence
+from icsnn_deploy.errors import DataError
+from icsnn_deploy.neuron import Array
+from icsnn_deploy.parity import Comparison, Tolerance, merge
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counts:
+    """Counts over samples; None where something was not measured.
+
+    top1, top5: samples whose label is the network's first class, or among its first five; ann_*
+    the ANN's. agreeing: samples with the ANN's first class. Names in _t count at each step t, those
+    in exit_ with early exit.
+    """
+
+    samples: int = 0
+    top1: int | None = None
+    top5: int | None = None
+    ann_top1: int | None = None
+    ann_top5: int | None = None
+    agreeing: int | None = None
+    top1_t: tuple[int, ...] | None = None
+    agreeing_t: tuple[int, ...] | None = None
+    spikes: dict[str, int] | None = None
+    exit_steps: tuple[int, ...] | None = None  # samples that stopped after step 1, 2, ... T
+    exit_top1: int | None = None
+    exit_agreeing: int | None = None
+    parity: tuple[Comparison, ...] = field(default=())
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it, as from_json takes it."""
+        return asdict(self)
+
+
+def total(parts: Sequence[Counts], tolerance: Tolerance) -> Counts:
+    """The counts of successive samples together."""
+    values: dict[str, Any] = {}
+    for entry in fields(Counts):
+        found = [getattr(part, entry.name) for part in parts]
+        if entry.name != "parity":
+            values[entry.name] = _sum(found)
+    compared = zip(*(part.parity for part in parts), strict=True)
+    return Counts(**values, parity=tuple(merge(each, tolerance) for each in compared))
+
+
+def from_json(value: Any) -> Counts:
+    """Counts that to_json wrote; raises DataError."""
+    try:
+        found = {name: _tuple(inner) for name, inner in value.items() if name != "parity"}
+        parity = tuple(_comparison(each) for each in value["parity"])
+        counts = Counts(**found, parity=parity)
+        for entry in fields(Counts):
+            if entry.name != "parity" and not _is_count(getattr(counts, entry.name)):
+                raise ValueError(f"{entry.name}: {getattr(counts, entry.name)!r:.100}")
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise DataError(f"not counts of an evaluation ({error!r:.200})") from error
+    return counts
+
+
+def class_scores(logits: Array) -> Array:
+    """Logits [B, ...] as one row of classes a sample; a single logit is class 1 against 0."""
+    rows = logits.reshape(len(logits), -1)
+    return np.concatenate([np.zeros_like(rows), rows], axis=1) if rows.shape[1] == 1 else rows
+
+
+def places(scores: Array, labels: Array) -> Array:
+    """How many classes come before each sample's label, [B]; of equals the lower one is first."""
+    own = np.take_along_axis(scores, labels[:, None], axis=1)
+    lower = np.arange(scores.shape[1]) < labels[:, None]
+    found: Array = ((scores > own) | ((scores == own) & lower)).sum(axis=1)
+    return found
+
+
+def _sum(values: Sequence[Any]) -> Any:
+    first = values[0]
+    if first is None:
+        return None
+    if isinstance(first, tuple):
+        return tuple(map(sum, zip(*values, strict=True)))
+    if isinstance(first, dict):
+        return {name: sum(value[name] for value in values) for name in first}
+    return sum(values)
+
+
+def _is_count(value: Any) -> bool:
+    if isinstance(value, tuple):
+        return all(map(_is_count, value))
+    if isinstance(value, dict):
+        return all(isinstance(name, str) and _is_count(n) for name, n in value.items())
+    return value is None or (isinstance(value, int) and value >= 0)
+
+
+def _comparison(value: Mapping[str, Any]) -> Comparison:
+    found = dict(value)
+    found["divergences"] = tuple(_divergence(each) for each in value["divergences"])
+    first = value["first_divergence"]
+    found["first_divergence"] = None if first is None else _divergence(first)
+    found["spike_counts"] = {name: tuple(both) for name, both in value["spike_counts"].items()}
+    return Comparison(**found)
+
+
+def _divergence(value: Mapping[str, Any]) -> Divergence:
+    return Divergence(**{**value, "neuron": tuple(value["neuron"])})
+
+
+def _tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value

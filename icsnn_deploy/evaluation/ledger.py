@@ -1,0 +1,116 @@
+"""A folder that keeps what an evaluation has finished, so that it can be broken off and go on.
+
+    settings.json          what is evaluated, and how; another evaluation is refused here
+    shard-00000012.json    counts of one shard, and the sha256 of the samples they were made on
+    result.json            the whole, once it is there
+
+Every file is put in its place whole or not at all. Several processes may share the folder.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from icsnn_deploy.errors import BundleError, DataError
+from icsnn_deploy.evaluation.counts import Counts, from_json
+from icsnn_deploy.manifest import json_bytes, read_json
+
+_LIMIT = 1 << 26  # bytes of a shard's file; each diverging image takes a few hundred
+_SHARD = re.compile(r"shard-(\d{8})\.json")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shard:
+    """One finished shard."""
+
+    digest: str  # sha256 of its samples and labels
+    counts: Counts
+
+
+class Ledger:
+    """The finished shards of one evaluation.
+
+    Args:
+        folder: made where it is not there.
+        settings: JSON values that say what is evaluated, and how.
+
+    Raises:
+        DataError: the folder holds another evaluation, or can't be used.
+    """
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
+        self.folder = folder
+        settled = folder / "settings.json"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DataError(f"{folder}: can't hold results ({error.strerror})") from error
+        # Other processes may be doing the same at this moment.
+        others = [p.name for p in folder.iterdir() if not p.name.startswith(".") and p != settled]
+        if not settled.exists():
+            if others:
+                raise DataError(
+                    f"{folder}: holds {others[0]}, but no evaluation; name a new folder"
+                )
+            self._write(settled.name, settings)
+        self._check(_read(settled), settings)
+
+    def finished(self) -> dict[int, Shard]:
+        """The shards that are there, by number."""
+        found = {}
+        for path in sorted(self.folder.iterdir()):
+            match = _SHARD.fullmatch(path.name)
+            if match:
+                found[int(match[1])] = _shard(path)
+        return found
+
+    def keep(self, number: int, shard: Shard) -> None:
+        """Write a finished shard."""
+        content = {"digest": shard.digest, "counts": shard.counts.to_json()}
+        self._write(f"shard-{number:08d}.json", content)
+
+    def finish(self, result: Mapping[str, Any]) -> None:
+        """Write the result."""
+        self._write("result.json", result)
+
+    def _check(self, there: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+        names = sorted({*there, *wanted})
+        other = [name for name in names if there.get(name) != wanted.get(name)]
+        if other:
+            listed = ", ".join(
+                f"{name} {there.get(name)!r:.70}, now {wanted.get(name)!r:.70}" for name in other
+            )
+            raise DataError(
+                f"{self.folder}: holds another evaluation ({listed}). Name another folder, or "
+                "delete this one"
+            )
+
+    def _write(self, name: str, content: Mapping[str, Any]) -> None:
+        draft = self.folder / f".{name}.{os.getpid()}"
+        try:
+            draft.write_bytes(json_bytes(content))
+            os.replace(draft, self.folder / name)
+        except OSError as error:
+            raise DataError(f"{self.folder / name}: can't be written ({error.strerror})") from error
+        finally:
+            draft.unlink(missing_ok=True)
+
+
+def _shard(path: Path) -> Shard:
+    content = _read(path)
+    try:
+        return Shard(digest=str(content["digest"]), counts=from_json(content["counts"]))
+    except (KeyError, DataError) as error:
+        raise DataError(f"{path}: damaged ({error}); delete it, and it is made again") from error
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return read_json(path, limit=_LIMIT)
+    except BundleError as error:
+        raise DataError(f"{error}; delete it, and it is made again") from error

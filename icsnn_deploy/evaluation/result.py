@@ -1,0 +1,157 @@
+"""The figures of an evaluation, each a quotient of two counts."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from icsnn_deploy.evaluation.counts import Counts
+from icsnn_deploy.graph import Graph
+from icsnn_deploy.nodes import IF
+from icsnn_deploy.parity import Verdict
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Evaluation:
+    """What a network does on a data set. Shares are of the samples; None: not measured."""
+
+    graph: Graph
+    graph_hash: str
+    backend: str
+    confidence: float | None
+    counts: Counts
+
+    @property
+    def verdict(self) -> Verdict:
+        """Of the parity of all backends; "pass" where none was compared."""
+        failed = any(comparison.verdict != "pass" for comparison in self.counts.parity)
+        return "fail" if failed else "pass"
+
+    @property
+    def top1(self) -> float | None:
+        return self._share(self.counts.top1)
+
+    @property
+    def top5(self) -> float | None:
+        return self._share(self.counts.top5)
+
+    @property
+    def ann_top1(self) -> float | None:
+        return self._share(self.counts.ann_top1)
+
+    @property
+    def ann_top5(self) -> float | None:
+        return self._share(self.counts.ann_top5)
+
+    @property
+    def agreement(self) -> float | None:
+        """Share of samples with the ANN's first class."""
+        return self._share(self.counts.agreeing)
+
+    @property
+    def top1_t(self) -> dict[int, float]:
+        """Accuracy where the run is stopped after so many steps."""
+        return self._over_time(self.counts.top1_t)
+
+    @property
+    def agreement_t(self) -> dict[int, float]:
+        """Agreement with the ANN where the run is stopped after so many steps."""
+        return self._over_time(self.counts.agreeing_t)
+
+    @property
+    def spikes(self) -> float | None:
+        """Spikes a sample."""
+        counted = self.counts.spikes
+        return None if counted is None else sum(counted.values()) / self.counts.samples
+
+    @property
+    def firing_rate(self) -> float | None:
+        """Spikes a neuron and step."""
+        if self.spikes is None:
+            return None
+        neurons = sum(self._neurons(node.name) for node in self.graph.nodes_of(IF))
+        return self.spikes / (neurons * self.graph.steps)
+
+    @property
+    def layers(self) -> dict[str, dict[str, float]]:
+        """Spikes a sample and firing rate of each population."""
+        found = {}
+        for name, counted in (self.counts.spikes or {}).items():
+            spikes = counted / self.counts.samples
+            rate = spikes / (self._neurons(name) * self.graph.steps)
+            found[name] = {"spikes": spikes, "firing_rate": rate}
+        return found
+
+    @property
+    def mean_steps(self) -> float | None:
+        """Mean T with early exit."""
+        stopped = self.counts.exit_steps
+        if stopped is None:
+            return None
+        return sum(t * count for t, count in enumerate(stopped, start=1)) / self.counts.samples
+
+    @property
+    def exit_top1(self) -> float | None:
+        return self._share(self.counts.exit_top1)
+
+    @property
+    def exit_agreement(self) -> float | None:
+        """Share of samples with the ANN's first class, with early exit."""
+        return self._share(self.counts.exit_agreeing)
+
+    def to_json(self) -> dict[str, Any]:
+        """The figures as JSON values; the same on any number of processes."""
+        return {
+            "graph_hash": self.graph_hash,
+            "backend": self.backend,
+            "samples": self.counts.samples,
+            "time_steps": self.graph.steps,
+            "top1": self.top1,
+            "top5": self.top5,
+            "ann_top1": self.ann_top1,
+            "ann_top5": self.ann_top5,
+            "ann_agreement": self.agreement,
+            "top1_over_time": self.top1_t,
+            "ann_agreement_over_time": self.agreement_t,
+            "spikes": self.spikes,
+            "firing_rate": self.firing_rate,
+            "layers": self.layers,
+            "early_exit": self._early_exit(),
+            "parity": self._parity(),
+        }
+
+    def _early_exit(self) -> dict[str, Any] | None:
+        if self.counts.exit_steps is None:
+            return None
+        return {
+            "confidence": self.confidence,
+            "mean_steps": self.mean_steps,
+            "top1": self.exit_top1,
+            "ann_agreement": self.exit_agreement,
+            "stopped_after": dict(enumerate(self.counts.exit_steps, start=1)),
+        }
+
+    def _parity(self) -> dict[str, Any] | None:
+        if not self.counts.parity:
+            return None
+        return {
+            "with": self.backend,
+            "verdict": self.verdict,
+            "comparisons": [comparison.to_json() for comparison in self.counts.parity],
+        }
+
+    def _share(self, count: int | None) -> float | None:
+        return None if count is None else count / self.counts.samples
+
+    def _over_time(self, counted: tuple[int, ...] | None) -> dict[int, float]:
+        """By t; before the readout starts there is no class."""
+        start = self.graph.readout_start
+        return {
+            t: count / self.counts.samples
+            for t, count in enumerate(counted or (), start=1)
+            if t > start
+        }
+
+    def _neurons(self, name: str) -> int:
+        return math.prod(self.graph.shape(name))

@@ -1,0 +1,175 @@
+"""Evaluate a bundle on a data set in shards, dealt to processes, kept as they are finished.
+
+A shard is known by its number. Its counts depend on nothing but its samples, the bundle and the
+options, and all counts are integers, so the figures are the same for any number of processes and
+any number of interruptions. Processes meet at the start, and once more at the end.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from icsnn_deploy.bundle import Bundle
+from icsnn_deploy.errors import DataError
+from icsnn_deploy.evaluation.counts import total
+from icsnn_deploy.evaluation.evaluator import EvaluationOptions, Evaluator
+from icsnn_deploy.evaluation.ledger import Ledger, Shard
+from icsnn_deploy.evaluation.result import Evaluation
+from icsnn_deploy.evaluation.samples import Samples
+from icsnn_deploy.manifest import json_bytes
+from icsnn_deploy.neuron import Array
+from icsnn_deploy.progress import Progress, silent
+from icsnn_deploy.ranks import ALONE, Ranks
+from icsnn_deploy.simulate import find_backend
+from icsnn_deploy.version import __version__
+
+
+def evaluate(
+    bundle: Bundle,
+    samples: Samples,
+    labels: Array | None = None,
+    options: EvaluationOptions = EvaluationOptions(),
+    *,
+    limit: int | None = None,
+    out: Path | None = None,
+    ranks: Ranks = ALONE,
+    progress: Progress = silent,
+) -> Evaluation:
+    """Run a bundle's network on a data set and count.
+
+    Args:
+        bundle: the network, its ANN and its exports.
+        samples: what to run it on.
+        labels: class indices [N], at least as many as there are samples to run.
+        options: what to measure.
+        limit: at most so many samples.
+        out: a folder that keeps finished shards; what is there already is not run again.
+        ranks: the processes that share the work.
+        progress: told how many samples this process has done of those it has to do.
+
+    Raises:
+        DataError: samples or labels that do not fit, or other ones than the folder's.
+        LatticeError, BundleError, ExportError, BackendUnavailableError: see Evaluator.
+        RankError: another process is gone, or evaluates something else.
+    """
+    job = _Job(bundle, samples, labels, options, limit)
+    ranks.agree("the evaluation", lambda: hashlib.sha256(json_bytes(job.settings)).hexdigest())
+    ledger = None if out is None else Ledger(out, job.settings)
+    own = {} if ledger is None else ledger.finished()
+    known = {number: shard for found in ranks.gather(own) for number, shard in found.items()}
+    job.check(known, ranks, progress)
+    done = job.run([n for n in range(job.shards) if n not in known], ledger, ranks, progress)
+    for found in ranks.gather(done):
+        known |= found
+    network = bundle.network()
+    parts = [known[number].counts for number in range(job.shards)]
+    result = Evaluation(
+        graph=network,
+        graph_hash=bundle.graph_hash,
+        backend=options.backend,
+        confidence=options.confidence,
+        counts=total(parts, options.tolerance(network)),
+    )
+    if ledger is not None and ranks.rank == 0:
+        ledger.finish(result.to_json())
+    return result
+
+
+class _Job:
+    """One evaluation, cut into shards."""
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        samples: Samples,
+        labels: Array | None,
+        options: EvaluationOptions,
+        limit: int | None,
+    ) -> None:
+        if limit is not None and limit < 1:
+            raise DataError(f"a limit of {limit} samples: at least 1 is needed")
+        self.count = min(len(samples), limit or len(samples))
+        if labels is not None and len(labels) < self.count:
+            raise DataError(f"{len(labels)} labels for {self.count} samples")
+        self.bundle = bundle
+        self.samples = samples
+        self.labels = labels
+        self.options = options
+        self.shards = -(-self.count // options.shard_size)
+        self.settings = _settings(bundle, options, self.count, labelled=labels is not None)
+
+    def check(self, known: Mapping[int, Shard], ranks: Ranks, progress: Progress) -> None:
+        """Raise DataError where a finished shard was made on other samples; shared."""
+        numbers = sorted(known)
+        own = [numbers[index] for index in ranks.deal(len(numbers))]
+        for done, number in enumerate(own):
+            progress("checking finished shards", done, len(own))
+            start, stop = self._bounds(number)
+            if number >= self.shards or self._read(start, stop)[1] != known[number].digest:
+                raise DataError(
+                    f"samples {start} to {stop} or their labels are not those that shard {number} "
+                    "was made on. Name another folder, or delete this one"
+                )
+
+    def run(
+        self, numbers: list[int], ledger: Ledger | None, ranks: Ranks, progress: Progress
+    ) -> dict[int, Shard]:
+        """The shards of these that are dealt to this process."""
+        own = [numbers[index] for index in ranks.deal(len(numbers))]
+        if not own:
+            return {}
+        evaluator = Evaluator(self.bundle, self.options, labelled=self.labels is not None)
+        wanted = sum(stop - start for start, stop in map(self._bounds, own))
+        found, done = {}, 0
+        progress("evaluating", 0, wanted)
+        for number in own:
+            start, stop = self._bounds(number)
+            samples, digest = self._read(start, stop)
+            labels = None if self.labels is None else self.labels[start:stop]
+            parts = []
+            for counts in evaluator.count(samples, labels, start):
+                parts.append(counts)
+                done += counts.samples
+                progress("evaluating", done, wanted)
+            found[number] = Shard(digest=digest, counts=evaluator.total(parts))
+            if ledger is not None:
+                ledger.keep(number, found[number])
+        return found
+
+    def _bounds(self, number: int) -> tuple[int, int]:
+        size = self.options.shard_size
+        return number * size, min((number + 1) * size, self.count)
+
+    def _read(self, start: int, stop: int) -> tuple[Array, str]:
+        """Samples, and the sha256 of them and their labels."""
+        samples = np.ascontiguousarray(self.samples.read(start, stop))
+        digest = hashlib.sha256(f"{samples.dtype} {samples.shape}".encode())
+        digest.update(samples.data)
+        if self.labels is not None:
+            digest.update(np.ascontiguousarray(self.labels[start:stop]).data)
+        return samples, digest.hexdigest()
+
+
+def _settings(
+    bundle: Bundle, options: EvaluationOptions, count: int, *, labelled: bool
+) -> dict[str, Any]:
+    """What says that two evaluations are the same, but for the samples themselves."""
+    needed = {find_backend(spec)[0].export for spec in (options.backend, *options.parity)}
+    exports = sorted(name for name in needed if name is not None and name in bundle.exports)
+    return {
+        "format": "icsnn-evaluation",
+        "producer": f"icsnn-deploy {__version__}",
+        "graph_hash": bundle.graph_hash,
+        "ann_hash": bundle.ann_hash,
+        "exports": {name: bundle.files[bundle.exports[name]].sha256 for name in exports},
+        "samples": count,
+        "labels": labelled,
+        **asdict(options),
+        "parity": list(options.parity),
+    }
