@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -36,14 +36,16 @@ def _nir_relay(graph: Graph, path: Path, *, options: OnnxOptions) -> None:
 def _onnx(graph: Graph, path: Path, *, options: OnnxOptions) -> None:
     from icsnn_deploy.exporters import onnx
 
-    onnx.write(graph, path, layout="unrolled", options=options)
+    if options.layout == "step":
+        raise ExportError("layout step is a format of its own: onnx-step")
+    onnx.write(graph, path, options)
 
 
 def _onnx_step(graph: Graph, path: Path, *, options: OnnxOptions) -> None:
     from icsnn_deploy.exporters import onnx
 
     # A single step has no means or counts over time to hand out.
-    onnx.write(graph, path, layout="step", options=OnnxOptions(raw_spikes=options.raw_spikes))
+    onnx.write(graph, path, replace(options, layout="step", logits_t=False, spike_counts=False))
 
 
 def _netx(graph: Graph, path: Path, *, options: OnnxOptions) -> None:
@@ -79,7 +81,7 @@ FORMATS: dict[str, Format] = {
     "nir": Format(
         file="network.nir", write=_nir, about="NIR graph, profile spec", nir=("spec", "metadata")
     ),
-    "onnx": Format(file="network.onnx", write=_onnx, about="ONNX, all T steps unrolled"),
+    "onnx": Format(file="network.onnx", write=_onnx, about="ONNX, all T steps"),
     "onnx-step": Format(
         file="network-step.onnx", write=_onnx_step, about="ONNX, one step with explicit state"
     ),

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import os
+import shutil
 import uuid
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from icsnn_deploy.errors import ExportError
+from icsnn_deploy.exporters.onnx_external import data_file, data_of, move_out
+from icsnn_deploy.exporters.onnx_folded import write_folded
 from icsnn_deploy.exporters.onnx_format import (
     IR_VERSION,
     LAYOUTS,
+    MAX_BYTES,
     OPSET,
     PRODUCER,
-    Layout,
+    RUNTIMES,
     OnnxOptions,
 )
+from icsnn_deploy.exporters.onnx_layout import layout_of
 from icsnn_deploy.exporters.onnx_metadata import BLANK, CONTENT_KEY, OnnxMetadata, content_hash
 from icsnn_deploy.exporters.onnx_ops import OnnxWriter
+from icsnn_deploy.exporters.onnx_scan import write_scan
 from icsnn_deploy.exporters.onnx_step import write_step
 from icsnn_deploy.exporters.onnx_unrolled import write_unrolled
 from icsnn_deploy.graph import Graph
@@ -27,99 +35,106 @@ if TYPE_CHECKING:
 
 __all__ = ["OnnxOptions", "build", "write"]
 
-MAX_BYTES = 2**31 - 1
-"""A protobuf message can't be longer."""
 
-
-def write(
-    graph: Graph,
-    path: str | os.PathLike[str],
-    *,
-    layout: Layout = "unrolled",
-    options: OnnxOptions = OnnxOptions(),
-) -> None:
+def write(graph: Graph, path: str | os.PathLike[str], options: OnnxOptions = OnnxOptions()) -> None:
     """Write an IF network as one ONNX file, checked, or leave what was there untouched.
+
+    Parameters beyond options.inline_bytes go into a second file beside it, <name>.data.
 
     Raises:
         ExportError: the network has no ONNX form, or the file can't be written.
     """
-    import onnx
+    _check(graph, options)
+    target = Path(path)
+    model, metadata = _assemble(graph, options)
+    outside: Sequence[bytes] = ()
+    if _parameter_bytes(graph) > options.inline_bytes:
+        outside = move_out(model, data_file(target))
+        metadata = replace(metadata, data=data_of(outside))
+    _put(target, _stamp(model, metadata).SerializeToString(deterministic=True), outside)
 
-    data = build(graph, layout, options).SerializeToString(deterministic=True)
-    try:
-        onnx.checker.check_model(data, full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise ExportError(f"{path}: onnx rejects the network as written: {error}") from error
-    _replace(Path(path), data)
 
-
-def build(
-    graph: Graph, layout: Layout = "unrolled", options: OnnxOptions = OnnxOptions()
-) -> onnx.ModelProto:
+def build(graph: Graph, options: OnnxOptions = OnnxOptions()) -> onnx.ModelProto:
     """The ONNX model of an IF network, stamped with the hash of its content.
+
+    Layouts that run all T steps: x [N, *shape] (or [T, N, *shape] for rate and event input) ->
+    logits [N, *output shape]. step: (x[t], v[t-1]) -> (y[t], v[t]).
 
     Args:
         graph: the network; integers must be exact in float32.
-        layout: "unrolled", all T steps, x [N, *shape] (or [T, N, *shape] for rate and event
-            input) -> logits [N, *output shape]; or "step", (x[t], v[t-1]) -> (y[t], v[t]).
-        options: what to hand out besides.
+        options: the layout, and what to hand out.
 
     Raises:
         ExportError: an ANN, an unknown layout, an option that the layout has not, a parameter
             that float32 can't hold, a network beyond 2 GB.
     """
-    _check(graph, layout, options)
+    _check(graph, options)
+    if _parameter_bytes(graph) > options.inline_bytes:
+        raise ExportError("its parameters are beyond inline_bytes, so it is two files: write them")
+    return _stamp(*_assemble(graph, options))
+
+
+def _assemble(graph: Graph, options: OnnxOptions) -> tuple[onnx.ModelProto, OnnxMetadata]:
+    """The model without its metadata."""
+    layout = layout_of(graph, options)
     writer = OnnxWriter()
-    if layout == "unrolled":
-        write_unrolled(writer, graph, options)
-    else:
-        write_step(writer, graph, options)
-    return _stamp(_model(writer, OnnxMetadata.of(graph, layout)))
+    match layout:
+        case "unrolled":
+            write_unrolled(writer, graph, options)
+        case "folded":
+            write_folded(writer, graph, options)
+        case "scan":
+            write_folded(writer, graph, options, write_scan)
+        case "step":
+            write_step(writer, graph, options)
+    return _model(writer), OnnxMetadata.of(graph, layout)
 
 
-def _check(graph: Graph, layout: str, options: OnnxOptions) -> None:
+def _check(graph: Graph, options: OnnxOptions) -> None:
     if graph.time_steps is None:
         raise ExportError("this graph is an ANN (no time_steps); export the converted IF network")
-    if layout not in LAYOUTS:
-        raise ExportError(f"layout {layout!r}: allowed {', '.join(LAYOUTS)}")
-    if layout == "step" and (options.logits_t or options.spike_counts):
+    if options.layout not in ("auto", *LAYOUTS):
+        raise ExportError(f"layout {options.layout!r}: allowed auto, {', '.join(LAYOUTS)}")
+    if options.runtime not in RUNTIMES:
+        raise ExportError(f"runtime {options.runtime!r}: allowed {', '.join(RUNTIMES)}")
+    if options.layout == "step" and (options.logits_t or options.spike_counts):
         raise ExportError(
-            "logits_t and spike_counts sum over time, which a file of one step can't; export the "
-            "unrolled layout, or add up y and raw_spikes outside"
+            "logits_t and spike_counts sum over time, which a file of one step can't; export "
+            "another layout, or add up y and raw_spikes outside"
         )
+    if not 0 <= options.inline_bytes <= MAX_BYTES:
+        raise ExportError(f"inline_bytes {options.inline_bytes}: 0 to {MAX_BYTES} is allowed")
     for node in graph.nodes:
         # Runtimes pass names on as C strings in UTF-8.
         if "\0" in node.name or any("\ud800" <= letter <= "\udfff" for letter in node.name):
             raise ExportError(f"{node.name!r}: NUL or a lone surrogate in a name; rename the node")
-    size = sum(4 * array.size for node in graph.nodes for array in node.arrays().values())
-    if size > MAX_BYTES - 2**24:
-        raise ExportError(
-            f"{size / 2**30:.1f} GB of parameters: one ONNX file holds less than 2 GB, and writing "
-            "them as external data is not supported yet"
-        )
 
 
-def _model(writer: OnnxWriter, metadata: OnnxMetadata) -> onnx.ModelProto:
+def _parameter_bytes(graph: Graph) -> int:
+    return sum(4 * array.size for node in graph.nodes for array in node.arrays().values())
+
+
+def _model(writer: OnnxWriter) -> onnx.ModelProto:
     import onnx
 
-    model = onnx.ModelProto(
-        ir_version=IR_VERSION, producer_name=PRODUCER, producer_version=metadata.version
-    )
+    model = onnx.ModelProto(ir_version=IR_VERSION, producer_name=PRODUCER)
     model.opset_import.add(domain="", version=OPSET)
     model.graph.name = PRODUCER
     model.graph.node.extend(writer.nodes)
     model.graph.initializer.extend(writer.initializers)
     model.graph.input.extend(writer.inputs)
     model.graph.output.extend(writer.outputs)
-    for key, value in metadata.entries().items():
-        model.metadata_props.add(key=key, value=value)
+    model.graph.value_info.extend(writer.described.values())
     return model
 
 
-def _stamp(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Add the hash of the model's bytes, taken with zeros in the place of the hash."""
+def _stamp(model: onnx.ModelProto, metadata: OnnxMetadata) -> onnx.ModelProto:
+    """Add the metadata and the hash of the model's bytes, taken with zeros in its place."""
     from google.protobuf.message import EncodeError  # type: ignore[import-untyped]
 
+    model.producer_version = metadata.version
+    for key, value in metadata.entries().items():
+        model.metadata_props.add(key=key, value=value)
     entry = model.metadata_props.add(key=CONTENT_KEY, value=BLANK)
     try:
         data = model.SerializeToString(deterministic=True)
@@ -132,14 +147,33 @@ def _stamp(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
-def _replace(path: Path, data: bytes) -> None:
-    """Write under a temporary name and rename, so that a half-written file is never seen."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+def _put(target: Path, data: bytes, outside: Sequence[bytes]) -> None:
+    """Write and check in a folder of its own and rename: a half-written file is never seen."""
+    draft = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
     try:
+        draft.mkdir()
         try:
-            temporary.write_bytes(data)
-            os.replace(temporary, path)
+            files = [draft / target.name]
+            files[0].write_bytes(data)
+            if outside:
+                # It goes first: until the model follows, an old one finds that the data changed.
+                files.insert(0, draft / data_file(target))
+                with files[0].open("wb") as file:
+                    file.writelines(outside)
+            _check_file(draft / target.name, target)
+            for file_ in files:
+                os.replace(file_, target.with_name(file_.name))
         finally:
-            temporary.unlink(missing_ok=True)
+            shutil.rmtree(draft, ignore_errors=True)
     except OSError as error:
-        raise ExportError(f"{path}: can't be written: {error.strerror or error}") from error
+        raise ExportError(f"{target}: can't be written: {error.strerror or error}") from error
+
+
+def _check_file(draft: Path, target: Path) -> None:
+    """Let onnx check a finished file; raises ExportError."""
+    import onnx
+
+    try:
+        onnx.checker.check_model(draft, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise ExportError(f"{target}: onnx rejects the network as written: {error}") from error

@@ -15,6 +15,7 @@ from typing import TypeGuard, cast, get_args
 import numpy as np
 
 from icsnn_deploy.errors import ExportError
+from icsnn_deploy.exporters.onnx_external import ExternalData
 from icsnn_deploy.exporters.onnx_format import FORMAT, LAYOUTS, MAX_STEPS, PRODUCER, Layout
 from icsnn_deploy.graph import Graph, hard_resets
 from icsnn_deploy.neuron import Array
@@ -23,6 +24,9 @@ from icsnn_deploy.version import __version__
 
 CONTENT_KEY = "content_sha256"
 BLANK = "0" * 64  # what stands in the place of the content hash while it is computed
+
+_DATA_HASH, _DATA_BYTES = "data_sha256", "data_bytes"
+MAX_DATA_BYTES = 2**38
 
 _V_INIT = "v_init/"  # step layout: key prefix of each population's initial potential
 
@@ -41,6 +45,7 @@ class OnnxMetadata:
     v_init: Mapping[str, Array] = field(default_factory=dict)  # step layout, float32
     version: str
     certificate: str = "none"
+    data: ExternalData | None = None  # a second file that holds parameters
 
     @classmethod
     def of(cls, graph: Graph, layout: Layout) -> OnnxMetadata:
@@ -67,6 +72,11 @@ class OnnxMetadata:
             _V_INIT + name: base64.b64encode(value.astype("<f4").tobytes()).decode("ascii")
             for name, value in self.v_init.items()
         }
+        external = (
+            {}
+            if self.data is None
+            else {_DATA_HASH: self.data.sha256, _DATA_BYTES: str(self.data.size)}
+        )
         return {
             "producer": PRODUCER,
             "version": self.version,
@@ -80,6 +90,7 @@ class OnnxMetadata:
             "certificate": self.certificate,
             "populations": json.dumps([[n, list(s)] for n, s in self.populations.items()]),
             **initial,
+            **external,
         }
 
     @classmethod
@@ -96,20 +107,18 @@ class OnnxMetadata:
         populations = _populations(_entry(entries, "populations"))
         layout = cast(Layout, _choice(entries, "layout", LAYOUTS))
         initial = populations if layout == "step" else {}
-        graph_hash = _entry(entries, "graph_hash")
-        if not re.fullmatch("[0-9a-f]{64}", graph_hash):
-            raise ExportError(f"metadata graph_hash is {graph_hash[:80]!r}, not a sha256")
         return cls(
             layout=layout,
             time_steps=time_steps,
             readout_start=_integer(entries, "readout_start", 0, time_steps - 1),
             encoding=cast(Encoding, _choice(entries, "encoding", get_args(Encoding))),
-            graph_hash=graph_hash,
+            graph_hash=_sha256(entries, "graph_hash"),
             reset=_choice(entries, "reset", ("subtract", "v_reset")),
             populations=populations,
             v_init={name: _v_init(entries, name, shape) for name, shape in initial.items()},
             version=_entry(entries, "version"),
             certificate=_entry(entries, "certificate"),
+            data=_data(entries),
         )
 
 
@@ -139,9 +148,23 @@ def _entry(entries: Mapping[str, str], key: str) -> str:
 
 def _integer(entries: Mapping[str, str], key: str, least: int, most: int) -> int:
     text = _entry(entries, key)
-    if not re.fullmatch("[0-9]{1,9}", text) or not least <= int(text) <= most:
+    if not re.fullmatch("[0-9]{1,12}", text) or not least <= int(text) <= most:
         raise ExportError(f"metadata {key} is {text[:40]!r}, an integer {least} to {most} needed")
     return int(text)
+
+
+def _sha256(entries: Mapping[str, str], key: str) -> str:
+    text = _entry(entries, key)
+    if not re.fullmatch("[0-9a-f]{64}", text):
+        raise ExportError(f"metadata {key} is {text[:80]!r}, not a sha256")
+    return text
+
+
+def _data(entries: Mapping[str, str]) -> ExternalData | None:
+    if _DATA_HASH not in entries and _DATA_BYTES not in entries:
+        return None
+    size = _integer(entries, _DATA_BYTES, 1, MAX_DATA_BYTES)
+    return ExternalData(sha256=_sha256(entries, _DATA_HASH), size=size)
 
 
 def _choice(entries: Mapping[str, str], key: str, allowed: tuple[str, ...]) -> str:

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from icsnn_deploy.errors import ExportError
-from icsnn_deploy.exporters.onnx_format import BATCH, constant_name, tensor_name
+from icsnn_deploy.exporters.onnx_format import (
+    BATCH,
+    FOLDED,
+    INPUT,
+    Step,
+    constant_name,
+    tensor_name,
+)
 from icsnn_deploy.graph import Graph
 from icsnn_deploy.neuron import Array
 from icsnn_deploy.nodes import (
@@ -17,6 +24,7 @@ from icsnn_deploy.nodes import (
     AvgPool,
     Conv,
     Flatten,
+    Input,
     Linear,
     Node,
     Output,
@@ -28,7 +36,7 @@ from icsnn_deploy.nodes import (
 if TYPE_CHECKING:
     import onnx
 
-Attributes = Mapping[str, "int | Sequence[int]"]
+Attributes = Mapping[str, "int | Sequence[int] | onnx.GraphProto"]
 
 
 class OnnxWriter:
@@ -39,6 +47,7 @@ class OnnxWriter:
         self.initializers: list[onnx.TensorProto] = []
         self.inputs: list[onnx.ValueInfoProto] = []
         self.outputs: list[onnx.ValueInfoProto] = []
+        self.described: dict[str, onnx.ValueInfoProto] = {}
         self._constants: set[str] = set()
 
     def op(
@@ -90,6 +99,20 @@ class OnnxWriter:
         """Cast to a type named as NumPy names it."""
         return self.op("Cast", [source], result, {"to": element_type(dtype)})
 
+    def describe(self, name: str, shape: Sequence[int | str], dtype: str = "float32") -> None:
+        """State the shape of an inner tensor."""
+        self.described[name] = _value_info(name, shape, dtype)
+
+    def network_input(self, node: Input, steps: int | None) -> str:
+        """Declare the network's input, [N, *shape], or [T, N, *shape] where it changes over the
+        steps (if any); returns its name as float32.
+        """
+        timed = node.encoding != "direct"
+        self.add_input(INPUT, batched(node.shape, steps if timed else None), node.dtype)
+        if node.dtype == "float32":
+            return INPUT
+        return self.cast(INPUT, tensor_name(node.name, "float"), "float32")
+
     def add_input(self, name: str, shape: Sequence[int | str], dtype: str = "float32") -> None:
         self.inputs.append(_value_info(name, shape, dtype))
 
@@ -113,6 +136,11 @@ def element_type(dtype: str) -> int:
 def batched(shape: Shape, time_steps: int | None = None) -> list[int | str]:
     """A shape of the graph with the batch axis N, and the time axis if there is one, in front."""
     return [*([] if time_steps is None else [time_steps]), BATCH, *shape]
+
+
+def folded(shape: Shape) -> list[int | str]:
+    """A shape of the graph with all steps of all samples in front."""
+    return [FOLDED, *shape]
 
 
 def exact_float32(name: str, field: str, value: Array) -> Array:
@@ -173,7 +201,7 @@ def emit(
 
 
 def emit_if(
-    writer: OnnxWriter, node: IF, current: str, v: str, step: int | None, v_after: str | None
+    writer: OnnxWriter, node: IF, current: str, v: str, step: Step, v_after: str | None
 ) -> str:
     """Write one IF step; returns the name of its spikes, 0 or 1 as float32.
 

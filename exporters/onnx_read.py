@@ -5,28 +5,30 @@ from __future__ import annotations
 import math
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from icsnn_deploy.errors import ExportError
+from icsnn_deploy.exporters.onnx_external import read_parameters
+from icsnn_deploy.exporters.onnx_foreign import foreign
 from icsnn_deploy.exporters.onnx_format import (
+    BATCH,
     CURRENT,
+    FOLDED,
     INPUT,
-    IR_VERSION,
     LOGITS,
-    OPERATORS,
-    OPSET,
+    MAX_BYTES,
     tensor_name,
 )
 from icsnn_deploy.exporters.onnx_metadata import CONTENT_KEY, OnnxMetadata, content_hash
+from icsnn_deploy.neuron import Array
 from icsnn_deploy.nodes import InputDtype, Shape
 
 if TYPE_CHECKING:
     import onnx
 
-MAX_BYTES = 2**31 - 1
 MAX_ELEMENTS = 2**29
 """Most values that one tensor may hold for one sample: a VGG16 at T=32 stays under 2^22."""
 
@@ -39,6 +41,7 @@ class OnnxFile:
 
     path: Path
     data: bytes  # the file as it is
+    parameters: Mapping[str, Array]  # those that lie in the file beside it
     metadata: OnnxMetadata
     input_dtype: InputDtype
     input_shape: Shape  # of one sample
@@ -84,10 +87,12 @@ def _read(path: Path) -> OnnxFile:
     if content_hash(data, entries[CONTENT_KEY]) != entries[CONTENT_KEY]:
         raise ExportError("the content does not match its own sha256: damaged or changed")
     metadata = OnnxMetadata.parse(entries)
-    for problem in _foreign(model):
+    for problem in foreign(model, metadata):
         raise ExportError(problem)
-    _check_populations(metadata, _shapes(model))
-    return _described(path, data, model, metadata)
+    shapes = _shapes(model)
+    _check_populations(metadata, shapes)
+    parameters = read_parameters(path, model, metadata.data)
+    return _described(path, data, parameters, model, metadata)
 
 
 def _bytes(path: Path) -> bytes:
@@ -100,47 +105,6 @@ def _bytes(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise ExportError(f"can't be read: {error.strerror or error}") from error
-
-
-def _foreign(model: onnx.ModelProto) -> Iterator[str]:
-    """What the model holds that the exporter never writes."""
-    from onnx import AttributeProto
-
-    opsets = [(opset.domain, opset.version) for opset in model.opset_import]
-    if model.ir_version != IR_VERSION or opsets != [("", OPSET)]:
-        yield f"IR version {model.ir_version} and opsets {opsets}: {IR_VERSION} and {OPSET} needed"
-    if model.functions or model.training_info:
-        yield "functions or training graphs, which an export never holds"
-    if model.graph.sparse_initializer or model.graph.quantization_annotation:
-        yield "sparse or quantized parameters, which an export never holds"
-    for node in model.graph.node:
-        if node.domain or node.op_type not in OPERATORS:
-            operator = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
-            yield f"operator {operator[:60]!r}, which an export never holds"
-        for attribute in node.attribute:
-            if attribute.type not in (AttributeProto.INT, AttributeProto.INTS):
-                yield f"{node.op_type}: attribute {attribute.name[:60]!r} is not an integer"
-    for initializer in model.graph.initializer:
-        yield from _foreign_initializer(initializer)
-
-
-def _foreign_initializer(tensor: onnx.TensorProto) -> Iterator[str]:
-    """What is wrong with a parameter: its data must lie in the file, as long as it says."""
-    from onnx import TensorProto
-
-    name = tensor.name[:80]
-    sizes: dict[int, int] = {TensorProto.FLOAT: 4, TensorProto.INT64: 8}
-    if tensor.data_location != TensorProto.DEFAULT or tensor.external_data:
-        yield f"parameter {name!r} lies in another file; external data is refused"
-    elif tensor.data_type not in sizes:
-        yield f"parameter {name!r} is neither float32 nor int64"
-    elif any(size < 1 for size in tensor.dims) or len(tensor.raw_data) != (
-        sizes[tensor.data_type] * math.prod(tensor.dims)
-    ):
-        yield (
-            f"parameter {name!r} declares the shape {list(tensor.dims)[:8]} but holds "
-            f"{len(tensor.raw_data)} bytes"
-        )
 
 
 def _shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
@@ -158,32 +122,61 @@ def _shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
             )
         else:
             slim.graph.initializer.append(tensor)
+    del slim.graph.value_info[:]  # what the file claims is compared, not believed
     try:
         onnx.checker.check_model(slim)
         inferred = onnx.shape_inference.infer_shapes(slim, check_type=True, strict_mode=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         first = str(error).strip().splitlines()[0][:200]
         raise ExportError(f"onnx's checker rejects it: {first}") from error
+    found = {info.name: info for info in [*inferred.graph.value_info, *inferred.graph.output]}
+    for info in model.graph.value_info:
+        _check_claim(info, found)
     shapes = {}
-    for info in [*inferred.graph.value_info, *inferred.graph.output]:
-        shapes[info.name] = tuple(dim.dim_value for dim in info.type.tensor_type.shape.dim)
-        if math.prod(size or 1 for size in shapes[info.name]) > MAX_ELEMENTS:
-            raise ExportError(f"tensor {info.name[:80]!r} of shape {shapes[info.name]}: too large")
+    for name, info in found.items():
+        shapes[name] = tuple(dim.dim_value for dim in info.type.tensor_type.shape.dim)
+        if math.prod(size or 1 for size in shapes[name]) > MAX_ELEMENTS:
+            raise ExportError(f"tensor {name[:80]!r} of shape {shapes[name]}: too large")
     return shapes
+
+
+def _check_claim(info: onnx.ValueInfoProto, found: Mapping[str, onnx.ValueInfoProto]) -> None:
+    """What the file says of an inner tensor must be what follows from its operators."""
+    if info.name not in found:
+        raise ExportError(f"a shape for {info.name[:80]!r}, which is no tensor")
+    claimed, known = info.type.tensor_type, found[info.name].type.tensor_type
+    pairs = list(zip(claimed.shape.dim, known.shape.dim, strict=False))
+    if (
+        claimed.elem_type != known.elem_type
+        or len(claimed.shape.dim) != len(known.shape.dim)
+        or any(said.dim_value != dim.dim_value for said, dim in pairs)
+        or any(not said.dim_value and said.dim_param not in (BATCH, FOLDED) for said, _ in pairs)
+    ):
+        raise ExportError(f"tensor {info.name[:80]!r} has another shape than the file says")
 
 
 def _check_populations(metadata: OnnxMetadata, shapes: dict[str, tuple[int, ...]]) -> None:
     """The populations that the metadata lists must be in the model, in that shape, at T steps."""
-    step = metadata.layout == "step"
-    last = None if step else metadata.time_steps
+    steps = metadata.time_steps
     for name, shape in metadata.populations.items():
-        found = shapes.get(tensor_name(name, "s", last), ())
-        beyond = None if step else tensor_name(name, "s", metadata.time_steps + 1)
-        if found[1:] != shape or beyond in shapes:
+        if metadata.layout == "step":
+            found = shapes.get(tensor_name(name, "s"), ())[1:]
+        elif metadata.layout == "unrolled":
+            found = shapes.get(tensor_name(name, "s", steps), ())[1:]
+        else:
+            stacked = shapes.get(tensor_name(name, "s"), ())
+            found = stacked[2:] if stacked[:1] == (steps,) else ()
+        if found != shape or tensor_name(name, "s", steps + 1) in shapes:
             raise ExportError(f"population {name[:80]!r} of the metadata is not so in the model")
 
 
-def _described(path: Path, data: bytes, model: onnx.ModelProto, metadata: OnnxMetadata) -> OnnxFile:
+def _described(
+    path: Path,
+    data: bytes,
+    parameters: Mapping[str, Array],
+    model: onnx.ModelProto,
+    metadata: OnnxMetadata,
+) -> OnnxFile:
     """Check the model's inputs and outputs against the metadata and describe them."""
     inputs = {info.name: info for info in model.graph.input}
     outputs = {info.name: info for info in model.graph.output}
@@ -198,6 +191,7 @@ def _described(path: Path, data: bytes, model: onnx.ModelProto, metadata: OnnxMe
     return OnnxFile(
         path=path,
         data=data,
+        parameters=parameters,
         metadata=metadata,
         input_dtype=_dtype(inputs[INPUT]),
         input_shape=_sample_shape(inputs[INPUT], steps),

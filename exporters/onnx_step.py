@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from icsnn_deploy.exporters.onnx_format import CURRENT, INPUT, OnnxOptions, tensor_name
+from icsnn_deploy.exporters.onnx_format import CURRENT, OnnxOptions, tensor_name
 from icsnn_deploy.exporters.onnx_ops import OnnxWriter, batched, emit, emit_if
 from icsnn_deploy.graph import Graph
 from icsnn_deploy.nodes import IF
@@ -11,11 +11,7 @@ from icsnn_deploy.nodes import IF
 def write_step(writer: OnnxWriter, graph: Graph, options: OnnxOptions) -> None:
     """Write (x[t], v[t-1]) -> (y[t], v[t]) and, if asked for, the spikes s[t]."""
     source = graph.input
-    writer.add_input(INPUT, batched(source.shape), source.dtype)
-    values = {source.name: INPUT}
-    if source.dtype != "float32":
-        as_float = tensor_name(source.name, "float")
-        values[source.name] = writer.cast(INPUT, as_float, "float32")
+    values = {source.name: writer.network_input(source, None)}
     writer.add_output(CURRENT, batched(graph.shape(graph.output.name)))
     for node in graph.nodes[1:]:
         sources = [values[name] for name in node.inputs]

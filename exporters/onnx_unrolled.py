@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from icsnn_deploy.exporters.onnx_format import (
-    INPUT,
     LOGITS,
     LOGITS_T,
     OnnxOptions,
@@ -15,8 +14,9 @@ from icsnn_deploy.exporters.onnx_format import (
     tensor_name,
 )
 from icsnn_deploy.exporters.onnx_ops import OnnxWriter, batched, emit, emit_if
+from icsnn_deploy.exporters.onnx_parts import Parts, write_mean, write_tail
 from icsnn_deploy.graph import Graph
-from icsnn_deploy.nodes import IF, Input
+from icsnn_deploy.nodes import IF
 
 
 def write_unrolled(writer: OnnxWriter, graph: Graph, options: OnnxOptions) -> None:
@@ -25,21 +25,12 @@ def write_unrolled(writer: OnnxWriter, graph: Graph, options: OnnxOptions) -> No
 
 
 class _Unrolled:
-    """The nodes in three parts: the steady ones stand once, those that spikes depend on at every
-    step, and the tail, which is linear, once behind a sum over time.
-    """
+    """The steady nodes once, the stepped ones at every step, and the tail behind a sum."""
 
     def __init__(self, writer: OnnxWriter, graph: Graph, options: OnnxOptions) -> None:
         self.writer, self.graph, self.options = writer, graph, options
-        steady, tail = graph.steady(), _tail(graph)
-        nodes = [node for node in graph.nodes if not isinstance(node, Input)]
-        self.steady = [node for node in nodes if node.name in steady]
-        self.tail = [node for node in nodes if node.name in tail]
-        self.stepped = [node for node in nodes if node.name not in steady | tail]
+        self.parts = Parts.of(graph)
         self.populations = graph.nodes_of(IF)
-        # Where the tail begins: the results whose sum over time it takes.
-        entries = (source for node in self.tail for source in node.inputs)
-        self.entries = dict.fromkeys(name for name in entries if name not in steady | tail)
         self.once: dict[str, str] = {}  # tensors of steady nodes
         self.v = {node.name: writer.parameter(node, "v_init") for node in self.populations}
         self.sums: dict[str, str] = {}  # over the steps read out so far
@@ -49,7 +40,7 @@ class _Unrolled:
 
     def write(self) -> None:
         samples = self._input()
-        for node in self.steady:
+        for node in self.parts.steady:
             sources = [self.once[name] for name in node.inputs]
             self.once[node.name] = emit(self.writer, self.graph, node, sources, None)
         for step in range(1, self.graph.steps + 1):
@@ -61,7 +52,7 @@ class _Unrolled:
         if self.options.logits_t:
             self._running_mean()
         else:
-            self._mean_of_sums()
+            write_mean(self.writer, self.graph, self.parts, self.once, self.sums)
         self._spike_outputs()
 
     def _input(self) -> list[str]:
@@ -69,10 +60,7 @@ class _Unrolled:
         node, writer = self.graph.input, self.writer
         timed = node.encoding != "direct"
         steps = self.graph.steps
-        writer.add_input(INPUT, batched(node.shape, steps if timed else None), node.dtype)
-        x = INPUT
-        if node.dtype != "float32":
-            x = writer.cast(INPUT, tensor_name(node.name, "float"), "float32")
+        x = writer.network_input(node, steps)
         if not timed:
             self.once[node.name] = x
             return []
@@ -87,7 +75,7 @@ class _Unrolled:
     def _step(self, step: int, values: dict[str, str]) -> None:
         """Write the nodes between the steady ones and the tail; adds their results to values."""
         last = step == self.graph.steps
-        for node in self.stepped:
+        for node in self.parts.stepped:
             sources = [values[name] for name in node.inputs]
             if isinstance(node, IF):
                 v = None if last else tensor_name(node.name, "v", step)
@@ -108,36 +96,15 @@ class _Unrolled:
         if step <= self.graph.readout_start:
             return
         if self.options.logits_t:
-            self.currents[step] = self._readout(values, step, 1)
+            self.currents[step] = write_tail(self.writer, self.graph, self.parts, values, step)
             return
-        for name in self.entries:
+        for name in self.parts.entries:
             self._accumulate(self.sums, name, "sum", step, values[name])
 
     def _accumulate(self, sums: dict[str, str], name: str, role: str, step: int, x: str) -> None:
         if name in sums:
             x = self.writer.op("Add", [sums[name], x], tensor_name(name, role, step))
         sums[name] = x
-
-    def _readout(self, sources: Mapping[str, str], step: int | None, times: int) -> str:
-        """Write the tail over its sources; returns the name of the readout's result."""
-        values = dict(sources)
-        for node in self.tail:
-            wired = [values[name] for name in node.inputs]
-            values[node.name] = emit(self.writer, self.graph, node, wired, step, times)
-        return values[self.graph.output.name]
-
-    def _mean_of_sums(self) -> None:
-        """Logits = tail(sum over time of what enters it) / n."""
-        writer = self.writer
-        count = self.graph.steps - self.graph.readout_start
-        sources = dict(self.sums)
-        taken = {name for node in self.tail for name in node.inputs} | {self.graph.output.name}
-        for name in [name for name in self.once if name in taken]:
-            operands = [self.once[name], writer.scalar(count)]
-            sources[name] = writer.op("Mul", operands, tensor_name(name, "sum"))
-        total = self._readout(sources, None, count)
-        writer.op("Div", [total, writer.scalar(count)], LOGITS)
-        writer.add_output(LOGITS, batched(self._output_shape))
 
     def _running_mean(self) -> None:
         """logits_t[t] = mean over (readout_start, t]; the last one is the logits."""
@@ -152,13 +119,10 @@ class _Unrolled:
         if start:
             zero = writer.op("Sub", [means[0], means[0]], constant_name("zero_logits"))
             means = [zero] * start + means
-        self._stack(means, self._output_shape, LOGITS_T)
-        writer.add_output(LOGITS, batched(self._output_shape))
-        writer.add_output(LOGITS_T, batched(self._output_shape, last))
-
-    @property
-    def _output_shape(self) -> tuple[int, ...]:
-        return self.graph.shape(self.graph.output.name)
+        shape = self.graph.shape(self.graph.output.name)
+        self._stack(means, shape, LOGITS_T)
+        writer.add_output(LOGITS, batched(shape))
+        writer.add_output(LOGITS_T, batched(shape, last))
 
     def _stack(self, rows: list[str], shape: tuple[int, ...], result: str) -> None:
         """T tensors [N, *shape] -> one [T, N, *shape]."""
@@ -179,14 +143,3 @@ class _Unrolled:
                 self._stack(self.spikes[name], shape, stacked)
                 writer.cast(stacked, raw_spikes_name(name), "uint8")
                 writer.add_output(raw_spikes_name(name), batched(shape, self.graph.steps), "uint8")
-
-
-def _tail(graph: Graph) -> frozenset[str]:
-    """Nodes that change over time and lead to no population: linear in what enters them."""
-    steady = graph.steady()
-    tail: set[str] = set()
-    for node in reversed(graph.nodes):
-        memoryless = not isinstance(node, IF | Input) and node.name not in steady
-        if memoryless and all(consumer.name in tail for consumer in graph.consumers(node.name)):
-            tail.add(node.name)
-    return frozenset(tail)

@@ -41,6 +41,9 @@ from icsnn_deploy.manifest import (
 )
 from icsnn_deploy.neuron import Array
 
+DATA = ".data"
+"""What the name of a file beside an export adds, where one file can't hold all."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Bundle(Manifest):
@@ -68,13 +71,22 @@ class Bundle(Manifest):
         return path
 
     def export(self, export_format: str) -> Path:
-        """Path of an exported file, checked; raises BundleError that names the command to run."""
+        """Path of an exported file, checked with the data file beside it, if it has one.
+
+        Raises:
+            BundleError: names the command to run, or the file that is damaged.
+        """
         name = self.exports.get(export_format)
         if name is None:
             raise BundleError(
                 f"{self.path}: no {export_format} export; run: "
                 f"icsnn export {self.path} --format {export_format}"
             )
+        beside = name + DATA
+        if beside in self.files:
+            self.file(beside)
+        elif os.path.lexists(self.path / beside):
+            raise BundleError(f"{self.path / beside}: lies there, but the manifest lists no such")
         return self.file(name)
 
     def network(self) -> Graph:
@@ -133,37 +145,50 @@ class Bundle(Manifest):
             with tempfile.TemporaryDirectory(prefix=".export-", dir=self.path) as folder:
                 draft = Path(folder) / name
                 write(draft)
-                entry = FileEntry(sha256=sha256_of(draft), size=draft.stat().st_size)
+                beside = draft.with_name(name + DATA)
+                drafts = [*([beside] if beside.exists() else []), draft]
+                entries = {
+                    path.name: FileEntry(sha256=sha256_of(path), size=path.stat().st_size)
+                    for path in drafts
+                }
+                rest = {f: e for f, e in self.files.items() if f not in (name, name + DATA)}
                 others = {f: said for f, said in self.losses.items() if f != export_format}
                 updated = replace(
                     self,
-                    files={**self.files, name: entry},
+                    files={**rest, **entries},
                     exports={**self.exports, export_format: name},
                     losses={**others, **({export_format: tuple(losses)} if losses else {})},
                 )
-                self._swap(draft, updated, Path(folder) / f"{name}.old")
+                self._swap(drafts, updated, Path(folder) / "old")
         except OSError as error:
             raise BundleError(f"{self.path / name}: can't be written ({error.strerror})") from error
         return updated
 
-    def _swap(self, draft: Path, updated: Bundle, aside: Path) -> None:
-        """Put a finished file in its place and name it in the manifest, or leave all as it was."""
-        target = self.path / draft.name
-        known = draft.name in self.files
-        if known:  # forget the old file before it goes
-            rest = {n: e for n, e in self.files.items() if n != draft.name}
-            formats = {f: n for f, n in self.exports.items() if n != draft.name}
+    def _swap(self, drafts: Sequence[Path], updated: Bundle, aside: Path) -> None:
+        """Put finished files in their place and name them in the manifest, or leave all as it was.
+
+        The last of the drafts is the export; a data file that it no longer has goes, too.
+        """
+        name = drafts[-1].name
+        targets = [self.path / (name + DATA), self.path / name]
+        known, before = name in self.files, [target for target in targets if target.exists()]
+        if known:  # forget the old files before they go
+            rest = {n: e for n, e in self.files.items() if n not in (name, name + DATA)}
+            formats = {f: n for f, n in self.exports.items() if n != name}
             write_manifest(self.path, replace(self, files=rest, exports=formats))
+        aside.mkdir()
         try:
-            if target.exists():
-                os.replace(target, aside)
-            os.replace(draft, target)
+            for target in before:
+                os.replace(target, aside / target.name)
+            for draft in drafts:
+                os.replace(draft, self.path / draft.name)
             write_manifest(self.path, updated)
         except BaseException:
-            if aside.exists():
-                os.replace(aside, target)
-            elif not known:
-                target.unlink(missing_ok=True)
+            for target in targets:
+                if (aside / target.name).exists():
+                    os.replace(aside / target.name, target)
+                elif target not in before:
+                    target.unlink(missing_ok=True)
             if known:
                 write_manifest(self.path, self)
             raise

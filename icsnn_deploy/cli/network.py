@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from icsnn_deploy.bundle import Bundle, check_free, create_bundle, open_bundle
+from icsnn_deploy.bundle import DATA, Bundle, check_free, create_bundle, open_bundle
 from icsnn_deploy.cli.inputs import SAMPLES_KEPT, first
 from icsnn_deploy.cli.output import (
     BundlePath,
@@ -24,7 +24,8 @@ from icsnn_deploy.data import Normalization, load_images
 from icsnn_deploy.errors import DataError
 from icsnn_deploy.exporters import FORMATS, export_into
 from icsnn_deploy.exporters.nir_readers import READERS, needs
-from icsnn_deploy.exporters.onnx_format import OnnxOptions
+from icsnn_deploy.exporters.onnx_format import RUNTIMES, TIMED_LAYOUTS, OnnxOptions
+from icsnn_deploy.exporters.onnx_layout import layout_of
 from icsnn_deploy.ranks import open_ranks, own_device
 
 if TYPE_CHECKING:
@@ -136,6 +137,12 @@ def export(
         bool, typer.Option("--spike-counts", help="ONNX: also the spike count of each neuron.")
     ] = False,
     raw_spikes: Annotated[
+    layout: Annotated[
+        str, typer.Option(help=f"ONNX: auto, {', '.join(TIMED_LAYOUTS)}; see docs/onnx.md.")
+    ] = "auto",
+    runtime: Annotated[
+        str, typer.Option(help=f"ONNX: what auto chooses for; {', '.join(RUNTIMES)}.")
+    ] = "onnxruntime",
         bool, typer.Option("--raw-spikes", help="ONNX: also every spike, for debugging.")
     ] = False,
     lossy: Annotated[
@@ -156,7 +163,13 @@ def export(
 ) -> None:
     """Write exports of a bundle's network into the bundle."""
     with reporting(as_json):
-        options = OnnxOptions(logits_t=logits_t, spike_counts=spike_counts, raw_spikes=raw_spikes)
+        options = OnnxOptions(
+            layout=layout,  # type: ignore[arg-type]
+            runtime=runtime,  # type: ignore[arg-type]
+            logits_t=logits_t,
+            spike_counts=spike_counts,
+            raw_spikes=raw_spikes,
+        )
         if profile or for_reader or v_init_encoding != "metadata":
             export_format = _nir_format(export_format, profile or "portable", v_init_encoding)
         opened = export_into(
@@ -165,7 +178,9 @@ def export(
         written: dict[str, dict[str, Any]] = {
             name: {
                 "file": str(bundle / file),
-                "bytes": opened.files[file].size,
+                "bytes": sum(
+                    opened.files[f].size for f in (file, file + DATA) if f in opened.files
+                ),
                 "losses": list(opened.losses.get(name, ())),
                 **_needs(opened, name, for_reader),
             }
@@ -174,9 +189,11 @@ def export(
         }
         if as_json:
             print_json({"bundle": str(bundle), "exports": written})
+                **({"layout": layout_of(opened.network(), options)} if name == "onnx" else {}),
             return
         for name, result in written.items():
-            typer.echo(f"{name}: {result['file']} ({result['bytes']:,} bytes)")
+            layout = f", layout {result['layout']}" if "layout" in result else ""
+            typer.echo(f"{name}: {result['file']} ({result['bytes']:,} bytes{layout})")
             for loss in result["losses"]:
                 typer.echo(f"  not known to its readers: {loss}")
             for line in result.get("needs", ()):

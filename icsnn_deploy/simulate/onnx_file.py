@@ -6,26 +6,25 @@ The runtimes differ only in how a serialized model becomes a session; each has a
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 
 import numpy as np
 
 from icsnn_deploy.encoding import check_inputs
 from icsnn_deploy.errors import DataError, ExportError
-from icsnn_deploy.exporters.onnx_format import INPUT, LOGITS, LOGITS_T, tensor_name
+from icsnn_deploy.exporters.onnx_format import INPUT, LOGITS, LOGITS_T
 from icsnn_deploy.exporters.onnx_read import OnnxFile, read
 from icsnn_deploy.graph import Graph
 from icsnn_deploy.neuron import Array
 from icsnn_deploy.nodes import Input, Output
-from icsnn_deploy.simulate.onnx_session import Session
+from icsnn_deploy.simulate.onnx_session import OpenSession, Session
 from icsnn_deploy.simulate.onnx_step import run_steps
-from icsnn_deploy.simulate.onnx_taps import Tap, with_taps
+from icsnn_deploy.simulate.onnx_taps import Tap, taps_of, with_taps
 from icsnn_deploy.simulate.recording import Record, Recording
 
 
 class OnnxFileSimulator:
-    """Runs a file that exporters.onnx wrote, in either layout, on some runtime.
+    """Runs a file that exporters.onnx wrote, in any layout, on some runtime.
 
     The logits come from the file's own bytes. Spikes and potentials, which a file need not hand
     out, come from a second session over the same model with more outputs; for networks that are
@@ -34,7 +33,7 @@ class OnnxFileSimulator:
     Args:
         path: the file.
         runtime: what the backend is called; a file of one step adds "-step".
-        open_session: loads a serialized model; the path is for messages.
+        open_session: loads a serialized model and the parameters that lie outside it.
         batch_size: samples run at a time, which bounds the memory.
 
     Raises:
@@ -47,7 +46,7 @@ class OnnxFileSimulator:
         self,
         path: str | os.PathLike[str],
         runtime: str,
-        open_session: Callable[[Path, bytes], Session],
+        open_session: OpenSession,
         *,
         batch_size: int = 32,
     ) -> None:
@@ -56,7 +55,7 @@ class OnnxFileSimulator:
         self.file = read(path)
         self.batch_size = batch_size
         self._open_session = open_session
-        self._session = open_session(self.file.path, self.file.data)
+        self._session = open_session(self.file.path, self.file.data, self.file.parameters)
         self._tapped: dict[frozenset[Tap], Session] = {}
         self._stand_in = _stand_in(self.file)
         self.name = f"{runtime}-step" if self.file.metadata.layout == "step" else runtime
@@ -70,7 +69,7 @@ class OnnxFileSimulator:
 
         Raises:
             DataError: inputs that do not fit the network.
-            ExportError: logits_t of an unrolled file that was exported without it.
+            ExportError: logits_t of a file that was exported without it.
         """
         x = check_inputs(self._stand_in, inputs)
         step = self.file.metadata.layout == "step"
@@ -85,7 +84,7 @@ class OnnxFileSimulator:
             if step:
                 values = self._run_steps(part, record, potentials)
             else:
-                values = self._run_unrolled(part, record, potentials)
+                values = self._run_all(part, record, potentials)
             result.store(rows, values)
         return result.recording()
 
@@ -100,45 +99,41 @@ class OnnxFileSimulator:
             part = x[rows] if self._batch_axis == 0 else x[:, rows]
             yield rows, np.ascontiguousarray(part)
 
-    def _run_unrolled(
+    def _run_all(
         self, x: Array, record: Record, potentials: list[str]
     ) -> dict[tuple[str, str], Array]:
         wanted = [LOGITS, *([LOGITS_T] if record.logits_t else [])]
         results = self._session.run(wanted, {INPUT: x})
         values = {(name, ""): value for name, value in zip(wanted, results, strict=True)}
-        steps = range(1, self.file.metadata.time_steps + 1)
-        taps = {
-            (role, name): [Tap(tensor=tensor_name(name, role, step), role=role) for step in steps]
-            for role, names in self._roles(record, potentials).items()
-            for name in names
-        }
+        taps = self._taps(record, potentials)
         if taps:
             flat = [tap for row in taps.values() for tap in row]
             session = self._session_with(frozenset(flat))
             found = iter(session.run([tap.output for tap in flat], {INPUT: x}))
-            for key, row in taps.items():
-                values[key] = np.stack([next(found) for _ in row])  # [T, B, *shape]
+            for (role, name), row in taps.items():
+                parts = [next(found) for _ in row]
+                shape = (self.file.metadata.time_steps, -1, *self.file.metadata.populations[name])
+                values[role, name] = np.stack(parts).reshape(shape)  # [T, B, *shape]
         return values
 
     def _run_steps(
         self, x: Array, record: Record, potentials: list[str]
     ) -> dict[tuple[str, str], Array]:
-        taps = {
-            (role, name): Tap(tensor=tensor_name(name, role), role=role)
-            for role, names in self._roles(record, potentials).items()
-            for name in names
-        }
+        taps = {key: tap for key, (tap,) in self._taps(record, potentials).items()}
         session = self._session_with(frozenset(taps.values())) if taps else None
         return run_steps(self.file.metadata, self._session, session, x, taps)
 
-    def _roles(self, record: Record, potentials: list[str]) -> dict[str, list[str]]:
-        spiking = list(self.file.metadata.populations) if record.spikes else []
-        return {"s": spiking, "u": potentials}
+    def _taps(self, record: Record, potentials: list[str]) -> dict[tuple[str, str], list[Tap]]:
+        """What to tap for the spikes and potentials that are wanted, by (role, population)."""
+        metadata = self.file.metadata
+        spiking = list(metadata.populations) if record.spikes else []
+        wanted = [*(("s", name) for name in spiking), *(("u", name) for name in potentials)]
+        return {(role, name): taps_of(metadata, name, role) for role, name in wanted}
 
     def _session_with(self, taps: frozenset[Tap]) -> Session:
         if taps not in self._tapped:
             data = with_taps(self.file.data, taps)
-            self._tapped[taps] = self._open_session(self.file.path, data)
+            self._tapped[taps] = self._open_session(self.file.path, data, self.file.parameters)
         return self._tapped[taps]
 
 

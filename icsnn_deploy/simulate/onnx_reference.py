@@ -20,10 +20,15 @@ class OnnxReferenceSimulator(OnnxFileSimulator):
 
 
 class _ReferenceSession:
-    def __init__(self, path: Path, data: bytes) -> None:
+    def __init__(self, path: Path, data: bytes, parameters: Mapping[str, Array]) -> None:
+        from onnx import numpy_helper
         from onnx.reference import ReferenceEvaluator
 
-        self._evaluator: Any = ReferenceEvaluator(parse(data))
+        model = parse(data)
+        for tensor in model.graph.initializer:
+            if tensor.name in parameters:
+                tensor.CopyFrom(numpy_helper.from_array(parameters[tensor.name], tensor.name))
+        self._evaluator: Any = ReferenceEvaluator(model)
 
     def run(self, outputs: Sequence[str], feed: Mapping[str, Array]) -> list[Array]:
         return list(self._evaluator.run(list(outputs), dict(feed)))

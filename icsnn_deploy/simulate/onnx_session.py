@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Protocol
 
 from icsnn_deploy.neuron import Array
@@ -14,3 +15,8 @@ class Session(Protocol):
     def run(self, outputs: Sequence[str], feed: Mapping[str, Array]) -> list[Array]:
         """The outputs for the inputs, both by name."""
         ...
+
+
+OpenSession = Callable[[Path, bytes, Mapping[str, Array]], Session]
+"""Loads a serialized model: the path is for messages, the arrays are the parameters that lie
+outside the model, by name."""

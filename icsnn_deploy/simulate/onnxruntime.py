@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
+from icsnn_deploy.neuron import Array
 from icsnn_deploy.simulate.onnx_file import OnnxFileSimulator
 from icsnn_deploy.simulate.onnxruntime_session import RunOptions, RuntimeSession
 
@@ -36,7 +38,9 @@ class OnnxRuntimeSimulator(OnnxFileSimulator):
     ) -> None:
         options = RunOptions(provider=provider, threads=threads, time_limit_s=time_limit_s)
 
-        def open_session(file: Path, data: bytes) -> RuntimeSession:
-            return RuntimeSession(file, data, options)
+        def open_session(
+            file: Path, data: bytes, parameters: Mapping[str, Array]
+        ) -> RuntimeSession:
+            return RuntimeSession(file, data, parameters, options)
 
         super().__init__(path, "onnxruntime", open_session, batch_size=batch_size)

@@ -36,14 +36,21 @@ class RuntimeSession:
         BackendUnavailableError: the runtime or the provider is missing.
     """
 
-    def __init__(self, path: Path, data: bytes, options: RunOptions) -> None:
+    def __init__(
+        self, path: Path, data: bytes, parameters: Mapping[str, Array], options: RunOptions
+    ) -> None:
         self._path, self._options = path, options
+        self._parameters = parameters  # the runtime reads them from here as long as it lives
         runtime = _runtime(options.provider)
         self._runtime = runtime
         settings = runtime.SessionOptions()
         settings.log_severity_level = _FATAL_ONLY
         if options.threads is not None:
             settings.intra_op_num_threads = options.threads
+        if parameters:
+            # As arrays that were checked, so that the runtime opens no file by its name.
+            values = [runtime.OrtValue.ortvalue_from_numpy(p) for p in parameters.values()]
+            settings.add_external_initializers(list(parameters), values)
         if options.provider != CPU:
             # Without it a missing device silently becomes the CPU, even with fallback disabled.
             settings.add_session_config_entry("session.disable_cpu_ep_fallback", "1")

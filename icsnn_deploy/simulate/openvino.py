@@ -30,7 +30,14 @@ class OpenVinoSimulator(OnnxFileSimulator):
     def __init__(
         self, path: str | os.PathLike[str], *, device: str = "CPU", batch_size: int = 32
     ) -> None:
-        def open_session(file: Path, data: bytes) -> _OpenVinoSession:
+        def open_session(
+            file: Path, data: bytes, parameters: Mapping[str, Array]
+        ) -> _OpenVinoSession:
+            if parameters:
+                raise ExportError(
+                    f"{file}: OpenVINO would open the second file, with the parameters, by its "
+                    "name, unchecked; use onnxruntime"
+                )
             return _OpenVinoSession(file, data, device)
 
         super().__init__(path, "openvino", open_session, batch_size=batch_size)

@@ -20,7 +20,7 @@ from onnx.reference import ReferenceEvaluator
 from icsnn_deploy.encoding import encode_rate
 from icsnn_deploy.errors import DataError
 from icsnn_deploy.exporters.onnx import OnnxOptions, write
-from icsnn_deploy.exporters.onnx_format import Layout
+from icsnn_deploy.exporters.onnx_format import LAYOUTS, TIMED_LAYOUTS, Layout
 from icsnn_deploy.graph import Graph
 from icsnn_deploy.neuron import Array
 from icsnn_deploy.nodes import (
@@ -38,7 +38,6 @@ from icsnn_deploy.simulate.onnxruntime import OnnxRuntimeSimulator
 from icsnn_deploy.simulate.recording import Record, Recording
 from icsnn_deploy.simulate.reference import ReferenceSimulator
 
-LAYOUTS: tuple[Layout, ...] = ("unrolled", "step")
 EVERYTHING = OnnxOptions(logits_t=True, spike_counts=True, raw_spikes=True)
 
 
@@ -52,7 +51,7 @@ def everything(graph: Graph) -> Record:
 
 def simulator(graph: Graph, folder: Path, layout: Layout = "unrolled") -> OnnxRuntimeSimulator:
     path = folder / f"{layout}.onnx"
-    write(graph, path, layout=layout, options=OnnxOptions(logits_t=layout == "unrolled"))
+    write(graph, path, OnnxOptions(layout=layout, logits_t=layout != "step"))
     return OnnxRuntimeSimulator(path, threads=1)
 
 
@@ -71,7 +70,7 @@ def assert_same(graph: Graph, got: Recording, wanted: Recording) -> None:
         np.testing.assert_allclose(got.logits_t, wanted.logits_t, rtol=1e-6, atol=1e-6)
 
 
-def check_both_layouts(graph: Graph, inputs: Array, folder: Path) -> Recording:
+def check_every_layout(graph: Graph, inputs: Array, folder: Path) -> Recording:
     wanted = ReferenceSimulator(graph).run(inputs, everything(graph))
     for layout in LAYOUTS:
         got = simulator(graph, folder, layout).run(inputs, everything(graph))
@@ -82,7 +81,7 @@ def check_both_layouts(graph: Graph, inputs: Array, folder: Path) -> Recording:
 @pytest.mark.parametrize("time_steps", [1, 2, 8])
 def test_residual_network(tmp_path: Path, time_steps: int) -> None:
     graph = residual_network(time_steps=time_steps)
-    wanted = check_both_layouts(graph, samples(graph, 5), tmp_path)
+    wanted = check_every_layout(graph, samples(graph, 5), tmp_path)
     assert all(spikes.any() for spikes in wanted.spikes.values()) or time_steps < 8
 
 
@@ -90,17 +89,17 @@ def test_residual_network(tmp_path: Path, time_steps: int) -> None:
 @given(graph=if_graphs(), batch=st.integers(1, 4))
 def test_random_networks(graph: Graph, batch: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        check_both_layouts(graph, samples(graph, batch), Path(folder))
+        check_every_layout(graph, samples(graph, batch), Path(folder))
 
 
 @settings(max_examples=25, deadline=None)
-@given(graph=if_graphs())
-def test_random_networks_on_the_reference_evaluator_of_onnx(graph: Graph) -> None:
+@given(layout=st.sampled_from(TIMED_LAYOUTS), graph=if_graphs())
+def test_random_networks_on_the_reference_evaluator_of_onnx(layout: Layout, graph: Graph) -> None:
     inputs = samples(graph, 2)
     wanted = ReferenceSimulator(graph).run(inputs, everything(graph))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "net.onnx"
-        write(graph, path, options=EVERYTHING)
+        write(graph, path, replace(EVERYTHING, layout=layout))
         evaluator = ReferenceEvaluator(onnx.load(path))
         results = dict(zip(evaluator.output_names, evaluator.run(None, {"x": inputs}), strict=True))
     check_outputs(results, wanted)
@@ -117,7 +116,7 @@ def check_outputs(results: dict[str, Array], wanted: Recording) -> None:
 
 def test_step_file_on_the_reference_evaluator_of_onnx(tmp_path: Path) -> None:
     graph, path = residual_network(time_steps=4), tmp_path / "step.onnx"
-    write(graph, path, layout="step", options=OnnxOptions(raw_spikes=True))
+    write(graph, path, OnnxOptions(layout="step", raw_spikes=True))
     inputs = samples(graph, 2)
     wanted = ReferenceSimulator(graph).run(inputs)
     evaluator = ReferenceEvaluator(onnx.load(path))
@@ -135,11 +134,12 @@ def test_step_file_on_the_reference_evaluator_of_onnx(tmp_path: Path) -> None:
     np.testing.assert_allclose(total / 4, wanted.logits, rtol=1e-6, atol=1e-6)
 
 
-def test_everything_that_the_file_hands_out(tmp_path: Path) -> None:
+@pytest.mark.parametrize("layout", TIMED_LAYOUTS)
+def test_everything_that_the_file_hands_out(tmp_path: Path, layout: Layout) -> None:
     import onnxruntime
 
     graph, path = replace(residual_network(), readout_start=3), tmp_path / "net.onnx"
-    write(graph, path, options=EVERYTHING)
+    write(graph, path, replace(EVERYTHING, layout=layout))
     inputs = samples(graph, 3)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
@@ -151,9 +151,10 @@ def test_everything_that_the_file_hands_out(tmp_path: Path) -> None:
     assert results["spike_count/stem.if"].dtype == np.int32
 
 
-def test_readout_start_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize("layout", TIMED_LAYOUTS)
+def test_readout_start_alone(tmp_path: Path, layout: Layout) -> None:
     graph, path = replace(residual_network(), readout_start=5), tmp_path / "net.onnx"
-    write(graph, path)
+    write(graph, path, OnnxOptions(layout=layout))
     inputs = samples(graph, 3)
     got = OnnxRuntimeSimulator(path).run(inputs)
     assert_same(graph, got, ReferenceSimulator(graph).run(inputs))
@@ -183,7 +184,7 @@ def one_population(v_init: float, weight: float, **source: object) -> Graph:
 
 def test_ties_fire(tmp_path: Path) -> None:
     graph = one_population(0.5, 1.0)
-    wanted = check_both_layouts(graph, np.array([[0.25, 0.5, -0.5]], np.float32), tmp_path)
+    wanted = check_every_layout(graph, np.array([[0.25, 0.5, -0.5]], np.float32), tmp_path)
     assert wanted.spikes["if"].sum(axis=(0, 1)).tolist() == [2, 4, 0]
     assert wanted.spikes["if"][0, 0].tolist() == [0, 1, 0]  # 0.5 + 0.5 meets the threshold
 
@@ -193,7 +194,7 @@ def test_integer_input(tmp_path: Path, dtype: str) -> None:
     graph = one_population(0.5, 1 / 64, dtype=dtype)
     limits = np.iinfo(dtype)
     inputs = np.array([[max(limits.min, -300), 17, min(limits.max, 300)]], np.int64)
-    check_both_layouts(graph, inputs, tmp_path)
+    check_every_layout(graph, inputs, tmp_path)
     with pytest.raises(DataError, match="holds"):
         simulator(graph, tmp_path).run(np.array([[0, 0, limits.max + 1]]))
 
@@ -204,14 +205,14 @@ def test_spiking_input(tmp_path: Path, encoding: str, dtype: str) -> None:
     graph = residual_network(time_steps=6)
     graph = graph.replace(replace(graph.input, encoding=encoding, dtype=dtype))
     image = np.abs(samples(graph, 3))
-    check_both_layouts(graph, encode_rate(image, 6), tmp_path)
+    check_every_layout(graph, encode_rate(image, 6), tmp_path)
 
 
 def test_one_step_of_spiking_input(tmp_path: Path) -> None:
     graph = residual_network(time_steps=1)
     graph = graph.replace(replace(graph.input, encoding="events", dtype="uint8"))
     spikes = np.random.default_rng(0).integers(0, 2, (1, 2, *graph.input.shape))
-    check_both_layouts(graph, spikes, tmp_path)
+    check_every_layout(graph, spikes, tmp_path)
 
 
 def test_input_that_goes_around_the_populations(tmp_path: Path) -> None:
@@ -234,11 +235,12 @@ def test_input_that_goes_around_the_populations(tmp_path: Path) -> None:
         inputs = samples(graph, 2)
         if encoding == "events":
             inputs = encode_rate(np.abs(inputs), 5)
-        check_both_layouts(graph, inputs, tmp_path)
-        path = tmp_path / "sums.onnx"
-        write(graph, path)
-        got = OnnxRuntimeSimulator(path).run(inputs)
-        assert_same(graph, got, ReferenceSimulator(graph).run(inputs))
+        check_every_layout(graph, inputs, tmp_path)
+        for layout in TIMED_LAYOUTS:
+            path = tmp_path / "sums.onnx"
+            write(graph, path, OnnxOptions(layout=layout))
+            got = OnnxRuntimeSimulator(path).run(inputs)
+            assert_same(graph, got, ReferenceSimulator(graph).run(inputs))
 
 
 def test_padded_zeros_count_in_a_mean(tmp_path: Path) -> None:
@@ -250,14 +252,14 @@ def test_padded_zeros_count_in_a_mean(tmp_path: Path) -> None:
         {"pool": padded, "head": replace(head, weight=weight)}.get(node.name, node)
         for node in graph.nodes
     )
-    check_both_layouts(graph, samples(graph, 2), tmp_path)
+    check_every_layout(graph, samples(graph, 2), tmp_path)
 
 
 def test_network_without_populations(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     head = Linear(name="head", inputs=("input",), weight=dyadic(rng, 2, 3), bias=dyadic(rng, 2))
     nodes = (Input(name="input", shape=(3,)), head, Output(name="output", inputs=("head",)))
-    check_both_layouts(Graph(nodes=nodes, time_steps=3), dyadic(rng, 2, 3), tmp_path)
+    check_every_layout(Graph(nodes=nodes, time_steps=3), dyadic(rng, 2, 3), tmp_path)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -283,7 +285,8 @@ def test_any_name_without_a_slash(tmp_path: Path, layout: Layout) -> None:
         last = name
     graph = Graph(nodes=(*nodes, Output(name="u@1", inputs=(last,))), time_steps=3)
     inputs, path = samples(graph, 2), tmp_path / "net.onnx"
-    write(graph, path, layout=layout, options=EVERYTHING if layout == "unrolled" else OnnxOptions())
+    options = OnnxOptions() if layout == "step" else EVERYTHING
+    write(graph, path, replace(options, layout=layout))
     got = OnnxRuntimeSimulator(path).run(inputs, everything(graph))
     assert_same(graph, got, ReferenceSimulator(graph).run(inputs, everything(graph)))
 
@@ -317,4 +320,4 @@ def test_integer_weights(tmp_path: Path) -> None:
         Output(name="output", inputs=("head",)),
     ]
     graph = Graph(nodes=tuple(nodes), time_steps=7)
-    check_both_layouts(graph, rng.integers(0, 256, (3, 2, 5, 5)), tmp_path)
+    check_every_layout(graph, rng.integers(0, 256, (3, 2, 5, 5)), tmp_path)

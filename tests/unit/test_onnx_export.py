@@ -16,12 +16,19 @@ from graphs import conv, residual_network, spiking
 from icsnn_deploy.errors import ExportError
 from icsnn_deploy.exporters import onnx as exporter
 from icsnn_deploy.exporters.onnx import OnnxOptions, build, write
-from icsnn_deploy.exporters.onnx_format import OPERATORS, tensor_name
+from icsnn_deploy.exporters.onnx_format import (
+    LAYOUTS,
+    OPERATORS,
+    TIMED_LAYOUTS,
+    Layout,
+    tensor_name,
+)
 from icsnn_deploy.exporters.onnx_read import read
 from icsnn_deploy.graph import Graph
 from icsnn_deploy.nodes import AvgPool, Input, Linear, Node, Output, Relu
 
 EVERYTHING = OnnxOptions(logits_t=True, spike_counts=True, raw_spikes=True)
+UNROLLED = OnnxOptions(layout="unrolled")
 
 
 def shapes(infos: object) -> dict[str, list[int | str]]:
@@ -41,8 +48,10 @@ def test_only_the_logits_unless_asked() -> None:
     assert shapes(model.graph.output) == {"logits": ["N", 10]}
 
 
-def test_everything_that_can_be_asked_for() -> None:
-    outputs = shapes(build(residual_network(time_steps=4), options=EVERYTHING).graph.output)
+@pytest.mark.parametrize("layout", TIMED_LAYOUTS)
+def test_everything_that_can_be_asked_for(layout: Layout) -> None:
+    options = replace(EVERYTHING, layout=layout)
+    outputs = shapes(build(residual_network(time_steps=4), options).graph.output)
     assert outputs["logits"] == ["N", 10]
     assert outputs["logits_t"] == [4, "N", 10]
     assert outputs["spike_count/stem.if"] == ["N", 4, 6, 6]
@@ -51,12 +60,14 @@ def test_everything_that_can_be_asked_for() -> None:
 
 
 def test_step_layout() -> None:
-    model = build(residual_network(), "step", OnnxOptions(raw_spikes=True))
+    model = build(residual_network(), OnnxOptions(layout="step", raw_spikes=True))
     assert shapes(model.graph.input)["stem.if/v_in"] == ["N", 4, 6, 6]
     outputs = shapes(model.graph.output)
     assert outputs["y"] == ["N", 10]
     assert outputs["stem.if/v_out"] == outputs["stem.if/spikes"] == ["N", 4, 6, 6]
-    assert "stem.if/spikes" not in shapes(build(residual_network(), "step").graph.output)
+    assert "stem.if/spikes" not in shapes(
+        build(residual_network(), OnnxOptions(layout="step")).graph.output
+    )
 
 
 @pytest.mark.parametrize("encoding", ["rate", "events"])
@@ -66,11 +77,11 @@ def test_spiking_input_has_a_time_axis(encoding: str) -> None:
     model = build(graph)
     assert shapes(model.graph.input) == {"x": [4, "N", 2, 6, 6]}
     assert model.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8
-    assert shapes(build(graph, "step").graph.input)["x"] == ["N", 2, 6, 6]
+    assert shapes(build(graph, OnnxOptions(layout="step")).graph.input)["x"] == ["N", 2, 6, 6]
 
 
 def test_steady_nodes_and_readout_stand_once() -> None:
-    names = [node.name for node in build(residual_network(time_steps=5)).graph.node]
+    names = [node.name for node in build(residual_network(time_steps=5), UNROLLED).graph.node]
     assert names.count("stem.conv/y") == 1
     assert [name for name in names if name.startswith("head/")] == ["head/y"]
     assert sum(name.startswith("block.conv1/") for name in names) == 5
@@ -78,16 +89,45 @@ def test_steady_nodes_and_readout_stand_once() -> None:
     assert "stem.if/v@5" not in names  # nothing needs the potential after the last step
 
 
-def test_only_safe_operators() -> None:
-    for layout in ("unrolled", "step"):
-        options = EVERYTHING if layout == "unrolled" else OnnxOptions(raw_spikes=True)
-        model = build(residual_network(), layout, options)  # type: ignore[arg-type]
-        assert {node.op_type for node in model.graph.node} <= OPERATORS
+def test_folded_nodes_stand_once() -> None:
+    model = build(residual_network(time_steps=5), OnnxOptions(layout="folded"))
+    names = [node.name for node in model.graph.node]
+    assert sum(name.startswith("block.conv1/") for name in names) == 2  # and a Reshape
+    assert sum(name.startswith("stem.if/u@") for name in names) == 5
+    assert "stem.if/v@5" not in names
+    described = shapes(model.graph.value_info)
+    assert described["block.conv1/y"] == ["TN", 4, 6, 6]
+    assert described["block.conv1/stacked"] == [5, "N", 4, 6, 6]
+    assert described["block.if1/current@3"] == described["stem.if/s@5"] == [1, "N", 4, 6, 6]
+
+
+def test_a_scan_a_population() -> None:
+    """The file is the same but for numbers and the zeros that a steady current is added to."""
+    short, long = (
+        build(residual_network(time_steps=steps), OnnxOptions(layout="scan")) for steps in (5, 99)
+    )
+    scans = [node for node in short.graph.node if node.op_type == "Scan"]
+    assert [node.output[1] for node in scans] == ["stem.if/s", "block.if1/s", "block.if2/s"]
+    body = scans[1].attribute[0].g
+    assert [node.output[0] for node in body.node] == [
+        f"block.if1/{role}" for role in ("u@t", "fired@t", "s@t", "reset@t", "v_out")
+    ]
+    assert [tensor.name for tensor in body.initializer] == ["block.if1/v_threshold"]
+    assert [n.op_type for n in short.graph.node] == [n.op_type for n in long.graph.node]
+    grown = len(long.SerializeToString()) - len(short.SerializeToString())
+    assert grown < 4 * (99 - 5) + 100
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_only_safe_operators(layout: Layout) -> None:
+    options = OnnxOptions(raw_spikes=True) if layout == "step" else EVERYTHING
+    model = build(residual_network(), replace(options, layout=layout))
+    assert {node.op_type for node in model.graph.node} <= OPERATORS
 
 
 def test_metadata() -> None:
     graph = replace(residual_network(time_steps=6), readout_start=2)
-    found = metadata(build(graph))
+    found = metadata(build(graph, OnnxOptions(layout="folded")))
     assert found["graph_hash"] == graph.hash()
     assert found["time_steps"] == "6"
     assert found["readout_start"] == "2"
@@ -95,7 +135,7 @@ def test_metadata() -> None:
         "producer": "icsnn-deploy",
         "encoding": "direct",
         "reset": "subtract",
-        "layout": "unrolled",
+        "layout": "folded",
         "certificate": "none",
     }
     assert wanted.items() <= found.items()
@@ -105,22 +145,20 @@ def test_same_graph_same_bytes(tmp_path: Path) -> None:
     """Also in another process, with another hash seed."""
     paths = [tmp_path / "one.onnx", tmp_path / "two.onnx", tmp_path / "three.onnx"]
     for path in paths[:2]:
-        write(residual_network(), path, options=EVERYTHING)
+        write(residual_network(), path, EVERYTHING)
     code = (
         "import sys; sys.path.insert(0, sys.argv[2]);"
         "from graphs import residual_network;"
         "from icsnn_deploy.exporters.onnx import OnnxOptions, write;"
         "everything = OnnxOptions(logits_t=True, spike_counts=True, raw_spikes=True);"
-        "write(residual_network(), sys.argv[1], options=everything)"
+        "write(residual_network(), sys.argv[1], everything)"
     )
     tests = str(Path(__file__).parents[1])
     environment = {**os.environ, "PYTHONHASHSEED": "7"}
     subprocess.run([sys.executable, "-c", code, paths[2], tests], check=True, env=environment)
     first, second, third = (path.read_bytes() for path in paths)
     assert first == second == third
-    assert first == build(residual_network(), options=EVERYTHING).SerializeToString(
-        deterministic=True
-    )
+    assert first == build(residual_network(), EVERYTHING).SerializeToString(deterministic=True)
 
 
 def test_written_file_is_valid_and_reads_back(tmp_path: Path) -> None:
@@ -174,21 +212,27 @@ def test_an_integer_that_float32_can_not_hold() -> None:
     build(Graph(nodes=(nodes[0], widest, nodes[2]), time_steps=1))
 
 
-def test_over_2_gb_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exporter, "MAX_BYTES", 2**24)
+def test_a_model_over_2_gb_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where not the parameters but the steps fill it."""
+    size = len(build(residual_network(), UNROLLED).SerializeToString())
+    monkeypatch.setattr(exporter, "MAX_BYTES", size - 1)
     with pytest.raises(ExportError, match="2 GB"):
-        build(residual_network())
+        build(residual_network(), replace(UNROLLED, inline_bytes=size - 1))
 
 
 def test_an_unknown_layout() -> None:
-    with pytest.raises(ExportError, match="allowed unrolled, step"):
-        build(residual_network(), "folded")  # type: ignore[arg-type]
+    with pytest.raises(ExportError, match="allowed auto, unrolled, folded, scan, step"):
+        build(residual_network(), OnnxOptions(layout="flat"))  # type: ignore[arg-type]
+    with pytest.raises(ExportError, match="allowed onnxruntime, openvino"):
+        build(residual_network(), OnnxOptions(runtime="abacus"))  # type: ignore[arg-type]
+    with pytest.raises(ExportError, match="inline_bytes -1"):
+        build(residual_network(), OnnxOptions(inline_bytes=-1))
 
 
 def test_sums_over_time_of_one_step() -> None:
     for options in (OnnxOptions(logits_t=True), OnnxOptions(spike_counts=True)):
-        with pytest.raises(ExportError, match="unrolled"):
-            build(residual_network(), "step", options)
+        with pytest.raises(ExportError, match="sum over time"):
+            build(residual_network(), replace(options, layout="step"))
 
 
 @pytest.mark.parametrize("name", ["a\0b", "\ud800"])
@@ -217,7 +261,9 @@ def test_tensor_names_never_meet_output_names() -> None:
         ]
         last = name
     graph = Graph(nodes=(*nodes, Output(name="output", inputs=(last,))), time_steps=2)
-    onnx.checker.check_model(build(graph, options=EVERYTHING), full_check=True)
+    for layout in TIMED_LAYOUTS:
+        model = build(graph, replace(EVERYTHING, layout=layout))
+        onnx.checker.check_model(model, full_check=True)
 
 
 def test_importing_the_exporter_loads_no_onnx() -> None:

@@ -12,18 +12,16 @@ from graphs import residual_network, samples
 
 from icsnn_deploy.errors import BackendUnavailableError, DataError, ExportError
 from icsnn_deploy.exporters.onnx import write
-from icsnn_deploy.exporters.onnx_format import Layout
+from icsnn_deploy.exporters.onnx_format import LAYOUTS, Layout, OnnxOptions
 from icsnn_deploy.simulate.onnxruntime import OnnxRuntimeSimulator
 from icsnn_deploy.simulate.recording import Record
-
-LAYOUTS: tuple[Layout, ...] = ("unrolled", "step")
 
 
 def simulator(
     folder: Path, layout: Layout = "unrolled", time_steps: int = 2
 ) -> OnnxRuntimeSimulator:
     path = folder / "net.onnx"
-    write(residual_network(time_steps=time_steps), path, layout=layout)
+    write(residual_network(time_steps=time_steps), path, OnnxOptions(layout=layout))
     return OnnxRuntimeSimulator(path, threads=1)
 
 

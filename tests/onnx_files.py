@@ -1,0 +1,35 @@
+"""Exported ONNX files that tests change, and how such a file is refused."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import onnx
+import pytest
+
+from icsnn_deploy.errors import ExportError
+from icsnn_deploy.exporters.onnx_metadata import BLANK, CONTENT_KEY, content_hash
+from icsnn_deploy.simulate.onnxruntime import OnnxRuntimeSimulator
+
+
+def refused(path: Path) -> str:
+    """The message of the one error that reading gives, within a second."""
+    begin = time.perf_counter()
+    with pytest.raises(ExportError) as caught:
+        OnnxRuntimeSimulator(path)
+    assert time.perf_counter() - begin < 1
+    message = str(caught.value)
+    assert str(path) in message
+    assert "Export the network again" in message
+    assert len(message) < 1000
+    return message
+
+
+def stamped(model: onnx.ModelProto) -> bytes:
+    """The model with a content hash that fits: the hash guards against damage, not malice."""
+    (entry,) = (entry for entry in model.metadata_props if entry.key == CONTENT_KEY)
+    entry.value = BLANK
+    entry.value = content_hash(model.SerializeToString(deterministic=True), BLANK) or ""
+    data: bytes = model.SerializeToString(deterministic=True)
+    return data
