@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from icsnn_deploy.errors import GraphError
-from icsnn_deploy.graph import Graph
+from icsnn_deploy.graph import Graph, hard_resets
 from icsnn_deploy.lava.environment import find_worker
 from icsnn_deploy.lava.launch import run_netlists
 from icsnn_deploy.lava.netlist import Netlist
@@ -51,7 +51,8 @@ def convolution(
 def integer_networks(draw: st.DrawFn) -> Graph:
     """1 to 4 populations; skips over any number of them, from the input too; sums as pooling.
 
-    A threshold a channel, biases that pull down, v_init below v_threshold, T from 1 to 16.
+    A threshold a channel, biases that pull down, v_init below v_threshold, T from 1 to 16; a third
+    of them with hard reset.
     """
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     channels = draw(st.sampled_from([1, 2, 3]))
@@ -60,6 +61,7 @@ def integer_networks(draw: st.DrawFn) -> Graph:
     dtype = draw(st.sampled_from(["uint8", "int8"])) if encoding == "direct" else "uint8"
     nodes: list[Node] = [Input(name="input", shape=shape, dtype=dtype, encoding=encoding)]
     sources = ["input"]
+    hard = draw(st.sampled_from([False, False, True]))
     for number in range(draw(st.integers(1, 4))):
         node: Node = convolution(draw, rng, f"conv{number}", sources[-1], channels)
         nodes.append(node)
@@ -78,7 +80,15 @@ def integer_networks(draw: st.DrawFn) -> Graph:
         v_threshold = scale * integers(rng, 20, 90, channels, 1, 1)
         v_init = (rng.integers(-10, 20, (channels, 1, 1)) + np.float32(0.5)).astype(np.float32)
         name = f"if{number}"
-        nodes.append(IF(name=name, inputs=(node.name,), v_threshold=v_threshold, v_init=v_init))
+        v_reset = (rng.integers(-9, 9, (1, 1, 1)) + np.float32(0.5)).astype(np.float32)
+        population = IF(
+            name=name,
+            inputs=(node.name,),
+            v_threshold=v_threshold,
+            v_init=v_init,
+            v_reset=v_reset if hard else None,
+        )
+        nodes.append(population)
         sources.append(name)
     pool = Conv(
         name="pool",
@@ -113,14 +123,16 @@ def inputs_of(graph: Graph, images: int) -> Array:
 
 
 def simulators(graph: Graph) -> list[LavaSimulator]:
-    """Every style that takes the network: LIF in fixed point has but 17 bits."""
+    """Every style that takes the network: LIF has no hard reset, in fixed point but 17 bits."""
     found = [
         LavaSimulator(graph, arithmetic="fixed", connections="batched"),
         LavaSimulator(graph, arithmetic="fixed", connections="stock"),
-        LavaSimulator(graph, arithmetic="float", neurons="lif"),
+        LavaSimulator(graph, arithmetic="float"),
     ]
-    with suppress(GraphError):
-        found.append(LavaSimulator(graph, arithmetic="fixed", neurons="lif"))
+    if not hard_resets(graph):
+        found.append(LavaSimulator(graph, arithmetic="float", neurons="lif"))
+        with suppress(GraphError):
+            found.append(LavaSimulator(graph, arithmetic="fixed", neurons="lif"))
     return found
 
 
