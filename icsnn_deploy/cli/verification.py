@@ -198,5 +198,6 @@ def _activity(graph: Graph, samples: Array) -> Activity:
 
 def _default_backends(bundle: Bundle) -> list[str]:
     """torch, and the usual reader of each export that is there."""
-    usual = {"onnx": "onnxruntime", "onnx-step": "onnxruntime-step", "nir": "nir"}
+    usual = {"onnx": "onnxruntime", "onnx-step": "onnxruntime-step"}
+    usual |= {name: name for name in ("nir", "nir-portable", "nir-relay")}
     return ["torch", *(backend for needed, backend in usual.items() if needed in bundle.exports)]
