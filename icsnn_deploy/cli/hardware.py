@@ -85,10 +85,10 @@ def quantize(
         for name, width in narrowed.items():
             typer.echo(f"{name}: weights of {width} bits, so that it fits")
         tightest = result.certificate.tightest
-        judge = "the float network" if ann is None else "the ANN"
+        judged = "samples as the float network" if ann is None else "held-out samples as the ANN"
         for name, share in result.agreement.items():
             typer.echo(
-                f"{name:<10} {share:.1%} of held-out samples as {judge} classifies them, "
+                f"{name:<10} {share:.1%} of {judged} classifies them, "
                 f"KL divergence {result.divergence[name]:.4f}"
             )
         typer.echo(
