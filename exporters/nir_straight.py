@@ -150,7 +150,7 @@ def _fits(path: Sequence[Node], width: int) -> bool:
 
 def _applied(graph: Graph, join: Join) -> Graph:
     width = graph.shape(join.source)[0]
-    shortcut = graph.node(join.shortcut).arrays()
+    shortcut = graph.node(join.shortcut).arrays()["weight"]  # explicit() left it no bias
     path = _path(graph, join)
     changed: dict[str, Node] = {}
     for node, behind in zip(path, [*path[1:], None], strict=True):
@@ -158,13 +158,9 @@ def _applied(graph: Graph, join: Join) -> Graph:
             changed[node.name] = _with_copies(node, width, graph.shape(node.name))
         elif isinstance(node, (Conv, Linear)):
             amount = float(behind.v_threshold.max()) if isinstance(behind, IF) else 1.0
-            square = shortcut["weight"].shape[:2]
-            pointwise = shortcut["weight"].reshape(square) if behind is None else None
+            pointwise = shortcut.reshape(shortcut.shape[:2]) if behind is None else None
             first = node.inputs[0] == join.source
             changed[node.name] = _extended(node, width, amount, pointwise, first=first)
-    last = changed[join.connection]
-    bias = last.arrays()["bias"].astype(np.float64) + shortcut["bias"]
-    changed[join.connection] = replace(last, bias=bias)  # type: ignore[call-arg]
     return graph.with_nodes(
         rewire(changed.get(node.name, node), {join.sum: join.connection})
         for node in graph.nodes

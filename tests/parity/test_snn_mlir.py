@@ -46,6 +46,11 @@ def test_exported_chains_pass(tmp_path: Path, graph: Graph, export_format: str) 
     assert (code, report["ok"]) == (0, True), report
 
 
+def test_a_residual_network_passes_as_a_relay_file(tmp_path: Path) -> None:
+    code, report = checked(residual_network(), tmp_path / "x.nir", "nir-relay")
+    assert (code, report["ok"]) == (0, True), report
+
+
 def test_thresholds_of_profile_spec_and_joins_do_not(tmp_path: Path) -> None:
     code, report = checked(sequential_network(), tmp_path / "x.nir", "nir")
     assert code != 0

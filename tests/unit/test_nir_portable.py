@@ -20,7 +20,7 @@ from icsnn_deploy.exporters.nir import to_nir, write
 from icsnn_deploy.exporters.nir_metadata import CHANNELS, KEY, V_INIT, Profile
 from icsnn_deploy.exporters.nir_portable import to_portable
 from icsnn_deploy.exporters.nir_readers import READERS, needs
-from icsnn_deploy.exporters.nir_relay import relay_inputs
+from icsnn_deploy.exporters.nir_relay import relay_inputs, relayed
 from icsnn_deploy.graph import Graph
 from icsnn_deploy.neuron import Array
 from icsnn_deploy.nodes import (
@@ -311,6 +311,56 @@ def test_a_join_that_stays(tmp_path: Path) -> None:
     assert nodes["a"].weight[2, 2].any()
     assert not nodes["b"].weight[:, 2].any()
     same(graph, tmp_path / "x.nir", samples(graph, 2))
+
+
+@pytest.mark.parametrize("strides", [(4, 3), (4, 4)])
+def test_a_shortcut_takes_the_pixels_of_the_main_path(
+    tmp_path: Path, strides: tuple[int, int]
+) -> None:
+    """Of five pixels strides of 3 and of 4 take two, but not the same two."""
+    one = np.ones((1, 1, 1))
+    graph = network(
+        conv("c", "x", RNG, (2, 2)),
+        population("p", "c", one, [[[0.5]]]),
+        conv("a", "p", RNG, (2, 2), stride=strides[0]),
+        population("q", "a", one, [[[0.25]]]),
+        conv("b", "q", RNG, (2, 2)),
+        conv("shortcut", "p", RNG, (2, 2), (1, 1), stride=strides[1], padding=0),
+        Add(name="add", inputs=("b", "shortcut")),
+        population("r", "add", one, [[[0.25]]]),
+        shape=(2, 5, 5),
+    )
+    write(graph, tmp_path / "x.nir", "portable", "relay")
+    assert len(header(tmp_path / "x.nir")["joins"]) == (strides[0] == strides[1])
+    check_relay(graph)
+    same(graph, tmp_path / "x.nir", samples(graph, 2))
+
+
+def test_only_spikes_are_copied(tmp_path: Path) -> None:
+    """A fork behind a convolution sends currents, which no neuron could hand on."""
+    one = np.ones((1, 1, 1))
+    graph = network(
+        conv("c", "x", RNG, (2, 2)),
+        conv("a", "c", RNG, (2, 2)),
+        population("p", "a", one, [[[0.5]]]),
+        conv("b", "p", RNG, (2, 2)),
+        conv("shortcut", "c", RNG, (2, 2), (1, 1), padding=0),
+        Add(name="add", inputs=("b", "shortcut")),
+        population("q", "add", one, [[[0.25]]]),
+    )
+    write(graph, tmp_path / "x.nir", "portable", "relay")
+    assert header(tmp_path / "x.nir")["joins"] == []
+    check_relay(graph)
+    same(graph, tmp_path / "x.nir", samples(graph, 2))
+
+
+def check_relay(graph: Graph) -> None:
+    """The network with a relay spikes like the network, from zero potentials."""
+    x = samples(graph, 2)
+    expected = ReferenceSimulator(graph).run(x)
+    found = ReferenceSimulator(relayed(to_portable(graph)).graph).run(relay_inputs(x, graph.steps))
+    for name, spikes in expected.spikes.items():
+        np.testing.assert_array_equal(found.spikes[name][:, :, : spikes.shape[2]], spikes)
 
 
 @pytest.mark.parametrize(
