@@ -389,7 +389,7 @@ def test_what_disagrees_with_our_own_header(good: Path) -> None:
     graph = from_nir(good, reset="subtract", time_steps=8, encoding="direct", input_dtype="float32")
     assert graph.hash() == read_graph(good).hash()
     for given in ({"time_steps": 4}, {"reset": "v_reset"}, {"encoding": "rate"}):
-        with pytest.raises(ExportError, match="is asked for.*leave it out"):
+        with pytest.raises(ExportError, match=r"is asked for.*leave it out"):
             from_nir(good, **given)  # type: ignore[arg-type]
 
 
