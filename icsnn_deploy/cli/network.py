@@ -60,6 +60,10 @@ def convert(
         list[str] | None,
         typer.Option(help="The model's clip or QCFS class: CLASS:BOUND or CLASS:BOUND:LEVELS."),
     ] = None,
+    replace_maxpool: Annotated[
+        str | None,
+        typer.Option(help="average: average pooling in the place of max pooling, which loses."),
+    ] = None,
     limit: Annotated[
         int | None, typer.Option(help="Use at most this many calibration samples.")
     ] = None,
@@ -78,7 +82,7 @@ def convert(
         from icsnn_deploy.conversion.convert import convert as run_conversion
         from icsnn_deploy.conversion.load_model import load_model
         from icsnn_deploy.conversion.recipe import Recipe
-        from icsnn_deploy.report.tables import candidates_table
+        from icsnn_deploy.report.tables import candidates_table, max_pool_lines
 
         chosen = Recipe(
             name=recipe,
@@ -97,6 +101,7 @@ def convert(
                 chosen,
                 normalization=normalization,
                 activations=_declared(activation or []),
+                replace_max_pool=replace_maxpool,  # type: ignore[arg-type]
                 device=device,
                 progress=progress,
                 ranks=ranks,
@@ -122,6 +127,8 @@ def convert(
             )
             return
         print_table(candidates_table(result.report))
+        for line in max_pool_lines(result.report.max_pools, result.report.losses):
+            typer.echo(line)
         typer.echo(f"wrote {out}; next: icsnn export {out} --format nir --format onnx")
 
 

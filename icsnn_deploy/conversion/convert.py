@@ -15,8 +15,10 @@ from icsnn_deploy.conversion.auto import run_stages
 from icsnn_deploy.conversion.calibration import CalibrationSet, CalibrationSource
 from icsnn_deploy.conversion.fold import fold_scales, merge_pointwise
 from icsnn_deploy.conversion.judge import Judge
+from icsnn_deploy.conversion.max_pool_cost import losses, max_pool_costs
 from icsnn_deploy.conversion.recipe import Recipe
 from icsnn_deploy.conversion.relay import relay_sums
+from icsnn_deploy.conversion.replace_max_pool import Replacement
 from icsnn_deploy.conversion.report import ConversionReport, describe_populations
 from icsnn_deploy.conversion.statistics import collect_statistics
 from icsnn_deploy.conversion.trace import DeclaredActivation, trace, trace_exported
@@ -45,6 +47,7 @@ def convert(
     *,
     normalization: Normalization | None = None,
     activations: Sequence[DeclaredActivation] = (),
+    replace_max_pool: Replacement | None = None,
     device: str = "cpu",
     progress: Progress = silent,
     ranks: Ranks = ALONE,
@@ -58,6 +61,8 @@ def convert(
         recipe: thresholds, initial potentials, time steps.
         normalization: what the model's training did to a pixel; it becomes part of the network.
         activations: the model's own clip or QCFS activation classes.
+        replace_max_pool: None: max pooling becomes populations, exactly; "average": average pooling
+            takes its place, which is another network.
         device: torch device that calibration runs on.
         progress: told how far each stage is.
         ranks: the processes that share the calibration; each gets the same network.
@@ -70,7 +75,9 @@ def convert(
     """
     started = time.monotonic()
     calibration = CalibrationSet.of(calibration_data, progress=progress, ranks=ranks)
-    ann = to_ann_graph(model, calibration, normalization, activations)
+    ann = to_ann_graph(
+        model, calibration, normalization, activations, replace_max_pool=replace_max_pool
+    )
     ranks.agree("the traced ANN", ann.hash)
     held_out = max(1, round(len(calibration) * recipe.held_out))
     fit = calibration.part(0, max(1, len(calibration) - held_out))
@@ -92,9 +99,12 @@ def convert(
         chosen=chosen.result,
         candidates=tuple(trial.result for trial in workbench.trials),
         populations=describe_populations(network),
+        max_pools=max_pool_costs(ann),
+        losses=losses(ann),
         seconds=time.monotonic() - started,
     )
     provenance = {
+        **ann.provenance,
         "recipe": recipe.name,
         "method": chosen.result.method,
         "ann_hash": ann.hash(),
@@ -108,6 +118,8 @@ def to_ann_graph(
     calibration: CalibrationSet,
     normalization: Normalization | None = None,
     activations: Sequence[DeclaredActivation] = (),
+    *,
+    replace_max_pool: Replacement | None = None,
 ) -> Graph:
     """The model as a graph of Relu nodes, folded, with the normalization as its first node."""
     samples = np.asarray(calibration.samples[:2])
@@ -122,9 +134,11 @@ def to_ann_graph(
     # A copy: the model may work in place, and a mapped file can't be written to.
     example = torch.from_numpy(np.array(prepared, np.float32, order="C"))
     if isinstance(model, ExportedProgram):
-        ann = trace_exported(model, example, activations=activations)
+        ann = trace_exported(
+            model, example, activations=activations, replace_max_pool=replace_max_pool
+        )
     else:
-        ann = trace(model, example, activations=activations)
+        ann = trace(model, example, activations=activations, replace_max_pool=replace_max_pool)
     if normalization is not None:
         ann = _normalized(ann, normalization)
     return fold_scales(relay_sums(merge_pointwise(ann)))

@@ -19,38 +19,11 @@ from typing import Any
 import numpy as np
 
 from icsnn_deploy.conversion.lower_affine import spread
+from icsnn_deploy.conversion.max_pool_windows import Windows, cheapest, shared
 from icsnn_deploy.conversion.nonnegative import is_nonnegative
 from icsnn_deploy.conversion.site import Lowering, Site
 from icsnn_deploy.conversion.taps import windows
 from icsnn_deploy.nodes import Add, Conv, Relu, Scale, Shape
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Windows:
-    """Windows of `kernel` elements, `dilation` apart, on the axes of x."""
-
-    kernel: Shape
-    stride: Shape
-    dilation: Shape
-    before: Shape  # padding
-    positions: Shape
-
-    def along(self, axis: int, lengths: Shape) -> _Windows:
-        """The same on one axis; on every other each element is a window of its own."""
-
-        def only(values: Shape, others: Shape) -> Shape:
-            return tuple(
-                v if i == axis else o for i, (v, o) in enumerate(zip(values, others, strict=True))
-            )
-
-        ones, zeros = (1,) * len(lengths), (0,) * len(lengths)
-        return _Windows(
-            kernel=only(self.kernel, ones),
-            stride=only(self.stride, ones),
-            dilation=only(self.dilation, ones),
-            before=only(self.before, zeros),
-            positions=only(self.positions, lengths),
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +56,7 @@ def max_pool(
     return _pooled(
         site,
         site.source(x),
-        _Windows(
+        Windows(
             kernel=kernel,
             stride=kernel if stride is None or stride == [] else spread(stride, axes),
             dilation=spread(dilation, axes),
@@ -113,7 +86,7 @@ def adaptive_max_pool(
     return max_pool(site, x, kernel, return_indices=return_indices, axes=axes)
 
 
-def _pooled(site: Site, source: str, pool: _Windows) -> str:
+def _pooled(site: Site, source: str, pool: Windows) -> str:
     shape = site.builder.shapes[source]
     rectified = []
     if _sees_padding(pool, shape[1:]) and not is_nonnegative(site.builder.nodes, source):
@@ -128,16 +101,15 @@ def _pooled(site: Site, source: str, pool: _Windows) -> str:
         source = site.add(Relu(name=site.name("relu"), inputs=(source,)))
         rectified.append(source)
     tree = _Tree(site)
-    ways = [[pool]] + [_one_by_one(pool, shape[1:], order) for order in _orders(len(shape) - 1)]
-    cheapest = min(reversed(ways), key=lambda way: sum(_neurons(step) for step in way))
-    for step in cheapest[:-1]:
+    steps = cheapest(pool, shape[1:])
+    for step in steps[:-1]:
         source = tree.pool(source, step, site.name("line"))
-    source = tree.pool(source, cheapest[-1], site.name())
+    source = tree.pool(source, steps[-1], site.name())
     site.builder.max_pools[source] = (*rectified, *tree.excesses)
     return source
 
 
-def _sees_padding(pool: _Windows, lengths: Shape) -> bool:
+def _sees_padding(pool: Windows, lengths: Shape) -> bool:
     reached = (
         s * (n - 1) + d * (k - 1) - b
         for s, n, d, k, b in zip(
@@ -148,69 +120,6 @@ def _sees_padding(pool: _Windows, lengths: Shape) -> bool:
     return any(pool.before) or beyond
 
 
-def _orders(axes: int) -> tuple[tuple[int, ...], ...]:
-    return ((1, 0), (0, 1)) if axes == 2 else ((0,),)
-
-
-def _one_by_one(pool: _Windows, lengths: Shape, order: tuple[int, ...]) -> list[_Windows]:
-    """The same pooling axis after axis."""
-    steps = []
-    for axis in order:
-        step = pool.along(axis, lengths)
-        steps.append(step)
-        lengths = step.positions
-    return steps
-
-
-def _neurons(pool: _Windows) -> int:
-    """Neurons a channel."""
-    shared = _shared(pool)
-    if shared is None:
-        return (math.prod(pool.kernel) - 1) * math.prod(pool.positions)
-    return _neurons(shared[0]) + math.prod(pool.positions)
-
-
-def _shared(pool: _Windows) -> tuple[_Windows, _Windows] | None:
-    """Shorter windows and pairs of them, where a window is two others' union and that is less.
-
-    A window of k elements is one of h and another h of them, k - h elements further on. Where that
-    is a whole number of strides, both are among the same windows of h elements.
-    """
-    axes = [axis for axis, size in enumerate(pool.kernel) if size > 1]
-    if len(axes) != 1:
-        return None
-    (axis,) = axes
-    kernel, stride, dilation = pool.kernel[axis], pool.stride[axis], pool.dilation[axis]
-    step = stride // math.gcd(stride, dilation)  # elements between windows that can be shared
-    apart = kernel // 2 // step * step
-    if apart == 0 or kernel - apart < 2:
-        return None
-    shift = apart * dilation // stride
-    counts = list(pool.positions)
-    counts[axis] += shift
-    ones = (1,) * len(counts)
-
-    def at(value: int, others: Shape) -> Shape:
-        return tuple(value if i == axis else other for i, other in enumerate(others))
-
-    half = _Windows(
-        kernel=at(kernel - apart, ones),
-        stride=pool.stride,
-        dilation=pool.dilation,
-        before=pool.before,
-        positions=tuple(counts),
-    )
-    pair = _Windows(
-        kernel=at(2, ones),
-        stride=ones,
-        dilation=at(shift, ones),
-        before=(0,) * len(counts),
-        positions=pool.positions,
-    )
-    separate = (kernel - 1) * math.prod(pool.positions)
-    return (half, pair) if _neurons(half) + math.prod(pool.positions) < separate else None
-
-
 class _Tree:
     """Adds the nodes of one max pooling."""
 
@@ -218,14 +127,14 @@ class _Tree:
         self.site = site
         self.excesses: list[str] = []
 
-    def pool(self, source: str, pool: _Windows, name: str) -> str:
+    def pool(self, source: str, pool: Windows, name: str) -> str:
         """The maximum over each window of a node's result; the last node gets the name."""
         if math.prod(pool.kernel) == 1 and pool.positions == self._lengths(source):
             return source
-        shared = _shared(pool)
-        if shared is not None:
-            shorter = self.pool(source, shared[0], self.site.name("shared"))
-            return self.pool(shorter, shared[1], name)
+        halves = shared(pool)
+        if halves is not None:
+            shorter = self.pool(source, halves[0], self.site.name("shared"))
+            return self.pool(shorter, halves[1], name)
         taps = [
             tuple(i * d - b for i, d, b in zip(tap, pool.dilation, pool.before, strict=True))
             for tap in np.ndindex(*pool.kernel)
@@ -244,7 +153,7 @@ class _Tree:
     def _lengths(self, source: str) -> Shape:
         return self.site.builder.shapes[source][1:]
 
-    def _larger(self, source: str, pool: _Windows, forms: Sequence[_Form]) -> _Form:
+    def _larger(self, source: str, pool: Windows, forms: Sequence[_Form]) -> _Form:
         """The maximum of some forms; the first one's element stays the one that is picked."""
         if len(forms) == 1:
             return forms[0]
@@ -266,7 +175,7 @@ class _Tree:
         name = self.site.name("negative")
         return self.site.add(Scale(name=name, inputs=(source,), scale=-one, shift=0 * one))
 
-    def _read(self, source: str, pool: _Windows, taps: dict[Shape, int], name: str) -> str:
+    def _read(self, source: str, pool: Windows, taps: dict[Shape, int], name: str) -> str:
         """A depthwise convolution with these weights at these taps."""
         shape = self.site.builder.shapes[source]
         ends = [(min(axis), max(axis)) for axis in zip(*taps, strict=True)]

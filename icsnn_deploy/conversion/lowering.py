@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import fx
@@ -20,6 +20,7 @@ from icsnn_deploy.conversion import (
 )
 from icsnn_deploy.conversion.calls import METADATA, Call, normalize
 from icsnn_deploy.conversion.declared import DeclaredActivation
+from icsnn_deploy.conversion.max_pool_cost import MAX_POOLS
 from icsnn_deploy.conversion.record import Meta, Result
 from icsnn_deploy.conversion.site import Builder, Lowering, Site, Storage, Traced, Unsupported
 from icsnn_deploy.conversion.unsupported import unsupported, untraceable
@@ -38,13 +39,21 @@ _PARAMETERS = {"input": "x", "min": "low", "max": "high", "min_val": "low", "max
 """torch's names of arguments that would hide builtins in a lowering."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Lowered:
+    """The nodes of a graph, and what to say of how they came about."""
+
+    nodes: tuple[Node, ...]
+    provenance: Mapping[str, Any]
+
+
 def lower(
     module: fx.GraphModule,
     results: Mapping[fx.Node, Result],
     *,
     activations: Sequence[DeclaredActivation] = (),
     failed: Mapping[str, str] | None = None,
-) -> list[Node]:
+) -> Lowered:
     """The nodes of the graph that the module computes, dead branches left out.
 
     Args:
@@ -87,7 +96,7 @@ class _Lowering:
         self.builder = Builder(meta.shape[1:])
         self.values[placeholders[0]] = Traced("input", meta.shape, meta.dtype, "input", Storage())
 
-    def run(self) -> list[Node]:
+    def run(self) -> Lowered:
         for node in self.graph.nodes:
             if node.op == "get_attr":
                 self.values[node] = self.results[node].value
@@ -99,7 +108,14 @@ class _Lowering:
         if self.rejections:
             raise UnsupportedOperatorError(list(dict.fromkeys(self.rejections)))
         end = Output(name="output", inputs=(output,))
-        return [*self.builder.leading_to(output), end]
+        kept = self.builder.leading_to(output)
+        names = {node.name for node in kept}
+        pools = {
+            pool: list(rectifiers)
+            for pool, rectifiers in self.builder.max_pools.items()
+            if pool in names
+        }
+        return Lowered(nodes=(*kept, end), provenance={MAX_POOLS: pools} if pools else {})
 
     def _operands(self, arguments: Any) -> Any:
         return fx.node.map_arg(arguments, lambda node: self.values[node])
@@ -184,7 +200,8 @@ class _Lowering:
         declared = call.path in self.modules and any(
             one.names(self.modules[call.path]) for one in self.activations
         )
-        return declared or call.operator in ("relu", "relu6")
+        clipped = call.operator == "hardtanh" and call.kwargs.get("min_val") == 0
+        return declared or clipped or call.operator in ("relu", "relu6")
 
     def _declared(self, call: Call) -> Call:
         """The call as a bounded rectifier if its module's class is declared to be one."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from icsnn_deploy.conversion.max_pool_cost import MaxPoolCost
 from icsnn_deploy.graph import Graph
 from icsnn_deploy.nodes import IF
 
@@ -45,6 +46,8 @@ class ConversionReport:
     candidates: tuple[CandidateResult, ...]
     populations: tuple[PopulationResult, ...]
     seconds: float
+    max_pools: tuple[MaxPoolCost, ...] = ()  # those that became populations
+    losses: tuple[str, ...] = ()  # what was asked for and is another network, in words
 
     def to_json(self) -> dict[str, Any]:
         """The report as JSON values."""

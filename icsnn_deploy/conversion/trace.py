@@ -20,7 +20,13 @@ from icsnn_deploy.conversion.calls import lowered_whole
 from icsnn_deploy.conversion.capture import capture
 from icsnn_deploy.conversion.declared import DeclaredActivation, check_declared
 from icsnn_deploy.conversion.lowering import lower
+from icsnn_deploy.conversion.max_pool_cost import REPLACED
 from icsnn_deploy.conversion.record import Result, record
+from icsnn_deploy.conversion.replace_max_pool import (
+    REPLACEMENTS,
+    Replacement,
+    replace_max_pools,
+)
 from icsnn_deploy.errors import ConversionError
 from icsnn_deploy.graph import Graph
 from icsnn_deploy.neuron import Array
@@ -42,6 +48,7 @@ def trace(
     example: torch.Tensor,
     *,
     activations: Sequence[DeclaredActivation] = (),
+    replace_max_pool: Replacement | None = None,
 ) -> Graph:
     """The ANN graph that a trained model computes; the model is not changed.
 
@@ -49,9 +56,11 @@ def trace(
         model: in eval mode, on any device, of any real floating type (float32 is used).
         example: a batch [B, ...] as the model takes it.
         activations: the user's own clip and QCFS classes.
+        replace_max_pool: "average": put average pooling, another network, for max pooling.
 
     Returns:
-        A graph with the nodes named by the modules' paths, "input" and "output".
+        A graph with the nodes named by the modules' paths, "input" and "output". Its provenance
+        says what became of max poolings.
 
     Raises:
         UnsupportedOperatorError: lists every operator without an equivalent.
@@ -65,11 +74,12 @@ def trace(
     module, failed = capture(
         work, lambda m: lowered_whole(m) or any(one.names(m) for one in declared)
     )
+    provenance = _replaced(module, replace_max_pool)
     samples, results = _recorded(module, _batches(example))
-    nodes = lower(module, results, activations=activations, failed=failed)
-    graph = Graph(nodes=tuple(nodes))
-    del module, results
-    _check_same(graph, work, samples)
+    lowered = lower(module, results, activations=activations, failed=failed)
+    graph = Graph(nodes=lowered.nodes, provenance={**provenance, **lowered.provenance})
+    del results
+    _check_same(graph, module if provenance else work, samples)
     return graph
 
 
@@ -79,6 +89,7 @@ def trace_exported(
     example: torch.Tensor,
     *,
     activations: Sequence[DeclaredActivation] = (),
+    replace_max_pool: Replacement | None = None,
 ) -> Graph:
     """The ANN graph of a program of torch.export, as `trace` gives it.
 
@@ -86,6 +97,7 @@ def trace_exported(
         program: exported in eval mode, in any dialect that keeps aten operators.
         example: a batch [B, ...]; repeated or cut to the batch size of a program of fixed size.
         activations: must be empty: a program holds operators, not the user's classes.
+        replace_max_pool: as `trace`.
 
     Raises:
         UnsupportedOperatorError, ConversionError: as `trace`.
@@ -99,12 +111,25 @@ def trace_exported(
     if not isinstance(module, fx.GraphModule):
         raise ConversionError(f"an exported program of {type(module).__name__}: no fx graph")
     module = copy.deepcopy(module)
+    provenance = _replaced(module, replace_max_pool)
     samples, results = _recorded(module, _batches(example, _fixed_batch(module)))
-    nodes = lower(module, results)
-    graph = Graph(nodes=tuple(nodes))
+    lowered = lower(module, results)
+    graph = Graph(nodes=lowered.nodes, provenance={**provenance, **lowered.provenance})
     del results
     _check_same(graph, module, samples)
     return graph
+
+
+def _replaced(module: fx.GraphModule, replacement: Replacement | None) -> dict[str, list[str]]:
+    """Replace max poolings if that is wanted; what to say of it."""
+    if replacement is None:
+        return {}
+    if replacement not in REPLACEMENTS:
+        raise ConversionError(
+            f"replace_max_pool {replacement!r}: {', '.join(REPLACEMENTS)}, or nothing, is allowed"
+        )
+    replaced = replace_max_pools(module)
+    return {REPLACED: list(replaced)} if replaced else {}
 
 
 def _check_eval(model: nn.Module) -> None:

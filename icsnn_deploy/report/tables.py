@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from rich.table import Table
 
 from icsnn_deploy.bundle import Bundle
+from icsnn_deploy.conversion.max_pool_cost import MaxPoolCost, losses, max_pool_costs
 from icsnn_deploy.conversion.report import ConversionReport
 from icsnn_deploy.graph import Graph, hard_resets
 from icsnn_deploy.lattice.certificate import Certificate
@@ -142,4 +143,12 @@ def bundle_lines(bundle: Bundle, graph: Graph) -> list[str]:
         f"steps     T = {graph.time_steps}, readout after {graph.readout_start}",
         f"neurons   {neurons:,} in {len(graph.nodes_of(IF))} populations",
         f"exports   {exports}",
+        *max_pool_lines(max_pool_costs(graph), losses(graph)),
     ]
+
+
+def max_pool_lines(costs: Sequence[MaxPoolCost], lost: Sequence[str]) -> list[str]:
+    """What became of the network's max poolings, as lines of text."""
+    populations, neurons = sum(c.populations for c in costs), sum(c.neurons for c in costs)
+    exact = f"max pool  {len(costs)} exact: {neurons:,} neurons in {populations} populations"
+    return [*([exact] if costs else []), *(f"LOSS      {text}" for text in lost)]

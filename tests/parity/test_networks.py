@@ -1,0 +1,184 @@
+"""Small stand-ins of the ImageNet networks, from PyTorch to the written files, spike for spike."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torchvision.models import DenseNet, ResNet
+from torchvision.models.mobilenetv2 import InvertedResidual
+from torchvision.models.resnet import BasicBlock, Bottleneck
+from torchvision.models.squeezenet import Fire
+from torchvision.ops import Conv2dNormActivation
+
+from icsnn_deploy.bundle import create_bundle
+from icsnn_deploy.conversion.convert import convert
+from icsnn_deploy.conversion.initial import Half
+from icsnn_deploy.conversion.recipe import Method, Recipe
+from icsnn_deploy.conversion.threshold import QuantileThreshold
+from icsnn_deploy.exporters import export_into
+from icsnn_deploy.graph import Graph
+from icsnn_deploy.lattice.prepare import is_sum_pool
+from icsnn_deploy.lattice.quantize import quantize
+from icsnn_deploy.nodes import Add, Conv, Linear, Scale
+from icsnn_deploy.verification import verify
+
+RECIPE = Recipe(
+    name="one",
+    time_steps=3,
+    methods=(Method(threshold=QuantileThreshold(p=0.99), v_init=Half()),),
+)
+
+
+class PreActivationBlock(nn.Module):
+    """A residual block that normalizes first: its sum goes to a normalization and to a sum."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.bn1, self.bn2 = nn.BatchNorm2d(channels), nn.BatchNorm2d(channels)
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out = self.conv1(torch.relu(self.bn1(x)))
+        return x + self.conv2(torch.relu(self.bn2(out)))
+
+
+def vgg() -> nn.Module:
+    """Max pooling in front of a convolution, and of a fully connected layer."""
+    return nn.Sequential(
+        nn.Conv2d(3, 6, 3, padding=1, bias=False),
+        nn.BatchNorm2d(6),
+        nn.ReLU(inplace=True),
+        nn.MaxPool2d(2, 2),
+        nn.Conv2d(6, 8, 3, padding=1),
+        nn.ReLU(inplace=True),
+        nn.MaxPool2d(2, 2),
+        nn.AdaptiveAvgPool2d((4, 4)),
+        nn.Flatten(1),
+        nn.Linear(128, 16),
+        nn.ReLU(inplace=True),
+        nn.Dropout(),
+        nn.Linear(16, 5),
+    )
+
+
+def resnet(block: type[BasicBlock | Bottleneck]) -> nn.Module:
+    """Overlapping max pooling in front of a convolution and an identity shortcut."""
+    model = ResNet(block, [1, 1, 1, 1], num_classes=5)
+    model.layer2 = model.layer3 = model.layer4 = nn.Identity()
+    model.fc = nn.Linear(64 * block.expansion, 5)
+    return model
+
+
+def mobilenet() -> nn.Module:
+    """Inverted residuals: bottlenecks without activation, alone and joined."""
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, 2, 1, bias=False),
+        nn.BatchNorm2d(8),
+        nn.ReLU6(inplace=True),
+        InvertedResidual(8, 4, 1, 1),
+        InvertedResidual(4, 6, 2, 3),
+        InvertedResidual(6, 6, 1, 3),
+        InvertedResidual(6, 6, 1, 3),
+        Conv2dNormActivation(6, 20, 1, activation_layer=nn.ReLU6),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(1),
+        nn.Linear(20, 5),
+    )
+
+
+def densenet() -> nn.Module:
+    """Concatenation in front of a normalization, linear pooling between two blocks."""
+    return DenseNet(4, (2, 2), 8, 2, num_classes=5)
+
+
+def squeezenet() -> nn.Module:
+    """Concatenation in front of max pooling that sticks out, and of a convolution."""
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, stride=2),
+        nn.ReLU(inplace=True),
+        nn.MaxPool2d(3, 2, ceil_mode=True),
+        Fire(8, 4, 6, 6),
+        nn.MaxPool2d(3, 2, ceil_mode=True),
+        Fire(12, 4, 6, 6),
+        nn.Conv2d(12, 5, 1),
+        nn.ReLU(inplace=True),
+        nn.AdaptiveAvgPool2d((1, 1)),
+        nn.Flatten(1),
+    )
+
+
+def pre_activation() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(3, 6, 3, padding=1),
+        PreActivationBlock(6),
+        PreActivationBlock(6),
+        nn.BatchNorm2d(6),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(6, 5),
+    )
+
+
+NETWORKS = {
+    "vgg": (vgg, 16),
+    "resnet": (lambda: resnet(BasicBlock), 32),
+    "resnet bottleneck": (lambda: resnet(Bottleneck), 32),
+    "mobilenet": (mobilenet, 16),
+    "densenet": (densenet, 32),
+    "squeezenet": (squeezenet, 33),
+    "pre-activation": (pre_activation, 12),
+}
+
+
+def trained(model: nn.Module, size: int) -> nn.Module:
+    """The model in eval mode, its running statistics those of random images."""
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.momentum = None
+        model.train()(torch.randn(16, 3, size, size))
+    return model.eval()
+
+
+def connections_in_a_row(graph: Graph) -> list[str]:
+    """Trained connections that take something else than spikes, their sums, or the input."""
+    found = []
+    for node in graph.nodes_of(Conv, Linear, Scale):
+        source = graph.node(node.inputs[0])
+        if isinstance(source, (Conv, Linear, Add)) and not is_sum_pool(source):
+            found.append(node.name)
+    return found
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_spike_of_the_written_files(name: str, tmp_path: Path) -> None:
+    build, size = NETWORKS[name]
+    torch.manual_seed(0)
+    model = trained(build(), size)
+    rng = np.random.default_rng(0)
+    images = rng.standard_normal((6, 3, size, size), dtype=np.float32)
+    conversion = convert(model, images, RECIPE)
+    result = quantize(conversion.graph, images, conversion.ann)
+    assert result.certificate.float32
+    assert set(result.bits.values()) == {8}
+    assert connections_in_a_row(result.graph) == []
+    bundle = create_bundle(
+        tmp_path / "bundle",
+        network=result.graph,
+        ann=conversion.ann,
+        samples=images[:2],
+        report=conversion.report.to_json(),
+    )
+    bundle = export_into(bundle, "nir", "onnx")
+    report = verify(bundle, ["torch", "nir", "onnxruntime"])
+    assert report.verdict == "pass"
+    for comparison in report.comparisons:
+        assert comparison.spikes_compared > 0
+        assert comparison.spike_mismatches == 0
+        assert comparison.max_abs_logit_difference == 0

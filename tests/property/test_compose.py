@@ -1,0 +1,135 @@
+"""Composing what lies between populations changes no result and leaves single connections."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from graphs import conv, dyadic
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from icsnn_deploy.conversion.compose import compose
+from icsnn_deploy.graph import Graph
+from icsnn_deploy.nodes import (
+    Add,
+    AvgPool,
+    Conv,
+    Flatten,
+    Input,
+    Linear,
+    Node,
+    Output,
+    Relu,
+    Scale,
+)
+from icsnn_deploy.simulate.reference import run_ann
+
+SHAPE = (4, 7, 6)
+
+
+def node_after(
+    draw: st.DrawFn, rng: np.random.Generator, name: str, graph: list[Node], source: str
+) -> Node:
+    """A random linear node that keeps the number of channels."""
+    per_channel = (SHAPE[0], 1, 1)
+    kind = draw(st.sampled_from(["conv", "pointwise", "depthwise", "pick", "scale", "pool"]))
+    stride, padding = draw(st.sampled_from([1, 1, 2])), draw(st.integers(0, 1))
+    if kind == "scale":
+        shift = dyadic(rng, *per_channel) * draw(st.booleans())
+        return Scale(name=name, inputs=(source,), scale=dyadic(rng, *per_channel), shift=shift)
+    if kind == "pool":
+        pair = (padding, padding)
+        return AvgPool(
+            name=name, inputs=(source,), kernel=(2, 2), stride=(1, 1), padding=(pair, pair)
+        )
+    size = {"pointwise": 1, "pick": 2}.get(kind, draw(st.sampled_from([1, 2, 3])))
+    groups = {"depthwise": 4, "pick": 4}.get(kind, draw(st.sampled_from([1, 2])))
+    made = conv(
+        name,
+        source,
+        rng,
+        (4, 4),
+        (size, size),
+        stride=stride,
+        padding=min(padding, size - 1),
+        dilation=draw(st.integers(1, 2)),
+        groups=groups,
+    )
+    if kind == "pick":
+        weight = np.zeros_like(made.weight)
+        weight[..., rng.integers(2), rng.integers(2)] = 1
+        made = replace(made, weight=weight)
+    return made if draw(st.booleans()) else replace(made, bias=np.zeros(4, np.float32))
+
+
+@st.composite
+def linear_tangles(draw: st.DrawFn) -> Graph:
+    """Two rectifiers, and between them and the output linear nodes, with joins, in any order."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    nodes: list[Node] = [
+        Input(name="input", shape=SHAPE),
+        conv("first", "input", rng, (4, 4)),
+        Relu(name="a", inputs=("first",)),
+        conv("second", "a", rng, (4, 4)),
+        Relu(name="b", inputs=("second",)),
+    ]
+    shapes = {"a": SHAPE, "b": SHAPE}
+    for number in range(draw(st.integers(2, 6))):
+        name, source = f"n{number}", draw(st.sampled_from(sorted(shapes)))
+        alike = [other for other, shape in shapes.items() if shape == shapes[source]]
+        if draw(st.booleans()):
+            node: Node = Add(name=name, inputs=(source, draw(st.sampled_from(alike))))
+        else:
+            node = node_after(draw, rng, name, nodes, source)
+        if min((*shapes[source][1:], 9)) < 4:
+            continue  # too small for another window
+        nodes.append(node)
+        shapes[name] = node.output_shape(*(shapes[s] for s in node.inputs))
+    # Every end is flattened into one readout, some through another rectifier.
+    taken = {source for node in nodes for source in node.inputs}
+    sums = []
+    for name in [n for n in shapes if n not in taken]:
+        last = name
+        if draw(st.booleans()):
+            nodes.append(Relu(name=f"{name}.relu", inputs=(name,)))
+            last = f"{name}.relu"
+        nodes.append(Flatten(name=f"{name}.flat", inputs=(last,)))
+        width = int(np.prod(shapes[name]))
+        head = Linear(
+            name=f"{name}.head",
+            inputs=(f"{name}.flat",),
+            weight=dyadic(rng, 3, width),
+            bias=dyadic(rng, 3),
+        )
+        nodes.append(head)
+        sums.append(head.name)
+    if len(sums) > 1:
+        nodes.append(Add(name="sum", inputs=tuple(sums)))
+    nodes.append(Output(name="output", inputs=(nodes[-1].name,)))
+    return Graph(nodes=tuple(nodes))
+
+
+@settings(max_examples=150, deadline=None)
+@given(linear_tangles())
+def test_results_stay(graph: Graph) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((2, *SHAPE)).astype(np.float32)
+    expected, found = run_ann(graph, x), run_ann(compose(graph), x)
+    size = max(1.0, float(np.abs(expected).max()))
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * size)
+
+
+@settings(max_examples=50, deadline=None)
+@given(linear_tangles())
+def test_each_sum_has_connections_of_its_own(graph: Graph) -> None:
+    composed = compose(graph)
+    for node in composed.nodes_of(Conv, Linear, Scale):
+        assert len(composed.consumers(node.name)) == 1
+
+
+@settings(max_examples=50, deadline=None)
+@given(linear_tangles())
+def test_composing_twice_is_composing_once(graph: Graph) -> None:
+    once = compose(graph)
+    assert compose(once).hash() == once.hash()
