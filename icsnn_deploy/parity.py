@@ -49,7 +49,7 @@ class Comparison:
     images_affected: int
     first_divergence: Divergence | None
     worst_relative_margin: float | None  # over the first divergences of all images
-    logit_mismatches: int
+    logit_mismatches: int  # logits that differ in float32
     max_abs_logit_difference: float  # infinite where a logit is not a number
     top1_agreement: float  # fraction of images
     spike_counts: dict[str, tuple[int, int]]  # layer: (reference, other)
@@ -140,7 +140,9 @@ def compare(
         images_affected=int(affected.sum()),
         first_divergence=divergences[0] if divergences else None,
         worst_relative_margin=max((m for m in margins if m is not None), default=None),
-        logit_mismatches=int(np.count_nonzero(gaps)),
+        logit_mismatches=int(
+            np.count_nonzero((gaps > 0) & _unequal(reference.logits, other.logits))
+        ),
         max_abs_logit_difference=float(gap.max()),
         top1_agreement=float(np.mean(top1(reference.logits) == top1(other.logits))),
         spike_counts={
@@ -285,6 +287,12 @@ def _logit_gaps(reference: Recording, other: Recording, summed: int | None) -> A
         gap = np.abs(ours - theirs)
     gaps: Array = np.where(np.isnan(gap), np.inf, gap).reshape(len(gap), -1)
     return gaps
+
+
+def _unequal(ours: Array, theirs: Array) -> Array:
+    """Which logits [B, logits] differ in float32, whatever they were computed in."""
+    unequal: Array = ours.astype(np.float32) != theirs.astype(np.float32)
+    return unequal.reshape(len(unequal), -1)
 
 
 def _whole(sums: Array) -> Array:

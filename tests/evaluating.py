@@ -1,0 +1,47 @@
+"""A small bundle and a data set that the tests of evaluation run on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from graphs import residual_network, samples
+
+from icsnn_deploy.bundle import Bundle, create_bundle
+from icsnn_deploy.exporters import export_into
+from icsnn_deploy.graph import Graph
+from icsnn_deploy.neuron import Array
+from icsnn_deploy.nodes import IF, Node, Relu
+
+NETWORK = residual_network(time_steps=6)
+"""Its sums are exact in any order: batches of any size give the same."""
+
+
+def as_ann(network: Graph) -> Graph:
+    """The network with a Relu in the place of each population."""
+    nodes: list[Node] = [
+        Relu(name=node.name, inputs=node.inputs) if isinstance(node, IF) else node
+        for node in network.nodes
+    ]
+    return Graph(nodes=tuple(nodes))
+
+
+def build(path: Path, network: Graph = NETWORK, *formats: str, ann: bool = True) -> Bundle:
+    """A bundle of the network, with its ANN and exports."""
+    bundle = create_bundle(
+        path,
+        network=network,
+        ann=as_ann(network) if ann else None,
+        samples=samples(network, 2),
+        report={"recipe": "none"},
+    )
+    return export_into(bundle, *formats) if formats else bundle
+
+
+def data(folder: Path, count: int, network: Graph = NETWORK) -> tuple[Array, Array]:
+    """Samples and labels, also written as x.npy and y.npy."""
+    x = samples(network, count, seed=7)
+    y = np.random.default_rng(0).integers(0, network.shape(network.output.name)[0], count)
+    np.save(folder / "x.npy", x)
+    np.save(folder / "y.npy", y)
+    return x, y

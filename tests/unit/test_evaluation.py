@@ -1,0 +1,460 @@
+"""Figures of an evaluation: the same as counted by hand, whatever the shards and the breaks."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from evaluating import NETWORK, as_ann, build, data
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from icsnn_deploy.bundle import Bundle
+from icsnn_deploy.cli import app
+from icsnn_deploy.encoding import encode_rate, to_input_units
+from icsnn_deploy.errors import BackendUnavailableError, BundleError, DataError
+from icsnn_deploy.evaluation.counts import Counts, class_scores, from_json, places, total
+from icsnn_deploy.evaluation.evaluator import EvaluationOptions
+from icsnn_deploy.evaluation.result import Evaluation
+from icsnn_deploy.evaluation.run import evaluate
+from icsnn_deploy.evaluation.samples import open_labels, open_samples
+from icsnn_deploy.lattice.quantize import LatticeOptions, quantize
+from icsnn_deploy.parity import Tolerance
+from icsnn_deploy.simulate.early_exit import run_until_sure
+from icsnn_deploy.simulate.recording import Record
+from icsnn_deploy.simulate.reference import ReferenceSimulator, run_ann
+from icsnn_deploy.simulate.torch import TorchSimulator
+
+COUNT = 23
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("evaluation")
+    build(folder / "bundle", NETWORK, "onnx", "onnx-step")
+    data(folder, COUNT)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def bundle(place: Path) -> Bundle:
+    from icsnn_deploy.bundle import open_bundle
+
+    return open_bundle(place / "bundle")
+
+
+def run(bundle: Bundle, folder: Path, *, labelled: bool = True, **options: Any) -> Evaluation:
+    known = {name: options.pop(name) for name in ("limit", "out", "progress") if name in options}
+    x = open_samples(str(folder / "x.npy"))
+    y = open_labels(str(folder / "y.npy"), len(x), 10) if labelled else None
+    return evaluate(bundle, x, y, EvaluationOptions(**options), **known)
+
+
+def test_figures_are_those_counted_by_hand(bundle: Bundle, place: Path) -> None:
+    x, y = np.load(place / "x.npy"), np.load(place / "y.npy")
+    expected = ReferenceSimulator(NETWORK).run(x, Record(logits_t=True))
+    ann = run_ann(as_ann(NETWORK), x)
+    found = run(bundle, place, shard_size=7, batch_size=3, confidence=0.2)
+    assert found.counts.samples == COUNT
+    assert found.top1 == np.mean(expected.logits.argmax(axis=1) == y)
+    assert found.ann_top1 == np.mean(ann.argmax(axis=1) == y)
+    five = np.argsort(-expected.logits, axis=1, kind="stable")[:, :5]
+    assert found.top5 == np.mean((five == y[:, None]).any(axis=1))
+    assert found.agreement == np.mean(expected.logits.argmax(axis=1) == ann.argmax(axis=1))
+    assert expected.logits_t is not None
+    for t, logits in enumerate(expected.logits_t, start=1):
+        assert found.top1_t[t] == np.mean(logits.argmax(axis=1) == y)
+        assert found.agreement_t[t] == np.mean(logits.argmax(axis=1) == ann.argmax(axis=1))
+    assert list(found.top1_t) == list(range(1, 7))
+    spikes = {name: int(s.sum()) for name, s in expected.spikes.items()}
+    assert found.counts.spikes == spikes
+    assert found.spikes == sum(spikes.values()) / COUNT
+    assert found.firing_rate == pytest.approx(found.spikes / (3 * 4 * 6 * 6 * 6))
+    assert found.layers["stem.if"]["spikes"] == spikes["stem.if"] / COUNT
+    early = run_until_sure(TorchSimulator(NETWORK), x, 0.2)
+    assert found.mean_steps == early.mean_steps
+    assert 1 < found.mean_steps < 6
+    assert found.exit_top1 == np.mean(early.logits.argmax(axis=1) == y)
+    assert found.exit_agreement == np.mean(early.logits.argmax(axis=1) == ann.argmax(axis=1))
+    json.dumps(found.to_json(), allow_nan=False)
+
+
+@pytest.mark.parametrize(("shard_size", "batch_size"), [(1, 1), (5, 64), (64, 4), (23, 23)])
+def test_shards_and_batches_change_nothing(
+    bundle: Bundle, place: Path, shard_size: int, batch_size: int
+) -> None:
+    options = {"confidence": 0.2, "parity": ("reference", "onnxruntime")}
+    expected = run(bundle, place, **options)
+    found = run(bundle, place, shard_size=shard_size, batch_size=batch_size, **options)
+    assert found.to_json() == expected.to_json()
+
+
+def test_without_labels(bundle: Bundle, place: Path) -> None:
+    found = run(bundle, place, labelled=False, limit=9)
+    assert (found.top1, found.ann_top1, found.top1_t) == (None, None, {})
+    assert found.agreement is not None
+    assert len(found.agreement_t) == 6
+    assert found.counts.samples == 9
+
+
+def test_without_an_ann(tmp_path: Path) -> None:
+    built = build(tmp_path / "bundle", NETWORK, ann=False)
+    data(tmp_path, 5)
+    found = run(built, tmp_path)
+    assert (found.ann_top1, found.agreement, found.agreement_t) == (None, None, {})
+    assert found.top1 is not None
+
+
+def test_before_the_readout_starts_there_is_no_class(tmp_path: Path) -> None:
+    built = build(tmp_path / "bundle", replace(NETWORK, readout_start=2))
+    data(tmp_path, 5)
+    assert list(run(built, tmp_path).top1_t) == [3, 4, 5, 6]
+
+
+def test_an_onnx_file_is_measured_too(bundle: Bundle, place: Path) -> None:
+    expected = run(bundle, place)
+    found = run(bundle, place, backend="onnxruntime", parity=("torch",))
+    assert (found.top1, found.spikes) == (expected.top1, expected.spikes)
+    assert found.top1_t == {}  # not in the file
+    assert run(bundle, place, backend="onnxruntime-step").top1_t == expected.top1_t
+    assert [c.backend for c in found.counts.parity] == ["torch"]
+
+
+def test_spike_input(tmp_path: Path) -> None:
+    source = replace(NETWORK.input, encoding="rate", dtype="uint8")
+    network = NETWORK.replace(source)
+    built = build(tmp_path / "bundle", network, ann=False)
+    x = encode_rate(np.random.default_rng(0).random((9, *source.shape)), 6, seed=1)
+    np.save(tmp_path / "x.npy", x)
+    given = open_samples(str(tmp_path / "x.npy"), axis=1, whole=True)
+    found = evaluate(built, given, None, EvaluationOptions(shard_size=4, batch_size=3))
+    expected = ReferenceSimulator(network).run(x)
+    assert found.counts.samples == 9
+    assert found.counts.spikes == {name: int(s.sum()) for name, s in expected.spikes.items()}
+
+
+# Parity
+
+
+def tampered(path: Path) -> Bundle:
+    """A bundle whose ONNX export holds another bias."""
+    from icsnn_deploy.exporters import FORMATS, export
+
+    built = build(path)
+    node = NETWORK.node("block.conv1")
+    other = NETWORK.replace(replace(node, bias=node.bias + np.float32(1 / 4)))  # type: ignore
+    return built.with_export("onnx", FORMATS["onnx"].file, lambda file: export(other, file, "onnx"))
+
+
+def test_differences_are_counted(tmp_path: Path) -> None:
+    built = tampered(tmp_path / "bundle")
+    x, _ = data(tmp_path, 11)
+    found = run(built, tmp_path, parity=("onnxruntime", "reference"), shard_size=4)
+    assert found.verdict == "fail"
+    bad, good = found.counts.parity
+    assert (good.verdict, good.spike_mismatches, good.logit_mismatches) == ("pass", 0, 0)
+    from icsnn_deploy.simulate import open_backend
+
+    ours = ReferenceSimulator(NETWORK).run(x)
+    theirs = open_backend(built, "onnxruntime").run(x)
+    different = {name: ours.spikes[name] != theirs.spikes[name] for name in ours.spikes}
+    assert bad.spike_mismatches == sum(int(d.sum()) for d in different.values()) > 0
+    assert bad.images_affected == len(
+        {int(image) for d in different.values() for image in np.nonzero(d)[1]}
+    )
+    assert bad.logit_mismatches == np.count_nonzero(ours.logits.astype(np.float32) != theirs.logits)
+    assert bad.images == 11
+    assert bad.first_divergence is not None
+    assert bad.first_divergence.layer == "block.if1"
+
+
+def test_an_integer_network_must_be_exact(tmp_path: Path) -> None:
+    x, _ = data(tmp_path, 12)
+    integer = quantize(NETWORK, x, None, LatticeOptions(bits=5)).graph
+    built = build(tmp_path / "bundle", integer, "onnx", ann=False)
+    units = to_input_units(integer, x)
+    np.save(tmp_path / "x.npy", units)
+    given = open_samples(str(tmp_path / "x.npy"), whole=True)
+    options = EvaluationOptions(
+        parity=("onnxruntime", "reference"), confidence=0.3, shard_size=5, batch_size=2
+    )
+    found = evaluate(built, given, None, options)
+    assert [(c.verdict, c.spike_mismatches, c.logit_mismatches) for c in found.counts.parity] == [
+        ("pass", 0, 0)
+    ] * 2
+    assert found.mean_steps is not None
+    unit = float(integer.provenance["logit_unit"])  # type: ignore[arg-type]
+    early = run_until_sure(TorchSimulator(integer), units, 0.3, unit=unit)
+    assert found.mean_steps == early.mean_steps
+
+
+# Counting
+
+
+@settings(max_examples=100)
+@given(st.data())
+def test_places_of_labels(draw: st.DataObject) -> None:
+    classes = draw.draw(st.integers(2, 7))
+    rows = draw.draw(st.lists(st.lists(st.integers(0, 3), min_size=classes, max_size=classes)))
+    labels = [draw.draw(st.integers(0, classes - 1)) for _ in rows]
+    if not rows:
+        return
+    found = places(np.array(rows, float), np.array(labels))
+    order = [sorted(range(classes), key=lambda c, row=row: (-row[c], c)) for row in rows]
+    assert found.tolist() == [o.index(label) for o, label in zip(order, labels, strict=True)]
+
+
+def test_one_logit_is_a_class_against_another() -> None:
+    assert class_scores(np.array([[2.0], [-1.0], [0.0]])).argmax(axis=1).tolist() == [1, 0, 0]
+
+
+def test_counts_come_back_from_json(bundle: Bundle, tmp_path: Path) -> None:
+    built = tampered(tmp_path / "bundle")
+    data(tmp_path, 5)
+    counts = run(built, tmp_path, parity=("onnxruntime",), confidence=0.2).counts
+    assert counts.parity[0].divergences
+    assert from_json(json.loads(json.dumps(counts.to_json()))) == counts
+    assert total([counts], Tolerance()) == counts
+    assert from_json(json.loads(json.dumps(Counts().to_json()))) == Counts()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"samples": -1},
+        {"samples": "7"},
+        {"top1": 0.5},
+        {"top1_t": [1, "2"]},
+        {"spikes": {"a": -1}},
+        {"parity": [{}]},
+        {"parity": None},
+        {"more": 1},
+    ],
+)
+def test_what_is_no_count_is_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(DataError, match="not counts of an evaluation"):
+        from_json({**Counts().to_json(), **change})
+
+
+# Samples in files
+
+
+def test_a_folder_of_arrays_is_one_data_set(tmp_path: Path) -> None:
+    x, y = data(tmp_path, 10)
+    for kind in ("npy", "npz"):
+        folder = tmp_path / kind
+        folder.mkdir()
+        for number, (start, stop) in enumerate([(0, 3), (3, 4), (4, 10)]):
+            if kind == "npy":
+                np.save(folder / f"part{number}.npy", x[start:stop])
+            else:
+                np.savez(folder / f"part{number}.npz", x=x[start:stop], y=y[start:stop])
+    for spec in (f"{tmp_path}/npy", f"{tmp_path}/npz:x", f"{tmp_path}/x.npy"):
+        given = open_samples(spec)
+        assert len(given) == 10
+        for start, stop in [(0, 10), (2, 5), (3, 4), (9, 10)]:
+            np.testing.assert_array_equal(given.read(start, stop), x[start:stop])
+    np.testing.assert_array_equal(open_labels(f"{tmp_path}/npz:y", 10, 10), y)
+
+
+def test_pixels_become_channels_first(tmp_path: Path) -> None:
+    from icsnn_deploy.data import Normalization
+
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 4, 3, 2), np.uint8)
+    np.savez(tmp_path / "a.npz", x=pixels)
+    two = Normalization(mean=(0.5, 0.5), std=(1.0, 1.0))
+    found = open_samples(f"{tmp_path}/a.npz:x", normalization=two).read(1, 4)
+    np.testing.assert_array_equal(found, np.moveaxis(pixels[1:4], 3, 1))
+    with pytest.raises(DataError, match="with 1 channels"):
+        open_samples(f"{tmp_path}/a.npz:x", normalization=Normalization(mean=(0.5,), std=(1.0,)))
+
+
+def test_files_that_do_not_fit_each_other(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.zeros((2, 3), np.float32))
+    np.save(tmp_path / "b.npy", np.zeros((2, 4), np.float32))
+    with pytest.raises(DataError, match=r"b\.npy: float32 samples \[4\]"):
+        open_samples(str(tmp_path))
+
+
+@pytest.mark.parametrize("spec", ["", "nothing.npy", "x.npz", "empty", "empty:x", "a" * 5000])
+def test_names_that_are_no_data(tmp_path: Path, spec: str) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError):
+        open_samples(str(tmp_path / spec) if spec and len(spec) < 99 else spec)
+
+
+@pytest.mark.parametrize("y", [[0, 1, 10], [-1, 0, 1], [0, 1], [0.0, 1.0, 2.0], [[0, 1, 2]]])
+def test_labels_that_do_not_fit(tmp_path: Path, y: list[Any]) -> None:
+    np.save(tmp_path / "y.npy", np.array(y))
+    with pytest.raises(DataError, match=r"y\.npy: "):
+        open_labels(str(tmp_path / "y.npy"), 3, 10)
+
+
+# What is kept
+
+
+class BreakError(Exception):
+    """Somebody breaks the run off."""
+
+
+def broken_off(bundle: Bundle, folder: Path, out: Path, after: int, **options: Any) -> None:
+    def progress(stage: str, done: int, of: int | None) -> None:
+        if stage == "evaluating" and done >= after:
+            raise BreakError
+
+    with pytest.raises(BreakError):
+        run(bundle, folder, out=out, progress=progress, **options)
+
+
+def shards(out: Path) -> list[str]:
+    return sorted(path.name for path in out.glob("shard-*.json"))
+
+
+def test_a_run_that_broke_off_goes_on(bundle: Bundle, place: Path, tmp_path: Path) -> None:
+    options = {"shard_size": 5, "batch_size": 2, "confidence": 0.2, "parity": ("reference",)}
+    expected = run(bundle, place, **options).to_json()
+    out = tmp_path / "out"
+    broken_off(bundle, place, out, 13, **options)
+    assert sorted(path.name for path in out.iterdir()) == [
+        "settings.json",
+        "shard-00000000.json",
+        "shard-00000001.json",
+    ]
+    before = {name: (out / name).stat().st_mtime_ns for name in shards(out)}
+    told: list[tuple[str, int, int | None]] = []
+    found = run(bundle, place, out=out, progress=lambda *now: told.append(now), **options)
+    assert found.to_json() == expected
+    assert len(shards(out)) == 5
+    assert {name: (out / name).stat().st_mtime_ns for name in before} == before
+    assert ("evaluating", 0, COUNT - 10) in told  # the finished ones are not run again
+    kept = json.loads((out / "result.json").read_text())
+    assert kept == json.loads(json.dumps(expected))
+    told.clear()
+    assert run(bundle, place, out=out, **options).to_json() == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"batch_size": 3}, "batch_size 2, now 3"),
+        ({"confidence": 0.5}, "confidence None, now 0.5"),
+        ({"limit": 9}, "samples 23, now 9"),
+        ({"parity": ("reference",)}, "parity "),
+        ({"labelled": False}, "labels True, now False"),
+    ],
+)
+def test_another_evaluation_is_refused(
+    bundle: Bundle, place: Path, tmp_path: Path, options: dict[str, Any], named: str
+) -> None:
+    usual = {"shard_size": 5, "batch_size": 2}
+    run(bundle, place, out=tmp_path / "out", **usual)
+    with pytest.raises(DataError, match="holds another evaluation") as caught:
+        run(bundle, place, out=tmp_path / "out", **{**usual, **options})
+    assert named in str(caught.value)
+
+
+@pytest.mark.parametrize("what", ["x.npy", "y.npy"])
+def test_changed_samples_are_refused(bundle: Bundle, tmp_path: Path, what: str) -> None:
+    data(tmp_path, 12)
+    out = tmp_path / "out"
+    broken_off(bundle, tmp_path, out, 9, shard_size=4)
+    array = np.load(tmp_path / what)
+    array[5] = 1 - array[5] if what == "x.npy" else (array[5] + 1) % 10
+    np.save(tmp_path / what, array)
+    with pytest.raises(DataError, match="samples 4 to 8 or their labels are not those"):
+        run(bundle, tmp_path, out=out, shard_size=4)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{", "{}", '{"digest": "a", "counts": {}}'])
+def test_a_damaged_shard_is_named(
+    bundle: Bundle, place: Path, tmp_path: Path, content: str
+) -> None:
+    run(bundle, place, out=tmp_path / "out", shard_size=8)
+    (tmp_path / "out" / "shard-00000001.json").write_text(content)
+    with pytest.raises(DataError, match=r"shard-00000001\.json.*delete it, and it is made again"):
+        run(bundle, place, out=tmp_path / "out", shard_size=8)
+
+
+def test_a_folder_of_something_else(bundle: Bundle, place: Path, tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("")
+    with pytest.raises(DataError, match=r"holds thesis\.tex, but no evaluation"):
+        run(bundle, place, out=tmp_path)
+    with pytest.raises(DataError, match="can't hold results"):
+        run(bundle, place, out=tmp_path / "thesis.tex")
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"batch_size": 0}, DataError, "batch_size 0"),
+        ({"shard_size": 0}, DataError, "shard_size 0"),
+        ({"confidence": 0.0}, DataError, "0 < c <= 1"),
+        ({"confidence": 1.5}, DataError, "0 < c <= 1"),
+        ({"confidence": 0.5, "backend": "reference"}, DataError, "only the backend torch has it"),
+        ({"backend": "nothing"}, BackendUnavailableError, "no backend 'nothing'"),
+        ({"parity": ("nothing",)}, BackendUnavailableError, "no backend 'nothing'"),
+        ({"parity": ("nir",)}, BundleError, "no nir export"),
+        ({"limit": 0}, DataError, "a limit of 0"),
+    ],
+)
+def test_options_that_make_no_sense(
+    bundle: Bundle, place: Path, options: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        run(bundle, place, **options)
+
+
+def test_too_few_labels(bundle: Bundle, place: Path) -> None:
+    with pytest.raises(DataError, match="3 labels for 23 samples"):
+        evaluate(bundle, open_samples(str(place / "x.npy")), np.zeros(3, int))
+
+
+# The command
+
+
+def command(*arguments: str) -> tuple[int, str, str]:
+    found = CliRunner().invoke(app, ["evaluate", *arguments])
+    return found.exit_code, found.stdout, found.stderr
+
+
+def test_the_command(place: Path) -> None:
+    names = (str(place / "bundle"), "--images", f"{place}/x.npy", "--labels", f"{place}/y.npy")
+    more = ("--parity-backend", "onnxruntime", "--early-exit", "0.2", "--shard-size", "8")
+    code, out, err = command(*names, *more)
+    assert (code, err) == (0, "")
+    for words in (
+        "23 samples on torch",
+        "early exit at 0.2",
+        "parity with torch: pass",
+        "spikes a",
+    ):
+        assert words in out
+    code, out, err = command(*names, *more, "--json")
+    assert (code, err) == (0, "")
+    values = json.loads(out)
+    assert values["samples"] == 23
+    assert values["parity"]["comparisons"][0]["spike_mismatches"] == 0
+    assert values["early_exit"]["confidence"] == 0.2
+
+
+def test_the_command_fails_where_parity_does(tmp_path: Path) -> None:
+    tampered(tmp_path / "bundle")
+    data(tmp_path, 5)
+    names = (str(tmp_path / "bundle"), "--images", f"{tmp_path}/x.npy")
+    code, out, _ = command(*names, "--parity-backend", "onnxruntime")
+    assert code == 1
+    assert "parity with torch: fail" in out
+
+
+def test_the_command_says_what_is_wrong(place: Path) -> None:
+    code, out, err = command(str(place / "bundle"), "--images", f"{place}/none.npy")
+    assert (code, out) == (2, "")
+    assert err == f"error: {place}/none.npy: no such file\n"
