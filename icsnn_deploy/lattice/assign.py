@@ -164,12 +164,15 @@ class _Rounder:
         """The unit that rounds one connection best, [O]."""
         largest = 2 ** (self.bits[node.name] - 1) - 1
         moment = self._moment(node)
-        energy = np.ones(weight.shape)
+        energy = np.ones((1, weight.shape[1]))
         if moment is not None:
-            diagonal = np.diagonal(moment, axis1=1, axis2=2).reshape(_groups_of(node), -1)
-            energy = np.repeat(diagonal, len(weight) // len(diagonal), axis=0) + 1e-12  # [O, K]
+            diagonal = np.diagonal(moment, axis1=1, axis2=2).reshape(_groups_of(node), -1) + 1e-12
+            # [O, K], or [1, K] where all channels take the same inputs
+            copies = len(weight) // len(diagonal) if len(diagonal) > 1 else 1
+            energy = np.repeat(diagonal, copies, axis=0)
         if self.per_layer or node.name in self.uniform:
-            one = best_scales(weight.reshape(1, -1), energy.reshape(1, -1), largest)
+            everywhere = np.broadcast_to(energy, weight.shape).reshape(1, -1)
+            one = best_scales(weight.reshape(1, -1), everywhere, largest)
             return np.full(len(weight), one[0])
         return best_scales(weight, energy, largest)
 

@@ -13,7 +13,7 @@ import torch
 from icsnn_deploy.neuron import Array
 
 _CLIPS = np.linspace(0.5, 1.0, 21)
-_COLUMNS = 4096  # of a row: enough to choose its scale by
+_CHUNK = 1 << 18  # weights at a time: what stays in a processor's cache
 _DAMPING = 0.01
 _BLOCK = 128  # columns between which errors are handed on one by one
 
@@ -23,15 +23,22 @@ def best_scales(weight: Array, energy: Array, largest: int) -> Array:
 
     Args:
         weight: [O, K], float64.
-        energy: mean square of each input, [K].
+        energy: mean square of each input, [O, K] or [1, K].
         largest: largest integer magnitude.
 
     Returns:
         one scale a row, [O]; 0 for a row of zeros.
     """
+    rows = max(1, _CHUNK // weight.shape[1])
+    parts = []
+    for start in range(0, len(weight), rows):
+        part = slice(start, start + rows)
+        parts.append(_best_of(weight[part], energy if len(energy) == 1 else energy[part], largest))
+    return np.concatenate(parts)
+
+
+def _best_of(weight: Array, energy: Array, largest: int) -> Array:
     peak = np.abs(weight).max(axis=1)
-    every = -(-weight.shape[1] // _COLUMNS)
-    weight, energy = weight[:, ::every], energy[..., ::every]
     best, found = np.full(len(weight), np.inf), peak / largest
     for clip in _CLIPS[::-1]:
         scale = peak * clip / largest
