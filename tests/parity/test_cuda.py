@@ -13,11 +13,13 @@ from traced import small_model
 from icsnn_deploy.conversion.convert import convert
 from icsnn_deploy.conversion.recipe import Recipe
 from icsnn_deploy.encoding import to_input_units
-from icsnn_deploy.exporters import export
+from icsnn_deploy.exporters.onnx import OnnxOptions, write
+from icsnn_deploy.exporters.onnx_format import LAYOUTS, Layout
 from icsnn_deploy.graph import Graph
 from icsnn_deploy.lattice.assign import even_widths, to_integers
 from icsnn_deploy.lattice.certificate import certify
 from icsnn_deploy.lattice.prepare import prepare
+from icsnn_deploy.simulate.early_exit import run_until_sure
 from icsnn_deploy.simulate.onnxruntime import OnnxRuntimeSimulator
 from icsnn_deploy.simulate.recording import Recording
 from icsnn_deploy.simulate.reference import ReferenceSimulator
@@ -49,14 +51,26 @@ def test_torch(tf32: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     assert_identical(got, ReferenceSimulator(graph).run(x))
 
 
-@pytest.mark.parametrize("layout", ["onnx", "onnx-step"])
-def test_onnxruntime(layout: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_onnxruntime(layout: Layout, tmp_path: Path) -> None:
     graph = integer_network()
     path = tmp_path / "network.onnx"
-    export(graph, path, layout)
+    write(graph, path, OnnxOptions(layout=layout))
     x = to_input_units(graph, samples(graph, 20))
     got = OnnxRuntimeSimulator(path, provider="CUDAExecutionProvider").run(x)
     assert_identical(got, ReferenceSimulator(graph).run(x))
+
+
+def test_early_exit() -> None:
+    graph = integer_network()
+    x = to_input_units(graph, samples(graph, 20))
+    there, here = (
+        run_until_sure(TorchSimulator(graph, device=device), x, 0.3, unit=0.0015)
+        for device in ("cuda", "cpu")
+    )
+    np.testing.assert_array_equal(there.logits, here.logits)
+    np.testing.assert_array_equal(there.steps, here.steps)
+    assert here.steps.min() < here.steps.max()
 
 
 def test_auto_calibrates_on_the_gpu_as_on_the_processor() -> None:
