@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -12,6 +12,8 @@ from icsnn_deploy.divergence import Divergence
 from icsnn_deploy.errors import DataError
 from icsnn_deploy.neuron import Array
 from icsnn_deploy.parity import Comparison, Tolerance, merge
+
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +42,18 @@ class Counts:
     def to_json(self) -> dict[str, Any]:
         """All of it, as from_json takes it."""
         return asdict(self)
+
+    def ordered(self, layers: Sequence[str]) -> Counts:
+        """The same, with the populations in this order: JSON files are sorted by name."""
+
+        def sort(found: Mapping[str, Value]) -> dict[str, Value]:
+            return {name: found[name] for name in layers if name in found}
+
+        return replace(
+            self,
+            spikes=None if self.spikes is None else sort(self.spikes),
+            parity=tuple(replace(c, spike_counts=sort(c.spike_counts)) for c in self.parity),
+        )
 
 
 def total(parts: Sequence[Counts], tolerance: Tolerance) -> Counts:

@@ -24,6 +24,7 @@ from icsnn_deploy.evaluation.result import Evaluation
 from icsnn_deploy.evaluation.samples import Samples
 from icsnn_deploy.manifest import json_bytes
 from icsnn_deploy.neuron import Array
+from icsnn_deploy.nodes import IF
 from icsnn_deploy.progress import Progress, silent
 from icsnn_deploy.ranks import ALONE, Ranks
 from icsnn_deploy.simulate import find_backend
@@ -69,12 +70,13 @@ def evaluate(
         known |= found
     network = bundle.network()
     parts = [known[number].counts for number in range(job.shards)]
+    counts = total(parts, options.tolerance(network))
     result = Evaluation(
         graph=network,
         graph_hash=bundle.graph_hash,
         backend=options.backend,
         confidence=options.confidence,
-        counts=total(parts, options.tolerance(network)),
+        counts=counts.ordered([node.name for node in network.nodes_of(IF)]),
     )
     if ledger is not None and ranks.rank == 0:
         ledger.finish(result.to_json())

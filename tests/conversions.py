@@ -1,0 +1,48 @@
+"""Run by torchrun: convert a small network by several recipes, and print what came out."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import numpy as np
+import torch
+from traced import small_model
+
+from icsnn_deploy.conversion.convert import convert
+from icsnn_deploy.conversion.initial import Half
+from icsnn_deploy.conversion.recipe import Method, Recipe
+from icsnn_deploy.conversion.threshold import MaxThreshold
+from icsnn_deploy.ranks import Ranks, open_ranks
+
+RECIPES = {
+    "default": Recipe(name="default", time_steps=3, batch_size=4),
+    "auto quick": Recipe(name="auto", effort="quick", time_steps=3, batch_size=4),
+    "auto standard": Recipe(name="auto", time_steps=(2, 4), batch_size=4),
+    "ic-snn": Recipe(name="ic-snn", time_steps=3, batch_size=4),
+    "spike-norm": Recipe(name="spike-norm", time_steps=3, batch_size=4),
+    "one batch": Recipe(
+        name="mine",
+        methods=(Method(threshold=MaxThreshold(), v_init=Half(), bias_correction=True),),
+        time_steps=3,
+    ),
+}
+
+
+def results(ranks: Ranks) -> dict[str, object]:
+    """Of each recipe, the graph's hash and how every candidate did, to the last bit."""
+    samples = np.random.default_rng(0).normal(size=(34, 3, 6, 6)).astype(np.float32)
+    found: dict[str, object] = {}
+    for name, recipe in RECIPES.items():
+        result = convert(small_model(), samples, recipe, ranks=ranks)
+        figures = [(c.method, c.agreement, c.divergence) for c in result.report.candidates]
+        found[name] = [result.graph.hash(), *map(list, figures)]
+    return found
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    with open_ranks(wait_s=600) as together:
+        printed = json.dumps(results(together))
+        if together.rank == int(sys.argv[1]):
+            print(printed)
