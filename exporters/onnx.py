@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from icsnn_deploy.errors import ExportError
-from icsnn_deploy.exporters.onnx_external import data_file, data_of, move_out
+from icsnn_deploy.exporters.onnx_external import consume, data_file, data_of, move_out
 from icsnn_deploy.exporters.onnx_folded import write_folded
 from icsnn_deploy.exporters.onnx_format import (
     IR_VERSION,
@@ -46,12 +46,12 @@ def write(graph: Graph, path: str | os.PathLike[str], options: OnnxOptions = Onn
     """
     _check(graph, options)
     target = Path(path)
-    model, metadata = _assemble(graph, options)
+    writer, metadata = _assemble(graph, options)
     outside: Sequence[bytes] = ()
     if _parameter_bytes(graph) > options.inline_bytes:
-        outside = move_out(model, data_file(target))
+        outside = move_out(writer.initializers, data_file(target))
         metadata = replace(metadata, data=data_of(outside))
-    _put(target, _stamp(model, metadata).SerializeToString(deterministic=True), outside)
+    _put(target, _stamp(writer, metadata).SerializeToString(deterministic=True), outside)
 
 
 def build(graph: Graph, options: OnnxOptions = OnnxOptions()) -> onnx.ModelProto:
@@ -74,8 +74,8 @@ def build(graph: Graph, options: OnnxOptions = OnnxOptions()) -> onnx.ModelProto
     return _stamp(*_assemble(graph, options))
 
 
-def _assemble(graph: Graph, options: OnnxOptions) -> tuple[onnx.ModelProto, OnnxMetadata]:
-    """The model without its metadata."""
+def _assemble(graph: Graph, options: OnnxOptions) -> tuple[OnnxWriter, OnnxMetadata]:
+    """What makes the model, and its metadata."""
     layout = layout_of(graph, options)
     writer = OnnxWriter()
     match layout:
@@ -87,7 +87,7 @@ def _assemble(graph: Graph, options: OnnxOptions) -> tuple[onnx.ModelProto, Onnx
             write_folded(writer, graph, options, write_scan)
         case "step":
             write_step(writer, graph, options)
-    return _model(writer), OnnxMetadata.of(graph, layout)
+    return writer, OnnxMetadata.of(graph, layout)
 
 
 def _check(graph: Graph, options: OnnxOptions) -> None:
@@ -121,17 +121,19 @@ def _model(writer: OnnxWriter) -> onnx.ModelProto:
     model.opset_import.add(domain="", version=OPSET)
     model.graph.name = PRODUCER
     model.graph.node.extend(writer.nodes)
-    model.graph.initializer.extend(writer.initializers)
+    for tensor in consume(writer.initializers):
+        model.graph.initializer.append(tensor)
     model.graph.input.extend(writer.inputs)
     model.graph.output.extend(writer.outputs)
     model.graph.value_info.extend(writer.described.values())
     return model
 
 
-def _stamp(model: onnx.ModelProto, metadata: OnnxMetadata) -> onnx.ModelProto:
-    """Add the metadata and the hash of the model's bytes, taken with zeros in its place."""
+def _stamp(writer: OnnxWriter, metadata: OnnxMetadata) -> onnx.ModelProto:
+    """The model with its metadata and the hash of its bytes, taken with zeros in its place."""
     from google.protobuf.message import EncodeError  # type: ignore[import-untyped]
 
+    model = _model(writer)
     model.producer_version = metadata.version
     for key, value in metadata.entries().items():
         model.metadata_props.add(key=key, value=value)

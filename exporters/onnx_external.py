@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,21 +36,32 @@ def data_file(path: Path) -> str:
     return f"{path.name}.data"
 
 
-def move_out(model: onnx.ModelProto, location: str) -> list[bytes]:
-    """Take the large parameters out of the model; returns the bytes of the second file."""
+def consume(tensors: list[onnx.TensorProto]) -> Iterator[onnx.TensorProto]:
+    """Empty a list one by one, so that gigabytes are not held twice while they are copied."""
+    tensors.reverse()
+    while tensors:
+        yield tensors.pop()
+
+
+def move_out(tensors: list[onnx.TensorProto], location: str) -> list[bytes]:
+    """Replace large parameters by where they will lie; returns the bytes of the second file."""
     from onnx import TensorProto
 
-    pieces, offset = [], 0
-    for tensor in model.graph.initializer:
+    kept, pieces, offset = [], [], 0
+    for tensor in consume(tensors):
         size = len(tensor.raw_data)
         if size < SMALLEST:
+            kept.append(tensor)
             continue
         pieces += [tensor.raw_data, bytes(-size % ALIGNMENT)]
-        tensor.ClearField("raw_data")
-        tensor.data_location = TensorProto.EXTERNAL
+        # A new one, since a message keeps the memory of a field that is cleared.
+        outside = TensorProto(name=tensor.name, dims=tensor.dims, data_type=tensor.data_type)
+        outside.data_location = TensorProto.EXTERNAL
         for key, value in _place(location, offset, size).items():
-            tensor.external_data.add(key=key, value=value)
+            outside.external_data.add(key=key, value=value)
+        kept.append(outside)
         offset += size + -size % ALIGNMENT
+    tensors.extend(kept)
     return pieces
 
 

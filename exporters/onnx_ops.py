@@ -149,7 +149,7 @@ def exact_float32(name: str, field: str, value: Array) -> Array:
     Raises:
         ExportError: an integer that float32 can't hold.
     """
-    single = value.astype(np.float32)
+    single = value.astype(np.float32, copy=False)
     if value.dtype.kind == "f":
         return single
     # Beyond 2^62 the way back to int64 is undefined.

@@ -86,7 +86,7 @@ def test_residual_network(tmp_path: Path, time_steps: int) -> None:
 
 
 @settings(max_examples=30, deadline=None)
-@given(graph=if_graphs(), batch=st.integers(1, 4))
+@given(graph=if_graphs(("subtract", "v_reset")), batch=st.integers(1, 4))
 def test_random_networks(graph: Graph, batch: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         check_every_layout(graph, samples(graph, batch), Path(folder))

@@ -11,6 +11,7 @@ from graphs import residual_network, samples
 from icsnn_deploy.encoding import to_input_units
 from icsnn_deploy.errors import BackendUnavailableError, ExportError
 from icsnn_deploy.exporters import export
+from icsnn_deploy.exporters.onnx_format import TIMED_LAYOUTS, Layout, OnnxOptions
 from icsnn_deploy.graph import Graph
 from icsnn_deploy.lattice.assign import even_widths, to_integers
 from icsnn_deploy.lattice.prepare import prepare
@@ -26,11 +27,20 @@ def integer_network(seed: int, time_steps: int) -> Graph:
     return to_integers(prepared, {}, bits, per_layer=False).graph
 
 
-@pytest.mark.parametrize(("seed", "time_steps"), [(0, 1), (1, 7), (2, 8), (3, 32)])
-def test_integer_networks_are_bit_identical(seed: int, time_steps: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("seed", "time_steps", "layout"),
+    # Compiling a file that grows with T is slow.
+    [
+        *((seed, steps, layout) for seed, steps in ((0, 1), (1, 7)) for layout in TIMED_LAYOUTS),
+        (2, 64, "scan"),
+    ],
+)
+def test_integer_networks_are_bit_identical(
+    seed: int, time_steps: int, layout: Layout, tmp_path: Path
+) -> None:
     graph = integer_network(seed, time_steps)
     path = tmp_path / "network.onnx"
-    export(graph, path, "onnx")
+    export(graph, path, "onnx", OnnxOptions(layout=layout))
     x = to_input_units(graph, samples(graph, 5))
     expected = ReferenceSimulator(graph).run(x)
     got = OpenVinoSimulator(path).run(x)

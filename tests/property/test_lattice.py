@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
 from graphs import if_graphs, samples
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from icsnn_deploy.encoding import to_input_units
 from icsnn_deploy.exporters import export
+from icsnn_deploy.exporters.onnx import OnnxOptions, write
+from icsnn_deploy.exporters.onnx_format import LAYOUTS, TIMED_LAYOUTS, Layout
 from icsnn_deploy.graph import Graph
 from icsnn_deploy.lattice.assign import to_integers
 from icsnn_deploy.lattice.certificate import certify
@@ -23,6 +26,7 @@ from icsnn_deploy.nodes import IF, Conv, Linear
 from icsnn_deploy.simulate.nir import NirSimulator, from_nir
 from icsnn_deploy.simulate.onnx_reference import OnnxReferenceSimulator
 from icsnn_deploy.simulate.onnxruntime import OnnxRuntimeSimulator
+from icsnn_deploy.simulate.openvino import OpenVinoSimulator
 from icsnn_deploy.simulate.recording import Record, Recording
 from icsnn_deploy.simulate.reference import ReferenceSimulator
 from icsnn_deploy.simulate.torch import TorchSimulator
@@ -57,8 +61,10 @@ def assert_identical(got: Recording, expected: Recording) -> None:
 
 
 @settings(max_examples=40, deadline=None)
-@given(integer_graphs())
-def test_certified_networks_are_bit_identical_on_every_backend(graph: Graph) -> None:
+@given(integer_graphs(), st.sampled_from(list(combinations(LAYOUTS, 2))))
+def test_certified_networks_are_bit_identical_on_every_backend(
+    graph: Graph, layouts: tuple[Layout, ...]
+) -> None:
     assert graph.is_integer
     assert certify(graph).float32
     x = inputs_of(graph)
@@ -71,8 +77,8 @@ def test_certified_networks_are_bit_identical_on_every_backend(graph: Graph) -> 
         path = Path(folder)
         export(graph, path / "n.nir", "nir")
         assert_identical(NirSimulator(path / "n.nir").run(x), expected)
-        for layout in ("onnx", "onnx-step"):
-            export(graph, path / layout, layout)
+        for layout in layouts:
+            write(graph, path / layout, OnnxOptions(layout=layout))
             assert_identical(OnnxRuntimeSimulator(path / layout).run(x), expected)
 
 
@@ -85,15 +91,32 @@ def test_the_nir_file_gives_the_network_back(graph: Graph) -> None:
         assert from_nir(path).hash() == graph.hash()
 
 
-@settings(max_examples=5, deadline=None)
-@given(integer_graphs())
-def test_the_independent_onnx_evaluator_agrees(graph: Graph) -> None:
+@settings(max_examples=9, deadline=None)
+@given(integer_graphs(), st.sampled_from(TIMED_LAYOUTS))
+def test_the_independent_onnx_evaluator_agrees(graph: Graph, layout: Layout) -> None:
     x = inputs_of(graph, 1)
     expected = ReferenceSimulator(graph).run(x)
     with TemporaryDirectory() as folder:
         path = Path(folder)
-        export(graph, path / "n.onnx", "onnx")
+        write(graph, path / "n.onnx", OnnxOptions(layout=layout))
         assert_identical(OnnxReferenceSimulator(path / "n.onnx").run(x), expected)
+
+
+@settings(max_examples=6, deadline=None)
+@given(integer_graphs(), st.sampled_from(TIMED_LAYOUTS), st.integers(1, 8))
+def test_openvino_agrees_on_images(graph: Graph, layout: Layout, steps: int) -> None:
+    """It refuses signals, is slow to load files that grow with T, and multiplies by 1 / T."""
+    assume(len(graph.input.shape) == 3)
+    graph = replace(graph, time_steps=steps, readout_start=min(graph.readout_start, steps - 1))
+    x = inputs_of(graph)
+    expected = ReferenceSimulator(graph).run(x)
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "n.onnx"
+        write(graph, path, OnnxOptions(layout=layout))
+        got = OpenVinoSimulator(path).run(x)
+    for name, spikes in expected.spikes.items():
+        np.testing.assert_array_equal(got.spikes[name], spikes)
+    np.testing.assert_allclose(got.logits, expected.logits, rtol=1e-6, atol=1e-6)
 
 
 @settings(max_examples=40, deadline=None)

@@ -19,6 +19,7 @@ from typer.testing import CliRunner, Result
 from icsnn_deploy.bundle import create_bundle, open_bundle
 from icsnn_deploy.cli import app
 from icsnn_deploy.exporters import export
+from icsnn_deploy.exporters.onnx_read import read
 from icsnn_deploy.nodes import Conv
 from icsnn_deploy.simulate.reference import ReferenceSimulator
 from icsnn_deploy.verification import save_recording
@@ -236,6 +237,22 @@ def test_export_as_json(bundle: Path) -> None:
     }
     for entry in values["exports"].values():
         assert entry["bytes"] == Path(entry["file"]).stat().st_size
+
+
+def test_export_in_a_layout(bundle: Path) -> None:
+    def export(*arguments: str) -> Result:
+        return CliRunner().invoke(app, ["export", str(bundle), "--format", "onnx", *arguments])
+
+    for arguments, layout in ((("--layout", "scan"), "scan"), ((), "unrolled")):
+        assert f", layout {layout})" in succeeded(export(*arguments))
+        found = json.loads(succeeded(export(*arguments, "--json")))["exports"]["onnx"]
+        assert found["layout"] == layout
+        assert read(bundle / "network.onnx").metadata.layout == layout
+    for name, wrong in (("--layout", "flat"), ("--layout", "step"), ("--runtime", "abacus")):
+        result = export(name, wrong)
+        assert result.exit_code == 2
+        assert wrong in result.stderr
+    assert read(bundle / "network.onnx").metadata.layout == "unrolled"
 
 
 CONTRACT = {

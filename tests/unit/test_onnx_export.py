@@ -14,6 +14,7 @@ import pytest
 from graphs import conv, residual_network, spiking
 
 from icsnn_deploy.errors import ExportError
+from icsnn_deploy.exporters import export
 from icsnn_deploy.exporters import onnx as exporter
 from icsnn_deploy.exporters.onnx import OnnxOptions, build, write
 from icsnn_deploy.exporters.onnx_format import (
@@ -21,8 +22,10 @@ from icsnn_deploy.exporters.onnx_format import (
     OPERATORS,
     TIMED_LAYOUTS,
     Layout,
+    Runtime,
     tensor_name,
 )
+from icsnn_deploy.exporters.onnx_layout import layout_of
 from icsnn_deploy.exporters.onnx_read import read
 from icsnn_deploy.graph import Graph
 from icsnn_deploy.nodes import AvgPool, Input, Linear, Node, Output, Relu
@@ -123,6 +126,36 @@ def test_only_safe_operators(layout: Layout) -> None:
     options = OnnxOptions(raw_spikes=True) if layout == "step" else EVERYTHING
     model = build(residual_network(), replace(options, layout=layout))
     assert {node.op_type for node in model.graph.node} <= OPERATORS
+
+
+@pytest.mark.parametrize(
+    ("runtime", "time_steps", "layout"),
+    [
+        ("onnxruntime", 8, "unrolled"),
+        ("onnxruntime", 292, "unrolled"),  # 7 nodes of this network iterate: 7 * 292 <= 2048
+        ("onnxruntime", 293, "scan"),
+        ("openvino", 73, "unrolled"),
+        ("openvino", 74, "scan"),
+    ],
+)
+def test_auto_unrolls_what_loads_soon(runtime: Runtime, time_steps: int, layout: Layout) -> None:
+    options = OnnxOptions(runtime=runtime)
+    assert layout_of(residual_network(time_steps=time_steps), options) == layout
+    asked = replace(options, layout="folded")
+    assert layout_of(residual_network(time_steps=time_steps), asked) == "folded"
+
+
+def test_auto_is_what_is_written(tmp_path: Path) -> None:
+    for steps, layout in ((8, "unrolled"), (300, "scan")):
+        export(residual_network(time_steps=steps), tmp_path / "net.onnx", "onnx")
+        assert read(tmp_path / "net.onnx").metadata.layout == layout
+
+
+def test_one_step_is_a_format_of_its_own(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="onnx-step"):
+        export(residual_network(), tmp_path / "net.onnx", "onnx", OnnxOptions(layout="step"))
+    export(residual_network(), tmp_path / "net.onnx", "onnx-step", EVERYTHING)
+    assert read(tmp_path / "net.onnx").metadata.layout == "step"
 
 
 def test_metadata() -> None:
