@@ -189,19 +189,17 @@ def free_port() -> int:
         return int(found.getsockname()[1])
 
 
-@pytest.mark.parametrize("killed", [0, 1])
-def test_without_a_launcher_the_other_process_notices(tmp_path: Path, killed: int) -> None:
+def test_without_a_launcher_the_other_process_notices(tmp_path: Path) -> None:
     command = (*evaluation(tmp_path, 800), "--out", "out", "--wait", "60")
     port = free_port()
     both = [started(tmp_path, rank, port, *command) for rank in (0, 1)]
     wait_for_shards(tmp_path / "out", 10, both[0])
-    both[killed].kill()
-    both[killed].communicate()
-    printed, errors = both[1 - killed].communicate(timeout=LIMIT_S)
-    assert both[1 - killed].returncode == 2
+    both[0].kill()  # the one that the other found its way through
+    both[0].communicate()
+    printed, errors = both[1].communicate(timeout=LIMIT_S)
+    assert both[1].returncode == 2
     assert "another process of this run is gone" in errors
-    if printed:  # --json
-        assert json.loads(printed)["error"] == "RankError"
+    assert printed == ""  # the first process alone prints
     assert not (tmp_path / "out" / "result.json").exists()
     assert shards(tmp_path / "out") >= 100  # its own share is kept
 
