@@ -137,6 +137,12 @@ def export(
     export_format: Annotated[
         list[str], typer.Option("--format", help=f"One of {', '.join(FORMATS)}; may be repeated.")
     ],
+    layout: Annotated[
+        str, typer.Option(help=f"ONNX: auto, {', '.join(TIMED_LAYOUTS)}; see docs/onnx.md.")
+    ] = "auto",
+    runtime: Annotated[
+        str, typer.Option(help=f"ONNX: what auto chooses for; {', '.join(RUNTIMES)}.")
+    ] = "onnxruntime",
     logits_t: Annotated[
         bool, typer.Option("--logits-t", help="ONNX: also the running mean of the logits.")
     ] = False,
@@ -144,12 +150,6 @@ def export(
         bool, typer.Option("--spike-counts", help="ONNX: also the spike count of each neuron.")
     ] = False,
     raw_spikes: Annotated[
-    layout: Annotated[
-        str, typer.Option(help=f"ONNX: auto, {', '.join(TIMED_LAYOUTS)}; see docs/onnx.md.")
-    ] = "auto",
-    runtime: Annotated[
-        str, typer.Option(help=f"ONNX: what auto chooses for; {', '.join(RUNTIMES)}.")
-    ] = "onnxruntime",
         bool, typer.Option("--raw-spikes", help="ONNX: also every spike, for debugging.")
     ] = False,
     lossy: Annotated[
@@ -189,6 +189,7 @@ def export(
                     opened.files[f].size for f in (file, file + DATA) if f in opened.files
                 ),
                 "losses": list(opened.losses.get(name, ())),
+                **({"layout": layout_of(opened.network(), options)} if name == "onnx" else {}),
                 **_needs(opened, name, for_reader),
             }
             for name, file in opened.exports.items()
@@ -196,7 +197,6 @@ def export(
         }
         if as_json:
             print_json({"bundle": str(bundle), "exports": written})
-                **({"layout": layout_of(opened.network(), options)} if name == "onnx" else {}),
             return
         for name, result in written.items():
             layout = f", layout {result['layout']}" if "layout" in result else ""
