@@ -6,12 +6,12 @@ from icsnn_deploy.exporters.onnx_format import Layout, OnnxOptions, Runtime
 from icsnn_deploy.exporters.onnx_parts import Parts
 from icsnn_deploy.graph import Graph
 
-# Measured (docs/onnx.md): unrolled runs up to 1.3 times as fast as scan on ONNX Runtime and 1.5
-# times on OpenVINO, but loads in time that grows faster than T, and scan in the same for every T.
-# Up to these sizes ONNX Runtime creates a session in about a second, and OpenVINO, far slower, in a
-# few. Folded lies between the two in both.
-_MOST_STEPPED: dict[Runtime, int] = {"onnxruntime": 2048, "openvino": 512}
-"""Nodes that iterate times T, up to which a network is unrolled: T = 37 for a ResNet20."""
+# Measured (docs/onnx.md). ONNX Runtime: at T = 8 unrolled runs 0.9 to 1.8 times as fast as scan; at
+# T = 32 it is 1.1 times as fast in batches, and slower on single images. But it loads in time that
+# grows faster than T, and scan in the same for every T. OpenVINO: unrolled runs 1.5 times as fast
+# and takes twenty times as long to load. Folded lies between the two in most of it.
+_MOST_STEPPED: dict[Runtime, int] = {"onnxruntime": 1024, "openvino": 512}
+"""Nodes that iterate times T, up to which a network is unrolled: T = 18 for a ResNet20."""
 
 
 def layout_of(graph: Graph, options: OnnxOptions) -> Layout:
