@@ -59,9 +59,8 @@ def main(bundle):
             elif kind == "if":
                 v[name] = v[name] + source[0]
                 y[name] = (v[name] >= p["v_threshold"]).astype(int)
-                reset = v[name] - p["v_threshold"]  # soft; or hard, to v_reset
-                if "v_reset" in p:
-                    reset = np.floor(p["v_reset"]).astype(int)
+                soft = v[name] - p["v_threshold"]
+                reset = np.floor(p["v_reset"]).astype(int) if "v_reset" in p else soft
                 v[name] = np.where(y[name], reset, v[name])
                 bits = np.packbits(y[name].reshape(len(x), -1).astype(np.uint8), axis=-1)
                 wrong += int(np.unpackbits(bits ^ golden[f"spikes/{name}"][t]).sum())

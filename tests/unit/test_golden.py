@@ -86,7 +86,7 @@ def test_the_script_imports_nothing_of_ours() -> None:
     text = EXAMPLE.read_text()
     assert "icsnn_deploy" not in text
     code = [line for line in text.splitlines() if line.strip() and not line.startswith('"""')]
-    assert len(code) <= 61
+    assert len(code) <= 63  # to be read in one go
 
 
 def test_a_float_network_has_no_golden_spikes() -> None:
