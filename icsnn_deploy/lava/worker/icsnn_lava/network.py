@@ -101,27 +101,10 @@ class Network:
         return Source(name=name, data=values["data"], hold=values["hold"])
 
     def _soft_reset_if(self, name: str, values: Mapping[str, Any]) -> Any:
-        return SoftResetIF(
-            name=name,
-            shape=tuple(values["shape"]),
-            v_threshold=values["v_threshold"],
-            v_init=values["v_init"],
-            bias=values["bias"],
-            offset=values["offset"],
-            period=values["period"],
-        )
+        return SoftResetIF(**_population(name, values))
 
     def _hard_reset_if(self, name: str, values: Mapping[str, Any]) -> Any:
-        return HardResetIF(
-            name=name,
-            shape=tuple(values["shape"]),
-            v_threshold=values["v_threshold"],
-            v_init=values["v_init"],
-            v_reset=values["v_reset"],
-            bias=values["bias"],
-            offset=values["offset"],
-            period=values["period"],
-        )
+        return HardResetIF(v_reset=values["v_reset"], **_population(name, values))
 
     def _batch_connection(self, name: str, values: Mapping[str, Any]) -> Any:
         layers = tuple(
@@ -206,6 +189,16 @@ class Network:
             groups=values["groups"],
             num_message_bits=values["message_bits"],
         )
+
+
+def _population(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """What a population takes, whatever its reset."""
+    fields = ("v_threshold", "v_init", "bias", "offset", "period")
+    return {
+        "name": name,
+        "shape": tuple(values["shape"]),
+        **{field: values[field] for field in fields},
+    }
 
 
 _MAKERS: dict[str, Callable[[Network, str, Mapping[str, Any]], Any]] = {
