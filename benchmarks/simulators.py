@@ -74,7 +74,7 @@ class Comparison:
         self._row("the ANN, T times", self.network.steps * self.ann_s, "")
         self._row("icsnn-deploy, torch", self.ours_s, "1")
         for name, simulator in self._frameworks():
-            found = simulator.run(self.x)
+            found = simulator.run(self.x, count=True)
             wrong = sum(int((found[n] != c).sum()) for n, c in self.expected.counts.items())
             if wrong:
                 self._say(f"{name}: {wrong} neurons fire differently, not timed")
@@ -140,11 +140,15 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--images", required=True)
     parser.add_argument("--time-steps", type=_integers, default=[8, 32])
-    parser.add_argument("--layouts", type=lambda text: text.split(","), default=["unrolled"])
+    parser.add_argument("--layouts", type=_names, default=["unrolled"])
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
     return parser.parse_args()
+
+
+def _names(text: str) -> list[str]:
+    return [part for part in text.split(",") if part]
 
 
 def _integers(text: str) -> list[int]:

@@ -27,8 +27,8 @@ class StepLoop:
         self.populations = network.nodes_of(IF)
 
     @torch.no_grad()
-    def run(self, x: Array) -> dict[str, Array]:
-        """Classify a batch; returns the spike counts of every population."""
+    def run(self, x: Array, *, count: bool = False) -> dict[str, Array]:
+        """Classify a batch; returns the spike counts of every population where asked for."""
         values = {self.network.input.name: torch.from_numpy(x).float()}
         for node in self.network.nodes[1:]:
             if node.name in self.steady:
@@ -40,12 +40,13 @@ class StepLoop:
             for node in self.network.nodes[1:]:
                 if isinstance(node, IF):
                     spikes = self.fire(node.name, values[node.inputs[0]])
-                    counts[node.name] = counts.get(node.name, 0.0) + spikes
+                    if count:
+                        counts[node.name] = counts.get(node.name, 0.0) + spikes
                     values[node.name] = spikes
                 elif node.name not in self.steady:
                     values[node.name] = self._linear(node, values)
             total = total + values[self.network.output.name]
-        return {name: count.numpy() for name, count in counts.items()}
+        return {name: found.numpy() for name, found in counts.items()}
 
     def _linear(self, node: Node, values: Mapping[str, Tensor]) -> Tensor:
         result: Tensor = self.modules[node.name](*(values[name] for name in node.inputs))
@@ -121,7 +122,7 @@ class SpikingJellyLayers(SpikingJellyLoop):
     mode = "m"
 
     @torch.no_grad()
-    def run(self, x: Array) -> dict[str, Array]:
+    def run(self, x: Array, *, count: bool = False) -> dict[str, Array]:
         steps = self.network.steps
         values = {self.network.input.name: torch.from_numpy(x).float()}
         self.begin(len(x))
@@ -130,7 +131,8 @@ class SpikingJellyLayers(SpikingJellyLoop):
             if isinstance(node, IF):
                 current = self._timed(node.inputs[0], values)
                 spikes = self.neurons[node.name](current.view(steps, len(x), *current.shape[1:]))
-                counts[node.name] = spikes.sum(dim=0).numpy()
+                if count:
+                    counts[node.name] = spikes.sum(dim=0).numpy()
                 values[node.name] = spikes.flatten(0, 1)
             elif node.name in self.steady:
                 values[node.name] = self._linear(node, values)
