@@ -1,13 +1,14 @@
 """Speed of our simulators beside those that a user would pick, and beside T times the ANN.
 
     python benchmarks/simulators.py BUNDLE --images test.npz:images [--time-steps 8,32] \
-        [--batch 32] [--pairs 5] [--threads 1] [--layouts unrolled,folded,scan]
+        [--batch 32] [--pairs 5] [--threads 1] [--layouts unrolled,folded,scan] [--no-int8]
 
 BUNDLE holds an integer network with one v_threshold a layer (`icsnn quantize --per-layer`), so
 that every simulator can be asked for the same spikes first; one that differs is not timed. All run
 in this process, each paired with our torch simulator: one run of ours, one of theirs, the ratio,
-the median over the pairs. Run it in the environment that has the frameworks
-(`.venv-readers/bin/python`, made by `icsnn readers setup`); what is not there is said and left out.
+the median over the pairs. Run it in the environments that have the frameworks
+(`.venv-readers/bin/python`, and for sinabs `.venv-sinabs/bin/python`; `icsnn readers setup` makes
+both); what is not there is said and left out.
 
 The frameworks get the network as their users write it: nn.Conv2d and their own neurons, the T steps
 of a layer at once where they can ("multi-step"), else one step of the network after the other.
@@ -27,7 +28,8 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import torch
-from simulators_frameworks import FRAMEWORKS, StepLoop
+from simulators_frameworks import FRAMEWORKS
+from step_loop import StepLoop
 
 from icsnn_deploy import __version__
 from icsnn_deploy.bundle import open_bundle
@@ -63,7 +65,7 @@ class Comparison:
 
     def __init__(self, network: Graph, ann: Graph, x: Array, given: argparse.Namespace) -> None:
         self.network, self.x, self.given = network, x, given
-        self.ours = TorchSimulator(network)
+        self.ours = TorchSimulator(network, int8=not given.no_int8)
         self.expected = self.ours.run(x, Record(spikes=False, counts=True))
         analog = to_real_units(network, x)
         simple = TorchANN(ann)
@@ -74,7 +76,7 @@ class Comparison:
         self._row("the ANN, T times", self.network.steps * self.ann_s, "")
         self._row("icsnn-deploy, torch", self.ours_s, "1")
         for name, simulator in self._frameworks():
-            found = simulator.run(self.x, count=True)
+            _, found = simulator.run(self.x, count=True)
             wrong = sum(int((found[n] != c).sum()) for n, c in self.expected.counts.items())
             if wrong:
                 self._say(f"{name}: {wrong} neurons fire differently, not timed")
@@ -144,6 +146,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--no-int8", action="store_true", help="ours in float32, too")
     return parser.parse_args()
 
 

@@ -1,74 +1,22 @@
 """The frameworks that a user would pick, each running a graph of ours with its own neurons.
 
 The network is the user's: nn.Conv2d and the like, NCHW, a framework's neuron module for each
-population. Initial potentials and thresholds are set from outside, as the framework allows.
+population. Initial potentials and thresholds are set from outside, as the framework allows. What a
+neuron has to be told so that its spikes are those of the graph is in icsnn_deploy/interop.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from step_loop import StepLoop
+from torch import Tensor
 
 from icsnn_deploy.graph import Graph
 from icsnn_deploy.neuron import Array
-from icsnn_deploy.nodes import IF, Add, AvgPool, Conv, Flatten, Linear, Node, Output, Scale
-
-
-class StepLoop:
-    """Plain PyTorch: all nodes for one step, then the next; the first connection once."""
-
-    def __init__(self, network: Graph) -> None:
-        self.network = network
-        self.steady = network.steady()
-        self.modules = {n.name: _module(n) for n in network.nodes[1:] if not isinstance(n, IF)}
-        self.populations = network.nodes_of(IF)
-
-    @torch.no_grad()
-    def run(self, x: Array, *, count: bool = False) -> dict[str, Array]:
-        """Classify a batch; returns the spike counts of every population where asked for."""
-        values = {self.network.input.name: torch.from_numpy(x).float()}
-        for node in self.network.nodes[1:]:
-            if node.name in self.steady:
-                values[node.name] = self._linear(node, values)
-        self.begin(len(x))
-        counts: dict[str, Tensor] = {}
-        total: Tensor | float = 0.0
-        for _ in range(self.network.steps):
-            for node in self.network.nodes[1:]:
-                if isinstance(node, IF):
-                    spikes = self.fire(node.name, values[node.inputs[0]])
-                    if count:
-                        counts[node.name] = counts.get(node.name, 0.0) + spikes
-                    values[node.name] = spikes
-                elif node.name not in self.steady:
-                    values[node.name] = self._linear(node, values)
-            total = total + values[self.network.output.name]
-        return {name: found.numpy() for name, found in counts.items()}
-
-    def _linear(self, node: Node, values: Mapping[str, Tensor]) -> Tensor:
-        result: Tensor = self.modules[node.name](*(values[name] for name in node.inputs))
-        return result
-
-    def begin(self, batch: int) -> None:
-        """Set the initial potentials."""
-        self.v = {
-            node.name: _full(node.v_init, batch, self.network.shape(node.name))
-            for node in self.populations
-        }
-        self.v_threshold = {
-            n.name: torch.tensor(float(n.v_threshold.max())) for n in self.populations
-        }
-
-    def fire(self, name: str, current: Tensor) -> Tensor:
-        """One step of a population."""
-        v, v_threshold = self.v[name], self.v_threshold[name]
-        v = v + current
-        spikes = (v >= v_threshold).float()
-        self.v[name] = v - v_threshold * spikes
-        return spikes
+from icsnn_deploy.nodes import IF
 
 
 class SnnTorchLoop(StepLoop):
@@ -79,11 +27,16 @@ class SnnTorchLoop(StepLoop):
         import snntorch
 
         self.neurons = {
-            node.name: snntorch.Leaky(
-                beta=1.0, threshold=float(node.v_threshold.max()), reset_delay=True
-            )
+            node.name: snntorch.Leaky(beta=1.0, threshold=_v_threshold(node), reset_delay=True)
             for node in self.populations
         }
+
+    def begin(self, batch: int) -> None:
+        self.v = {}
+        for name, v in _potentials(self.network, batch).items():
+            v_threshold = self.neurons[name].threshold
+            # What lies above the threshold is taken for the last step's spike, and reset.
+            self.v[name] = v + v_threshold * (v > v_threshold)
 
     def fire(self, name: str, current: Tensor) -> Tensor:
         spikes, self.v[name] = self.neurons[name](current, self.v[name])
@@ -93,65 +46,128 @@ class SnnTorchLoop(StepLoop):
 class SpikingJellyLoop(StepLoop):
     """SpikingJelly's IFNode, one step at a time."""
 
-    mode = "s"
-
     def __init__(self, network: Graph) -> None:
         super().__init__(network)
-        from spikingjelly.activation_based import neuron
-
-        self.neurons = {
-            node.name: neuron.IFNode(
-                v_threshold=float(node.v_threshold.max()), v_reset=None, step_mode=self.mode
-            ).eval()
-            for node in self.populations
-        }
+        self.neurons = _if_nodes(self.populations, "s")
 
     def begin(self, batch: int) -> None:
-        for node in self.populations:
-            self.neurons[node.name].reset()
-            self.neurons[node.name].v = _full(node.v_init, batch, self.network.shape(node.name))
+        _start_if_nodes(self.neurons, self.network, batch)
 
     def fire(self, name: str, current: Tensor) -> Tensor:
         spikes: Tensor = self.neurons[name](current)
         return spikes
 
 
-class SpikingJellyLayers(SpikingJellyLoop):
-    """SpikingJelly's multi-step mode: all T steps of a layer at once, as SeqToANNContainer does."""
+class Layers(StepLoop):
+    """All steps of a layer at once: convolutions on [T N, *shape], neurons on [T, N, *shape]."""
 
-    mode = "m"
+    time_axis = 0
 
-    @torch.no_grad()
-    def run(self, x: Array, *, count: bool = False) -> dict[str, Array]:
-        steps = self.network.steps
-        values = {self.network.input.name: torch.from_numpy(x).float()}
+    @torch.inference_mode()
+    def run(self, x: Array, *, count: bool = False) -> tuple[Array, dict[str, Array]]:
+        values = self.once(x)
         self.begin(len(x))
         counts = {}
         for node in self.network.nodes[1:]:
-            if isinstance(node, IF):
-                current = self._timed(node.inputs[0], values)
-                spikes = self.neurons[node.name](current.view(steps, len(x), *current.shape[1:]))
-                if count:
-                    counts[node.name] = spikes.sum(dim=0).numpy()
-                values[node.name] = spikes.flatten(0, 1)
-            elif node.name in self.steady:
-                values[node.name] = self._linear(node, values)
-            else:
-                sources = [self._timed(name, values) for name in node.inputs]
-                values[node.name] = self.modules[node.name](*sources)
+            if node.name not in self.steady:
+                folded = {name: self._folded(name, values[name]) for name in node.inputs}
+                if isinstance(node, IF):
+                    current = self._over_time(folded[node.inputs[0]], len(x))
+                    spikes = self.fire(node.name, current)
+                    if count:
+                        counts[node.name] = spikes.sum(dim=self.time_axis).numpy()
+                    values[node.name] = spikes.flatten(0, 1)
+                else:
+                    values[node.name] = self.connect(node, folded)
             for name in node.inputs:
-                if self.network.consumers(name)[-1].name == node.name:
+                if self.network.consumers(name)[-1] is node:
                     values.pop(name, None)
-        logits = values[self.network.output.name]
-        logits.view(steps, len(x), *logits.shape[1:]).mean(dim=0)
-        return counts
+        logits = self._over_time(values[self.network.output.name], len(x)).mean(dim=self.time_axis)
+        return logits.numpy(), counts
 
-    def _timed(self, name: str, values: Mapping[str, Tensor]) -> Tensor:
+    def _over_time(self, folded: Tensor, batch: int) -> Tensor:
+        steps = self.network.steps
+        return folded.unflatten(0, (batch, steps) if self.time_axis else (steps, batch))
+
+    def _folded(self, name: str, value: Tensor) -> Tensor:
         """A value folded over time; what is steady is repeated."""
-        value = values[name]
         if name not in self.steady:
             return value
-        return value.repeat(self.network.steps, *(1,) * (value.ndim - 1))
+        over_time = value.unsqueeze(self.time_axis)
+        sizes = [self.network.steps if n == self.time_axis else -1 for n in range(over_time.ndim)]
+        return over_time.expand(sizes).flatten(0, 1)
+
+
+class SpikingJellyLayers(Layers):
+    """SpikingJelly's multi-step mode, its convolutions as in SeqToANNContainer."""
+
+    def __init__(self, network: Graph) -> None:
+        super().__init__(network)
+        self.neurons = _if_nodes(self.populations, "m")
+
+    def begin(self, batch: int) -> None:
+        _start_if_nodes(self.neurons, self.network, batch)
+
+    def fire(self, name: str, current: Tensor) -> Tensor:
+        spikes: Tensor = self.neurons[name](current)
+        return spikes
+
+
+class NorseLayers(Layers):
+    """norse's SNN over time, with the step of its IAF neuron but soft reset, which it lacks."""
+
+    def __init__(self, network: Graph) -> None:
+        super().__init__(network)
+        from norse.torch.functional.iaf import IAFFeedForwardState, IAFParameters
+        from norse.torch.functional.threshold import threshold
+        from norse.torch.module.snn import SNN
+
+        def step(current: Tensor, state: Any, p: Any, dt: float) -> tuple[Tensor, Any]:
+            v = state.v + current
+            spikes = threshold(v - p.v_th, p.method, p.alpha)
+            return spikes, IAFFeedForwardState(v=v - spikes * p.v_th)
+
+        def nothing(current: Tensor) -> Any:
+            raise NotImplementedError("every state is given")
+
+        self.state = IAFFeedForwardState
+        self.neurons = {
+            node.name: SNN(step, nothing, IAFParameters(v_th=torch.tensor(_v_threshold(node))))
+            for node in self.populations
+        }
+
+    def begin(self, batch: int) -> None:
+        self.v = _potentials(self.network, batch)
+
+    def fire(self, name: str, current: Tensor) -> Tensor:
+        spikes, _ = self.neurons[name](current, self.state(v=self.v[name]))
+        return spikes
+
+
+class SinabsLayers(Layers):
+    """sinabs' IAF, which takes all steps at once, [N, T, *shape]."""
+
+    time_axis = 1
+
+    def __init__(self, network: Graph) -> None:
+        super().__init__(network)
+        from sinabs import layers
+        from sinabs.activation import SingleSpike
+
+        self.neurons = {
+            node.name: layers.IAF(
+                spike_threshold=torch.tensor(_v_threshold(node)), spike_fn=SingleSpike
+            )
+            for node in self.populations
+        }
+
+    def begin(self, batch: int) -> None:
+        for name, v in _potentials(self.network, batch).items():
+            self.neurons[name].v_mem = v
+
+    def fire(self, name: str, current: Tensor) -> Tensor:
+        spikes: Tensor = self.neurons[name](current)
+        return spikes
 
 
 FRAMEWORKS: dict[str, tuple[str, Callable[[Graph], StepLoop]]] = {
@@ -159,81 +175,40 @@ FRAMEWORKS: dict[str, tuple[str, Callable[[Graph], StepLoop]]] = {
     "SpikingJelly, multi-step": ("spikingjelly", SpikingJellyLayers),
     "SpikingJelly, single-step": ("spikingjelly", SpikingJellyLoop),
     "snnTorch": ("snntorch", SnnTorchLoop),
+    "norse": ("norse", NorseLayers),
+    "sinabs": ("sinabs", SinabsLayers),
 }
 
 
-class _Sum(nn.Module):
-    def forward(self, *sources: Tensor) -> Tensor:
-        return sum(sources[1:], start=sources[0])
+def _if_nodes(populations: tuple[IF, ...], mode: str) -> dict[str, Any]:
+    """SpikingJelly's neurons with soft reset, for one step ("s") or for many ("m")."""
+    from spikingjelly.activation_based import neuron
+
+    return {
+        node.name: neuron.IFNode(
+            v_threshold=_v_threshold(node), v_reset=None, step_mode=mode
+        ).eval()
+        for node in populations
+    }
 
 
-class _Diagonal(nn.Module):
-    def __init__(self, scale: Tensor, shift: Tensor) -> None:
-        super().__init__()
-        self.scale, self.shift = scale, shift
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * self.scale + self.shift
+def _start_if_nodes(neurons: dict[str, Any], network: Graph, batch: int) -> None:
+    for name, v in _potentials(network, batch).items():
+        neurons[name].reset()
+        neurons[name].v = v
 
 
-class _Padded(nn.Module):
-    """A convolution with padding that differs between the sides."""
-
-    def __init__(self, inner: nn.Module, pads: list[int]) -> None:
-        super().__init__()
-        self.inner, self.pads = inner, pads
-
-    def forward(self, x: Tensor) -> Tensor:
-        result: Tensor = self.inner(functional.pad(x, self.pads))
-        return result
+def _v_threshold(node: IF) -> float:
+    """The one v_threshold of a layer."""
+    return float(node.v_threshold.max())
 
 
-def _module(node: Node) -> nn.Module:
-    """A node without memory, as a module of torch.nn."""
-    match node:
-        case Conv():
-            return _conv(node)
-        case Linear():
-            linear = nn.Linear(node.weight.shape[1], node.weight.shape[0])
-            return _filled(linear, node)
-        case AvgPool():
-            return nn.AvgPool2d(node.kernel, node.stride, tuple(p for p, _ in node.padding))
-        case Flatten():
-            return nn.Flatten()
-        case Scale():
-            return _Diagonal(torch.tensor(node.scale).float(), torch.tensor(node.shift).float())
-        case Add():
-            return _Sum()
-        case Output():
-            return nn.Identity()
-    raise ValueError(node.name)
-
-
-def _conv(node: Conv) -> nn.Module:
-    outputs, inputs = node.weight.shape[:2]
-    even = all(before == after for before, after in node.padding)
-    conv = nn.Conv2d(
-        inputs * node.groups,
-        outputs,
-        node.kernel,
-        node.stride,
-        tuple(before for before, _ in node.padding) if even else 0,
-        node.dilation,
-        node.groups,
-    )
-    _filled(conv, node)
-    if even:
-        return conv
-    return _Padded(conv, [side for pair in reversed(node.padding) for side in pair])
-
-
-def _filled(module: nn.Conv2d | nn.Linear, node: Conv | Linear) -> nn.Module:
-    with torch.no_grad():
-        module.weight.copy_(torch.tensor(node.weight))
-        if module.bias is not None:
-            module.bias.copy_(torch.tensor(node.bias))
-    return module.eval()
-
-
-def _full(value: Array, batch: int, shape: tuple[int, ...]) -> Tensor:
-    return torch.tensor(value).float().expand(batch, *shape).clone()
+def _potentials(network: Graph, batch: int) -> dict[str, Tensor]:
+    """Initial potentials of every population, [N, *shape]."""
+    return {
+        node.name: torch.tensor(node.v_init)
+        .float()
+        .expand(batch, *network.shape(node.name))
+        .clone()
+        for node in network.nodes_of(IF)
+    }
