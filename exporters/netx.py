@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 import os
-import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from icsnn_deploy.atomic import atomic_write
 from icsnn_deploy.errors import ExportError
 from icsnn_deploy.exporters.netx_layers import NetxLayer, plan_layers
 from icsnn_deploy.graph import Graph
@@ -74,19 +74,15 @@ def write(graph: Graph, path: str | os.PathLike[str]) -> None:
     import h5py
 
     target = Path(path)
-    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
     zero_point = None if plan.zero_point is None else plan.zero_point.ravel().tolist()
     try:
-        with h5py.File(temporary, "w") as file:
+        with atomic_write(target) as draft, h5py.File(draft, "w") as file:
             file[KEY] = _text(_header(graph, zero_point))
             file["simulation/Ts"] = 1
             file["simulation/tSample"] = graph.steps
             _write_layers(file.create_group("layer"), graph, plan.layers)
-        os.replace(temporary, target)
     except OSError as error:
         raise ExportError(f"{target}: can't be written ({error})") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _header(graph: Graph, zero_point: list[int] | None) -> str:

@@ -8,12 +8,12 @@ v_reset, which readers before NIR 1.0.5 do not know and later ones take as 0.
 from __future__ import annotations
 
 import os
-import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from icsnn_deploy.atomic import atomic_write
 from icsnn_deploy.errors import ExportError, Rejection, rejection_table
 from icsnn_deploy.exporters.nir_draft import Draft
 from icsnn_deploy.exporters.nir_metadata import KEY, Profile, VInitEncoding, describe
@@ -102,18 +102,15 @@ def write(
     import nir
 
     target = Path(path)
-    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
     network: Any = to_nir(graph, profile, v_init_encoding)
     if profile == "portable":
         network = _WithoutReset(network)
     try:
-        # uncompressed: gzip saves a tenth of the size and takes fifteen times as long
-        nir.write(temporary, network, compression=None)
-        os.replace(temporary, target)
+        with atomic_write(target) as draft:
+            # uncompressed: gzip saves a tenth of the size and takes fifteen times as long
+            nir.write(draft, network, compression=None)
     except OSError as error:
         raise ExportError(f"{target}: can't be written ({error})") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 class _WithoutReset:

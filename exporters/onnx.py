@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import shutil
-import uuid
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from icsnn_deploy.atomic import folder_beside
 from icsnn_deploy.errors import ExportError
 from icsnn_deploy.exporters.onnx_external import consume, data_file, data_of, move_out
 from icsnn_deploy.exporters.onnx_folded import write_folded
@@ -151,22 +150,18 @@ def _stamp(writer: OnnxWriter, metadata: OnnxMetadata) -> onnx.ModelProto:
 
 def _put(target: Path, data: bytes, outside: Sequence[bytes]) -> None:
     """Write and check in a folder of its own and rename: a half-written file is never seen."""
-    draft = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
     try:
-        draft.mkdir()
-        try:
-            files = [draft / target.name]
-            files[0].write_bytes(data)
+        with folder_beside(target) as folder:
+            drafts = [folder / target.name]
+            drafts[0].write_bytes(data)
             if outside:
                 # It goes first: until the model follows, an old one finds that the data changed.
-                files.insert(0, draft / data_file(target))
-                with files[0].open("wb") as file:
+                drafts.insert(0, folder / data_file(target))
+                with drafts[0].open("wb") as file:
                     file.writelines(outside)
-            _check_file(draft / target.name, target)
-            for file_ in files:
-                os.replace(file_, target.with_name(file_.name))
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
+            _check_file(folder / target.name, target)
+            for draft in drafts:
+                os.replace(draft, target.with_name(draft.name))
     except OSError as error:
         raise ExportError(f"{target}: can't be written: {error.strerror or error}") from error
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -24,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from icsnn_deploy.atomic import folder_beside
 from icsnn_deploy.data import Normalization
 from icsnn_deploy.errors import BundleError
 from icsnn_deploy.graph import Graph
@@ -142,8 +142,8 @@ class Bundle(Manifest):
             BundleError: it can't be written; the bundle is as it was.
         """
         try:
-            with tempfile.TemporaryDirectory(prefix=".export-", dir=self.path) as folder:
-                draft = Path(folder) / name
+            with folder_beside(self.path / name) as folder:
+                draft = folder / name
                 write(draft)
                 beside = draft.with_name(name + DATA)
                 drafts = [*([beside] if beside.exists() else []), draft]
@@ -159,7 +159,7 @@ class Bundle(Manifest):
                     exports={**self.exports, export_format: name},
                     losses={**others, **({export_format: tuple(losses)} if losses else {})},
                 )
-                self._swap(drafts, updated, Path(folder) / "old")
+                self._swap(drafts, updated, folder / "old")
         except OSError as error:
             raise BundleError(f"{self.path / name}: can't be written ({error.strerror})") from error
         return updated
@@ -234,42 +234,41 @@ def create_bundle(
         contents["samples.safetensors"] = save({"inputs": np.ascontiguousarray(samples)})
     if golden is not None:
         contents["golden.safetensors"] = golden
+    bundle = Bundle(
+        path=path,
+        graph_hash=network.hash(),
+        ann_hash=None if ann is None else ann.hash(),
+        files={
+            name: FileEntry(sha256=hashlib.sha256(content).hexdigest(), size=len(content))
+            for name, content in contents.items()
+        },
+        exports={},
+        normalization=normalization,
+    )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+        with folder_beside(path) as draft:
+            for name, content in contents.items():
+                (draft / name).write_bytes(content)
+            write_manifest(draft, bundle)
+            _take_place(draft, path)
     except OSError as error:
         raise BundleError(f"{path}: can't be written ({error.strerror})") from error
+    return bundle
+
+
+def _take_place(draft: Path, path: Path) -> None:
+    """Rename a folder, over one that is there already; that one is back where it fails."""
     replaced = draft.with_name(f"{draft.name}.replaced")
+    if path.exists():
+        os.rename(path, replaced)
     try:
-        draft.chmod(0o755)
-        for name, content in contents.items():
-            (draft / name).write_bytes(content)
-        bundle = Bundle(
-            path=draft,
-            graph_hash=network.hash(),
-            ann_hash=None if ann is None else ann.hash(),
-            files={
-                name: FileEntry(sha256=hashlib.sha256(content).hexdigest(), size=len(content))
-                for name, content in contents.items()
-            },
-            exports={},
-            normalization=normalization,
-        )
-        write_manifest(bundle.path, bundle)
-        if path.exists():
-            os.rename(path, replaced)
-        try:
-            os.rename(draft, path)
-        except BaseException:
-            if replaced.exists():
-                os.rename(replaced, path)
-            raise
-        shutil.rmtree(replaced, ignore_errors=True)
-    except OSError as error:
-        raise BundleError(f"{path}: can't be written ({error.strerror})") from error
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-    return replace(bundle, path=path)
+        os.rename(draft, path)
+    except BaseException:
+        if replaced.exists():
+            os.rename(replaced, path)
+        raise
+    shutil.rmtree(replaced, ignore_errors=True)
 
 
 def check_free(path: Path, *, overwrite: bool) -> None:

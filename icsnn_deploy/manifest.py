@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from icsnn_deploy.atomic import atomic_write
 from icsnn_deploy.data import Normalization
 from icsnn_deploy.errors import BundleError
 from icsnn_deploy.version import __version__
@@ -101,12 +101,8 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
         "losses": dict(manifest.losses),
         "normalization": pixels and {"mean": pixels.mean, "std": pixels.std},
     }
-    draft = folder / f".{MANIFEST}.draft"
-    try:
+    with atomic_write(folder / MANIFEST) as draft:
         draft.write_bytes(json_bytes(content))
-        os.replace(draft, folder / MANIFEST)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def json_bytes(value: Any) -> bytes:

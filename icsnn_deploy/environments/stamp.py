@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from icsnn_deploy.atomic import atomic_write
 from icsnn_deploy.environments.kind import Kind, python_of
 from icsnn_deploy.errors import BackendUnavailableError
 
@@ -69,6 +69,5 @@ def read_strings(content: bytes, where: str, names: tuple[str, ...]) -> dict[str
 
 def write_stamp(kind: Kind, folder: Path, versions: Mapping[str, str]) -> None:
     """Say that an environment is ready."""
-    draft = folder / f"{kind.stamp}.tmp"
-    draft.write_text(json.dumps(dict(versions), indent=2, sort_keys=True) + "\n")
-    os.replace(draft, folder / kind.stamp)
+    with atomic_write(folder / kind.stamp) as draft:
+        draft.write_text(json.dumps(dict(versions), indent=2, sort_keys=True) + "\n")

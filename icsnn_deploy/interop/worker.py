@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from icsnn_deploy.atomic import atomic_write
+
 
 def serve(folder: Path, heartbeat: int) -> None:
     """Answer every request; the answers come into the folder."""
@@ -55,9 +57,8 @@ def main() -> None:
             "message": str(error),
             "trace": traceback.format_exc(),
         }
-        draft = folder / "fault.tmp"
-        draft.write_text(json.dumps(fault))
-        draft.rename(folder / "fault.json")
+        with atomic_write(folder / "fault.json") as draft:
+            draft.write_text(json.dumps(fault))
         sys.exit(1)
 
 

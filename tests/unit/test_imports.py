@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "icsnn_deploy"
 
 ORDER = (
-    {"errors", "version", "neuron", "progress"},
+    {"atomic", "errors", "version", "neuron", "progress"},
     {"node", "data", "environments", "ranks"},
     {"nodes"},
     {"graph"},
