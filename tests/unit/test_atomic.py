@@ -43,7 +43,8 @@ def test_a_write_that_fails_keeps_the_old_file(
                 draft.write_bytes(b"half")
             raise failure
 
-    pytest.raises(failure, fail)
+    with pytest.raises(failure):
+        fail()
     assert names(tmp_path) == ["file"]
     assert target.read_bytes() == b"old"
 
@@ -109,7 +110,8 @@ def test_a_folder_goes_with_what_is_left_in_it(
     if failure is None:
         work()
     else:
-        pytest.raises(failure, work)
+        with pytest.raises(failure):
+            work()
     assert names(tmp_path) == ["file"]
 
 
