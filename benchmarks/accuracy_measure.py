@@ -24,7 +24,8 @@ from icsnn_deploy.nodes import Node
 from icsnn_deploy.progress import Progress, tracked
 from icsnn_deploy.report.layers import OutputFit, first_spikes
 from icsnn_deploy.simulate.recording import Record, Recording
-from icsnn_deploy.simulate.torch import TorchANN, TorchSimulator
+from icsnn_deploy.simulate.torch import TorchSimulator
+from icsnn_deploy.simulate.torch_ann import TorchANN
 
 BATCH = 50
 POINTS = 400  # neurons that a figure shows of a layer

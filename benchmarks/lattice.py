@@ -30,7 +30,8 @@ from icsnn_deploy.parity import Tolerance, compare
 from icsnn_deploy.simulate import open_backend
 from icsnn_deploy.simulate.recording import Recording
 from icsnn_deploy.simulate.reference import ReferenceSimulator
-from icsnn_deploy.simulate.torch import TorchANN, TorchSimulator
+from icsnn_deploy.simulate.torch import TorchSimulator
+from icsnn_deploy.simulate.torch_ann import TorchANN
 
 BACKENDS = ("torch", "torch-float64", "onnxruntime", "onnxruntime-step", "openvino", "nir")
 

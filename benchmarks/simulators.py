@@ -40,7 +40,8 @@ from icsnn_deploy.exporters.onnx_format import OnnxOptions
 from icsnn_deploy.graph import Graph
 from icsnn_deploy.neuron import Array
 from icsnn_deploy.simulate.recording import Record
-from icsnn_deploy.simulate.torch import TorchANN, TorchSimulator
+from icsnn_deploy.simulate.torch import TorchSimulator
+from icsnn_deploy.simulate.torch_ann import TorchANN
 
 
 def main() -> None:

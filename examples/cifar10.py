@@ -41,7 +41,8 @@ def main(name: str, weights: str, out: str) -> None:
     report = icsnn.verify(bundle, ["torch", "onnxruntime", "nir"], images[:20])
     print(report.summary())
 
-    from icsnn_deploy.simulate.torch import TorchANN, TorchSimulator
+    from icsnn_deploy.simulate.torch import TorchSimulator
+    from icsnn_deploy.simulate.torch_ann import TorchANN
 
     for kind, logits in (
         ("ANN", TorchANN(conversion.ann).run(images)),

@@ -17,7 +17,7 @@ from icsnn_deploy.graph import Graph
 from icsnn_deploy.neuron import Array
 from icsnn_deploy.nodes import Node, Relu
 from icsnn_deploy.progress import Progress, silent, tracked
-from icsnn_deploy.simulate.torch import TorchANN
+from icsnn_deploy.simulate.torch_ann import TorchANN
 
 PLACES = 1 << 15  # a channel: what a search of a few parameters needs
 

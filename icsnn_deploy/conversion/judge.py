@@ -11,7 +11,8 @@ from icsnn_deploy.encoding import to_input_units
 from icsnn_deploy.graph import Graph
 from icsnn_deploy.neuron import Array
 from icsnn_deploy.simulate.recording import Record
-from icsnn_deploy.simulate.torch import TorchANN, TorchSimulator
+from icsnn_deploy.simulate.torch import TorchSimulator
+from icsnn_deploy.simulate.torch_ann import TorchANN
 
 
 class Judge:

@@ -18,7 +18,7 @@ from icsnn_deploy.graph import Graph
 from icsnn_deploy.neuron import Array
 from icsnn_deploy.nodes import Node, Relu
 from icsnn_deploy.progress import Progress, silent, tracked
-from icsnn_deploy.simulate.torch import TorchANN
+from icsnn_deploy.simulate.torch_ann import TorchANN
 
 _BITS = 6  # mantissa bits kept: 64 bins an octave, 1.6 % wide
 _OCTAVES = (-24, 24)  # values below 2^-24 count as zero, above 2^24 as the last bin

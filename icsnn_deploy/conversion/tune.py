@@ -23,7 +23,8 @@ from icsnn_deploy.graph import Graph
 from icsnn_deploy.neuron import Array
 from icsnn_deploy.nodes import IF, Conv, Linear, Node, Relu
 from icsnn_deploy.progress import Progress, silent
-from icsnn_deploy.simulate.torch import TorchANN, TorchSimulator
+from icsnn_deploy.simulate.torch import TorchSimulator
+from icsnn_deploy.simulate.torch_ann import TorchANN
 
 
 @dataclass(frozen=True, kw_only=True)

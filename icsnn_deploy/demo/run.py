@@ -24,7 +24,8 @@ from icsnn_deploy.lava.environment import find_worker
 from icsnn_deploy.neuron import Array
 from icsnn_deploy.parity import ParityReport, top1
 from icsnn_deploy.progress import Progress, silent, tracked
-from icsnn_deploy.simulate.torch import TorchANN, TorchSimulator
+from icsnn_deploy.simulate.torch import TorchSimulator
+from icsnn_deploy.simulate.torch_ann import TorchANN
 from icsnn_deploy.verification import verify
 
 TIME_STEPS = 8

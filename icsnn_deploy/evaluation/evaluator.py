@@ -100,7 +100,7 @@ class Evaluator:
         self.batch_size = options.batch_size
         if not counts_alone:
             self.batch_size = min(self.batch_size, images_at_once(network, 1 + len(self.others)))
-        from icsnn_deploy.simulate.torch import TorchANN
+        from icsnn_deploy.simulate.torch_ann import TorchANN
 
         has_ann = bundle.ann_hash is not None
         self.ann = TorchANN(bundle.ann(), device=device) if has_ann else None

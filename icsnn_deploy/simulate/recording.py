@@ -24,6 +24,11 @@ class Record:
     logits_t: bool = False
     potentials: frozenset[str] = frozenset()  # populations whose u[t] is wanted
 
+    @property
+    def logits_only(self) -> bool:
+        """Nothing of any neuron is wanted."""
+        return not (self.spikes or self.counts or self.first_spikes or self.potentials)
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Recording:

@@ -14,10 +14,12 @@ import torch
 from torch import Tensor
 
 from icsnn_deploy.encoding import check_inputs
+from icsnn_deploy.errors import BackendUnavailableError
 from icsnn_deploy.graph import Graph
 from icsnn_deploy.neuron import Array
 from icsnn_deploy.nodes import IF, Add, Node
 from icsnn_deploy.simulate.recording import Record, Recording
+from icsnn_deploy.simulate.torch_cuda import CapturedRuns
 from icsnn_deploy.simulate.torch_int8 import int8_convolutions
 from icsnn_deploy.simulate.torch_ops import TorchOps, integrate_and_fire, open_device
 from icsnn_deploy.simulate.torch_recorder import Recorder
@@ -59,9 +61,10 @@ class TorchSimulator:
         tf32: let CUDA round what convolutions multiply to TF32; exact only where the certificate
             of an integer network says so.
         int8: let the convolutions of an integer network run in 8-bit integers where they can.
+        cuda_graphs: classify as a CUDA graph, from the second batch of a shape on.
 
     Raises:
-        BackendUnavailableError: the device is not there.
+        BackendUnavailableError: the device is not there, or is no CUDA device and should capture.
     """
 
     name = "torch"
@@ -75,10 +78,15 @@ class TorchSimulator:
         memory: int = DEFAULT_MEMORY,
         tf32: bool = False,
         int8: bool = True,
+        cuda_graphs: bool = False,
     ) -> None:
         self.graph = graph
         self.time_steps = graph.steps
         opened = open_device(device)
+        if cuda_graphs and opened.type != "cuda":
+            raise BackendUnavailableError(
+                f"CUDA graphs on torch device {device!r}: a CUDA device is needed"
+            )
         wanted = int8 and dtype == torch.float32
         found = int8_convolutions(graph, opened) if wanted else {}
         self.ops = TorchOps(graph, opened, dtype, tf32=tf32, int8=found)
@@ -86,28 +94,23 @@ class TorchSimulator:
         self.memory = memory
         self._steady = graph.steady()
         self._dead = self._last_uses()
+        self._classify = CapturedRuns(self.observe) if cuda_graphs else self.observe
 
     def run(self, inputs: Array, record: Record = Record()) -> Recording:
         x = check_inputs(self.graph, inputs)
         recorder = Recorder(record)
-        means = []
         chunk, block = self.chunks()
         timed = self.graph.input.encoding != "direct"
         batch = x.shape[1] if timed else x.shape[0]
+        means = []
         for start in range(0, max(batch, 1), chunk):
             part = slice(start, start + chunk)
-            flow = self.begin(x[:, part] if timed else x[part])
-            currents = []
-            while flow.step < self.time_steps:
-                step = flow.step
-
-                def observe(
-                    node: IF, spikes: Tensor, v: Tensor, u: Tensor | None, step: int = step
-                ) -> None:
-                    recorder.add(node.name, spikes, u, step)
-
-                currents.append(self.advance(flow, block, observe, record.potentials))
-            means.append(self._running_mean(torch.cat(currents)).cpu().numpy())
+            samples = self.ops.tensor(x[:, part] if timed else x[part])
+            if record.logits_only and block >= self.time_steps:
+                mean = self._classify(samples)
+            else:
+                mean = self._recorded(samples, block, recorder)
+            means.append(mean.cpu().numpy())
         logits_t = np.concatenate(means, axis=1)  # [T, B, *shape]
         return Recording(
             backend=self.name,
@@ -118,6 +121,21 @@ class TorchSimulator:
             logits_t=logits_t if record.logits_t else None,
             potentials=recorder.over_time(recorder.potentials),
         )
+
+    def _recorded(self, samples: Tensor, block: int, recorder: Recorder) -> Tensor:
+        """Run samples in blocks of steps; returns the readout's running mean, [T, B, *shape]."""
+        flow = self.begin(samples)
+        currents = []
+        while flow.step < self.time_steps:
+            step = flow.step
+
+            def observe(
+                node: IF, spikes: Tensor, v: Tensor, u: Tensor | None, step: int = step
+            ) -> None:
+                recorder.add(node.name, spikes, u, step)
+
+            currents.append(self.advance(flow, block, observe, recorder.record.potentials))
+        return self._running_mean(torch.cat(currents))
 
     def classify(self, inputs: Array) -> Array:
         """Logits alone, [B, *output shape], at the least memory."""
@@ -157,7 +175,7 @@ class TorchSimulator:
 
     def observe(
         self,
-        inputs: Array,
+        inputs: Array | Tensor,
         observer: Observer | None = None,
         potentials: frozenset[str] = frozenset(),
         sources: Callable[[Node, list[Tensor]], None] | None = None,
@@ -165,7 +183,7 @@ class TorchSimulator:
         """Run one batch and show each population to the observer as it is done.
 
         Args:
-            inputs: one batch.
+            inputs: one batch, [B, *shape] or [T, B, *shape]; a tensor is one of self.ops.
             observer: called for each population.
             potentials: populations whose u the observer gets.
             sources: called for each memoryless node with what comes in, [T B, ...] or [B, ...].
@@ -179,10 +197,10 @@ class TorchSimulator:
 
     @torch.no_grad()
     def begin(
-        self, inputs: Array, sources: Callable[[Node, list[Tensor]], None] | None = None
+        self, inputs: Array | Tensor, sources: Callable[[Node, list[Tensor]], None] | None = None
     ) -> Flow:
         """A batch before its first step; what is the same at every step is computed."""
-        x = self.ops.tensor(inputs)
+        x = inputs if isinstance(inputs, Tensor) else self.ops.tensor(inputs)
         timed = self.graph.input.encoding != "direct"
         values = {} if timed else {self.graph.input.name: x}
         for node in self.graph.nodes[1:]:
@@ -279,27 +297,3 @@ class TorchSimulator:
         summed[start:] = currents[start:].cumsum(dim=0)
         count = (torch.arange(1, self.time_steps + 1, device=currents.device) - start).clamp(min=1)
         return summed / count.reshape(-1, *(1,) * (currents.ndim - 1))
-
-
-class TorchANN:
-    """Runs an ANN graph in PyTorch on one device."""
-
-    def __init__(
-        self, graph: Graph, *, device: str = "cpu", dtype: torch.dtype = torch.float32
-    ) -> None:
-        self.graph = graph
-        self.ops = TorchOps(graph, open_device(device), dtype)
-
-    @torch.no_grad()
-    def run(self, inputs: Array, observer: Callable[[Node, Tensor], None] | None = None) -> Array:
-        """Logits [B, *output shape]; each node's result [B, *shape] is shown to the observer."""
-        values = {self.graph.input.name: self.ops.tensor(check_inputs(self.graph, inputs))}
-        last = {name: node for node in self.graph.nodes for name in node.inputs}
-        for node in self.graph.nodes[1:]:
-            values[node.name] = self.ops.evaluate(node, *(values[name] for name in node.inputs))
-            if observer is not None:
-                observer(node, values[node.name])
-            for name in set(node.inputs):
-                if last[name] is node:
-                    del values[name]
-        return values[self.graph.output.name].cpu().numpy()

@@ -51,6 +51,15 @@ def test_torch(tf32: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     assert_identical(got, ReferenceSimulator(graph).run(x))
 
 
+def test_cuda_graphs() -> None:
+    graph = integer_network()
+    x = to_input_units(graph, samples(graph, 60))
+    simulator = TorchSimulator(graph, device="cuda", cuda_graphs=True)
+    for part in np.split(x, 3):  # as it is, captured, replayed
+        got = simulator.classify(part)
+        np.testing.assert_array_equal(got, TorchSimulator(graph).classify(part))
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_onnxruntime(layout: Layout, tmp_path: Path) -> None:
     graph = integer_network()

@@ -13,7 +13,7 @@ from torch import nn
 from icsnn_deploy.conversion.compose import compose
 from icsnn_deploy.conversion.trace import trace
 from icsnn_deploy.nodes import Add, Relu
-from icsnn_deploy.simulate.torch import TorchANN
+from icsnn_deploy.simulate.torch_ann import TorchANN
 
 
 @st.composite

@@ -1,0 +1,38 @@
+"""An ANN in PyTorch, node by node: the network that a conversion starts from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from icsnn_deploy.encoding import check_inputs
+from icsnn_deploy.graph import Graph
+from icsnn_deploy.neuron import Array
+from icsnn_deploy.nodes import Node
+from icsnn_deploy.simulate.torch_ops import TorchOps, open_device
+
+
+class TorchANN:
+    """Runs an ANN graph in PyTorch on one device."""
+
+    def __init__(
+        self, graph: Graph, *, device: str = "cpu", dtype: torch.dtype = torch.float32
+    ) -> None:
+        self.graph = graph
+        self.ops = TorchOps(graph, open_device(device), dtype)
+
+    @torch.no_grad()
+    def run(self, inputs: Array, observer: Callable[[Node, Tensor], None] | None = None) -> Array:
+        """Logits [B, *output shape]; each node's result [B, *shape] is shown to the observer."""
+        values = {self.graph.input.name: self.ops.tensor(check_inputs(self.graph, inputs))}
+        last = {name: node for node in self.graph.nodes for name in node.inputs}
+        for node in self.graph.nodes[1:]:
+            values[node.name] = self.ops.evaluate(node, *(values[name] for name in node.inputs))
+            if observer is not None:
+                observer(node, values[node.name])
+            for name in set(node.inputs):
+                if last[name] is node:
+                    del values[name]
+        return values[self.graph.output.name].cpu().numpy()
