@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from icsnn_deploy.exporters.onnx_format import LOGITS, tensor_name
 from icsnn_deploy.exporters.onnx_ops import OnnxWriter, batched, emit
 from icsnn_deploy.graph import Graph
-from icsnn_deploy.nodes import IF, Input, Node
+from icsnn_deploy.nodes import Input, Node
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +23,7 @@ class Parts:
     @classmethod
     def of(cls, graph: Graph) -> Parts:
         """The parts of a network."""
-        steady, tail = graph.steady(), _tail(graph)
+        steady, tail = graph.steady(), graph.tail()
         nodes = [node for node in graph.nodes if not isinstance(node, Input)]
         late = [node for node in nodes if node.name in tail]
         entries = (source for node in late for source in node.inputs)
@@ -73,14 +73,3 @@ def write_mean(
     total = write_tail(writer, graph, parts, sources, times=count)
     writer.op("Div", [total, writer.scalar(count)], LOGITS)
     writer.add_output(LOGITS, batched(graph.shape(graph.output.name)))
-
-
-def _tail(graph: Graph) -> frozenset[str]:
-    """Nodes that change over time and lead to no population: linear in what enters them."""
-    steady = graph.steady()
-    tail: set[str] = set()
-    for node in reversed(graph.nodes):
-        memoryless = not isinstance(node, IF | Input) and node.name not in steady
-        if memoryless and all(consumer.name in tail for consumer in graph.consumers(node.name)):
-            tail.add(node.name)
-    return frozenset(tail)

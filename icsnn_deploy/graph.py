@@ -160,6 +160,27 @@ class Graph:
                 result.add(node.name)
         return frozenset(result)
 
+    def tail(self) -> frozenset[str]:
+        """Nodes that change over time and lead to no population: linear in what enters them.
+
+        The mean of their results over time is their result for the mean of what enters.
+        """
+        steady = self.steady()
+        result: set[str] = set()
+        for node in reversed(self.nodes):
+            memoryless = not isinstance(node, IF | Input) and node.name not in steady
+            if memoryless and all(name in result for name in self._consumers[node.name]):
+                result.add(node.name)
+        return frozenset(result)
+
+    def last_uses(self) -> dict[str, tuple[str, ...]]:
+        """For each node its sources that no node after it takes: nobody needs them from then on."""
+        last = {source: node.name for node in self.nodes for source in node.inputs}
+        spent: dict[str, list[str]] = {node.name: [] for node in self.nodes}
+        for source, name in last.items():
+            spent[name].append(source)
+        return {name: tuple(sources) for name, sources in spent.items()}
+
     # Graph -> Graph
 
     def with_nodes(self, nodes: Iterable[Node]) -> Graph:

@@ -129,7 +129,7 @@ def certify(graph: Graph) -> Certificate:
     ranges: dict[str, _Range] = {}
     bounds: list[Bound] = []
     steady = graph.steady()
-    readout = _behind_populations(graph)
+    tail = graph.tail()
     products: list[int] = []  # magnitudes that a multiplier gets: weights and what they meet
     for node in graph.nodes:
         sources = [ranges[name] for name in node.inputs]
@@ -138,8 +138,8 @@ def certify(graph: Graph) -> Certificate:
         elif isinstance(node, Output):
             bounds.append(_readout(node, sources[0], graph.steps - graph.readout_start))
         if isinstance(node, (Conv, Linear)):
-            # A readout may be run once, on sums over time.
-            times = graph.steps - graph.readout_start if node.name in readout else 1
+            # The tail may be run once, on sums over time.
+            times = graph.steps - graph.readout_start if node.name in tail else 1
             products += [-int(node.weight.min()), int(node.weight.max())]
             products += [times * sources[0].magnitude]
         ranges[node.name] = _range(node, sources).limited()
@@ -153,15 +153,6 @@ def certify(graph: Graph) -> Certificate:
         bfloat16=largest <= BFLOAT16_INTEGER,
         int32=all(bound.bits <= 32 for bound in bounds),
     )
-
-
-def _behind_populations(graph: Graph) -> frozenset[str]:
-    """Nodes that lead to no population."""
-    found: set[str] = set()
-    for node in reversed(graph.nodes):
-        if not isinstance(node, IF) and all(n.name in found for n in graph.consumers(node.name)):
-            found.add(node.name)
-    return frozenset(found)
 
 
 def require_certificate(graph: Graph) -> Certificate:

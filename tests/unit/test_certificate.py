@@ -10,7 +10,7 @@ import pytest
 from icsnn_deploy.errors import LatticeError
 from icsnn_deploy.graph import Graph
 from icsnn_deploy.lattice.certificate import certify, require_certificate, signed_bits
-from icsnn_deploy.nodes import IF, Conv, Encoding, Input, Linear, Node, Output, Scale
+from icsnn_deploy.nodes import IF, Add, Conv, Encoding, Input, Linear, Node, Output, Scale
 from icsnn_deploy.parity import Tolerance, compare
 from icsnn_deploy.simulate.reference import ReferenceSimulator
 from icsnn_deploy.simulate.torch import TorchSimulator
@@ -188,6 +188,23 @@ def test_narrow_formats_of_a_readout_that_runs_on_sums_of_spikes() -> None:
     for time_steps, bfloat16, tf32 in [(256, True, True), (257, False, True), (2049, False, False)]:
         certificate = certify(spikes_into(linear, shape=(1,), time_steps=time_steps))
         assert (certificate.bfloat16, certificate.tf32) == (bfloat16, tf32)
+
+
+def test_a_steady_connection_beside_the_spikes_runs_on_no_sums() -> None:
+    """255 of a pixel fit TF32; 255 times 100 steps would not, but nobody multiplies that."""
+    graph = chain([1, 1], 0, 50, time_steps=100, encoding="direct")
+    skip = Linear(
+        name="skip",
+        inputs=("input",),
+        weight=np.ones((1, 2), np.int8),
+        bias=np.zeros(1, np.int8),
+    )
+    joined = [
+        skip,
+        Add(name="add", inputs=("if", "skip")),
+        Output(name="output", inputs=("add",)),
+    ]
+    assert certify(graph.with_nodes([*graph.nodes[:-1], *joined])).tf32
 
 
 def test_certified_logits_that_float32_rounds_compare_equal() -> None:

@@ -252,6 +252,52 @@ def test_nothing_is_steady_under_spiking_input(encoding: str) -> None:
     assert graph.replace(replace(graph.input, encoding=encoding)).steady() == frozenset()
 
 
+def test_the_tail_is_what_changes_over_time_and_leads_to_no_population() -> None:
+    assert residual_network().tail() == {"pool", "flatten", "head", "output"}
+
+
+def test_what_leads_to_a_population_or_is_steady_is_not_of_the_tail() -> None:
+    first = make(IF, name="first")
+    shared = make(Add, name="shared", inputs=("first", "first"))
+    second = make(IF, name="second", inputs=("shared",))
+    steady = make(Add, name="steady", inputs=("a", "a"))
+    late = make(Add, name="late", inputs=("second", "shared", "steady"))
+    graph = ann(first, shared, second, steady, late, time_steps=4)
+    assert graph.tail() == {"late", "output"}
+    spiking = graph.replace(replace(graph.input, encoding="rate"))
+    assert spiking.tail() == {"steady", "late", "output"}
+
+
+def test_the_input_is_never_of_the_tail() -> None:
+    assert ann(time_steps=1).tail() == frozenset()
+    timed = ann(time_steps=1)
+    assert timed.replace(replace(timed.input, encoding="rate")).tail() == {"output"}
+
+
+def test_the_last_to_take_a_result_uses_it_up() -> None:
+    twice = make(Add, name="twice", inputs=("a", "a"))
+    both = make(Add, name="both", inputs=("a", "twice"))
+    graph = ann(twice, both, relu("b", "both"))
+    assert graph.last_uses() == {
+        "a": (),
+        "twice": (),
+        "both": ("a", "twice"),
+        "b": ("both",),
+        "output": ("b",),
+    }
+
+
+@given(if_graphs())
+def test_values_can_go_at_their_last_use(graph: Graph) -> None:
+    alive: set[str] = set()
+    spent = graph.last_uses()
+    for node in graph.nodes:
+        assert alive.issuperset(node.inputs)
+        alive.difference_update(spent[node.name])
+        alive.add(node.name)
+    assert alive == {graph.output.name}
+
+
 # Rewriting
 
 
