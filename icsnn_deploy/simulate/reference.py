@@ -73,8 +73,11 @@ def run_ann(graph: Graph, inputs: Array) -> Array:
     if graph.time_steps is not None:
         raise GraphError("an IF network can't be run as an ANN")
     values = {graph.input.name: check_inputs(graph, inputs).astype(np.float64)}
+    spent = graph.last_uses()
     for node in graph.nodes[1:]:
         values[node.name] = evaluate(node, *(values[name] for name in node.inputs))
+        for name in spent[node.name]:
+            del values[name]
     return values[graph.output.name]
 
 
