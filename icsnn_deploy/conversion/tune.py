@@ -189,9 +189,9 @@ class _Tunable:
         """Currents of the output [T, B, *shape], and each population's relative squared error."""
         steps, batch = self.network.steps, len(samples)
         values = {self.network.input.name: self.ops.tensor(samples)}
-        last = {name: i for i, node in enumerate(self.network.nodes) for name in node.inputs}
+        spent = self.network.last_uses()
         errors = []
-        for index, node in enumerate(self.network.nodes[1:], start=1):
+        for node in self.network.nodes[1:]:
             sources = [values[name] for name in node.inputs]
             if isinstance(node, IF):
                 values[node.name] = self._spikes(node, sources[0])
@@ -202,9 +202,8 @@ class _Tunable:
                 errors.append(((reached - wanted) ** 2).mean() / power)
             else:
                 values[node.name] = self.simulator.evaluate(node, sources)
-            for name in set(node.inputs):
-                if last[name] == index:
-                    del values[name]
+            for name in spent[node.name]:
+                del values[name]
         result = values[self.network.output.name]
         shape = (-1, *(1,) * (result.ndim - 2))
         result = result + self.readout.reshape(shape)
