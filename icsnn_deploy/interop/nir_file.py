@@ -35,6 +35,7 @@ class Population:
 class NirFile:
     """A file that a reader can run."""
 
+    reader: str  # name of READERS
     network: Any  # nir.NIRGraph
     header: Header
     input: Input  # without the channel of a relay file
@@ -77,7 +78,7 @@ def read_file(path: str | os.PathLike[str], reader: str) -> NirFile:
     if rejections:
         raise ExportError(rejection_table(f"{file}: {reader} can't hold it", rejections))
     try:
-        return _describe(network)
+        return _describe(network, reader)
     except (GraphError, graphlib.CycleError) as error:
         raise ExportError(f"{file}: {error}") from error
 
@@ -107,7 +108,7 @@ def _rejection(key: str, node: Any, reader: Reader) -> Rejection | None:
     return None
 
 
-def _describe(network: Any) -> NirFile:
+def _describe(network: Any, reader: str) -> NirFile:
     header = read_header(network.metadata)
     if header is None:
         raise GraphError("was not written by icsnn-deploy: nothing says its time steps and v_init")
@@ -132,6 +133,7 @@ def _describe(network: Any) -> NirFile:
         shape = (node.shape[0] - 1, *node.shape[1:])
         node = Input(name=node.name, shape=shape, dtype=node.dtype, encoding=node.encoding)
     return NirFile(
+        reader=reader,
         network=network,
         header=header,
         input=node,

@@ -17,10 +17,9 @@ import numpy as np
 import torch
 
 from icsnn_deploy.interop.nir_file import NirFile, read_file
-from icsnn_deploy.interop.running import attach, run_steps
+from icsnn_deploy.interop.running import attach, step_by_step
 from icsnn_deploy.interop.versions import require
 from icsnn_deploy.neuron import Array
-from icsnn_deploy.simulate.recording import Recording
 
 
 class SoftIF(torch.nn.Module):
@@ -69,14 +68,7 @@ def start(module: torch.nn.Module, batch: int) -> Any:
     return None
 
 
-def run(module: torch.nn.Module, inputs: Array) -> Recording:
-    """Run a batch from the initial potentials: logits, and the spikes of every population.
-
-    Args:
-        module: made by `load`.
-        inputs: [B, *shape], or [T, B, *shape] for rate and event input.
-    """
-    return run_steps(module, inputs, start, backend="nir:nirtorch")
+run = step_by_step(start)
 
 
 def _node_map(file: NirFile) -> dict[type, Any]:

@@ -22,10 +22,8 @@ import torch
 
 from icsnn_deploy.interop.executor import put_in_order
 from icsnn_deploy.interop.nir_file import read_file
-from icsnn_deploy.interop.running import attach, initial, populations_of, run_steps
+from icsnn_deploy.interop.running import attach, initial, populations_of, step_by_step
 from icsnn_deploy.interop.versions import require
-from icsnn_deploy.neuron import Array
-from icsnn_deploy.simulate.recording import Recording
 
 
 def load(path: str | os.PathLike[str]) -> torch.nn.Module:
@@ -62,14 +60,7 @@ def start(module: torch.nn.Module, batch: int) -> Any:
     )
 
 
-def run(module: torch.nn.Module, inputs: Array) -> Recording:
-    """Run a batch from the initial potentials: logits, and the spikes of every population.
-
-    Args:
-        module: made by `load`.
-        inputs: [B, *shape], or [T, B, *shape] for rate and event input.
-    """
-    return run_steps(module, inputs, start, backend="nir:norse")
+run = step_by_step(start)
 
 
 def _soft_step(current: torch.Tensor, state: Any, p: Any, dt: float) -> tuple[torch.Tensor, Any]:

@@ -24,6 +24,9 @@ Start = Callable[[torch.nn.Module, int], Any]
 returns the state to call it with.
 """
 
+Run = Callable[[torch.nn.Module, Array], Recording]
+"""Runs a batch in a module made by `load`."""
+
 
 def attach(module: torch.nn.Module, file: NirFile) -> torch.nn.Module:
     """The module, knowing the file that it was loaded from."""
@@ -73,24 +76,31 @@ def stepped_inputs(file: NirFile, inputs: Array) -> torch.Tensor:
     return torch.from_numpy(x if timed else np.broadcast_to(x, (steps, *x.shape)).copy())
 
 
-def run_steps(module: torch.nn.Module, inputs: Array, start: Start, *, backend: str) -> Recording:
-    """Call a module once a step with the state it gave back, and record it.
+def step_by_step(start: Start) -> Run:
+    """The `run` of a reader whose module is called once a step, with the state it gave back.
 
     Args:
-        module: made by a `load`; called as `module(x, state)`, returns result and state.
-        inputs: [B, *shape], or [T, B, *shape] for rate and event input.
-        start: sets it to the initial potentials.
-        backend: name for the recording.
+        start: sets the module to the initial potentials.
     """
-    x = stepped_inputs(file_of(module), inputs)
-    results = []
-    with torch.no_grad(), recorded(module) as spikes:
-        state = start(module, x.shape[1])
-        for current in x:
-            result, state = module(current, state)
-            results.append(result)
-    stacked = {name: torch.stack(steps) for name, steps in spikes.items()}
-    return recording(module, torch.stack(results), stacked, backend=backend)
+
+    def run(module: torch.nn.Module, inputs: Array) -> Recording:
+        """Run a batch from the initial potentials: logits, and the spikes of every population.
+
+        Args:
+            module: made by `load`.
+            inputs: [B, *shape], or [T, B, *shape] for rate and event input.
+        """
+        x = stepped_inputs(file_of(module), inputs)
+        results = []
+        with torch.no_grad(), recorded(module) as spikes:
+            state = start(module, x.shape[1])
+            for current in x:
+                result, state = module(current, state)
+                results.append(result)
+        stacked = {name: torch.stack(steps) for name, steps in spikes.items()}
+        return recording(module, torch.stack(results), stacked)
+
+    return run
 
 
 @contextmanager
@@ -119,11 +129,7 @@ def recorded(module: torch.nn.Module) -> Iterator[dict[str, list[torch.Tensor]]]
 
 
 def recording(
-    module: torch.nn.Module,
-    results: torch.Tensor,
-    spikes: Mapping[str, torch.Tensor],
-    *,
-    backend: str,
+    module: torch.nn.Module, results: torch.Tensor, spikes: Mapping[str, torch.Tensor]
 ) -> Recording:
     """Logits and spikes as every backend hands them out.
 
@@ -131,13 +137,12 @@ def recording(
         module: made by a `load`.
         results: the module's output at each step [T, B, *output shape].
         spikes: by population, uint8 [T, B, *shape].
-        backend: name for the recording.
     """
     file = file_of(module)
     currents = results.detach().numpy().astype(np.float64)
     own = {population.name: population.channels for population in file.populations}
     return Recording(
-        backend=backend,
+        backend=f"nir:{file.reader}",
         logits=running_mean(currents, file.header.readout_start)[-1],
         spikes={name: steps.numpy()[:, :, : own[name]] for name, steps in spikes.items()},
     )

@@ -85,4 +85,4 @@ def run(module: torch.nn.Module, inputs: Array) -> Recording:
         return flat.reshape(batch, steps, *flat.shape[1:]).transpose(0, 1)  # [T, B, *shape]
 
     spikes = {name: by_step(call) for name, (call,) in calls.items()}
-    return recording(module, by_step(result), spikes, backend="nir:sinabs")
+    return recording(module, by_step(result), spikes)

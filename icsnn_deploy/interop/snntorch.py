@@ -26,10 +26,8 @@ from typing import Any
 import torch
 
 from icsnn_deploy.interop.nir_file import read_file
-from icsnn_deploy.interop.running import attach, initial, populations_of, run_steps
+from icsnn_deploy.interop.running import attach, initial, populations_of, step_by_step
 from icsnn_deploy.interop.versions import require
-from icsnn_deploy.neuron import Array
-from icsnn_deploy.simulate.recording import Recording
 
 
 def load(path: str | os.PathLike[str]) -> torch.nn.Module:
@@ -64,11 +62,4 @@ def start(module: torch.nn.Module, batch: int) -> Any:
     return None
 
 
-def run(module: torch.nn.Module, inputs: Array) -> Recording:
-    """Run a batch from the initial potentials: logits, and the spikes of every population.
-
-    Args:
-        module: made by `load`.
-        inputs: [B, *shape], or [T, B, *shape] for rate and event input.
-    """
-    return run_steps(module, inputs, start, backend="nir:snntorch")
+run = step_by_step(start)
