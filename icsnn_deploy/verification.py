@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from icsnn_deploy.atomic import atomic_write
 from icsnn_deploy.bundle import Bundle
 from icsnn_deploy.data import load_archive
 from icsnn_deploy.divergence import Potentials
@@ -19,12 +21,13 @@ from icsnn_deploy.lattice.certificate import require_certificate
 from icsnn_deploy.neuron import Array
 from icsnn_deploy.nodes import IF
 from icsnn_deploy.parity import Comparison, ParityReport, Tolerance, compare, merge, top1
-from icsnn_deploy.progress import Progress, silent
+from icsnn_deploy.progress import Progress, silent, tracked
 from icsnn_deploy.simulate import find_backend, open_backend
 from icsnn_deploy.simulate.recording import Record, Recording, Simulator
 from icsnn_deploy.simulate.reference import ReferenceSimulator, run_ann
 
 DEFAULT_MEMORY = 1 << 30  # bytes of spikes held at once, all backends together
+_ANN_IMAGES = 16  # at once
 
 
 def verify(
@@ -49,7 +52,7 @@ def verify(
         labels: class indices [N], for the accuracies.
         against: an external recording of the same inputs, compared too.
         tolerance: what is allowed of a float network.
-        progress: told how many images are done.
+        progress: told how many images the reference and each backend have done.
 
     Raises:
         DataError: inputs, labels or recording that do not fit.
@@ -71,58 +74,79 @@ def verify(
         raise DataError(f"{against.backend}: {len(against.logits)} images, {images} are needed")
     if labels is not None and len(labels) < images:
         raise DataError(f"{len(labels)} labels for {images} images")
-    backends = list(dict.fromkeys(backends))  # a backend named twice is still one comparison
-    # Exported files first: one that is refused is told before PyTorch is loaded.
-    order = sorted(backends, key=lambda spec: find_backend(spec)[0].export is None)
-    opened = {spec: open_backend(bundle, spec) for spec in order}
-    simulators = [opened[spec] for spec in backends]
+    simulators = _open(bundle, backends, progress)
+    comparisons, logits = _run_all(network, simulators, against, x, axis, tolerance, progress)
+    report = ParityReport(comparisons=comparisons, graph_hash=bundle.graph_hash)
+    if labels is None:
+        return report
+    report = replace(report, snn_accuracy=_accuracy(logits, labels))
+    if bundle.ann_hash is None:
+        return report
+    analog = to_real_units(network, x if axis == 0 else x.mean(axis=0))  # mean of spikes: the rate
+    return replace(report, ann_accuracy=_accuracy(_ann_logits(bundle, analog, progress), labels))
+
+
+def _run_all(
+    network: Graph,
+    simulators: Mapping[str, Simulator],
+    against: Recording | None,
+    x: Array,
+    axis: int,
+    tolerance: Tolerance,
+    progress: Progress,
+) -> tuple[tuple[Comparison, ...], Array]:
+    """Each backend, then the recording, beside the reference; and the reference's logits."""
+    images = x.shape[axis]
     reference = ReferenceSimulator(network)
-    parts: list[list[Comparison]] = [[] for _ in range(len(backends) + (against is not None))]
+    parts: list[list[Comparison]] = [[] for _ in range(len(simulators) + (against is not None))]
     logits = []
     size = images_at_once(network, len(simulators))
     for start in range(0, images, size):
-        progress("comparing", start, images)
         stop = min(start + size, images)
         batch = x.take(range(start, stop), axis=axis)
+        progress("reference", start, images)
         expected = reference.run(batch)
+        progress("reference", stop, images)
         logits.append(expected.logits)
-        u = probe(reference, batch, axis)
-        for number, (spec, simulator) in enumerate(zip(backends, simulators, strict=True)):
-            found = compare(
-                expected,
-                replace(simulator.run(batch), backend=spec),
-                network,
-                tolerance=tolerance,
-                first_image=start,
-                reference_potentials=u,
-                other_potentials=probe(simulator, batch, axis),
-            )
-            parts[number].append(found)
+        judge = partial(
+            compare,
+            expected,
+            graph=network,
+            tolerance=tolerance,
+            first_image=start,
+            reference_potentials=probe(reference, batch, axis),
+        )
+        for part, (spec, simulator) in zip(parts, simulators.items(), strict=False):
+            progress(f"comparing {spec}", start, images)
+            other = replace(simulator.run(batch), backend=spec)
+            part.append(judge(other, other_potentials=probe(simulator, batch, axis)))
+            progress(f"comparing {spec}", stop, images)
         if against is not None:
-            part = _images(against, start, stop)
-            found = compare(
-                expected,
-                part,
-                network,
-                tolerance=tolerance,
-                first_image=start,
-                reference_potentials=u,
-            )
-            parts[-1].append(found)
-    progress("comparing", images, images)
-    report = ParityReport(
-        comparisons=tuple(merge(found, tolerance) for found in parts),
-        graph_hash=bundle.graph_hash,
-    )
-    if labels is None:
-        return report
-    report = replace(report, snn_accuracy=_accuracy(np.concatenate(logits), labels))
-    if bundle.ann_hash is None:
-        return report
+            parts[-1].append(judge(_images(against, start, stop)))
+    return tuple(merge(found, tolerance) for found in parts), np.concatenate(logits)
+
+
+def _open(bundle: Bundle, backends: Sequence[str], progress: Progress) -> dict[str, Simulator]:
+    """The backends by name; one that is named twice is still one comparison."""
+    wanted = list(dict.fromkeys(backends))
+    # Exported files first: one that is refused is told before PyTorch is loaded.
+    order = sorted(wanted, key=lambda spec: find_backend(spec)[0].export is None)
+    opened = {
+        spec: open_backend(bundle, spec)
+        for spec in tracked(order, "opening backends", len(order), progress)
+    }
+    return {spec: opened[spec] for spec in wanted}
+
+
+def _ann_logits(bundle: Bundle, inputs: Array, progress: Progress) -> Array:
     ann = bundle.ann()
-    analog = to_real_units(network, x if axis == 0 else x.mean(axis=0))  # mean of spikes: the rate
-    ann_logits = np.concatenate([run_ann(ann, analog[i : i + 16]) for i in range(0, images, 16)])
-    return replace(report, ann_accuracy=_accuracy(ann_logits, labels))
+    starts = range(0, len(inputs), _ANN_IMAGES)
+    return np.concatenate(
+        [
+            run_ann(ann, inputs[start : start + _ANN_IMAGES])
+            for start in tracked(starts, "batches of the ANN", len(starts), progress)
+        ]
+    )
 
 
 def load_recording(path: Path, network: Graph, backend: str) -> Recording:
@@ -154,9 +178,17 @@ def load_recording(path: Path, network: Graph, backend: str) -> Recording:
 
 
 def save_recording(recording: Recording, path: Path) -> None:
-    """Write spikes and logits as an .npz file that `load_recording` reads."""
+    """Write spikes and logits as an .npz file that `load_recording` reads.
+
+    Raises:
+        DataError: it can't be written.
+    """
     arrays: dict[str, Any] = {"logits": recording.logits, **recording.spikes}
-    np.savez_compressed(path, **arrays)
+    try:
+        with atomic_write(path) as draft, draft.open("wb") as file:
+            np.savez_compressed(file, **arrays)
+    except OSError as error:
+        raise DataError(f"{path}: can't be written ({error.strerror})") from error
 
 
 def _images(recording: Recording, start: int, stop: int) -> Recording:

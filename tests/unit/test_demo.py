@@ -36,7 +36,8 @@ def test_the_demo_ends_with_every_verdict_pass(
     assert all(c.spike_mismatches == 0 for c in result.integer_parity.comparisons)
     assert {c.images for c in result.integer_parity.comparisons} == {64}
     json.dumps(result.to_json(), allow_nan=False)
-    assert {"training", "recipes", "comparing"} <= set(stages)
+    assert {"training", "recipes", "reference"} <= set(stages)
+    assert {f"comparing {name}" for name in compared} <= set(stages)
     integer = open_bundle(tmp_path / "demo-int8")
     assert integer.network().is_integer
     assert set(integer.exports) == {"nir", "onnx", "onnx-step"}

@@ -189,6 +189,9 @@ def report_with_chunks(
     return report, told
 
 
+STAGES = ("reference", "comparing torch", "comparing nir")
+
+
 @pytest.mark.parametrize("size", [1, 2, 3])
 def test_the_report_does_not_depend_on_the_chunks(
     tmp_path: Path, size: int, monkeypatch: pytest.MonkeyPatch
@@ -198,9 +201,15 @@ def test_the_report_does_not_depend_on_the_chunks(
     run = ReferenceSimulator(tampered).run(INPUTS)
     recording = replace(run, backend="chip")
     whole, told = report_with_chunks(built, 100, monkeypatch, against=recording)
-    assert told == [("comparing", 0, 7), ("comparing", 7, 7)]
+    assert told == [
+        *(("opening backends", done, 2) for done in range(3)),
+        *((stage, done, 7) for stage in STAGES for done in (0, 7)),
+        *(("batches of the ANN", done, 1) for done in range(2)),
+    ]
     parts, told = report_with_chunks(built, size, monkeypatch, against=recording)
-    assert [done for _, done, _ in told] == [*range(0, 7, size), 7]
+    for stage in STAGES:
+        done = [(start, min(start + size, 7)) for start in range(0, 7, size)]
+        assert [step[1] for step in told if step[0] == stage] == [n for ends in done for n in ends]
     assert parts.to_json() == whole.to_json()
     assert [c.verdict for c in whole.comparisons] == ["pass", "fail", "fail"]
 
@@ -217,6 +226,16 @@ def test_an_external_recording(bundle: Bundle, tmp_path: Path) -> None:
     assert np.array_equal(read.logits, run.logits)
     report = verify(bundle, [], against=read, tolerance=Tolerance(exact=True))
     assert [(c.backend, c.verdict) for c in report.comparisons] == [("chip", "pass")]
+
+
+@pytest.mark.parametrize("name", ["chip.npz", "chip"])
+def test_a_recording_is_written_whole_under_the_name_given(tmp_path: Path, name: str) -> None:
+    run = ReferenceSimulator(NETWORK).run(INPUTS)
+    save_recording(run, tmp_path / name)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert np.array_equal(load_recording(tmp_path / name, NETWORK, "chip").logits, run.logits)
+    with pytest.raises(DataError, match="can't be written"):
+        save_recording(run, tmp_path / "none" / name)
 
 
 def test_an_external_recording_that_differs(bundle: Bundle) -> None:
