@@ -93,7 +93,7 @@ class TorchSimulator:
         self._as_bytes = {graph.node(name).inputs[0] for name in found}
         self.memory = memory
         self._steady = graph.steady()
-        self._dead = self._last_uses()
+        self._spent = graph.last_uses()
         self._classify = CapturedRuns(self.observe) if cuda_graphs else self.observe
 
     def run(self, inputs: Array, record: Record = Record()) -> Recording:
@@ -157,21 +157,13 @@ class TorchSimulator:
         }
         lasting = {*self._steady, *(node.name for node in self.graph.nodes_of(IF))}
         alive = peak = 0
-        for node, dead in zip(self.graph.nodes, self._dead, strict=True):
+        for node in self.graph.nodes:
             if node.name in self._steady:
                 continue
             alive += size[node.name]
             peak = max(peak, alive)
-            alive -= sum(size[name] for name in dead if name not in self._steady)
+            alive -= sum(size[name] for name in self._spent[node.name] if name not in self._steady)
         return sum(size[name] for name in lasting), max(peak, 1)
-
-    def _last_uses(self) -> list[list[str]]:
-        """For each node, the values that nothing after it takes."""
-        last = {name: i for i, node in enumerate(self.graph.nodes) for name in node.inputs}
-        dead: list[list[str]] = [[] for _ in self.graph.nodes]
-        for name, index in last.items():
-            dead[index].append(name)
-        return dead
 
     def observe(
         self,
@@ -246,7 +238,7 @@ class TorchSimulator:
         values = dict(flow.steady)
         if flow.inputs is not None:
             values[self.graph.input.name] = flow.inputs[flow.step : flow.step + steps].flatten(0, 1)
-        for node, dead in zip(self.graph.nodes, self._dead, strict=True):
+        for node in self.graph.nodes:
             if node.name in self._steady or not node.inputs:
                 continue
             incoming = [values[name] for name in node.inputs]
@@ -267,7 +259,7 @@ class TorchSimulator:
                 if sources is not None:
                     sources(node, incoming)
                 values[node.name] = self.evaluate(node, incoming, steps)
-            for name in dead:
+            for name in self._spent[node.name]:
                 values.pop(name, None)
         flow.step += steps
         name = self.graph.output.name

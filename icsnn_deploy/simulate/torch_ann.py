@@ -27,12 +27,11 @@ class TorchANN:
     def run(self, inputs: Array, observer: Callable[[Node, Tensor], None] | None = None) -> Array:
         """Logits [B, *output shape]; each node's result [B, *shape] is shown to the observer."""
         values = {self.graph.input.name: self.ops.tensor(check_inputs(self.graph, inputs))}
-        last = {name: node for node in self.graph.nodes for name in node.inputs}
+        spent = self.graph.last_uses()
         for node in self.graph.nodes[1:]:
             values[node.name] = self.ops.evaluate(node, *(values[name] for name in node.inputs))
             if observer is not None:
                 observer(node, values[node.name])
-            for name in set(node.inputs):
-                if last[name] is node:
-                    del values[name]
+            for name in spent[node.name]:
+                del values[name]
         return values[self.graph.output.name].cpu().numpy()
