@@ -46,6 +46,27 @@ def folder_beside(target: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def replace_folder(draft: Path, target: Path) -> None:
+    """Rename a folder beside `target` to it, over a folder that is there.
+
+    A rename replaces no folder that holds something, so for a moment there is none. Where the second
+    rename fails the old folder is back.
+
+    Raises:
+        OSError: a rename fails.
+    """
+    old = draft.with_name(f"{draft.name}.replaced")
+    if target.exists():
+        os.rename(target, old)
+    try:
+        os.rename(draft, target)
+    except BaseException:
+        if old.exists():
+            os.rename(old, target)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
 def _beside(target: Path) -> Path:
     """A hidden name of its own: several processes may write the same target."""
     return target.parent / f".{target.name}.{secrets.token_hex(4)}.tmp"

@@ -15,15 +15,15 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from icsnn_deploy.atomic import folder_beside
+from icsnn_deploy.atomic import folder_beside, replace_folder
 from icsnn_deploy.data import Normalization
 from icsnn_deploy.errors import BundleError
 from icsnn_deploy.graph import Graph
@@ -90,7 +90,11 @@ class Bundle(Manifest):
         return self.file(name)
 
     def network(self) -> Graph:
-        """The IF network; raises BundleError."""
+        """The IF network, one for all who ask; raises BundleError."""
+        return self._network
+
+    @cached_property
+    def _network(self) -> Graph:
         return self._graph("graph.safetensors", self.graph_hash)
 
     def ann(self) -> Graph:
@@ -251,24 +255,10 @@ def create_bundle(
             for name, content in contents.items():
                 (draft / name).write_bytes(content)
             write_manifest(draft, bundle)
-            _take_place(draft, path)
+            replace_folder(draft, path)
     except OSError as error:
         raise BundleError(f"{path}: can't be written ({error.strerror})") from error
     return bundle
-
-
-def _take_place(draft: Path, path: Path) -> None:
-    """Rename a folder, over one that is there already; that one is back where it fails."""
-    replaced = draft.with_name(f"{draft.name}.replaced")
-    if path.exists():
-        os.rename(path, replaced)
-    try:
-        os.rename(draft, path)
-    except BaseException:
-        if replaced.exists():
-            os.rename(replaced, path)
-        raise
-    shutil.rmtree(replaced, ignore_errors=True)
 
 
 def check_free(path: Path, *, overwrite: bool) -> None:

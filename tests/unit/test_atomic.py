@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from icsnn_deploy.atomic import atomic_write, folder_beside
+from icsnn_deploy.atomic import atomic_write, folder_beside, replace_folder
 
 
 def names(folder: Path) -> list[str]:
@@ -118,6 +118,19 @@ def test_a_folder_goes_with_what_is_left_in_it(
 def test_a_folder_that_can_not_be_made(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError), folder_beside(tmp_path / "missing" / "file"):
         raise AssertionError("the body must not run")
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_folder_takes_the_place_of_another(tmp_path: Path, there: bool) -> None:
+    target = tmp_path / "bundle"
+    if there:
+        target.mkdir()
+        (target / "old").touch()
+    with folder_beside(target) as draft:
+        (draft / "new").touch()
+        replace_folder(draft, target)
+        assert names(tmp_path) == ["bundle"]
+    assert names(target) == ["new"]
 
 
 def test_a_path_without_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

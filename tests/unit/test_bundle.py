@@ -84,6 +84,12 @@ def test_round_trip(tmp_path: Path) -> None:
     assert opened.path.stat().st_mode & 0o777 == 0o755
 
 
+def test_a_bundle_reads_its_network_once(tmp_path: Path) -> None:
+    """A verification asks for it once a backend."""
+    opened = open_bundle(create(tmp_path / "b").path)
+    assert opened.network() is opened.network()
+
+
 def test_without_normalization(tmp_path: Path) -> None:
     create_bundle(tmp_path / "b", network=NETWORK, ann=as_ann(NETWORK), samples=INPUTS, report={})
     assert open_bundle(tmp_path / "b").normalization is None
