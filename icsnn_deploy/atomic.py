@@ -49,8 +49,8 @@ def folder_beside(target: Path) -> Iterator[Path]:
 def replace_folder(draft: Path, target: Path) -> None:
     """Rename a folder beside `target` to it, over a folder that is there.
 
-    A rename replaces no folder that holds something, so for a moment there is none. Where the second
-    rename fails the old folder is back.
+    A rename replaces no folder that holds something, so the old one goes aside first: for a moment
+    there is none. It is back where the second rename fails.
 
     Raises:
         OSError: a rename fails.

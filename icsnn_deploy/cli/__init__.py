@@ -12,12 +12,13 @@ from typing import Annotated
 
 import typer
 
+from icsnn_deploy.cli.conversion import convert
 from icsnn_deploy.cli.evaluation import evaluate
+from icsnn_deploy.cli.exporting import export
 from icsnn_deploy.cli.hardware import check, quantize, targets
 from icsnn_deploy.cli.importing import import_
 from icsnn_deploy.cli.lava import lava
 from icsnn_deploy.cli.memory import keep_freed_memory
-from icsnn_deploy.cli.network import convert, export
 from icsnn_deploy.cli.readers import readers
 from icsnn_deploy.cli.verification import demo, inspect, verify
 from icsnn_deploy.ranks import is_launched

@@ -1,18 +1,17 @@
-"""Commands that make networks and files: convert, export."""
+"""The command that makes networks: convert."""
 
 from __future__ import annotations
 
 import sys
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from icsnn_deploy.bundle import DATA, Bundle, check_free, create_bundle, open_bundle
+from icsnn_deploy.bundle import check_free, create_bundle
 from icsnn_deploy.cli.inputs import SAMPLES_KEPT, first
 from icsnn_deploy.cli.output import (
-    BundlePath,
     JsonFlag,
     print_json,
     print_table,
@@ -22,10 +21,6 @@ from icsnn_deploy.cli.output import (
 from icsnn_deploy.conversion.checkpoint_scan import scan_checkpoint
 from icsnn_deploy.data import Normalization, load_images
 from icsnn_deploy.errors import DataError
-from icsnn_deploy.exporters import FORMATS, export_into
-from icsnn_deploy.exporters.nir_readers import READERS, needs
-from icsnn_deploy.exporters.onnx_format import RUNTIMES, TIMED_LAYOUTS, OnnxOptions
-from icsnn_deploy.exporters.onnx_layout import layout_of
 from icsnn_deploy.ranks import open_ranks, own_device
 
 if TYPE_CHECKING:
@@ -118,118 +113,13 @@ def convert(
             overwrite=overwrite,
         )
         if as_json:
-            print_json(
-                {
-                    "bundle": str(out),
-                    "graph_hash": bundle.graph_hash,
-                    "report": result.report.to_json(),
-                }
-            )
-            return
-        print_table(candidates_table(result.report))
-        for line in max_pool_lines(result.report.max_pools, result.report.losses):
-            typer.echo(line)
-        typer.echo(f"wrote {out}; next: icsnn export {out} --format nir --format onnx")
-
-
-def export(
-    bundle: BundlePath,
-    export_format: Annotated[
-        list[str], typer.Option("--format", help=f"One of {', '.join(FORMATS)}; may be repeated.")
-    ],
-    layout: Annotated[
-        str, typer.Option(help=f"ONNX: auto, {', '.join(TIMED_LAYOUTS)}; see docs/onnx.md.")
-    ] = "auto",
-    runtime: Annotated[
-        str, typer.Option(help=f"ONNX: what auto chooses for; {', '.join(RUNTIMES)}.")
-    ] = "onnxruntime",
-    logits_t: Annotated[
-        bool, typer.Option("--logits-t", help="ONNX: also the running mean of the logits.")
-    ] = False,
-    spike_counts: Annotated[
-        bool, typer.Option("--spike-counts", help="ONNX: also the spike count of each neuron.")
-    ] = False,
-    raw_spikes: Annotated[
-        bool, typer.Option("--raw-spikes", help="ONNX: also every spike, for debugging.")
-    ] = False,
-    lossy: Annotated[
-        bool, typer.Option("--lossy", help="netx: write it although its readers lose meaning.")
-    ] = False,
-    profile: Annotated[
-        str | None,
-        typer.Option(help="NIR: spec; portable, which readers of other projects hold."),
-    ] = None,
-    v_init_encoding: Annotated[
-        str, typer.Option(help="NIR portable: v_init in the metadata, or by a relay channel.")
-    ] = "metadata",
-    for_reader: Annotated[
-        str | None,
-        typer.Option("--for", help=f"NIR portable: say what a reader needs; {', '.join(READERS)}."),
-    ] = None,
-    as_json: JsonFlag = False,
-) -> None:
-    """Write exports of a bundle's network into the bundle."""
-    with reporting(as_json):
-        options = OnnxOptions(
-            layout=layout,  # type: ignore[arg-type]
-            runtime=runtime,  # type: ignore[arg-type]
-            logits_t=logits_t,
-            spike_counts=spike_counts,
-            raw_spikes=raw_spikes,
-        )
-        if profile or for_reader or v_init_encoding != "metadata":
-            export_format = _nir_format(export_format, profile or "portable", v_init_encoding)
-        opened = export_into(
-            open_bundle(bundle), *export_format, options=options, lossy=lossy, for_reader=for_reader
-        )
-        written: dict[str, dict[str, Any]] = {
-            name: {
-                "file": str(bundle / file),
-                "bytes": sum(
-                    opened.files[f].size for f in (file, file + DATA) if f in opened.files
-                ),
-                "losses": list(opened.losses.get(name, ())),
-                **({"layout": layout_of(opened.network(), options)} if name == "onnx" else {}),
-                **_needs(opened, name, for_reader),
-            }
-            for name, file in opened.exports.items()
-            if name in export_format
-        }
-        if as_json:
-            print_json({"bundle": str(bundle), "exports": written})
-            return
-        for name, result in written.items():
-            layout = f", layout {result['layout']}" if "layout" in result else ""
-            typer.echo(f"{name}: {result['file']} ({result['bytes']:,} bytes{layout})")
-            for loss in result["losses"]:
-                typer.echo(f"  not known to its readers: {loss}")
-            for line in result.get("needs", ()):
-                typer.echo(f"  {line}")
-
-
-def _nir_format(formats: list[str], profile: str, v_init_encoding: str) -> list[str]:
-    """The formats, with "nir" replaced by the one of this profile and encoding."""
-    found: dict[tuple[str, str], str] = {f.nir: name for name, f in FORMATS.items() if f.nir}
-    if (profile, v_init_encoding) not in found:
-        raise DataError(
-            f"no NIR with profile {profile} and v_init_encoding {v_init_encoding}; there are "
-            + ", ".join(f"{one} with {other}" for one, other in found)
-        )
-    if not set(formats) & set(found.values()):
-        raise DataError(
-            f"--profile, --v-init-encoding and --for go with --format nir, not {', '.join(formats)}"
-        )
-    wanted = found[profile, v_init_encoding]
-    return [wanted if name == "nir" else name for name in formats]
-
-
-def _needs(bundle: Bundle, export_format: str, reader: str | None) -> dict[str, Any]:
-    """What the reader that was asked for needs after loading this export."""
-    kept = FORMATS[export_format].nir
-    if reader is None or kept is None:
-        return {}
-    path = bundle.path / bundle.exports[export_format]
-    return {"for": reader, "needs": needs(reader, str(path), bundle.network(), kept[1])}
+            said = {"graph_hash": bundle.graph_hash, "report": result.report.to_json()}
+            print_json({"bundle": str(out), **said})
+        else:
+            print_table(candidates_table(result.report))
+            for line in max_pool_lines(result.report.max_pools, result.report.losses):
+                typer.echo(line)
+            typer.echo(f"wrote {out}; next: icsnn export {out} --format nir --format onnx")
 
 
 def _time_steps(text: str) -> int | tuple[int, int]:
