@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import heapq
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -13,6 +12,7 @@ import numpy as np
 
 from icsnn_deploy.errors import GraphError
 from icsnn_deploy.nodes import IF, Input, Node, Output, Relu, Shape
+from icsnn_deploy.topology import topological
 
 N = TypeVar("N", bound=Node)
 
@@ -40,7 +40,7 @@ class Graph:
     _consumers: dict[str, tuple[str, ...]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        nodes = _topological(tuple(self.nodes))
+        nodes = topological(tuple(self.nodes))
         consumers: dict[str, list[str]] = {node.name: [] for node in nodes}
         shapes: dict[str, Shape] = {}
         for node in nodes:
@@ -147,6 +147,21 @@ class Graph:
     def consumers(self, name: str) -> tuple[Node, ...]:
         """Nodes that take this node's result; one that takes it twice is listed twice."""
         return tuple(self._by_name[consumer] for consumer in self._consumers[self.node(name).name])
+
+    def upstream(self, name: str, through: Callable[[Node], bool]) -> tuple[Node, ...]:
+        """The nodes whose results reach `name`, each once, in topological order.
+
+        The walk goes on behind those that `through` admits; the others are where it ends.
+        """
+        found: set[str] = set()
+        waiting = list(self.node(name).inputs)
+        while waiting:
+            node = self._by_name[waiting.pop()]
+            if node.name not in found:
+                found.add(node.name)
+                if through(node):
+                    waiting += node.inputs
+        return tuple(node for node in self.nodes if node.name in found)
 
     def steady(self) -> frozenset[str]:
         """Nodes whose result is the same at every step: those without a spiking source."""
@@ -263,35 +278,3 @@ def hard_resets(graph: Graph) -> tuple[str, ...]:
 
 def _canonical(value: Any) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
-
-
-def _topological(nodes: tuple[Node, ...]) -> tuple[Node, ...]:
-    """The nodes so that each stands after its sources; ties keep the given order."""
-    position = {node.name: index for index, node in enumerate(nodes)}
-    if len(position) != len(nodes):
-        names = [node.name for node in nodes]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        raise GraphError(f"{', '.join(twice)}: more than one node of this name")
-    waiting = {}
-    consumers: dict[str, list[str]] = {name: [] for name in position}
-    for node in nodes:
-        missing = [source for source in node.inputs if source not in position]
-        if missing:
-            raise GraphError(f"{node.name}: its source {missing[0]!r} is not in the graph")
-        waiting[node.name] = len(set(node.inputs))
-        for source in set(node.inputs):
-            consumers[source].append(node.name)
-    ready = [position[name] for name, count in waiting.items() if count == 0]
-    heapq.heapify(ready)
-    order = []
-    while ready:
-        node = nodes[heapq.heappop(ready)]
-        order.append(node)
-        for consumer in consumers[node.name]:
-            waiting[consumer] -= 1
-            if waiting[consumer] == 0:
-                heapq.heappush(ready, position[consumer])
-    if len(order) != len(nodes):
-        stuck = [name for name, count in waiting.items() if count > 0]
-        raise GraphError(f"a cycle runs through {', '.join(stuck)}")
-    return tuple(order)

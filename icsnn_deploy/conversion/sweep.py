@@ -28,7 +28,7 @@ from icsnn_deploy.conversion.spike import (
 )
 from icsnn_deploy.graph import Graph
 from icsnn_deploy.neuron import Array
-from icsnn_deploy.nodes import IF, Conv, Input, Linear, Output
+from icsnn_deploy.nodes import IF, LINEAR_NODES, Conv, Input, Linear, Output
 from icsnn_deploy.progress import Progress, silent
 from icsnn_deploy.ranks import Result
 from icsnn_deploy.simulate.torch import TorchSimulator
@@ -227,17 +227,9 @@ class _Runner:
 
     def _path(self, name: str) -> tuple[list[str], set[str]]:
         """The memoryless nodes that lead to `name`, in order, and the sources they start from."""
-        inside: set[str] = set()
-        frontier: set[str] = set()
-        waiting = list(self.network.node(name).inputs)
-        while waiting:
-            source = self.network.node(waiting.pop())
-            if isinstance(source, (IF, Input)):
-                frontier.add(source.name)
-            elif source.name not in inside:
-                inside.add(source.name)
-                waiting += source.inputs
-        return [n.name for n in self.network.nodes if n.name in inside], frontier
+        found = self.network.upstream(name, lambda node: isinstance(node, LINEAR_NODES))
+        frontier = {node.name for node in found if isinstance(node, (IF, Input))}
+        return [node.name for node in found if node.name not in frontier], frontier
 
     @torch.no_grad()
     def _values(

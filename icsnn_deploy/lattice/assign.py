@@ -18,7 +18,7 @@ from icsnn_deploy.graph import Graph
 from icsnn_deploy.lattice.prepare import is_sum_pool, is_zero_point
 from icsnn_deploy.lattice.rounding import best_scales, round_weights
 from icsnn_deploy.neuron import Array
-from icsnn_deploy.nodes import IF, Add, Conv, Flatten, Input, Linear, Node, Output, Scale
+from icsnn_deploy.nodes import IF, Add, Conv, Flatten, Input, Linear, Node, Scale
 
 DIAGONAL_BITS = 16
 """Widest weight of a diagonal connection. A shortcut's weight is its source's whole threshold, many
@@ -270,25 +270,18 @@ def _thresholds(graph: Graph) -> dict[str, Array]:
     """v_threshold, [C] or [1], of the population that a node feeds, directly or through sums."""
     found: dict[str, Array] = {}
     for population in graph.nodes_of(IF):
-        waiting = list(population.inputs)
-        while waiting:
-            node = graph.node(waiting.pop())
-            found[node.name] = _per_channel(population.v_threshold).reshape(-1)
-            if isinstance(node, Add):
-                waiting += node.inputs
+        v_threshold = _per_channel(population.v_threshold).reshape(-1)
+        feeding = graph.upstream(population.name, lambda node: isinstance(node, Add))
+        found |= dict.fromkeys((node.name for node in feeding), v_threshold)
     return found
 
 
 def _feeds_output(graph: Graph) -> set[str]:
     """Nodes whose channels meet at the output: its logits are compared, so they share a unit."""
-    found: set[str] = set()
-    waiting = list(graph.output.inputs)
-    while waiting:
-        node = graph.node(waiting.pop())
-        found.add(node.name)
-        if isinstance(node, (Add, Flatten, Output)) or is_sum_pool(node):
-            waiting += node.inputs
-    return found
+    feeding = graph.upstream(
+        graph.output.name, lambda node: isinstance(node, (Add, Flatten)) or is_sum_pool(node)
+    )
+    return {node.name for node in feeding}
 
 
 def _is_integer_valued(graph: Graph, node: Node) -> bool:

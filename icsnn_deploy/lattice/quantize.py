@@ -20,7 +20,7 @@ from icsnn_deploy.lattice.moments import input_moments
 from icsnn_deploy.lattice.prepare import prepare
 from icsnn_deploy.lattice.recalibrate import counted, recalibrated
 from icsnn_deploy.neuron import Array
-from icsnn_deploy.nodes import IF
+from icsnn_deploy.nodes import LINEAR_NODES
 from icsnn_deploy.progress import Progress, silent
 from icsnn_deploy.simulate.torch import TorchSimulator
 from icsnn_deploy.targets.generic import GENERIC
@@ -252,7 +252,8 @@ def _certified(
             excess = _too_wide(lattice.graph, profile)
         narrower = dict(bits)
         for layer, over in excess.items():
-            for name in [layer, *_feeding(prepared, layer)]:
+            before = prepared.upstream(layer, lambda node: isinstance(node, LINEAR_NODES))
+            for name in [layer, *(node.name for node in before)]:
                 if name in bits:
                     narrower[name] = max(WIDTHS[0], min(narrower[name], bits[name] - over))
         if narrower == bits:  # nothing to narrow, or as narrow as it gets
@@ -279,15 +280,3 @@ def _too_wide(graph: Graph, profile: Profile) -> dict[str, int]:
         if misfit.bits_over and misfit.node in graph:
             excess[misfit.node] = max(excess.get(misfit.node, 0), misfit.bits_over)
     return excess
-
-
-def _feeding(graph: Graph, name: str) -> list[str]:
-    """The memoryless nodes between a population, or the output, and the populations before it."""
-    found: list[str] = []
-    waiting = list(graph.node(name).inputs)
-    while waiting:
-        source = graph.node(waiting.pop())
-        if not isinstance(source, IF):
-            found.append(source.name)
-            waiting += source.inputs
-    return found

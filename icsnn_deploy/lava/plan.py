@@ -139,7 +139,7 @@ def _connection(
     target: Node,
     offsets: Mapping[str, int],
 ) -> Connection:
-    nodes = _linear_part(graph, behind, source, target.inputs[0])
+    nodes = _linear_part(graph, behind, source, target.name)
     return Connection(
         source=source,
         target=target.name,
@@ -152,20 +152,13 @@ def _connection(
 
 
 def _linear_part(
-    graph: Graph, behind: Mapping[str, frozenset[str]], source: str, last: str
+    graph: Graph, behind: Mapping[str, frozenset[str]], source: str, target: str
 ) -> tuple[Node, ...]:
-    """The nodes on the ways from a source to `last`, without biases and other sources' terms."""
-    wanted: set[str] = set()
-    waiting = [last]
-    while waiting:
-        name = waiting.pop()
-        if name != source and name not in wanted and source in behind[name]:
-            wanted.add(name)
-            waiting += graph.node(name).inputs
+    """The nodes on the ways from a source to a target, without biases and other sources' terms."""
     nodes: list[Node] = []
     alias: dict[str, str] = {}  # a sum of which one term is left is that term
-    for node in graph.nodes:
-        if node.name not in wanted:
+    for node in graph.upstream(target, lambda node: isinstance(node, LINEAR_NODES)):
+        if node.name == source or source not in behind[node.name]:
             continue
         terms = tuple(alias.get(name, name) for name in node.inputs if source in behind[name])
         if isinstance(node, Add) and len(terms) == 1:

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from icsnn_deploy.graph import Graph, rewire, unique_name
 from icsnn_deploy.nodes import (
     IF,
+    LINEAR_NODES,
     Add,
     AvgPool,
     Conv,
@@ -233,6 +234,31 @@ def test_a_consumer_that_takes_a_result_twice_is_listed_twice() -> None:
     graph = ann(make(Add, inputs=("a", "a")))
     assert [node.name for node in graph.consumers("a")] == ["n", "n"]
     assert graph.consumers("output") == ()
+
+
+def upstream(graph: Graph, name: str) -> list[str]:
+    linear = graph.upstream(name, lambda node: isinstance(node, LINEAR_NODES))
+    return [node.name for node in linear]
+
+
+def test_upstream_ends_at_what_the_walk_may_not_pass() -> None:
+    graph = residual_network()
+    assert upstream(graph, "block.if2") == [
+        "stem.if",
+        "block.if1",
+        "block.conv2",
+        "block.shortcut",
+        "block.add",
+    ]
+    assert upstream(graph, "stem.if") == ["input", "stem.conv"]
+    assert upstream(graph, "input") == []
+    assert [n.name for n in graph.upstream("block.if2", lambda node: False)] == ["block.add"]
+
+
+def test_upstream_takes_each_node_once_however_many_ways_there_are() -> None:
+    doubled = [make(Add, name=f"n{i}", inputs=(f"n{i - 1}",) * 2) for i in range(1, 60)]
+    graph = ann(make(Add, name="n0", inputs=("a", "a")), *doubled)
+    assert upstream(graph, "output") == ["a", *(f"n{i}" for i in range(60))]
 
 
 def test_what_does_not_change_over_time_is_steady() -> None:

@@ -18,7 +18,7 @@ PACKAGE = ROOT / "icsnn_deploy"
 ORDER = (
     {"atomic", "errors", "version", "neuron", "progress"},
     {"node", "data", "environments", "ranks"},
-    {"nodes"},
+    {"nodes", "topology"},
     {"graph"},
     {"graph_file", "encoding", "divergence"},
     {"manifest"},
