@@ -14,11 +14,11 @@ from icsnn_deploy.simulate.onnxruntime import OnnxRuntimeSimulator
 
 
 def refused(path: Path) -> str:
-    """The message of the one error that reading gives, within a second."""
-    begin = time.perf_counter()
+    """The message of the one error that reading gives, within a second of work."""
+    begin = time.process_time()  # the clock on the wall runs for other programs, too
     with pytest.raises(ExportError) as caught:
         OnnxRuntimeSimulator(path)
-    assert time.perf_counter() - begin < 1
+    assert time.process_time() - begin < 1
     message = str(caught.value)
     assert str(path) in message
     assert "Export the network again" in message

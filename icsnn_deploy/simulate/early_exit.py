@@ -9,7 +9,7 @@ in the full run, so its logits are those of the full run at that step.
 
 from __future__ import annotations
 
-import math
+import sys
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,9 +44,9 @@ def logit_unit(graph: Graph) -> float:
     """
     recorded = graph.provenance.get("logit_unit", None if graph.is_integer else 1.0)
     number = isinstance(recorded, (int, float)) and not isinstance(recorded, bool)
-    if not number or not 0 < recorded < math.inf:
+    if not number or not 0 < recorded <= sys.float_info.max:  # an integer may be beyond
         raise DataError(
-            f"logit_unit {recorded!r} in the network's provenance: what one unit of an integer "
+            f"logit_unit {recorded!r:.40} in the network's provenance: what one unit of an integer "
             "logit is worth must be known to compare confidences. icsnn quantize notes it"
         )
     return float(recorded)

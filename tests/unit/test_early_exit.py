@@ -139,7 +139,7 @@ def test_no_samples() -> None:
         run_until_sure(TorchSimulator(graph), samples(graph, 1)[:0], 0.5)
 
 
-@pytest.mark.parametrize("unit", [None, 0, -1.0, float("inf"), float("nan"), "1", True])
+@pytest.mark.parametrize("unit", [None, 0, -1.0, float("inf"), float("nan"), 10**400, "1", True])
 def test_a_unit_that_is_none(unit: Any) -> None:
     graph, _ = integer_network(2)
     with pytest.raises(DataError, match="logit_unit"):
