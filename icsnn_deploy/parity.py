@@ -36,6 +36,11 @@ class Tolerance:
     logits: float = 1e-4
     exact: bool = False
 
+    def __post_init__(self) -> None:
+        for name, value in (("margin", self.margin), ("logits", self.logits)):
+            if not value >= 0:  # neither is NaN
+                raise DataError(f"a tolerance of {value} for {name}: a number of at least 0 needed")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -18,7 +21,7 @@ from icsnn_deploy.cli.output import (
 )
 from icsnn_deploy.evaluation.evaluator import EvaluationOptions
 from icsnn_deploy.evaluation.samples import open_labels, open_samples
-from icsnn_deploy.ranks import WAIT_S, open_ranks, own_device
+from icsnn_deploy.ranks import WAIT_S, is_first, open_ranks, own_device
 from icsnn_deploy.simulate import BACKENDS
 
 
@@ -81,11 +84,17 @@ def evaluate(
         )
         count = min(len(samples), limit or len(samples))
         classes = max(2, network.shape(network.output.name)[0])
-        wanted = None if labels is None else open_labels(labels, count, classes)
+        wanted = None
+        if labels is not None:
+            wanted = open_labels(labels, count, classes, samples=len(samples))
         from icsnn_deploy.evaluation.run import evaluate as run_evaluation
         from icsnn_deploy.report import evaluation as report
 
-        with progress_bars() as progress, open_ranks(own_device(device), wait_s=wait) as ranks:
+        with (
+            _broken_off(out),
+            progress_bars() as progress,
+            open_ranks(own_device(device), wait_s=wait) as ranks,
+        ):
             result = run_evaluation(
                 opened,
                 samples,
@@ -107,3 +116,19 @@ def evaluate(
             typer.echo(report.activity_line(result))
         if result.verdict != "pass":
             raise typer.Exit(1)
+
+
+@contextmanager
+def _broken_off(out: Path | None) -> Iterator[None]:
+    """Say what is left of a run that Ctrl-C ends."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if is_first():
+            kept = (
+                f"the same command goes on from what {out} holds"
+                if out
+                else ("nothing is kept; with --out finished shards are")
+            )
+            print(f"broken off: {kept}", file=sys.stderr)
+        raise

@@ -57,6 +57,12 @@ class EvaluationOptions:
             )
         if self.confidence is not None and self.backend != "torch":
             raise DataError(f"early exit on {self.backend}: only the backend torch has it")
+        Tolerance(margin=self.margin)  # raises DataError
+        if self.backend in self.parity:
+            raise DataError(
+                f"{self.backend} compared with itself: parity takes another backend than the one "
+                "that is measured"
+            )
         for spec in (self.backend, *self.parity):
             find_backend(spec)
 

@@ -1,7 +1,8 @@
 """A folder that keeps what an evaluation has finished, so that it can be broken off and go on.
 
     settings.json          what is evaluated, and how; another evaluation is refused here
-    shard-00000012.json    counts of one shard, and the sha256 of the samples they were made on
+    shard-00000012.json    counts of one shard, the sha256 of the samples they were made on, and a
+                           sha256 of all that and the settings
     result.json            the whole, once it is there
 
 Every file is put in its place whole or not at all. Several processes may share the folder.
@@ -9,6 +10,7 @@ Every file is put in its place whole or not at all. Several processes may share 
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from collections.abc import Mapping
@@ -45,6 +47,7 @@ class Ledger:
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
         self.folder = folder
+        self.settings = settings
         settled = folder / "settings.json"
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -58,7 +61,7 @@ class Ledger:
                     f"{folder}: holds {others[0]}, but no evaluation; name a new folder"
                 )
             self._write(settled.name, settings)
-        self._check(_read(settled), settings)
+        self._check(settled)
 
     def finished(self) -> dict[int, Shard]:
         """The shards that are there, by number."""
@@ -66,19 +69,28 @@ class Ledger:
         for path in sorted(self.folder.iterdir()):
             match = _SHARD.fullmatch(path.name)
             if match:
-                found[int(match[1])] = _shard(path)
+                found[int(match[1])] = self._shard(path, int(match[1]))
         return found
 
     def keep(self, number: int, shard: Shard) -> None:
         """Write a finished shard."""
         content = {"digest": shard.digest, "counts": shard.counts.to_json()}
-        self._write(f"shard-{number:08d}.json", content)
+        seal = self._seal(number, content)
+        self._write(f"shard-{number:08d}.json", {**content, "seal": seal})
 
     def finish(self, result: Mapping[str, Any]) -> None:
         """Write the result."""
         self._write("result.json", result)
 
-    def _check(self, there: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    def _check(self, settled: Path) -> None:
+        wanted = self.settings
+        try:
+            there = read_json(settled, limit=_LIMIT)
+        except BundleError as error:
+            raise DataError(
+                f"{error}: what the shards beside it are of is lost. Name another folder, or "
+                "delete this one"
+            ) from error
         names = sorted({*there, *wanted})
         other = [name for name in names if there.get(name) != wanted.get(name)]
         if other:
@@ -90,6 +102,20 @@ class Ledger:
                 "delete this one"
             )
 
+    def _seal(self, number: int, content: Mapping[str, Any]) -> str:
+        """What tells a shard from a damaged one, and from one of another evaluation."""
+        return hashlib.sha256(json_bytes([dict(self.settings), number, content])).hexdigest()
+
+    def _shard(self, path: Path, number: int) -> Shard:
+        try:
+            content = read_json(path, limit=_LIMIT)
+            seal = content.pop("seal", None)
+            if seal != self._seal(number, content):
+                raise DataError(f"{path}: damaged, or a shard of another evaluation")
+            return Shard(digest=str(content["digest"]), counts=from_json(content["counts"]))
+        except (BundleError, DataError, KeyError) as error:
+            raise DataError(f"{error}; delete it, and it is made again") from error
+
     def _write(self, name: str, content: Mapping[str, Any]) -> None:
         draft = self.folder / f".{name}.{os.getpid()}"
         try:
@@ -99,18 +125,3 @@ class Ledger:
             raise DataError(f"{self.folder / name}: can't be written ({error.strerror})") from error
         finally:
             draft.unlink(missing_ok=True)
-
-
-def _shard(path: Path) -> Shard:
-    content = _read(path)
-    try:
-        return Shard(digest=str(content["digest"]), counts=from_json(content["counts"]))
-    except (KeyError, DataError) as error:
-        raise DataError(f"{path}: damaged ({error}); delete it, and it is made again") from error
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return read_json(path, limit=_LIMIT)
-    except BundleError as error:
-        raise DataError(f"{error}; delete it, and it is made again") from error

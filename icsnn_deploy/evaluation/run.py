@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from icsnn_deploy.bundle import Bundle
+from icsnn_deploy.encoding import check_inputs, to_input_units
 from icsnn_deploy.errors import DataError
 from icsnn_deploy.evaluation.counts import total
 from icsnn_deploy.evaluation.evaluator import EvaluationOptions, Evaluator
@@ -60,6 +61,7 @@ def evaluate(
         RankError: another process is gone, or evaluates something else.
     """
     job = _Job(bundle, samples, labels, options, limit)
+    job.check_samples()
     ranks.agree("the evaluation", lambda: hashlib.sha256(json_bytes(job.settings)).hexdigest())
     ledger = None if out is None else Ledger(out, job.settings)
     own = {} if ledger is None else ledger.finished()
@@ -106,6 +108,14 @@ class _Job:
         self.shards = -(-self.count // options.shard_size)
         self.settings = _settings(bundle, options, self.count, labelled=labels is not None)
 
+    def check_samples(self) -> None:
+        """Raise DataError where the network does not take such samples, before any is read."""
+        network = self.bundle.network()
+        try:
+            check_inputs(network, to_input_units(network, self.samples.blank()))
+        except DataError as error:
+            raise DataError(f"{self.samples.pieces[0].spec}: {error}") from error
+
     def check(self, known: Mapping[int, Shard], ranks: Ranks, progress: Progress) -> None:
         """Raise DataError where a finished shard was made on other samples; shared."""
         numbers = sorted(known)
@@ -113,7 +123,7 @@ class _Job:
         for done, number in enumerate(own):
             progress("checking finished shards", done, len(own))
             start, stop = self._bounds(number)
-            if number >= self.shards or self._read(start, stop)[1] != known[number].digest:
+            if self._read(start, stop)[1] != known[number].digest:
                 raise DataError(
                     f"samples {start} to {stop} or their labels are not those that shard {number} "
                     "was made on. Name another folder, or delete this one"
@@ -163,7 +173,9 @@ def _settings(
 ) -> dict[str, Any]:
     """What says that two evaluations are the same, but for the samples themselves."""
     needed = {find_backend(spec)[0].export for spec in (options.backend, *options.parity)}
-    exports = sorted(name for name in needed if name is not None and name in bundle.exports)
+    exports = sorted(name for name in needed if name is not None)
+    for name in exports:
+        bundle.export(name)  # raises BundleError: it would be another evaluation with it
     return {
         "format": "icsnn-evaluation",
         "producer": f"icsnn-deploy {__version__}",

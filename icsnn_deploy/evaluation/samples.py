@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -30,6 +31,8 @@ class Samples:
     """
 
     pieces: Sequence[Piece]
+    sample: tuple[int, ...]  # shape of one, in the files
+    dtype: np.dtype[Any]
     axis: int  # that counts the samples
     normalization: Normalization | None
     whole: bool  # taken as they are, of whatever type
@@ -37,6 +40,11 @@ class Samples:
 
     def __len__(self) -> int:
         return self.pieces[-1].stop
+
+    def blank(self) -> Array:
+        """One sample of zeros, in shape and type like those that read gives; no file is read."""
+        shape = (*self.sample[: self.axis], 1, *self.sample[self.axis :])
+        return self._taken(np.zeros(shape, self.dtype))
 
     def read(self, start: int, stop: int) -> Array:
         """Samples start to stop as the network takes them."""
@@ -47,7 +55,9 @@ class Samples:
                 rows = slice(inside.start - piece.start, inside.stop - piece.start)
                 array = self._array(piece.spec)
                 parts.append(array[rows] if self.axis == 0 else array[:, rows])
-        found = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=self.axis)
+        return self._taken(parts[0] if len(parts) == 1 else np.concatenate(parts, axis=self.axis))
+
+    def _taken(self, found: Array) -> Array:
         return np.asarray(found) if self.whole else as_samples(found, self.normalization)
 
     def _array(self, spec: str) -> Array:
@@ -71,7 +81,7 @@ def open_samples(
         DataError: names the file, and what is wrong with it.
     """
     pieces: list[Piece] = []
-    first: tuple[tuple[int, ...], np.dtype[np.generic]] | None = None
+    first: tuple[tuple[int, ...], np.dtype[Any]] | None = None
     for name in _files(spec):
         shape, dtype = array_shape(name)
         if len(shape) <= axis:
@@ -87,13 +97,23 @@ def open_samples(
         first = kind
         start = pieces[-1].stop if pieces else 0
         pieces.append(Piece(name, start, start + shape[axis]))
-    if not pieces or not pieces[-1].stop:
+    if first is None or not pieces[-1].stop:
         raise DataError(f"{spec}: no samples")
-    return Samples(pieces, axis, normalization, whole)
+    return Samples(pieces, *first, axis, normalization, whole)
 
 
-def open_labels(spec: str, count: int, classes: int) -> Array:
-    """Class indices [N], int64, of at least `count` samples; raises DataError."""
+def open_labels(spec: str, count: int, classes: int, *, samples: int | None = None) -> Array:
+    """Class indices [N], int64.
+
+    Args:
+        spec: named as samples are.
+        count: how many are needed.
+        classes: of the network.
+        samples: that the data set has; more labels than that belong to another one.
+
+    Raises:
+        DataError: no integers [N], too few or too many, or one that is no class of the network.
+    """
     parts = [load_array(name) for name in _files(spec)]
     bad = next((part for part in parts if part.ndim != 1 or part.dtype.kind not in "iu"), None)
     if bad is not None or sum(map(len, parts)) < count:
@@ -101,13 +121,20 @@ def open_labels(spec: str, count: int, classes: int) -> Array:
         raise DataError(
             f"{spec}: {got.dtype} {list(got.shape)}; integers [N] for {count} samples needed"
         )
-    labels = np.concatenate(parts)[:count].astype(np.int64)
-    if labels.min() < 0 or labels.max() >= classes:
+    if samples is not None and sum(map(len, parts)) > samples:
         raise DataError(
-            f"{spec}: classes {labels.min()} to {labels.max()}; the network has {classes}, 0 to "
-            f"{classes - 1}"
+            f"{spec}: {sum(map(len, parts))} labels for a data set of {samples} samples: one for "
+            "each sample, in the same order, is needed"
         )
-    return labels
+    wrong = np.concatenate([(part < 0) | (part >= classes) for part in parts])[:count]
+    if wrong.any():
+        first = int(wrong.argmax())
+        value = np.concatenate([part.astype(object) for part in parts])[first]
+        raise DataError(
+            f"{spec}: sample {first} has class {value}, and {wrong.sum()} of {count} labels are "
+            f"none of the network's {classes} classes, 0 to {classes - 1}"
+        )
+    return np.concatenate([part.astype(np.int64) for part in parts])[:count]
 
 
 def _files(spec: str) -> list[str]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -295,6 +297,34 @@ def test_labels_that_do_not_fit(tmp_path: Path, y: list[Any]) -> None:
         open_labels(str(tmp_path / "y.npy"), 3, 10)
 
 
+@pytest.mark.parametrize(
+    ("y", "said"),
+    [
+        (np.array([1, 0, 12, 3, 99]), "sample 2 has class 12, and 2 of 5 labels are none of"),
+        (np.array([1, 0, 2, -7, 0]), "sample 3 has class -7, and 1 of 5 labels"),
+        (np.full(5, 2**63 + 5, np.uint64), f"sample 0 has class {2**63 + 5}, and 5 of 5 labels"),
+        (np.zeros(6, int), "6 labels for a data set of 5 samples"),
+    ],
+)
+def test_labels_say_which_is_wrong(tmp_path: Path, y: Any, said: str) -> None:
+    np.save(tmp_path / "y.npy", y)
+    with pytest.raises(DataError, match=said):
+        open_labels(str(tmp_path / "y.npy"), 5, 10, samples=5)
+
+
+def test_labels_beyond_those_needed_are_not_looked_at(tmp_path: Path) -> None:
+    np.save(tmp_path / "y.npy", np.array([1, 2, 300], np.uint64))
+    np.testing.assert_array_equal(open_labels(f"{tmp_path}/y.npy", 2, 10, samples=3), [1, 2])
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_a_blank_sample_is_as_those_of_the_file(tmp_path: Path, axis: int) -> None:
+    np.save(tmp_path / "x.npy", np.ones((3, 4, 5), np.uint8))
+    found = open_samples(f"{tmp_path}/x.npy", axis=axis, whole=True)
+    blank, first = found.blank(), found.read(0, 1)
+    assert (blank.shape, blank.dtype, blank.max()) == (first.shape, first.dtype, 0)
+
+
 # What is kept
 
 
@@ -381,6 +411,77 @@ def test_a_damaged_shard_is_named(
         run(bundle, place, out=tmp_path / "out", shard_size=8)
 
 
+CHANGES: list[Callable[[dict[str, Any]], Any]] = [
+    lambda shard: shard["counts"].update(samples=999),
+    lambda shard: shard["counts"].update(top1=None),
+    lambda shard: shard["counts"].update(top1=[1, 2]),
+    lambda shard: shard["counts"]["top1_t"].pop(),
+    lambda shard: shard["counts"]["spikes"].popitem(),
+    lambda shard: shard["counts"].update(exit_steps=[1] * 6),
+    lambda shard: shard.pop("seal"),
+    lambda shard: shard.update(extra=1),
+]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_changed_shard_is_named(
+    bundle: Bundle, place: Path, tmp_path: Path, change: Callable[[dict[str, Any]], Any]
+) -> None:
+    run(bundle, place, out=tmp_path / "out", shard_size=8)
+    path = tmp_path / "out" / "shard-00000001.json"
+    shard = json.loads(path.read_text())
+    change(shard)
+    path.write_text(json.dumps(shard))
+    with pytest.raises(DataError, match=r"shard-00000001\.json: damaged, or a shard of another"):
+        run(bundle, place, out=tmp_path / "out", shard_size=8)
+
+
+def test_a_shard_of_another_evaluation_is_refused(
+    bundle: Bundle, place: Path, tmp_path: Path
+) -> None:
+    run(bundle, place, out=tmp_path / "one", shard_size=8)
+    run(bundle, place, out=tmp_path / "two", shard_size=8, confidence=0.5)
+    for name in ("shard-00000000.json", "shard-00000007.json"):  # there are three
+        shutil.copy(tmp_path / "one" / "shard-00000000.json", tmp_path / "two" / name)
+        with pytest.raises(DataError, match=f"{name}: damaged, or a shard of another"):
+            run(bundle, place, out=tmp_path / "two", shard_size=8, confidence=0.5)
+        (tmp_path / "two" / name).unlink()
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{"])
+def test_lost_settings_say_what_helps(
+    bundle: Bundle, place: Path, tmp_path: Path, content: str
+) -> None:
+    run(bundle, place, out=tmp_path / "out", shard_size=8)
+    (tmp_path / "out" / "settings.json").write_text(content)
+    with pytest.raises(DataError, match="Name another folder, or delete this one"):
+        run(bundle, place, out=tmp_path / "out", shard_size=8)
+
+
+@pytest.mark.parametrize(
+    ("what", "options", "error", "message"),
+    [
+        ("narrow.npy", {}, DataError, r"narrow\.npy: input of shape .* is needed"),
+        ("x.npy", {"parity": ("nir",)}, BundleError, "no nir export"),
+    ],
+)
+def test_what_can_not_run_leaves_no_folder(
+    bundle: Bundle,
+    place: Path,
+    tmp_path: Path,
+    what: str,
+    options: dict[str, Any],
+    error: type[Exception],
+    message: str,
+) -> None:
+    np.save(tmp_path / "narrow.npy", np.load(place / "x.npy")[..., 1:])
+    shutil.copy(place / "x.npy", tmp_path)
+    samples = open_samples(str(tmp_path / what))
+    with pytest.raises(error, match=message):
+        evaluate(bundle, samples, None, EvaluationOptions(**options), out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_folder_of_something_else(bundle: Bundle, place: Path, tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("")
     with pytest.raises(DataError, match=r"holds thesis\.tex, but no evaluation"):
@@ -404,6 +505,9 @@ def test_a_folder_of_something_else(bundle: Bundle, place: Path, tmp_path: Path)
         ({"parity": ("nothing",)}, BackendUnavailableError, "no backend 'nothing'"),
         ({"parity": ("nir",)}, BundleError, "no nir export"),
         ({"limit": 0}, DataError, "a limit of 0"),
+        ({"margin": -1.0}, DataError, "a tolerance of -1.0 for margin"),
+        ({"margin": float("nan")}, DataError, "a tolerance of nan for margin"),
+        ({"parity": ("torch",)}, DataError, "torch compared with itself"),
     ],
 )
 def test_options_that_make_no_sense(
@@ -459,3 +563,30 @@ def test_the_command_says_what_is_wrong(place: Path) -> None:
     code, out, err = command(str(place / "bundle"), "--images", f"{place}/none.npy")
     assert (code, out) == (2, "")
     assert err == f"error: {place}/none.npy: no such file\n"
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [((), "nothing is kept"), (("--out", "kept"), "the same command goes on from what kept holds")],
+)
+def test_the_command_says_what_ctrl_c_leaves(
+    place: Path, monkeypatch: pytest.MonkeyPatch, more: tuple[str, ...], said: str
+) -> None:
+    def pressed(*arguments: Any, **options: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("icsnn_deploy.evaluation.run.evaluate", pressed)
+    code, out, err = command(str(place / "bundle"), "--images", f"{place}/x.npy", *more)
+    assert (code, out) == (130, "")
+    assert said in err
+
+
+def test_the_command_refuses_labels_of_another_data_set(place: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "y.npy", np.zeros(COUNT + 1, int))
+    names = (str(place / "bundle"), "--images", f"{place}/x.npy")
+    code, _, err = command(*names, "--limit", "4", "--labels", f"{tmp_path}/y.npy")
+    assert (code, err) == (
+        2,
+        f"error: {tmp_path}/y.npy: 24 labels for a data set of 23 samples: "
+        "one for each sample, in the same order, is needed\n",
+    )
