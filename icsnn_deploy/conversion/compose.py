@@ -17,7 +17,7 @@ from typing import cast
 
 import numpy as np
 
-from icsnn_deploy.conversion.composition import Affine, composed, is_diagonal, swapped
+from icsnn_deploy.conversion.composition import Affine, composed, is_diagonal, passes
 from icsnn_deploy.graph import Graph, rewire, unique_name
 from icsnn_deploy.nodes import Add, AvgPool, Conv, Linear, Node, Scale, Shape
 
@@ -37,6 +37,7 @@ class _Composer:
         self.shapes: dict[str, Shape] = {}
         self.summands: dict[str, tuple[str, ...]] = {}  # old node -> new ones whose sum it is
         self.used: set[str] = set()  # connections that are part of a sum, or alone at a population
+        self.pooled: dict[tuple[str, str], str] = {}  # source and pooling -> the pooling of it
         self.taken = {node.name for node in graph.nodes}
 
     def run(self) -> Graph:
@@ -126,16 +127,18 @@ class _Composer:
             return own
         affine = cast(Affine, before)
         if isinstance(own, AvgPool):
-            exchanged = swapped(own, affine)
-            if exchanged is None:
-                return None
-            pool, behind = exchanged
-            if pool.name not in self.nodes:
-                self.taken.add(pool.name)
-                self._add(pool)
-            return behind
+            return self._pooled_before(own, affine) if passes(own, affine) else None
         shapes = (self.shapes[before.inputs[0]], self.shapes[part])
         return composed(own, affine, shapes)
+
+    def _pooled_before(self, pool: AvgPool, affine: Affine) -> Node:
+        """The affine node behind the pooling of its source, which is made once."""
+        (source,) = affine.inputs
+        if (source, pool.name) not in self.pooled:
+            name = self._fresh(f"{affine.name}.{pool.name}")
+            made = self._add(replace(pool, name=name, inputs=(source,)))
+            self.pooled[source, pool.name] = made
+        return replace(affine, inputs=(self.pooled[source, pool.name],))
 
 
 def _is_affine(node: Node) -> bool:

@@ -68,11 +68,8 @@ def composed(second: Node, first: Affine, shapes: tuple[Shape, Shape]) -> Node |
     return None
 
 
-def swapped(pool: AvgPool, first: Affine) -> tuple[AvgPool, Affine] | None:
-    """The same as pooling first(x), with the pooling in front; None where it is not the same.
-
-    A mean over positions goes past what treats every position alike.
-    """
+def passes(pool: AvgPool, first: Affine) -> bool:
+    """Whether pooling first(x) is first of pooling x: a mean goes past what treats all alike."""
     padded = any(n for pair in pool.padding for n in pair)
     if isinstance(first, Scale):
         alike = _per_channel(first.scale) and _per_channel(first.shift)
@@ -81,11 +78,8 @@ def swapped(pool: AvgPool, first: Affine) -> tuple[AvgPool, Affine] | None:
         plain = (*first.kernel, *first.stride, *(1 + n for pair in first.padding for n in pair))
         alike, constant = all(n == 1 for n in plain), first.bias.any()
     else:
-        return None
-    if not alike or (padded and constant):
-        return None
-    before = replace(pool, name=f"{first.name}.{pool.name}", inputs=first.inputs)
-    return before, replace(first, name=pool.name, inputs=(before.name,))
+        return False
+    return alike and not (padded and constant)
 
 
 def is_diagonal(node: Node) -> bool:

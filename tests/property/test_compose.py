@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from graphs import conv, dyadic
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -26,14 +27,17 @@ from icsnn_deploy.nodes import (
 from icsnn_deploy.simulate.reference import run_ann
 
 SHAPE = (4, 7, 6)
+ONE = np.ones((1, 1, 1), np.float32)
+POINTWISE = ("pointwise", "scale")
+KINDS = ("conv", "depthwise", "pick", "pool", *POINTWISE)
 
 
 def node_after(
-    draw: st.DrawFn, rng: np.random.Generator, name: str, graph: list[Node], source: str
+    draw: st.DrawFn, rng: np.random.Generator, name: str, source: str, kinds: tuple[str, ...]
 ) -> Node:
     """A random linear node that keeps the number of channels."""
     per_channel = (SHAPE[0], 1, 1)
-    kind = draw(st.sampled_from(["conv", "pointwise", "depthwise", "pick", "scale", "pool"]))
+    kind = draw(st.sampled_from(kinds))
     stride, padding = draw(st.sampled_from([1, 1, 2])), draw(st.integers(0, 1))
     if kind == "scale":
         shift = dyadic(rng, *per_channel) * draw(st.booleans())
@@ -64,7 +68,7 @@ def node_after(
 
 
 @st.composite
-def linear_tangles(draw: st.DrawFn) -> Graph:
+def linear_tangles(draw: st.DrawFn, kinds: tuple[str, ...] = KINDS) -> Graph:
     """Two rectifiers, and between them and the output linear nodes, with joins, in any order."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     nodes: list[Node] = [
@@ -81,7 +85,7 @@ def linear_tangles(draw: st.DrawFn) -> Graph:
         if draw(st.booleans()):
             node: Node = Add(name=name, inputs=(source, draw(st.sampled_from(alike))))
         else:
-            node = node_after(draw, rng, name, nodes, source)
+            node = node_after(draw, rng, name, source, kinds)
         if min((*shapes[source][1:], 9)) < 4:
             continue  # too small for another window
         nodes.append(node)
@@ -113,6 +117,10 @@ def linear_tangles(draw: st.DrawFn) -> Graph:
 @settings(max_examples=150, deadline=None)
 @given(linear_tangles())
 def test_results_stay(graph: Graph) -> None:
+    assert_results_stay(graph)
+
+
+def assert_results_stay(graph: Graph) -> None:
     rng = np.random.default_rng(0)
     x = rng.standard_normal((2, *SHAPE)).astype(np.float32)
     expected, found = run_ann(graph, x), run_ann(compose(graph), x)
@@ -121,11 +129,68 @@ def test_results_stay(graph: Graph) -> None:
 
 
 @settings(max_examples=50, deadline=None)
+@given(linear_tangles(POINTWISE))
+def test_what_always_composes_leaves_single_connections(graph: Graph) -> None:
+    composed = compose(graph)
+    for node in composed.nodes_of(Conv, Scale):
+        assert isinstance(composed.node(node.inputs[0]), (Relu, Input))
+
+
+@settings(max_examples=50, deadline=None)
 @given(linear_tangles())
 def test_each_sum_has_connections_of_its_own(graph: Graph) -> None:
     composed = compose(graph)
     for node in composed.nodes_of(Conv, Linear, Scale):
         assert len(composed.consumers(node.name)) == 1
+
+
+def pool(name: str, source: str, size: int) -> AvgPool:
+    return AvgPool(
+        name=name,
+        inputs=(source,),
+        kernel=(size, size),
+        stride=(1, 1),
+        padding=((0, 0), (0, 0)),
+    )
+
+
+@pytest.mark.parametrize(
+    "foreign",
+    [pool("c.p", "a", 2), Scale(name="c.p", inputs=("a",), scale=ONE * 2, shift=ONE)],
+    ids=["pool", "scale"],
+)
+def test_a_pooling_made_in_front_is_not_another_node_of_its_name(foreign: Node) -> None:
+    rng = np.random.default_rng(0)
+    pointwise = conv("c", "a", rng, (4, 4), (1, 1), padding=0)
+    heads: list[Node] = []
+    for name, size in ((foreign.name, foreign.output_shape(SHAPE)), ("p", (4, 5, 4))):
+        heads.append(Flatten(name=f"{name}.flat", inputs=(name,)))
+        weight = dyadic(rng, 3, int(np.prod(size)))
+        zeros = np.zeros(3, np.float32)
+        inputs = (f"{name}.flat",)
+        heads.append(Linear(name=f"{name}.head", inputs=inputs, weight=weight, bias=zeros))
+    ends = (
+        Add(name="sum", inputs=("c.p.head", "p.head")),
+        Output(name="output", inputs=("sum",)),
+    )
+    start = (Input(name="input", shape=SHAPE), Relu(name="a", inputs=("input",)))
+    assert_results_stay(Graph(nodes=(*start, foreign, pointwise, pool("p", "c", 3), *heads, *ends)))
+
+
+def test_a_source_is_pooled_once_for_all_its_connections() -> None:
+    rng = np.random.default_rng(0)
+    nodes = (
+        Input(name="input", shape=SHAPE),
+        Relu(name="a", inputs=("input",)),
+        conv("b", "a", rng, (4, 4), (1, 1), padding=0),
+        conv("c", "a", rng, (4, 4), (1, 1), padding=0),
+        Add(name="sum", inputs=("b", "c")),
+        pool("p", "sum", 2),
+        Output(name="output", inputs=("p",)),
+    )
+    graph = Graph(nodes=nodes)
+    assert [node.inputs for node in compose(graph).nodes_of(AvgPool)] == [("a",)]
+    assert_results_stay(graph)
 
 
 @settings(max_examples=50, deadline=None)
