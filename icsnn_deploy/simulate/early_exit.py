@@ -71,7 +71,7 @@ def run_until_sure(
         raise DataError(f"a confidence of {confidence}: more than 0 is needed, at most 1 is of use")
     x = check_inputs(simulator.graph, inputs)
     axis = 0 if simulator.graph.input.encoding == "direct" else 1
-    size, _ = simulator.chunks()
+    size, _ = simulator.chunks(steps=1)
     if not x.shape[axis]:
         raise DataError("early exit of no samples: at least one is needed")
     parts = [

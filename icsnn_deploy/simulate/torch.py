@@ -27,7 +27,8 @@ from icsnn_deploy.simulate.torch_recorder import Recorder
 Observer = Callable[[IF, Tensor, Tensor, "Tensor | None"], None]
 """Called per population with spikes [T, B, *shape], v(T) [B, *shape] and u [T, B, *shape]."""
 
-DEFAULT_MEMORY = 1 << 28  # bytes of activations alive at once; more is no faster
+CPU_MEMORY = 1 << 28  # bytes of activations alive at once; more is no faster
+GPU_SHARE = 4  # a quarter of what is free: libraries and the allocator's gaps need room too
 
 
 @dataclass(eq=False)
@@ -57,11 +58,12 @@ class TorchSimulator:
         device: "cpu", "cuda", "cuda:1"...
         dtype: floating type of potentials and weights.
         memory: bytes that activations may take; the batch, and where one sample is too much the
-            steps, are cut into parts that fit.
+            steps, are cut into parts that fit. None: 256 MiB, on a GPU a quarter of what is free.
         tf32: let CUDA round what convolutions multiply to TF32; exact only where the certificate
             of an integer network says so.
         int8: let the convolutions of an integer network run in 8-bit integers where they can.
-        cuda_graphs: classify as a CUDA graph, from the second batch of a shape on.
+        cuda_graphs: classify as a CUDA graph, from the second batch of a shape on, where the
+            memory holds all steps of a sample.
 
     Raises:
         BackendUnavailableError: the device is not there, or is no CUDA device and should capture.
@@ -75,7 +77,7 @@ class TorchSimulator:
         *,
         device: str = "cpu",
         dtype: torch.dtype = torch.float32,
-        memory: int = DEFAULT_MEMORY,
+        memory: int | None = None,
         tf32: bool = False,
         int8: bool = True,
         cuda_graphs: bool = False,
@@ -91,7 +93,7 @@ class TorchSimulator:
         found = int8_convolutions(graph, opened) if wanted else {}
         self.ops = TorchOps(graph, opened, dtype, tf32=tf32, int8=found)
         self._as_bytes = {graph.node(name).inputs[0] for name in found}
-        self.memory = memory
+        self.memory = _memory_of(opened) if memory is None else memory
         self._steady = graph.steady()
         self._spent = graph.last_uses()
         self._classify = CapturedRuns(self.observe) if cuda_graphs else self.observe
@@ -141,12 +143,20 @@ class TorchSimulator:
         """Logits alone, [B, *output shape], at the least memory."""
         return self.run(inputs, Record(spikes=False)).logits
 
-    def chunks(self) -> tuple[int, int]:
-        """Samples and time steps that are run at once, so that activations fit the memory."""
+    def chunks(self, steps: int | None = None) -> tuple[int, int]:
+        """Samples and time steps that are run at once, so that activations fit the memory.
+
+        Args:
+            steps: that are wanted at once; None for all T.
+        """
+        wanted = steps or self.time_steps
         fixed, each = self._bytes()
-        if fixed + each * self.time_steps <= self.memory:
-            return self.memory // (fixed + each * self.time_steps), self.time_steps
-        return 1, max(1, (self.memory - fixed) // each)
+        samples = self.memory // (fixed + each * wanted)
+        if samples:
+            return samples, wanted
+        most = max(1, (self.memory - fixed) // each)
+        blocks = -(-wanted // most)
+        return 1, -(-wanted // blocks)  # even blocks: the widest one takes the memory
 
     def _bytes(self) -> tuple[int, int]:
         """For one sample, bytes that stay for the whole run, and bytes per step at the widest."""
@@ -289,3 +299,11 @@ class TorchSimulator:
         summed[start:] = currents[start:].cumsum(dim=0)
         count = (torch.arange(1, self.time_steps + 1, device=currents.device) - start).clamp(min=1)
         return summed / count.reshape(-1, *(1,) * (currents.ndim - 1))
+
+
+def _memory_of(device: torch.device) -> int:
+    """Bytes for activations where nobody says how many."""
+    if device.type != "cuda":
+        return CPU_MEMORY
+    free, _ = torch.cuda.mem_get_info(device)
+    return free // GPU_SHARE

@@ -34,10 +34,20 @@ def test_random_networks_are_spike_exact(graph: Graph) -> None:
     assert_equal_runs(graph, samples(graph, 3), TorchSimulator(graph))
 
 
-@pytest.mark.parametrize("memory", [1, 200_000, 1 << 30])
-def test_chunks_change_nothing(memory: int) -> None:
+@pytest.mark.parametrize(
+    ("memory", "samples_and_steps"),
+    [(1, (1, 1)), (9_000, (1, 3)), (12_000, (1, 4)), (40_000, (2, 8)), (1 << 30, (65_408, 8))],
+)
+def test_chunks_change_nothing(memory: int, samples_and_steps: tuple[int, int]) -> None:
     graph = residual_network()
-    assert_equal_runs(graph, samples(graph, 7), TorchSimulator(graph, memory=memory))
+    simulator = TorchSimulator(graph, memory=memory)
+    assert simulator.chunks() == samples_and_steps
+    assert_equal_runs(graph, samples(graph, 7), simulator)
+
+
+def test_one_step_takes_more_samples_at_once() -> None:
+    simulator = TorchSimulator(residual_network(), memory=40_000)
+    assert simulator.chunks(steps=1) == (9, 1)
 
 
 def test_double_precision() -> None:

@@ -33,7 +33,7 @@ class OneDevice(TorchDispatchMode):
 
 def assert_capturable(graph: Graph) -> None:
     with FakeTensorMode(allow_non_fake_inputs=True):
-        simulator = TorchSimulator(graph, device="cuda")
+        simulator = TorchSimulator(graph, device="cuda", memory=1 << 28)
         x = simulator.ops.tensor(samples(graph, 3))
         simulator.observe(x)  # parameters go to the device the first time
         with OneDevice():

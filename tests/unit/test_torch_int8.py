@@ -106,7 +106,7 @@ def test_a_float_network_has_none() -> None:
 
 
 @pytest.mark.parametrize("pool", [1, 2, 8])
-@pytest.mark.parametrize("memory", [1, 1 << 28])
+@pytest.mark.parametrize("memory", [1, 10_000, 20_000, 1 << 28])  # parts of steps, of samples
 def test_spikes_potentials_and_logits_are_the_references(pool: int, memory: int) -> None:
     graph, x = _network(pool=pool), _images()
     record = Record(potentials=frozenset({"if1", "if2"}), counts=True, logits_t=True)
