@@ -22,8 +22,14 @@ from icsnn_deploy.exporters.onnx_format import (
     OnnxOptions,
 )
 from icsnn_deploy.exporters.onnx_layout import layout_of
-from icsnn_deploy.exporters.onnx_metadata import BLANK, CONTENT_KEY, OnnxMetadata, content_hash
+from icsnn_deploy.exporters.onnx_metadata import (
+    BLANK,
+    CONTENT_KEY,
+    OnnxMetadata,
+    stamp_content,
+)
 from icsnn_deploy.exporters.onnx_ops import OnnxWriter
+from icsnn_deploy.exporters.onnx_read import parse
 from icsnn_deploy.exporters.onnx_scan import write_scan
 from icsnn_deploy.exporters.onnx_step import write_step
 from icsnn_deploy.exporters.onnx_unrolled import write_unrolled
@@ -38,7 +44,8 @@ __all__ = ["OnnxOptions", "build", "write"]
 def write(graph: Graph, path: str | os.PathLike[str], options: OnnxOptions = OnnxOptions()) -> None:
     """Write an IF network as one ONNX file, checked, or leave what was there untouched.
 
-    Parameters beyond options.inline_bytes go into a second file beside it, <name>.data.
+    Parameters beyond options.inline_bytes go into a second file beside it, <name>.data, which is
+    renamed first: an old model that is cut off there finds that its data changed, and is refused.
 
     Raises:
         ExportError: the network has no ONNX form, or the file can't be written.
@@ -50,7 +57,7 @@ def write(graph: Graph, path: str | os.PathLike[str], options: OnnxOptions = Onn
     if _parameter_bytes(graph) > options.inline_bytes:
         outside = move_out(writer.initializers, data_file(target))
         metadata = replace(metadata, data=data_of(outside))
-    _put(target, _stamp(writer, metadata).SerializeToString(deterministic=True), outside)
+    _put(target, _stamped(writer, metadata), outside)
 
 
 def build(graph: Graph, options: OnnxOptions = OnnxOptions()) -> onnx.ModelProto:
@@ -70,7 +77,7 @@ def build(graph: Graph, options: OnnxOptions = OnnxOptions()) -> onnx.ModelProto
     _check(graph, options)
     if _parameter_bytes(graph) > options.inline_bytes:
         raise ExportError("its parameters are beyond inline_bytes, so it is two files: write them")
-    return _stamp(*_assemble(graph, options))
+    return parse(_stamped(*_assemble(graph, options)))
 
 
 def _assemble(graph: Graph, options: OnnxOptions) -> tuple[OnnxWriter, OnnxMetadata]:
@@ -128,7 +135,7 @@ def _model(writer: OnnxWriter) -> onnx.ModelProto:
     return model
 
 
-def _stamp(writer: OnnxWriter, metadata: OnnxMetadata) -> onnx.ModelProto:
+def _stamped(writer: OnnxWriter, metadata: OnnxMetadata) -> bytes:
     """The model with its metadata and the hash of its bytes, taken with zeros in its place."""
     from google.protobuf.message import EncodeError  # type: ignore[import-untyped]
 
@@ -136,16 +143,15 @@ def _stamp(writer: OnnxWriter, metadata: OnnxMetadata) -> onnx.ModelProto:
     model.producer_version = metadata.version
     for key, value in metadata.entries().items():
         model.metadata_props.add(key=key, value=value)
-    entry = model.metadata_props.add(key=CONTENT_KEY, value=BLANK)
+    model.metadata_props.add(key=CONTENT_KEY, value=BLANK)
     try:
         data = model.SerializeToString(deterministic=True)
     except (EncodeError, ValueError) as error:
         raise ExportError(f"the network can't be serialized as ONNX: {error}") from error
-    stamp = content_hash(data, BLANK)
-    if stamp is None or len(data) > MAX_BYTES:
+    stamped = stamp_content(data) if len(data) <= MAX_BYTES else None
+    if stamped is None:
         raise ExportError("the network is beyond the 2 GB that one ONNX file holds")
-    entry.value = stamp
-    return model
+    return stamped
 
 
 def _put(target: Path, data: bytes, outside: Sequence[bytes]) -> None:

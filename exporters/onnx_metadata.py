@@ -128,16 +128,35 @@ def content_hash(data: bytes, stamp: str) -> str | None:
     The bytes themselves are hashed, so that any flipped bit is found, also one that a parser
     would overlook. None if the stamp does not stand in the bytes exactly once.
     """
+    place = _stamp_place(data, stamp)
+    return None if place is None else _hash_around(data, place)
+
+
+def stamp_content(data: bytes) -> bytes | None:
+    """A serialized model with its content hash in the place of BLANK; None as in content_hash."""
+    place = _stamp_place(data, BLANK)
+    if place is None:
+        return None
+    view, stamp = memoryview(data), _hash_around(data, place)
+    return b"".join([view[: place.start], stamp.encode(), view[place.stop :]])
+
+
+def _hash_around(data: bytes, place: slice) -> str:
+    view = memoryview(data)
+    digest = hashlib.sha256(view[: place.start])
+    digest.update(BLANK.encode())
+    digest.update(view[place.stop :])
+    return digest.hexdigest()
+
+
+def _stamp_place(data: bytes, stamp: str) -> slice | None:
+    """Where a stamp stands in a serialized model, if it does so exactly once."""
     # A protobuf entry: the key, then field 2 of 64 bytes.
     mark = CONTENT_KEY.encode() + b"\x12\x40" + stamp.encode()
     if data.count(mark) != 1:
         return None
     end = data.index(mark) + len(mark)
-    view = memoryview(data)
-    digest = hashlib.sha256(view[: end - len(BLANK)])
-    digest.update(BLANK.encode())
-    digest.update(view[end:])
-    return digest.hexdigest()
+    return slice(end - len(BLANK), end)
 
 
 def _entry(entries: Mapping[str, str], key: str) -> str:

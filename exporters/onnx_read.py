@@ -29,8 +29,8 @@ from icsnn_deploy.nodes import InputDtype, Shape
 if TYPE_CHECKING:
     import onnx
 
-MAX_ELEMENTS = 2**29
-"""Most values that one tensor may hold for one sample: a VGG16 at T=32 stays under 2^22."""
+MAX_ELEMENTS = 2**27
+"""Most values that one tensor may hold for one sample and step: a VGG16 of 224 x 224, 2^22."""
 
 _REMEDY = "Export the network again with icsnn_deploy.exporters.onnx"
 
@@ -47,6 +47,7 @@ class OnnxFile:
     input_shape: Shape  # of one sample
     output_shape: Shape
     outputs: frozenset[str]
+    sample_bytes: int  # of the largest tensor, for one sample
 
 
 def read(path: str | os.PathLike[str]) -> OnnxFile:
@@ -92,7 +93,7 @@ def _read(path: Path) -> OnnxFile:
     shapes = _shapes(model)
     _check_populations(metadata, shapes)
     parameters = read_parameters(path, model, metadata.data)
-    return _described(path, data, parameters, model, metadata)
+    return _described(path, data, parameters, model, metadata, shapes)
 
 
 def _bytes(path: Path) -> bytes:
@@ -140,6 +141,15 @@ def _shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
+def _sample_bytes(shapes: Mapping[str, tuple[int, ...]], metadata: OnnxMetadata) -> int:
+    """Bytes of the largest tensor for one sample, where an open first size may be all its steps."""
+    folded = metadata.time_steps if metadata.layout in ("folded", "scan") else 1
+    return 4 * max(
+        math.prod(size or 1 for size in shape) * (folded if shape[:1] == (0,) else 1)
+        for shape in shapes.values()
+    )
+
+
 def _check_claim(info: onnx.ValueInfoProto, found: Mapping[str, onnx.ValueInfoProto]) -> None:
     """What the file says of an inner tensor must be what follows from its operators."""
     if info.name not in found:
@@ -176,6 +186,7 @@ def _described(
     parameters: Mapping[str, Array],
     model: onnx.ModelProto,
     metadata: OnnxMetadata,
+    shapes: Mapping[str, tuple[int, ...]],
 ) -> OnnxFile:
     """Check the model's inputs and outputs against the metadata and describe them."""
     inputs = {info.name: info for info in model.graph.input}
@@ -197,6 +208,7 @@ def _described(
         input_shape=_sample_shape(inputs[INPUT], steps),
         output_shape=_sample_shape(outputs[readout], None),
         outputs=frozenset(outputs),
+        sample_bytes=_sample_bytes(shapes, metadata),
     )
 
 

@@ -22,6 +22,8 @@ from icsnn_deploy.simulate.onnx_step import run_steps
 from icsnn_deploy.simulate.onnx_taps import Tap, taps_of, with_taps
 from icsnn_deploy.simulate.recording import Record, Recording
 
+LARGEST = 1 << 30  # bytes that one tensor of a batch may take
+
 
 class OnnxFileSimulator:
     """Runs a file that exporters.onnx wrote, in any layout, on some runtime.
@@ -33,8 +35,8 @@ class OnnxFileSimulator:
     Args:
         path: the file.
         runtime: what the backend is called; a file of one step adds "-step".
-        open_session: loads a serialized model and the parameters that lie outside it.
-        batch_size: samples run at a time, which bounds the memory.
+        open_session: loads a serialized model of the file.
+        batch_size: samples run at a time at most; fewer where a tensor would take over 1 GiB.
 
     Raises:
         DataError: a batch_size below 1.
@@ -53,9 +55,9 @@ class OnnxFileSimulator:
         if batch_size < 1:
             raise DataError(f"batch_size {batch_size}: at least 1 is needed")
         self.file = read(path)
-        self.batch_size = batch_size
+        self.batch_size = max(1, min(batch_size, LARGEST // self.file.sample_bytes))
         self._open_session = open_session
-        self._session = open_session(self.file.path, self.file.data, self.file.parameters)
+        self._session = open_session(self.file, self.file.data)
         self._tapped: dict[frozenset[Tap], Session] = {}
         self._stand_in = _stand_in(self.file)
         self.name = f"{runtime}-step" if self.file.metadata.layout == "step" else runtime
@@ -133,7 +135,7 @@ class OnnxFileSimulator:
     def _session_with(self, taps: frozenset[Tap]) -> Session:
         if taps not in self._tapped:
             data = with_taps(self.file.data, taps)
-            self._tapped[taps] = self._open_session(self.file.path, data, self.file.parameters)
+            self._tapped[taps] = self._open_session(self.file, data)
         return self._tapped[taps]
 
 

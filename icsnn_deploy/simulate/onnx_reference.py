@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from icsnn_deploy.exporters.onnx_read import parse
+from icsnn_deploy.exporters.onnx_read import OnnxFile, parse
 from icsnn_deploy.neuron import Array
 from icsnn_deploy.simulate.onnx_file import OnnxFileSimulator
 
@@ -20,14 +19,15 @@ class OnnxReferenceSimulator(OnnxFileSimulator):
 
 
 class _ReferenceSession:
-    def __init__(self, path: Path, data: bytes, parameters: Mapping[str, Array]) -> None:
+    def __init__(self, file: OnnxFile, data: bytes) -> None:
         from onnx import numpy_helper
         from onnx.reference import ReferenceEvaluator
 
         model = parse(data)
         for tensor in model.graph.initializer:
-            if tensor.name in parameters:
-                tensor.CopyFrom(numpy_helper.from_array(parameters[tensor.name], tensor.name))
+            if tensor.name in file.parameters:
+                value = file.parameters[tensor.name]
+                tensor.CopyFrom(numpy_helper.from_array(value, tensor.name))
         self._evaluator: Any = ReferenceEvaluator(model)
 
     def run(self, outputs: Sequence[str], feed: Mapping[str, Array]) -> list[Array]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Protocol
 
+from icsnn_deploy.exporters.onnx_read import OnnxFile
 from icsnn_deploy.neuron import Array
 
 
@@ -17,6 +17,5 @@ class Session(Protocol):
         ...
 
 
-OpenSession = Callable[[Path, bytes, Mapping[str, Array]], Session]
-"""Loads a serialized model: the path is for messages, the arrays are the parameters that lie
-outside the model, by name."""
+OpenSession = Callable[[OnnxFile, bytes], Session]
+"""Loads a serialized model: that of the file, or one made of it that hands out more."""

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from pathlib import Path
 
-from icsnn_deploy.neuron import Array
+from icsnn_deploy.exporters.onnx_read import OnnxFile
 from icsnn_deploy.simulate.onnx_file import OnnxFileSimulator
 from icsnn_deploy.simulate.onnxruntime_session import RunOptions, RuntimeSession
 
@@ -18,7 +16,7 @@ class OnnxRuntimeSimulator(OnnxFileSimulator):
         path: the file.
         provider: execution provider by ONNX Runtime's name; never another one than this.
         threads: threads inside an operator; None leaves it to the runtime.
-        batch_size: samples run at a time, which bounds the memory.
+        batch_size: samples run at a time at most.
         time_limit_s: most seconds that running one such part of the batch may take.
 
     Raises:
@@ -38,9 +36,7 @@ class OnnxRuntimeSimulator(OnnxFileSimulator):
     ) -> None:
         options = RunOptions(provider=provider, threads=threads, time_limit_s=time_limit_s)
 
-        def open_session(
-            file: Path, data: bytes, parameters: Mapping[str, Array]
-        ) -> RuntimeSession:
-            return RuntimeSession(file, data, parameters, options)
+        def open_session(file: OnnxFile, data: bytes) -> RuntimeSession:
+            return RuntimeSession(file, data, options)
 
         super().__init__(path, "onnxruntime", open_session, batch_size=batch_size)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from icsnn_deploy.errors import BackendUnavailableError, ExportError
+from icsnn_deploy.exporters.onnx_read import OnnxFile
 from icsnn_deploy.neuron import Array
 
 CPU = "CPUExecutionProvider"
@@ -36,21 +36,19 @@ class RuntimeSession:
         BackendUnavailableError: the runtime or the provider is missing.
     """
 
-    def __init__(
-        self, path: Path, data: bytes, parameters: Mapping[str, Array], options: RunOptions
-    ) -> None:
-        self._path, self._options = path, options
-        self._parameters = parameters  # the runtime reads them from here as long as it lives
+    def __init__(self, file: OnnxFile, data: bytes, options: RunOptions) -> None:
+        self._path, self._options = file.path, options
+        self._parameters = file.parameters  # the runtime reads them from here as long as it lives
         runtime = _runtime(options.provider)
         self._runtime = runtime
         settings = runtime.SessionOptions()
         settings.log_severity_level = _FATAL_ONLY
         if options.threads is not None:
             settings.intra_op_num_threads = options.threads
-        if parameters:
+        if file.parameters:
             # As arrays that were checked, so that the runtime opens no file by its name.
-            values = [runtime.OrtValue.ortvalue_from_numpy(p) for p in parameters.values()]
-            settings.add_external_initializers(list(parameters), values)
+            values = [runtime.OrtValue.ortvalue_from_numpy(p) for p in file.parameters.values()]
+            settings.add_external_initializers(list(file.parameters), values)
         if options.provider != CPU:
             # Without it a missing device silently becomes the CPU, even with fallback disabled.
             settings.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
@@ -60,8 +58,8 @@ class RuntimeSession:
         except Exception as error:  # the runtime's exceptions share no base but this
             if options.provider == CPU:
                 raise ExportError(
-                    f"{path}: ONNX Runtime {runtime.__version__} can't load it: {_first(error)}. "
-                    "Export the network again, or upgrade onnxruntime"
+                    f"{file.path}: ONNX Runtime {runtime.__version__} can't load it: "
+                    f"{_first(error)}. Export the network again, or upgrade onnxruntime"
                 ) from error
             raise _no_provider(options.provider, _first(error)) from error
         used = self._session.get_providers()

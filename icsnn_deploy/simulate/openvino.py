@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from icsnn_deploy.errors import BackendUnavailableError, ExportError
+from icsnn_deploy.exporters.onnx_read import OnnxFile
 from icsnn_deploy.neuron import Array
 from icsnn_deploy.simulate.onnx_file import OnnxFileSimulator
 
@@ -30,33 +31,31 @@ class OpenVinoSimulator(OnnxFileSimulator):
     def __init__(
         self, path: str | os.PathLike[str], *, device: str = "CPU", batch_size: int = 32
     ) -> None:
-        def open_session(
-            file: Path, data: bytes, parameters: Mapping[str, Array]
-        ) -> _OpenVinoSession:
-            if parameters:
-                raise ExportError(
-                    f"{file}: OpenVINO would open the second file, with the parameters, by its "
-                    "name, unchecked; use onnxruntime"
-                )
-            return _OpenVinoSession(file, data, device)
+        def open_session(file: OnnxFile, data: bytes) -> _OpenVinoSession:
+            _refuse_what_it_breaks(file)
+            return _OpenVinoSession(file.path, data, device)
 
         super().__init__(path, "openvino", open_session, batch_size=batch_size)
-        self._refuse_what_it_breaks()
 
-    def _refuse_what_it_breaks(self) -> None:
-        """Both seen with 2026.4.1, on files that two other runtimes run right."""
-        path, metadata = self.file.path, self.file.metadata
-        if metadata.layout == "step":
-            # It fuses a convolution with the sum behind it, and loses the convolution's result
-            # where the other term is an input of the model: the potential.
-            raise ExportError(
-                f"{path}: OpenVINO drops currents of the one-step file; give it the unrolled one"
-            )
-        if len(self.file.input_shape) == 2:
-            raise ExportError(
-                f"{path}: OpenVINO crashes on some networks over signals (one spatial axis); "
-                "use onnxruntime"
-            )
+
+def _refuse_what_it_breaks(file: OnnxFile) -> None:
+    """The last two were seen with 2026.4.1, on files that two other runtimes run right."""
+    if file.parameters:
+        raise ExportError(
+            f"{file.path}: OpenVINO would open the second file, with the parameters, by its name, "
+            "unchecked; use onnxruntime"
+        )
+    if file.metadata.layout == "step":
+        # It fuses a convolution with the sum behind it, and loses the convolution's result where
+        # the other term is an input of the model: the potential.
+        raise ExportError(
+            f"{file.path}: OpenVINO drops currents of the one-step file; give it the unrolled one"
+        )
+    if len(file.input_shape) == 2:
+        raise ExportError(
+            f"{file.path}: OpenVINO crashes on some networks over signals (one spatial axis); "
+            "use onnxruntime"
+        )
 
 
 class _OpenVinoSession:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from graphs import residual_network, samples
 from icsnn_deploy.errors import BackendUnavailableError, DataError, ExportError
 from icsnn_deploy.exporters.onnx import write
 from icsnn_deploy.exporters.onnx_format import LAYOUTS, Layout, OnnxOptions
+from icsnn_deploy.simulate import onnx_file
 from icsnn_deploy.simulate.onnxruntime import OnnxRuntimeSimulator
 from icsnn_deploy.simulate.recording import Record
 
@@ -38,6 +40,23 @@ def test_a_batch_in_parts(tmp_path: Path, layout: Layout) -> None:
     np.testing.assert_array_equal(first.potentials["stem.if"], second.potentials["stem.if"])
     with pytest.raises(DataError, match="batch_size 0"):
         OnnxRuntimeSimulator(whole.file.path, batch_size=0)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_large_tensors_make_small_batches(
+    tmp_path: Path, layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of [T N, ...] in a folded file, [N, ...] else."""
+    graph = residual_network()
+    largest = 4 * max(math.prod(graph.shape(node.name)) for node in graph.nodes)
+    at_once = 3 if layout in ("folded", "scan") else 1
+    whole = simulator(tmp_path, layout, time_steps=3)
+    assert whole.file.sample_bytes == largest * at_once
+    monkeypatch.setattr(onnx_file, "LARGEST", 2 * largest * at_once)
+    parts = OnnxRuntimeSimulator(whole.file.path)
+    assert (whole.batch_size, parts.batch_size) == (32, 2)
+    inputs = samples(graph, 5)
+    np.testing.assert_array_equal(whole.run(inputs).logits, parts.run(inputs).logits)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
