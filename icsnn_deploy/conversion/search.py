@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from icsnn_deploy.conversion.activations import SampledActivations
-from icsnn_deploy.conversion.sweep import Arrival, Change, Visitor, correct_bias
+from icsnn_deploy.conversion.sweep import Arrival, Change, Visitor
+from icsnn_deploy.conversion.visitors import correct_bias
 from icsnn_deploy.neuron import Array
 from icsnn_deploy.nodes import IF
 

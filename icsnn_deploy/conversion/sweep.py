@@ -9,9 +9,8 @@ Several processes share the batches: each keeps the spikes of its own.
 
 from __future__ import annotations
 
-import math
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
@@ -258,57 +257,3 @@ class _Runner:
         bits = np.unpackbits(packed, axis=1, count=count)
         folded = bits.reshape(len(samples), self.network.steps, *shape).swapaxes(0, 1)  # [T, B]
         return simulator.ops.tensor(folded.reshape(-1, *shape))
-
-
-def correct_bias(ann_mean: dict[str, Array], logits_mean: Array, readout_start: int = 0) -> Visitor:
-    """A visitor that shifts each current until the mean output is the ANN's.
-
-    b += mean over samples and positions of (ANN activation - v_threshold * firing rate), channel by
-    channel; at the output, of (ANN logits - current).
-
-    Args:
-        ann_mean: mean activation [C] of each rectifier.
-        logits_mean: mean logits of the ANN, [classes].
-        readout_start: t0 of the network.
-    """
-
-    def visit(arrival: Arrival) -> Change:
-        node = arrival.node
-
-        def measure(start: int, currents: Tensor) -> tuple[Array, int]:
-            values = currents[readout_start:]
-            if isinstance(node, IF):
-                spikes = arrival.integrate(node, currents)
-                values = spikes * torch.as_tensor(node.v_threshold.copy()).to(spikes)
-            by_channel = values.flatten(0, 1).transpose(0, 1).flatten(1)  # [C, T B positions]
-            part = by_channel.sum(dim=1, dtype=torch.float64).cpu().numpy()
-            return part, by_channel.shape[1]
-
-        total: Array | None = None
-        count = 0
-        for part, number in arrival.replay(measure):
-            total = part if total is None else total + part
-            count += number
-        wanted = ann_mean[node.name] if isinstance(node, IF) else logits_mean
-        return Change() if total is None else Change(shift=wanted - total / count)
-
-    return visit
-
-
-def spike_norm(bounds: Mapping[str, float | None]) -> Visitor:
-    """A visitor that sets v_threshold to the largest current that arrives (SpikeNorm).
-
-    Args:
-        bounds: what each rectifier clips to, by name: its threshold goes no higher.
-    """
-
-    def visit(arrival: Arrival) -> Change:
-        node = arrival.node
-        if not isinstance(node, IF):
-            return Change()
-        largest = max(arrival.replay(lambda start, currents: float(currents.max())))
-        upper = bounds.get(node.name)
-        value = min(largest if largest > 0 else 1.0, math.inf if upper is None else upper)
-        return Change(v_threshold=np.full_like(node.v_threshold, value))
-
-    return visit

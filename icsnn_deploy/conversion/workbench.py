@@ -16,8 +16,9 @@ from icsnn_deploy.conversion.recipe import Method, Recipe
 from icsnn_deploy.conversion.report import CandidateResult
 from icsnn_deploy.conversion.spike import Population, shift_current, spike
 from icsnn_deploy.conversion.statistics import Statistics
-from icsnn_deploy.conversion.sweep import correct_bias, spike_norm, sweep
+from icsnn_deploy.conversion.sweep import sweep
 from icsnn_deploy.conversion.threshold import MaxThreshold, SpikeNormThreshold, threshold_of
+from icsnn_deploy.conversion.visitors import correct_bias, spike_norm
 from icsnn_deploy.graph import Graph
 from icsnn_deploy.neuron import Array
 from icsnn_deploy.nodes import IF, Relu

@@ -1,9 +1,9 @@
-"""Which connections must share a lattice, and every parameter in integers on it.
+"""Every parameter of a prepared network in integers on its lattice.
 
 A connection's integers have a value, its unit, per output channel. Connections that are summed
-share it. A population's unit is that of its current; its threshold, in whole units, then has a
-value slightly off the one that was calibrated, which the outgoing weights take up before they are
-rounded.
+share it (see sharing). A population's unit is that of its current; its threshold, in whole units,
+then has a value slightly off the one that was calibrated, which the outgoing weights take up before
+they are rounded.
 """
 
 from __future__ import annotations
@@ -17,8 +17,14 @@ from icsnn_deploy.errors import LatticeError
 from icsnn_deploy.graph import Graph
 from icsnn_deploy.lattice.prepare import is_sum_pool, is_zero_point
 from icsnn_deploy.lattice.rounding import best_scales, round_weights
+from icsnn_deploy.lattice.sharing import (
+    feeding_output,
+    per_channel,
+    sharing_groups,
+    thresholds_of,
+)
 from icsnn_deploy.neuron import Array
-from icsnn_deploy.nodes import IF, Add, Conv, Flatten, Input, Linear, Node, Scale
+from icsnn_deploy.nodes import IF, Conv, Flatten, Input, Linear, Node, Scale
 
 DIAGONAL_BITS = 16
 """Widest weight of a diagonal connection. A shortcut's weight is its source's whole threshold, many
@@ -71,11 +77,11 @@ class _Rounder:
         self.per_layer = per_layer
         self.units: dict[str, Array] = {}
         self.done: dict[str, Node] = {}
-        self.groups = _groups(graph)
+        self.groups = sharing_groups(graph)
         self.waiting = {root: len(members) for root, members in self.groups.items()}
         self.root = {m: root for root, members in self.groups.items() for m in members}
-        self.uniform = _feeds_output(graph)
-        self.thresholds = _thresholds(graph)
+        self.uniform = feeding_output(graph)
+        self.thresholds = thresholds_of(graph)
 
     def run(self) -> Lattice:
         for node in self.graph.nodes:
@@ -102,7 +108,7 @@ class _Rounder:
             flat: Array = np.broadcast_to(unit, shape).reshape(-1)
             return flat
         if isinstance(node, Conv):  # a sum over windows, channel by channel
-            return _per_channel(unit)
+            return per_channel(unit)
         return unit
 
     def _settle(self, members: list[str]) -> None:
@@ -129,7 +135,7 @@ class _Rounder:
             return rows
         if not isinstance(node, Conv):
             raise LatticeError(f"{node.name}: a {node.kind} has no weights to round")
-        per_output = _group_rows(node, _per_channel(unit).reshape(-1))  # [O, C_in / g]
+        per_output = _group_rows(node, per_channel(unit).reshape(-1))  # [O, C_in / g]
         weight = node.weight.astype(np.float64)
         weight = weight * per_output.reshape(*weight.shape[:2], *(1,) * (weight.ndim - 2))
         return weight.reshape(len(weight), -1)
@@ -142,7 +148,7 @@ class _Rounder:
             parts = [self._wanted(node, weights[node.name]) for node in trained]
         else:
             largest = 2 ** (DIAGONAL_BITS // 2 - 1) - 1
-            peaks = [np.abs(_per_channel(weights[n.name])).reshape(-1) / largest for n in nodes]
+            peaks = [np.abs(per_channel(weights[n.name])).reshape(-1) / largest for n in nodes]
             parts = [np.broadcast_to(peak, (channels,)) for peak in peaks]
         unit: Array = np.max(parts, axis=0)
         uniform = self.per_layer or any(node.name in self.uniform for node in nodes)
@@ -184,7 +190,7 @@ class _Rounder:
             return moment
         taps = int(np.prod(node.weight.shape[2:]))
         unit = np.broadcast_to(self.units[source.name], self.graph.shape(source.name))
-        values = unit.reshape(-1) if isinstance(node, Linear) else _per_channel(unit).reshape(-1)
+        values = unit.reshape(-1) if isinstance(node, Linear) else per_channel(unit).reshape(-1)
         columns = np.repeat(values, taps).reshape(len(moment), -1)  # [groups, K]
         scaled: Array = moment / (columns[:, :, None] * columns[:, None, :])
         return scaled
@@ -246,57 +252,11 @@ def _half_integers(values: Array) -> Array:
     return (np.clip(np.floor(values), -(2**22), 2**22 - 1) + 0.5).astype(np.float32)
 
 
-def _groups(graph: Graph) -> dict[str, list[str]]:
-    """Affine nodes by the sum they end in: those that must share a unit, by one of their names."""
-    parent = {node.name: node.name for node in graph.nodes}
-
-    def find(name: str) -> str:
-        while parent[name] != name:
-            name = parent[name]
-        return name
-
-    for add in graph.nodes_of(Add):
-        for source in add.inputs:
-            parent[find(source)] = find(add.name)
-    groups: dict[str, list[str]] = {}
-    for node in graph.nodes:
-        affine = isinstance(node, (Conv, Linear, Scale)) and not is_sum_pool(node)
-        if affine and not is_zero_point(node):
-            groups.setdefault(find(node.name), []).append(node.name)
-    return groups
-
-
-def _thresholds(graph: Graph) -> dict[str, Array]:
-    """v_threshold, [C] or [1], of the population that a node feeds, directly or through sums."""
-    found: dict[str, Array] = {}
-    for population in graph.nodes_of(IF):
-        v_threshold = _per_channel(population.v_threshold).reshape(-1)
-        feeding = graph.upstream(population.name, lambda node: isinstance(node, Add))
-        found |= dict.fromkeys((node.name for node in feeding), v_threshold)
-    return found
-
-
-def _feeds_output(graph: Graph) -> set[str]:
-    """Nodes whose channels meet at the output: its logits are compared, so they share a unit."""
-    feeding = graph.upstream(
-        graph.output.name, lambda node: isinstance(node, (Add, Flatten)) or is_sum_pool(node)
-    )
-    return {node.name for node in feeding}
-
-
 def _is_integer_valued(graph: Graph, node: Node) -> bool:
     """Whether the prepared network's value is that of the integer network already."""
     while isinstance(node, Flatten) or is_sum_pool(node) or is_zero_point(node):
         node = graph.node(node.inputs[0])
     return isinstance(node, (IF, Input))
-
-
-def _per_channel(values: Array) -> Array:
-    """Mean over the spatial axes, one value a channel."""
-    if values.ndim == 1:
-        return values
-    mean: Array = values.mean(axis=tuple(range(1, values.ndim)), keepdims=True)
-    return mean
 
 
 def _group_rows(node: Conv, values: Array) -> Array:

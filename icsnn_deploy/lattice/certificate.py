@@ -6,9 +6,7 @@ integer plus one half, so no potential ever equals a threshold. float32 holds ea
 order, and no potential reaches that, float32 makes no rounding error at all, and no order of
 summation can change a spike.
 
-The bounds are interval arithmetic over the graph: for each channel the negative and the positive
-parts of the weights times the range of what arrives. Every subset of the terms lies between their
-sums, so the bound holds for any order, any blocking and any padding.
+The bounds are interval arithmetic over the graph (see interval).
 
 A population whose current is the same at every step (direct input, first layer) needs less. A
 potential that such a current drives away from the threshold never comes back: with I <= 0 it only
@@ -28,15 +26,14 @@ import numpy as np
 
 from icsnn_deploy.errors import LatticeError
 from icsnn_deploy.graph import Graph
+from icsnn_deploy.lattice.interval import Range, range_of
 from icsnn_deploy.neuron import Array
-from icsnn_deploy.nodes import IF, Add, Conv, Flatten, Input, Linear, Node, Output, Scale
+from icsnn_deploy.nodes import IF, Conv, Linear, Output, Scale
 
 FLOAT32_POTENTIAL = 2**23  # half integers are exact below
 FLOAT32_INTEGER = 2**24  # integers are exact below
 TF32_INTEGER = 2**11
 BFLOAT16_INTEGER = 2**8
-
-_BEYOND = 2.0**62  # no bound needs to be known more closely; keeps deep networks from infinity
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,28 +90,6 @@ class Certificate:
         return values
 
 
-@dataclass(frozen=True, eq=False)
-class _Range:
-    """Per channel: the least and largest value, and the largest |partial sum| up to here.
-
-    In float64, which int64 would wrap around where it only rounds: exact below 2^53, and what is
-    beyond stays there.
-    """
-
-    low: Array  # float64, ready to broadcast
-    high: Array
-    partial: int
-
-    @property
-    def magnitude(self) -> int:
-        return int(max(np.abs(self.low).max(), np.abs(self.high).max()))
-
-    def limited(self) -> _Range:
-        """The same range, or what is known to be beyond everything."""
-        low, high = np.clip(self.low, -_BEYOND, _BEYOND), np.clip(self.high, -_BEYOND, _BEYOND)
-        return _Range(low, high, min(self.partial, int(_BEYOND)))
-
-
 def certify(graph: Graph) -> Certificate:
     """Bound everything an integer network can reach, from the graph alone.
 
@@ -126,7 +101,7 @@ def certify(graph: Graph) -> Certificate:
             "only integer networks have a certificate: weights, biases and thresholds integers, "
             "v_init and v_reset half integers, integer input; make one with quantize"
         )
-    ranges: dict[str, _Range] = {}
+    ranges: dict[str, Range] = {}
     bounds: list[Bound] = []
     steady = graph.steady()
     tail = graph.tail()
@@ -142,7 +117,7 @@ def certify(graph: Graph) -> Certificate:
             times = graph.steps - graph.readout_start if node.name in tail else 1
             products += [-int(node.weight.min()), int(node.weight.max())]
             products += [times * sources[0].magnitude]
-        ranges[node.name] = _range(node, sources).limited()
+        ranges[node.name] = range_of(node, sources).limited()
     largest = max(products, default=0)
     return Certificate(
         graph_hash=graph.hash(),
@@ -190,84 +165,7 @@ def signed_bits(low: int, high: int) -> int:
     return max((-low - 1).bit_length() if low < 0 else 0, high.bit_length()) + 1
 
 
-def _range(node: Node, sources: list[_Range]) -> _Range:
-    match node:
-        case Input():
-            limits = np.iinfo(node.dtype)
-            ends = (0, 1) if node.encoding != "direct" else (int(limits.min), int(limits.max))
-            low, high = (np.full((1,) * len(node.shape), end, np.float64) for end in ends)
-            return _Range(low, high, max(map(abs, ends)))
-        case IF():
-            one = np.ones((1,) * node.v_threshold.ndim)
-            return _Range(0 * one, one, 1)
-        case Conv() | Linear():
-            return _affine(node, sources[0])
-        case Scale():
-            return _diagonal(node, sources[0])
-        case Add():
-            low = _total([source.low for source in sources])
-            high = _total([source.high for source in sources])
-            return _Range(low, high, sum(source.partial for source in sources))
-        case Flatten():
-            source = sources[0]
-            # Channels lose their place: the widest of them stands for all.
-            low, high = source.low.min().reshape(1), source.high.max().reshape(1)
-            return _Range(low, high, source.partial)
-        case Output():
-            return sources[0]
-    raise LatticeError(
-        f"{node.name}: a {node.kind} has no place in an integer network; quantize turns pooling "
-        "into sums"
-    )
-
-
-def _total(arrays: list[Array]) -> Array:
-    total = arrays[0]
-    for array in arrays[1:]:
-        total = total + array
-    return total
-
-
-def _affine(node: Conv | Linear, source: _Range) -> _Range:
-    weight = node.weight
-    groups = node.groups if isinstance(node, Conv) else 1
-    outputs, per_group = weight.shape[:2]
-    shape = (groups, per_group, *(1,) * (weight.ndim - 2))
-    low, high = (
-        np.broadcast_to(end.reshape(-1), (groups * per_group,)).reshape(shape)
-        for end in (source.low, source.high)
-    )
-    # A term may be missing (padding, part of a sum), so zero belongs to every term's range.
-    positive, negative = np.empty(outputs), np.empty(outputs)
-    for row, taps in enumerate(weight):  # row by row: what a large layer has fits no cache
-        group = row * groups // outputs
-        one, other = taps * low[group], taps * high[group]
-        positive[row] = np.maximum(np.maximum(one, other), 0).sum()
-        negative[row] = np.minimum(np.minimum(one, other), 0).sum()
-    bias = node.bias.astype(np.float64)
-    partial = np.maximum(positive + np.maximum(bias, 0), -(negative + np.minimum(bias, 0)))
-    rank = (-1, *(1,) * (weight.ndim - 2))
-    return _Range(
-        (negative + bias).reshape(rank),
-        (positive + bias).reshape(rank),
-        max(source.partial, int(partial.max())),
-    )
-
-
-def _diagonal(node: Scale, source: _Range) -> _Range:
-    scale, shift = node.scale.astype(np.float64), node.shift.astype(np.float64)
-    ends = np.stack(np.broadcast_arrays(scale * source.low, scale * source.high))
-    low, high = ends.min(axis=0) + shift, ends.max(axis=0) + shift
-    # A runtime may scale the weights before it instead, and with them every partial sum.
-    sums = np.abs(scale).max() * source.partial
-    reach = max(sums, *(np.abs(part).max() for part in (ends, low, high, shift)))
-    if low.ndim > 1:  # one value a channel is enough from here on
-        axes = tuple(range(1, low.ndim))
-        low, high = low.min(axis=axes, keepdims=True), high.max(axis=axes, keepdims=True)
-    return _Range(low, high, max(source.partial, int(reach)))
-
-
-def _population(node: IF, current: _Range, time_steps: int, steady: bool) -> Bound:
+def _population(node: IF, current: Range, time_steps: int, steady: bool) -> Bound:
     """Bound u and v step by step, channel by channel."""
     threshold = node.v_threshold.astype(np.float64)
     start = node.v_init.astype(np.float64)
@@ -314,7 +212,7 @@ def _channel(values: Array, reduce: Any) -> Array:
     return result
 
 
-def _readout(node: Output, current: _Range, steps: int) -> Bound:
+def _readout(node: Output, current: Range, steps: int) -> Bound:
     """The logits are a quotient; what must be exact is the sum over the steps."""
     reach = steps * max(current.magnitude, current.partial)
     return Bound(

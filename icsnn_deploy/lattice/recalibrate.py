@@ -10,7 +10,8 @@ import numpy as np
 from icsnn_deploy.conversion.activations import SampledActivations, sample_activations
 from icsnn_deploy.conversion.calibration import CalibrationSet
 from icsnn_deploy.conversion.search import search
-from icsnn_deploy.conversion.sweep import Visitor, correct_bias, sweep
+from icsnn_deploy.conversion.sweep import Visitor, sweep
+from icsnn_deploy.conversion.visitors import correct_bias
 from icsnn_deploy.errors import LatticeError
 from icsnn_deploy.graph import Graph
 from icsnn_deploy.lattice.assign import Lattice

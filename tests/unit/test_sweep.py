@@ -18,10 +18,9 @@ from icsnn_deploy.conversion.sweep import (
     Arrival,
     Change,
     _Runner,
-    correct_bias,
-    spike_norm,
     sweep,
 )
+from icsnn_deploy.conversion.visitors import correct_bias, spike_norm
 from icsnn_deploy.graph import Graph
 from icsnn_deploy.neuron import Array
 from icsnn_deploy.nodes import IF, Input, Linear, Node, Output, Relu
