@@ -125,7 +125,8 @@ def open_ranks(device: str = "cpu", *, wait_s: float = WAIT_S) -> Iterator[Ranks
         wait_s: how long to wait for the others, at the start and whenever they meet.
 
     Raises:
-        RankError: the others don't come, or are lost.
+        RankError: the others don't come, or are lost; or the environment does not say who they are.
+        BackendUnavailableError: one of several processes, whose device is not there.
         DataError: a wait of no seconds.
     """
     if not wait_s > 0:
@@ -133,32 +134,55 @@ def open_ranks(device: str = "cpu", *, wait_s: float = WAIT_S) -> Iterator[Ranks
     if not is_launched():
         yield ALONE
         return
+    _check_environment(os.environ)
     import torch
     import torch.distributed as dist
 
-    on_gpu = device.startswith("cuda")
-    if on_gpu:
-        torch.cuda.set_device(device)
-    with _together():
+    from icsnn_deploy.simulate.torch_ops import open_device
+
+    opened = open_device(own_device(device))
+    if opened.type == "cuda":
+        torch.cuda.set_device(opened)
+    with _together("the other processes of this run don't come, or can't be reached"):
         dist.init_process_group(
-            "cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=timedelta(seconds=wait_s)
+            "cpu:gloo,cuda:nccl" if opened.type == "cuda" else "gloo",
+            timeout=timedelta(seconds=wait_s),
         )
     try:
-        yield Group(dist.get_rank(), dist.get_world_size(), device)
+        yield Group(dist.get_rank(), dist.get_world_size(), str(opened))
     finally:
         dist.destroy_process_group()
 
 
+def _check_environment(environment: Mapping[str, str]) -> None:
+    """Raise RankError where torch.distributed could not know which process this is."""
+    numbers = {}
+    for name in ("RANK", "WORLD_SIZE", "MASTER_PORT"):
+        said = environment.get(name, "")
+        if not (said.isascii() and said.isdigit()):
+            raise RankError(
+                f"{name} is {said!r} in the environment of this process, a number is needed; "
+                "torchrun sets RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT"
+            )
+        numbers[name] = int(said)
+    if numbers["RANK"] >= numbers["WORLD_SIZE"]:
+        raise RankError(
+            f"RANK {numbers['RANK']} of WORLD_SIZE {numbers['WORLD_SIZE']}: ranks count from 0"
+        )
+
+
 @contextmanager
-def _together() -> Iterator[None]:
-    """Whatever torch.distributed raises where another process is gone, as one RankError."""
+def _together(
+    what: str = "another process of this run is gone, or did not answer in time",
+) -> Iterator[None]:
+    """Whatever torch.distributed raises where others are not found, or lost, as one RankError."""
     try:
         yield
-    except (RuntimeError, ValueError) as error:  # DistBackendError and its like are RuntimeErrors
+    except RuntimeError as error:  # DistBackendError and its like are RuntimeErrors
         detail = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise RankError(
-            f"another process of this run is gone, or did not answer in time ({detail:.200}). "
-            "Start all of them again; what was finished and kept is not done twice"
+            f"{what} ({detail:.200}). Start all of them again; what was finished and kept is not "
+            "done twice"
         ) from error
 
 

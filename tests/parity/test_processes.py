@@ -210,4 +210,4 @@ def test_a_process_that_never_comes(tmp_path: Path) -> None:
     printed, errors = process.communicate(timeout=LIMIT_S)
     assert process.returncode == 2
     assert json.loads(printed)["error"] == "RankError"
-    assert "another process of this run is gone, or did not answer in time" in errors
+    assert "the other processes of this run don't come, or can't be reached" in errors

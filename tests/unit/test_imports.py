@@ -17,7 +17,7 @@ PACKAGE = ROOT / "icsnn_deploy"
 
 ORDER = (
     {"atomic", "errors", "version", "neuron", "progress"},
-    {"node", "data", "environments", "ranks"},
+    {"node", "data", "environments"},
     {"nodes", "topology"},
     {"graph"},
     {"graph_file", "encoding", "divergence"},
@@ -25,6 +25,7 @@ ORDER = (
     {"bundle"},
     {"exporters"},
     {"lava", "simulate", "interop"},
+    {"ranks"},
     {"conversion", "golden"},
     {"lattice", "targets"},
     {"parity", "metrics"},

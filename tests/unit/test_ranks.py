@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from icsnn_deploy.conversion.calibration import CalibrationSet
-from icsnn_deploy.errors import DataError
+from icsnn_deploy.errors import BackendUnavailableError, DataError, RankError
 from icsnn_deploy.ranks import ALONE, Ranks, is_first, is_launched, open_ranks, own_device
 
 SECOND = {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "LOCAL_RANK": "1"}
@@ -58,6 +58,38 @@ def test_every_number_is_dealt_once(size: int) -> None:
 @pytest.mark.parametrize("wait", [0.0, -1.0, float("nan")])
 def test_a_wait_of_no_time(wait: float) -> None:
     with pytest.raises(DataError, match="more than 0 is needed"), open_ranks(wait_s=wait):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"RANK": "x"}, "RANK is 'x'"),
+        ({"RANK": "-1"}, "RANK is '-1'"),
+        ({"WORLD_SIZE": "two"}, "WORLD_SIZE is 'two'"),
+        ({"MASTER_PORT": ""}, "MASTER_PORT is ''"),
+        ({"RANK": "2"}, "RANK 2 of WORLD_SIZE 2"),
+    ],
+)
+def test_an_environment_that_does_not_say_who_is_who(
+    monkeypatch: pytest.MonkeyPatch, change: Mapping[str, str], said: str
+) -> None:
+    """No other process is to blame, and none is waited for."""
+    for name, value in {**SECOND, "MASTER_PORT": "1", **change}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(RankError, match=said) as caught, open_ranks(wait_s=600):
+        pass
+    assert "other process" not in str(caught.value)
+
+
+@pytest.mark.parametrize("device", ["nonsense", "cuda:99", "cuda:"])
+def test_a_device_that_is_not_there(monkeypatch: pytest.MonkeyPatch, device: str) -> None:
+    for name, value in {**SECOND, "MASTER_PORT": "1"}.items():
+        monkeypatch.setenv(name, value)
+    with (
+        pytest.raises(BackendUnavailableError, match=f"torch device '{device}' can't be used"),
+        open_ranks(device, wait_s=600),
+    ):
         pass
 
 
