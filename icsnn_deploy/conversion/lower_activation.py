@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from icsnn_deploy.conversion.site import Lowering, Site, Traced
+from icsnn_deploy.conversion.site import Lowering, Site, Traced, Unsupported
 from icsnn_deploy.nodes import Relu
 
 _CLIPS = "clipping to [0, c], c > 0, and ReLU"
@@ -63,12 +63,16 @@ def clamp_max(site: Site, x: Any, high: Any) -> str:
 def maximum(site: Site, x: Any, other: Any) -> str:
     """maximum(x, 0), in either order."""
     x, other = (x, other) if isinstance(x, Traced) else (other, x)
+    if isinstance(other, Traced):
+        raise _of_two(site, "b + relu(a - b)")
     return clamp(site, x, low=other)
 
 
 def minimum(site: Site, x: Any, other: Any) -> str:
     """minimum(x, c) of a rectified x, in either order."""
     x, other = (x, other) if isinstance(x, Traced) else (other, x)
+    if isinstance(other, Traced):
+        raise _of_two(site, "a - relu(a - b)")
     return clamp(site, x, high=other)
 
 
@@ -81,13 +85,23 @@ def threshold(
     return clip(site, x)
 
 
+def _of_two(site: Site, form: str) -> Unsupported:
+    return site.unsupported(
+        "two tensors that depend on the input", "a constant bound", f"Write it as {form}."
+    )
+
+
 def _bound(site: Site, value: Any, absent: float) -> float:
     if value is None:
         return absent
     if isinstance(value, torch.Tensor) and value.numel() == 1:
         value = value.item()
     if not isinstance(value, (int, float)):
-        raise site.unsupported("a bound that is not one number", "one constant bound a layer")
+        raise site.unsupported(
+            "a bound that is not one number",
+            "one constant bound a layer",
+            "Bound the whole layer by one number.",
+        )
     return float(value)
 
 

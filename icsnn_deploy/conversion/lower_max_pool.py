@@ -66,11 +66,6 @@ def max_pool(
     )
 
 
-def max_pool_with_indices(site: Site, x: Any, *arguments: Any, **options: Any) -> tuple[str, None]:
-    """aten's max pooling, which also gives the indices."""
-    return max_pool(site, x, *arguments, **options, axes=2), None
-
-
 def adaptive_max_pool(
     site: Site, x: Any, output_size: Any, return_indices: bool = False, *, axes: int
 ) -> str:
@@ -92,7 +87,7 @@ def _pooled(site: Site, source: str, pool: Windows) -> str:
     if _sees_padding(pool, shape[1:]) and not is_nonnegative(site.builder.nodes, source):
         if not site.rectified:
             raise site.unsupported(
-                f"padding of {source}, which may be negative",
+                f"padding around the output of '{source}', which may be negative",
                 "padding of what is never negative (behind a ReLU), MaxPool between a layer and "
                 "its ReLU, or no padding",
                 "Put the ReLU before the MaxPool, or replace it: --replace-maxpool average.",
@@ -209,9 +204,8 @@ class _Tree:
 
 
 LOWERINGS: dict[str, Lowering] = {
-    "max_pool1d": partial(max_pool, axes=1),
-    "max_pool2d": partial(max_pool, axes=2),
-    "max_pool2d_with_indices": max_pool_with_indices,
-    "adaptive_max_pool1d": partial(adaptive_max_pool, axes=1),
-    "adaptive_max_pool2d": partial(adaptive_max_pool, axes=2),
+    f"{name}{axes}d{indices}": partial(rule, axes=axes)
+    for name, rule in (("max_pool", max_pool), ("adaptive_max_pool", adaptive_max_pool))
+    for axes in (1, 2)
+    for indices in ("", "_with_indices")
 }

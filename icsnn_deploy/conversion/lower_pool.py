@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -38,7 +39,7 @@ def avg_pool(
             f"divisor_override={divisor_override}", f"the window's {math.prod(kernel)}"
         )
     node = AvgPool(
-        name=site.name(),
+        name="pool",
         inputs=(site.source(x),),
         kernel=kernel,
         stride=stride,
@@ -50,7 +51,7 @@ def avg_pool(
             "windows inside the padded input",
             "Use ceil_mode=False, or an input size that the stride divides.",
         )
-    return site.add(node)
+    return site.add(replace(node, name=site.name()))
 
 
 def adaptive_avg_pool(site: Site, x: Any, output_size: Any, *, axes: int) -> str:

@@ -68,7 +68,9 @@ def getitem(site: Site, x: Any, index: Any) -> str:
         given[place : place + 1] = [slice(None)] * missing
     if not all(isinstance(one, slice) for one in given):
         raise site.unsupported(
-            "an index that drops, adds or gathers along an axis", "slices start:stop:step"
+            "an index that drops, adds or gathers along an axis",
+            "slices start:stop:step",
+            "Use slices that keep every axis.",
         )
     given += [slice(None)] * (len(shape) + 1 - len(given))
     lengths = (x.shape[0], *shape)

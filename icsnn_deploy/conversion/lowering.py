@@ -22,6 +22,7 @@ from icsnn_deploy.conversion.calls import METADATA, Call, normalize
 from icsnn_deploy.conversion.declared import DeclaredActivation
 from icsnn_deploy.conversion.max_pool_cost import MAX_POOLS
 from icsnn_deploy.conversion.record import Meta, Result
+from icsnn_deploy.conversion.replace_max_pool import Replaced
 from icsnn_deploy.conversion.site import Builder, Lowering, Site, Storage, Traced, Unsupported
 from icsnn_deploy.conversion.unsupported import unsupported, untraceable
 from icsnn_deploy.errors import ConversionError, Rejection, UnsupportedOperatorError
@@ -53,6 +54,7 @@ def lower(
     *,
     activations: Sequence[DeclaredActivation] = (),
     failed: Mapping[str, str] | None = None,
+    replaced: Replaced = Replaced(),
 ) -> Lowered:
     """The nodes of the graph that the module computes, dead branches left out.
 
@@ -61,12 +63,13 @@ def lower(
         results: what each of them gave on the example.
         activations: classes that stand for a bounded rectifier.
         failed: paths of modules that could not be traced, and what to say of them.
+        replaced: what became of max poolings that were to be replaced.
 
     Raises:
         UnsupportedOperatorError: every operator that has no place in the graph.
         ConversionError: several inputs or outputs, or an output that is not a tensor.
     """
-    lowering = _Lowering(module, results, activations, failed or {})
+    lowering = _Lowering(module, results, activations, failed or {}, replaced)
     return lowering.run()
 
 
@@ -77,12 +80,15 @@ class _Lowering:
         results: Mapping[fx.Node, Result],
         activations: Sequence[DeclaredActivation],
         failed: Mapping[str, str],
+        replaced: Replaced,
     ) -> None:
         self.graph = module.graph
         self.modules = dict(module.named_modules())
         self.results = results
         self.activations = activations
         self.failed = failed
+        self.replaced = replaced
+        self.not_computed: set[str] = set()  # stand-ins for second results
         self.values: dict[fx.Node, Any] = {}
         self.rejections: list[Rejection] = []
         placeholders = [node for node in self.graph.nodes if node.op == "placeholder"]
@@ -132,7 +138,7 @@ class _Lowering:
         if call.operator in METADATA:
             self.values[node] = result.value
         elif call.operator == "getitem" and not isinstance(call.args[0], Traced):
-            self.values[node] = call.args[0][call.args[1]]
+            self.values[node] = self._taken(node, call)
         else:
             self.values[node] = self._result(node, call, traced)
 
@@ -144,17 +150,40 @@ class _Lowering:
         try:
             self._check_memory(call, traced, result)
             lowered = self._lower(node, call, metas)
-            names = (lowered,) if isinstance(lowered, str) else lowered
+            more = (None,) * (len(metas) - 1)  # indices, statistics: nothing that a graph holds
+            names = (lowered, *more) if isinstance(lowered, str) else lowered
         except Unsupported as error:
+            if node in self.replaced.paths and error.node is None:
+                error = _in_place_of_max(error)
             called = node.op == "call_module"
             self._reject(call.path if called else self.builder.name(call.path), error)
         values = [
             self._value(call, meta, name, result) if isinstance(meta, Meta) else meta
             for meta, name in zip(metas, names, strict=True)
         ]
+        if names[0] is not None:
+            self.not_computed.update(
+                value.node for value in values[1:] if isinstance(value, Traced)
+            )
         return pytree.tree_unflatten(values, tree)
 
+    def _taken(self, node: fx.Node, call: Call) -> Any:
+        """One of several results."""
+        value = call.args[0][call.args[1]]
+        if isinstance(value, Traced) and value.node in self.not_computed and node.users:
+            self._reject(
+                value.origin,
+                Unsupported(
+                    got=f"result {call.args[1]} used, such as the indices of a pooling",
+                    allowed="its first result",
+                    remedy="Use the values alone.",
+                ),
+            )
+        return value
+
     def _lower(self, node: fx.Node, call: Call, metas: list[Any]) -> str | tuple[str | None, ...]:
+        if node in self.replaced.refused:
+            raise self.replaced.refused[node]
         if node.op == "call_module":
             if call.path in self.failed:
                 raise untraceable(self.failed[call.path])
@@ -269,6 +298,14 @@ class _Lowering:
 
 
 _OUTPUT = Call(operator="output", args=(), kwargs={}, path="output", got="output")
+
+
+def _in_place_of_max(error: Unsupported) -> Unsupported:
+    return Unsupported(
+        got=f"{error.got}, in the place of max pooling",
+        allowed=error.allowed,
+        remedy=f"{error.remedy} Or convert max pooling itself, without --replace-maxpool.",
+    )
 
 
 def _traced(arguments: Any) -> list[Traced]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,11 +20,12 @@ from torch.nn.modules.dropout import _DropoutNd
 from icsnn_deploy.conversion.calls import lowered_whole
 from icsnn_deploy.conversion.capture import capture
 from icsnn_deploy.conversion.declared import DeclaredActivation, check_declared
-from icsnn_deploy.conversion.lowering import lower
+from icsnn_deploy.conversion.lowering import Lowered, lower
 from icsnn_deploy.conversion.max_pool_cost import REPLACED
 from icsnn_deploy.conversion.record import Result, record
 from icsnn_deploy.conversion.replace_max_pool import (
     REPLACEMENTS,
+    Replaced,
     Replacement,
     replace_max_pools,
 )
@@ -74,12 +76,12 @@ def trace(
     module, failed = capture(
         work, lambda m: lowered_whole(m) or any(one.names(m) for one in declared)
     )
-    provenance = _replaced(module, replace_max_pool)
+    replaced = _replaced(module, replace_max_pool)
     samples, results = _recorded(module, _batches(example))
-    lowered = lower(module, results, activations=activations, failed=failed)
-    graph = Graph(nodes=lowered.nodes, provenance={**provenance, **lowered.provenance})
+    lowered = lower(module, results, activations=activations, failed=failed, replaced=replaced)
+    graph = Graph(nodes=lowered.nodes, provenance=_provenance(lowered, replaced))
     del results
-    _check_same(graph, module if provenance else work, samples)
+    _check_same(graph, module if replaced.paths else work, samples)
     return graph
 
 
@@ -111,25 +113,31 @@ def trace_exported(
     if not isinstance(module, fx.GraphModule):
         raise ConversionError(f"an exported program of {type(module).__name__}: no fx graph")
     module = copy.deepcopy(module)
-    provenance = _replaced(module, replace_max_pool)
+    replaced = _replaced(module, replace_max_pool)
     samples, results = _recorded(module, _batches(example, _fixed_batch(module)))
-    lowered = lower(module, results)
-    graph = Graph(nodes=lowered.nodes, provenance={**provenance, **lowered.provenance})
+    lowered = lower(module, results, replaced=replaced)
+    graph = Graph(nodes=lowered.nodes, provenance=_provenance(lowered, replaced))
     del results
     _check_same(graph, module, samples)
     return graph
 
 
-def _replaced(module: fx.GraphModule, replacement: Replacement | None) -> dict[str, list[str]]:
-    """Replace max poolings if that is wanted; what to say of it."""
+def _replaced(module: fx.GraphModule, replacement: Replacement | None) -> Replaced:
+    """Replace max poolings if that is wanted."""
     if replacement is None:
-        return {}
+        return Replaced()
     if replacement not in REPLACEMENTS:
         raise ConversionError(
-            f"replace_max_pool {replacement!r}: {', '.join(REPLACEMENTS)}, or nothing, is allowed"
+            f"replace_max_pool {replacement!r} (--replace-maxpool): {', '.join(REPLACEMENTS)}, or "
+            "leaving it out, is allowed"
         )
-    replaced = replace_max_pools(module)
-    return {REPLACED: list(replaced)} if replaced else {}
+    return replace_max_pools(module)
+
+
+def _provenance(lowered: Lowered, replaced: Replaced) -> dict[str, Any]:
+    """What became of max poolings."""
+    paths = list(dict.fromkeys(replaced.paths.values()))
+    return {**({REPLACED: paths} if paths else {}), **lowered.provenance}
 
 
 def _check_eval(model: nn.Module) -> None:

@@ -30,6 +30,11 @@ _VALUE = ("a forward that does not look at values", "Remove what depends on sing
 _INDEX = ("slices start:stop:step", "Use slices that keep every axis.")
 _CUBE = ("one or two spatial axes", "Use the 1d or 2d form.")
 _REDUCE = ("mean over the spatial axes", "Use x.mean([2, 3]) and retrain or rescale.")
+_EXTREME = (
+    "MaxPool, mean over the spatial axes",
+    "Write the larger of two tensors as b + relu(a - b), the largest over space as "
+    "F.adaptive_max_pool2d(x, 1).",
+)
 _SIMPLE = (
     "convolution, linear, batch norm, ReLU and clips, max and average pooling, flatten, addition, "
     "concatenation of channels, scaling by constants, slicing, zero padding",
@@ -52,13 +57,14 @@ _GROUPS: tuple[tuple[str, tuple[str, str]], ...] = (
     ("multiheadattention scaleddotproductattention bmm einsum", _ATTENTION),
     ("stack hstack vstack dstack", _JOIN),
     ("permute transpose t swapaxes movedim pixelshuffle channelshuffle", _PERMUTE),
-    ("item tolist argmax argmin topk sort max min any all", _VALUE),
+    ("item tolist argmax argmin topk sort any all", _VALUE),
     ("select indexselect index gather setitem unbind", _INDEX),
     (
         "conv3d batchnorm3d avgpool3d adaptiveavgpool3d maxpool3d adaptivemaxpool3d",
         _CUBE,
     ),
-    ("sum norm var std amax amin", _REDUCE),
+    ("sum norm var std", _REDUCE),
+    ("max min amax amin", _EXTREME),
 )
 _KNOWN = {name: text for names, text in _GROUPS for name in names.split()}
 

@@ -22,7 +22,7 @@ from icsnn_deploy.conversion.max_pool_cost import MAX_POOLS, REPLACED, losses, m
 from icsnn_deploy.conversion.recipe import Method, Recipe
 from icsnn_deploy.conversion.threshold import MaxThreshold
 from icsnn_deploy.conversion.trace import trace, trace_exported
-from icsnn_deploy.errors import ConversionError
+from icsnn_deploy.errors import ConversionError, UnsupportedOperatorError
 from icsnn_deploy.nodes import AvgPool, Relu
 from icsnn_deploy.simulate.reference import run_ann
 
@@ -90,14 +90,68 @@ def test_functions_and_exported_programs() -> None:
     assert trace(adaptive, x, replace_max_pool="average").nodes_of(AvgPool)[0].kernel == (3, 3)
 
 
-@pytest.mark.parametrize("pool", [nn.MaxPool2d(2, dilation=2), nn.MaxPool2d((2, 1), dilation=2)])
-def test_dilation_has_no_average(pool: nn.Module) -> None:
-    with pytest.raises(ConversionError, match="0: max pooling with dilation or indices"):
-        trace(nn.Sequential(pool).eval(), images(2, 3, 6, 6), replace_max_pool="average")
+POOLS: dict[str, tuple[nn.Module, tuple[int, int]]] = {
+    "windows": (nn.MaxPool2d(3, 2, 1), (3, 3)),
+    "adaptive": (nn.AdaptiveMaxPool2d(2), (3, 3)),
+    "function": (Body(lambda m, x: F.max_pool2d(x, 2)), (2, 2)),
+    "adaptive function": (Body(lambda m, x: F.adaptive_max_pool2d(x, 3)), (2, 2)),
+    "values alone": (Body(lambda m, x: F.max_pool2d(x, 3, return_indices=True)[0]), (3, 3)),
+}
+
+
+# A module that asks for indices by name is rejected; of a program's, the values can be taken alone.
+FORMS = [(name, form) for name in POOLS for form in ("exported", "decomposed")]
+FORMS += [(name, "module") for name in POOLS if name != "values alone"]
+
+
+@pytest.mark.parametrize(("name", "form"), FORMS)
+def test_no_form_of_max_pooling_is_left(name: str, form: str) -> None:
+    pool, kernel = POOLS[name]
+    work, x = nn.Sequential(nn.ReLU(), pool).eval(), images(2, 3, 6, 6)
+    if form == "module":
+        graph = trace(work, x, replace_max_pool="average")
+    else:
+        program = torch.export.export(work, (x,))
+        program = program.run_decompositions() if form == "decomposed" else program
+        graph = trace_exported(program, x, replace_max_pool="average")
+        assert MAX_POOLS in trace_exported(program, x).provenance
+    assert [node.kernel for node in graph.nodes_of(AvgPool)] == [kernel]
+    assert MAX_POOLS not in graph.provenance
+    assert len(graph.provenance[REPLACED]) == 1
+
+
+def test_what_has_no_average_is_listed_with_all_else() -> None:
+    layers = (nn.MaxPool2d((2, 1), dilation=2), nn.GELU(), nn.MaxPool2d(3, 2, ceil_mode=True))
+    work = nn.Sequential(*layers, Body(lambda m, x: F.max_pool2d(x, 2, 1, 0, 2))).eval()
+    with pytest.raises(UnsupportedOperatorError) as caught:
+        trace(work, images(2, 3, 24, 24), replace_max_pool="average")
+    first, second, third, fourth = caught.value.rejections
+    assert (first.node, second.node, third.node) == ("0", "1", "2")
+    for found in (first, fourth):
+        assert "dilation" in found.got
+        assert "Convert it exactly, without --replace-maxpool" in found.remedy
+    assert third.got == (
+        "AvgPool2d: ceil_mode=True where the last window sticks out, in the place of max pooling"
+    )
+    assert "Or convert max pooling itself, without --replace-maxpool" in third.remedy
+
+
+@pytest.mark.parametrize("decomposed", [False, True])
+def test_exported_indices_are_rejected_where_they_are_used(decomposed: bool) -> None:
+    def forward(m: Body, x: torch.Tensor) -> torch.Tensor:
+        values, indices = F.max_pool2d(F.relu(x), 2, return_indices=True)
+        return values + indices.float()
+
+    x = images(2, 3, 6, 6)
+    program = torch.export.export(Body(forward).eval(), (x,))
+    program = program.run_decompositions() if decomposed else program
+    for replacement in (None, "average"):
+        with pytest.raises(UnsupportedOperatorError, match="indices"):
+            trace_exported(program, x, replace_max_pool=replacement)  # type: ignore[arg-type]
 
 
 def test_an_unknown_replacement() -> None:
-    with pytest.raises(ConversionError, match="replace_max_pool 'mean': average"):
+    with pytest.raises(ConversionError, match=r"'mean' \(--replace-maxpool\): average, or"):
         trace(model(), images(2, 3, 6, 6), replace_max_pool="mean")  # type: ignore[arg-type]
 
 

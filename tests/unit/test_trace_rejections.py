@@ -84,8 +84,11 @@ ARGUMENTS: dict[str, tuple[nn.Module, str]] = {
     "threshold": (nn.Threshold(0.5, 0), "threshold 0.5"),
     "count_include_pad": (nn.AvgPool2d(2, padding=1, count_include_pad=False), "count_include_pad"),
     "ceil_mode": (nn.AvgPool2d(3, 2, ceil_mode=True), "ceil_mode"),
-    "padded max": (nn.MaxPool2d(3, 2, 1), "padding of 0, which may be negative"),
-    "max that sticks out": (nn.MaxPool2d(3, 2, ceil_mode=True), "padding of 0"),
+    "padded max": (
+        nn.MaxPool2d(3, 2, 1),
+        "padding around the output of '0', which may be negative",
+    ),
+    "max that sticks out": (nn.MaxPool2d(3, 2, ceil_mode=True), "padding around the output of '0'"),
     "adaptive max": (nn.AdaptiveMaxPool2d(3), "(8, 8) to (3, 3)"),
     "indices": (nn.Sequential(nn.MaxPool2d(2, return_indices=True), First()), "return_indices"),
     "divisor": (nn.AvgPool2d(2, divisor_override=3), "divisor_override=3"),
@@ -133,6 +136,35 @@ FUNCTIONS: dict[str, Form] = {
     "chunk": lambda m, x: x.chunk(3, 1)[0],
     "view": lambda m, x: m.relu(x.view(x.size(0), 9, -1)),
 }
+
+
+REMEDIES: dict[str, tuple[Form, str]] = {
+    "larger": (lambda m, x: torch.maximum(m.conv(x), x), "Write it as b + relu(a - b)."),
+    "smaller": (lambda m, x: torch.minimum(x, m.conv(x)), "Write it as a - relu(a - b)."),
+    "max of two": (lambda m, x: torch.max(m.conv(x), x), "the larger of two tensors as b + relu"),
+    "amax": (lambda m, x: x.amax((2, 3)), "over space as F.adaptive_max_pool2d(x, 1)"),
+    "index": (lambda m, x: x[:, 0], "Use slices that keep every axis."),
+    "indices": (
+        lambda m, x: F.adaptive_max_pool2d(x, 2, return_indices=True)[0],
+        "Pool without indices.",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REMEDIES)
+def test_what_to_do_instead(name: str) -> None:
+    form, remedy = REMEDIES[name]
+    (found,) = rejections(Body(form).eval(), images(2, 3, 6, 6))
+    assert remedy in found.remedy
+
+
+def test_what_is_advised_converts() -> None:
+    def forward(m: Body, x: torch.Tensor) -> torch.Tensor:
+        a, b = m.conv(x), m.conv2(x)
+        larger, smaller = b + torch.relu(a - b), a - torch.relu(a - b)
+        return F.adaptive_max_pool2d(torch.relu(larger + smaller), 1).flatten(1)
+
+    trace(Body(forward).eval(), images(2, 3, 6, 6))
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
