@@ -13,18 +13,19 @@ from typing import Any, Literal
 
 import numpy as np
 
-from icsnn_deploy.graph import describe_node
+from icsnn_deploy.lava.batched import batched
 from icsnn_deploy.lava.netlist import Netlist, Process, Tag, Transforms, Wire
 from icsnn_deploy.lava.plan import Connection, Plan
 from icsnn_deploy.lava.stock import MESSAGE_BITS, Entries, diagonal, sparse_parts, stock_parts
 from icsnn_deploy.neuron import Array
 from icsnn_deploy.nodes import IF
 
-_FLOAT32_INTEGER = 2**24  # integers are exact below
-_GEOMETRY = ("kernel", "stride", "padding", "dilation", "groups")
 _GATE = "bias gate/"
 
 READOUT_FILE = "readout"
+
+LIF_UNIT = 64
+"""Lava's fixed-point LIF shifts what comes in by six bits."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,10 +229,10 @@ class _Assembly:
         source = self._delayed(connection)
         graded = self._is_graded(connection)
         if self._style.connections == "batched":
-            name = connection.name
-            self._processes[name] = self._batched(name, connection, steady=graded)
-            self._wire(source, name)
-            self._wire(name, connection.target)
+            process = batched(connection, self._copies, self._style.tag, steady=graded)
+            self._processes[process.name] = process
+            self._wire(source, process.name)
+            self._wire(process.name, connection.target)
             return
         for part in stock_parts(connection, self._copies, self._style.tag, graded):
             self._processes[part.process.name] = part.process
@@ -269,38 +270,3 @@ class _Assembly:
         """Whether the source sends numbers, the same at every step; not spikes."""
         source = self._graph.input
         return connection.source == source.name and source.encoding == "direct"
-
-    def _batched(self, name: str, connection: Connection, steady: bool) -> Process:
-        small = self._style.tag == "fixed_pt" and connection.reach < _FLOAT32_INTEGER
-        layers, arrays = [], {}
-        for number, node in enumerate(connection.nodes):
-            described = {**describe_node(node), "kernel": getattr(node, "kernel", None)}
-            geometry = {key: described[key] for key in _GEOMETRY if described.get(key) is not None}
-            layers.append(
-                {
-                    "name": node.name,
-                    "kind": node.kind,
-                    "inputs": list(node.inputs),
-                    "geometry": geometry,
-                }
-            )
-            for field, value in node.arrays().items():
-                if field in ("weight", "scale"):
-                    arrays[f"layer{number}"] = value
-        return Process(
-            kind="batch-connection",
-            name=name,
-            options={
-                "shape_in": list(self._shape(connection.source)),
-                "shape_out": list(self._shape(connection.target)),
-                "source": connection.source,
-                "layers": layers,
-                "dtype": "float32" if small else "float64",
-                "steady": steady,
-            },
-            arrays=arrays,
-        )
-
-
-LIF_UNIT = 64
-"""Lava's fixed-point LIF shifts what comes in by six bits."""

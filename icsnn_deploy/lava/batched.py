@@ -1,0 +1,58 @@
+"""Connections as a process of ours: the nodes of one, run on images side by side."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from icsnn_deploy.graph import describe_node
+from icsnn_deploy.lava.netlist import Process, Tag
+from icsnn_deploy.lava.plan import Connection
+from icsnn_deploy.neuron import Array
+from icsnn_deploy.nodes import Node
+
+_FLOAT32_INTEGER = 2**24  # integers are exact below
+_GEOMETRY = ("kernel", "stride", "padding", "dilation", "groups")
+
+
+def batched(connection: Connection, copies: int, tag: Tag, *, steady: bool) -> Process:
+    """A connection as one process.
+
+    Args:
+        connection: of the plan.
+        copies: images side by side.
+        tag: of the run; in fixed point float32 serves where it is exact.
+        steady: the source sends the same numbers at every step.
+    """
+    small = tag == "fixed_pt" and connection.reach < _FLOAT32_INTEGER
+    return Process(
+        kind="batch-connection",
+        name=connection.name,
+        options={
+            "shape_in": [copies, *connection.shape_in],
+            "shape_out": [copies, *connection.shape_out],
+            "source": connection.source,
+            "layers": [_layer(node) for node in connection.nodes],
+            "dtype": "float32" if small else "float64",
+            "steady": steady,
+        },
+        arrays=_weights(connection),
+    )
+
+
+def _layer(node: Node) -> dict[str, Any]:
+    described = {**describe_node(node), "kernel": getattr(node, "kernel", None)}
+    return {
+        "name": node.name,
+        "kind": node.kind,
+        "inputs": list(node.inputs),
+        "geometry": {k: described[k] for k in _GEOMETRY if described.get(k) is not None},
+    }
+
+
+def _weights(connection: Connection) -> dict[str, Array]:
+    return {
+        f"layer{number}": value
+        for number, node in enumerate(connection.nodes)
+        for field, value in node.arrays().items()
+        if field in ("weight", "scale")
+    }
