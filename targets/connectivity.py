@@ -30,6 +30,7 @@ from icsnn_deploy.nodes import (
     Scale,
     Shape,
 )
+from icsnn_deploy.pooling import window_sum
 
 
 def fan_in(graph: Graph, *, dense: bool = False) -> dict[str, Array]:
@@ -111,19 +112,7 @@ def _pattern(weight: Array, dense: bool) -> Array:
 
 
 def _as_conv(node: Conv | AvgPool, shape: Shape) -> Conv:
-    if isinstance(node, Conv):
-        return node
-    channels = shape[0]
-    return Conv(
-        name=node.name,
-        inputs=node.inputs,
-        weight=np.ones((channels, 1, *node.kernel), np.float32),
-        bias=np.zeros(channels, np.float32),
-        stride=node.stride,
-        padding=node.padding,
-        dilation=(1,) * len(node.kernel),
-        groups=channels,
-    )
+    return node if isinstance(node, Conv) else window_sum(node, shape[0])
 
 
 def _windows(node: Conv, positions: Shape) -> Iterator[tuple[Array, tuple[slice, ...]]]:

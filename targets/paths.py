@@ -27,6 +27,7 @@ from icsnn_deploy.nodes import (
     Scale,
     Shape,
 )
+from icsnn_deploy.pooling import is_window_sum
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,15 +50,8 @@ class Path:
 
 
 def is_pool(node: Node) -> bool:
-    """Average pooling, or what it is on the lattice: a depthwise convolution of ones, no bias."""
-    if isinstance(node, AvgPool):
-        return True
-    return (
-        isinstance(node, Conv)
-        and node.weight.shape[:2] == (node.groups, 1)
-        and bool(np.all(node.weight == 1))
-        and not np.any(node.bias)
-    )
+    """Average pooling, or what it is on the lattice."""
+    return isinstance(node, AvgPool) or is_window_sum(node)
 
 
 def is_zero_point(graph: Graph, node: Node) -> bool:

@@ -21,6 +21,7 @@ from icsnn_deploy.nodes import (
     Node,
     Scale,
 )
+from icsnn_deploy.pooling import is_window_sum, window_sum
 
 _LARGEST_ZERO_POINT = 2**15 - 1
 """A channel whose factor is next to nothing would have a zero point beyond any integer type."""
@@ -52,8 +53,10 @@ def prepare(graph: Graph, samples: Array, *, per_layer: bool, input_bits: int) -
         for population in graph.nodes_of(IF):
             graph = _one_threshold(graph, population)
     graph = fold_scales(graph)
-    graph = graph.replace(*(_sum(graph, pool) for pool in graph.nodes_of(AvgPool)))
-    graph = graph.replace(*(_integer_sum(conv) for conv in graph.nodes_of(Conv) if _is_sum(conv)))
+    graph = graph.replace(
+        *(window_sum(pool, graph.shape(pool.name)[0]) for pool in graph.nodes_of(AvgPool))
+    )
+    graph = graph.replace(*(_integer_sum(node) for node in graph.nodes if is_window_sum(node)))
     return _affine_before_sums(graph)
 
 
@@ -68,24 +71,9 @@ def _mean(graph: Graph, pool: AvgPool) -> Scale:
     )
 
 
-def _sum(graph: Graph, pool: AvgPool) -> Conv:
-    """The sum over the pooling's windows."""
-    channels = graph.shape(pool.name)[0]
-    return Conv(
-        name=pool.name,
-        inputs=pool.inputs,
-        weight=np.ones((channels, 1, *pool.kernel), np.int8),
-        bias=np.zeros(channels, np.int8),
-        stride=pool.stride,
-        padding=pool.padding,
-        dilation=(1,) * len(pool.kernel),
-        groups=channels,
-    )
-
-
 def is_sum_pool(node: Node) -> bool:
-    """Whether a node is a depthwise convolution of integer ones: a sum over windows."""
-    return isinstance(node, Conv) and node.weight.dtype.kind == "i" and _is_sum(node)
+    """Whether a node is a sum over windows in integers already."""
+    return is_window_sum(node) and node.weight.dtype.kind == "i"
 
 
 def _is_sum(conv: Conv) -> bool:

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from icsnn_deploy.nodes import Add, Conv, Node, Scale, Shape
+from icsnn_deploy.pooling import is_window_sum
 from icsnn_deploy.simulate.nir_restore import MOST_STORED, restore_embedded
 
 
@@ -79,13 +80,10 @@ def _origin(
 def _sums_pairs(node: Node) -> bool:
     """Whether a node is a sum over pairs of rows, with a zero row at both ends."""
     return (
-        isinstance(node, Conv)
+        is_window_sum(node)
         and node.kernel == (2, 1)
         and node.stride == node.dilation == (1, 1)
         and node.padding == ((1, 1), (0, 0))
-        and node.groups == len(node.weight) == node.weight.shape[1] * node.groups
-        and bool((node.weight == 1).all())
-        and not node.bias.any()
     )
 
 

@@ -19,7 +19,7 @@ ORDER = (
     {"atomic", "errors", "version", "neuron", "progress"},
     {"node", "data", "environments"},
     {"nodes", "topology"},
-    {"graph"},
+    {"graph", "pooling"},
     {"graph_file", "encoding", "divergence"},
     {"manifest"},
     {"bundle"},
