@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,9 @@ class ReaderSimulator:
         BackendUnavailableError: the reader is neither here nor set up; names the command.
         ExportError: a file that can't be read, or that the reader can't hold.
     """
+
+    gives_logits_t = False
+    cuts_batches = False
 
     def __init__(self, path: str | os.PathLike[str], reader: str) -> None:
         self.name = f"nir:{reader}"
@@ -52,10 +56,4 @@ class ReaderSimulator:
         else:
             request = Request(reader=self._reader, file=self._file, inputs=inputs)
             (found,) = run_requests(self._python, [request])
-        return Recording(
-            backend=self.name,
-            logits=found.logits,
-            spikes=found.spikes if record.spikes else {},
-            counts=found.spike_counts() if record.counts else {},
-            first_spikes=found.first_spike_times() if record.first_spikes else {},
-        )
+        return replace(found, backend=self.name).only(record)

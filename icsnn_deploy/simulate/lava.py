@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
@@ -21,7 +21,7 @@ from icsnn_deploy.lava.range import POTENTIAL, SMALL_NETWORK, check_range, matri
 from icsnn_deploy.neuron import Array
 from icsnn_deploy.nodes import IF
 from icsnn_deploy.progress import Progress, silent
-from icsnn_deploy.simulate.recording import Record, Recording, count_spikes, first_spike_times
+from icsnn_deploy.simulate.recording import Record, Recording
 from icsnn_deploy.simulate.reference import running_mean
 
 Connections = Literal["batched", "stock"]
@@ -54,6 +54,9 @@ class LavaSimulator:
         BackendUnavailableError: Lava's environment is missing; names the command that makes it.
         LatticeError, GraphError: the network does not fit; names everything that does not.
     """
+
+    gives_logits_t = True
+    cuts_batches = False
 
     def __init__(
         self,
@@ -112,10 +115,10 @@ class LavaSimulator:
         names = [node.name for node in self.graph.nodes_of(IF)]
         currents = np.concatenate([d.readout() for d in decoders], axis=1)[:, :images]
         logits_t = running_mean(currents, self.graph.readout_start)
-        wanted = names if record.spikes or record.counts or record.first_spikes else []
         spikes = {
             name: np.concatenate([d.spikes(name) for d in decoders], axis=1)[:, :images]
-            for name in wanted
+            for name in names
+            if record.needs_spikes
         }
         potentials = {
             name: np.concatenate([d.potentials(name) for d in decoders], axis=1)[:, :images]
@@ -125,12 +128,10 @@ class LavaSimulator:
         return Recording(
             backend=self.name,
             logits=logits_t[-1],
-            spikes=spikes if record.spikes else {},
-            counts=_each(spikes, count_spikes) if record.counts else {},
-            first_spikes=_each(spikes, first_spike_times) if record.first_spikes else {},
-            logits_t=logits_t if record.logits_t else None,
+            spikes=spikes,
+            logits_t=logits_t,
             potentials=potentials,
-        )
+        ).only(record)
 
     def _copies(self) -> int:
         """Images side by side, so that messages and work fit in memory."""
@@ -227,10 +228,6 @@ class _Decoder:
             raise SimulationError(f"{name}: Lava recorded {len(rows)} steps, {count} are needed")
         cut = rows[:count].reshape(self._periods, steps, self._copies, *shape)
         return cut.swapaxes(0, 1).reshape(steps, -1, *shape)
-
-
-def _each(spikes: Mapping[str, Array], function: Callable[[Array], Array]) -> dict[str, Array]:
-    return {name: function(s) for name, s in spikes.items()}
 
 
 def _shared_memory() -> int:

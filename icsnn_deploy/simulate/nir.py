@@ -6,6 +6,7 @@ import graphlib
 import math
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,19 +39,14 @@ class NirSimulator:
     """Runs what a NIR file of ours says, by the reference's arithmetic."""
 
     name = "nir"
+    gives_logits_t = True
+    cuts_batches = False
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.graph = read_graph(path)
 
     def run(self, inputs: Array, record: Record = Record()) -> Recording:
-        recording = ReferenceSimulator(self.graph).run(inputs, record)
-        return Recording(
-            backend=self.name,
-            logits=recording.logits,
-            spikes=recording.spikes,
-            logits_t=recording.logits_t,
-            potentials=recording.potentials,
-        )
+        return replace(ReferenceSimulator(self.graph).run(inputs, record), backend=self.name)
 
 
 def read_graph(path: str | os.PathLike[str]) -> Graph:

@@ -6,7 +6,7 @@ The runtimes differ only in how a serialized model becomes a session; each has a
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import numpy as np
 
@@ -44,6 +44,8 @@ class OnnxFileSimulator:
         BackendUnavailableError: the runtime is missing.
     """
 
+    cuts_batches = True
+
     def __init__(
         self,
         path: str | os.PathLike[str],
@@ -60,7 +62,9 @@ class OnnxFileSimulator:
         self._session = open_session(self.file, self.file.data)
         self._tapped: dict[frozenset[Tap], Session] = {}
         self._stand_in = _stand_in(self.file)
-        self.name = f"{runtime}-step" if self.file.metadata.layout == "step" else runtime
+        step = self.file.metadata.layout == "step"
+        self.name = f"{runtime}-step" if step else runtime
+        self.gives_logits_t = step or LOGITS_T in self.file.outputs
 
     def run(self, inputs: Array, record: Record = Record()) -> Recording:
         """Run a batch from v_init and record it.
@@ -74,21 +78,18 @@ class OnnxFileSimulator:
             ExportError: logits_t of a file that was exported without it.
         """
         x = check_inputs(self._stand_in, inputs)
-        step = self.file.metadata.layout == "step"
-        if record.logits_t and not step and LOGITS_T not in self.file.outputs:
+        if record.logits_t and not self.gives_logits_t:
             raise ExportError(
                 f"{self.file.path}: holds no logits_t; export it with OnnxOptions(logits_t=True)"
             )
         known = self.file.metadata.populations
-        result = _Result(self.name, self.file, record, x.shape[self._batch_axis])
+        whole = _room(self.name, self.file, record, x.shape[self._batch_axis])
         potentials = [name for name in known if name in record.potentials]
+        run = self._run_steps if self.file.metadata.layout == "step" else self._run_all
         for rows, part in self._parts(x):
-            if step:
-                values = self._run_steps(part, record, potentials)
-            else:
-                values = self._run_all(part, record, potentials)
-            result.store(rows, values)
-        return result.recording()
+            found = _recording(self.name, run(part, record, potentials))
+            _store(found.only(record), whole, rows)
+        return whole
 
     @property
     def _batch_axis(self) -> int:
@@ -128,7 +129,7 @@ class OnnxFileSimulator:
     def _taps(self, record: Record, potentials: list[str]) -> dict[tuple[str, str], list[Tap]]:
         """What to tap for the spikes and potentials that are wanted, by (role, population)."""
         metadata = self.file.metadata
-        spiking = list(metadata.populations) if record.spikes else []
+        spiking = list(metadata.populations) if record.needs_spikes else []
         wanted = [*(("s", name) for name in spiking), *(("u", name) for name in potentials)]
         return {(role, name): taps_of(metadata, name, role) for role, name in wanted}
 
@@ -139,46 +140,47 @@ class OnnxFileSimulator:
         return self._tapped[taps]
 
 
-class _Result:
-    """The recording of a whole batch, filled part by part."""
+def _recording(backend: str, values: dict[tuple[str, str], Array]) -> Recording:
+    """What a session gave, by (role, population), as a recording."""
+    return Recording(
+        backend=backend,
+        logits=values[LOGITS, ""],
+        spikes={name: value for (role, name), value in values.items() if role == "s"},
+        logits_t=values.get((LOGITS_T, "")),
+        potentials={name: value for (role, name), value in values.items() if role == "u"},
+    )
 
-    def __init__(self, backend: str, file: OnnxFile, record: Record, batch: int) -> None:
-        steps = file.metadata.time_steps
-        shapes = file.metadata.populations
-        self.backend = backend
-        self.logits = np.zeros((batch, *file.output_shape), np.float32)
-        timed = (steps, batch, *file.output_shape)
-        self.logits_t = np.zeros(timed, np.float32) if record.logits_t else None
-        self.spikes = {
-            name: np.zeros((steps, batch, *shape), np.uint8)
-            for name, shape in shapes.items()
-            if record.spikes
-        }
-        self.potentials = {
-            name: np.zeros((steps, batch, *shape), np.float32)
-            for name, shape in shapes.items()
-            if name in record.potentials
-        }
 
-    def store(self, rows: slice, values: dict[tuple[str, str], Array]) -> None:
-        for (role, name), value in values.items():
-            if role == LOGITS:
-                self.logits[rows] = value
-            elif role == LOGITS_T and self.logits_t is not None:
-                self.logits_t[:, rows] = value
-            elif role == "s":
-                self.spikes[name][:, rows] = value
-            elif role == "u":
-                self.potentials[name][:, rows] = value
+def _room(backend: str, file: OnnxFile, record: Record, batch: int) -> Recording:
+    """A recording of a whole batch, to be filled."""
+    steps, shapes = file.metadata.time_steps, file.metadata.populations
 
-    def recording(self) -> Recording:
-        return Recording(
-            backend=self.backend,
-            logits=self.logits,
-            spikes=self.spikes,
-            logits_t=self.logits_t,
-            potentials=self.potentials,
-        )
+    def zeros(wanted: Collection[str], dtype: type, *first: int) -> dict[str, Array]:
+        return {n: np.zeros((*first, *s), dtype) for n, s in shapes.items() if n in wanted}
+
+    timed = (steps, batch, *file.output_shape)
+    return Recording(
+        backend=backend,
+        logits=np.zeros((batch, *file.output_shape), np.float32),
+        spikes=zeros(shapes if record.spikes else (), np.uint8, steps, batch),
+        counts=zeros(shapes if record.counts else (), np.int32, batch),
+        first_spikes=zeros(shapes if record.first_spikes else (), np.int32, batch),
+        logits_t=np.zeros(timed, np.float32) if record.logits_t else None,
+        potentials=zeros(record.potentials, np.float32, steps, batch),
+    )
+
+
+def _store(part: Recording, whole: Recording, rows: slice) -> None:
+    """Put the recording of some rows of a batch in its place."""
+    whole.logits[rows] = part.logits
+    if whole.logits_t is not None:
+        whole.logits_t[:, rows] = part.logits_t
+    for place, found in ((whole.spikes, part.spikes), (whole.potentials, part.potentials)):
+        for name, value in found.items():
+            place[name][:, rows] = value
+    for place, found in ((whole.counts, part.counts), (whole.first_spikes, part.first_spikes)):
+        for name, value in found.items():
+            place[name][rows] = value
 
 
 def _stand_in(file: OnnxFile) -> Graph:

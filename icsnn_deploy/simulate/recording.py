@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -25,9 +25,14 @@ class Record:
     potentials: frozenset[str] = frozenset()  # populations whose u[t] is wanted
 
     @property
+    def needs_spikes(self) -> bool:
+        """Something is wanted that spikes tell."""
+        return self.spikes or self.counts or self.first_spikes
+
+    @property
     def logits_only(self) -> bool:
         """Nothing of any neuron is wanted."""
-        return not (self.spikes or self.counts or self.first_spikes or self.potentials)
+        return not (self.needs_spikes or self.potentials)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -44,6 +49,20 @@ class Recording:
     first_spikes: Mapping[str, Array] = field(default_factory=dict)  # [B, *shape]
     logits_t: Array | None = None  # running mean [T, B, *output shape]; 0 up to readout_start
     potentials: Mapping[str, Array] = field(default_factory=dict)  # u before reset [T, B, *shape]
+
+    def only(self, record: Record) -> Recording:
+        """What a record asks for, from a recording of the spikes at least.
+
+        spikes, counts, first_spikes, ...  ->  those that are wanted, counted here where need be
+        """
+        return replace(
+            self,
+            spikes=self.spikes if record.spikes else {},
+            counts=self.spike_counts() if record.counts else {},
+            first_spikes=self.first_spike_times() if record.first_spikes else {},
+            logits_t=self.logits_t if record.logits_t else None,
+            potentials={n: u for n, u in self.potentials.items() if n in record.potentials},
+        )
 
     def spike_counts(self) -> dict[str, Array]:
         """Spikes of each neuron over all steps, [B, *shape], recorded or summed."""
@@ -69,9 +88,17 @@ def first_spike_times(spikes: Array) -> Array:
 
 
 class Simulator(Protocol):
-    """A backend that runs one network."""
+    """A backend that runs one network.
+
+    name: for people.
+    gives_logits_t: whether it can record the logits of each step.
+    cuts_batches: whether a large batch is run in parts, so that a run holds little more than what
+        is recorded.
+    """
 
     name: str
+    gives_logits_t: bool
+    cuts_batches: bool
 
     def run(self, inputs: Array, record: Record = Record()) -> Recording:
         """Run a batch from v_init and record it.

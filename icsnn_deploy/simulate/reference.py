@@ -20,6 +20,8 @@ class ReferenceSimulator:
     """Runs a graph one step after the other, every node at every step."""
 
     name = "reference"
+    gives_logits_t = True
+    cuts_batches = False
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
@@ -38,8 +40,7 @@ class ReferenceSimulator:
             shape = (batch, *graph.shape(name))
             v[name] = np.broadcast_to(population.v_init - half, shape).astype(kind)
             v_reset[name] = None if hard is None else (hard - half).astype(kind)
-        keep_spikes = record.spikes or record.counts or record.first_spikes
-        spikes: dict[str, list[Array]] = {name: [] for name in v if keep_spikes}
+        spikes: dict[str, list[Array]] = {name: [] for name in v if record.needs_spikes}
         potentials: dict[str, list[Array]] = {name: [] for name in v if name in record.potentials}
         currents: list[Array] = []
         for step in range(graph.steps):
@@ -51,7 +52,7 @@ class ReferenceSimulator:
                         v[node.name], sources[0], node.v_threshold, v_reset[node.name]
                     )
                     values[node.name] = s.astype(kind)
-                    if keep_spikes:
+                    if node.name in spikes:
                         spikes[node.name].append(s)
                     if node.name in potentials:
                         potentials[node.name].append(u + half)
@@ -63,9 +64,9 @@ class ReferenceSimulator:
             backend=self.name,
             logits=logits_t[-1],
             spikes={name: np.stack(s) for name, s in spikes.items()},
-            logits_t=logits_t if record.logits_t else None,
+            logits_t=logits_t,
             potentials={name: np.stack(u) for name, u in potentials.items()},
-        )
+        ).only(record)
 
 
 def run_ann(graph: Graph, inputs: Array) -> Array:

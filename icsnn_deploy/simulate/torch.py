@@ -70,6 +70,8 @@ class TorchSimulator:
     """
 
     name = "torch"
+    gives_logits_t = True
+    cuts_batches = True
 
     def __init__(
         self,
