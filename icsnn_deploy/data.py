@@ -153,6 +153,19 @@ def load_images(spec: str, normalization: Normalization | None) -> Array:
     return as_samples(array, normalization)
 
 
+def check_finite(spec: str, samples: Array) -> None:
+    """Raise DataError where samples hold NaN, infinity, or what float32 can't hold."""
+    if samples.dtype.kind != "f":
+        return
+    finite = np.isfinite(samples)
+    if not finite.all():
+        first = np.unravel_index(finite.argmin(), finite.shape)
+        raise DataError(
+            f"{spec}: {samples[first]} at {list(map(int, first))}, {(~finite).sum():,} such "
+            "values; finite float32 numbers are needed"
+        )
+
+
 def check_images(
     spec: str, shape: tuple[int, ...], dtype: np.dtype[Any], normalization: Normalization | None
 ) -> None:
@@ -179,15 +192,32 @@ def check_images(
 def as_samples(images: Array, normalization: Normalization | None) -> Array:
     """Checked images as the network takes them (load_images)."""
     if normalization is None:
-        return images.astype(np.float32, copy=False)
+        with np.errstate(over="ignore"):  # check_finite names what float32 can't hold
+            return images.astype(np.float32, copy=False)
     return np.ascontiguousarray(np.moveaxis(images, 3, 1))
 
 
-def load_labels(spec: str, count: int) -> Array:
-    """Class indices [N] for at least `count` samples, as int64; raises DataError."""
+def load_labels(spec: str, count: int, classes: int) -> Array:
+    """Class indices [N] for at least `count` samples, as int64.
+
+    Args:
+        spec: FILE.npz:array or FILE.npy.
+        count: samples that need one.
+        classes: of the network.
+
+    Raises:
+        DataError: no integers [N], too few, or one that is no class of the network.
+    """
     labels = load_array(spec)
     if labels.ndim != 1 or labels.dtype.kind not in "iu" or len(labels) < count:
         raise DataError(
             f"{spec}: {labels.dtype} {list(labels.shape)}; integers [N] for {count} samples needed"
+        )
+    wrong = (labels < 0) | (labels >= classes)
+    if wrong.any():
+        first = int(wrong.argmax())
+        raise DataError(
+            f"{spec}: sample {first} has class {labels[first]}; the network's {classes} classes "
+            f"are 0 to {classes - 1}"
         )
     return labels.astype(np.int64)

@@ -62,11 +62,16 @@ def to_input_units(graph: Graph, samples: Array) -> Array:
     """Real samples as the network takes them: in steps of the input's unit, if it takes integers.
 
     Values beyond what the input's type holds are cut off. Integers are returned as they are.
+
+    Raises:
+        DataError: NaN or infinity, which no integer stands for.
     """
     node = graph.input
     array = np.asarray(samples)
     if node.dtype == "float32" or array.dtype.kind != "f":
         return array
+    if not np.isfinite(array).all():
+        raise DataError("input holds NaN or infinity: no integer stands for them")
     limits = np.iinfo(node.dtype)
     steps = np.round(array.astype(np.float64) / node.unit)
     return np.clip(steps, limits.min, limits.max).astype(node.dtype)

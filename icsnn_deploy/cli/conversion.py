@@ -19,7 +19,7 @@ from icsnn_deploy.cli.output import (
     reporting,
 )
 from icsnn_deploy.conversion.checkpoint_scan import scan_checkpoint
-from icsnn_deploy.data import Normalization, load_images
+from icsnn_deploy.data import Normalization, check_finite, load_images
 from icsnn_deploy.errors import DataError
 from icsnn_deploy.ranks import open_ranks, own_device
 
@@ -74,6 +74,7 @@ def convert(
         if weights is not None:
             scan_checkpoint(weights)  # before PyTorch is loaded
         samples = first(load_images(calibration, normalization), limit)
+        check_finite(calibration, samples)
         from icsnn_deploy.conversion.convert import convert as run_conversion
         from icsnn_deploy.conversion.load_model import load_model
         from icsnn_deploy.conversion.recipe import Recipe

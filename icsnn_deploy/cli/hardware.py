@@ -87,9 +87,10 @@ def quantize(
         tightest = result.certificate.tightest
         judged = "samples as the float network" if ann is None else "held-out samples as the ANN"
         for name, share in result.agreement.items():
+            mark = ", kept" if name == result.kept else ""
             typer.echo(
                 f"{name:<10} {share:.1%} of {judged} classifies them, "
-                f"KL divergence {result.divergence[name]:.4f}"
+                f"KL divergence {result.divergence[name]:.4f}{mark}"
             )
         typer.echo(
             f"certified: {tightest.headroom_bits:.1f} bits of headroom at {tightest.layer}, "

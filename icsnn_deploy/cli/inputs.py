@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from icsnn_deploy.bundle import Bundle
-from icsnn_deploy.data import load_array, load_images
+from icsnn_deploy.data import check_finite, load_array, load_images
 from icsnn_deploy.errors import DataError
 from icsnn_deploy.neuron import Array
 from icsnn_deploy.nodes import Encoding
@@ -19,10 +19,15 @@ def load_inputs(bundle: Bundle, spec: str, encoding: Encoding, limit: int | None
         spec: FILE.npz:array or FILE.npy.
         encoding: of the network's input.
         limit: at most this many samples.
+
+    Raises:
+        DataError: names the file, and what is wrong with it.
     """
     whole = bundle.ann_hash is None
     array = load_array(spec) if whole else load_images(spec, bundle.normalization)
-    return first(array, limit, encoding)
+    taken = first(array, limit, encoding)
+    check_finite(spec, taken)
+    return taken
 
 
 def first(samples: Array, limit: int | None, encoding: Encoding = "direct") -> Array:

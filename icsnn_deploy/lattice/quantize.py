@@ -73,7 +73,7 @@ class LatticeOptions:
         if bits is not None and most is not None and bits > most:
             raise TargetError(f"{profile.name}: weights of {bits} bits; it takes {most} at most")
         return cls(
-            bits=bits or min(most or 8, 8),
+            bits=min(most or 8, 8) if bits is None else bits,
             per_layer=per_layer or profile.threshold_granularity == "layer",
             input_bits=input_bits,
         )

@@ -93,7 +93,10 @@ class Desk:
         rng = np.random.default_rng(0)
         images = rng.integers(0, 256, (12, 8, 8, 3), np.uint8)
         floats = rng.normal(size=(6, 3, 8, 8)).astype(np.float32)
-        np.savez(path / "data.npz", images=images, labels=rng.integers(0, 5, 12), floats=floats)
+        gap = np.where(floats == floats.max(), np.nan, floats)
+        labels, years = rng.integers(0, 5, 12), np.full(12, 1998)
+        arrays = {"images": images, "labels": labels, "years": years, "floats": floats, "gap": gap}
+        np.savez(path / "data.npz", **arrays)
 
     def run(self, *arguments: str) -> Result:
         return CliRunner().invoke(app, list(arguments))
@@ -215,6 +218,21 @@ def test_float_samples_without_normalization(place: Desk) -> None:
     )
     assert open_bundle(Path(out)).network().input.dtype == "float32"
     assert passed(succeeded(place.run("verify", out)))
+
+
+def test_float_samples_with_a_gap(place: Desk) -> None:
+    gap, out = f"{place.path}/data.npz:gap", str(place.path / "out")
+    command = ["convert", f"{place.path}/tiny.py:make", "--calibration", gap, "--out", out]
+    assert f"{gap}: nan at [" in failed(place.run(*command))
+    floats = f"{place.path}/data.npz:floats"
+    succeeded(place.run(*command[:3], floats, "--recipe", "opi", *command[4:]))
+    integer = str(place.path / "int8")
+    quantize = ["quantize", out, "--out", integer, "--calibration"]
+    assert f"{gap}: nan at [" in failed(place.run(*quantize, gap))
+    succeeded(place.run(*quantize, floats))
+    for used in (out, integer):
+        assert f"{gap}: nan at [" in failed(place.run("verify", used, "--images", gap))
+        assert f"{gap}: nan at [" in failed(place.run("inspect", used, "--images", gap))
 
 
 def test_what_the_model_prints_does_not_go_to_standard_output(place: Desk) -> None:
@@ -509,6 +527,7 @@ def test_labels_need_images(finished: Path, bundle: Path) -> None:
         (["--images", "DATA:labels"], "uint8 images [N, H, W, C]"),
         (["--images", "DATA:none"], "no array 'none'"),
         (["--images", "DATA:images", "--labels", "DATA:floats"], "integers [N] for 12 samples"),
+        (["--images", "DATA:images", "--labels", "DATA:years"], "sample 0 has class 1998"),
         (["--images", "DATA:images", "--limit", "0"], "--limit 0"),
         (["--against", "DATA"], "no array 'logits'"),
     ],
@@ -607,6 +626,9 @@ def test_quantize_then_verify_and_check(place: Desk, bundle: Path) -> None:
     )
     assert json.loads(succeeded(quantized))["lattice"]["certificate"]["float32"] is True
     assert (place.path / "int8" / "golden.safetensors").is_file()
+    again = ("quantize", str(bundle), "--calibration", images, "--out", integer, "--overwrite")
+    stages = [line for line in succeeded(place.run(*again)).splitlines() if ", kept" in line]
+    assert [line.split()[0] for line in stages] == [json.loads(quantized.stdout)["lattice"]["kept"]]
     succeeded(place.run("export", integer, "--format", "nir", "--format", "onnx"))
     verified = place.run("verify", integer, "--images", images, "--backend", "torch", "--json")
     (comparison,) = json.loads(succeeded(verified))["comparisons"]
@@ -637,6 +659,7 @@ def test_a_target_that_fits_and_one_that_does_not(place: Desk, bundle: Path) -> 
     [
         (("--target", "abacus"), "no target 'abacus'; there are generic"),
         (("--bits", "33"), "2 to 16"),
+        (("--bits", "0"), "weights of 0 bits: 2 to 16"),
         (("--target", "loihi2", "--bits", "12"), "it takes 8 at most"),
         (("--limit", "0"), "at least 1"),
     ],

@@ -10,7 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from icsnn_deploy.data import Normalization, load_archive, load_array, load_images, load_labels
+from icsnn_deploy.data import (
+    Normalization,
+    as_samples,
+    check_finite,
+    load_archive,
+    load_array,
+    load_images,
+    load_labels,
+)
 from icsnn_deploy.errors import DataError
 
 RGB = Normalization(mean=(0.5, 0.25, 0.0), std=(0.5, 1.0, 2.0))
@@ -211,7 +219,7 @@ def test_channels_that_do_not_fit_mean_and_std(tmp_path: Path, channels: int) ->
 @pytest.mark.parametrize("kind", ["uint8", "int32", "int64"])
 def test_labels(tmp_path: Path, kind: str) -> None:
     np.savez(tmp_path / "d.npz", labels=np.array([3, 1, 2], kind))
-    found = load_labels(f"{tmp_path}/d.npz:labels", 2)
+    found = load_labels(f"{tmp_path}/d.npz:labels", 2, 4)
     assert found.tolist() == [3, 1, 2]
     assert found.dtype == np.int64
 
@@ -224,7 +232,23 @@ def test_labels(tmp_path: Path, kind: str) -> None:
 def test_labels_that_are_none(tmp_path: Path, labels: np.ndarray[Any, Any]) -> None:
     np.save(tmp_path / "l.npy", labels)
     with pytest.raises(DataError, match=r"integers \[N\] for 2 samples"):
-        load_labels(f"{tmp_path}/l.npy", 2)
+        load_labels(f"{tmp_path}/l.npy", 2, 10)
+
+
+@pytest.mark.parametrize("label", [-1, 4, 2**40])
+def test_labels_of_no_class(tmp_path: Path, label: int) -> None:
+    np.save(tmp_path / "l.npy", np.array([0, 3, label]))
+    with pytest.raises(DataError, match=f"sample 2 has class {label}; the network's 4 classes"):
+        load_labels(f"{tmp_path}/l.npy", 2, 4)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e39])
+def test_samples_that_float32_can_not_hold(value: float) -> None:
+    samples = np.zeros((3, 2, 2))
+    samples[2, 0, 1] = value
+    with pytest.raises(DataError, match=r"s\.npy: (nan|inf) at \[2, 0, 1\], 1 such"):
+        check_finite("s.npy", as_samples(samples, None))
+    check_finite("s.npy", as_samples(samples[:2], None))
 
 
 def test_normalization_of_pixels() -> None:

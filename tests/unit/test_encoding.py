@@ -10,7 +10,7 @@ from graphs import residual_network
 from hypothesis import given
 from hypothesis import strategies as st
 
-from icsnn_deploy.encoding import check_inputs, encode_rate
+from icsnn_deploy.encoding import check_inputs, encode_rate, to_input_units
 from icsnn_deploy.errors import DataError
 from icsnn_deploy.graph import Graph
 from icsnn_deploy.neuron import Array, if_step
@@ -177,3 +177,14 @@ def test_rates_outside_0_to_1_are_refused(value: float, seed: int | None) -> Non
 
 def test_no_samples_make_no_spikes() -> None:
     assert encode_rate(np.zeros((0, 3)), 4).shape == (4, 0, 3)
+
+
+# to_input_units
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_no_integer_stands_for_what_is_not_finite(value: float) -> None:
+    x = np.zeros((3, 2, 6, 6), np.float32)
+    x[1, 0, 2, 3] = value
+    with pytest.raises(DataError, match="no integer stands for"):
+        to_input_units(taking("uint8"), x)
