@@ -120,6 +120,8 @@ class Recipe:
             )
         if self.effort not in EFFORTS:
             raise ConversionError(f"effort {self.effort!r}: {', '.join(EFFORTS)} are there")
+        if self.seed < 0:
+            raise ConversionError(f"seed {self.seed}: 0 or more is needed")
         least, most = self._range
         if not 1 <= least <= most or not 0 <= self.readout_start < least:
             raise ConversionError(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.table import Table
 
 from icsnn_deploy.evaluation.result import Evaluation
@@ -10,35 +12,24 @@ from icsnn_deploy.report.plain import plain_table
 
 def evaluation_table(result: Evaluation) -> Table:
     """The figures of the network and of the ANN beside each other."""
-    table = plain_table(
-        f"{result.counts.samples:,} samples on {result.backend}, T = {result.graph.steps}"
-    )
-    table.add_column("")
-    for column in ("top-1", "top-5", "as the ANN", "mean T"):
-        table.add_column(column, justify="right")
-    if result.ann_top1 is not None:
-        table.add_row("ANN", _share(result.ann_top1), _share(result.ann_top5), "", "")
     steps = f"{result.graph.steps}"
-    table.add_row("SNN", _share(result.top1), _share(result.top5), _share(result.agreement), steps)
+    rows = [("SNN", _share(result.top1), _share(result.top5), _share(result.agreement), steps)]
+    if result.ann_top1 is not None:
+        rows.insert(0, ("ANN", _share(result.ann_top1), _share(result.ann_top5), "", ""))
     if result.mean_steps is not None:
-        table.add_row(
-            f"SNN, early exit at {result.confidence:g}",
-            _share(result.exit_top1),
-            "",
-            _share(result.exit_agreement),
-            f"{result.mean_steps:.2f}",
-        )
-    return table
+        name, mean = f"SNN, early exit at {result.confidence:g}", f"{result.mean_steps:.2f}"
+        rows.append((name, _share(result.exit_top1), "", _share(result.exit_agreement), mean))
+    title = f"{result.counts.samples:,} samples on {result.backend}, T = {result.graph.steps}"
+    return _measured(title, ("", "top-1", "top-5", "as the ANN", "mean T"), rows)
 
 
 def over_time_table(result: Evaluation) -> Table:
     """Accuracy, and agreement with the ANN, at each step where the run might be stopped."""
-    table = plain_table("stopped after t steps")
-    for column in ("t", "top-1", "as the ANN"):
-        table.add_column(column, justify="right")
-    for t in sorted({*result.top1_t, *result.agreement_t}):
-        table.add_row(str(t), _share(result.top1_t.get(t)), _share(result.agreement_t.get(t)))
-    return table
+    rows = [
+        (str(t), _share(result.top1_t.get(t)), _share(result.agreement_t.get(t)))
+        for t in sorted({*result.top1_t, *result.agreement_t})
+    ]
+    return _measured("stopped after t steps", ("t", "top-1", "as the ANN"), rows)
 
 
 def parity_counts_table(result: Evaluation) -> Table:
@@ -67,6 +58,17 @@ def activity_line(result: Evaluation) -> str:
     if result.spikes is None or result.firing_rate is None:
         return f"{result.backend} counts no spikes"
     return f"{result.spikes:,.0f} spikes a sample, {result.firing_rate:.4f} a neuron and step"
+
+
+def _measured(title: str, columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Table:
+    """The rows, without the columns that nothing was measured for."""
+    table = plain_table(title)
+    kept = [n for n in range(len(columns)) if any(row[n] for row in rows)]
+    for n in kept:
+        table.add_column(columns[n], justify="right" if columns[n] else "left")
+    for row in rows:
+        table.add_row(*(row[n] for n in kept))
+    return table
 
 
 def _share(value: float | None) -> str:

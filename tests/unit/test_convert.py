@@ -261,6 +261,7 @@ def test_a_model_without_a_rectifier_is_refused() -> None:
         ({"readout_start": -1}, "readout_start -1"),
         ({"held_out": 0.0}, "held_out 0.0, batch_size 64: 0 < held_out < 1"),
         ({"held_out": 1.0}, "held_out 1.0"),
+        ({"seed": -1}, "seed -1: 0 or more is needed"),
         ({"batch_size": 0}, "batch_size 0: 0 < held_out < 1 and batch_size >= 1 are needed"),
     ],
 )

@@ -550,6 +550,14 @@ def test_the_command(place: Path) -> None:
     assert values["early_exit"]["confidence"] == 0.2
 
 
+def test_the_command_shows_what_was_measured_alone(place: Path) -> None:
+    names = (str(place / "bundle"), "--images", f"{place}/x.npy")
+    for labels, shown in (((), False), (("--labels", f"{place}/y.npy"), True)):
+        code, out, _ = command(*names, *labels)
+        assert code == 0
+        assert ("top-1" in out, "top-5" in out, "as the ANN" in out) == (shown, shown, True)
+
+
 def test_the_command_fails_where_parity_does(tmp_path: Path) -> None:
     tampered(tmp_path / "bundle")
     data(tmp_path, 5)
