@@ -17,9 +17,21 @@ from typing import cast
 
 import numpy as np
 
-from icsnn_deploy.conversion.composition import Affine, composed, is_diagonal, passes
+from icsnn_deploy.conversion.composition import Affine, behind, composed, is_diagonal
 from icsnn_deploy.graph import Graph, rewire, unique_name
-from icsnn_deploy.nodes import Add, AvgPool, Conv, Linear, Node, Scale, Shape
+from icsnn_deploy.nodes import (
+    IF,
+    Add,
+    AvgPool,
+    Conv,
+    Flatten,
+    Input,
+    Linear,
+    Node,
+    Relu,
+    Scale,
+    Shape,
+)
 
 
 def compose(graph: Graph) -> Graph:
@@ -37,7 +49,7 @@ class _Composer:
         self.shapes: dict[str, Shape] = {}
         self.summands: dict[str, tuple[str, ...]] = {}  # old node -> new ones whose sum it is
         self.used: set[str] = set()  # connections that are part of a sum, or alone at a population
-        self.pooled: dict[tuple[str, str], str] = {}  # source and pooling -> the pooling of it
+        self.before: dict[tuple[str, str], str] = {}  # source, old node -> the node on that source
         self.taken = {node.name for node in graph.nodes}
 
     def run(self) -> Graph:
@@ -54,14 +66,22 @@ class _Composer:
     def _summands(self, node: Node) -> tuple[str, ...]:
         if isinstance(node, Add):
             return tuple(s for name in node.inputs for s in self.summands[name])
-        if isinstance(node, (Conv, Linear, Scale, AvgPool)) and not _is_leaf(node):
+        if not isinstance(node, Input):
             parts = self.summands[node.inputs[0]]
-            if any(_is_affine(self.nodes[part]) for part in parts) or (
-                len(parts) > 1 and not isinstance(node, AvgPool)
-            ):
+            if self._goes_through(node, parts):
                 return self._through(node, parts)
         self._keep(node)
         return (node.name,)
+
+    def _goes_through(self, node: Node, parts: tuple[str, ...]) -> bool:
+        """Whether a node is to stand on the parts of its input, not on their sum."""
+        sources = [self.nodes[part] for part in parts]
+        if isinstance(node, Flatten):
+            return len(parts) > 1 and all(isinstance(one, (Relu, IF, Scale)) for one in sources)
+        on_affine = any(_is_affine(one) for one in sources)
+        if isinstance(node, AvgPool):
+            return on_affine
+        return _is_affine(node) and (on_affine or len(parts) > 1)
 
     def _keep(self, node: Node) -> None:
         """The node as it is, on whatever its sources have become."""
@@ -126,19 +146,22 @@ class _Composer:
         if not _is_affine(before):
             return own
         affine = cast(Affine, before)
-        if isinstance(own, AvgPool):
-            return self._pooled_before(own, affine) if passes(own, affine) else None
+        if isinstance(own, (AvgPool, Flatten)):
+            return self._before(own, affine)
         shapes = (self.shapes[before.inputs[0]], self.shapes[part])
         return composed(own, affine, shapes)
 
-    def _pooled_before(self, pool: AvgPool, affine: Affine) -> Node:
-        """The affine node behind the pooling of its source, which is made once."""
+    def _before(self, node: AvgPool | Flatten, affine: Affine) -> Node | None:
+        """The affine node behind the other, which is made once for each source."""
+        moved = behind(node, affine, self.shapes[affine.name])
+        if moved is None:
+            return None
         (source,) = affine.inputs
-        if (source, pool.name) not in self.pooled:
-            name = self._fresh(f"{affine.name}.{pool.name}")
-            made = self._add(replace(pool, name=name, inputs=(source,)))
-            self.pooled[source, pool.name] = made
-        return replace(affine, inputs=(self.pooled[source, pool.name],))
+        if (source, node.name) not in self.before:
+            name = self._fresh(f"{affine.name}.{node.name}")
+            made = self._add(replace(node, name=name, inputs=(source,)))
+            self.before[source, node.name] = made
+        return replace(moved, inputs=(self.before[source, node.name],))
 
 
 def _is_affine(node: Node) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 from icsnn_deploy.conversion.fold import dense_weight
 from icsnn_deploy.conversion.taps import Window, windows
 from icsnn_deploy.neuron import Array
-from icsnn_deploy.nodes import AvgPool, Conv, Linear, Node, Scale, Shape
+from icsnn_deploy.nodes import AvgPool, Conv, Flatten, Linear, Node, Scale, Shape
 
 Affine = Conv | Linear | Scale
 
@@ -68,9 +68,21 @@ def composed(second: Node, first: Affine, shapes: tuple[Shape, Shape]) -> Node |
     return None
 
 
-def passes(pool: AvgPool, first: Affine) -> bool:
-    """Whether pooling first(x) is first of pooling x: a mean goes past what treats all alike."""
-    padded = any(n for pair in pool.padding for n in pair)
+def behind(node: AvgPool | Flatten, first: Affine, shape: Shape) -> Affine | None:
+    """What has to stand behind node(x) to give node(first(x)), or None where nothing does.
+
+    A mean over positions goes past what treats every position alike, and flattening past a Scale.
+
+    Args:
+        node: to go in front.
+        first: what it takes.
+        shape: of first(x).
+    """
+    if isinstance(node, Flatten):
+        if not isinstance(first, Scale):
+            return None
+        return replace(first, scale=_spread(first.scale, shape), shift=_spread(first.shift, shape))
+    padded = any(n for pair in node.padding for n in pair)
     if isinstance(first, Scale):
         alike = _per_channel(first.scale) and _per_channel(first.shift)
         constant = first.shift.any()
@@ -78,8 +90,8 @@ def passes(pool: AvgPool, first: Affine) -> bool:
         plain = (*first.kernel, *first.stride, *(1 + n for pair in first.padding for n in pair))
         alike, constant = all(n == 1 for n in plain), first.bias.any()
     else:
-        return False
-    return alike and not (padded and constant)
+        return None
+    return first if alike and not (padded and constant) else None
 
 
 def is_diagonal(node: Node) -> bool:

@@ -17,7 +17,7 @@ from icsnn_deploy.conversion.fold import fold_scales, merge_pointwise
 from icsnn_deploy.conversion.judge import Judge
 from icsnn_deploy.conversion.max_pool_cost import losses, max_pool_costs
 from icsnn_deploy.conversion.recipe import Recipe
-from icsnn_deploy.conversion.relay import relay_sums
+from icsnn_deploy.conversion.relay import relay_max_pools
 from icsnn_deploy.conversion.replace_max_pool import Replacement
 from icsnn_deploy.conversion.report import ConversionReport, describe_populations
 from icsnn_deploy.conversion.statistics import collect_statistics
@@ -141,7 +141,7 @@ def to_ann_graph(
         ann = trace(model, example, activations=activations, replace_max_pool=replace_max_pool)
     if normalization is not None:
         ann = _normalized(ann, normalization)
-    return fold_scales(relay_sums(merge_pointwise(ann)))
+    return fold_scales(relay_max_pools(merge_pointwise(ann)))
 
 
 def _normalized(ann: Graph, normalization: Normalization) -> Graph:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from icsnn_deploy.graph import Graph
 
-MAX_POOLS = "max_pool"  # provenance: for each pooling the rectifiers that it became
+MAX_POOLS = "max_pool"  # provenance: for each pooling the rectifiers that it became, its relays
 REPLACED = "max_pool_replaced"  # provenance: poolings that became averages
 
 
@@ -21,17 +21,14 @@ class MaxPoolCost:
 
 
 def max_pool_costs(graph: Graph) -> tuple[MaxPoolCost, ...]:
-    """The poolings that are exact, of an ANN or of the network it became.
-
-    A population that relays the result to a fully connected layer counts.
-    """
+    """The poolings that are exact, of an ANN or of the network it became."""
     recorded = graph.provenance.get(MAX_POOLS)
     if not isinstance(recorded, dict):
         return ()
     costs = []
     for pool, names in recorded.items():
         # Provenance may come with a file from elsewhere: only what makes sense is taken.
-        wanted = [*names, f"{pool}.relay"] if isinstance(names, list) else []
+        wanted = names if isinstance(names, list) else []
         found = [name for name in wanted if isinstance(name, str) and name in graph]
         neurons = sum(math.prod(graph.shape(name)) for name in found)
         costs.append(MaxPoolCost(name=str(pool), populations=len(found), neurons=neurons))

@@ -23,7 +23,7 @@ from icsnn_deploy.exporters import export_into
 from icsnn_deploy.graph import Graph
 from icsnn_deploy.lattice.prepare import is_sum_pool
 from icsnn_deploy.lattice.quantize import quantize
-from icsnn_deploy.nodes import Add, Conv, Linear, Scale
+from icsnn_deploy.nodes import Add, Conv, Flatten, Linear, Scale
 from icsnn_deploy.verification import verify
 
 RECIPE = Recipe(
@@ -125,6 +125,21 @@ def pre_activation() -> nn.Module:
     )
 
 
+class FlattenedSum(nn.Module):
+    """A join without activation in front of a fully connected layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.conv2 = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3, padding=1)
+        self.hidden, self.head = nn.Linear(144, 8), nn.Linear(8, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.conv1(x))
+        x = (x + torch.relu(self.conv2(x))).flatten(1)
+        logits: torch.Tensor = self.head(torch.relu(self.hidden(x)))
+        return logits
+
+
 NETWORKS = {
     "vgg": (vgg, 16),
     "resnet": (lambda: resnet(BasicBlock), 32),
@@ -133,6 +148,7 @@ NETWORKS = {
     "densenet": (densenet, 32),
     "squeezenet": (squeezenet, 33),
     "pre-activation": (pre_activation, 12),
+    "flattened sum": (FlattenedSum, 8),
 }
 
 
@@ -151,6 +167,8 @@ def connections_in_a_row(graph: Graph) -> list[str]:
     found = []
     for node in graph.nodes_of(Conv, Linear, Scale):
         source = graph.node(node.inputs[0])
+        while isinstance(source, Flatten):
+            source = graph.node(source.inputs[0])
         if isinstance(source, (Conv, Linear, Add)) and not is_sum_pool(source):
             found.append(node.name)
     return found

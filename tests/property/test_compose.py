@@ -193,6 +193,27 @@ def test_a_source_is_pooled_once_for_all_its_connections() -> None:
     assert_results_stay(graph)
 
 
+def test_a_flattened_sum_of_populations_becomes_connections_from_each() -> None:
+    rng = np.random.default_rng(0)
+    scale = dyadic(rng, 4, 1, 1)
+    nodes = (
+        Input(name="input", shape=SHAPE),
+        Relu(name="a", inputs=("input",)),
+        conv("c", "a", rng, (4, 4)),
+        Relu(name="b", inputs=("c",)),
+        Scale(name="scaled", inputs=("b",), scale=scale, shift=dyadic(rng, 4, 1, 1)),
+        Add(name="sum", inputs=("a", "scaled")),
+        Flatten(name="flat", inputs=("sum",)),
+        Linear(name="h", inputs=("flat",), weight=dyadic(rng, 3, 168), bias=dyadic(rng, 3)),
+        Output(name="output", inputs=("h",)),
+    )
+    graph = Graph(nodes=nodes)
+    composed = compose(graph)
+    flattened = [composed.node(node.inputs[0]) for node in composed.nodes_of(Linear)]
+    assert [node.inputs for node in flattened] == [("a",), ("b",)]
+    assert_results_stay(graph)
+
+
 @settings(max_examples=50, deadline=None)
 @given(linear_tangles())
 def test_composing_twice_is_composing_once(graph: Graph) -> None:
