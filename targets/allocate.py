@@ -1,20 +1,24 @@
 """Layers onto cores: how many and which, what is tightest, and a proof where they do not fit.
 
 Cores that are alike: a layer is split by channels (or by positions) over the largest of
-ceil(need / limit) over the core's resources. That is a lower bound, reached by an even split.
+ceil(need / limit) over the core's resources. That is a lower bound; an even split reaches it, but
+for axons, which depend on how neurons are laid out.
 Cores that differ, one layer each: an exact matching.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
+
+import numpy as np
 
 from icsnn_deploy.graph import Graph
 from icsnn_deploy.nodes import IF, Output, Scale
 from icsnn_deploy.targets.cnn import CnnLayer
+from icsnn_deploy.targets.connectivity import reached
 from icsnn_deploy.targets.matching import match
 from icsnn_deploy.targets.misfit import amount
 from icsnn_deploy.targets.paths import distinct_sources, paths_into
@@ -77,14 +81,10 @@ def allocate_alike(
         row = resources.layer(target.name)
         needed = _needs(graph, target, row, profile)
         if profile.core_out_axons is not None:
-            receivers = {
-                p.target.name
-                for t in targets
-                for p in paths_into(graph, t)
-                if p.source.name == target.name
-            }
-            copies = sum(cores[name] for name in receivers)
-            needed["output axons"] = (row.neurons * copies, profile.core_out_axons)
+            needed["output axons"] = (
+                _output_axons(graph, target, targets, cores),
+                profile.core_out_axons,
+            )
         needs[target.name] = needed
         cores[target.name] = max(
             (math.ceil(need / limit) for need, limit in needed.values()), default=1
@@ -97,6 +97,28 @@ def allocate_alike(
         cores_available=profile.cores,
         proofs=_too_many(placements, needs, profile.cores) if used > profile.cores else (),
     )
+
+
+def _output_axons(
+    graph: Graph,
+    source: IF | Output,
+    targets: Sequence[IF | Output],
+    cores: Mapping[str, int],
+) -> int:
+    """Axons of a layer, one for each neuron and each core it sends to; at least so many.
+
+    A neuron that sends to n neurons of a layer with m on each core reaches ceil(n / m) cores, or
+    more: how many more depends on who lies beside whom.
+    """
+    total = 0
+    for target in targets:
+        found = [p for p in paths_into(graph, target) if p.source.name == source.name]
+        if found:
+            # Paths that end in one join may reach the same neurons: the widest counts.
+            widest = np.maximum.reduce([reached(graph, path) for path in found])
+            a_core = math.ceil(math.prod(graph.shape(target.name)) / cores[target.name])
+            total += int(np.ceil(widest / a_core).sum())
+    return total
 
 
 def _needs(graph: Graph, target: IF | Output, row: LayerResources, profile: Profile) -> Needs:

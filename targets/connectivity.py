@@ -31,6 +31,7 @@ from icsnn_deploy.nodes import (
     Shape,
 )
 from icsnn_deploy.pooling import window_sum
+from icsnn_deploy.targets.paths import Path
 
 
 def fan_in(graph: Graph, *, dense: bool = False) -> dict[str, Array]:
@@ -65,6 +66,20 @@ def fan_out(graph: Graph, *, dense: bool = False) -> dict[str, Array]:
         for name in node.inputs:
             pending[name] = pending[name] + _backward(node, arriving, graph.shape(name), dense)
     return pending
+
+
+def reached(graph: Graph, path: Path) -> Array:
+    """Neurons of the path's target that each neuron of its source sends to, [*source shape].
+
+    Synapses that are zero are none. Overlapping pooling counts a neuron once for each of its
+    windows, at most as often as the target has neurons.
+    """
+    count = np.ones(graph.shape(path.target.name))
+    most = count.size
+    for node in reversed(path.nodes):
+        count = _backward(node, count, graph.shape(node.inputs[0]), dense=False)
+    result: Array = np.minimum(count.reshape(graph.shape(path.source.name)), most)
+    return result
 
 
 def _forward(node: Node, sources: list[Array], dense: bool) -> Array:

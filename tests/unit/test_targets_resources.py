@@ -20,9 +20,10 @@ from icsnn_deploy.simulate.reference import evaluate
 from icsnn_deploy.targets import find_target
 from icsnn_deploy.targets.allocate import allocate_alike, allocate_cnn
 from icsnn_deploy.targets.cnn import CnnLayer
-from icsnn_deploy.targets.connectivity import fan_in, fan_out
+from icsnn_deploy.targets.connectivity import fan_in, fan_out, reached
 from icsnn_deploy.targets.matching import match
-from icsnn_deploy.targets.paths import targets_of
+from icsnn_deploy.targets.override import override
+from icsnn_deploy.targets.paths import all_paths, targets_of
 from icsnn_deploy.targets.resources import array_bits, count_resources
 from icsnn_deploy.targets.widths import granularity
 
@@ -199,6 +200,64 @@ def test_loihi_cores_of_a_layer_by_hand() -> None:
         2 * 144 / 4096,  # sends to block.if1 and block.if2
         4 / 8,
     )
+
+
+def test_neurons_that_a_neuron_sends_to() -> None:
+    graph = one_layer()
+    into_if, into_output = all_paths(graph)
+    # The corner is under four windows of each feature, the middle under nine; one tap is zero.
+    assert reached(graph, into_if)[0].tolist() == [[7, 11, 7], [11, 17, 11], [7, 11, 7]]
+    sent = reached(graph, into_output)  # the first class has no synapses from the first feature
+    assert (sent[0] == 1).all()
+    assert (sent[1] == 2).all()
+
+
+def chain(layers: int) -> Graph:
+    """Layers of 32x32 neurons, each by a 3x3 kernel from the one before, then 1,024 -> 2."""
+    nodes: list[Node] = [Input(name="input", shape=(1, 32, 32), dtype="uint8")]
+    for i in range(layers):
+        nodes += [
+            Conv(
+                name=f"conv{i}",
+                inputs=(nodes[-1].name,),
+                weight=np.ones((1, 1, 3, 3), np.int8),
+                bias=np.zeros(1, np.int32),
+                stride=(1, 1),
+                padding=((1, 1), (1, 1)),
+                dilation=(1, 1),
+            ),
+            IF(
+                name=f"if{i}",
+                inputs=(f"conv{i}",),
+                v_threshold=np.full((1, 1, 1), 40, np.int32),
+                v_init=np.full((1, 1, 1), 20.5, np.float32),
+            ),
+        ]
+    head = np.ones((2, 1024), np.int8)
+    nodes += [
+        Flatten(name="flatten", inputs=(nodes[-1].name,)),
+        Linear(name="head", inputs=("flatten",), weight=head, bias=np.zeros(2, np.int8)),
+        Output(name="output", inputs=("head",)),
+    ]
+    return Graph(nodes=tuple(nodes), time_steps=4)
+
+
+def test_axons_go_to_the_cores_that_a_neuron_reaches_and_to_no_others() -> None:
+    """A 3x3 kernel reaches nine neurons: cores do not multiply from layer to layer."""
+    graph = chain(4)
+    loihi = override(find_target("loihi1"), {"core_neurons": 64, "core_out_axons": 256})
+    allocation = allocate_alike(graph, targets_of(graph), count_resources(graph), loihi)
+    assert allocation is not None
+    cores = {placement.layer: placement.cores for placement in allocation.placements}
+    assert cores == {"if0": 16, "if1": 16, "if2": 16, "if3": 16, "output": 1}
+    each = override(find_target("loihi1"), {"core_neurons": 1, "core_out_axons": 2})
+    allocation = allocate_alike(graph, targets_of(graph), count_resources(graph), each)
+    assert allocation is not None
+    last = allocation.placements[-2]  # every neuron sends to both cores of the readout
+    assert (last.layer, allocation.placements[-1].cores, last.cores) == ("if3", 2, 1024)
+    # 1,024 neurons send to nine neurons, fewer at the rim, each on a core of its own.
+    first = allocation.placements[0]
+    assert (first.resource, first.need) == ("output axons", 30**2 * 9 + 4 * 30 * 6 + 4 * 4)
 
 
 @settings(max_examples=200, deadline=None)
