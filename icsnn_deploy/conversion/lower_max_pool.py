@@ -100,7 +100,9 @@ def _pooled(site: Site, source: str, pool: Windows) -> str:
     for step in steps[:-1]:
         source = tree.pool(source, step, site.name("line"))
     source = tree.pool(source, steps[-1], site.name())
-    site.builder.max_pools[source] = (*rectified, *tree.excesses)
+    rectifiers = (*rectified, *tree.excesses)
+    if rectifiers:  # a window of one element takes none, and may be its source
+        site.builder.max_pools[source] = rectifiers
     return source
 
 

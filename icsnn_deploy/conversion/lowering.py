@@ -153,7 +153,7 @@ class _Lowering:
             more = (None,) * (len(metas) - 1)  # indices, statistics: nothing that a graph holds
             names = (lowered, *more) if isinstance(lowered, str) else lowered
         except Unsupported as error:
-            if node in self.replaced.paths and error.node is None:
+            if node in self.replaced.names and error.node is None:
                 error = _in_place_of_max(error)
             called = node.op == "call_module"
             self._reject(call.path if called else self.builder.name(call.path), error)

@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from icsnn_deploy.conversion.calls import call_path, normalize
 from icsnn_deploy.conversion.site import Unsupported
+from icsnn_deploy.graph import unique_name
 
 Replacement = Literal["average"]
 REPLACEMENTS: tuple[Replacement, ...] = ("average",)
@@ -38,15 +39,15 @@ _FUNCTIONS: dict[str, tuple[Any, tuple[str, ...]]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Replaced:
-    """Calls of max pooling that average now, by path, and those that can't."""
+    """Calls of max pooling that average now, each by a name of its own, and those that can't."""
 
-    paths: Mapping[fx.Node, str] = field(default_factory=dict)
+    names: Mapping[fx.Node, str] = field(default_factory=dict)
     refused: Mapping[fx.Node, Unsupported] = field(default_factory=dict)
 
 
 def replace_max_pools(module: fx.GraphModule) -> Replaced:
     """Put average pooling in the place of every max pooling that has one."""
-    paths: dict[fx.Node, str] = {}
+    names: dict[fx.Node, str] = {}
     refused: dict[fx.Node, Unsupported] = {}
     modules = dict(module.named_modules())
     for node in list(module.graph.nodes):
@@ -56,9 +57,9 @@ def replace_max_pools(module: fx.GraphModule) -> Replaced:
             refused[node] = error
             continue
         if path is not None:
-            paths[node] = path
+            names[node] = unique_name(path, names.values())
     module.recompile()
-    return Replaced(paths=paths, refused=refused)
+    return Replaced(names=names, refused=refused)
 
 
 def _replace(module: fx.GraphModule, node: fx.Node, modules: dict[str, nn.Module]) -> str | None:

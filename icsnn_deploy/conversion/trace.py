@@ -81,7 +81,7 @@ def trace(
     lowered = lower(module, results, activations=activations, failed=failed, replaced=replaced)
     graph = Graph(nodes=lowered.nodes, provenance=_provenance(lowered, replaced))
     del results
-    _check_same(graph, module if replaced.paths else work, samples)
+    _check_same(graph, module if replaced.names else work, samples)
     return graph
 
 
@@ -136,8 +136,8 @@ def _replaced(module: fx.GraphModule, replacement: Replacement | None) -> Replac
 
 def _provenance(lowered: Lowered, replaced: Replaced) -> dict[str, Any]:
     """What became of max poolings."""
-    paths = list(dict.fromkeys(replaced.paths.values()))
-    return {**({REPLACED: paths} if paths else {}), **lowered.provenance}
+    names = list(replaced.names.values())
+    return {**({REPLACED: names} if names else {}), **lowered.provenance}
 
 
 def _check_eval(model: nn.Module) -> None:

@@ -49,6 +49,15 @@ def test_the_cost_is_reported_and_recorded() -> None:
     assert sum(math.prod(conversion.ann.shape(r.name)) for r in rectifiers) == 144
 
 
+@pytest.mark.parametrize("second", [nn.AdaptiveMaxPool2d((4, 4)), nn.MaxPool2d(1)])
+def test_a_pooling_that_does_nothing_costs_nothing(second: nn.Module) -> None:
+    first = nn.Sequential(nn.ReLU(), nn.MaxPool2d(2))
+    x = images(2, 3, 8, 8)
+    (cost,) = max_pool_costs(trace(nn.Sequential(*first, second).eval(), x))
+    assert (cost,) == max_pool_costs(trace(first.eval(), x))
+    assert cost.neurons == 3 * 3 * 4 * 4
+
+
 def test_the_fully_connected_layer_stays_one() -> None:
     conversion = convert(model(), images(4, 3, 6, 6).numpy(), RECIPE)
     weights = [node for node in conversion.graph.nodes if node.kind == "linear"]
@@ -83,7 +92,7 @@ def test_functions_and_exported_programs() -> None:
     body, x = Body(forward).eval(), images(2, 3, 6, 6)
     graph = trace(body, x, replace_max_pool="average")
     assert len(graph.nodes_of(AvgPool)) == 2
-    assert graph.provenance[REPLACED] == ["max_pool2d"]
+    assert graph.provenance[REPLACED] == ["max_pool2d", "max_pool2d_1"]
     exported = trace_exported(torch.export.export(body, (x,)), x, replace_max_pool="average")
     assert exported.hash() == graph.hash()
     adaptive = nn.Sequential(nn.AdaptiveMaxPool2d(2)).eval()
