@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from icsnn_deploy.conversion.declared import DeclaredActivation
     from icsnn_deploy.conversion.recipe import Method, Recipe
     from icsnn_deploy.data import Normalization
+    from icsnn_deploy.errors import IcsnnError
     from icsnn_deploy.exporters import export, export_into
     from icsnn_deploy.graph import Graph
     from icsnn_deploy.parity import ParityReport, Tolerance, compare
@@ -34,6 +35,7 @@ _PLACES = {
     "Method": "conversion.recipe",
     "Recipe": "conversion.recipe",
     "Normalization": "data",
+    "IcsnnError": "errors",
     "export": "exporters",
     "export_into": "exporters",
     "Graph": "graph",
@@ -52,6 +54,7 @@ __all__ = [
     "Conversion",
     "DeclaredActivation",
     "Graph",
+    "IcsnnError",
     "Method",
     "Normalization",
     "ParityReport",

@@ -30,6 +30,11 @@ class Normalization:
             )
         if not all(np.isfinite(self.mean)) or not all(np.isfinite(s) and s > 0 for s in self.std):
             raise DataError(f"mean {self.mean}, std {self.std}: finite, and std > 0, needed")
+        if max(self.mean) > 1:
+            raise DataError(
+                f"mean {self.mean}: pixels are divided by 255 first, so that no mean is above 1; "
+                "divide mean and std by 255"
+            )
 
     def apply(self, pixels: Array) -> Array:
         """uint8 [N, C, *spatial] -> float32 of the same shape."""

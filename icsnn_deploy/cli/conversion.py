@@ -70,6 +70,10 @@ def convert(
     """Convert a trained ReLU network and write a bundle; torchrun's processes share the work."""
     with reporting(as_json):
         check_free(out, overwrite=overwrite)
+        if recipe != "auto" and (effort != "standard" or keep_weights or seed):
+            raise DataError(
+                f"--effort, --keep-weights and --seed go with --recipe auto, not {recipe}"
+            )
         normalization = _normalization(mean, std)
         if weights is not None:
             scan_checkpoint(weights)  # before PyTorch is loaded

@@ -24,7 +24,7 @@ from icsnn_deploy.conversion.statistics import collect_statistics
 from icsnn_deploy.conversion.trace import DeclaredActivation, trace, trace_exported
 from icsnn_deploy.conversion.workbench import Workbench
 from icsnn_deploy.data import Normalization
-from icsnn_deploy.errors import DataError
+from icsnn_deploy.errors import ConversionError, DataError
 from icsnn_deploy.graph import Graph
 from icsnn_deploy.nodes import Scale
 from icsnn_deploy.progress import Progress, silent
@@ -73,6 +73,7 @@ def convert(
         DataError: calibration data that does not fit.
         RankError: processes that lost each other, or that were not given the same.
     """
+    _check_kinds(model, recipe)
     started = time.monotonic()
     calibration = CalibrationSet.of(calibration_data, progress=progress, ranks=ranks)
     ann = to_ann_graph(
@@ -111,6 +112,19 @@ def convert(
         "counted": list(recipe.counted),
     }
     return Conversion(graph=replace(network, provenance=provenance), ann=ann, report=report)
+
+
+def _check_kinds(model: object, recipe: object) -> None:
+    """Raise ConversionError where a name, a class or a state dict stands for what it names."""
+    if not isinstance(model, (nn.Module, ExportedProgram)):
+        raise ConversionError(
+            f"a model of type {type(model).__name__}: an nn.Module with its weights loaded, or a "
+            "program of torch.export, is needed"
+        )
+    if not isinstance(recipe, Recipe):
+        raise ConversionError(
+            f"a recipe of type {type(recipe).__name__}: Recipe(name=..., time_steps=...) is needed"
+        )
 
 
 def to_ann_graph(

@@ -85,6 +85,10 @@ NAMED: dict[str, tuple[Method, ...]] = {
 }
 
 
+MOST_STEPS = 2**24
+"""T; the mean over more steps is none in float32, which counts spikes one by one up to here."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """How to convert.
@@ -122,7 +126,17 @@ class Recipe:
             raise ConversionError(f"effort {self.effort!r}: {', '.join(EFFORTS)} are there")
         if self.seed < 0:
             raise ConversionError(f"seed {self.seed}: 0 or more is needed")
-        least, most = self._range
+        ends = self._range
+        if len(ends) != 2 or any(type(t) is not int for t in (*ends, self.readout_start)):
+            raise ConversionError(
+                f"time_steps {self.time_steps!r}, readout_start {self.readout_start!r}: integers, "
+                "or for time_steps a tuple of two, are needed"
+            )
+        least, most = ends
+        if most > MOST_STEPS:
+            raise ConversionError(
+                f"time_steps {self.time_steps}: {MOST_STEPS:,} at most; float32 counts no further"
+            )
         if not 1 <= least <= most or not 0 <= self.readout_start < least:
             raise ConversionError(
                 f"time_steps {self.time_steps}, readout_start {self.readout_start}: "

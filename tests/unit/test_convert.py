@@ -236,6 +236,23 @@ def test_a_normalization_of_other_channels_is_refused() -> None:
         convert(small_model(), pixels(), normalization=gray)
 
 
+@pytest.mark.parametrize(
+    "model",
+    [small_model, nn.ReLU, small_model().state_dict(), None],
+    ids=["f", "class", "dict", "-"],
+)
+def test_what_is_no_model_is_refused(model: Any) -> None:
+    with pytest.raises(
+        ConversionError, match=r"a model of type \w+: an nn.Module with its weights"
+    ):
+        convert(model, images())
+
+
+def test_the_name_of_a_recipe_is_no_recipe() -> None:
+    with pytest.raises(ConversionError, match=r"a recipe of type str: Recipe\(name="):
+        convert(small_model(), images(), "auto")  # type: ignore[arg-type]
+
+
 def test_values_that_are_not_finite_are_refused() -> None:
     x = images()
     x[5, 0, 0, 0] = np.nan

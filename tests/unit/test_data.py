@@ -269,6 +269,7 @@ def test_normalization_of_pixels() -> None:
         ((0.5,), (-1.0,)),
         ((np.nan,), (1.0,)),
         ((np.inf,), (1.0,)),
+        ((123.7,), (58.4,)),
         ((0.5,), (np.inf,)),
     ],
 )
