@@ -219,11 +219,12 @@ class _Lowering:
 
     def _rectified(self, node: fx.Node) -> bool:
         """Whether the result goes to rectifiers alone."""
-        return all(
-            user.op.startswith("call")
-            and self._rectifies(normalize(user, user.args, user.kwargs, self.modules))
-            for user in node.users
-        )
+        return all(user.op.startswith("call") and self._leads_on(user) for user in node.users)
+
+    def _leads_on(self, user: fx.Node) -> bool:
+        call = normalize(user, user.args, user.kwargs, self.modules)
+        passed_on = call.operator in ("identity", "dropout", "getitem") and self._rectified(user)
+        return passed_on or self._rectifies(call)
 
     def _rectifies(self, call: Call) -> bool:
         declared = call.path in self.modules and any(

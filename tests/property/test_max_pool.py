@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
 from icsnn_deploy.conversion.compose import compose
-from icsnn_deploy.conversion.trace import trace
+from icsnn_deploy.conversion.trace import trace, trace_exported
 from icsnn_deploy.nodes import Add, Relu
 from icsnn_deploy.simulate.torch_ann import TorchANN
 
@@ -67,6 +68,23 @@ def test_max_pooling_between_a_layer_and_its_rectifier(
     assert_same(nn.Sequential(conv, module, nn.ReLU6()).eval(), batch(lengths, seed))
 
 
+@pytest.mark.parametrize("between", [nn.Identity(), nn.Dropout()])
+def test_between_a_layer_and_its_rectifier_in_every_form(between: nn.Module) -> None:
+    torch.manual_seed(0)
+    layers = (nn.Conv2d(3, 4, 1), nn.MaxPool2d(3, 2, 1), between, nn.ReLU())
+    model, x = nn.Sequential(*layers).eval(), batch((7, 6), 0)
+    program = torch.export.export(model, (x,))
+    with torch.no_grad():
+        expected = model(x).numpy()
+    for graph in (
+        trace(model, x),
+        trace_exported(program, x),
+        trace_exported(program.run_decompositions(), x),
+    ):
+        found = TorchANN(graph).run(x.numpy())
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
 @settings(max_examples=15, deadline=None)
 @given(max_pools(), st.integers(1, 3), st.integers(1, 2), st.integers(0, 2), st.integers(0, 2**16))
 def test_a_convolution_takes_the_picks_into_itself(
@@ -116,3 +134,9 @@ def test_a_long_window_at_stride_one_shares_its_halves() -> None:
 def test_adaptive_max_pooling() -> None:
     assert_same(nn.Sequential(nn.AdaptiveMaxPool2d((2, 1))).eval(), batch((4, 3), 0))
     assert_same(nn.Sequential(nn.AdaptiveMaxPool1d(2)).eval(), batch((6,), 0))
+
+
+def test_what_does_nothing_may_stand_before_the_rectifier() -> None:
+    between = (nn.Dropout(), nn.Identity())
+    layers = (nn.Conv2d(3, 4, 3), nn.MaxPool2d(3, 2, 1), *between, nn.ReLU6())
+    assert_same(nn.Sequential(*layers).eval(), batch((9, 8), 0))
