@@ -204,7 +204,7 @@ def _check_same(graph: Graph, model: nn.Module, samples: torch.Tensor) -> None:
     """The graph must give the model's own output, whatever the lowering thought.
 
     Raises:
-        ConversionError: with the largest difference.
+        ConversionError: with the largest difference; or an output that is not finite.
     """
     outputs = _in_double(model, samples)
     logits = run_ann(graph, samples[:2].numpy())
@@ -216,6 +216,11 @@ def _check_same(graph: Graph, model: nn.Module, samples: torch.Tensor) -> None:
             logger.info("the model does not run on a single sample: %s", error)
     quantized = any(node.levels is not None for node in graph.nodes_of(Relu))
     for expected in compared:
+        if not np.isfinite(expected).all():
+            raise ConversionError(
+                f"the model gives {expected[~np.isfinite(expected)][0]} on the example: finite "
+                "outputs are needed. Check for max pooling with windows of padding alone"
+            )
         got = logits[: len(expected)]
         size = max(1.0, float(np.abs(expected).max()))
         limit = (_TOLERANCE_QUANTIZED if quantized else _TOLERANCE) * size

@@ -276,3 +276,9 @@ def test_forward_hook_that_changes_the_result() -> None:
     model[0].register_forward_hook(lambda module, args, result: result * 2)
     with pytest.raises(ConversionError, match=r"largest difference .* allowed"):
         trace(model, images(2, 3, 8, 8))
+
+
+def test_a_maximum_over_padding_alone_is_no_zero() -> None:
+    model = nn.Sequential(nn.ReLU(), nn.MaxPool1d(2, 1, padding=1, dilation=2)).eval()
+    with pytest.raises(ConversionError, match="the model gives -inf on the example"):
+        trace(model, images(2, 3, 1))
