@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from icsnn_deploy.encoding import check_inputs
-from icsnn_deploy.errors import BackendUnavailableError
+from icsnn_deploy.errors import BackendUnavailableError, SimulationError
 from icsnn_deploy.graph import Graph
 from icsnn_deploy.neuron import Array
 from icsnn_deploy.nodes import IF, Add, Node
@@ -56,7 +56,7 @@ class TorchSimulator:
     Args:
         graph: an IF network.
         device: "cpu", "cuda", "cuda:1"...
-        dtype: floating type of potentials and weights.
+        dtype: floating type of potentials and weights; float32 or float64.
         memory: bytes that activations may take; the batch, and where one sample is too much the
             steps, are cut into parts that fit. None: 256 MiB, on a GPU a quarter of what is free.
         tf32: let CUDA round what convolutions multiply to TF32; exact only where the certificate
@@ -67,6 +67,7 @@ class TorchSimulator:
 
     Raises:
         BackendUnavailableError: the device is not there, or is no CUDA device and should capture.
+        SimulationError: another dtype, or memory below a byte.
     """
 
     name = "torch"
@@ -86,6 +87,10 @@ class TorchSimulator:
     ) -> None:
         self.graph = graph
         self.time_steps = graph.steps
+        if dtype not in (torch.float32, torch.float64):
+            raise SimulationError(f"dtype {dtype}: torch.float32 or torch.float64 is needed")
+        if memory is not None and not memory >= 1:
+            raise SimulationError(f"memory of {memory} bytes: 1 or more, or None for the default")
         opened = open_device(device)
         if cuda_graphs and opened.type != "cuda":
             raise BackendUnavailableError(

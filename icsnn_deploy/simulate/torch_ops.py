@@ -20,7 +20,7 @@ def open_device(device: str) -> torch.device:
     """The device of that name; raises BackendUnavailableError where this machine has none."""
     try:
         found = torch.device(device)
-        torch.empty(1, device=found)  # a device that exists only by name fails here
+        torch.zeros(1, device=found).cpu()  # one that exists by name alone, or holds no values
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         detail = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise BackendUnavailableError(

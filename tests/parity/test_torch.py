@@ -6,7 +6,7 @@ import torch
 from graphs import if_graphs, residual_network, samples
 from hypothesis import given, settings
 
-from icsnn_deploy.errors import BackendUnavailableError
+from icsnn_deploy.errors import BackendUnavailableError, SimulationError
 from icsnn_deploy.graph import Graph
 from icsnn_deploy.neuron import Array
 from icsnn_deploy.simulate.recording import Record
@@ -65,7 +65,20 @@ def test_potentials_are_those_before_the_reset() -> None:
     np.testing.assert_array_equal(got.potentials["block.if2"], expected.potentials["block.if2"])
 
 
-@pytest.mark.parametrize("device", ["xla", "cuda:99", "nonsense"])
+@pytest.mark.parametrize("device", ["xla", "cuda:99", "nonsense", "meta"])
 def test_a_missing_device_is_an_error(device: str) -> None:
     with pytest.raises(BackendUnavailableError, match=f"torch device '{device}' can't be used"):
         TorchSimulator(residual_network(), device=device)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.int8, "float64"])
+def test_other_types_are_refused(dtype: torch.dtype) -> None:
+    """float16 ran, and gave integer networks other spikes."""
+    with pytest.raises(SimulationError, match=r"float64 is needed"):
+        TorchSimulator(residual_network(), dtype=dtype)
+
+
+@pytest.mark.parametrize("memory", [0, -1, float("nan")])
+def test_no_memory_is_refused(memory: int) -> None:
+    with pytest.raises(SimulationError, match="1 or more"):
+        TorchSimulator(residual_network(), memory=memory)
