@@ -12,12 +12,12 @@ import numpy as np
 
 from icsnn_deploy.atomic import atomic_write
 from icsnn_deploy.bundle import Bundle
+from icsnn_deploy.certificate import require_certificate
 from icsnn_deploy.data import load_archive
 from icsnn_deploy.divergence import Potentials
 from icsnn_deploy.encoding import check_inputs, to_input_units, to_real_units
 from icsnn_deploy.errors import DataError
 from icsnn_deploy.graph import Graph
-from icsnn_deploy.lattice.certificate import require_certificate
 from icsnn_deploy.neuron import Array
 from icsnn_deploy.nodes import IF
 from icsnn_deploy.parity import Comparison, ParityReport, Tolerance, compare, merge, top1

@@ -21,9 +21,9 @@ from typing import Any
 
 import numpy as np
 
+from icsnn_deploy.certificate import Certificate, certify, signed_bits
 from icsnn_deploy.errors import TargetError
 from icsnn_deploy.graph import Graph
-from icsnn_deploy.lattice.certificate import Certificate, certify, signed_bits
 from icsnn_deploy.neuron import Array
 from icsnn_deploy.nodes import IF, AvgPool, Conv, Linear, Scale, Shape
 from icsnn_deploy.targets.connectivity import fan_in, fan_out

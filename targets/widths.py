@@ -7,8 +7,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from icsnn_deploy.certificate import Bound, Certificate, signed_bits
 from icsnn_deploy.graph import Graph
-from icsnn_deploy.lattice.certificate import Bound, Certificate, signed_bits
 from icsnn_deploy.neuron import Array
 from icsnn_deploy.nodes import IF, Conv, Linear, Output, Scale
 from icsnn_deploy.targets.misfit import Misfit, amount

@@ -112,8 +112,8 @@ def inspect(
 ) -> None:
     """Show what a bundle holds, and what it does with images."""
     with reporting(as_json):
+        from icsnn_deploy.certificate import certify
         from icsnn_deploy.graph import describe_node
-        from icsnn_deploy.lattice.certificate import certify
         from icsnn_deploy.report.resources import activity_table, energy_table
         from icsnn_deploy.report.tables import bundle_lines, certificate_table, graph_table
 

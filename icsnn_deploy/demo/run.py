@@ -12,13 +12,13 @@ import torch
 from torch import nn
 
 from icsnn_deploy.bundle import Bundle, create_bundle
+from icsnn_deploy.certificate import Certificate, certify
 from icsnn_deploy.conversion.convert import convert
 from icsnn_deploy.conversion.recipe import Recipe
 from icsnn_deploy.demo.digits import Digits, load_digits, train
 from icsnn_deploy.encoding import to_input_units
 from icsnn_deploy.exporters import GENERAL, export_into
 from icsnn_deploy.golden import golden_bytes
-from icsnn_deploy.lattice.certificate import Certificate, certify
 from icsnn_deploy.lattice.quantize import quantize
 from icsnn_deploy.lava.environment import find_worker
 from icsnn_deploy.neuron import Array

@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from icsnn_deploy.bundle import Bundle
+from icsnn_deploy.certificate import require_certificate
 from icsnn_deploy.encoding import check_inputs, to_input_units, to_real_units
 from icsnn_deploy.errors import DataError
 from icsnn_deploy.evaluation.counts import Counts, class_scores, places, total
 from icsnn_deploy.graph import Graph
-from icsnn_deploy.lattice.certificate import require_certificate
 from icsnn_deploy.neuron import Array
 from icsnn_deploy.parity import Comparison, Tolerance, compare, top1
 from icsnn_deploy.ranks import own_device

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from icsnn_deploy.certificate import Certificate, certify, require_certificate
 from icsnn_deploy.conversion.calibration import CalibrationSet, CalibrationSource
 from icsnn_deploy.conversion.judge import Judge, compare_classes
 from icsnn_deploy.encoding import to_input_units
 from icsnn_deploy.errors import LatticeError, TargetError
 from icsnn_deploy.graph import Graph, hard_resets
 from icsnn_deploy.lattice.assign import Lattice, even_widths, to_integers
-from icsnn_deploy.lattice.certificate import Certificate, certify, require_certificate
 from icsnn_deploy.lattice.moments import input_moments
 from icsnn_deploy.lattice.prepare import prepare
 from icsnn_deploy.lattice.recalibrate import counted, recalibrated

@@ -10,6 +10,7 @@ import torch
 from graphs import residual_network, samples
 from traced import small_model
 
+from icsnn_deploy.certificate import certify
 from icsnn_deploy.conversion.convert import convert
 from icsnn_deploy.conversion.recipe import Recipe
 from icsnn_deploy.encoding import to_input_units
@@ -17,7 +18,6 @@ from icsnn_deploy.exporters.onnx import OnnxOptions, write
 from icsnn_deploy.exporters.onnx_format import LAYOUTS, Layout
 from icsnn_deploy.graph import Graph
 from icsnn_deploy.lattice.assign import even_widths, to_integers
-from icsnn_deploy.lattice.certificate import certify
 from icsnn_deploy.lattice.prepare import prepare
 from icsnn_deploy.simulate.early_exit import run_until_sure
 from icsnn_deploy.simulate.onnxruntime import OnnxRuntimeSimulator

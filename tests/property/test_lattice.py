@@ -13,13 +13,13 @@ from graphs import if_graphs, samples
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from icsnn_deploy.certificate import certify
 from icsnn_deploy.encoding import to_input_units
 from icsnn_deploy.exporters import export
 from icsnn_deploy.exporters.onnx import OnnxOptions, write
 from icsnn_deploy.exporters.onnx_format import LAYOUTS, TIMED_LAYOUTS, Layout
 from icsnn_deploy.graph import Graph
 from icsnn_deploy.lattice.assign import to_integers
-from icsnn_deploy.lattice.certificate import certify
 from icsnn_deploy.lattice.prepare import is_sum_pool, prepare
 from icsnn_deploy.neuron import Array
 from icsnn_deploy.nodes import IF, Conv, Linear

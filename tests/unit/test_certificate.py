@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from icsnn_deploy.certificate import certify, require_certificate, signed_bits
 from icsnn_deploy.errors import LatticeError
 from icsnn_deploy.graph import Graph
-from icsnn_deploy.lattice.certificate import certify, require_certificate, signed_bits
 from icsnn_deploy.nodes import IF, Add, Conv, Encoding, Input, Linear, Node, Output, Scale
 from icsnn_deploy.parity import Tolerance, compare
 from icsnn_deploy.simulate.reference import ReferenceSimulator

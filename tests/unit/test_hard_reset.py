@@ -13,6 +13,7 @@ import pytest
 from graphs import residual_network, samples, sequential_network, with_hard_reset
 
 from icsnn_deploy.bundle import create_bundle
+from icsnn_deploy.certificate import certify
 from icsnn_deploy.encoding import to_input_units
 from icsnn_deploy.errors import ExportError, GraphError, LatticeError
 from icsnn_deploy.exporters import export
@@ -21,7 +22,6 @@ from icsnn_deploy.golden import golden_bytes
 from icsnn_deploy.graph import Graph, describe_node, hard_resets
 from icsnn_deploy.graph_file import graph_bytes, read_graph
 from icsnn_deploy.lattice.assign import even_widths, to_integers
-from icsnn_deploy.lattice.certificate import certify
 from icsnn_deploy.lattice.prepare import prepare
 from icsnn_deploy.lattice.quantize import quantize
 from icsnn_deploy.neuron import if_step

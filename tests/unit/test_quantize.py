@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from graphs import residual_network, samples
 
+from icsnn_deploy.certificate import certify
 from icsnn_deploy.conversion.calibration import CalibrationSet
 from icsnn_deploy.conversion.spike import Population, spike
 from icsnn_deploy.encoding import to_input_units, to_real_units
 from icsnn_deploy.errors import LatticeError, TargetError
 from icsnn_deploy.graph import Graph
 from icsnn_deploy.lattice.assign import to_integers
-from icsnn_deploy.lattice.certificate import certify
 from icsnn_deploy.lattice.moments import input_moments
 from icsnn_deploy.lattice.prepare import is_sum_pool, prepare
 from icsnn_deploy.lattice.quantize import LatticeOptions, Quantization, quantize

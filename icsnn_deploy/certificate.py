@@ -26,7 +26,7 @@ import numpy as np
 
 from icsnn_deploy.errors import LatticeError
 from icsnn_deploy.graph import Graph
-from icsnn_deploy.lattice.interval import Range, range_of
+from icsnn_deploy.interval import Range, range_of
 from icsnn_deploy.neuron import Array
 from icsnn_deploy.nodes import IF, Conv, Linear, Output, Scale
 
