@@ -3,8 +3,7 @@
     conv(cat(a, b)) = conv_a(a) + conv_b(b)          the weights split
     relu(cat(a, b)) = cat(relu(a), relu(b))          likewise pooling, batch norm, flatten
 
-What can't be taken apart gets the concatenation as a sum, each part put into its channels by a
-one-hot 1x1 convolution.
+What can't be taken apart gets the concatenation as a whole.
 """
 
 from __future__ import annotations
@@ -13,11 +12,11 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
 import torch
 
+from icsnn_deploy.conversion.concatenation import Concatenation
 from icsnn_deploy.conversion.site import Lowering, Site, Storage, Traced
-from icsnn_deploy.nodes import Add, Conv, Linear, Node
+from icsnn_deploy.nodes import Add
 
 Arguments = Mapping[str, Any]
 
@@ -31,41 +30,20 @@ def cat(site: Site, tensors: Any, dim: int = 0) -> str:
         raise site.unsupported(f"dim={dim}", "dim=1, the channels", "Concatenate along dim=1.")
     if len(site.shape) > 4:
         raise site.unsupported(f"{len(site.shape) - 2} spatial axes", "two at most")
-    known = site.builder.concatenations
-    return _joined(site, [part for source in sources for part in known.get(source, (source,))])
+    return _joined(site, [part for source in sources for part in _parts(site, source)])
+
+
+def _parts(site: Site, name: str) -> tuple[str, ...]:
+    """What a node puts side by side: itself, if it is no concatenation."""
+    node = site.builder.nodes.get(name)
+    return node.inputs if isinstance(node, Concatenation) else (name,)
 
 
 def _joined(site: Site, parts: list[str]) -> str:
     """A node for the parts side by side, left out in the end if nobody takes it as a whole."""
     if len(parts) == 1:
         return parts[0]
-    total = sum(site.builder.shapes[part][0] for part in parts)
-    begin, placed = 0, []
-    for part in parts:
-        placed.append(site.add(_placed(site, part, begin, total)))
-        begin += site.builder.shapes[part][0]
-    name = site.add(Add(name=site.name(), inputs=tuple(placed)))
-    site.builder.concatenations[name] = tuple(parts)
-    return name
-
-
-def _placed(site: Site, part: str, begin: int, total: int) -> Node:
-    """The part in its channels, zeros in the others."""
-    channels, *space = site.builder.shapes[part]
-    weight = np.eye(total, channels, -begin, dtype=np.float32)
-    bias, name = np.zeros(total, np.float32), site.name("part")
-    if not space:
-        return Linear(name=name, inputs=(part,), weight=weight, bias=bias)
-    ones = (1,) * len(space)
-    return Conv(
-        name=name,
-        inputs=(part,),
-        weight=weight.reshape(total, channels, *ones),
-        bias=bias,
-        stride=ones,
-        padding=((0, 0),) * len(space),
-        dilation=ones,
-    )
+    return site.add(Concatenation(name=site.name(), inputs=tuple(parts)))
 
 
 def by_parts(site: Site, operator: str, rule: Lowering, arguments: Arguments) -> str | None:
@@ -80,8 +58,8 @@ def by_parts(site: Site, operator: str, rule: Lowering, arguments: Arguments) ->
     x, split = arguments.get("x"), _SPLITS.get(operator)
     if split is None or not isinstance(x, Traced):
         return None
-    parts = site.builder.concatenations.get(x.node)
-    if parts is None or x.shape[1:] != site.builder.shapes[x.node]:
+    parts = _parts(site, x.node)
+    if len(parts) == 1 or x.shape[1:] != site.builder.shapes[x.node]:
         return None
     return split(site, rule, parts, arguments)
 

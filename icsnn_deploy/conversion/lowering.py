@@ -19,6 +19,7 @@ from icsnn_deploy.conversion import (
     lower_shape,
 )
 from icsnn_deploy.conversion.calls import METADATA, Call, normalize
+from icsnn_deploy.conversion.concatenation import as_sums
 from icsnn_deploy.conversion.declared import DeclaredActivation
 from icsnn_deploy.conversion.max_pool_cost import MAX_POOLS
 from icsnn_deploy.conversion.record import Meta, Result
@@ -114,7 +115,7 @@ class _Lowering:
         if self.rejections:
             raise UnsupportedOperatorError(list(dict.fromkeys(self.rejections)))
         end = Output(name="output", inputs=(output,))
-        kept = self.builder.leading_to(output)
+        kept = list(as_sums(self.builder, self.builder.leading_to(output)))
         names = {node.name for node in kept}
         pools = {
             pool: list(rectifiers)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from icsnn_deploy.conversion.concatenation import Concatenation
 from icsnn_deploy.nodes import Add, AvgPool, Conv, Flatten, Linear, Node, Relu, Scale
 
 
@@ -32,4 +33,4 @@ def _keeps_sign(node: Node) -> bool:
         return bool((node.weight >= 0).all() and (node.bias >= 0).all())
     if isinstance(node, Scale):
         return bool((node.scale >= 0).all() and (node.shift >= 0).all())
-    return isinstance(node, (Add, AvgPool, Flatten))
+    return isinstance(node, (Add, AvgPool, Concatenation, Flatten))

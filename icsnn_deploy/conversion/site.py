@@ -65,7 +65,6 @@ class Builder:
         self.taken = {"input", "output"}
         self.selections: dict[str, tuple[str, tuple[range, ...]]] = {}  # node -> what it picks
         self.paddings: dict[str, tuple[str, Pairs]] = {}  # node -> what it pads, and by how much
-        self.concatenations: dict[str, tuple[str, ...]] = {}  # node -> what it puts side by side
         self.max_pools: dict[str, tuple[str, ...]] = {}  # node -> the rectifiers it is made of
         self.add(Input(name="input", shape=shape))
 

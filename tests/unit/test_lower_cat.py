@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable
 
 import pytest
@@ -11,6 +12,8 @@ from torch import nn
 from traced import Body, check, images, names, ready
 
 from icsnn_deploy.conversion.compose import compose
+from icsnn_deploy.conversion.trace import trace
+from icsnn_deploy.errors import UnsupportedOperatorError
 from icsnn_deploy.nodes import Conv, Relu
 
 
@@ -86,6 +89,29 @@ def test_vectors() -> None:
         return F.linear(F.relu(y), m.six.weight.flatten(1)[:, :6])
 
     check(model_of(forward), images(2, 3))
+
+
+def test_what_is_taken_apart_is_never_built() -> None:
+    """A one-hot matrix of 9,216 by 18,432 for each part would take 680 MB."""
+
+    def forward(m: Model, x: torch.Tensor) -> torch.Tensor:
+        return F.linear(torch.cat([m.conv(x), F.relu(x)], 1).flatten(1), torch.ones(2, 18432))
+
+    model, x = model_of(forward), images(2, 3, 48, 64)
+    tracemalloc.start()
+    trace(model, x)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 50e6
+
+
+def test_a_part_that_may_be_negative_makes_the_whole_so() -> None:
+    def forward(m: Model, x: torch.Tensor) -> torch.Tensor:
+        y = torch.cat([F.relu(x), m.conv(x)], 1)
+        return F.max_pool2d(y + y, 3, 2, 1)
+
+    with pytest.raises(UnsupportedOperatorError, match="may be negative"):
+        trace(model_of(forward), images(2, 3, 6, 6))
 
 
 def test_an_exported_program_concatenates_too() -> None:
