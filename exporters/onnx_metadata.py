@@ -14,6 +14,8 @@ from typing import TypeGuard, cast, get_args
 
 import numpy as np
 
+from icsnn_deploy.certificate import certify
+from icsnn_deploy.encoding import logit_unit
 from icsnn_deploy.errors import ExportError
 from icsnn_deploy.exporters.onnx_external import ExternalData
 from icsnn_deploy.exporters.onnx_format import FORMAT, LAYOUTS, MAX_STEPS, PRODUCER, Layout
@@ -44,7 +46,9 @@ class OnnxMetadata:
     populations: Mapping[str, Shape]  # IF populations, in topological order
     v_init: Mapping[str, Array] = field(default_factory=dict)  # step layout, float32
     version: str
-    certificate: str = "none"
+    certificate: str  # of an integer network, its summary as JSON; "none" of a float network
+    input_unit: float  # what one unit of an integer input is worth
+    logit_unit: float | None  # what one unit of the output is worth; None where nobody knows
     data: ExternalData | None = None  # a second file that holds parameters
 
     @classmethod
@@ -62,6 +66,9 @@ class OnnxMetadata:
             populations={node.name: graph.shape(node.name) for node in populations},
             v_init={node.name: node.v_init.astype(np.float32) for node in initial},
             version=__version__,
+            certificate=json.dumps(certify(graph).summary()) if graph.is_integer else "none",
+            input_unit=graph.input.unit,
+            logit_unit=logit_unit(graph),
         )
 
     def entries(self) -> dict[str, str]:
@@ -88,6 +95,8 @@ class OnnxMetadata:
             "reset": self.reset,
             "layout": self.layout,
             "certificate": self.certificate,
+            "input_unit": repr(self.input_unit),
+            **({} if self.logit_unit is None else {"logit_unit": repr(self.logit_unit)}),
             "populations": json.dumps([[n, list(s)] for n, s in self.populations.items()]),
             **initial,
             **external,
@@ -118,6 +127,8 @@ class OnnxMetadata:
             v_init={name: _v_init(entries, name, shape) for name, shape in initial.items()},
             version=_entry(entries, "version"),
             certificate=_entry(entries, "certificate"),
+            input_unit=_positive(entries, "input_unit"),
+            logit_unit=_positive(entries, "logit_unit") if "logit_unit" in entries else None,
             data=_data(entries),
         )
 
@@ -170,6 +181,17 @@ def _integer(entries: Mapping[str, str], key: str, least: int, most: int) -> int
     if not re.fullmatch("[0-9]{1,12}", text) or not least <= int(text) <= most:
         raise ExportError(f"metadata {key} is {text[:40]!r}, an integer {least} to {most} needed")
     return int(text)
+
+
+def _positive(entries: Mapping[str, str], key: str) -> float:
+    text = _entry(entries, key)
+    try:
+        found = float(text)
+    except ValueError:
+        found = math.nan
+    if not 0 < found < math.inf:
+        raise ExportError(f"metadata {key} is {text[:40]!r}, a positive number needed")
+    return found
 
 
 def _sha256(entries: Mapping[str, str], key: str) -> str:

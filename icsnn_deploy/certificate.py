@@ -81,13 +81,21 @@ class Certificate:
         """The bounds that float32 does not hold."""
         return tuple(bound for bound in self.bounds if bound.headroom_bits <= 0)
 
+    def summary(self) -> dict[str, Any]:
+        """Where the network is exact, and how far from the limit, without the single bounds."""
+        return {
+            "time_steps": self.time_steps,
+            "float32": self.float32,
+            "tf32": self.tf32,
+            "bfloat16": self.bfloat16,
+            "int32": self.int32,
+            "tightest": self.tightest.layer,
+            "headroom_bits": round(self.tightest.headroom_bits, 2),
+        }
+
     def to_json(self) -> dict[str, Any]:
         """The certificate as JSON values."""
-        values = asdict(self)
-        values["float32"] = self.float32
-        values["tightest"] = self.tightest.layer
-        values["headroom_bits"] = round(self.tightest.headroom_bits, 2)
-        return values
+        return {**asdict(self), **self.summary()}
 
 
 def certify(graph: Graph) -> Certificate:

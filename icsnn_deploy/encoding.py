@@ -1,6 +1,11 @@
-"""How a batch of samples becomes the current of the first connection at every step."""
+"""How a batch of samples becomes the current of the first connection at every step.
+
+An integer network takes and gives integers; what one of them stands for is noted with it.
+"""
 
 from __future__ import annotations
+
+import sys
 
 import numpy as np
 
@@ -81,6 +86,18 @@ def to_real_units(graph: Graph, inputs: Array) -> Array:
     """What the network's inputs stand for: the inverse of to_input_units, but for rounding."""
     unit = graph.input.unit
     return inputs if unit == 1 else (np.asarray(inputs) * unit).astype(np.float32)
+
+
+def logit_unit(graph: Graph) -> float | None:
+    """What one unit of the output is worth: 1, or what quantizing noted in the provenance.
+
+    None where an integer network does not say, or says what is no positive number.
+    """
+    recorded = graph.provenance.get("logit_unit", None if graph.is_integer else 1.0)
+    number = isinstance(recorded, (int, float)) and not isinstance(recorded, bool)
+    if not number or not 0 < recorded <= sys.float_info.max:  # an integer may be beyond
+        return None
+    return float(recorded)
 
 
 def encode_rate(samples: Array, time_steps: int, *, seed: int | None = None) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -11,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from graphs import conv, residual_network, spiking
+from graphs import conv, residual_network, samples, spiking
 
+from icsnn_deploy.certificate import certify
 from icsnn_deploy.errors import ExportError
 from icsnn_deploy.exporters import export
 from icsnn_deploy.exporters import onnx as exporter
@@ -28,6 +30,8 @@ from icsnn_deploy.exporters.onnx_format import (
 from icsnn_deploy.exporters.onnx_layout import layout_of
 from icsnn_deploy.exporters.onnx_read import read
 from icsnn_deploy.graph import Graph
+from icsnn_deploy.lattice.assign import even_widths, to_integers
+from icsnn_deploy.lattice.prepare import prepare
 from icsnn_deploy.nodes import AvgPool, Input, Linear, Node, Output, Relu
 
 EVERYTHING = OnnxOptions(logits_t=True, spike_counts=True, raw_spikes=True)
@@ -170,8 +174,27 @@ def test_metadata() -> None:
         "reset": "subtract",
         "layout": "folded",
         "certificate": "none",
+        "input_unit": "1.0",
+        "logit_unit": "1.0",
     }
     assert wanted.items() <= found.items()
+
+
+def test_an_integer_network_says_what_its_integers_are_worth_and_that_it_is_exact(
+    tmp_path: Path,
+) -> None:
+    network = residual_network(time_steps=6)
+    prepared = prepare(network, samples(network, 4), per_layer=False, input_bits=8)
+    graph = to_integers(prepared, {}, even_widths(prepared, 8), per_layer=False).graph
+    graph = replace(graph, provenance={**graph.provenance, "logit_unit": 0.25})
+    write(graph, tmp_path / "net.onnx")
+    found = read(tmp_path / "net.onnx").metadata
+    assert found.input_unit == graph.input.unit != 1
+    assert found.logit_unit == 0.25
+    assert json.loads(found.certificate) == certify(graph).summary()
+    assert json.loads(found.certificate)["float32"]
+    write(replace(graph, provenance={}), tmp_path / "net.onnx")
+    assert read(tmp_path / "net.onnx").metadata.logit_unit is None
 
 
 def test_same_graph_same_bytes(tmp_path: Path) -> None:
