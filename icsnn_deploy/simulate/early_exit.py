@@ -67,8 +67,7 @@ def run_until_sure(
     Raises:
         DataError: a confidence that is not positive, inputs that do not fit.
     """
-    if not confidence > 0:
-        raise DataError(f"a confidence of {confidence}: more than 0 is needed, at most 1 is of use")
+    _check(confidence)
     x = check_inputs(simulator.graph, inputs)
     axis = 0 if simulator.graph.input.encoding == "direct" else 1
     size, _ = simulator.chunks(steps=1)
@@ -82,6 +81,33 @@ def run_until_sure(
         logits=np.concatenate([part.logits for part in parts]),
         steps=np.concatenate([part.steps for part in parts]),
     )
+
+
+def stop_where_sure(
+    logits_t: Array, readout_start: int, confidence: float, *, unit: float = 1.0
+) -> EarlyExit:
+    """What run_until_sure comes to, from the logits of each step of the full run of any backend.
+
+    Args:
+        logits_t: running mean of the readout [T, B, *output shape].
+        readout_start: steps before the readout begins.
+        confidence, unit: as for run_until_sure.
+
+    Raises:
+        DataError: a confidence that is not positive.
+    """
+    _check(confidence)
+    scaled = torch.from_numpy(logits_t.astype(np.float64) * unit)
+    sure = np.stack([(confidence_of(step) >= confidence).numpy() for step in scaled])  # [T, B]
+    sure[:readout_start] = False
+    sure[-1] = True
+    last = sure.argmax(axis=0)
+    return EarlyExit(logits=logits_t[last, np.arange(len(last))], steps=last + 1)
+
+
+def _check(confidence: float) -> None:
+    if not confidence > 0:
+        raise DataError(f"a confidence of {confidence}: more than 0 is needed, at most 1 is of use")
 
 
 def _run(simulator: TorchSimulator, x: Array, confidence: float, unit: float) -> EarlyExit:

@@ -16,7 +16,12 @@ from icsnn_deploy.errors import DataError
 from icsnn_deploy.graph import Graph
 from icsnn_deploy.lattice.quantize import LatticeOptions, quantize
 from icsnn_deploy.neuron import Array
-from icsnn_deploy.simulate.early_exit import EarlyExit, logit_unit, run_until_sure
+from icsnn_deploy.simulate.early_exit import (
+    EarlyExit,
+    logit_unit,
+    run_until_sure,
+    stop_where_sure,
+)
 from icsnn_deploy.simulate.recording import Record
 from icsnn_deploy.simulate.torch import TorchSimulator
 
@@ -64,6 +69,9 @@ def assert_stops_where_sure(
     for image, step in enumerate(found.steps):
         np.testing.assert_array_equal(found.logits[image], logits_t[step - 1, image])
     assert found.logits.dtype == logits_t.dtype
+    afterwards = stop_where_sure(logits_t, start, confidence, unit=unit)
+    np.testing.assert_array_equal(afterwards.steps, found.steps)
+    np.testing.assert_array_equal(afterwards.logits, found.logits)
     return found
 
 
@@ -131,6 +139,8 @@ def test_a_confidence_that_is_none(confidence: float) -> None:
     graph = residual_network()
     with pytest.raises(DataError, match="a confidence of"):
         run_until_sure(TorchSimulator(graph), samples(graph, 1), confidence)
+    with pytest.raises(DataError, match="a confidence of"):
+        stop_where_sure(np.zeros((2, 1, 3)), 0, confidence)
 
 
 def test_no_samples() -> None:
