@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from graphs import residual_network, samples
 
 from icsnn_deploy.bundle import Bundle, create_bundle
+from icsnn_deploy.evaluation.options import EvaluationOptions
+from icsnn_deploy.evaluation.result import Evaluation
+from icsnn_deploy.evaluation.run import evaluate
+from icsnn_deploy.evaluation.samples import open_labels, open_samples
 from icsnn_deploy.exporters import export_into
 from icsnn_deploy.graph import Graph
 from icsnn_deploy.neuron import Array
@@ -45,3 +50,11 @@ def data(folder: Path, count: int, network: Graph = NETWORK) -> tuple[Array, Arr
     np.save(folder / "x.npy", x)
     np.save(folder / "y.npy", y)
     return x, y
+
+
+def run(bundle: Bundle, folder: Path, *, labelled: bool = True, **options: Any) -> Evaluation:
+    """Evaluate the bundle on x.npy and y.npy of a folder."""
+    known = {name: options.pop(name) for name in ("limit", "out", "progress") if name in options}
+    x = open_samples(str(folder / "x.npy"))
+    y = open_labels(str(folder / "y.npy")) if labelled else None
+    return evaluate(bundle, x, y, EvaluationOptions(**options), **known)

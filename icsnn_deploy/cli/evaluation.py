@@ -19,9 +19,9 @@ from icsnn_deploy.cli.output import (
     progress_bars,
     reporting,
 )
-from icsnn_deploy.evaluation.evaluator import EvaluationOptions
+from icsnn_deploy.evaluation.options import EvaluationOptions
 from icsnn_deploy.evaluation.samples import open_labels, open_samples
-from icsnn_deploy.ranks import WAIT_S, is_first, open_ranks, own_device
+from icsnn_deploy.ranks import WAIT_S, is_first, open_ranks
 from icsnn_deploy.simulate import BACKENDS
 
 
@@ -43,7 +43,7 @@ def evaluate(
     ] = None,
     early_exit: Annotated[
         float | None,
-        typer.Option(help="Also stop each sample at this softmax confidence, 0 to 1 (torch)."),
+        typer.Option(help="Also stop each sample at this softmax confidence, 0 to 1."),
     ] = None,
     limit: Annotated[int | None, typer.Option(help="Use at most this many samples.")] = None,
     batch_size: Annotated[int, typer.Option(help="Samples run at once.")] = 64,
@@ -54,7 +54,13 @@ def evaluate(
         Path | None,
         typer.Option(help="Folder that keeps what is finished; a run that broke off goes on."),
     ] = None,
-    device: Annotated[str, typer.Option(help="Torch device of the backend torch.")] = "cpu",
+    device: Annotated[
+        str | None,
+        typer.Option(
+            help="Torch device of the ANN, and of torch backends that name none. Default: that of "
+            "--backend torch:DEVICE, or cpu."
+        ),
+    ] = None,
     margin: Annotated[
         float, typer.Option(help="Float networks: allowed |u - v_threshold| / v_threshold.")
     ] = 1e-4,
@@ -82,18 +88,14 @@ def evaluate(
             normalization=opened.normalization,
             whole=opened.ann_hash is None,
         )
-        count = min(len(samples), limit or len(samples))
-        classes = max(2, network.shape(network.output.name)[0])
-        wanted = None
-        if labels is not None:
-            wanted = open_labels(labels, count, classes, samples=len(samples))
+        wanted = None if labels is None else open_labels(labels)
         from icsnn_deploy.evaluation.run import evaluate as run_evaluation
         from icsnn_deploy.report import evaluation as report
 
         with (
             _broken_off(out),
             progress_bars() as progress,
-            open_ranks(own_device(device), wait_s=wait) as ranks,
+            open_ranks(options.torch_device, wait_s=wait) as ranks,
         ):
             result = run_evaluation(
                 opened,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -12,63 +12,14 @@ from icsnn_deploy.certificate import require_certificate
 from icsnn_deploy.encoding import check_inputs, to_input_units, to_real_units
 from icsnn_deploy.errors import DataError
 from icsnn_deploy.evaluation.counts import Counts, class_scores, places, total
-from icsnn_deploy.graph import Graph
+from icsnn_deploy.evaluation.options import EvaluationOptions
 from icsnn_deploy.neuron import Array
-from icsnn_deploy.parity import Comparison, Tolerance, compare, top1
-from icsnn_deploy.ranks import own_device
-from icsnn_deploy.simulate import find_backend, open_backend
+from icsnn_deploy.parity import Comparison, compare, top1
+from icsnn_deploy.simulate import open_backend
+from icsnn_deploy.simulate.early_exit import EarlyExit, logit_unit, stop_where_sure
 from icsnn_deploy.simulate.recording import Record, Recording
+from icsnn_deploy.simulate.torch_ann import TorchANN
 from icsnn_deploy.verification import images_at_once, probe
-
-_OVER_TIME = (None, "onnx-step", "nir")
-"""Exports, or none, whose backends give the logits of each step; ONNX files only on request."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvaluationOptions:
-    """What to measure, and how.
-
-    Args:
-        backend: that is measured, as simulate.open_backend takes it.
-        parity: backends that are compared with it, spike for spike.
-        confidence: also run with early exit at this confidence (backend torch).
-        batch_size: samples run at once, fewer where spikes are kept and would not fit the memory.
-        shard_size: samples that are finished, and kept, together.
-        device: of the backend torch and of the ANN.
-        margin: float networks: |u - v_threshold| / v_threshold allowed where an image diverges.
-    """
-
-    backend: str = "torch"
-    parity: tuple[str, ...] = ()
-    confidence: float | None = None
-    batch_size: int = 64
-    shard_size: int = 256
-    device: str = "cpu"
-    margin: float = 1e-4
-
-    def __post_init__(self) -> None:
-        if self.batch_size < 1 or self.shard_size < 1:
-            raise DataError(
-                f"batch_size {self.batch_size}, shard_size {self.shard_size}: at least 1 is needed"
-            )
-        if self.confidence is not None and not 0 < self.confidence <= 1:
-            raise DataError(
-                f"early exit at a confidence of {self.confidence}: 0 < c <= 1 is needed"
-            )
-        if self.confidence is not None and self.backend != "torch":
-            raise DataError(f"early exit on {self.backend}: only the backend torch has it")
-        Tolerance(margin=self.margin)  # raises DataError
-        if self.backend in self.parity:
-            raise DataError(
-                f"{self.backend} compared with itself: parity takes another backend than the one "
-                "that is measured"
-            )
-        for spec in (self.backend, *self.parity):
-            find_backend(spec)
-
-    def tolerance(self, network: Graph) -> Tolerance:
-        """What backends may differ by: an integer network's by nothing."""
-        return Tolerance(margin=self.margin, exact=network.is_integer)
 
 
 class Evaluator:
@@ -77,39 +28,35 @@ class Evaluator:
     Raises:
         LatticeError: an integer network that does not certify, compared between backends.
         BundleError, ExportError, BackendUnavailableError: a backend that can't be opened.
-        DataError: labels for a network whose output is no vector of classes.
+        DataError: early exit, where the backend gives no logits of each step, or an integer
+            network does not say what one unit of its output is worth.
     """
 
-    def __init__(self, bundle: Bundle, options: EvaluationOptions, *, labelled: bool) -> None:
+    def __init__(self, bundle: Bundle, options: EvaluationOptions) -> None:
         self.network = network = bundle.network()
         if options.parity and network.is_integer:
             require_certificate(network)
-        if labelled and len(network.shape(network.output.name)) != 1:
-            raise DataError(
-                f"labels for an output of shape {network.shape(network.output.name)}: accuracy is "
-                "counted for one vector of classes a sample"
-            )
         self.options = options
         self.tolerance = options.tolerance(network)
         self.axis = 0 if network.input.encoding == "direct" else 1
-        self.others = {spec: open_backend(bundle, spec) for spec in options.parity}
-        spec = options.backend
-        device = own_device(options.device)
-        on_device = spec in ("torch", "torch-float64")
-        self.simulator = open_backend(bundle, f"{spec}:{device}" if on_device else spec)
-        counts_alone = spec.startswith("torch") and not self.others
+        self.others = {spec: open_backend(bundle, options.placed(spec)) for spec in options.parity}
+        self.simulator = open_backend(bundle, options.placed(options.backend))
+        if options.confidence is not None and not self.simulator.gives_logits_t:
+            raise DataError(
+                f"early exit on {options.backend}: it does not give the logits of each step; take "
+                "torch, or export the ONNX file with --logits-t"
+            )
+        self.unit = 1.0 if options.confidence is None else logit_unit(network)
         self.record = Record(
-            spikes=not counts_alone,
-            counts=counts_alone,
-            logits_t=find_backend(spec)[0].export in _OVER_TIME,
+            spikes=bool(self.others),
+            counts=not self.others,
+            logits_t=self.simulator.gives_logits_t,
         )
         self.batch_size = options.batch_size
-        if not counts_alone:
+        if self.others or not self.simulator.cuts_batches:
             self.batch_size = min(self.batch_size, images_at_once(network, 1 + len(self.others)))
-        from icsnn_deploy.simulate.torch_ann import TorchANN
-
         has_ann = bundle.ann_hash is not None
-        self.ann = TorchANN(bundle.ann(), device=device) if has_ann else None
+        self.ann = TorchANN(bundle.ann(), device=options.torch_device) if has_ann else None
 
     def count(self, samples: Array, labels: Array | None, first: int) -> Iterator[Counts]:
         """Counts of successive batches of the samples, whose first has the number `first`."""
@@ -125,8 +72,9 @@ class Evaluator:
     def _batch(self, samples: Array, labels: Array | None, first: int) -> Counts:
         x = check_inputs(self.network, to_input_units(self.network, samples))
         found = self.simulator.run(x, self.record)
-        ann = None if self.ann is None else self._ann_logits(x)
-        counts = Counts(
+        ann = None if self.ann is None else self._ann_logits(self.ann, x)
+        early = self._early_exit(found)
+        return Counts(
             samples=len(found.logits),
             top1=_correct(found.logits, labels, 1),
             top5=_correct(found.logits, labels, 5),
@@ -139,14 +87,15 @@ class Evaluator:
                 name: int(count.sum(dtype=np.int64)) for name, count in found.spike_counts().items()
             }
             or None,
+            exit_steps=None if early is None else _stopped_after(early.steps, self.network.steps),
+            exit_top1=None if early is None else _correct(early.logits, labels, 1),
+            exit_agreeing=None if early is None else _agreeing(early.logits, ann),
             parity=tuple(self._comparisons(x, found, first)),
         )
-        return counts if self.options.confidence is None else self._exit(counts, x, labels, ann)
 
-    def _ann_logits(self, x: Array) -> Array:
+    def _ann_logits(self, ann: TorchANN, x: Array) -> Array:
         analog = x if self.axis == 0 else x.mean(axis=0)  # mean of spikes: the rate
-        assert self.ann is not None
-        return self.ann.run(to_real_units(self.network, analog))
+        return ann.run(to_real_units(self.network, analog))
 
     def _comparisons(self, x: Array, expected: Recording, first: int) -> Iterator[Comparison]:
         u = probe(self.simulator, x, self.axis)
@@ -161,22 +110,12 @@ class Evaluator:
                 other_potentials=probe(simulator, x, self.axis),
             )
 
-    def _exit(self, counts: Counts, x: Array, labels: Array | None, ann: Array | None) -> Counts:
-        from icsnn_deploy.simulate.early_exit import logit_unit, run_until_sure
-        from icsnn_deploy.simulate.torch import TorchSimulator
-
-        confidence = self.options.confidence
-        assert confidence is not None
-        assert isinstance(self.simulator, TorchSimulator)
-        unit = logit_unit(self.network)
-        found = run_until_sure(self.simulator, x, confidence, unit=unit)
-        stopped = np.bincount(found.steps, minlength=self.network.steps + 1)[1:]
-        return replace(
-            counts,
-            exit_steps=tuple(map(int, stopped)),
-            exit_top1=_correct(found.logits, labels, 1),
-            exit_agreeing=_agreeing(found.logits, ann),
-        )
+    def _early_exit(self, found: Recording) -> EarlyExit | None:
+        """What the samples come to that stop once they are sure, where that is asked for."""
+        if self.options.confidence is None or found.logits_t is None:
+            return None
+        start = self.network.readout_start
+        return stop_where_sure(found.logits_t, start, self.options.confidence, unit=self.unit)
 
 
 def _correct(logits: Array | None, labels: Array | None, first: int) -> int | None:
@@ -193,6 +132,11 @@ def _agreeing(logits: Array, ann: Array | None) -> int | None:
     if ann is None:
         return None
     return int((top1(class_scores(logits)) == top1(class_scores(ann))).sum())
+
+
+def _stopped_after(steps: Array, last: int) -> tuple[int, ...]:
+    """How many samples stopped after step 1, 2, ... T."""
+    return tuple(map(int, np.bincount(steps, minlength=last + 1)[1:]))
 
 
 def _each_step(found: Recording, count: Callable[[Array], int | None]) -> tuple[int, ...] | None:

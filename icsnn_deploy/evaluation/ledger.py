@@ -11,19 +11,20 @@ Every file is put in its place whole or not at all. Several processes may share 
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from icsnn_deploy.atomic import atomic_write
 from icsnn_deploy.errors import BundleError, DataError
 from icsnn_deploy.evaluation.counts import Counts, from_json
 from icsnn_deploy.manifest import json_bytes, read_json
 
 _LIMIT = 1 << 26  # bytes of a shard's file; each diverging image takes a few hundred
 _SHARD = re.compile(r"shard-(\d{8})\.json")
+_SETTINGS = "settings.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,26 +43,28 @@ class Ledger:
         settings: JSON values that say what is evaluated, and how.
 
     Raises:
-        DataError: the folder holds another evaluation, or can't be used.
+        DataError: the folder holds another evaluation, or something else, or can't be used.
     """
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
         self.folder = folder
         self.settings = settings
-        settled = folder / "settings.json"
+        self._settled = folder / _SETTINGS
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise DataError(f"{folder}: can't hold results ({error.strerror})") from error
-        # Other processes may be doing the same at this moment.
-        others = [p.name for p in folder.iterdir() if not p.name.startswith(".") and p != settled]
-        if not settled.exists():
-            if others:
-                raise DataError(
-                    f"{folder}: holds {others[0]}, but no evaluation; name a new folder"
-                )
-            self._write(settled.name, settings)
-        self._check(settled)
+        self._check()
+
+    def begin(self) -> None:
+        """Note the settings, before the first shard comes.
+
+        Raises:
+            DataError: another evaluation began here meanwhile, or the folder can't be written.
+        """
+        self._check()
+        if not self._settled.exists():
+            self._write(_SETTINGS, self.settings)
 
     def finished(self) -> dict[int, Shard]:
         """The shards that are there, by number."""
@@ -80,17 +83,27 @@ class Ledger:
 
     def finish(self, result: Mapping[str, Any]) -> None:
         """Write the result."""
+        self.begin()
         self._write("result.json", result)
 
-    def _check(self, settled: Path) -> None:
+    def _check(self) -> None:
+        """Raise DataError where the folder holds something else.
+
+        Settings that are gone don't matter: each shard's seal says which evaluation it is of.
+        """
+        if not self._settled.exists():
+            names = [path.name for path in self.folder.iterdir() if path.name[0] != "."]
+            # Another process may be putting settings here at this moment.
+            if names and not any(name == _SETTINGS or _SHARD.fullmatch(name) for name in names):
+                raise DataError(
+                    f"{self.folder}: holds {names[0]}, but no evaluation; name a new folder"
+                )
+            return
         wanted = self.settings
         try:
-            there = read_json(settled, limit=_LIMIT)
+            there = read_json(self._settled, limit=_LIMIT)
         except BundleError as error:
-            raise DataError(
-                f"{error}: what the shards beside it are of is lost. Name another folder, or "
-                "delete this one"
-            ) from error
+            raise DataError(f"{error}; delete it, and it is made again") from error
         names = sorted({*there, *wanted})
         other = [name for name in names if there.get(name) != wanted.get(name)]
         if other:
@@ -107,21 +120,18 @@ class Ledger:
         return hashlib.sha256(json_bytes([dict(self.settings), number, content])).hexdigest()
 
     def _shard(self, path: Path, number: int) -> Shard:
+        remedy = "delete it, and it is made again"
         try:
             content = read_json(path, limit=_LIMIT)
-            seal = content.pop("seal", None)
-            if seal != self._seal(number, content):
-                raise DataError(f"{path}: damaged, or a shard of another evaluation")
-            return Shard(digest=str(content["digest"]), counts=from_json(content["counts"]))
-        except (BundleError, DataError, KeyError) as error:
-            raise DataError(f"{error}; delete it, and it is made again") from error
+        except BundleError as error:
+            raise DataError(f"{error}; {remedy}") from error
+        if content.pop("seal", None) != self._seal(number, content):
+            raise DataError(f"{path}: damaged, or a shard of another evaluation; {remedy}")
+        return Shard(digest=content["digest"], counts=from_json(content["counts"]))
 
     def _write(self, name: str, content: Mapping[str, Any]) -> None:
-        draft = self.folder / f".{name}.{os.getpid()}"
         try:
-            draft.write_bytes(json_bytes(content))
-            os.replace(draft, self.folder / name)
+            with atomic_write(self.folder / name) as draft:
+                draft.write_bytes(json_bytes(content))
         except OSError as error:
             raise DataError(f"{self.folder / name}: can't be written ({error.strerror})") from error
-        finally:
-            draft.unlink(missing_ok=True)

@@ -19,10 +19,11 @@ from icsnn_deploy.bundle import Bundle
 from icsnn_deploy.encoding import check_inputs, to_input_units
 from icsnn_deploy.errors import DataError
 from icsnn_deploy.evaluation.counts import total
-from icsnn_deploy.evaluation.evaluator import EvaluationOptions, Evaluator
+from icsnn_deploy.evaluation.evaluator import Evaluator
 from icsnn_deploy.evaluation.ledger import Ledger, Shard
+from icsnn_deploy.evaluation.options import EvaluationOptions
 from icsnn_deploy.evaluation.result import Evaluation
-from icsnn_deploy.evaluation.samples import Samples
+from icsnn_deploy.evaluation.samples import Samples, check_labels
 from icsnn_deploy.manifest import json_bytes
 from icsnn_deploy.neuron import Array
 from icsnn_deploy.nodes import IF
@@ -48,7 +49,7 @@ def evaluate(
     Args:
         bundle: the network, its ANN and its exports.
         samples: what to run it on.
-        labels: class indices [N], at least as many as there are samples to run.
+        labels: class indices [N], one for each sample, or for each that is run.
         options: what to measure.
         limit: at most so many samples.
         out: a folder that keeps finished shards; what is there already is not run again.
@@ -99,14 +100,24 @@ class _Job:
         if limit is not None and limit < 1:
             raise DataError(f"a limit of {limit} samples: at least 1 is needed")
         self.count = min(len(samples), limit or len(samples))
-        if labels is not None and len(labels) < self.count:
-            raise DataError(f"{len(labels)} labels for {self.count} samples")
         self.bundle = bundle
         self.samples = samples
-        self.labels = labels
+        self.labels = None if labels is None else self._checked(labels)
         self.options = options
         self.shards = -(-self.count // options.shard_size)
         self.settings = _settings(bundle, options, self.count, labelled=labels is not None)
+
+    def _checked(self, labels: Array) -> Array:
+        """The labels of the samples that are run, int64; raises DataError."""
+        network = self.bundle.network()
+        shape = network.shape(network.output.name)
+        if len(shape) != 1:
+            raise DataError(
+                f"labels for an output of shape {shape}: accuracy is counted for one vector of "
+                "classes a sample"
+            )
+        classes = max(2, shape[0])  # one logit is that of a class against another
+        return check_labels(labels, self.count, samples=len(self.samples), classes=classes)
 
     def check_samples(self) -> None:
         """Raise DataError where the network does not take such samples, before any is read."""
@@ -136,7 +147,9 @@ class _Job:
         own = [numbers[index] for index in ranks.deal(len(numbers))]
         if not own:
             return {}
-        evaluator = Evaluator(self.bundle, self.options, labelled=self.labels is not None)
+        evaluator = Evaluator(self.bundle, self.options)
+        if ledger is not None:
+            ledger.begin()
         wanted = sum(stop - start for start, stop in map(self._bounds, own))
         found, done = {}, 0
         progress("evaluating", 0, wanted)

@@ -102,39 +102,49 @@ def open_samples(
     return Samples(pieces, *first, axis, normalization, whole)
 
 
-def open_labels(spec: str, count: int, classes: int, *, samples: int | None = None) -> Array:
-    """Class indices [N], int64.
+def open_labels(spec: str) -> Array:
+    """Integers [N], named as samples are; raises DataError."""
+    parts: list[Array] = []
+    for name in _files(spec):
+        part = load_array(name)
+        _check_integers(name, part)
+        if parts and part.dtype != parts[0].dtype:
+            raise DataError(f"{name}: {part.dtype} labels, but those before are {parts[0].dtype}")
+        parts.append(part)
+    return np.concatenate(parts)
+
+
+def check_labels(labels: Array, count: int, *, samples: int, classes: int) -> Array:
+    """The labels of the samples that are run, int64 [count].
 
     Args:
-        spec: named as samples are.
-        count: how many are needed.
-        classes: of the network.
+        labels: integers [N], one a sample.
+        count: samples that are run.
         samples: that the data set has; more labels than that belong to another one.
+        classes: of the network.
 
     Raises:
         DataError: no integers [N], too few or too many, or one that is no class of the network.
     """
-    parts = [load_array(name) for name in _files(spec)]
-    bad = next((part for part in parts if part.ndim != 1 or part.dtype.kind not in "iu"), None)
-    if bad is not None or sum(map(len, parts)) < count:
-        got = parts[0] if bad is None else bad
+    _check_integers("labels", labels)
+    if not count <= len(labels) <= samples:
         raise DataError(
-            f"{spec}: {got.dtype} {list(got.shape)}; integers [N] for {count} samples needed"
+            f"{len(labels)} labels for a data set of {samples} samples, {count} of them run: one "
+            "for each sample, in the same order, is needed"
         )
-    if samples is not None and sum(map(len, parts)) > samples:
+    own = labels[:count]
+    wrong = np.flatnonzero((own < 0) | (own >= classes))
+    if len(wrong):
         raise DataError(
-            f"{spec}: {sum(map(len, parts))} labels for a data set of {samples} samples: one for "
-            "each sample, in the same order, is needed"
+            f"labels: sample {wrong[0]} has class {own[wrong[0]]}, and {len(wrong)} of {count} "
+            f"labels are none of the network's {classes} classes, 0 to {classes - 1}"
         )
-    wrong = np.concatenate([(part < 0) | (part >= classes) for part in parts])[:count]
-    if wrong.any():
-        first = int(wrong.argmax())
-        value = np.concatenate([part.astype(object) for part in parts])[first]
-        raise DataError(
-            f"{spec}: sample {first} has class {value}, and {wrong.sum()} of {count} labels are "
-            f"none of the network's {classes} classes, 0 to {classes - 1}"
-        )
-    return np.concatenate([part.astype(np.int64) for part in parts])[:count]
+    return own.astype(np.int64)
+
+
+def _check_integers(name: str, labels: Array) -> None:
+    if labels.ndim != 1 or labels.dtype.kind not in "iu":
+        raise DataError(f"{name}: {labels.dtype} {list(labels.shape)}; integers [N] are needed")
 
 
 def _files(spec: str) -> list[str]:

@@ -102,6 +102,7 @@ class Backend:
     open: Callable[[Bundle, str | None], Simulator]
     export: str | None = None
     about: str
+    on_torch: bool = False  # its option is a torch device
 
 
 def _reader_backends() -> dict[str, Backend]:
@@ -128,8 +129,10 @@ def _reader_backends() -> dict[str, Backend]:
 
 BACKENDS: dict[str, Backend] = {
     "reference": Backend(open=_reference, about="NumPy, float64 or int64: the oracle"),
-    "torch": Backend(open=_torch, about="PyTorch; torch:cuda for another device"),
-    "torch-float64": Backend(open=_torch_double, about="PyTorch in double precision"),
+    "torch": Backend(open=_torch, about="PyTorch; torch:cuda for another device", on_torch=True),
+    "torch-float64": Backend(
+        open=_torch_double, about="PyTorch in double precision", on_torch=True
+    ),
     "onnxruntime": Backend(
         open=_onnxruntime, export="onnx", about="ONNX Runtime; onnxruntime:PROVIDER"
     ),

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from evaluating import NETWORK, as_ann, build, data
+from evaluating import NETWORK, as_ann, build, data, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
@@ -21,11 +19,11 @@ from icsnn_deploy.cli import app
 from icsnn_deploy.encoding import encode_rate, to_input_units
 from icsnn_deploy.errors import BackendUnavailableError, BundleError, DataError
 from icsnn_deploy.evaluation.counts import Counts, class_scores, from_json, places, total
-from icsnn_deploy.evaluation.evaluator import EvaluationOptions
-from icsnn_deploy.evaluation.result import Evaluation
+from icsnn_deploy.evaluation.options import EvaluationOptions
 from icsnn_deploy.evaluation.run import evaluate
-from icsnn_deploy.evaluation.samples import open_labels, open_samples
+from icsnn_deploy.evaluation.samples import open_samples
 from icsnn_deploy.lattice.quantize import LatticeOptions, quantize
+from icsnn_deploy.neuron import Array
 from icsnn_deploy.parity import Tolerance
 from icsnn_deploy.simulate.early_exit import run_until_sure
 from icsnn_deploy.simulate.recording import Record
@@ -48,13 +46,6 @@ def bundle(place: Path) -> Bundle:
     from icsnn_deploy.bundle import open_bundle
 
     return open_bundle(place / "bundle")
-
-
-def run(bundle: Bundle, folder: Path, *, labelled: bool = True, **options: Any) -> Evaluation:
-    known = {name: options.pop(name) for name in ("limit", "out", "progress") if name in options}
-    x = open_samples(str(folder / "x.npy"))
-    y = open_labels(str(folder / "y.npy"), len(x), 10) if labelled else None
-    return evaluate(bundle, x, y, EvaluationOptions(**options), **known)
 
 
 def test_figures_are_those_counted_by_hand(bundle: Bundle, place: Path) -> None:
@@ -225,271 +216,6 @@ def test_counts_come_back_from_json(bundle: Bundle, tmp_path: Path) -> None:
     assert from_json(json.loads(json.dumps(Counts().to_json()))) == Counts()
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"samples": -1},
-        {"samples": "7"},
-        {"top1": 0.5},
-        {"top1_t": [1, "2"]},
-        {"spikes": {"a": -1}},
-        {"parity": [{}]},
-        {"parity": None},
-        {"more": 1},
-    ],
-)
-def test_what_is_no_count_is_refused(change: dict[str, Any]) -> None:
-    with pytest.raises(DataError, match="not counts of an evaluation"):
-        from_json({**Counts().to_json(), **change})
-
-
-# Samples in files
-
-
-def test_a_folder_of_arrays_is_one_data_set(tmp_path: Path) -> None:
-    x, y = data(tmp_path, 10)
-    for kind in ("npy", "npz"):
-        folder = tmp_path / kind
-        folder.mkdir()
-        for number, (start, stop) in enumerate([(0, 3), (3, 4), (4, 10)]):
-            if kind == "npy":
-                np.save(folder / f"part{number}.npy", x[start:stop])
-            else:
-                np.savez(folder / f"part{number}.npz", x=x[start:stop], y=y[start:stop])
-    for spec in (f"{tmp_path}/npy", f"{tmp_path}/npz:x", f"{tmp_path}/x.npy"):
-        given = open_samples(spec)
-        assert len(given) == 10
-        for start, stop in [(0, 10), (2, 5), (3, 4), (9, 10)]:
-            np.testing.assert_array_equal(given.read(start, stop), x[start:stop])
-    np.testing.assert_array_equal(open_labels(f"{tmp_path}/npz:y", 10, 10), y)
-
-
-def test_pixels_become_channels_first(tmp_path: Path) -> None:
-    from icsnn_deploy.data import Normalization
-
-    pixels = np.random.default_rng(0).integers(0, 256, (5, 4, 3, 2), np.uint8)
-    np.savez(tmp_path / "a.npz", x=pixels)
-    two = Normalization(mean=(0.5, 0.5), std=(1.0, 1.0))
-    found = open_samples(f"{tmp_path}/a.npz:x", normalization=two).read(1, 4)
-    np.testing.assert_array_equal(found, np.moveaxis(pixels[1:4], 3, 1))
-    with pytest.raises(DataError, match="with 1 channels"):
-        open_samples(f"{tmp_path}/a.npz:x", normalization=Normalization(mean=(0.5,), std=(1.0,)))
-
-
-def test_files_that_do_not_fit_each_other(tmp_path: Path) -> None:
-    np.save(tmp_path / "a.npy", np.zeros((2, 3), np.float32))
-    np.save(tmp_path / "b.npy", np.zeros((2, 4), np.float32))
-    with pytest.raises(DataError, match=r"b\.npy: float32 samples \[4\]"):
-        open_samples(str(tmp_path))
-
-
-@pytest.mark.parametrize("spec", ["", "nothing.npy", "x.npz", "empty", "empty:x", "a" * 5000])
-def test_names_that_are_no_data(tmp_path: Path, spec: str) -> None:
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError):
-        open_samples(str(tmp_path / spec) if spec and len(spec) < 99 else spec)
-
-
-@pytest.mark.parametrize("y", [[0, 1, 10], [-1, 0, 1], [0, 1], [0.0, 1.0, 2.0], [[0, 1, 2]]])
-def test_labels_that_do_not_fit(tmp_path: Path, y: list[Any]) -> None:
-    np.save(tmp_path / "y.npy", np.array(y))
-    with pytest.raises(DataError, match=r"y\.npy: "):
-        open_labels(str(tmp_path / "y.npy"), 3, 10)
-
-
-@pytest.mark.parametrize(
-    ("y", "said"),
-    [
-        (np.array([1, 0, 12, 3, 99]), "sample 2 has class 12, and 2 of 5 labels are none of"),
-        (np.array([1, 0, 2, -7, 0]), "sample 3 has class -7, and 1 of 5 labels"),
-        (np.full(5, 2**63 + 5, np.uint64), f"sample 0 has class {2**63 + 5}, and 5 of 5 labels"),
-        (np.zeros(6, int), "6 labels for a data set of 5 samples"),
-    ],
-)
-def test_labels_say_which_is_wrong(tmp_path: Path, y: Any, said: str) -> None:
-    np.save(tmp_path / "y.npy", y)
-    with pytest.raises(DataError, match=said):
-        open_labels(str(tmp_path / "y.npy"), 5, 10, samples=5)
-
-
-def test_labels_beyond_those_needed_are_not_looked_at(tmp_path: Path) -> None:
-    np.save(tmp_path / "y.npy", np.array([1, 2, 300], np.uint64))
-    np.testing.assert_array_equal(open_labels(f"{tmp_path}/y.npy", 2, 10, samples=3), [1, 2])
-
-
-@pytest.mark.parametrize("axis", [0, 1])
-def test_a_blank_sample_is_as_those_of_the_file(tmp_path: Path, axis: int) -> None:
-    np.save(tmp_path / "x.npy", np.ones((3, 4, 5), np.uint8))
-    found = open_samples(f"{tmp_path}/x.npy", axis=axis, whole=True)
-    blank, first = found.blank(), found.read(0, 1)
-    assert (blank.shape, blank.dtype, blank.max()) == (first.shape, first.dtype, 0)
-
-
-# What is kept
-
-
-class BreakError(Exception):
-    """Somebody breaks the run off."""
-
-
-def broken_off(bundle: Bundle, folder: Path, out: Path, after: int, **options: Any) -> None:
-    def progress(stage: str, done: int, of: int | None) -> None:
-        if stage == "evaluating" and done >= after:
-            raise BreakError
-
-    with pytest.raises(BreakError):
-        run(bundle, folder, out=out, progress=progress, **options)
-
-
-def shards(out: Path) -> list[str]:
-    return sorted(path.name for path in out.glob("shard-*.json"))
-
-
-def test_a_run_that_broke_off_goes_on(bundle: Bundle, place: Path, tmp_path: Path) -> None:
-    options = {"shard_size": 5, "batch_size": 2, "confidence": 0.2, "parity": ("reference",)}
-    expected = run(bundle, place, **options).to_json()
-    out = tmp_path / "out"
-    broken_off(bundle, place, out, 13, **options)
-    assert sorted(path.name for path in out.iterdir()) == [
-        "settings.json",
-        "shard-00000000.json",
-        "shard-00000001.json",
-    ]
-    before = {name: (out / name).stat().st_mtime_ns for name in shards(out)}
-    told: list[tuple[str, int, int | None]] = []
-    found = run(bundle, place, out=out, progress=lambda *now: told.append(now), **options)
-    assert found.to_json() == expected
-    assert len(shards(out)) == 5
-    assert {name: (out / name).stat().st_mtime_ns for name in before} == before
-    assert ("evaluating", 0, COUNT - 10) in told  # the finished ones are not run again
-    kept = json.loads((out / "result.json").read_text())
-    assert kept == json.loads(json.dumps(expected))
-    # in the same order, too, although files are sorted by name
-    again = run(bundle, place, out=out, **options)
-    assert json.dumps(again.to_json()) == json.dumps(expected)
-
-
-@pytest.mark.parametrize(
-    ("options", "named"),
-    [
-        ({"batch_size": 3}, "batch_size 2, now 3"),
-        ({"confidence": 0.5}, "confidence None, now 0.5"),
-        ({"limit": 9}, "samples 23, now 9"),
-        ({"parity": ("reference",)}, "parity "),
-        ({"labelled": False}, "labels True, now False"),
-    ],
-)
-def test_another_evaluation_is_refused(
-    bundle: Bundle, place: Path, tmp_path: Path, options: dict[str, Any], named: str
-) -> None:
-    usual = {"shard_size": 5, "batch_size": 2}
-    run(bundle, place, out=tmp_path / "out", **usual)
-    with pytest.raises(DataError, match="holds another evaluation") as caught:
-        run(bundle, place, out=tmp_path / "out", **{**usual, **options})
-    assert named in str(caught.value)
-
-
-@pytest.mark.parametrize("what", ["x.npy", "y.npy"])
-def test_changed_samples_are_refused(bundle: Bundle, tmp_path: Path, what: str) -> None:
-    data(tmp_path, 12)
-    out = tmp_path / "out"
-    broken_off(bundle, tmp_path, out, 9, shard_size=4)
-    array = np.load(tmp_path / what)
-    array[5] = 1 - array[5] if what == "x.npy" else (array[5] + 1) % 10
-    np.save(tmp_path / what, array)
-    with pytest.raises(DataError, match="samples 4 to 8 or their labels are not those"):
-        run(bundle, tmp_path, out=out, shard_size=4)
-
-
-@pytest.mark.parametrize("content", ["", "[]", "{", "{}", '{"digest": "a", "counts": {}}'])
-def test_a_damaged_shard_is_named(
-    bundle: Bundle, place: Path, tmp_path: Path, content: str
-) -> None:
-    run(bundle, place, out=tmp_path / "out", shard_size=8)
-    (tmp_path / "out" / "shard-00000001.json").write_text(content)
-    with pytest.raises(DataError, match=r"shard-00000001\.json.*delete it, and it is made again"):
-        run(bundle, place, out=tmp_path / "out", shard_size=8)
-
-
-CHANGES: list[Callable[[dict[str, Any]], Any]] = [
-    lambda shard: shard["counts"].update(samples=999),
-    lambda shard: shard["counts"].update(top1=None),
-    lambda shard: shard["counts"].update(top1=[1, 2]),
-    lambda shard: shard["counts"]["top1_t"].pop(),
-    lambda shard: shard["counts"]["spikes"].popitem(),
-    lambda shard: shard["counts"].update(exit_steps=[1] * 6),
-    lambda shard: shard.pop("seal"),
-    lambda shard: shard.update(extra=1),
-]
-
-
-@pytest.mark.parametrize("change", CHANGES)
-def test_a_changed_shard_is_named(
-    bundle: Bundle, place: Path, tmp_path: Path, change: Callable[[dict[str, Any]], Any]
-) -> None:
-    run(bundle, place, out=tmp_path / "out", shard_size=8)
-    path = tmp_path / "out" / "shard-00000001.json"
-    shard = json.loads(path.read_text())
-    change(shard)
-    path.write_text(json.dumps(shard))
-    with pytest.raises(DataError, match=r"shard-00000001\.json: damaged, or a shard of another"):
-        run(bundle, place, out=tmp_path / "out", shard_size=8)
-
-
-def test_a_shard_of_another_evaluation_is_refused(
-    bundle: Bundle, place: Path, tmp_path: Path
-) -> None:
-    run(bundle, place, out=tmp_path / "one", shard_size=8)
-    run(bundle, place, out=tmp_path / "two", shard_size=8, confidence=0.5)
-    for name in ("shard-00000000.json", "shard-00000007.json"):  # there are three
-        shutil.copy(tmp_path / "one" / "shard-00000000.json", tmp_path / "two" / name)
-        with pytest.raises(DataError, match=f"{name}: damaged, or a shard of another"):
-            run(bundle, place, out=tmp_path / "two", shard_size=8, confidence=0.5)
-        (tmp_path / "two" / name).unlink()
-
-
-@pytest.mark.parametrize("content", ["", "[]", "{"])
-def test_lost_settings_say_what_helps(
-    bundle: Bundle, place: Path, tmp_path: Path, content: str
-) -> None:
-    run(bundle, place, out=tmp_path / "out", shard_size=8)
-    (tmp_path / "out" / "settings.json").write_text(content)
-    with pytest.raises(DataError, match="Name another folder, or delete this one"):
-        run(bundle, place, out=tmp_path / "out", shard_size=8)
-
-
-@pytest.mark.parametrize(
-    ("what", "options", "error", "message"),
-    [
-        ("narrow.npy", {}, DataError, r"narrow\.npy: input of shape .* is needed"),
-        ("x.npy", {"parity": ("nir",)}, BundleError, "no nir export"),
-    ],
-)
-def test_what_can_not_run_leaves_no_folder(
-    bundle: Bundle,
-    place: Path,
-    tmp_path: Path,
-    what: str,
-    options: dict[str, Any],
-    error: type[Exception],
-    message: str,
-) -> None:
-    np.save(tmp_path / "narrow.npy", np.load(place / "x.npy")[..., 1:])
-    shutil.copy(place / "x.npy", tmp_path)
-    samples = open_samples(str(tmp_path / what))
-    with pytest.raises(error, match=message):
-        evaluate(bundle, samples, None, EvaluationOptions(**options), out=tmp_path / "out")
-    assert not (tmp_path / "out").exists()
-
-
-def test_a_folder_of_something_else(bundle: Bundle, place: Path, tmp_path: Path) -> None:
-    (tmp_path / "thesis.tex").write_text("")
-    with pytest.raises(DataError, match=r"holds thesis\.tex, but no evaluation"):
-        run(bundle, place, out=tmp_path)
-    with pytest.raises(DataError, match="can't hold results"):
-        run(bundle, place, out=tmp_path / "thesis.tex")
-
-
 # What is refused
 
 
@@ -500,7 +226,11 @@ def test_a_folder_of_something_else(bundle: Bundle, place: Path, tmp_path: Path)
         ({"shard_size": 0}, DataError, "shard_size 0"),
         ({"confidence": 0.0}, DataError, "0 < c <= 1"),
         ({"confidence": 1.5}, DataError, "0 < c <= 1"),
-        ({"confidence": 0.5, "backend": "reference"}, DataError, "only the backend torch has it"),
+        (
+            {"confidence": 0.5, "backend": "onnxruntime"},
+            DataError,
+            "early exit on onnxruntime: it does not give the logits of each step",
+        ),
         ({"backend": "nothing"}, BackendUnavailableError, "no backend 'nothing'"),
         ({"parity": ("nothing",)}, BackendUnavailableError, "no backend 'nothing'"),
         ({"parity": ("nir",)}, BundleError, "no nir export"),
@@ -517,9 +247,26 @@ def test_options_that_make_no_sense(
         run(bundle, place, **options)
 
 
-def test_too_few_labels(bundle: Bundle, place: Path) -> None:
-    with pytest.raises(DataError, match="3 labels for 23 samples"):
-        evaluate(bundle, open_samples(str(place / "x.npy")), np.zeros(3, int))
+@pytest.mark.parametrize(
+    "y", [np.full(COUNT, -1), np.full(COUNT, 100), np.zeros(COUNT), np.zeros(3, int)]
+)
+def test_labels_are_checked_wherever_they_come_from(
+    bundle: Bundle, place: Path, tmp_path: Path, y: Array
+) -> None:
+    with pytest.raises(DataError, match="labels"):
+        evaluate(bundle, open_samples(str(place / "x.npy")), y, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_labels_of_any_integer_type_are_the_same_labels(
+    bundle: Bundle, place: Path, tmp_path: Path
+) -> None:
+    x, y = open_samples(str(place / "x.npy")), np.load(place / "y.npy")
+    found = [
+        evaluate(bundle, x, y.astype(kind), out=tmp_path / "out").to_json()
+        for kind in (np.uint8, np.int32, np.uint64)
+    ]
+    assert found[0] == found[1] == found[2]
 
 
 # The command
@@ -595,6 +342,6 @@ def test_the_command_refuses_labels_of_another_data_set(place: Path, tmp_path: P
     code, _, err = command(*names, "--limit", "4", "--labels", f"{tmp_path}/y.npy")
     assert (code, err) == (
         2,
-        f"error: {tmp_path}/y.npy: 24 labels for a data set of 23 samples: "
-        "one for each sample, in the same order, is needed\n",
+        "error: 24 labels for a data set of 23 samples, 4 of them run: one for each sample, in "
+        "the same order, is needed\n",
     )
