@@ -58,7 +58,8 @@ class Bundle(Manifest):
             raise BundleError(f"{self.path}: holds no {name}; it holds {', '.join(self.files)}")
         path = self.path / name
         if path.is_symlink() or not path.is_file():
-            raise BundleError(f"{path}: missing, but the manifest lists it; the bundle is damaged")
+            found = "no regular file" if os.path.lexists(path) else "missing"
+            raise BundleError(f"{path}: {found}, but the manifest lists it; the bundle is damaged")
         size = path.stat().st_size
         if size != entry.size:
             raise BundleError(f"{path}: {size} bytes, the manifest says {entry.size}; damaged")
@@ -69,6 +70,11 @@ class Bundle(Manifest):
                 "file was changed after it was written. Make it again"
             )
         return path
+
+    def check_files(self) -> None:
+        """Check every file, those that nobody has asked for, too; raises BundleError."""
+        for name in self.files:
+            self.file(name)
 
     def export(self, export_format: str) -> Path:
         """Path of an exported file, checked with the data file beside it, if it has one.

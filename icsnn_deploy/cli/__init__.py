@@ -67,4 +67,8 @@ def main() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):  # a name that a terminal can't show is no failure
         sys.stdout.reconfigure(errors="backslashreplace")
     keep_freed_memory()
-    app()
+    try:
+        app()
+    except OSError as error:  # full disks end with 2, too: 1 would be a verdict
+        print(f"error: {error}; what was written is not whole", file=sys.stderr)
+        sys.exit(2)

@@ -129,7 +129,7 @@ def convert(
 
 def _time_steps(text: str) -> int | tuple[int, int]:
     fields = text.split(",")
-    if len(fields) > 2 or not all(field.strip().isdigit() for field in fields):
+    if len(fields) > 2 or not all(field.strip().isdecimal() for field in fields):
         raise DataError(f"--time-steps {text}: a number, or the two ends of a range, as 4,32")
     numbers = [int(field) for field in fields]
     return numbers[0] if len(numbers) == 1 else (numbers[0], numbers[1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Annotated, Any
 
 import typer
@@ -62,6 +63,7 @@ def export(
             spike_counts=spike_counts,
             raw_spikes=raw_spikes,
         )
+        _check_used(export_format, options, lossy)
         if profile or for_reader or v_init_encoding != "metadata":
             export_format = _nir_format(export_format, profile or "portable", v_init_encoding)
         opened = open_bundle(bundle)
@@ -82,6 +84,20 @@ def export(
             print_json({"bundle": str(bundle), "exports": written})
         else:
             _show(written)
+
+
+def _check_used(formats: list[str], options: OnnxOptions, lossy: bool) -> None:
+    """Raise DataError where an option says something of a format that is not written."""
+    timed = replace(options, raw_spikes=False) != OnnxOptions()
+    for given, names, takers in (
+        (timed, "--layout, --runtime, --logits-t and --spike-counts go", ("onnx",)),
+        (options.raw_spikes, "--raw-spikes goes", ("onnx", "onnx-step")),
+        (lossy, "--lossy goes", ("netx",)),
+    ):
+        if given and not set(takers) & set(formats):
+            raise DataError(
+                f"{names} with --format {' or '.join(takers)}, not {', '.join(formats)}"
+            )
 
 
 def _nir_format(formats: list[str], profile: str, v_init_encoding: str) -> list[str]:

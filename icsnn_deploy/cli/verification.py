@@ -118,6 +118,7 @@ def inspect(
         from icsnn_deploy.report.tables import bundle_lines, certificate_table, graph_table
 
         opened = open_bundle(bundle)
+        opened.check_files()
         graph, report = opened.network(), opened.report()
         activity = None
         if images is not None:

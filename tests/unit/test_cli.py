@@ -257,6 +257,23 @@ def test_export_as_json(bundle: Path) -> None:
         assert entry["bytes"] == Path(entry["file"]).stat().st_size
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["nir", "--lossy"], "--lossy goes with --format netx, not nir"),
+        (["nir", "--raw-spikes"], "--raw-spikes goes with --format onnx or onnx-step, not nir"),
+        (["nir", "--spike-counts"], "--spike-counts go with --format onnx, not nir"),
+        (["onnx-step", "--logits-t"], "go with --format onnx, not onnx-step"),
+        (["onnx-step", "--layout", "scan"], "go with --format onnx, not onnx-step"),
+    ],
+)
+def test_options_of_formats_that_are_not_written(
+    bundle: Path, options: list[str], message: str
+) -> None:
+    command = ["export", str(bundle), "--format", *options]
+    assert message in failed(CliRunner().invoke(app, command))
+
+
 def test_export_in_a_layout(bundle: Path) -> None:
     def export(*arguments: str) -> Result:
         return CliRunner().invoke(app, ["export", str(bundle), "--format", "onnx", *arguments])
@@ -445,6 +462,7 @@ def test_an_error_as_json(place: Desk) -> None:
     [
         (["--recipe", "pancakes"], "no recipe 'pancakes'; there are auto, default, diehl"),
         (["--time-steps", "0"], "time_steps 0"),
+        (["--time-steps", "\u00b2"], "a number, or the two ends of a range"),
         (["--limit", "0"], "--limit 0: at least 1"),
         (["--limit", "-1"], "--limit -1: at least 1"),
         (["--batch-size", "0"], "batch_size 0"),
@@ -560,6 +578,23 @@ def test_a_damaged_network(bundle: Path, command: str) -> None:
     assert "\n" not in message
 
 
+@pytest.mark.parametrize("name", ["ann", "golden", "graph", "samples"])
+def test_inspect_checks_every_file(place: Desk, bundle: Path, name: str) -> None:
+    images, integer = f"{place.path}/data.npz:images", place.path / "int8"
+    quantize = ("quantize", str(bundle), "--calibration", images, "--out", str(integer))
+    succeeded(place.run(*quantize))
+    path = integer / f"{name}.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    assert f"{path}: sha256" in failed(place.run("inspect", str(integer)))
+    path.unlink()
+    path.symlink_to(bundle / path.name)
+    assert f"{path}: no regular file" in failed(place.run("inspect", str(integer)))
+    path.unlink()
+    assert f"{path}: missing" in failed(place.run("inspect", str(integer)))
+
+
 @pytest.mark.parametrize(
     "arguments",
     [["convert"], ["verify"], ["export", "x"], ["juggle"], ["verify", "x", "--nope"], ["inspect"]],
@@ -601,6 +636,16 @@ def test_a_process_ends_with_the_code_and_keeps_its_streams_apart(bundle: Path) 
     assert (found.returncode, found.stdout) == (2, "")
     assert found.stderr.startswith("error: ")
     assert "Traceback" not in found.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+def test_a_full_standard_output_is_no_verdict(bundle: Path) -> None:
+    for more in ([], ["--json"]):
+        command = [sys.executable, "-m", "icsnn_deploy", "verify", str(bundle), *more]
+        with Path("/dev/full").open("w") as full:
+            found = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, check=False)
+        assert (found.returncode, found.stderr.count(b"Traceback")) == (2, 0)
+        assert b"No space left" in found.stderr
 
 
 def test_names_that_no_terminal_can_show(tmp_path: Path) -> None:
