@@ -135,10 +135,9 @@ def native_batch_norm(
     running_var: Any,
     momentum: float,
     eps: float,
-) -> tuple[str, None, None]:
+) -> str:
     """aten's batch normalization in eval mode, which also gives two empty statistics."""
-    result = batch_norm(site, x, running_mean, running_var, weight, bias, eps=eps)
-    return result, None, None
+    return batch_norm(site, x, running_mean, running_var, weight, bias, eps=eps)
 
 
 def add(site: Site, x: Any, other: Any, *, alpha: float = 1) -> str:

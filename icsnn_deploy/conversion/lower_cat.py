@@ -77,7 +77,7 @@ def _channelwise(site: Site, rule: Lowering, parts: tuple[str, ...], arguments: 
         own["x"] = _traced(site, part, arguments["x"])
         size = (site.shape[0], shape[0], *site.shape[2:])
         inner = Site(site.builder, site.path, site.got, size, site.dtype, rectified=site.rectified)
-        results.append(str(rule(inner, **own)))
+        results.append(rule(inner, **own))
         begin = end
     return _joined(site, results)
 
@@ -107,7 +107,7 @@ def _affine(site: Site, rule: Lowering, parts: tuple[str, ...], arguments: Argum
         own["x"] = _traced(site, part, arguments["x"])
         if begin:
             own["bias"] = None
-        results.append(str(rule(site, **own)))
+        results.append(rule(site, **own))
         begin = end
     return site.add(Add(name=site.name("sum"), inputs=tuple(results)))
 
@@ -120,7 +120,7 @@ def _traced(site: Site, part: str, whole: Traced) -> Traced:
 _Split = Callable[[Site, Lowering, "tuple[str, ...]", Arguments], "str | None"]
 
 _SPLITS: dict[str, _Split] = {
-    **dict.fromkeys(("conv", "linear"), _affine),
+    **dict.fromkeys(("conv", "convolution", "linear"), _affine),
     "reshape": _flat,
     **dict.fromkeys(
         ("relu", "clip", "clamp", "clamp_min", "clamp_max", "hardtanh", "relu6", "threshold"),
@@ -129,12 +129,14 @@ _SPLITS: dict[str, _Split] = {
     **dict.fromkeys(
         (
             "batch_norm",
+            "native_batch_norm",
             "avg_pool1d",
             "avg_pool2d",
             "adaptive_avg_pool1d",
             "adaptive_avg_pool2d",
             "max_pool1d",
             "max_pool2d",
+            "max_pool2d_with_indices",
             "adaptive_max_pool1d",
             "adaptive_max_pool2d",
             "mean",

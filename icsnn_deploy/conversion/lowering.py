@@ -147,22 +147,21 @@ class _Lowering:
         """Lower one call, and keep account of the memory that it shares or changes."""
         result = self.results[node]
         metas, tree = pytree.tree_flatten(result.value)
-        names: tuple[str | None, ...] = (None,) * len(metas)
+        name: str | None = None
         try:
             self._check_memory(call, traced, result)
-            lowered = self._lower(node, call, metas)
-            more = (None,) * (len(metas) - 1)  # indices, statistics: nothing that a graph holds
-            names = (lowered, *more) if isinstance(lowered, str) else lowered
+            name = self._lower(node, call, metas)
         except Unsupported as error:
             if node in self.replaced.names and error.node is None:
                 error = _in_place_of_max(error)
             called = node.op == "call_module"
             self._reject(call.path if called else self.builder.name(call.path), error)
+        names = (name, *(None for _ in metas[1:]))  # a graph holds no indices, no statistics
         values = [
-            self._value(call, meta, name, result) if isinstance(meta, Meta) else meta
-            for meta, name in zip(metas, names, strict=True)
+            self._value(call, meta, one, result) if isinstance(meta, Meta) else meta
+            for meta, one in zip(metas, names, strict=False)
         ]
-        if names[0] is not None:
+        if name is not None:
             self.not_computed.update(
                 value.node for value in values[1:] if isinstance(value, Traced)
             )
@@ -182,7 +181,7 @@ class _Lowering:
             )
         return value
 
-    def _lower(self, node: fx.Node, call: Call, metas: list[Any]) -> str | tuple[str | None, ...]:
+    def _lower(self, node: fx.Node, call: Call, metas: list[Any]) -> str:
         if node in self.replaced.refused:
             raise self.replaced.refused[node]
         if node.op == "call_module":

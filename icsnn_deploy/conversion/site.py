@@ -11,8 +11,8 @@ import torch
 from icsnn_deploy.graph import unique_name
 from icsnn_deploy.nodes import Flatten, Input, Node, Pairs, Shape
 
-Lowering = Callable[..., "str | tuple[str | None, ...]"]
-"""Takes a Site and a call's arguments, adds nodes, and names the one that holds the result."""
+Lowering = Callable[..., str]
+"""Takes a Site and a call's arguments, adds nodes, and names the one of the (first) result."""
 
 
 class Unsupported(Exception):  # noqa: N818 - caught by the driver, which makes it a Rejection

@@ -12,7 +12,7 @@ from torch import nn
 from traced import Body, check, images, names, ready
 
 from icsnn_deploy.conversion.compose import compose
-from icsnn_deploy.conversion.trace import trace
+from icsnn_deploy.conversion.trace import trace, trace_exported
 from icsnn_deploy.errors import UnsupportedOperatorError
 from icsnn_deploy.nodes import Conv, Relu
 
@@ -114,10 +114,11 @@ def test_a_part_that_may_be_negative_makes_the_whole_so() -> None:
         trace(model_of(forward), images(2, 3, 6, 6))
 
 
-def test_an_exported_program_concatenates_too() -> None:
-    from icsnn_deploy.conversion.trace import trace_exported
-
-    model, x = model_of(APART["normalization"]), images(2, 3, 6, 6)
+@pytest.mark.parametrize("decomposed", [False, True])
+@pytest.mark.parametrize("name", ["normalization", "max"])
+def test_an_exported_program_is_taken_apart_too(name: str, decomposed: bool) -> None:
+    model, x = model_of(APART[name]), images(2, 3, 6, 6)
     program = torch.export.export(model, (x,))
-    check(model, x, trace_exported(program, x))
-    check(model, x, trace_exported(program.run_decompositions(), x))
+    program = program.run_decompositions() if decomposed else program
+    graph = check(model, x, trace_exported(program, x))
+    assert not [node for node in names(graph) if ".part" in node]
