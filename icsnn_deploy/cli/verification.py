@@ -158,7 +158,9 @@ def inspect(
 
 
 def demo(
-    out: Annotated[Path, typer.Option(help="The bundle to write.")] = Path("build/demo"),
+    out: Annotated[
+        Path, typer.Option(help="The bundle to write, OUT-int8 beside it; bundles are replaced.")
+    ] = Path("build/demo"),
     lava: Annotated[
         bool, typer.Option(help="Verify on Lava too; icsnn lava setup comes first.")
     ] = True,

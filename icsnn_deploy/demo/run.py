@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from icsnn_deploy.bundle import Bundle, create_bundle
+from icsnn_deploy.bundle import Bundle, check_free, create_bundle
 from icsnn_deploy.certificate import Certificate, certify
 from icsnn_deploy.conversion.convert import convert
 from icsnn_deploy.conversion.recipe import Recipe
@@ -79,7 +79,10 @@ def run_demo(out: Path, progress: Progress = silent, *, lava: bool = True) -> De
 
     Raises:
         BackendUnavailableError: Lava is not set up; told before anything else is done.
+        BundleError: something else than a bundle is there already; told then, too.
     """
+    for path in (out, _integer_path(out)):
+        check_free(path, overwrite=True)
     if lava:
         find_worker()
     threads = torch.get_num_threads()
@@ -101,7 +104,7 @@ def _run(out: Path, progress: Progress, lava: bool) -> DemoResult:
         logits = TorchSimulator(network).classify(digits.test_images)
         table[name][t] = _accuracy(logits, digits.test_labels)
     bundle = _deploy(model, digits, calibration, out, progress)
-    integer = _quantize(bundle, calibration, out.with_name(f"{out.name}-int8"), progress)
+    integer = _quantize(bundle, calibration, _integer_path(out), progress)
     images, labels = digits.test_images[:_VERIFIED], digits.test_labels
     parity, exact = (
         verify(each, [*BACKENDS, *(more if lava else ())], images, labels=labels, progress=progress)
@@ -119,6 +122,10 @@ def _run(out: Path, progress: Progress, lava: bool) -> DemoResult:
         certificate=certify(quantized),
         integer_bundle=integer.path,
     )
+
+
+def _integer_path(out: Path) -> Path:
+    return out.with_name(f"{out.name}-int8")
 
 
 def _deploy(

@@ -102,6 +102,7 @@ class Backend:
     open: Callable[[Bundle, str | None], Simulator]
     export: str | None = None
     about: str
+    takes_option: bool = True
     on_torch: bool = False  # its option is a torch device
 
 
@@ -128,7 +129,9 @@ def _reader_backends() -> dict[str, Backend]:
 
 
 BACKENDS: dict[str, Backend] = {
-    "reference": Backend(open=_reference, about="NumPy, float64 or int64: the oracle"),
+    "reference": Backend(
+        open=_reference, takes_option=False, about="NumPy, float64 or int64: the oracle"
+    ),
     "torch": Backend(open=_torch, about="PyTorch; torch:cuda for another device", on_torch=True),
     "torch-float64": Backend(
         open=_torch_double, about="PyTorch in double precision", on_torch=True
@@ -140,18 +143,28 @@ BACKENDS: dict[str, Backend] = {
         open=_onnxruntime_step, export="onnx-step", about="ONNX Runtime, step by step"
     ),
     "onnx-reference": Backend(
-        open=_onnx_reference, export="onnx", about="onnx's own evaluator, slow"
+        open=_onnx_reference,
+        export="onnx",
+        takes_option=False,
+        about="onnx's own evaluator, slow",
     ),
     "openvino": Backend(open=_openvino, export="onnx", about="OpenVINO; openvino:DEVICE"),
-    "nir": Backend(open=partial(_nir, "nir"), export="nir", about="the NIR file, read back"),
+    "nir": Backend(
+        open=partial(_nir, "nir"),
+        export="nir",
+        takes_option=False,
+        about="the NIR file, read back",
+    ),
     "nir-portable": Backend(
         open=partial(_nir, "nir-portable"),
         export="nir-portable",
+        takes_option=False,
         about="the portable NIR file, read back",
     ),
     "nir-relay": Backend(
         open=partial(_nir, "nir-relay"),
         export="nir-relay",
+        takes_option=False,
         about="the NIR file with a relay, read back",
     ),
     **_reader_backends(),
@@ -172,9 +185,9 @@ def find_backend(spec: str) -> tuple[Backend, str | None]:
     if spec in BACKENDS:  # NIR readers are named nir:READER
         return BACKENDS[spec], None
     name, _, option = spec.partition(":")
-    if name not in BACKENDS or (name == "nir" and option):
+    if name not in BACKENDS or not option or not BACKENDS[name].takes_option:
         raise BackendUnavailableError(f"no backend {spec!r}; there are {', '.join(BACKENDS)}")
-    return BACKENDS[name], option or None
+    return BACKENDS[name], option
 
 
 def open_backend(bundle: Bundle, spec: str) -> Simulator:

@@ -544,6 +544,10 @@ def test_labels_need_images(finished: Path, bundle: Path) -> None:
     [
         (["--backend", "lava"], "no backend 'lava'; there are reference, torch, "),
         (["--backend", "torch:abacus"], "torch device 'abacus'"),
+        (["--backend", "torch:"], "no backend 'torch:'; there are reference, torch, "),
+        (["--backend", "reference:cuda"], "no backend 'reference:cuda'; there are reference"),
+        (["--backend", "onnx-reference:x"], "no backend 'onnx-reference:x'; there are reference"),
+        (["--backend", "nir-portable:x"], "no backend 'nir-portable:x'; there are reference"),
         (["--backend", "onnxruntime:Abacus"], "Abacus"),
         (["--images", "DATA:floats"], "uint8 images [N, H, W, C]"),
         (["--images", "DATA:labels"], "uint8 images [N, H, W, C]"),

@@ -10,7 +10,7 @@ import pytest
 from icsnn_deploy.bundle import open_bundle
 from icsnn_deploy.demo import run
 from icsnn_deploy.demo.digits import Digits, DigitsNet, load_digits, train
-from icsnn_deploy.errors import BackendUnavailableError
+from icsnn_deploy.errors import BackendUnavailableError, BundleError
 from icsnn_deploy.progress import Progress, silent
 
 
@@ -50,6 +50,16 @@ def test_without_lava_the_demo_says_so_first(
     monkeypatch.setattr(run, "load_digits", None)  # nothing is done before
     with pytest.raises(BackendUnavailableError, match="icsnn lava setup"):
         run.run_demo(tmp_path / "demo")
+
+
+@pytest.mark.parametrize("taken", ["demo", "demo-int8"])
+def test_what_is_no_bundle_is_told_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, taken: str
+) -> None:
+    (tmp_path / taken).mkdir()
+    monkeypatch.setattr(run, "load_digits", None)  # nothing is done before
+    with pytest.raises(BundleError, match=f"{taken}: exists and is not a bundle"):
+        run.run_demo(tmp_path / "demo", lava=False)
 
 
 def test_training_is_reproducible() -> None:
