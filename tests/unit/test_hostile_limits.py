@@ -1,4 +1,4 @@
-"""Hostile files are refused within a second and 200 MB, counted in a process of their own.
+"""Hostile files are refused within a second of work and 200 MB, counted in a process of their own.
 
 The sha256 in a manifest guards against damage, not malice: a bundle is tried as it is damaged, and
 with a manifest made to fit.
@@ -40,13 +40,13 @@ import json, resource, sys, time
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 path = sys.argv[1]
-before, started = peak(), time.perf_counter()
+before, started = peak(), time.process_time()
 try:
     {call}
     message = None
 except Exception as error:
     message = f"{{type(error).__name__}}: {{error}}"
-seconds = time.perf_counter() - started
+seconds = time.process_time() - started
 print(json.dumps({{"message": message, "seconds": seconds, "megabytes": peak() - before}}))
 """
 

@@ -35,12 +35,12 @@ def good(tmp_path: Path) -> Path:
 
 
 def refused(path: Path, match: str) -> None:
-    """Reading fails within a second, with one error that names the file."""
-    start = time.perf_counter()
+    """Reading fails within a second of work, with one error that names the file."""
+    start = time.process_time()  # the clock on the wall runs for other programs, too
     with pytest.raises(ExportError, match=match) as caught:
         read_graph(path)
     assert str(path) in str(caught.value)
-    assert time.perf_counter() - start < 2  # a second alone; the machine may be shared
+    assert time.process_time() - start < 1
 
 
 def edited(path: Path, change: Change) -> Path:
