@@ -24,6 +24,10 @@ class Window:
 def window(offsets: range, *, stride: int, length: int, positions: int) -> Window | None:
     """The smallest window with taps at these offsets and exactly so many positions.
 
+    A kernel of k taps has them where
+
+        stride * (positions - 1) <= length + padding - dilation * (k - 1) - 1 < stride * positions
+
     Args:
         offsets: what it reads, ascending.
         stride: of the window.
@@ -31,31 +35,19 @@ def window(offsets: range, *, stride: int, length: int, positions: int) -> Windo
         positions: outputs wanted.
 
     Returns:
-        None where the offsets start inside the axis but not at a multiple of their step, or where
-        no number of zeros gives that many positions.
+        None where the offsets start inside the axis but not at a multiple of their step.
     """
     step = offsets.step if len(offsets) > 1 else 1
     first, rest = (0, 0) if offsets[0] <= 0 else divmod(offsets[0], step)
     if rest:
         return None
     before = max(0, -offsets[0])
-    size = first + len(offsets)
-    found: list[Window] = []
+    shortest = -(-(length + before - stride * positions) // step) + 1  # or there is one more
+    size = max(first + len(offsets), shortest)
+    least = stride * (positions - 1) + step * (size - 1) + 1 - length - before
     # As much behind as before, if that does it: every format can say that.
-    for after in dict.fromkeys((before, _missing(size, step, stride, length + before, positions))):
-        room = length + before + after
-        longest = (room - stride * (positions - 1) - 1) // step + 1
-        shortest = -(-(room - stride * positions) // step) + 1  # or there is room for one more
-        if size <= longest and shortest <= longest:
-            kernel = max(size, shortest)
-            padding = (before, after)
-            found.append(Window(size=kernel, dilation=step, padding=padding, first=first))
-    return min(found, key=lambda one: one.size, default=None)
-
-
-def _missing(size: int, step: int, stride: int, length: int, positions: int) -> int:
-    """Zeros that the axis lacks behind for the last position."""
-    return max(0, stride * (positions - 1) + step * (size - 1) + 1 - length)
+    after = before if least <= before < least + stride else max(0, least)
+    return Window(size=size, dilation=step, padding=(before, after), first=first)
 
 
 def windows(
