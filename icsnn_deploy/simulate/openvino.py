@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from icsnn_deploy.errors import BackendUnavailableError, ExportError
-from icsnn_deploy.exporters.onnx_read import OnnxFile
+from icsnn_deploy.exporters.onnx_read import OnnxFile, parse
 from icsnn_deploy.neuron import Array
 from icsnn_deploy.simulate.onnx_file import OnnxFileSimulator
+
+if TYPE_CHECKING:
+    import onnx
 
 
 class OpenVinoSimulator(OnnxFileSimulator):
@@ -39,7 +42,7 @@ class OpenVinoSimulator(OnnxFileSimulator):
 
 
 def _refuse_what_it_breaks(file: OnnxFile) -> None:
-    """The last two were seen with 2026.4.1, on files that two other runtimes run right."""
+    """All but the first were seen with 2026.4.1, on files that two other runtimes run right."""
     if file.parameters:
         raise ExportError(
             f"{file.path}: OpenVINO would open the second file, with the parameters, by its name, "
@@ -56,6 +59,19 @@ def _refuse_what_it_breaks(file: OnnxFile) -> None:
             f"{file.path}: OpenVINO crashes on some networks over signals (one spatial axis); "
             "use onnxruntime"
         )
+    for node in parse(file.data).graph.node:
+        if node.op_type == "Conv" and _is_moved(node):
+            # It moves the stride in front of what comes before, and forgets the padding.
+            raise ExportError(
+                f"{file.path}: OpenVINO computes {node.name[:80]!r} wrongly, a 1x1 convolution "
+                "with stride and padding; use onnxruntime"
+            )
+
+
+def _is_moved(conv: onnx.NodeProto) -> bool:
+    sizes = {entry.name: tuple(entry.ints) for entry in conv.attribute}
+    kernel, stride, pads = (max(sizes[name]) for name in ("kernel_shape", "strides", "pads"))
+    return bool(kernel == 1 and stride > 1 and pads > 0)
 
 
 class _OpenVinoSession:
@@ -66,6 +82,7 @@ class _OpenVinoSession:
             raise BackendUnavailableError(
                 "OpenVINO is not installed: pip install 'icsnn-deploy[openvino]'"
             ) from error
+        self._path = path
         core = openvino.Core()
         if device not in core.available_devices:
             raise BackendUnavailableError(
@@ -76,9 +93,15 @@ class _OpenVinoSession:
         try:
             self._model: Any = core.compile_model(core.read_model(data), device, precision)
         except RuntimeError as error:
-            first = (str(error).strip().splitlines() or ["no message"])[0]
-            raise ExportError(f"{path}: OpenVINO can't compile it: {first}") from error
+            raise ExportError(f"{path}: OpenVINO can't compile it: {_first(error)}") from error
 
     def run(self, outputs: Sequence[str], feed: Mapping[str, Array]) -> list[Array]:
-        results = self._model(dict(feed), share_inputs=False, share_outputs=False)
+        try:
+            results = self._model(dict(feed), share_inputs=False, share_outputs=False)
+        except RuntimeError as error:
+            raise ExportError(f"{self._path}: OpenVINO can't run it: {_first(error)}") from error
         return [np.asarray(results[name]) for name in outputs]
+
+
+def _first(error: Exception) -> str:
+    return (str(error).strip().splitlines() or ["no message"])[0]

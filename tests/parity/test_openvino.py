@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import openvino
 import pytest
-from graphs import residual_network, samples
+from graphs import conv, residual_network, samples, spiking
 
 from icsnn_deploy.encoding import to_input_units
 from icsnn_deploy.errors import BackendUnavailableError, ExportError
@@ -16,6 +16,7 @@ from icsnn_deploy.exporters.onnx_format import TIMED_LAYOUTS, Layout, OnnxOption
 from icsnn_deploy.graph import Graph
 from icsnn_deploy.lattice.assign import even_widths, to_integers
 from icsnn_deploy.lattice.prepare import prepare
+from icsnn_deploy.nodes import Input, Output
 from icsnn_deploy.parity import Tolerance, compare
 from icsnn_deploy.simulate.openvino import OpenVinoSimulator
 from icsnn_deploy.simulate.reference import ReferenceSimulator
@@ -60,6 +61,21 @@ def test_what_it_runs_wrongly_is_refused_before_it_is_compiled(
     export(graph, tmp_path / "step.onnx", "onnx-step")
     with pytest.raises(ExportError, match="give it the unrolled one"):
         OpenVinoSimulator(tmp_path / "step.onnx")
+
+
+def test_a_pointwise_convolution_with_stride_and_padding_is_refused(tmp_path: Path) -> None:
+    """It gave results of another shape, or of the same shape and wrong."""
+    rng = np.random.default_rng(0)
+    nodes = (
+        Input(name="input", shape=(2, 6, 6)),
+        conv("first", "input", rng, (2, 2)),
+        spiking("if", "first", rng, (2, 6, 6)),
+        conv("pointwise", "if", rng, (2, 3), (1, 1), stride=2, padding=1),
+        Output(name="output", inputs=("pointwise",)),
+    )
+    export(Graph(nodes=nodes, time_steps=2), tmp_path / "network.onnx", "onnx")
+    with pytest.raises(ExportError, match="computes 'pointwise/y' wrongly"):
+        OpenVinoSimulator(tmp_path / "network.onnx")
 
 
 def test_a_missing_device_is_an_error(tmp_path: Path) -> None:
