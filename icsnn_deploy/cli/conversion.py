@@ -26,6 +26,8 @@ from icsnn_deploy.ranks import open_ranks, own_device
 if TYPE_CHECKING:
     from icsnn_deploy.conversion.declared import DeclaredActivation
 
+_FEW_STEPS = 16  # up to here the recipe auto is worth its minutes (docs/accuracy.md)
+
 
 def convert(
     model: Annotated[
@@ -124,6 +126,8 @@ def convert(
             print_table(candidates_table(result.report))
             for line in max_pool_lines(result.report.max_pools, result.report.losses):
                 typer.echo(line)
+            if chosen.name == "default" and result.graph.steps <= _FEW_STEPS:
+                typer.echo("--recipe auto takes minutes and loses less at so few time steps")
             typer.echo(f"wrote {out}; next: icsnn export {out} --format nir --format onnx")
 
 
