@@ -175,6 +175,14 @@ def test_the_commands_in_their_order(place: Desk) -> None:
     assert "conv1" in printed
 
 
+def test_what_loses_less_at_few_steps_is_said_where_nothing_was_chosen(place: Desk) -> None:
+    advice = "--recipe auto takes minutes and loses less"
+    assert advice not in succeeded(place.convert("chosen"))
+    assert advice in succeeded(place.convert("few", "--recipe", "default"))
+    many = ("--recipe", "default", "--time-steps", "17")
+    assert advice not in succeeded(place.convert("many", *many))
+
+
 def test_the_network_takes_pixels(finished: Path) -> None:
     """What was converted is the model with its normalization, on uint8 channels first."""
     opened = open_bundle(finished / "bundle")
