@@ -6,10 +6,9 @@ from icsnn_deploy.exporters.onnx_format import Layout, OnnxOptions, Runtime
 from icsnn_deploy.exporters.onnx_parts import Parts
 from icsnn_deploy.graph import Graph
 
-# Measured (docs/onnx.md). ONNX Runtime: at T = 8 unrolled runs 0.9 to 1.8 times as fast as scan; at
-# T = 32 it is 1.1 times as fast in batches, and slower on single images. But it loads in time that
-# grows faster than T, and scan in the same for every T. OpenVINO: unrolled runs 1.5 times as fast
-# and takes twenty times as long to load. Folded lies between the two in most of it.
+# Measured (docs/onnx.md). ONNX Runtime: unrolled runs 1.0 to 1.25 times as fast as scan. But it loads
+# in time that grows faster than T, and scan in the same for every T. OpenVINO: unrolled runs 1.5
+# times as fast and takes twenty times as long to load. Folded lies between the two in most of it.
 _MOST_STEPPED: dict[Runtime, int] = {"onnxruntime": 1024, "openvino": 512}
 """Nodes that iterate times T, up to which a network is unrolled: T = 18 for a ResNet20."""
 
