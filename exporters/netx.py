@@ -6,6 +6,7 @@ our own beside lava-dl's, whose reader passes them over; icsnn_lava.netx reads t
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from pathlib import Path
@@ -75,12 +76,15 @@ def write(graph: Graph, path: str | os.PathLike[str]) -> None:
 
     target = Path(path)
     zero_point = None if plan.zero_point is None else plan.zero_point.ravel().tolist()
+    content = io.BytesIO()  # HDF5 brings the process down where the disk is full
+    with h5py.File(content, "w") as file:
+        file[KEY] = _text(_header(graph, zero_point))
+        file["simulation/Ts"] = 1
+        file["simulation/tSample"] = graph.steps
+        _write_layers(file.create_group("layer"), graph, plan.layers)
     try:
-        with atomic_write(target) as draft, h5py.File(draft, "w") as file:
-            file[KEY] = _text(_header(graph, zero_point))
-            file["simulation/Ts"] = 1
-            file["simulation/tSample"] = graph.steps
-            _write_layers(file.create_group("layer"), graph, plan.layers)
+        with atomic_write(target) as draft:
+            draft.write_bytes(content.getbuffer())
     except OSError as error:
         raise ExportError(f"{target}: can't be written ({error})") from error
 

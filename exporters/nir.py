@@ -7,6 +7,7 @@ v_reset, which readers before NIR 1.0.5 do not know and later ones take as 0.
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -105,10 +106,13 @@ def write(
     network: Any = to_nir(graph, profile, v_init_encoding)
     if profile == "portable":
         network = _WithoutReset(network)
+    # In memory first: HDF5 brings the process down where the disk is full.
+    content = io.BytesIO()
+    # uncompressed: gzip saves a tenth of the size and takes fifteen times as long
+    nir.write(content, network, compression=None)
     try:
         with atomic_write(target) as draft:
-            # uncompressed: gzip saves a tenth of the size and takes fifteen times as long
-            nir.write(draft, network, compression=None)
+            draft.write_bytes(content.getbuffer())
     except OSError as error:
         raise ExportError(f"{target}: can't be written ({error})") from error
 

@@ -16,6 +16,7 @@ from icsnn_deploy.cli.output import (
     progress_bars,
     reporting,
 )
+from icsnn_deploy.errors import BundleError
 
 
 def quantize(
@@ -41,6 +42,8 @@ def quantize(
     with reporting(as_json):
         check_free(out, overwrite=overwrite)
         opened = open_bundle(bundle)
+        if out.resolve() == bundle.resolve():
+            raise BundleError(f"{out}: --out is the float bundle itself; choose another folder")
         network = opened.network()
         samples = load_inputs(opened, calibration, network.input.encoding, limit)
         from icsnn_deploy.encoding import to_input_units

@@ -22,6 +22,7 @@ from icsnn_deploy.conversion.threshold import (
     ThresholdRule,
 )
 from icsnn_deploy.errors import ConversionError
+from icsnn_deploy.graph_file import MOST_STEPS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,10 +86,6 @@ NAMED: dict[str, tuple[Method, ...]] = {
 }
 
 
-MOST_STEPS = 2**24
-"""T; the mean over more steps is none in float32, which counts spikes one by one up to here."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """How to convert.
@@ -135,7 +132,7 @@ class Recipe:
         least, most = ends
         if most > MOST_STEPS:
             raise ConversionError(
-                f"time_steps {self.time_steps}: {MOST_STEPS:,} at most; float32 counts no further"
+                f"time_steps {self.time_steps}: {MOST_STEPS:,} at most, as files of networks hold"
             )
         if not 1 <= least <= most or not 0 <= self.readout_start < least:
             raise ConversionError(

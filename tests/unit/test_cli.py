@@ -650,6 +650,21 @@ def test_a_process_ends_with_the_code_and_keeps_its_streams_apart(bundle: Path) 
     assert "Traceback" not in found.stderr
 
 
+@pytest.mark.parametrize("name", ["nir", "onnx", "onnx-step"])
+def test_a_full_disk_leaves_the_bundle_as_it_was(bundle: Path, name: str) -> None:
+    """Files of at most 2 kB, as if the disk had no more: an error, and no crash of a library."""
+    limits = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (2048, 2048))"
+    program = f"{limits}\nfrom icsnn_deploy.cli import main; main()"
+    before = {path.name: path.read_bytes() for path in bundle.iterdir()}
+    command = [sys.executable, "-c", program, "export", str(bundle), "--format", name]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (found.returncode, found.stdout) == (2, "")
+    assert found.stderr.startswith("error: ")
+    assert "can't be written" in found.stderr
+    assert found.stderr.count("\n") == 1
+    assert {path.name: path.read_bytes() for path in bundle.iterdir()} == before
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
 def test_a_full_standard_output_is_no_verdict(bundle: Path) -> None:
     for more in ([], ["--json"]):
@@ -723,6 +738,7 @@ def test_a_target_that_fits_and_one_that_does_not(place: Desk, bundle: Path) -> 
         (("--bits", "0"), "weights of 0 bits: 2 to 16"),
         (("--target", "loihi2", "--bits", "12"), "it takes 8 at most"),
         (("--limit", "0"), "at least 1"),
+        (("--out", "BUNDLE", "--overwrite"), "--out is the float bundle itself"),
     ],
 )
 def test_what_quantize_refuses(
@@ -730,8 +746,10 @@ def test_what_quantize_refuses(
 ) -> None:
     out, images = place.path / "int8", f"{place.path}/data.npz:images"
     wanted = ("quantize", str(bundle), "--calibration", images, "--out", str(out))
-    assert message in failed(place.run(*wanted, *extra))
+    given = [str(bundle) if option == "BUNDLE" else option for option in extra]
+    assert message in failed(place.run(*wanted, *given))
     assert not out.exists()
+    assert not open_bundle(bundle).network().is_integer
 
 
 def test_inspect_counts_what_images_cost(place: Desk, bundle: Path) -> None:
