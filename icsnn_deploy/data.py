@@ -202,27 +202,51 @@ def as_samples(images: Array, normalization: Normalization | None) -> Array:
     return np.ascontiguousarray(np.moveaxis(images, 3, 1))
 
 
-def load_labels(spec: str, count: int, classes: int) -> Array:
-    """Class indices [N] for at least `count` samples, as int64.
+def load_labels(spec: str, count: int = 0) -> Array:
+    """Class indices [N] of at least `count` samples, as int64; check_labels says if they fit.
 
     Args:
         spec: FILE.npz:array or FILE.npy.
         count: samples that need one.
-        classes: of the network.
 
     Raises:
-        DataError: no integers [N], too few, or one that is no class of the network.
+        DataError: no integers [N], or too few.
     """
     labels = load_array(spec)
-    if labels.ndim != 1 or labels.dtype.kind not in "iu" or len(labels) < count:
-        raise DataError(
-            f"{spec}: {labels.dtype} {list(labels.shape)}; integers [N] for {count} samples needed"
-        )
-    wrong = (labels < 0) | (labels >= classes)
-    if wrong.any():
-        first = int(wrong.argmax())
-        raise DataError(
-            f"{spec}: sample {first} has class {labels[first]}; the network's {classes} classes "
-            f"are 0 to {classes - 1}"
-        )
+    if not _are_indices(labels) or len(labels) < count:
+        wanted = f"integers [N] for {count} samples" if count else "integers [N]"
+        raise DataError(f"{spec}: {labels.dtype} {list(labels.shape)}; {wanted} needed")
     return labels.astype(np.int64)
+
+
+def check_labels(labels: Array, count: int, *, classes: int, samples: int | None = None) -> Array:
+    """The labels of the samples that are run, int64 [count].
+
+    Args:
+        labels: integers [N], one a sample.
+        count: samples that are run.
+        classes: of the network.
+        samples: that the data set has; more labels than that belong to another one.
+
+    Raises:
+        DataError: no integers [N], too few or too many, or one that is no class of the network.
+    """
+    if not _are_indices(labels):
+        raise DataError(f"labels: {labels.dtype} {list(labels.shape)}; integers [N] are needed")
+    remedy = "one for each, in the same order, is needed"
+    if len(labels) < count:
+        raise DataError(f"{len(labels)} labels for {count} samples: {remedy}")
+    if samples is not None and len(labels) > samples:
+        raise DataError(f"{len(labels)} labels for a data set of {samples} samples: {remedy}")
+    own = labels[:count]
+    wrong = np.flatnonzero((own < 0) | (own >= classes))
+    if len(wrong):
+        raise DataError(
+            f"labels: sample {wrong[0]} has class {own[wrong[0]]}, and {len(wrong)} of {count} "
+            f"labels are none of the network's {classes} classes, 0 to {classes - 1}"
+        )
+    return own.astype(np.int64)
+
+
+def _are_indices(labels: Array) -> bool:
+    return labels.ndim == 1 and labels.dtype.kind in "iu"

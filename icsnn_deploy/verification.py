@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -13,7 +14,7 @@ import numpy as np
 from icsnn_deploy.atomic import atomic_write
 from icsnn_deploy.bundle import Bundle
 from icsnn_deploy.certificate import require_certificate
-from icsnn_deploy.data import load_archive
+from icsnn_deploy.data import check_labels, load_archive
 from icsnn_deploy.divergence import Potentials
 from icsnn_deploy.encoding import check_inputs, to_input_units, to_real_units
 from icsnn_deploy.errors import DataError
@@ -72,8 +73,9 @@ def verify(
         raise DataError(f"{images} images and {len(backends)} backends: nothing to compare")
     if against is not None and len(against.logits) != images:
         raise DataError(f"{against.backend}: {len(against.logits)} images, {images} are needed")
-    if labels is not None and len(labels) < images:
-        raise DataError(f"{len(labels)} labels for {images} images")
+    if labels is not None:
+        classes = max(2, math.prod(network.shape(network.output.name)))
+        labels = check_labels(labels, images, classes=classes)
     simulators = _open(bundle, backends, progress)
     comparisons, logits = _run_all(network, simulators, against, x, axis, tolerance, progress)
     report = ParityReport(comparisons=comparisons, graph_hash=bundle.graph_hash)
@@ -218,4 +220,4 @@ def images_at_once(network: Graph, backends: int) -> int:
 
 
 def _accuracy(logits: Array, labels: Array) -> float:
-    return float(np.mean(top1(logits) == labels[: len(logits)]))
+    return float(np.mean(top1(logits) == labels))

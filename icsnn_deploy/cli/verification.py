@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -68,8 +67,7 @@ def verify(
         count = inputs.shape[0 if encoding == "direct" else 1] if inputs.ndim > 1 else 0
         if labels and not images:
             raise DataError("--labels needs --images: the bundle's own samples have no labels")
-        classes = max(2, math.prod(network.shape(network.output.name)))
-        truth = load_labels(labels, count, classes) if labels else None
+        truth = load_labels(labels, count) if labels else None
         from icsnn_deploy.parity import Tolerance
         from icsnn_deploy.report.tables import parity_table
         from icsnn_deploy.verification import load_recording

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from icsnn_deploy.bundle import Bundle
+from icsnn_deploy.data import check_labels
 from icsnn_deploy.encoding import check_inputs, to_input_units
 from icsnn_deploy.errors import DataError
 from icsnn_deploy.evaluation.counts import total
@@ -23,7 +24,7 @@ from icsnn_deploy.evaluation.evaluator import Evaluator
 from icsnn_deploy.evaluation.ledger import Ledger, Shard
 from icsnn_deploy.evaluation.options import EvaluationOptions
 from icsnn_deploy.evaluation.result import Evaluation
-from icsnn_deploy.evaluation.samples import Samples, check_labels
+from icsnn_deploy.evaluation.samples import Samples
 from icsnn_deploy.manifest import json_bytes
 from icsnn_deploy.neuron import Array
 from icsnn_deploy.nodes import IF

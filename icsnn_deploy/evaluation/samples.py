@@ -9,7 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from icsnn_deploy.data import Normalization, array_shape, as_samples, check_images, load_array
+from icsnn_deploy.data import (
+    Normalization,
+    array_shape,
+    as_samples,
+    check_images,
+    load_array,
+    load_labels,
+)
 from icsnn_deploy.errors import DataError
 from icsnn_deploy.neuron import Array
 
@@ -103,48 +110,8 @@ def open_samples(
 
 
 def open_labels(spec: str) -> Array:
-    """Integers [N], named as samples are; raises DataError."""
-    parts: list[Array] = []
-    for name in _files(spec):
-        part = load_array(name)
-        _check_integers(name, part)
-        if parts and part.dtype != parts[0].dtype:
-            raise DataError(f"{name}: {part.dtype} labels, but those before are {parts[0].dtype}")
-        parts.append(part)
-    return np.concatenate(parts)
-
-
-def check_labels(labels: Array, count: int, *, samples: int, classes: int) -> Array:
-    """The labels of the samples that are run, int64 [count].
-
-    Args:
-        labels: integers [N], one a sample.
-        count: samples that are run.
-        samples: that the data set has; more labels than that belong to another one.
-        classes: of the network.
-
-    Raises:
-        DataError: no integers [N], too few or too many, or one that is no class of the network.
-    """
-    _check_integers("labels", labels)
-    if not count <= len(labels) <= samples:
-        raise DataError(
-            f"{len(labels)} labels for a data set of {samples} samples, {count} of them run: one "
-            "for each sample, in the same order, is needed"
-        )
-    own = labels[:count]
-    wrong = np.flatnonzero((own < 0) | (own >= classes))
-    if len(wrong):
-        raise DataError(
-            f"labels: sample {wrong[0]} has class {own[wrong[0]]}, and {len(wrong)} of {count} "
-            f"labels are none of the network's {classes} classes, 0 to {classes - 1}"
-        )
-    return own.astype(np.int64)
-
-
-def _check_integers(name: str, labels: Array) -> None:
-    if labels.ndim != 1 or labels.dtype.kind not in "iu":
-        raise DataError(f"{name}: {labels.dtype} {list(labels.shape)}; integers [N] are needed")
+    """Class indices [N], int64, named as samples are; raises DataError."""
+    return np.concatenate([load_labels(name) for name in _files(spec)])
 
 
 def _files(spec: str) -> list[str]:

@@ -14,6 +14,7 @@ from icsnn_deploy.data import (
     Normalization,
     as_samples,
     check_finite,
+    check_labels,
     load_archive,
     load_array,
     load_images,
@@ -219,7 +220,7 @@ def test_channels_that_do_not_fit_mean_and_std(tmp_path: Path, channels: int) ->
 @pytest.mark.parametrize("kind", ["uint8", "int32", "int64"])
 def test_labels(tmp_path: Path, kind: str) -> None:
     np.savez(tmp_path / "d.npz", labels=np.array([3, 1, 2], kind))
-    found = load_labels(f"{tmp_path}/d.npz:labels", 2, 4)
+    found = load_labels(f"{tmp_path}/d.npz:labels", 2)
     assert found.tolist() == [3, 1, 2]
     assert found.dtype == np.int64
 
@@ -232,14 +233,31 @@ def test_labels(tmp_path: Path, kind: str) -> None:
 def test_labels_that_are_none(tmp_path: Path, labels: np.ndarray[Any, Any]) -> None:
     np.save(tmp_path / "l.npy", labels)
     with pytest.raises(DataError, match=r"integers \[N\] for 2 samples"):
-        load_labels(f"{tmp_path}/l.npy", 2, 10)
+        load_labels(f"{tmp_path}/l.npy", 2)
 
 
-@pytest.mark.parametrize("label", [-1, 4, 2**40])
-def test_labels_of_no_class(tmp_path: Path, label: int) -> None:
-    np.save(tmp_path / "l.npy", np.array([0, 3, label]))
-    with pytest.raises(DataError, match=f"sample 2 has class {label}; the network's 4 classes"):
-        load_labels(f"{tmp_path}/l.npy", 2, 4)
+@pytest.mark.parametrize(
+    ("y", "said"),
+    [
+        ([1, 0, 12, 3, 99], "sample 2 has class 12, and 2 of 5 labels are none of"),
+        ([1, 0, 2, -7, 0], "sample 3 has class -7, and 1 of 5 labels"),
+        ([-1] * 5, "sample 0 has class -1, and 5 of 5 labels"),
+        ([2**63 + 5] * 5, f"sample 0 has class {2**63 + 5}, and 5 of 5 labels"),
+        ([0] * 7, "7 labels for a data set of 6 samples"),
+        ([0] * 4, "4 labels for 5 samples"),
+        ([1.0] * 5, r"labels: float64 \[5\]; integers \[N\] are needed"),
+        ([[1, 2]] * 5, r"labels: int64 \[5, 2\]; integers \[N\] are needed"),
+    ],
+)
+def test_labels_say_which_is_wrong(y: list[Any], said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        check_labels(np.array(y), 5, samples=6, classes=10)
+
+
+def test_labels_beyond_those_needed_are_not_looked_at() -> None:
+    found = check_labels(np.array([1, 2, 300], np.uint64), 2, samples=3, classes=10)
+    np.testing.assert_array_equal(found, [1, 2])
+    assert found.dtype == np.int64
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e39])

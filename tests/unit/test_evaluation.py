@@ -342,6 +342,6 @@ def test_the_command_refuses_labels_of_another_data_set(place: Path, tmp_path: P
     code, _, err = command(*names, "--limit", "4", "--labels", f"{tmp_path}/y.npy")
     assert (code, err) == (
         2,
-        "error: 24 labels for a data set of 23 samples, 4 of them run: one for each sample, in "
-        "the same order, is needed\n",
+        "error: 24 labels for a data set of 23 samples: one for each, in the same order, is "
+        "needed\n",
     )

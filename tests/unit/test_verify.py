@@ -161,8 +161,14 @@ def test_too_few_labels_are_told_before_anything_runs(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ReferenceSimulator, "run", None)
-    with pytest.raises(DataError, match="6 labels for 7 images"):
+    with pytest.raises(DataError, match="6 labels for 7 samples"):
         verify(bundle, ["torch"], INPUTS, labels=np.zeros(6, int))
+
+
+@pytest.mark.parametrize("labels", [np.full(7, -1), np.full(7, 10), np.zeros(7)])
+def test_labels_that_are_no_classes(bundle: Bundle, labels: Array) -> None:
+    with pytest.raises(DataError, match="labels"):
+        verify(bundle, ["torch"], INPUTS, labels=labels)
 
 
 def test_a_backend_named_twice_is_compared_once(bundle: Bundle) -> None:
