@@ -16,7 +16,7 @@ from icsnn_deploy.evaluation.options import EvaluationOptions
 from icsnn_deploy.neuron import Array
 from icsnn_deploy.parity import Comparison, compare, top1
 from icsnn_deploy.simulate import open_backend
-from icsnn_deploy.simulate.early_exit import EarlyExit, logit_unit, stop_where_sure
+from icsnn_deploy.simulate.early_exit import EarlyExit, confidence_unit, stop_where_sure
 from icsnn_deploy.simulate.recording import Record, Recording
 from icsnn_deploy.simulate.torch_ann import TorchANN
 from icsnn_deploy.verification import images_at_once, probe
@@ -46,7 +46,7 @@ class Evaluator:
                 f"early exit on {options.backend}: it does not give the logits of each step; take "
                 "torch, or export the ONNX file with --logits-t"
             )
-        self.unit = 1.0 if options.confidence is None else logit_unit(network)
+        self.unit = 1.0 if options.confidence is None else confidence_unit(network)
         self.record = Record(
             spikes=bool(self.others),
             counts=not self.others,

@@ -9,14 +9,13 @@ in the full run, so its logits are those of the full run at that step.
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from icsnn_deploy.encoding import check_inputs
+from icsnn_deploy.encoding import check_inputs, logit_unit
 from icsnn_deploy.errors import DataError
 from icsnn_deploy.graph import Graph
 from icsnn_deploy.neuron import Array
@@ -36,20 +35,20 @@ class EarlyExit:
         return float(self.steps.mean())
 
 
-def logit_unit(graph: Graph) -> float:
-    """What one unit of the output is worth: 1, or what quantizing noted in the provenance.
+def confidence_unit(graph: Graph) -> float:
+    """What one unit of the output is worth, without which confidences can't be compared.
 
     Raises:
         DataError: an integer network that does not say, or a unit that is not positive.
     """
-    recorded = graph.provenance.get("logit_unit", None if graph.is_integer else 1.0)
-    number = isinstance(recorded, (int, float)) and not isinstance(recorded, bool)
-    if not number or not 0 < recorded <= sys.float_info.max:  # an integer may be beyond
+    unit = logit_unit(graph)
+    if unit is None:
+        recorded = graph.provenance.get("logit_unit")
         raise DataError(
             f"logit_unit {recorded!r:.40} in the network's provenance: what one unit of an integer "
             "logit is worth must be known to compare confidences. icsnn quantize notes it"
         )
-    return float(recorded)
+    return unit
 
 
 def run_until_sure(
@@ -62,7 +61,7 @@ def run_until_sure(
         inputs: [B, *shape], or [T, B, *shape] for rate and event input.
         confidence: of the most probable class, where a sample stops; above 1 none does. A single
             logit is taken as a sigmoid's; of an output with positions all must be sure.
-        unit: what one unit of the output is worth (logit_unit).
+        unit: what one unit of the output is worth (confidence_unit).
 
     Raises:
         DataError: a confidence that is not positive, inputs that do not fit.

@@ -18,7 +18,7 @@ from icsnn_deploy.lattice.quantize import LatticeOptions, quantize
 from icsnn_deploy.neuron import Array
 from icsnn_deploy.simulate.early_exit import (
     EarlyExit,
-    logit_unit,
+    confidence_unit,
     run_until_sure,
     stop_where_sure,
 )
@@ -113,7 +113,7 @@ def integer_network(steps: int) -> tuple[Graph, Array]:
 
 def test_an_integer_network_counts_in_its_unit() -> None:
     graph, x = integer_network(8)
-    unit = logit_unit(graph)
+    unit = confidence_unit(graph)
     assert unit == graph.provenance["logit_unit"] != 1
     simulator = TorchSimulator(graph)
     confidence = middling(simulator, x, unit)
@@ -153,8 +153,8 @@ def test_no_samples() -> None:
 def test_a_unit_that_is_none(unit: Any) -> None:
     graph, _ = integer_network(2)
     with pytest.raises(DataError, match="logit_unit"):
-        logit_unit(replace(graph, provenance={**graph.provenance, "logit_unit": unit}))
+        confidence_unit(replace(graph, provenance={**graph.provenance, "logit_unit": unit}))
 
 
 def test_a_float_network_has_unit_one() -> None:
-    assert logit_unit(residual_network()) == 1.0
+    assert confidence_unit(residual_network()) == 1.0
