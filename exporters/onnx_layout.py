@@ -6,8 +6,8 @@ from icsnn_deploy.exporters.onnx_format import Layout, OnnxOptions, Runtime
 from icsnn_deploy.exporters.onnx_parts import Parts
 from icsnn_deploy.graph import Graph
 
-# Measured (docs/onnx.md). ONNX Runtime: unrolled runs 1.0 to 1.25 times as fast as scan, but takes a
-# time to load that grows faster than T, and scan the same for every T. OpenVINO: unrolled runs 1.5
+# Measured (docs/onnx.md). ONNX Runtime: unrolled runs 1.0 to 1.25 times as fast as scan, but takes
+# a time to load that grows faster than T, and scan one for every T. OpenVINO: unrolled runs 1.5
 # times as fast and takes twenty times as long to load. Folded lies between the two in most of it.
 _MOST_STEPPED: dict[Runtime, int] = {"onnxruntime": 1024, "openvino": 512}
 """Nodes that iterate times T, up to which a network is unrolled: T = 18 for a ResNet20."""
