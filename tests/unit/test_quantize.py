@@ -276,7 +276,7 @@ def test_the_certificate_is_kept_with_the_network() -> None:
 
 def test_a_network_on_the_lattice_is_refused() -> None:
     result = quantized(residual_network())
-    with pytest.raises(LatticeError, match="on the lattice already"):
+    with pytest.raises(LatticeError, match="on the lattice already: give the float one"):
         prepare(result.graph, pixels(0), per_layer=False, input_bits=8)
 
 
