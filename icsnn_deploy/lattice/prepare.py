@@ -45,7 +45,9 @@ def prepare(graph: Graph, samples: Array, *, per_layer: bool, input_bits: int) -
         input_bits: 8 or 16, for a float input.
     """
     if graph.is_integer:
-        raise LatticeError("this network is on the lattice already: give the float one it was made from")
+        raise LatticeError(
+            "this network is on the lattice already: give the float one it was made from"
+        )
     graph = _integer_input(compose(graph), samples, input_bits)
     for pool in graph.nodes_of(AvgPool):
         graph = graph.insert_after(pool.name, _mean(graph, pool))
