@@ -111,7 +111,7 @@ def moves_stride(conv: Conv) -> bool:
 @given(integer_graphs(), st.sampled_from(TIMED_LAYOUTS), st.integers(1, 8))
 def test_openvino_agrees_on_images(graph: Graph, layout: Layout, steps: int) -> None:
     """It refuses signals and pointwise convolutions with stride and padding, is slow to load files
-    that grow with T, and multiplies by 1 / T.
+    that grow with T, and multiplies the readout's weights by 1 / T, which rounds each of them.
     """
     assume(len(graph.input.shape) == 3)
     assume(not any(moves_stride(conv) for conv in graph.nodes_of(Conv)))
@@ -124,7 +124,8 @@ def test_openvino_agrees_on_images(graph: Graph, layout: Layout, steps: int) -> 
         got = OpenVinoSimulator(path).run(x)
     for name, spikes in expected.spikes.items():
         np.testing.assert_array_equal(got.spikes[name], spikes)
-    np.testing.assert_allclose(got.logits, expected.logits, rtol=1e-6, atol=1e-6)
+    terms = certify(graph).bounds[-1].partial_sum  # what is rounded may cancel out
+    np.testing.assert_allclose(got.logits, expected.logits, rtol=0, atol=1e-6 * terms)
 
 
 @settings(max_examples=40, deadline=None)
