@@ -36,7 +36,7 @@ def read_stamp(kind: Kind, folder: Path, check: Check, hint: str) -> dict[str, s
             versions = check(file.read(_MOST_BYTES), str(stamp))
     except FileNotFoundError as error:
         raise BackendUnavailableError(
-            f"{folder}: {kind.title} is not set up here; run: {hint}"
+            f"{folder}: no environment for {kind.title} is set up here; run: {hint}"
         ) from error
     except NotADirectoryError as error:
         raise BackendUnavailableError(

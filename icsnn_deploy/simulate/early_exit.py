@@ -4,7 +4,8 @@
     stop at the first t with  max_c softmax(logit_unit * m[t])_c >= confidence,  at the latest at T
 
 The rest of the batch goes on alone. What a sample's neurons do up to its last step is what they do
-in the full run, so its logits are those of the full run at that step.
+in the full run, so its logits are those of the full run at that step; bit for bit in an integer
+network, while float sums may be rounded otherwise in a smaller batch.
 """
 
 from __future__ import annotations
