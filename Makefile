@@ -27,7 +27,7 @@ setup: .venv/ready .venv-lava/icsnn-lava.json .venv-readers/icsnn-readers.json
 	touch $@
 
 demo: setup
-	$(BIN)/icsnn demo --out build/demo
+	$(BIN)/icsnn demo --out build/demo --overwrite
 
 lint: .venv/ready
 	$(BIN)/ruff check .

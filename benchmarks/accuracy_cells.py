@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from icsnn_deploy.atomic import atomic_write
 from icsnn_deploy.errors import DataError
 
 FORMAT = 1
@@ -130,13 +130,9 @@ def _check_types(value: Key | Result, given: Mapping[str, Any]) -> None:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Under another name first, so that a file is there completely or not at all."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        beside.write_text(text)
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+    """So that a file is there completely or not at all."""
+    with atomic_write(path) as draft:
+        draft.write_text(text)
 
 
 def sha256_of(path: Path) -> str:

@@ -156,12 +156,13 @@ def inspect(
 
 
 def demo(
-    out: Annotated[
-        Path, typer.Option(help="The bundle to write, OUT-int8 beside it; bundles are replaced.")
-    ] = Path("build/demo"),
+    out: Annotated[Path, typer.Option(help="The bundle to write, OUT-int8 beside it.")] = Path(
+        "build/demo"
+    ),
     lava: Annotated[
         bool, typer.Option(help="Verify on Lava too; icsnn lava setup comes first.")
     ] = True,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace both bundles.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Train, convert, quantize, export and verify a small network on scikit-learn's digits."""
@@ -170,7 +171,7 @@ def demo(
         from icsnn_deploy.report.tables import accuracy_table, parity_table
 
         with progress_bars() as progress:
-            result = run_demo(out, progress, lava=lava)
+            result = run_demo(out, progress, lava=lava, overwrite=overwrite)
         if as_json:
             print_json(result.to_json())
         else:

@@ -15,7 +15,7 @@ from icsnn_deploy.bundle import Bundle, check_free, create_bundle
 from icsnn_deploy.certificate import Certificate, certify
 from icsnn_deploy.conversion.convert import convert
 from icsnn_deploy.conversion.recipe import Recipe
-from icsnn_deploy.demo.digits import Digits, load_digits, train
+from icsnn_deploy.demo.digits import load_digits, train
 from icsnn_deploy.encoding import to_input_units
 from icsnn_deploy.exporters import GENERAL, export_into
 from icsnn_deploy.golden import golden_bytes
@@ -66,34 +66,36 @@ class DemoResult:
         }
 
 
-def run_demo(out: Path, progress: Progress = silent, *, lava: bool = True) -> DemoResult:
+def run_demo(
+    out: Path, progress: Progress = silent, *, lava: bool = True, overwrite: bool = False
+) -> DemoResult:
     """Run the whole path on scikit-learn's digits.
 
-    Leaves the float bundle at `out` and the integer one beside it, `out`-int8. Bundles that are
-    there already are replaced.
+    Leaves the float bundle at `out` and the integer one beside it, `out`-int8.
 
     Args:
         out: the bundle to write.
         progress: told of each stage.
         lava: verify on Lava too.
+        overwrite: replace bundles that are there already.
 
     Raises:
         BackendUnavailableError: Lava is not set up; told before anything else is done.
-        BundleError: something else than a bundle is there already; told then, too.
+        BundleError: something is there already that is not to be replaced; told then, too.
     """
     for path in (out, _integer_path(out)):
-        check_free(path, overwrite=True)
+        check_free(path, overwrite=overwrite)
     if lava:
         find_worker()
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # so small a network is slower on two threads, far slower on busy ones
     try:
-        return _run(out, progress, lava)
+        return _run(out, progress, lava=lava, overwrite=overwrite)
     finally:
         torch.set_num_threads(threads)
 
 
-def _run(out: Path, progress: Progress, lava: bool) -> DemoResult:
+def _run(out: Path, progress: Progress, *, lava: bool, overwrite: bool) -> DemoResult:
     digits = load_digits()
     model = train(digits, progress)
     calibration = digits.train_images[:_CALIBRATION]
@@ -103,8 +105,9 @@ def _run(out: Path, progress: Progress, lava: bool) -> DemoResult:
         network = convert(model, calibration, Recipe(name=name, time_steps=t, effort="quick")).graph
         logits = TorchSimulator(network).classify(digits.test_images)
         table[name][t] = _accuracy(logits, digits.test_labels)
-    bundle = _deploy(model, digits, calibration, out, progress)
-    integer = _quantize(bundle, calibration, _integer_path(out), progress)
+    bundle = _deploy(model, calibration, out, progress, overwrite=overwrite)
+    beside = _integer_path(out)
+    integer = _quantize(bundle, calibration, beside, progress, overwrite=overwrite)
     images, labels = digits.test_images[:_VERIFIED], digits.test_labels
     parity, exact = (
         verify(each, [*BACKENDS, *(more if lava else ())], images, labels=labels, progress=progress)
@@ -129,7 +132,7 @@ def _integer_path(out: Path) -> Path:
 
 
 def _deploy(
-    model: nn.Module, digits: Digits, calibration: Array, out: Path, progress: Progress
+    model: nn.Module, calibration: Array, out: Path, progress: Progress, *, overwrite: bool
 ) -> Bundle:
     """Convert with the default recipe, write the bundle and its exports."""
     recipe = Recipe(name="default", time_steps=TIME_STEPS)
@@ -140,12 +143,14 @@ def _deploy(
         ann=conversion.ann,
         samples=calibration[:8],
         report=conversion.report.to_json(),
-        overwrite=True,
+        overwrite=overwrite,
     )
     return export_into(bundle, *GENERAL)
 
 
-def _quantize(bundle: Bundle, calibration: Array, out: Path, progress: Progress) -> Bundle:
+def _quantize(
+    bundle: Bundle, calibration: Array, out: Path, progress: Progress, *, overwrite: bool
+) -> Bundle:
     """The integer network of a bundle, with golden spikes and its exports."""
     result = quantize(bundle.network(), calibration, bundle.ann(), progress=progress)
     samples = to_input_units(result.graph, calibration[:8])
@@ -156,7 +161,7 @@ def _quantize(bundle: Bundle, calibration: Array, out: Path, progress: Progress)
         samples=samples,
         report={**bundle.report(), "lattice": result.to_json()},
         golden=golden_bytes(result.graph, samples),
-        overwrite=True,
+        overwrite=overwrite,
     )
     return export_into(integer, *GENERAL)
 

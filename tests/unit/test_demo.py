@@ -41,6 +41,8 @@ def test_the_demo_ends_with_every_verdict_pass(
     integer = open_bundle(tmp_path / "demo-int8")
     assert integer.network().is_integer
     assert set(integer.exports) == {"nir", "onnx", "onnx-step"}
+    with pytest.raises(BundleError, match=r"demo: exists already.*--overwrite"):
+        run.run_demo(tmp_path / "demo")
 
 
 def test_without_lava_the_demo_says_so_first(
@@ -59,7 +61,7 @@ def test_what_is_no_bundle_is_told_first(
     (tmp_path / taken).mkdir()
     monkeypatch.setattr(run, "load_digits", None)  # nothing is done before
     with pytest.raises(BundleError, match=f"{taken}: exists and is not a bundle"):
-        run.run_demo(tmp_path / "demo", lava=False)
+        run.run_demo(tmp_path / "demo", lava=False, overwrite=True)
 
 
 def test_training_is_reproducible() -> None:
