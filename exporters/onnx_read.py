@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from icsnn_deploy.errors import ExportError
+from icsnn_deploy.errors import ExportError, first_line
 from icsnn_deploy.exporters.onnx_external import read_parameters
 from icsnn_deploy.exporters.onnx_foreign import foreign
 from icsnn_deploy.exporters.onnx_format import (
@@ -128,8 +128,7 @@ def _shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
         onnx.checker.check_model(slim)
         inferred = onnx.shape_inference.infer_shapes(slim, check_type=True, strict_mode=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        first = str(error).strip().splitlines()[0][:200]
-        raise ExportError(f"onnx's checker rejects it: {first}") from error
+        raise ExportError(f"onnx's checker rejects it: {first_line(error):.200}") from error
     found = {info.name: info for info in [*inferred.graph.value_info, *inferred.graph.output]}
     for info in model.graph.value_info:
         _check_claim(info, found)

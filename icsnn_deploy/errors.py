@@ -98,3 +98,9 @@ class ParityError(IcsnnError):
     def __init__(self, report: ParityReport) -> None:
         self.report = report
         super().__init__(report.summary())
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what another library says, which may go on for pages; else its type."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

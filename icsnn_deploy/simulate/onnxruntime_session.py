@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from icsnn_deploy.errors import BackendUnavailableError, ExportError
+from icsnn_deploy.errors import BackendUnavailableError, ExportError, first_line
 from icsnn_deploy.exporters.onnx_read import OnnxFile
 from icsnn_deploy.neuron import Array
 
@@ -59,9 +59,9 @@ class RuntimeSession:
             if options.provider == CPU:
                 raise ExportError(
                     f"{file.path}: ONNX Runtime {runtime.__version__} can't load it: "
-                    f"{_first(error)}. Export the network again, or upgrade onnxruntime"
+                    f"{first_line(error):.300}. Export the network again, or upgrade onnxruntime"
                 ) from error
-            raise _no_provider(options.provider, _first(error)) from error
+            raise _no_provider(options.provider, first_line(error)[:300]) from error
         used = self._session.get_providers()
         if not used or used[0] != options.provider:
             raise _no_provider(options.provider, f"the session would run on {', '.join(used)}")
@@ -83,7 +83,7 @@ class RuntimeSession:
         try:
             return list(self._session.run(list(outputs), dict(feed), settings))
         except Exception as error:  # the runtime's exceptions share no base but this
-            why = f"not done within {limit} s" if expired.is_set() else _first(error)
+            why = f"not done within {limit} s" if expired.is_set() else first_line(error)[:300]
             raise ExportError(
                 f"{self._path}: ONNX Runtime can't run it: {why}. Try a smaller batch_size"
             ) from error
@@ -112,9 +112,3 @@ def _no_provider(provider: str, why: str) -> BackendUnavailableError:
         f"ONNX Runtime can't use {provider} here ({why}). For a GPU run: pip uninstall "
         "onnxruntime; pip install 'icsnn-deploy[gpu]'. Nothing was run on the CPU instead"
     )
-
-
-def _first(error: Exception) -> str:
-    """The first line of the runtime's message."""
-    lines = str(error).strip().splitlines()
-    return lines[0][:300] if lines else type(error).__name__

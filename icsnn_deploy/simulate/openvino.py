@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from icsnn_deploy.errors import BackendUnavailableError, ExportError
+from icsnn_deploy.errors import BackendUnavailableError, ExportError, first_line
 from icsnn_deploy.exporters.onnx_read import OnnxFile, parse
 from icsnn_deploy.neuron import Array
 from icsnn_deploy.simulate.onnx_file import OnnxFileSimulator
@@ -35,37 +35,36 @@ class OpenVinoSimulator(OnnxFileSimulator):
         self, path: str | os.PathLike[str], *, device: str = "CPU", batch_size: int = 32
     ) -> None:
         def open_session(file: OnnxFile, data: bytes) -> _OpenVinoSession:
-            _refuse_what_it_breaks(file)
             return _OpenVinoSession(file.path, data, device)
 
         super().__init__(path, "openvino", open_session, batch_size=batch_size)
 
-
-def _refuse_what_it_breaks(file: OnnxFile) -> None:
-    """All but the first were seen with 2026.4.1, on files that two other runtimes run right."""
-    if file.parameters:
-        raise ExportError(
-            f"{file.path}: OpenVINO would open the second file, with the parameters, by its name, "
-            "unchecked; use onnxruntime"
-        )
-    if file.metadata.layout == "step":
-        # It fuses a convolution with the sum behind it, and loses the convolution's result where
-        # the other term is an input of the model: the potential.
-        raise ExportError(
-            f"{file.path}: OpenVINO drops currents of the one-step file; give it the unrolled one"
-        )
-    if len(file.input_shape) == 2:
-        raise ExportError(
-            f"{file.path}: OpenVINO crashes on some networks over signals (one spatial axis); "
-            "use onnxruntime"
-        )
-    for node in parse(file.data).graph.node:
-        if node.op_type == "Conv" and _is_moved(node):
-            # It moves the stride in front of what comes before, and forgets the padding.
+    def _refuse(self) -> None:
+        """All but the first were seen with 2026.4.1, on files that two other runtimes run right."""
+        path = self.file.path
+        if self.file.parameters:
             raise ExportError(
-                f"{file.path}: OpenVINO computes {node.name[:80]!r} wrongly, a 1x1 convolution "
-                "with stride and padding; use onnxruntime"
+                f"{path}: OpenVINO would open the second file, with the parameters, by its name, "
+                "unchecked; use onnxruntime"
             )
+        if self.file.metadata.layout == "step":
+            # It fuses a convolution with the sum behind it, and loses the convolution's result
+            # where the other term is an input of the model: the potential.
+            raise ExportError(
+                f"{path}: OpenVINO drops currents of the one-step file; give it the unrolled one"
+            )
+        if len(self.file.input_shape) == 2:
+            raise ExportError(
+                f"{path}: OpenVINO crashes on some networks over signals (one spatial axis); "
+                "use onnxruntime"
+            )
+        for node in parse(self.file.data).graph.node:
+            if node.op_type == "Conv" and _is_moved(node):
+                # It moves the stride in front of what comes before, and forgets the padding.
+                raise ExportError(
+                    f"{path}: OpenVINO computes {node.name[:80]!r} wrongly, a 1x1 convolution with "
+                    "stride and padding; use onnxruntime"
+                )
 
 
 def _is_moved(conv: onnx.NodeProto) -> bool:
@@ -93,15 +92,13 @@ class _OpenVinoSession:
         try:
             self._model: Any = core.compile_model(core.read_model(data), device, precision)
         except RuntimeError as error:
-            raise ExportError(f"{path}: OpenVINO can't compile it: {_first(error)}") from error
+            raise ExportError(f"{path}: OpenVINO can't compile it: {first_line(error)}") from error
 
     def run(self, outputs: Sequence[str], feed: Mapping[str, Array]) -> list[Array]:
         try:
             results = self._model(dict(feed), share_inputs=False, share_outputs=False)
         except RuntimeError as error:
-            raise ExportError(f"{self._path}: OpenVINO can't run it: {_first(error)}") from error
+            raise ExportError(
+                f"{self._path}: OpenVINO can't run it: {first_line(error)}"
+            ) from error
         return [np.asarray(results[name]) for name in outputs]
-
-
-def _first(error: Exception) -> str:
-    return (str(error).strip().splitlines() or ["no message"])[0]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from icsnn_deploy.errors import BackendUnavailableError, GraphError
+from icsnn_deploy.errors import BackendUnavailableError, GraphError, first_line
 from icsnn_deploy.graph import Graph
 from icsnn_deploy.neuron import Array
 from icsnn_deploy.nodes import Add, AvgPool, Conv, Flatten, Linear, Node, Output, Pairs, Relu, Scale
@@ -22,10 +22,9 @@ def open_device(device: str) -> torch.device:
         found = torch.device(device)
         torch.zeros(1, device=found).cpu()  # one that exists by name alone, or holds no values
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        detail = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise BackendUnavailableError(
-            f"torch device {device!r} can't be used: {detail}. Use 'cpu', or install a build of "
-            "torch for that device"
+            f"torch device {device!r} can't be used: {first_line(error)}. Use 'cpu', or install a "
+            "build of torch for that device"
         ) from error
     return found
 
