@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import os
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,4 +55,4 @@ class ReaderSimulator:
         else:
             request = Request(reader=self._reader, file=self._file, inputs=inputs)
             (found,) = run_requests(self._python, [request])
-        return replace(found, backend=self.name).only(record)
+        return found.only(record)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from icsnn_deploy.certificate import FLOAT32_INTEGER
 from icsnn_deploy.graph import describe_node
 from icsnn_deploy.lava.netlist import Process, Tag
 from icsnn_deploy.lava.plan import Connection
 from icsnn_deploy.neuron import Array
 from icsnn_deploy.nodes import Node
 
-_FLOAT32_INTEGER = 2**24  # integers are exact below
 _GEOMETRY = ("kernel", "stride", "padding", "dilation", "groups")
 
 
@@ -23,7 +23,7 @@ def batched(connection: Connection, copies: int, tag: Tag, *, steady: bool) -> P
         tag: of the run; in fixed point float32 serves where it is exact.
         steady: the source sends the same numbers at every step.
     """
-    small = tag == "fixed_pt" and connection.reach < _FLOAT32_INTEGER
+    small = tag == "fixed_pt" and connection.reach < FLOAT32_INTEGER
     return Process(
         kind="batch-connection",
         name=connection.name,
