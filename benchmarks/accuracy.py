@@ -37,7 +37,7 @@ from accuracy_tables import Cells, Circumstances, as_csv, choose, markdown, put_
 from rich.console import Console
 
 from icsnn_deploy import __version__
-from icsnn_deploy.conversion.load_model import load_model
+from icsnn_deploy.conversion.frontend.load_model import load_model
 from icsnn_deploy.data import Normalization
 from icsnn_deploy.errors import BackendUnavailableError, DataError, IcsnnError
 from icsnn_deploy.report.bar import ProgressBars

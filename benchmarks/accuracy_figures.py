@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from icsnn_deploy.conversion.recipe import NAMED
+from icsnn_deploy.conversion.calibration.recipe import NAMED
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")  # Okabe-Ito
 MARKERS = "osD^vPX"

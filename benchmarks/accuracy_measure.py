@@ -15,17 +15,17 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from icsnn_deploy import __version__, convert
-from icsnn_deploy.conversion.calibration import CalibrationSet
+from icsnn_deploy.backends.recording import Record, Recording
+from icsnn_deploy.backends.torch.ann import TorchANN
+from icsnn_deploy.backends.torch.simulator import TorchSimulator
+from icsnn_deploy.conversion.calibration.recipe import Recipe
+from icsnn_deploy.conversion.calibration.samples import CalibrationSet
 from icsnn_deploy.conversion.convert import Conversion, to_ann_graph
-from icsnn_deploy.conversion.recipe import Recipe
 from icsnn_deploy.data import Normalization, load_images, load_labels
-from icsnn_deploy.neuron import Array
-from icsnn_deploy.nodes import Node
+from icsnn_deploy.graph.neuron import Array
+from icsnn_deploy.graph.nodes import Node
 from icsnn_deploy.progress import Progress, tracked
 from icsnn_deploy.report.layers import OutputFit, first_spikes
-from icsnn_deploy.simulate.recording import Record, Recording
-from icsnn_deploy.simulate.torch import TorchSimulator
-from icsnn_deploy.simulate.torch_ann import TorchANN
 
 BATCH = 50
 POINTS = 400  # neurons that a figure shows of a layer

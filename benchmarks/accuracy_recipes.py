@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from dataclasses import fields, replace
 
-from icsnn_deploy.conversion.initial import (
+from icsnn_deploy.conversion.calibration.recipe import AUTO, NAMED, Method, Recipe
+from icsnn_deploy.conversion.calibration.threshold_rules import (
+    LearnedBound,
+    MaxThreshold,
+    QuantileThreshold,
+    ThresholdRule,
+)
+from icsnn_deploy.conversion.calibration.v_init_rules import (
     CompensatedResidual,
     Compensation,
     DataResidual,
@@ -12,13 +19,6 @@ from icsnn_deploy.conversion.initial import (
     InitialRule,
     WeightResidual,
     Zero,
-)
-from icsnn_deploy.conversion.recipe import AUTO, NAMED, Method, Recipe
-from icsnn_deploy.conversion.threshold import (
-    LearnedBound,
-    MaxThreshold,
-    QuantileThreshold,
-    ThresholdRule,
 )
 
 

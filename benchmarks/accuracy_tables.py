@@ -12,7 +12,7 @@ from accuracy_cells import Key, Result
 from accuracy_published import PUBLISHED
 from accuracy_recipes import READINGS, describe, recipe_of
 
-from icsnn_deploy.conversion.recipe import NAMED
+from icsnn_deploy.conversion.calibration.recipe import NAMED
 
 Cell = tuple[Key, Result]
 Cells = Mapping[tuple[str, int], Cell]

@@ -17,12 +17,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from icsnn_deploy.conversion.calibration import CalibrationSet
+from icsnn_deploy.conversion.calibration.samples import CalibrationSet
 from icsnn_deploy.conversion.convert import to_ann_graph
-from icsnn_deploy.conversion.spike import Population, spike
+from icsnn_deploy.conversion.spiking import Population, spike
 from icsnn_deploy.exporters import GENERAL, export
-from icsnn_deploy.graph import Graph
-from icsnn_deploy.nodes import Relu
+from icsnn_deploy.graph.graph import Graph
+from icsnn_deploy.graph.nodes import Relu
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "examples"))
 

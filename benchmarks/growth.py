@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from icsnn_deploy.bundle import open_bundle
+from icsnn_deploy.backends.torch.simulator import TorchSimulator
+from icsnn_deploy.bundle.bundle import open_bundle
 from icsnn_deploy.data import load_array
-from icsnn_deploy.simulate.torch import TorchSimulator
 
 
 def main() -> None:

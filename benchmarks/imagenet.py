@@ -25,13 +25,13 @@ import torch
 import torchvision
 from torch import nn
 
-from icsnn_deploy.bundle import create_bundle
+from icsnn_deploy.bundle.bundle import create_bundle
+from icsnn_deploy.conversion.calibration.recipe import Recipe
 from icsnn_deploy.conversion.convert import convert
-from icsnn_deploy.conversion.recipe import Recipe
 from icsnn_deploy.exporters import export_into
+from icsnn_deploy.graph.nodes import IF
 from icsnn_deploy.lattice.quantize import LatticeOptions, quantize
-from icsnn_deploy.nodes import IF
-from icsnn_deploy.verification import verify
+from icsnn_deploy.parity.verify import verify
 
 BACKENDS = ("torch", "onnxruntime", "nir")
 

@@ -19,19 +19,19 @@ import numpy as np
 import torch
 
 from icsnn_deploy import __version__
-from icsnn_deploy.bundle import Bundle, create_bundle, open_bundle
+from icsnn_deploy.backends import open_backend
+from icsnn_deploy.backends.recording import Recording
+from icsnn_deploy.backends.reference import ReferenceSimulator
+from icsnn_deploy.backends.torch.ann import TorchANN
+from icsnn_deploy.backends.torch.simulator import TorchSimulator
+from icsnn_deploy.bundle.bundle import Bundle, create_bundle, open_bundle
 from icsnn_deploy.data import load_images, load_labels
-from icsnn_deploy.encoding import to_input_units
 from icsnn_deploy.exporters import export_into
-from icsnn_deploy.graph import Graph
+from icsnn_deploy.graph.graph import Graph
+from icsnn_deploy.graph.inputs import to_input_units
+from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.lattice.quantize import LatticeOptions, quantize
-from icsnn_deploy.neuron import Array
-from icsnn_deploy.parity import Tolerance, compare
-from icsnn_deploy.simulate import open_backend
-from icsnn_deploy.simulate.recording import Recording
-from icsnn_deploy.simulate.reference import ReferenceSimulator
-from icsnn_deploy.simulate.torch import TorchSimulator
-from icsnn_deploy.simulate.torch_ann import TorchANN
+from icsnn_deploy.parity.compare import Tolerance, compare
 
 BACKENDS = ("torch", "torch-float64", "onnxruntime", "onnxruntime-step", "openvino", "nir")
 

@@ -11,12 +11,12 @@ import sys
 import time
 from pathlib import Path
 
-from icsnn_deploy.bundle import open_bundle
+from icsnn_deploy.backends import open_backend
+from icsnn_deploy.backends.reference import ReferenceSimulator
+from icsnn_deploy.bundle.bundle import open_bundle
 from icsnn_deploy.data import load_images
-from icsnn_deploy.encoding import to_input_units
-from icsnn_deploy.parity import Tolerance, compare
-from icsnn_deploy.simulate import open_backend
-from icsnn_deploy.simulate.reference import ReferenceSimulator
+from icsnn_deploy.graph.inputs import to_input_units
+from icsnn_deploy.parity.compare import Tolerance, compare
 
 
 def main() -> None:

@@ -24,11 +24,11 @@ from neurobench.models import TorchModel
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from icsnn_deploy.graph import Graph
-from icsnn_deploy.metrics import measure_activity
-from icsnn_deploy.neuron import Array
-from icsnn_deploy.nodes import IF, Conv, Flatten, Input, Linear, Node, Output
-from icsnn_deploy.simulate.reference import ReferenceSimulator
+from icsnn_deploy.backends.reference import ReferenceSimulator
+from icsnn_deploy.evaluation.activity import measure_activity
+from icsnn_deploy.graph.graph import Graph
+from icsnn_deploy.graph.neuron import Array
+from icsnn_deploy.graph.nodes import IF, Conv, Flatten, Input, Linear, Node, Output
 from icsnn_deploy.targets.resources import count_resources
 
 TIME_STEPS = 5

@@ -19,11 +19,11 @@ from typing import TypeVar
 
 import numpy as np
 
-from icsnn_deploy.exporters.onnx import write
-from icsnn_deploy.graph import Graph
-from icsnn_deploy.nodes import IF, Input, Linear, Node, Output
-from icsnn_deploy.simulate.onnxruntime import OnnxRuntimeSimulator
-from icsnn_deploy.simulate.torch import TorchSimulator
+from icsnn_deploy.backends.onnx.onnxruntime import OnnxRuntimeSimulator
+from icsnn_deploy.backends.torch.simulator import TorchSimulator
+from icsnn_deploy.exporters.onnx.write import write
+from icsnn_deploy.graph.graph import Graph
+from icsnn_deploy.graph.nodes import IF, Input, Linear, Node, Output
 
 LAYERS = 4
 T = TypeVar("T")

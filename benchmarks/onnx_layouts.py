@@ -27,14 +27,14 @@ import torch
 from step_loop import StepLoop
 
 from icsnn_deploy import __version__
-from icsnn_deploy.bundle import open_bundle
+from icsnn_deploy.bundle.bundle import open_bundle
 from icsnn_deploy.data import load_array
-from icsnn_deploy.encoding import check_inputs
-from icsnn_deploy.exporters.onnx import OnnxOptions, write
-from icsnn_deploy.exporters.onnx_format import TIMED_LAYOUTS, Layout
-from icsnn_deploy.exporters.onnx_read import read
-from icsnn_deploy.graph import Graph
-from icsnn_deploy.neuron import Array
+from icsnn_deploy.exporters.onnx.contract import TIMED_LAYOUTS, Layout
+from icsnn_deploy.exporters.onnx.read import read
+from icsnn_deploy.exporters.onnx.write import OnnxOptions, write
+from icsnn_deploy.graph.graph import Graph
+from icsnn_deploy.graph.inputs import check_inputs
+from icsnn_deploy.graph.neuron import Array
 
 Run = Callable[[Array], Array]
 

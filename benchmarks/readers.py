@@ -21,17 +21,17 @@ from pathlib import Path
 import nir
 import numpy as np
 
-from icsnn_deploy.bundle import open_bundle
+from icsnn_deploy.backends.recording import Recording
+from icsnn_deploy.backends.reference import ReferenceSimulator
+from icsnn_deploy.bundle.bundle import open_bundle
 from icsnn_deploy.data import load_images
-from icsnn_deploy.encoding import to_input_units
-from icsnn_deploy.exporters.nir_metadata import load
-from icsnn_deploy.exporters.nir_readers import READERS
-from icsnn_deploy.exporters.nir_relay import relay_inputs
-from icsnn_deploy.interop.environment import environment_of, find_environment
-from icsnn_deploy.interop.launch import Request, run_requests
-from icsnn_deploy.neuron import Array
-from icsnn_deploy.simulate.recording import Recording
-from icsnn_deploy.simulate.reference import ReferenceSimulator
+from icsnn_deploy.exporters.nir.metadata import load
+from icsnn_deploy.exporters.nir.portable.reader_limits import READERS
+from icsnn_deploy.exporters.nir.portable.relay import relay_inputs
+from icsnn_deploy.graph.inputs import to_input_units
+from icsnn_deploy.graph.neuron import Array
+from icsnn_deploy.readers.environment import environment_of, find_environment
+from icsnn_deploy.readers.launch import Request, run_requests
 
 PLAIN = Path(__file__).with_name("plain_import.py")
 

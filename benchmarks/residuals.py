@@ -19,10 +19,10 @@ from accuracy_recipes import recipe_of
 from torch import Tensor
 
 from icsnn_deploy import convert
-from icsnn_deploy.conversion.load_model import load_model
+from icsnn_deploy.backends.torch.simulator import TorchSimulator
+from icsnn_deploy.conversion.frontend.load_model import load_model
 from icsnn_deploy.data import Normalization, load_images
-from icsnn_deploy.nodes import IF
-from icsnn_deploy.simulate.torch import TorchSimulator
+from icsnn_deploy.graph.nodes import IF
 
 
 def main() -> None:

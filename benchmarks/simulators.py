@@ -32,16 +32,16 @@ from simulators_frameworks import FRAMEWORKS
 from step_loop import StepLoop
 
 from icsnn_deploy import __version__
-from icsnn_deploy.bundle import open_bundle
+from icsnn_deploy.backends.recording import Record
+from icsnn_deploy.backends.torch.ann import TorchANN
+from icsnn_deploy.backends.torch.simulator import TorchSimulator
+from icsnn_deploy.bundle.bundle import open_bundle
 from icsnn_deploy.data import load_array
-from icsnn_deploy.encoding import to_real_units
-from icsnn_deploy.exporters import onnx
-from icsnn_deploy.exporters.onnx_format import OnnxOptions
-from icsnn_deploy.graph import Graph
-from icsnn_deploy.neuron import Array
-from icsnn_deploy.simulate.recording import Record
-from icsnn_deploy.simulate.torch import TorchSimulator
-from icsnn_deploy.simulate.torch_ann import TorchANN
+from icsnn_deploy.exporters.onnx import write as onnx
+from icsnn_deploy.exporters.onnx.contract import OnnxOptions
+from icsnn_deploy.graph.graph import Graph
+from icsnn_deploy.graph.inputs import to_real_units
+from icsnn_deploy.graph.neuron import Array
 
 
 def main() -> None:

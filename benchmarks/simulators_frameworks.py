@@ -2,7 +2,7 @@
 
 The network is the user's: nn.Conv2d and the like, NCHW, a framework's neuron module for each
 population. Initial potentials and thresholds are set from outside, as the framework allows. What a
-neuron has to be told so that its spikes are those of the graph is in icsnn_deploy/interop.
+neuron has to be told so that its spikes are those of the graph is in icsnn_deploy/readers.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import torch
 from step_loop import StepLoop
 from torch import Tensor
 
-from icsnn_deploy.graph import Graph
-from icsnn_deploy.neuron import Array
-from icsnn_deploy.nodes import IF
+from icsnn_deploy.graph.graph import Graph
+from icsnn_deploy.graph.neuron import Array
+from icsnn_deploy.graph.nodes import IF
 
 
 class SnnTorchLoop(StepLoop):

@@ -36,11 +36,11 @@ from torch import Tensor, fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
 
 from icsnn_deploy import Recipe, __version__, convert
-from icsnn_deploy.conversion.load_model import load_model
+from icsnn_deploy.backends.recording import Record
+from icsnn_deploy.backends.torch.simulator import TorchSimulator
+from icsnn_deploy.conversion.frontend.load_model import load_model
 from icsnn_deploy.data import Normalization, load_images, load_labels
-from icsnn_deploy.neuron import Array
-from icsnn_deploy.simulate.recording import Record
-from icsnn_deploy.simulate.torch import TorchSimulator
+from icsnn_deploy.graph.neuron import Array
 
 BATCH = 50
 RECTIFIERS = (nn.functional.relu, nn.functional.relu_, torch.relu, torch.relu_)

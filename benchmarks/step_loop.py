@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from icsnn_deploy.graph import Graph
-from icsnn_deploy.neuron import Array
-from icsnn_deploy.nodes import IF, Add, AvgPool, Conv, Flatten, Linear, Node, Output, Scale
+from icsnn_deploy.graph.graph import Graph
+from icsnn_deploy.graph.neuron import Array
+from icsnn_deploy.graph.nodes import IF, Add, AvgPool, Conv, Flatten, Linear, Node, Output, Scale
 
 
 class StepLoop:

@@ -20,7 +20,7 @@ NORMALIZATION = icsnn.Normalization(mean=(0.485, 0.456, 0.406), std=(0.229, 0.22
 
 
 def main(name: str, weights: str, out: str) -> None:
-    from icsnn_deploy.conversion.load_model import load_weights
+    from icsnn_deploy.conversion.frontend.load_model import load_weights
 
     model = {"resnet20": cifar.resnet20, "vgg16": cifar.vgg16}[name]()
     model.load_state_dict(load_weights(Path(weights)))
@@ -41,8 +41,8 @@ def main(name: str, weights: str, out: str) -> None:
     report = icsnn.verify(bundle, ["torch", "onnxruntime", "nir"], images[:20])
     print(report.summary())
 
-    from icsnn_deploy.simulate.torch import TorchSimulator
-    from icsnn_deploy.simulate.torch_ann import TorchANN
+    from icsnn_deploy.backends.torch.ann import TorchANN
+    from icsnn_deploy.backends.torch.simulator import TorchSimulator
 
     for kind, logits in (
         ("ANN", TorchANN(conversion.ann).run(images)),

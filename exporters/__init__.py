@@ -8,33 +8,33 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from icsnn_deploy.bundle import Bundle
+from icsnn_deploy.bundle.bundle import Bundle
 from icsnn_deploy.errors import ExportError, LossyExportError
-from icsnn_deploy.exporters.nir_metadata import Profile, VInitEncoding
-from icsnn_deploy.exporters.onnx_format import OnnxOptions
-from icsnn_deploy.graph import Graph
+from icsnn_deploy.exporters.nir.metadata import Profile, VInitEncoding
+from icsnn_deploy.exporters.onnx.contract import OnnxOptions
+from icsnn_deploy.graph.graph import Graph
 
 
 def _nir(graph: Graph, path: Path, *, options: OnnxOptions) -> None:
-    from icsnn_deploy.exporters import nir
+    from icsnn_deploy.exporters.nir import write as nir
 
     nir.write(graph, path)
 
 
 def _nir_portable(graph: Graph, path: Path, *, options: OnnxOptions) -> None:
-    from icsnn_deploy.exporters import nir
+    from icsnn_deploy.exporters.nir import write as nir
 
     nir.write(graph, path, "portable")
 
 
 def _nir_relay(graph: Graph, path: Path, *, options: OnnxOptions) -> None:
-    from icsnn_deploy.exporters import nir
+    from icsnn_deploy.exporters.nir import write as nir
 
     nir.write(graph, path, "portable", "relay")
 
 
 def _onnx(graph: Graph, path: Path, *, options: OnnxOptions) -> None:
-    from icsnn_deploy.exporters import onnx
+    from icsnn_deploy.exporters.onnx import write as onnx
 
     if options.layout == "step":
         raise ExportError("layout step is a format of its own: onnx-step")
@@ -42,20 +42,20 @@ def _onnx(graph: Graph, path: Path, *, options: OnnxOptions) -> None:
 
 
 def _onnx_step(graph: Graph, path: Path, *, options: OnnxOptions) -> None:
-    from icsnn_deploy.exporters import onnx
+    from icsnn_deploy.exporters.onnx import write as onnx
 
     # A single step has no means or counts over time to hand out.
     onnx.write(graph, path, replace(options, layout="step", logits_t=False, spike_counts=False))
 
 
 def _netx(graph: Graph, path: Path, *, options: OnnxOptions) -> None:
-    from icsnn_deploy.exporters import netx
+    from icsnn_deploy.exporters.netx import write as netx
 
     netx.write(graph, path)
 
 
 def _netx_losses(graph: Graph) -> tuple[str, ...]:
-    from icsnn_deploy.exporters import netx
+    from icsnn_deploy.exporters.netx import write as netx
 
     return netx.losses(graph)
 
@@ -157,7 +157,7 @@ def _check_reader(graph: Graph, formats: Sequence[str], for_reader: str | None) 
     """Raise where a reader is named that can't hold the network, or no file is for it."""
     if for_reader is None:
         return
-    from icsnn_deploy.exporters.nir_readers import require_held
+    from icsnn_deploy.exporters.nir.portable.reader_limits import require_held
 
     meant = [name for name, entry in FORMATS.items() if entry.nir and entry.nir[0] == "portable"]
     if not set(meant) & set(formats):

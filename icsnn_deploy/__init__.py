@@ -11,42 +11,42 @@ from typing import TYPE_CHECKING, Any
 from icsnn_deploy.version import __version__
 
 if TYPE_CHECKING:
-    from icsnn_deploy.bundle import Bundle, create_bundle, open_bundle
+    from icsnn_deploy.backends.recording import Record, Recording
+    from icsnn_deploy.backends.reference import ReferenceSimulator
+    from icsnn_deploy.bundle.bundle import Bundle, create_bundle, open_bundle
+    from icsnn_deploy.conversion.calibration.recipe import Method, Recipe
     from icsnn_deploy.conversion.convert import Conversion, convert
-    from icsnn_deploy.conversion.declared import DeclaredActivation
-    from icsnn_deploy.conversion.recipe import Method, Recipe
+    from icsnn_deploy.conversion.frontend.declared import DeclaredActivation
     from icsnn_deploy.data import Normalization
     from icsnn_deploy.errors import IcsnnError
     from icsnn_deploy.exporters import export, export_into
-    from icsnn_deploy.graph import Graph
-    from icsnn_deploy.parity import ParityReport, Tolerance, compare
-    from icsnn_deploy.simulate.nir import from_nir
-    from icsnn_deploy.simulate.recording import Record, Recording
-    from icsnn_deploy.simulate.reference import ReferenceSimulator
-    from icsnn_deploy.verification import verify
+    from icsnn_deploy.exporters.nir.read.read import from_nir
+    from icsnn_deploy.graph.graph import Graph
+    from icsnn_deploy.parity.compare import ParityReport, Tolerance, compare
+    from icsnn_deploy.parity.verify import verify
 
 _PLACES = {
-    "Bundle": "bundle",
-    "create_bundle": "bundle",
-    "open_bundle": "bundle",
+    "Bundle": "bundle.bundle",
+    "create_bundle": "bundle.bundle",
+    "open_bundle": "bundle.bundle",
     "Conversion": "conversion.convert",
     "convert": "conversion.convert",
-    "DeclaredActivation": "conversion.declared",
-    "Method": "conversion.recipe",
-    "Recipe": "conversion.recipe",
+    "DeclaredActivation": "conversion.frontend.declared",
+    "Method": "conversion.calibration.recipe",
+    "Recipe": "conversion.calibration.recipe",
     "Normalization": "data",
     "IcsnnError": "errors",
     "export": "exporters",
     "export_into": "exporters",
-    "Graph": "graph",
-    "ParityReport": "parity",
-    "Tolerance": "parity",
-    "compare": "parity",
-    "from_nir": "simulate.nir",
-    "Record": "simulate.recording",
-    "Recording": "simulate.recording",
-    "ReferenceSimulator": "simulate.reference",
-    "verify": "verification",
+    "Graph": "graph.graph",
+    "ParityReport": "parity.compare",
+    "Tolerance": "parity.compare",
+    "compare": "parity.compare",
+    "from_nir": "exporters.nir.read.read",
+    "Record": "backends.recording",
+    "Recording": "backends.recording",
+    "ReferenceSimulator": "backends.reference",
+    "verify": "parity.verify",
 }
 
 __all__ = [

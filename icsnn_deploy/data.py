@@ -13,7 +13,7 @@ import numpy as np
 from numpy.lib.npyio import NpzFile
 
 from icsnn_deploy.errors import DataError
-from icsnn_deploy.neuron import Array
+from icsnn_deploy.graph.neuron import Array
 
 
 @dataclass(frozen=True, kw_only=True)

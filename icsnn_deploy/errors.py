@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from icsnn_deploy.parity import ParityReport
+    from icsnn_deploy.parity.compare import ParityReport
 
 
 class IcsnnError(Exception):

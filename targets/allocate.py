@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from icsnn_deploy.graph import Graph
-from icsnn_deploy.nodes import IF, Output, Scale
+from icsnn_deploy.graph.graph import Graph
+from icsnn_deploy.graph.nodes import IF, Output, Scale
 from icsnn_deploy.targets.cnn import CnnLayer
 from icsnn_deploy.targets.connectivity import reached
 from icsnn_deploy.targets.matching import match

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from icsnn_deploy.errors import TargetError
-from icsnn_deploy.graph import Graph
-from icsnn_deploy.nodes import IF, Input, Output
+from icsnn_deploy.graph.graph import Graph
+from icsnn_deploy.graph.nodes import IF, Input, Output
 from icsnn_deploy.targets.allocate import Allocation, Placement, allocate_alike, allocate_cnn
 from icsnn_deploy.targets.cnn import cnn_layers
 from icsnn_deploy.targets.misfit import Misfit, amount

@@ -15,8 +15,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from icsnn_deploy.graph import Graph
-from icsnn_deploy.nodes import IF, AvgPool, Conv, Flatten, Linear, Output
+from icsnn_deploy.graph.graph import Graph
+from icsnn_deploy.graph.nodes import IF, AvgPool, Conv, Flatten, Linear, Output
 from icsnn_deploy.targets.misfit import Misfit
 from icsnn_deploy.targets.paths import Path, image_shape, is_pool, is_weighted, paths_into
 from icsnn_deploy.targets.profile import Profile

@@ -15,9 +15,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from icsnn_deploy.errors import TargetError
-from icsnn_deploy.graph import Graph
-from icsnn_deploy.neuron import Array
-from icsnn_deploy.nodes import (
+from icsnn_deploy.graph.graph import Graph
+from icsnn_deploy.graph.neuron import Array
+from icsnn_deploy.graph.nodes import (
     IF,
     Add,
     AvgPool,
@@ -30,7 +30,7 @@ from icsnn_deploy.nodes import (
     Scale,
     Shape,
 )
-from icsnn_deploy.pooling import window_sum
+from icsnn_deploy.passes.pooling import window_sum
 from icsnn_deploy.targets.paths import Path
 
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from icsnn_deploy.graph import Graph
-from icsnn_deploy.nodes import (
+from icsnn_deploy.graph.graph import Graph
+from icsnn_deploy.graph.nodes import (
     IF,
     LINEAR_NODES,
     Add,
@@ -27,7 +27,7 @@ from icsnn_deploy.nodes import (
     Scale,
     Shape,
 )
-from icsnn_deploy.pooling import is_window_sum
+from icsnn_deploy.passes.pooling import is_window_sum
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,11 +21,11 @@ from typing import Any
 
 import numpy as np
 
-from icsnn_deploy.certificate import Certificate, certify, signed_bits
 from icsnn_deploy.errors import TargetError
-from icsnn_deploy.graph import Graph
-from icsnn_deploy.neuron import Array
-from icsnn_deploy.nodes import IF, AvgPool, Conv, Linear, Scale, Shape
+from icsnn_deploy.graph.certificate import Certificate, certify, signed_bits
+from icsnn_deploy.graph.graph import Graph
+from icsnn_deploy.graph.neuron import Array
+from icsnn_deploy.graph.nodes import IF, AvgPool, Conv, Linear, Scale, Shape
 from icsnn_deploy.targets.connectivity import fan_in, fan_out
 from icsnn_deploy.targets.paths import is_pool, paths_into, targets_of, weighted_of
 

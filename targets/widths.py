@@ -7,10 +7,10 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from icsnn_deploy.certificate import Bound, Certificate, signed_bits
-from icsnn_deploy.graph import Graph
-from icsnn_deploy.neuron import Array
-from icsnn_deploy.nodes import IF, Conv, Linear, Output, Scale
+from icsnn_deploy.graph.certificate import Bound, Certificate, signed_bits
+from icsnn_deploy.graph.graph import Graph
+from icsnn_deploy.graph.neuron import Array
+from icsnn_deploy.graph.nodes import IF, Conv, Linear, Output, Scale
 from icsnn_deploy.targets.misfit import Misfit, amount
 from icsnn_deploy.targets.paths import Path, paths_into
 from icsnn_deploy.targets.profile import GRANULARITIES, Granularity, Profile

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from icsnn_deploy.errors import GraphError, IcsnnError
-from icsnn_deploy.graph import Graph
-from icsnn_deploy.nodes import IF, Add, AvgPool, Conv, Input, Linear, Node, Output, Scale
+from icsnn_deploy.graph.graph import Graph
+from icsnn_deploy.graph.nodes import IF, Add, AvgPool, Conv, Input, Linear, Node, Output, Scale
 
 
 def make(node_type: type[Node], **fields: Any) -> Node:

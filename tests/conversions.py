@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from traced import small_model
 
+from icsnn_deploy.conversion.calibration.recipe import Method, Recipe
+from icsnn_deploy.conversion.calibration.threshold_rules import MaxThreshold
+from icsnn_deploy.conversion.calibration.v_init_rules import Half
 from icsnn_deploy.conversion.convert import convert
-from icsnn_deploy.conversion.initial import Half
-from icsnn_deploy.conversion.recipe import Method, Recipe
-from icsnn_deploy.conversion.threshold import MaxThreshold
-from icsnn_deploy.ranks import Ranks, open_ranks
+from icsnn_deploy.distributed import Ranks, open_ranks
 
 RECIPES = {
     "default": Recipe(name="default", time_steps=3, batch_size=4),

@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 from graphs import residual_network, samples
 
-from icsnn_deploy.bundle import Bundle, create_bundle
+from icsnn_deploy.bundle.bundle import Bundle, create_bundle
 from icsnn_deploy.evaluation.options import EvaluationOptions
 from icsnn_deploy.evaluation.result import Evaluation
 from icsnn_deploy.evaluation.run import evaluate
 from icsnn_deploy.evaluation.samples import open_labels, open_samples
 from icsnn_deploy.exporters import export_into
-from icsnn_deploy.graph import Graph
-from icsnn_deploy.neuron import Array
-from icsnn_deploy.nodes import IF, Node, Relu
+from icsnn_deploy.graph.graph import Graph
+from icsnn_deploy.graph.neuron import Array
+from icsnn_deploy.graph.nodes import IF, Node, Relu
 
 NETWORK = residual_network(time_steps=6)
 """Its sums are exact in any order: batches of any size give the same."""

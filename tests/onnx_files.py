@@ -8,9 +8,9 @@ from pathlib import Path
 import onnx
 import pytest
 
+from icsnn_deploy.backends.onnx.onnxruntime import OnnxRuntimeSimulator
 from icsnn_deploy.errors import ExportError
-from icsnn_deploy.exporters.onnx_metadata import BLANK, CONTENT_KEY, content_hash
-from icsnn_deploy.simulate.onnxruntime import OnnxRuntimeSimulator
+from icsnn_deploy.exporters.onnx.metadata import BLANK, CONTENT_KEY, content_hash
 
 
 def refused(path: Path) -> str:

@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name everybody uses
 from torch import nn
 
-from icsnn_deploy.conversion.trace import trace
-from icsnn_deploy.graph import Graph
-from icsnn_deploy.neuron import Array
-from icsnn_deploy.nodes import Node
-from icsnn_deploy.simulate.reference import run_ann
+from icsnn_deploy.backends.reference import run_ann
+from icsnn_deploy.conversion.frontend.trace import trace
+from icsnn_deploy.graph.graph import Graph
+from icsnn_deploy.graph.neuron import Array
+from icsnn_deploy.graph.nodes import Node
 
 
 class Body(nn.Module):

@@ -21,7 +21,7 @@ from icsnn_deploy.cli.lava import lava
 from icsnn_deploy.cli.memory import keep_freed_memory
 from icsnn_deploy.cli.readers import readers
 from icsnn_deploy.cli.verification import demo, inspect, verify
-from icsnn_deploy.ranks import is_launched
+from icsnn_deploy.distributed import is_launched
 from icsnn_deploy.version import __version__
 
 app = typer.Typer(

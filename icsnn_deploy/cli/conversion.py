@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from icsnn_deploy.bundle import check_free, create_bundle
+from icsnn_deploy.bundle.bundle import check_free, create_bundle
 from icsnn_deploy.cli.inputs import SAMPLES_KEPT, first
 from icsnn_deploy.cli.output import (
     JsonFlag,
@@ -18,13 +18,13 @@ from icsnn_deploy.cli.output import (
     progress_bars,
     reporting,
 )
-from icsnn_deploy.conversion.checkpoint_scan import scan_checkpoint
+from icsnn_deploy.conversion.frontend.checkpoint_scan import scan_checkpoint
 from icsnn_deploy.data import Normalization, check_finite, load_images
+from icsnn_deploy.distributed import open_ranks, own_device
 from icsnn_deploy.errors import DataError
-from icsnn_deploy.ranks import open_ranks, own_device
 
 if TYPE_CHECKING:
-    from icsnn_deploy.conversion.declared import DeclaredActivation
+    from icsnn_deploy.conversion.frontend.declared import DeclaredActivation
 
 _FEW_STEPS = 16  # up to here the recipe auto is worth its minutes (docs/accuracy.md)
 
@@ -81,9 +81,9 @@ def convert(
             scan_checkpoint(weights)  # before PyTorch is loaded
         samples = first(load_images(calibration, normalization), limit)
         check_finite(calibration, samples)
+        from icsnn_deploy.conversion.calibration.recipe import Recipe
         from icsnn_deploy.conversion.convert import convert as run_conversion
-        from icsnn_deploy.conversion.load_model import load_model
-        from icsnn_deploy.conversion.recipe import Recipe
+        from icsnn_deploy.conversion.frontend.load_model import load_model
         from icsnn_deploy.report.tables import candidates_table, max_pool_lines
 
         chosen = Recipe(
@@ -156,7 +156,7 @@ def _normalization(mean: str | None, std: str | None) -> Normalization | None:
 
 
 def _declared(texts: list[str]) -> list[DeclaredActivation]:
-    from icsnn_deploy.conversion.declared import DeclaredActivation
+    from icsnn_deploy.conversion.frontend.declared import DeclaredActivation
 
     found = []
     for text in texts:

@@ -10,7 +10,8 @@ from typing import Annotated
 
 import typer
 
-from icsnn_deploy.bundle import open_bundle
+from icsnn_deploy.backends import BACKENDS
+from icsnn_deploy.bundle.bundle import open_bundle
 from icsnn_deploy.cli.output import (
     BundlePath,
     JsonFlag,
@@ -19,10 +20,9 @@ from icsnn_deploy.cli.output import (
     progress_bars,
     reporting,
 )
+from icsnn_deploy.distributed import WAIT_S, is_first, open_ranks
 from icsnn_deploy.evaluation.options import EvaluationOptions
 from icsnn_deploy.evaluation.samples import open_labels, open_samples
-from icsnn_deploy.ranks import WAIT_S, is_first, open_ranks
-from icsnn_deploy.simulate import BACKENDS
 
 
 def evaluate(

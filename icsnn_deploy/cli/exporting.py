@@ -8,14 +8,14 @@ from typing import Annotated, Any
 
 import typer
 
-from icsnn_deploy.bundle import DATA, Bundle, open_bundle
+from icsnn_deploy.bundle.bundle import DATA, Bundle, open_bundle
 from icsnn_deploy.cli.output import BundlePath, JsonFlag, print_json, reporting
 from icsnn_deploy.errors import DataError
 from icsnn_deploy.exporters import FORMATS, export_into
-from icsnn_deploy.exporters.nir_readers import READERS, needs
-from icsnn_deploy.exporters.onnx_format import RUNTIMES, TIMED_LAYOUTS, OnnxOptions
-from icsnn_deploy.exporters.onnx_layout import layout_of
-from icsnn_deploy.graph import Graph
+from icsnn_deploy.exporters.nir.portable.reader_limits import READERS, needs
+from icsnn_deploy.exporters.onnx.contract import RUNTIMES, TIMED_LAYOUTS, OnnxOptions
+from icsnn_deploy.exporters.onnx.layouts.choose import layout_of
+from icsnn_deploy.graph.graph import Graph
 
 
 def export(

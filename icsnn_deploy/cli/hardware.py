@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from icsnn_deploy.bundle import check_free, create_bundle, open_bundle
+from icsnn_deploy.bundle.bundle import check_free, create_bundle, open_bundle
 from icsnn_deploy.cli.inputs import SAMPLES_KEPT, first, load_inputs
 from icsnn_deploy.cli.output import (
     JsonFlag,
@@ -46,10 +46,10 @@ def quantize(
             raise BundleError(f"{out}: --out is the float bundle itself; choose another folder")
         network = opened.network()
         samples = load_inputs(opened, calibration, network.input.encoding, limit)
-        from icsnn_deploy.encoding import to_input_units
-        from icsnn_deploy.golden import golden_bytes
+        from icsnn_deploy.graph.inputs import to_input_units
         from icsnn_deploy.lattice.quantize import LatticeOptions
         from icsnn_deploy.lattice.quantize import quantize as run_quantization
+        from icsnn_deploy.parity.golden import golden_bytes
         from icsnn_deploy.targets import find_target
 
         profile = find_target(target)

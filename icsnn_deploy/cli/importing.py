@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from icsnn_deploy.bundle import check_free, create_bundle
+from icsnn_deploy.bundle.bundle import check_free, create_bundle
 from icsnn_deploy.cli.inputs import SAMPLES_KEPT, first
 from icsnn_deploy.cli.output import JsonFlag, print_json, reporting
 from icsnn_deploy.data import load_array
@@ -43,8 +43,8 @@ def import_(
     """
     with reporting(as_json):
         check_free(out, overwrite=overwrite)
-        from icsnn_deploy.encoding import check_inputs
-        from icsnn_deploy.simulate.nir import from_nir
+        from icsnn_deploy.exporters.nir.read.read import from_nir
+        from icsnn_deploy.graph.inputs import check_inputs
 
         given: dict[str, Any] = {"reset": reset, "encoding": encoding, "input_dtype": input_dtype}
         network = from_nir(file, time_steps=time_steps, **given)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from icsnn_deploy.bundle import Bundle
+from icsnn_deploy.bundle.bundle import Bundle
 from icsnn_deploy.data import check_finite, load_array, load_images
 from icsnn_deploy.errors import DataError
-from icsnn_deploy.neuron import Array
-from icsnn_deploy.nodes import Encoding
+from icsnn_deploy.graph.neuron import Array
+from icsnn_deploy.graph.nodes import Encoding
 
 SAMPLES_KEPT = 8  # calibration samples that go into a bundle
 

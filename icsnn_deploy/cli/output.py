@@ -13,8 +13,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from icsnn_deploy.distributed import is_first
 from icsnn_deploy.errors import IcsnnError, UnsupportedOperatorError
-from icsnn_deploy.ranks import is_first
 from icsnn_deploy.report.bar import ProgressBars
 
 BundlePath = Annotated[Path, typer.Argument(help="A bundle, as icsnn convert makes it.")]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import typer
 
 from icsnn_deploy.cli.output import JsonFlag, print_json, progress_bars, reporting
-from icsnn_deploy.interop.environment import KINDS, ReaderEnvironment, find_environment
+from icsnn_deploy.readers.environment import KINDS, ReaderEnvironment, find_environment
 
 readers = typer.Typer(
     name="readers",
@@ -20,7 +20,7 @@ readers = typer.Typer(
 def setup(as_json: JsonFlag = False) -> None:
     """Make the environments of the NIR readers; those that are ready are left as they are."""
     with reporting(as_json):
-        from icsnn_deploy.interop.setup import set_up
+        from icsnn_deploy.readers.setup import set_up
 
         with progress_bars() as progress:
             found = {name: set_up(name, progress) for name in KINDS}
@@ -31,7 +31,7 @@ def setup(as_json: JsonFlag = False) -> None:
 def status(as_json: JsonFlag = False) -> None:
     """Show the environments of the NIR readers, and run three neurons in each reader."""
     with reporting(as_json):
-        from icsnn_deploy.interop.setup import check
+        from icsnn_deploy.readers.setup import check
 
         found = {name: find_environment(name) for name in KINDS}
         for name, environment in found.items():

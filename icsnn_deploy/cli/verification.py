@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from icsnn_deploy.bundle import Bundle, open_bundle
+from icsnn_deploy.backends import BACKENDS, find_backend
+from icsnn_deploy.bundle.bundle import Bundle, open_bundle
 from icsnn_deploy.cli.inputs import first, load_inputs
 from icsnn_deploy.cli.output import (
     BundlePath,
@@ -19,12 +20,11 @@ from icsnn_deploy.cli.output import (
 )
 from icsnn_deploy.data import load_labels
 from icsnn_deploy.errors import DataError
-from icsnn_deploy.graph import Graph
-from icsnn_deploy.neuron import Array
-from icsnn_deploy.simulate import BACKENDS, find_backend
+from icsnn_deploy.graph.graph import Graph
+from icsnn_deploy.graph.neuron import Array
 
 if TYPE_CHECKING:
-    from icsnn_deploy.metrics import Activity
+    from icsnn_deploy.evaluation.activity import Activity
 
 
 def verify(
@@ -68,10 +68,10 @@ def verify(
         if labels and not images:
             raise DataError("--labels needs --images: the bundle's own samples have no labels")
         truth = load_labels(labels, count) if labels else None
-        from icsnn_deploy.parity import Tolerance
+        from icsnn_deploy.parity.compare import Tolerance
+        from icsnn_deploy.parity.verify import load_recording
+        from icsnn_deploy.parity.verify import verify as run_verification
         from icsnn_deploy.report.tables import parity_table
-        from icsnn_deploy.verification import load_recording
-        from icsnn_deploy.verification import verify as run_verification
 
         recording = load_recording(against, network, against.name) if against else None
         with progress_bars() as progress:
@@ -110,8 +110,8 @@ def inspect(
 ) -> None:
     """Show what a bundle holds, and what it does with images."""
     with reporting(as_json):
-        from icsnn_deploy.certificate import certify
-        from icsnn_deploy.graph import describe_node
+        from icsnn_deploy.graph.certificate import certify
+        from icsnn_deploy.graph.graph import describe_node
         from icsnn_deploy.report.resources import activity_table, energy_table
         from icsnn_deploy.report.tables import bundle_lines, certificate_table, graph_table
 
@@ -190,10 +190,10 @@ def demo(
 
 def _activity(graph: Graph, samples: Array) -> Activity:
     """Spikes and operations of the network on samples."""
-    from icsnn_deploy.encoding import to_input_units
-    from icsnn_deploy.metrics import measure_activity
-    from icsnn_deploy.simulate.recording import Record
-    from icsnn_deploy.simulate.torch import TorchSimulator
+    from icsnn_deploy.backends.recording import Record
+    from icsnn_deploy.backends.torch.simulator import TorchSimulator
+    from icsnn_deploy.evaluation.activity import measure_activity
+    from icsnn_deploy.graph.inputs import to_input_units
 
     x = to_input_units(graph, samples)
     recording = TorchSimulator(graph).run(x, Record(spikes=False, counts=True))

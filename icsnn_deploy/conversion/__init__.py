@@ -1,0 +1,1 @@
+"""A trained ReLU network in, a calibrated integrate-and-fire network out."""

@@ -11,24 +11,24 @@ import torch
 from torch import nn
 from torch.export import ExportedProgram
 
-from icsnn_deploy.conversion.auto import run_stages
-from icsnn_deploy.conversion.calibration import CalibrationSet, CalibrationSource
-from icsnn_deploy.conversion.fold import fold_scales, merge_pointwise
-from icsnn_deploy.conversion.judge import Judge
-from icsnn_deploy.conversion.max_pool_cost import losses, max_pool_costs
-from icsnn_deploy.conversion.recipe import Recipe
-from icsnn_deploy.conversion.relay import relay_max_pools
-from icsnn_deploy.conversion.replace_max_pool import Replacement
+from icsnn_deploy.conversion.calibration.agreement import Judge
+from icsnn_deploy.conversion.calibration.auto import run_stages
+from icsnn_deploy.conversion.calibration.candidates import Workbench
+from icsnn_deploy.conversion.calibration.recipe import Recipe
+from icsnn_deploy.conversion.calibration.samples import CalibrationSet, CalibrationSource
+from icsnn_deploy.conversion.calibration.statistics import collect_statistics
+from icsnn_deploy.conversion.frontend.max_pool_cost import losses, max_pool_costs
+from icsnn_deploy.conversion.frontend.max_pool_neurons import relay_max_pools
+from icsnn_deploy.conversion.frontend.replace_max_pool import Replacement
+from icsnn_deploy.conversion.frontend.trace import DeclaredActivation, trace, trace_exported
 from icsnn_deploy.conversion.report import ConversionReport, describe_populations
-from icsnn_deploy.conversion.statistics import collect_statistics
-from icsnn_deploy.conversion.trace import DeclaredActivation, trace, trace_exported
-from icsnn_deploy.conversion.workbench import Workbench
 from icsnn_deploy.data import Normalization
+from icsnn_deploy.distributed import ALONE, Ranks
 from icsnn_deploy.errors import ConversionError, DataError
-from icsnn_deploy.graph import Graph
-from icsnn_deploy.nodes import Scale
+from icsnn_deploy.graph.graph import Graph
+from icsnn_deploy.graph.nodes import Scale
+from icsnn_deploy.passes.fold_scales import fold_scales, merge_pointwise
 from icsnn_deploy.progress import Progress, silent
-from icsnn_deploy.ranks import ALONE, Ranks
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from icsnn_deploy.conversion.max_pool_cost import MaxPoolCost
-from icsnn_deploy.graph import Graph
-from icsnn_deploy.nodes import IF
+from icsnn_deploy.conversion.frontend.max_pool_cost import MaxPoolCost
+from icsnn_deploy.graph.graph import Graph
+from icsnn_deploy.graph.nodes import IF
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from icsnn_deploy.errors import BackendUnavailableError
-from icsnn_deploy.neuron import Array
+from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.progress import Progress, tracked
 
 

@@ -11,22 +11,22 @@ import numpy as np
 import torch
 from torch import nn
 
-from icsnn_deploy.bundle import Bundle, check_free, create_bundle
-from icsnn_deploy.certificate import Certificate, certify
+from icsnn_deploy.backends.torch.ann import TorchANN
+from icsnn_deploy.backends.torch.simulator import TorchSimulator
+from icsnn_deploy.bundle.bundle import Bundle, check_free, create_bundle
+from icsnn_deploy.conversion.calibration.recipe import Recipe
 from icsnn_deploy.conversion.convert import convert
-from icsnn_deploy.conversion.recipe import Recipe
 from icsnn_deploy.demo.digits import load_digits, train
-from icsnn_deploy.encoding import to_input_units
 from icsnn_deploy.exporters import GENERAL, export_into
-from icsnn_deploy.golden import golden_bytes
+from icsnn_deploy.graph.certificate import Certificate, certify
+from icsnn_deploy.graph.inputs import to_input_units
+from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.lattice.quantize import quantize
 from icsnn_deploy.lava.environment import find_worker
-from icsnn_deploy.neuron import Array
-from icsnn_deploy.parity import ParityReport, top1
+from icsnn_deploy.parity.compare import ParityReport, top1
+from icsnn_deploy.parity.golden import golden_bytes
+from icsnn_deploy.parity.verify import verify
 from icsnn_deploy.progress import Progress, silent, tracked
-from icsnn_deploy.simulate.torch import TorchSimulator
-from icsnn_deploy.simulate.torch_ann import TorchANN
-from icsnn_deploy.verification import verify
 
 TIME_STEPS = 8
 RECIPES = ("auto", "default", "opi", "ic-snn", "robust-norm")

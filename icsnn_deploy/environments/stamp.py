@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from icsnn_deploy.atomic import atomic_write
-from icsnn_deploy.environments.kind import Kind, python_of
+from icsnn_deploy.environments.spec import Kind, python_of
 from icsnn_deploy.errors import BackendUnavailableError
 
 _MOST_BYTES = 2**16

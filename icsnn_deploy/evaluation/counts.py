@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from icsnn_deploy.divergence import Divergence
-from icsnn_deploy.neuron import Array
-from icsnn_deploy.parity import Comparison, Tolerance, merge
+from icsnn_deploy.graph.neuron import Array
+from icsnn_deploy.parity.compare import Comparison, Tolerance, merge
+from icsnn_deploy.parity.divergence import Divergence
 
 Value = TypeVar("Value")
 

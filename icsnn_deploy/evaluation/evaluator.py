@@ -7,19 +7,19 @@ from dataclasses import replace
 
 import numpy as np
 
-from icsnn_deploy.bundle import Bundle
-from icsnn_deploy.certificate import require_certificate
-from icsnn_deploy.encoding import check_inputs, to_input_units, to_real_units
+from icsnn_deploy.backends import open_backend
+from icsnn_deploy.backends.recording import Record, Recording
+from icsnn_deploy.backends.torch.ann import TorchANN
+from icsnn_deploy.backends.torch.early_exit import EarlyExit, confidence_unit, stop_where_sure
+from icsnn_deploy.bundle.bundle import Bundle
 from icsnn_deploy.errors import DataError
 from icsnn_deploy.evaluation.counts import Counts, class_scores, places, total
 from icsnn_deploy.evaluation.options import EvaluationOptions
-from icsnn_deploy.neuron import Array
-from icsnn_deploy.parity import Comparison, compare, top1
-from icsnn_deploy.simulate import open_backend
-from icsnn_deploy.simulate.early_exit import EarlyExit, confidence_unit, stop_where_sure
-from icsnn_deploy.simulate.recording import Record, Recording
-from icsnn_deploy.simulate.torch_ann import TorchANN
-from icsnn_deploy.verification import images_at_once, probe
+from icsnn_deploy.graph.certificate import require_certificate
+from icsnn_deploy.graph.inputs import check_inputs, to_input_units, to_real_units
+from icsnn_deploy.graph.neuron import Array
+from icsnn_deploy.parity.compare import Comparison, compare, top1
+from icsnn_deploy.parity.verify import images_at_once, probe
 
 
 class Evaluator:

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from icsnn_deploy.atomic import atomic_write
+from icsnn_deploy.bundle.manifest import json_bytes, read_json
 from icsnn_deploy.errors import BundleError, DataError
 from icsnn_deploy.evaluation.counts import Counts, from_json
-from icsnn_deploy.manifest import json_bytes, read_json
 
 _LIMIT = 1 << 26  # bytes of a shard's file; each diverging image takes a few hundred
 _SHARD = re.compile(r"shard-(\d{8})\.json")

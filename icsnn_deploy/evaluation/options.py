@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from icsnn_deploy.backends import find_backend
+from icsnn_deploy.distributed import own_device
 from icsnn_deploy.errors import DataError
-from icsnn_deploy.graph import Graph
-from icsnn_deploy.parity import Tolerance
-from icsnn_deploy.ranks import own_device
-from icsnn_deploy.simulate import find_backend
+from icsnn_deploy.graph.graph import Graph
+from icsnn_deploy.parity.compare import Tolerance
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,7 +16,7 @@ class EvaluationOptions:
     """What to measure, and how.
 
     Args:
-        backend: that is measured, as simulate.open_backend takes it.
+        backend: that is measured, as backends.open_backend takes it.
         parity: backends that are compared with it, spike for spike.
         confidence: also count what early exit at this confidence comes to; the backend must give
             the logits of each step.

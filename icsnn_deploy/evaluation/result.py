@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from icsnn_deploy.evaluation.counts import Counts
-from icsnn_deploy.graph import Graph
-from icsnn_deploy.nodes import IF
-from icsnn_deploy.parity import Verdict
+from icsnn_deploy.graph.graph import Graph
+from icsnn_deploy.graph.nodes import IF
+from icsnn_deploy.parity.compare import Verdict
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

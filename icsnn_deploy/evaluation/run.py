@@ -15,9 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from icsnn_deploy.bundle import Bundle
+from icsnn_deploy.backends import find_backend
+from icsnn_deploy.bundle.bundle import Bundle
+from icsnn_deploy.bundle.manifest import json_bytes
 from icsnn_deploy.data import check_labels
-from icsnn_deploy.encoding import check_inputs, to_input_units
+from icsnn_deploy.distributed import ALONE, Ranks
 from icsnn_deploy.errors import DataError
 from icsnn_deploy.evaluation.counts import total
 from icsnn_deploy.evaluation.evaluator import Evaluator
@@ -25,12 +27,10 @@ from icsnn_deploy.evaluation.ledger import Ledger, Shard
 from icsnn_deploy.evaluation.options import EvaluationOptions
 from icsnn_deploy.evaluation.result import Evaluation
 from icsnn_deploy.evaluation.samples import Samples
-from icsnn_deploy.manifest import json_bytes
-from icsnn_deploy.neuron import Array
-from icsnn_deploy.nodes import IF
+from icsnn_deploy.graph.inputs import check_inputs, to_input_units
+from icsnn_deploy.graph.neuron import Array
+from icsnn_deploy.graph.nodes import IF
 from icsnn_deploy.progress import Progress, silent
-from icsnn_deploy.ranks import ALONE, Ranks
-from icsnn_deploy.simulate import find_backend
 from icsnn_deploy.version import __version__
 
 

@@ -18,7 +18,7 @@ from icsnn_deploy.data import (
     load_labels,
 )
 from icsnn_deploy.errors import DataError
-from icsnn_deploy.neuron import Array
+from icsnn_deploy.graph.neuron import Array
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from icsnn_deploy.conversion.compose import compose
-from icsnn_deploy.conversion.fold import fold_across_padding, fold_scales
 from icsnn_deploy.errors import LatticeError
-from icsnn_deploy.graph import Graph, rewire
-from icsnn_deploy.neuron import Array
-from icsnn_deploy.nodes import (
+from icsnn_deploy.graph.graph import Graph, rewire
+from icsnn_deploy.graph.neuron import Array
+from icsnn_deploy.graph.nodes import (
     IF,
     Add,
     AvgPool,
@@ -21,7 +19,9 @@ from icsnn_deploy.nodes import (
     Node,
     Scale,
 )
-from icsnn_deploy.pooling import is_window_sum, window_sum
+from icsnn_deploy.passes.compose import compose
+from icsnn_deploy.passes.fold_scales import fold_across_padding, fold_scales
+from icsnn_deploy.passes.pooling import is_window_sum, window_sum
 
 _LARGEST_ZERO_POINT = 2**15 - 1
 """A channel whose factor is next to nothing would have a zero point beyond any integer type."""

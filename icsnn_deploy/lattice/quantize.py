@@ -9,20 +9,20 @@ from typing import Any
 
 import numpy as np
 
-from icsnn_deploy.certificate import Certificate, certify, require_certificate
-from icsnn_deploy.conversion.calibration import CalibrationSet, CalibrationSource
-from icsnn_deploy.conversion.judge import Judge, compare_classes
-from icsnn_deploy.encoding import to_input_units
+from icsnn_deploy.backends.torch.simulator import TorchSimulator
+from icsnn_deploy.conversion.calibration.agreement import Judge, compare_classes
+from icsnn_deploy.conversion.calibration.samples import CalibrationSet, CalibrationSource
 from icsnn_deploy.errors import LatticeError, TargetError
-from icsnn_deploy.graph import Graph, hard_resets
-from icsnn_deploy.lattice.assign import Lattice, even_widths, to_integers
-from icsnn_deploy.lattice.moments import input_moments
+from icsnn_deploy.graph.certificate import Certificate, certify, require_certificate
+from icsnn_deploy.graph.graph import Graph, hard_resets
+from icsnn_deploy.graph.inputs import to_input_units
+from icsnn_deploy.graph.neuron import Array
+from icsnn_deploy.graph.nodes import LINEAR_NODES
+from icsnn_deploy.lattice.input_moments import input_moments
 from icsnn_deploy.lattice.prepare import prepare
 from icsnn_deploy.lattice.recalibrate import counted, recalibrated
-from icsnn_deploy.neuron import Array
-from icsnn_deploy.nodes import LINEAR_NODES
+from icsnn_deploy.lattice.round_network import Lattice, even_widths, to_integers
 from icsnn_deploy.progress import Progress, silent
-from icsnn_deploy.simulate.torch import TorchSimulator
 from icsnn_deploy.targets.generic import GENERIC
 from icsnn_deploy.targets.paths import chip_targets
 from icsnn_deploy.targets.profile import Profile

@@ -7,16 +7,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from icsnn_deploy.conversion.activations import SampledActivations, sample_activations
-from icsnn_deploy.conversion.calibration import CalibrationSet
-from icsnn_deploy.conversion.search import search
-from icsnn_deploy.conversion.sweep import Visitor, sweep
-from icsnn_deploy.conversion.visitors import correct_bias
+from icsnn_deploy.conversion.calibration.bias_correction import correct_bias
+from icsnn_deploy.conversion.calibration.layer_sweep import Visitor, sweep
+from icsnn_deploy.conversion.calibration.sampled_activations import (
+    SampledActivations,
+    sample_activations,
+)
+from icsnn_deploy.conversion.calibration.samples import CalibrationSet
+from icsnn_deploy.conversion.calibration.search import search
 from icsnn_deploy.errors import LatticeError
-from icsnn_deploy.graph import Graph
-from icsnn_deploy.lattice.assign import Lattice
-from icsnn_deploy.neuron import Array
-from icsnn_deploy.nodes import IF
+from icsnn_deploy.graph.graph import Graph
+from icsnn_deploy.graph.neuron import Array
+from icsnn_deploy.graph.nodes import IF
+from icsnn_deploy.lattice.round_network import Lattice
 from icsnn_deploy.progress import Progress
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from icsnn_deploy.neuron import Array
+from icsnn_deploy.graph.neuron import Array
 
 _CLIPS = np.linspace(0.5, 1.0, 21)
 _CHUNK = 1 << 18  # weights at a time: what stays in a processor's cache

@@ -13,12 +13,12 @@ from typing import Any, Literal
 
 import numpy as np
 
+from icsnn_deploy.graph.neuron import Array
+from icsnn_deploy.graph.nodes import IF
 from icsnn_deploy.lava.batched import batched
 from icsnn_deploy.lava.netlist import Netlist, Process, Tag, Transforms, Wire
 from icsnn_deploy.lava.plan import Connection, Plan
 from icsnn_deploy.lava.stock import MESSAGE_BITS, Entries, diagonal, sparse_parts, stock_parts
-from icsnn_deploy.neuron import Array
-from icsnn_deploy.nodes import IF
 
 _GATE = "bias gate/"
 

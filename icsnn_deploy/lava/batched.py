@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from icsnn_deploy.certificate import FLOAT32_INTEGER
-from icsnn_deploy.graph import describe_node
+from icsnn_deploy.graph.certificate import FLOAT32_INTEGER
+from icsnn_deploy.graph.graph import describe_node
+from icsnn_deploy.graph.neuron import Array
+from icsnn_deploy.graph.nodes import Node
 from icsnn_deploy.lava.netlist import Process, Tag
 from icsnn_deploy.lava.plan import Connection
-from icsnn_deploy.neuron import Array
-from icsnn_deploy.nodes import Node
 
 _GEOMETRY = ("kernel", "stride", "padding", "dilation", "groups")
 

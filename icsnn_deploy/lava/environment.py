@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from icsnn_deploy.environments.kind import Kind, default_folder, python_of
+from icsnn_deploy.environments.spec import Kind, default_folder, python_of
 from icsnn_deploy.environments.stamp import read_stamp, read_strings
 from icsnn_deploy.errors import BackendUnavailableError
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from icsnn_deploy.neuron import Array
+from icsnn_deploy.graph.neuron import Array
 
 Tag = Literal["floating_pt", "fixed_pt"]
 Transforms = tuple[tuple[str, tuple[int, ...]], ...]  # reshape and transpose, of Lava's ports

@@ -19,9 +19,10 @@ from typing import Any
 
 import numpy as np
 
-from icsnn_deploy.graph import Graph
-from icsnn_deploy.neuron import Array
-from icsnn_deploy.nodes import (
+from icsnn_deploy.backends.reference import evaluate
+from icsnn_deploy.graph.graph import Graph
+from icsnn_deploy.graph.neuron import Array
+from icsnn_deploy.graph.nodes import (
     IF,
     LINEAR_NODES,
     Add,
@@ -33,7 +34,6 @@ from icsnn_deploy.nodes import (
     Scale,
     Shape,
 )
-from icsnn_deploy.simulate.reference import evaluate
 
 _AT_ONCE = 2**20  # values that go through a connection at a time, to find its matrix
 _SLACK = 1 + 1e-6  # nodes keep magnitudes beyond 2^24 in float32

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from icsnn_deploy.errors import GraphError, LatticeError, Rejection, rejection_table
+from icsnn_deploy.graph.neuron import Array
+from icsnn_deploy.graph.nodes import IF, AvgPool, Input
 from icsnn_deploy.lava.assemble import LIF_UNIT, Style
 from icsnn_deploy.lava.plan import Connection, Plan
-from icsnn_deploy.neuron import Array
-from icsnn_deploy.nodes import IF, AvgPool, Input
 
 POTENTIAL = 2**23
 """Loihi's potentials have 24 bits, signed."""

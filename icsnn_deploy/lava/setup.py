@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from icsnn_deploy.environments.kind import default_folder, python_of
-from icsnn_deploy.environments.making import claimed, run_program
+from icsnn_deploy.environments.build import claimed, run_program
+from icsnn_deploy.environments.spec import default_folder, python_of
 from icsnn_deploy.environments.stamp import write_stamp
 from icsnn_deploy.errors import BackendUnavailableError
 from icsnn_deploy.lava.environment import (

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from icsnn_deploy.graph.neuron import Array
+from icsnn_deploy.graph.nodes import Conv, Flatten, Linear
 from icsnn_deploy.lava.netlist import Process, Tag, Transforms
 from icsnn_deploy.lava.plan import Connection
-from icsnn_deploy.neuron import Array
-from icsnn_deploy.nodes import Conv, Flatten, Linear
 
 MESSAGE_BITS = 24
 """What makes Lava's connections take numbers for what they are, not for spikes."""

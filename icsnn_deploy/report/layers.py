@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from icsnn_deploy.backends.recording import Recording
 from icsnn_deploy.errors import DataError
-from icsnn_deploy.neuron import Array
-from icsnn_deploy.simulate.recording import Recording
+from icsnn_deploy.graph.neuron import Array
 
 
 @dataclass(frozen=True, kw_only=True)

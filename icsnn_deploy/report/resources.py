@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from rich.table import Table
 
-from icsnn_deploy.metrics import Activity
+from icsnn_deploy.evaluation.activity import Activity
 from icsnn_deploy.report.plain import plain_table
 from icsnn_deploy.targets.allocate import Allocation
 from icsnn_deploy.targets.check import CheckResult

@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 
 from rich.table import Table
 
-from icsnn_deploy.bundle import Bundle
-from icsnn_deploy.certificate import Certificate
-from icsnn_deploy.conversion.max_pool_cost import MaxPoolCost, losses, max_pool_costs
+from icsnn_deploy.bundle.bundle import Bundle
+from icsnn_deploy.conversion.frontend.max_pool_cost import MaxPoolCost, losses, max_pool_costs
 from icsnn_deploy.conversion.report import ConversionReport
-from icsnn_deploy.graph import Graph, hard_resets
-from icsnn_deploy.neuron import Array
-from icsnn_deploy.nodes import IF
-from icsnn_deploy.parity import ParityReport
+from icsnn_deploy.graph.certificate import Certificate
+from icsnn_deploy.graph.graph import Graph, hard_resets
+from icsnn_deploy.graph.neuron import Array
+from icsnn_deploy.graph.nodes import IF
+from icsnn_deploy.parity.compare import ParityReport
 from icsnn_deploy.report.plain import plain_table
 
 

@@ -16,7 +16,7 @@ from norse.torch.utils.import_nir import _import_norse_module
 from snntorch.import_nir import _nir_to_snntorch_module
 from spikingjelly.activation_based.nir_exchange import import_from_nir
 
-from icsnn_deploy.interop.simulator import ReaderSimulator
+from icsnn_deploy.readers.simulator import ReaderSimulator
 
 NEURON = nir.IF(r=np.ones(1), v_threshold=np.full(1, 4.0), v_reset=np.zeros(1))
 POOL = nir.AvgPool2d(kernel_size=np.array([2, 2]), stride=np.array([2, 2]), padding=np.zeros(2))

@@ -10,20 +10,20 @@ import torch
 from graphs import residual_network, samples
 from traced import small_model
 
-from icsnn_deploy.certificate import certify
+from icsnn_deploy.backends.onnx.onnxruntime import OnnxRuntimeSimulator
+from icsnn_deploy.backends.recording import Recording
+from icsnn_deploy.backends.reference import ReferenceSimulator
+from icsnn_deploy.backends.torch.early_exit import run_until_sure
+from icsnn_deploy.backends.torch.simulator import TorchSimulator
+from icsnn_deploy.conversion.calibration.recipe import Recipe
 from icsnn_deploy.conversion.convert import convert
-from icsnn_deploy.conversion.recipe import Recipe
-from icsnn_deploy.encoding import to_input_units
-from icsnn_deploy.exporters.onnx import OnnxOptions, write
-from icsnn_deploy.exporters.onnx_format import LAYOUTS, Layout
-from icsnn_deploy.graph import Graph
-from icsnn_deploy.lattice.assign import even_widths, to_integers
+from icsnn_deploy.exporters.onnx.contract import LAYOUTS, Layout
+from icsnn_deploy.exporters.onnx.write import OnnxOptions, write
+from icsnn_deploy.graph.certificate import certify
+from icsnn_deploy.graph.graph import Graph
+from icsnn_deploy.graph.inputs import to_input_units
 from icsnn_deploy.lattice.prepare import prepare
-from icsnn_deploy.simulate.early_exit import run_until_sure
-from icsnn_deploy.simulate.onnxruntime import OnnxRuntimeSimulator
-from icsnn_deploy.simulate.recording import Recording
-from icsnn_deploy.simulate.reference import ReferenceSimulator
-from icsnn_deploy.simulate.torch import TorchSimulator
+from icsnn_deploy.lattice.round_network import even_widths, to_integers
 
 pytestmark = pytest.mark.cuda
 

@@ -14,21 +14,33 @@ import pytest
 from graphs import conv, dyadic, residual_network, samples, spiking
 from typer.testing import CliRunner
 
-from icsnn_deploy import verification
-from icsnn_deploy.bundle import Bundle, create_bundle
+from icsnn_deploy.backends import open_backend
+from icsnn_deploy.backends.recording import Record, Recording
+from icsnn_deploy.backends.reference import ReferenceSimulator
+from icsnn_deploy.bundle.bundle import Bundle, create_bundle
 from icsnn_deploy.cli import app
-from icsnn_deploy.encoding import encode_rate
 from icsnn_deploy.errors import BackendUnavailableError, DataError, LatticeError, SimulationError
-from icsnn_deploy.graph import Graph
+from icsnn_deploy.graph.graph import Graph
+from icsnn_deploy.graph.inputs import encode_rate
+from icsnn_deploy.graph.neuron import Array
+from icsnn_deploy.graph.nodes import (
+    IF,
+    Add,
+    Conv,
+    Flatten,
+    Input,
+    Linear,
+    Node,
+    Output,
+    Relu,
+    Scale,
+)
+from icsnn_deploy.lava import simulator as lava
 from icsnn_deploy.lava.environment import find_worker
 from icsnn_deploy.lava.launch import run_netlists
-from icsnn_deploy.neuron import Array
-from icsnn_deploy.nodes import IF, Add, Conv, Flatten, Input, Linear, Node, Output, Relu, Scale
-from icsnn_deploy.simulate import lava, open_backend
-from icsnn_deploy.simulate.lava import LavaSimulator
-from icsnn_deploy.simulate.recording import Record, Recording
-from icsnn_deploy.simulate.reference import ReferenceSimulator
-from icsnn_deploy.verification import verify
+from icsnn_deploy.lava.simulator import LavaSimulator
+from icsnn_deploy.parity import verify as verification
+from icsnn_deploy.parity.verify import verify
 
 Case = tuple[LavaSimulator, Array]
 

@@ -13,17 +13,17 @@ import numpy as np
 import pytest
 from graphs import samples, sequential_network
 
-from icsnn_deploy.encoding import to_input_units
+from icsnn_deploy.backends.reference import ReferenceSimulator
 from icsnn_deploy.errors import BackendUnavailableError
-from icsnn_deploy.exporters.netx import write
-from icsnn_deploy.graph import Graph
-from icsnn_deploy.lattice.assign import even_widths, to_integers
+from icsnn_deploy.exporters.netx.write import write
+from icsnn_deploy.graph.graph import Graph
+from icsnn_deploy.graph.inputs import to_input_units
+from icsnn_deploy.graph.neuron import Array
+from icsnn_deploy.graph.nodes import IF, Flatten, Input, Linear, Output, Scale
 from icsnn_deploy.lattice.prepare import prepare
+from icsnn_deploy.lattice.round_network import even_widths, to_integers
 from icsnn_deploy.lava import worker_process
 from icsnn_deploy.lava.worker_process import run_in_worker
-from icsnn_deploy.neuron import Array
-from icsnn_deploy.nodes import IF, Flatten, Input, Linear, Output, Scale
-from icsnn_deploy.simulate.reference import ReferenceSimulator
 
 pytestmark = pytest.mark.lava_dl
 

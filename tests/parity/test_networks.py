@@ -14,17 +14,17 @@ from torchvision.models.resnet import BasicBlock, Bottleneck
 from torchvision.models.squeezenet import Fire
 from torchvision.ops import Conv2dNormActivation
 
-from icsnn_deploy.bundle import create_bundle
+from icsnn_deploy.bundle.bundle import create_bundle
+from icsnn_deploy.conversion.calibration.recipe import Method, Recipe
+from icsnn_deploy.conversion.calibration.threshold_rules import QuantileThreshold
+from icsnn_deploy.conversion.calibration.v_init_rules import Half
 from icsnn_deploy.conversion.convert import convert
-from icsnn_deploy.conversion.initial import Half
-from icsnn_deploy.conversion.recipe import Method, Recipe
-from icsnn_deploy.conversion.threshold import QuantileThreshold
 from icsnn_deploy.exporters import export_into
-from icsnn_deploy.graph import Graph
+from icsnn_deploy.graph.graph import Graph
+from icsnn_deploy.graph.nodes import Add, Conv, Flatten, Linear, Scale
 from icsnn_deploy.lattice.prepare import is_sum_pool
 from icsnn_deploy.lattice.quantize import quantize
-from icsnn_deploy.nodes import Add, Conv, Flatten, Linear, Scale
-from icsnn_deploy.verification import verify
+from icsnn_deploy.parity.verify import verify
 
 RECIPE = Recipe(
     name="one",

@@ -17,13 +17,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx.reference import ReferenceEvaluator
 
-from icsnn_deploy.encoding import encode_rate
+from icsnn_deploy.backends.onnx.onnxruntime import OnnxRuntimeSimulator
+from icsnn_deploy.backends.recording import Record, Recording
+from icsnn_deploy.backends.reference import ReferenceSimulator
 from icsnn_deploy.errors import DataError
-from icsnn_deploy.exporters.onnx import OnnxOptions, write
-from icsnn_deploy.exporters.onnx_format import LAYOUTS, TIMED_LAYOUTS, Layout
-from icsnn_deploy.graph import Graph
-from icsnn_deploy.neuron import Array
-from icsnn_deploy.nodes import (
+from icsnn_deploy.exporters.onnx.contract import LAYOUTS, TIMED_LAYOUTS, Layout
+from icsnn_deploy.exporters.onnx.write import OnnxOptions, write
+from icsnn_deploy.graph.graph import Graph
+from icsnn_deploy.graph.inputs import encode_rate
+from icsnn_deploy.graph.neuron import Array
+from icsnn_deploy.graph.nodes import (
     IF,
     Add,
     Conv,
@@ -34,9 +37,6 @@ from icsnn_deploy.nodes import (
     Output,
     Scale,
 )
-from icsnn_deploy.simulate.onnxruntime import OnnxRuntimeSimulator
-from icsnn_deploy.simulate.recording import Record, Recording
-from icsnn_deploy.simulate.reference import ReferenceSimulator
 
 EVERYTHING = OnnxOptions(logits_t=True, spike_counts=True, raw_spikes=True)
 

@@ -9,17 +9,17 @@ import openvino
 import pytest
 from graphs import conv, residual_network, samples, spiking
 
-from icsnn_deploy.encoding import to_input_units
+from icsnn_deploy.backends.onnx.openvino import OpenVinoSimulator
+from icsnn_deploy.backends.reference import ReferenceSimulator
 from icsnn_deploy.errors import BackendUnavailableError, ExportError
 from icsnn_deploy.exporters import export
-from icsnn_deploy.exporters.onnx_format import TIMED_LAYOUTS, Layout, OnnxOptions
-from icsnn_deploy.graph import Graph
-from icsnn_deploy.lattice.assign import even_widths, to_integers
+from icsnn_deploy.exporters.onnx.contract import TIMED_LAYOUTS, Layout, OnnxOptions
+from icsnn_deploy.graph.graph import Graph
+from icsnn_deploy.graph.inputs import to_input_units
+from icsnn_deploy.graph.nodes import Input, Output
 from icsnn_deploy.lattice.prepare import prepare
-from icsnn_deploy.nodes import Input, Output
-from icsnn_deploy.parity import Tolerance, compare
-from icsnn_deploy.simulate.openvino import OpenVinoSimulator
-from icsnn_deploy.simulate.reference import ReferenceSimulator
+from icsnn_deploy.lattice.round_network import even_widths, to_integers
+from icsnn_deploy.parity.compare import Tolerance, compare
 
 
 def integer_network(seed: int, time_steps: int) -> Graph:

@@ -10,14 +10,14 @@ import pytest
 from evaluating import NETWORK, build
 from graphs import samples
 
-from icsnn_deploy.bundle import Bundle
+from icsnn_deploy.backends import open_backend
+from icsnn_deploy.backends.onnx.onnxruntime import OnnxRuntimeSimulator
+from icsnn_deploy.backends.recording import Record, Simulator
+from icsnn_deploy.backends.reference import ReferenceSimulator
+from icsnn_deploy.bundle.bundle import Bundle
 from icsnn_deploy.errors import ExportError
-from icsnn_deploy.exporters.onnx import write
-from icsnn_deploy.exporters.onnx_format import OnnxOptions
-from icsnn_deploy.simulate import open_backend
-from icsnn_deploy.simulate.onnxruntime import OnnxRuntimeSimulator
-from icsnn_deploy.simulate.recording import Record, Simulator
-from icsnn_deploy.simulate.reference import ReferenceSimulator
+from icsnn_deploy.exporters.onnx.contract import OnnxOptions
+from icsnn_deploy.exporters.onnx.write import write
 
 X = samples(NETWORK, 5, seed=3)
 BACKENDS = {  # and whether it gives the logits of each step

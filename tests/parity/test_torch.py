@@ -6,12 +6,12 @@ import torch
 from graphs import if_graphs, residual_network, samples
 from hypothesis import given, settings
 
+from icsnn_deploy.backends.recording import Record
+from icsnn_deploy.backends.reference import ReferenceSimulator
+from icsnn_deploy.backends.torch.simulator import TorchSimulator
 from icsnn_deploy.errors import BackendUnavailableError, SimulationError
-from icsnn_deploy.graph import Graph
-from icsnn_deploy.neuron import Array
-from icsnn_deploy.simulate.recording import Record
-from icsnn_deploy.simulate.reference import ReferenceSimulator
-from icsnn_deploy.simulate.torch import TorchSimulator
+from icsnn_deploy.graph.graph import Graph
+from icsnn_deploy.graph.neuron import Array
 
 EVERYTHING = Record(spikes=True, counts=True, first_spikes=True, logits_t=True)
 

@@ -10,9 +10,9 @@ from graphs import conv, dyadic
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from icsnn_deploy.conversion.compose import compose
-from icsnn_deploy.graph import Graph
-from icsnn_deploy.nodes import (
+from icsnn_deploy.backends.reference import run_ann
+from icsnn_deploy.graph.graph import Graph
+from icsnn_deploy.graph.nodes import (
     Add,
     AvgPool,
     Conv,
@@ -24,7 +24,7 @@ from icsnn_deploy.nodes import (
     Relu,
     Scale,
 )
-from icsnn_deploy.simulate.reference import run_ann
+from icsnn_deploy.passes.compose import compose
 
 SHAPE = (4, 7, 6)
 ONE = np.ones((1, 1, 1), np.float32)

@@ -11,10 +11,10 @@ from graphs import ann_graphs, conv, dyadic, samples
 from hypothesis import given
 from hypothesis import strategies as st
 
-from icsnn_deploy.conversion.fold import fold_scales, merge_pointwise
-from icsnn_deploy.graph import Graph
-from icsnn_deploy.neuron import Array
-from icsnn_deploy.nodes import (
+from icsnn_deploy.backends.reference import run_ann
+from icsnn_deploy.graph.graph import Graph
+from icsnn_deploy.graph.neuron import Array
+from icsnn_deploy.graph.nodes import (
     Add,
     AvgPool,
     Conv,
@@ -26,7 +26,7 @@ from icsnn_deploy.nodes import (
     Relu,
     Scale,
 )
-from icsnn_deploy.simulate.reference import run_ann
+from icsnn_deploy.passes.fold_scales import fold_scales, merge_pointwise
 
 SHAPE = (2, 5, 5)
 CHANNEL, NEURON, LAYER = (2, 1, 1), SHAPE, (1, 1, 1)

@@ -13,12 +13,12 @@ from graphs import dyadic, if_graphs, samples
 from hypothesis import given
 from hypothesis import strategies as st
 
-from icsnn_deploy.conversion.fold import fold_scales
-from icsnn_deploy.graph import Graph
-from icsnn_deploy.neuron import Array, if_step
-from icsnn_deploy.nodes import IF, AvgPool, Conv, Input, Node, Output, Scale
-from icsnn_deploy.simulate.recording import Record
-from icsnn_deploy.simulate.reference import ReferenceSimulator, evaluate, run_ann
+from icsnn_deploy.backends.recording import Record
+from icsnn_deploy.backends.reference import ReferenceSimulator, evaluate, run_ann
+from icsnn_deploy.graph.graph import Graph
+from icsnn_deploy.graph.neuron import Array, if_step
+from icsnn_deploy.graph.nodes import IF, AvgPool, Conv, Input, Node, Output, Scale
+from icsnn_deploy.passes.fold_scales import fold_scales
 
 seeds = st.integers(0, 2**32 - 1)
 sixteenths = st.integers(-64, 64).map(lambda n: n / 16)

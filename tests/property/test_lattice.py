@@ -13,23 +13,23 @@ from graphs import if_graphs, samples
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from icsnn_deploy.certificate import certify
-from icsnn_deploy.encoding import to_input_units
+from icsnn_deploy.backends.onnx.onnxruntime import OnnxRuntimeSimulator
+from icsnn_deploy.backends.onnx.openvino import OpenVinoSimulator
+from icsnn_deploy.backends.onnx.reference import OnnxReferenceSimulator
+from icsnn_deploy.backends.recording import Record, Recording
+from icsnn_deploy.backends.reference import ReferenceSimulator
+from icsnn_deploy.backends.torch.simulator import TorchSimulator
 from icsnn_deploy.exporters import export
-from icsnn_deploy.exporters.onnx import OnnxOptions, write
-from icsnn_deploy.exporters.onnx_format import LAYOUTS, TIMED_LAYOUTS, Layout
-from icsnn_deploy.graph import Graph
-from icsnn_deploy.lattice.assign import to_integers
+from icsnn_deploy.exporters.nir.read.read import NirSimulator, from_nir
+from icsnn_deploy.exporters.onnx.contract import LAYOUTS, TIMED_LAYOUTS, Layout
+from icsnn_deploy.exporters.onnx.write import OnnxOptions, write
+from icsnn_deploy.graph.certificate import certify
+from icsnn_deploy.graph.graph import Graph
+from icsnn_deploy.graph.inputs import to_input_units
+from icsnn_deploy.graph.neuron import Array
+from icsnn_deploy.graph.nodes import IF, Conv, Linear
 from icsnn_deploy.lattice.prepare import is_sum_pool, prepare
-from icsnn_deploy.neuron import Array
-from icsnn_deploy.nodes import IF, Conv, Linear
-from icsnn_deploy.simulate.nir import NirSimulator, from_nir
-from icsnn_deploy.simulate.onnx_reference import OnnxReferenceSimulator
-from icsnn_deploy.simulate.onnxruntime import OnnxRuntimeSimulator
-from icsnn_deploy.simulate.openvino import OpenVinoSimulator
-from icsnn_deploy.simulate.recording import Record, Recording
-from icsnn_deploy.simulate.reference import ReferenceSimulator
-from icsnn_deploy.simulate.torch import TorchSimulator
+from icsnn_deploy.lattice.round_network import to_integers
 
 RESETS = ("subtract", "v_reset")
 

@@ -12,16 +12,16 @@ import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from icsnn_deploy.backends.recording import Record
+from icsnn_deploy.backends.reference import ReferenceSimulator
 from icsnn_deploy.errors import GraphError
-from icsnn_deploy.graph import Graph, hard_resets
+from icsnn_deploy.graph.graph import Graph, hard_resets
+from icsnn_deploy.graph.neuron import Array
+from icsnn_deploy.graph.nodes import IF, Add, Conv, Flatten, Input, Linear, Node, Output, Scale
 from icsnn_deploy.lava.environment import find_worker
 from icsnn_deploy.lava.launch import run_netlists
 from icsnn_deploy.lava.netlist import Netlist
-from icsnn_deploy.neuron import Array
-from icsnn_deploy.nodes import IF, Add, Conv, Flatten, Input, Linear, Node, Output, Scale
-from icsnn_deploy.simulate.lava import LavaSimulator
-from icsnn_deploy.simulate.recording import Record
-from icsnn_deploy.simulate.reference import ReferenceSimulator
+from icsnn_deploy.lava.simulator import LavaSimulator
 
 
 def integers(rng: np.random.Generator, low: int, high: int, *shape: int) -> Array:

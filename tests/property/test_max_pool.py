@@ -11,10 +11,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from icsnn_deploy.conversion.compose import compose
-from icsnn_deploy.conversion.trace import trace, trace_exported
-from icsnn_deploy.nodes import Add, Relu
-from icsnn_deploy.simulate.torch_ann import TorchANN
+from icsnn_deploy.backends.torch.ann import TorchANN
+from icsnn_deploy.conversion.frontend.trace import trace, trace_exported
+from icsnn_deploy.graph.nodes import Add, Relu
+from icsnn_deploy.passes.compose import compose
 
 
 @st.composite

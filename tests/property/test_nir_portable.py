@@ -15,18 +15,18 @@ import numpy as np
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from icsnn_deploy.exporters.nir import write
-from icsnn_deploy.exporters.nir_explicit import explicit
-from icsnn_deploy.exporters.nir_limits import limits
-from icsnn_deploy.exporters.nir_metadata import KEY
-from icsnn_deploy.exporters.nir_portable import to_portable
-from icsnn_deploy.exporters.nir_relay import plan, relay_inputs, relayed
-from icsnn_deploy.graph import Graph, describe_node
-from icsnn_deploy.neuron import Array
-from icsnn_deploy.nodes import IF, Add, Conv, Flatten, Input, Linear, Node, Output, Scale
-from icsnn_deploy.simulate import reference
-from icsnn_deploy.simulate.nir import NirSimulator, read_graph
-from icsnn_deploy.simulate.reference import ReferenceSimulator
+from icsnn_deploy.backends import reference
+from icsnn_deploy.backends.reference import ReferenceSimulator
+from icsnn_deploy.exporters.nir.metadata import KEY
+from icsnn_deploy.exporters.nir.portable.find_unportable import limits
+from icsnn_deploy.exporters.nir.portable.portable import to_portable
+from icsnn_deploy.exporters.nir.portable.private_connections import explicit
+from icsnn_deploy.exporters.nir.portable.relay import plan, relay_inputs, relayed
+from icsnn_deploy.exporters.nir.read.read import NirSimulator, read_graph
+from icsnn_deploy.exporters.nir.write import write
+from icsnn_deploy.graph.graph import Graph, describe_node
+from icsnn_deploy.graph.neuron import Array
+from icsnn_deploy.graph.nodes import IF, Add, Conv, Flatten, Input, Linear, Node, Output, Scale
 
 
 class _Stack:

@@ -1,0 +1,157 @@
+"""Convolutions, in the form that NIR types rightly, and what is written as one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from icsnn_deploy.errors import ExportError
+from icsnn_deploy.exporters.nir.builder import Draft, full
+from icsnn_deploy.exporters.nir.kernels import Embedding, embed, find_embedding
+from icsnn_deploy.graph.neuron import Array
+from icsnn_deploy.graph.nodes import AvgPool, Conv, Node, Pairs, Shape
+
+
+def write_conv(
+    draft: Draft,
+    conv: Conv,
+    shape: Shape,
+    sources: list[str],
+    *,
+    owner: Node | None,
+    was: str = "conv",
+) -> str:
+    """Add a convolution; returns its NIR name.
+
+    Args:
+        draft: where to.
+        conv: the convolution, named after the graph node that it is written for.
+        shape: of its input.
+        sources: the NIR nodes that lead into it.
+        owner: the graph node that it stands for, or None.
+        was: "conv", or what it was in the graph, or the part it plays.
+    """
+    source = conv.inputs[0]
+    about: dict[str, Any] = {} if was == "conv" else {"was": was}
+    positions = conv.output_shape(shape)[1:]
+    embedding = find_embedding(conv, shape[1:], positions)
+    padded = embedding is None
+    if embedding is None:
+        sources = _with_zero_row(draft, conv.name, source, shape, sources)
+        draft.rewritten.append(f"{conv.name}: one zero row appended to its input")
+        shape = (shape[0], shape[1] + 1, *shape[2:])
+        embedding = find_embedding(conv, shape[1:], positions)
+        if embedding is None:
+            raise ExportError(f"{conv.name}: no square kernel with symmetric padding does this")
+    same_padding = conv.padding == tuple((size, size) for size in embedding.padding)
+    if padded or conv.groups > 1 or embedding.kernel != conv.kernel or not same_padding:
+        about["conv"] = _geometry(conv, embedding)
+    if conv.groups > 1 and was == "conv":
+        draft.rewritten.append(f"{conv.name}: {conv.groups} groups -> dense with zeros")
+    if embedding.kernel != conv.kernel:
+        draft.rewritten.append(f"{conv.name}: kernel {conv.kernel} -> {embedding.kernel}")
+    result = _nir_conv(conv, embedding, shape[1:])
+    return draft.place(result, sources, source, owner=owner, wish=f"{conv.name}_{was}", about=about)
+
+
+def write_pool_1d(draft: Draft, node: AvgPool, shape: Shape, sources: list[str]) -> str:
+    """Average pooling of a signal, which NIR has not: a diagonal convolution."""
+    size = node.kernel[0]
+    if size & (size - 1):
+        draft.losses.append(f"{node.name}: the mean over {size} is taken with 1/{size} as float32")
+    draft.rewritten.append(f"{node.name}: 1-D average pooling -> a diagonal convolution")
+    conv = Conv(
+        name=node.name,
+        inputs=node.inputs,
+        weight=np.full((shape[0], 1, size), 1 / size, np.float32),
+        bias=np.zeros(shape[0], np.float32),
+        stride=node.stride,
+        padding=node.padding,
+        dilation=(1,),
+        groups=shape[0],
+    )
+    return write_conv(draft, conv, shape, sources, owner=node, was="avg_pool")
+
+
+def pointwise(node: Node, weight: Array, bias: Array, padding: Pairs) -> Conv:
+    """A diagonal convolution of kernel size 1, for a node.
+
+    Args:
+        node: whose name and input it takes.
+        weight: [C].
+        bias: [C].
+        padding: (before, after) for each spatial axis.
+    """
+    axes = len(padding)
+    return Conv(
+        name=node.name,
+        inputs=node.inputs,
+        weight=weight.reshape(-1, 1, *(1,) * axes),
+        bias=bias,
+        stride=(1,) * axes,
+        padding=padding,
+        dilation=(1,) * axes,
+        groups=len(bias),
+    )
+
+
+def _geometry(conv: Conv, embedding: Embedding) -> dict[str, Any]:
+    """What a reader needs to take the zeros out again."""
+    return {
+        "kernel": conv.kernel,
+        "padding": conv.padding,
+        "dilation": conv.dilation,
+        "groups": conv.groups,
+        "offset": embedding.offset,
+    }
+
+
+def _nir_conv(conv: Conv, embedding: Embedding, lengths: Shape) -> Any:
+    import nir
+
+    weight, bias = embed(conv, embedding).astype(np.float32), conv.bias.astype(np.float32)
+    if len(lengths) == 2:
+        return nir.Conv2d(
+            input_shape=lengths,
+            weight=weight,
+            stride=conv.stride,
+            padding=embedding.padding,
+            dilation=embedding.dilation,
+            groups=1,
+            bias=bias,
+        )
+    return nir.Conv1d(
+        input_shape=lengths[0],
+        weight=weight,
+        stride=conv.stride[0],
+        padding=embedding.padding[0],
+        dilation=embedding.dilation[0],
+        groups=1,
+        bias=bias,
+    )
+
+
+def _with_zero_row(
+    draft: Draft, name: str, source: str, shape: Shape, sources: list[str]
+) -> list[str]:
+    """NIR nodes whose sum is the input with one zero row appended along its first axis.
+
+    Where one axis needs an even kernel and the other an odd one, no square kernel exists, and only
+    a pooling can change the length of one axis by one. A sum over pairs of rows, taken of the even
+    (odd) rows alone, holds every row twice; a mask keeps the copy that stands in its own place.
+    """
+    import nir
+
+    kept = []
+    for parity, label in enumerate(("even", "odd")):
+        rows = np.arange(shape[1] + 1).reshape(-1, 1) % 2 == parity  # [H + 1, 1]
+        before = nir.Scale(scale=full(rows[:-1], shape))
+        pairs = nir.SumPool2d(
+            kernel_size=np.array([2, 1]), stride=np.array([1, 1]), padding=np.array([1, 0])
+        )
+        after = nir.Scale(scale=full(rows, (shape[0], shape[1] + 1, shape[2])))
+        part = draft.place(before, sources, source, wish=f"{name}_{label}_rows")
+        part = draft.place(pairs, [part], source, wish=f"{name}_{label}_pairs")
+        kept.append(draft.place(after, [part], source, wish=f"{name}_{label}_kept"))
+    return kept

@@ -1,0 +1,227 @@
+"""What NIR has no field for: one JSON string in the graph's metadata, and one in each node's.
+
+Strings survive every NIR writer and reader; None, lists of dicts and 0-d arrays do not.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+from icsnn_deploy.errors import GraphError
+from icsnn_deploy.graph.graph import Graph, hard_resets
+from icsnn_deploy.graph.node import is_positive
+from icsnn_deploy.graph.nodes import IF, Add, Encoding, InputDtype
+from icsnn_deploy.version import __version__
+
+KEY = "icsnn_deploy"
+"""Under this key the string stands, in the metadata of the graph and of each node."""
+
+V_INIT = "v_init"
+"""Under this key an IF node's metadata holds its initial potentials: float32, full shape."""
+
+JOINS, CHANNELS = "joins", "channels"
+"""In files with a relay: the joins that were made straight, and how many channels of an IF node
+are its population's own. Those come first."""
+
+Reset = Literal["subtract", "v_reset"]
+
+FIRES: dict[Reset, str] = {"subtract": "u >= v_threshold", "v_reset": "u > v_threshold"}
+"""By the reset, how the numbers of a file that we wrote are to be compared."""
+
+Profile = Literal["spec", "portable"]
+VInitEncoding = Literal["metadata", "relay"]
+MOST_STEPS = 2**16
+_MOST_CHARACTERS = 2**20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Header:
+    """What the graph's metadata says about running it."""
+
+    time_steps: int
+    reset: Reset = "subtract"
+    readout_start: int = 0
+    encoding: Encoding = "direct"
+    input_dtype: InputDtype = "float32"
+    input_unit: float = 1.0
+    graph_hash: str | None = None
+    order: tuple[str, ...] = ()  # of the graph's nodes, where the file's edges do not give it
+    v_init_encoding: VInitEncoding = "metadata"
+    notes: Mapping[str, dict[str, Any]] = field(default_factory=dict)  # by NIR node
+    joins: tuple[Any, ...] = ()  # of a file with a relay, as the file has them
+
+
+def dump(value: Mapping[str, Any]) -> str:
+    """The value as JSON in ASCII, the same text every time."""
+    return json.dumps(value, sort_keys=True, ensure_ascii=True, allow_nan=False)
+
+
+def load(metadata: Any, where: str) -> dict[str, Any]:
+    """The JSON object of this package in a node's or graph's metadata; empty if there is none.
+
+    Raises:
+        GraphError: it is there, but not a JSON object in a string.
+    """
+    text = metadata.get(KEY) if isinstance(metadata, Mapping) else None
+    if text is None:
+        return {}
+    if not isinstance(text, str) or len(text) > _MOST_CHARACTERS:
+        raise GraphError(f"{where}: metadata {KEY!r} is not a string below 1 MiB")
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise GraphError(f"{where}: metadata {KEY!r} is not JSON ({error})") from error
+    if not isinstance(value, dict):
+        raise GraphError(f"{where}: metadata {KEY!r} is not a JSON object")
+    return value
+
+
+def describe(
+    graph: Graph,
+    losses: Sequence[str],
+    rewritten: Sequence[str],
+    *,
+    written: Graph,
+    profile: Profile = "spec",
+    v_init_encoding: VInitEncoding = "metadata",
+    notes: Mapping[str, Mapping[str, Any]] | None = None,
+    more: Mapping[str, Any] | None = None,
+) -> str:
+    """The JSON string for the graph's metadata.
+
+    Args:
+        graph: the network that was asked for.
+        losses: what float32 had to round, one sentence each.
+        rewritten: what is written as something else, one sentence each.
+        written: the network as the file's nodes have it, which the profile may have rewritten.
+        profile: that the file keeps.
+        v_init_encoding: where its initial potentials are.
+        notes: on the nodes, by name, where they do not carry them themselves.
+        more: of the way that initial potentials take.
+    """
+    reset: Reset = "v_reset" if hard_resets(graph) else "subtract"
+    unit, sums = graph.input.unit, written.nodes_of(Add)
+    return dump(
+        {
+            "producer": "icsnn-deploy",
+            "version": __version__,
+            "profile": profile,
+            "v_init_encoding": v_init_encoding,
+            "graph_hash": graph.hash(),
+            "time_steps": graph.steps,
+            "readout_start": graph.readout_start,
+            "encoding": graph.input.encoding,
+            "input_dtype": graph.input.dtype,
+            "reset": reset,
+            "fires": FIRES[reset],
+            "dt": 1,
+            **({"input_unit": unit} if unit != 1 else {}),
+            **({"order": [node.name for node in written.nodes]} if sums else {}),
+            "losses": [*_losses(written, v_init_encoding), *losses],
+            "rewritten": list(rewritten),
+            **({"nodes": dict(notes)} if notes else {}),
+            **(more or {}),
+        }
+    )
+
+
+def foreign_header(given: Mapping[str, Any]) -> Header:
+    """The header of a file that has none, from what its reader was told; raises GraphError."""
+    missing = [name for name in ("reset", "time_steps") if given.get(name) is None]
+    if missing:
+        raise GraphError(
+            f"{' and '.join(missing)} needed: the file was not written by icsnn-deploy, and does "
+            "not say how its neurons reset ('subtract' or 'v_reset') and how many time steps it "
+            "runs"
+        )
+    return Header(
+        time_steps=_integer("time_steps", given["time_steps"], 1, MOST_STEPS),
+        reset=_one_of("reset", given["reset"], get_args(Reset)),
+        encoding=_one_of("encoding", given.get("encoding", "direct"), get_args(Encoding)),
+        input_dtype=_one_of(
+            "input_dtype", given.get("input_dtype", "float32"), get_args(InputDtype)
+        ),
+    )
+
+
+def read_header(metadata: Any) -> Header | None:
+    """The header of a file that icsnn-deploy wrote; None for others.
+
+    Raises:
+        GraphError: a value that can't be.
+    """
+    said = load(metadata, "graph")
+    if not said:
+        return None
+    reset: Reset = _one_of("reset", said.get("reset"), get_args(Reset))
+    if said.get("fires") != FIRES[reset]:
+        raise GraphError(f"fires {_short(said.get('fires'))}: {FIRES[reset]!r} is needed")
+    if said.get("dt") != 1:
+        raise GraphError(f"dt {_short(said.get('dt'))}: only 1 can be run")
+    steps = _integer("time_steps", said.get("time_steps"), 1, MOST_STEPS)
+    unit = said.get("input_unit", 1.0)
+    if not is_positive(unit) or unit > 1e30:
+        raise GraphError(f"input_unit {_short(unit)}: a finite number > 0 is needed")
+    graph_hash, order = said.get("graph_hash"), said.get("order")
+    listed = isinstance(order, list) and all(isinstance(name, str) for name in order)
+    return Header(
+        time_steps=steps,
+        reset=reset,
+        readout_start=_integer("readout_start", said.get("readout_start", 0), 0, steps - 1),
+        encoding=_one_of("encoding", said.get("encoding", "direct"), get_args(Encoding)),
+        input_dtype=_one_of("input_dtype", said.get("input_dtype"), get_args(InputDtype)),
+        input_unit=float(unit),
+        graph_hash=graph_hash if isinstance(graph_hash, str) else None,
+        order=tuple(order or ()) if listed else (),
+        v_init_encoding=_one_of(
+            "v_init_encoding", said.get("v_init_encoding", "metadata"), get_args(VInitEncoding)
+        ),
+        notes=_notes(said.get("nodes", {})),
+        joins=tuple(joins) if isinstance(joins := said.get(JOINS), list) else (),
+    )
+
+
+def _notes(value: Any) -> dict[str, dict[str, Any]]:
+    """The notes on nodes that stand with the graph."""
+    if not isinstance(value, dict) or not all(isinstance(note, dict) for note in value.values()):
+        raise GraphError(f"nodes {_short(value)}: an object of objects is needed")
+    return value
+
+
+def _integer(field: str, value: Any, least: int, most: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise GraphError(f"{field} {_short(value)}: an integer from {least} to {most} is needed")
+    return value
+
+
+def _one_of(field: str, value: Any, allowed: tuple[str, ...]) -> Any:
+    if value not in allowed:
+        raise GraphError(f"{field} {_short(value)}: one of {', '.join(allowed)} is needed")
+    return value
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _losses(graph: Graph, v_init_encoding: VInitEncoding) -> list[str]:
+    """Where this network goes beyond the letter of the NIR text, one sentence each."""
+    said = ["discrete time with dt = 1: the NIR text is in continuous time"]
+    if not hard_resets(graph):
+        said += [
+            "reset by subtraction (v -= v_threshold): the NIR text from 1.0.5 on sets v to v_reset",
+            "fires at u >= v_threshold: the NIR text fires at v > v_threshold; they differ at ties",
+        ]
+    said.append("time steps, readout window and input encoding stand in this string only")
+    if v_init_encoding == "relay":
+        said.append("an extra input channel is 1 in the first step and 0 after: it sets potentials")
+    elif any(population.v_init.any() for population in graph.nodes_of(IF)):
+        said.append(f"initial potentials stand in the metadata of the IF nodes ({V_INIT!r}) only")
+    integer = {v.dtype.name for node in graph.nodes for v in node.arrays().values()} - {"float32"}
+    if integer:
+        said.append(f"parameters of type {', '.join(sorted(integer))} are written as float32")
+    return said

@@ -1,0 +1,93 @@
+"""How a graph's node holds its arrays and sums, where NIR's float32 of full shape does not tell.
+
+Written only where reading would find something else: an integer network comes back as the network
+it was, with the same hash. A reader believes a note if it changes no value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from icsnn_deploy.graph.graph import Graph
+from icsnn_deploy.graph.neuron import Array
+from icsnn_deploy.graph.nodes import IF, Add, Node, Scale, Shape
+
+TYPES, SHAPES, SUM, TERMS = "types", "shapes", "sum", "terms"
+"""Keys of the notes: of each array's type and shape; of a sum's name, and of what is added up."""
+
+TIMES = "times"
+"""What a nir.Scale was that stands for a source that is added several times."""
+
+MOST_TERMS = 64
+"""A sum of more is read back as one flat sum."""
+
+
+def stored(node: Node, shape: Shape) -> dict[str, Any]:
+    """The note on a node's arrays: those of another type or shape than reading finds.
+
+    Args:
+        node: of the graph.
+        shape: of its result.
+    """
+    arrays = node.arrays()
+    types = {name: a.dtype.name for name, a in arrays.items() if a.dtype != np.float32}
+    shapes: dict[str, Shape] = {}
+    if isinstance(node, (IF, Scale)):
+        shapes = {
+            name: array.shape
+            for name, array in arrays.items()
+            if reduced(np.broadcast_to(array, shape)).shape != array.shape
+        }
+    return {**({TYPES: types} if types else {}), **({SHAPES: shapes} if shapes else {})}
+
+
+def reduced(array: Array) -> Array:
+    """An array of the full shape with one value a channel where all in it are the same."""
+    if array.ndim < 2:
+        return array
+    channel = array[(slice(None), *(slice(1),) * (array.ndim - 1))]  # [C, 1, ...]
+    return channel if (array == channel).all() else array
+
+
+def summed(graph: Graph, add: str, parts: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
+    """The note on the sum that enters a node: its name, and its terms where edges do not tell them.
+
+    Args:
+        graph: the network.
+        add: name of the sum.
+        parts: of each graph node, the NIR nodes whose sum it is, and how often each is in it.
+    """
+    node = graph.node(add)
+    nested = any(isinstance(graph.node(source), Add) for source in node.inputs)
+    if not nested and len(set(node.inputs)) == len(node.inputs):
+        return {SUM: add}
+    terms = _terms(graph, node, parts, MOST_TERMS)
+    return {SUM: add} if terms is None else {SUM: add, TERMS: terms}
+
+
+def _terms(
+    graph: Graph, add: Node, parts: Mapping[str, Mapping[str, int]], most: int
+) -> list[Any] | None:
+    """Names of NIR nodes, and sums in the sum as objects of the same two keys."""
+    found: list[Any] = []
+    for source in add.inputs:
+        if isinstance(graph.node(source), Add):
+            inner = _terms(graph, graph.node(source), parts, most - count(found))
+            if inner is None:
+                return None
+            found.append({SUM: source, TERMS: inner})
+        elif len(parts[source]) == 1:
+            found += parts[source]
+        else:
+            return None  # a node that became several: their sum has no name in the file
+        if count(found) > most:
+            return None
+    return found
+
+
+def count(terms: list[Any]) -> int:
+    """Number of names in a list of terms."""
+    return sum(count(term[TERMS]) if isinstance(term, dict) else 1 for term in terms)

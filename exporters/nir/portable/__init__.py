@@ -1,0 +1,1 @@
+"""NIR files for the readers of other projects."""

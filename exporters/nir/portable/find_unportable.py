@@ -1,0 +1,131 @@
+"""What has no portable NIR form, all of it at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from icsnn_deploy.errors import Rejection
+from icsnn_deploy.exporters.nir.kernels import find_embedding
+from icsnn_deploy.graph.graph import Graph
+from icsnn_deploy.graph.neuron import Array
+from icsnn_deploy.graph.nodes import IF, AvgPool, Conv, Node, Scale, Shape
+
+MOST_WEIGHTS = 2**26
+"""Values of one connection that is written dense: 256 MiB as float32."""
+
+
+def limits(graph: Graph) -> list[Rejection]:
+    """Everything in an IF network that has no portable form."""
+    integers = holds_integers(graph)
+    found: list[Rejection] = []
+    for node in graph.nodes:
+        shape = graph.shape(node.name)
+        if len(shape) > 3:
+            found.append(
+                Rejection(
+                    node=node.name,
+                    got=f"shape {shape}",
+                    allowed="(F,), (C, L) or (C, H, W)",
+                    remedy="Export it with profile spec.",
+                )
+            )
+        elif isinstance(node, IF):
+            found += _population(node, integers=integers)
+        elif isinstance(node, Scale):
+            found += _scale(node, shape)
+        elif isinstance(node, (Conv, AvgPool)):
+            found += _window(node, graph.shape(node.inputs[0]), shape)
+    return found
+
+
+def holds_integers(graph: Graph) -> bool:
+    """Whether all currents are integers: the input and every parameter but v_init."""
+    if graph.input.dtype == "float32" or graph.nodes_of(AvgPool):
+        return False
+    return all(
+        not (value % 1).any()
+        for node in graph.nodes
+        for field, value in node.arrays().items()
+        if field != "v_init"
+    )
+
+
+def are_powers_of_two(ratios: Array) -> bool:
+    """Whether scaling by these factors makes no rounding error."""
+    return bool((np.frexp(ratios)[0] == 0.5).all())
+
+
+def _population(node: IF, *, integers: bool) -> Iterator[Rejection]:
+    if node.v_reset is not None:
+        yield Rejection(
+            node=node.name,
+            got="hard reset",
+            allowed="reset by subtraction",
+            remedy="Export it with profile spec, which writes v_reset.",
+        )
+    if _differs_in_space(node.v_threshold):
+        yield Rejection(
+            node=node.name,
+            got=f"thresholds of shape {node.v_threshold.shape}",
+            allowed="one threshold a layer, or one a channel",
+            remedy="Convert with one threshold a channel, or export with profile spec.",
+        )
+        return
+    thresholds = np.unique(node.v_threshold).astype(np.float64)
+    if integers and not are_powers_of_two(thresholds[-1] / thresholds):
+        yield Rejection(
+            node=node.name,
+            got=f"{len(thresholds)} thresholds, {thresholds[0]:.0f} to {thresholds[-1]:.0f}",
+            allowed="integer thresholds of one layer: equal, or powers of two apart",
+            remedy="Quantize with one threshold a layer: icsnn quantize --per-layer.",
+        )
+
+
+def _scale(node: Scale, shape: Shape) -> Iterator[Rejection]:
+    if _differs_in_space(node.scale) or _differs_in_space(node.shift):
+        yield Rejection(
+            node=node.name,
+            got="a scale or shift that differs in space",
+            allowed="one value a channel",
+            remedy="Export it with profile spec.",
+        )
+    yield from _dense(node, shape[0] ** 2)
+
+
+def _window(node: Conv | AvgPool, shape: Shape, result: Shape) -> Iterator[Rejection]:
+    axes = len(shape) - 1
+    conv = Conv(
+        name=node.name,
+        inputs=node.inputs,
+        weight=np.ones((1, 1, *node.kernel), np.int8),
+        bias=np.zeros(1, np.int8),
+        stride=node.stride,
+        padding=node.padding,
+        dilation=node.dilation if isinstance(node, Conv) else (1,) * axes,
+    )
+    embedding = find_embedding(conv, shape[1:], result[1:])
+    if embedding is None:
+        yield Rejection(
+            node=node.name,
+            got=f"kernel {node.kernel} with padding {node.padding}",
+            allowed="what a square kernel with symmetric padding can do",
+            remedy="Pad both sides of each axis alike, or export with profile spec.",
+        )
+        return
+    yield from _dense(node, result[0] * shape[0] * int(np.prod(embedding.kernel)))
+
+
+def _dense(node: Node, weights: int) -> Iterator[Rejection]:
+    if weights > MOST_WEIGHTS:
+        yield Rejection(
+            node=node.name,
+            got=f"{weights:,} weights once it is written dense",
+            allowed=f"{MOST_WEIGHTS:,} weights a connection",
+            remedy="Use fewer channels, or export with profile spec.",
+        )
+
+
+def _differs_in_space(value: Array) -> bool:
+    return any(size > 1 for size in value.shape[1:])

@@ -1,0 +1,258 @@
+"""Joins made straight: a shortcut's spikes travel with the main path, as channels of their own.
+
+    p -- conv1 -- IF -- conv2 --+-- IF        p -- conv1 ---- IF ---- conv2 -- IF
+    |                           |       ->          copies -- IF --- shortcut
+    +-------- shortcut ---------+
+
+Some readers run nodes depth first, which computes a join before its shortcut. A copy is a neuron
+that fires where p does: its current is the threshold or 0, and it starts, and stays, at half of it.
+What is left is a chain where every shortcut is a convolution of size 1, or a matrix.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from icsnn_deploy.errors import GraphError
+from icsnn_deploy.exporters.nir.portable.find_unportable import MOST_WEIGHTS
+from icsnn_deploy.exporters.nir.portable.portable import main_path_first
+from icsnn_deploy.graph.graph import Graph, rewire
+from icsnn_deploy.graph.neuron import Array
+from icsnn_deploy.graph.nodes import IF, Add, Conv, Linear, Node, Output, Shape
+
+
+@dataclass(frozen=True, kw_only=True)
+class Join:
+    """A join that was made straight."""
+
+    sum: str  # name of the Add
+    shortcut: str  # of the connection that was the shortcut
+    connection: str  # of the one that ends the main path and takes both now
+    source: str  # of the node where they part
+    stride: Shape  # of the shortcut; empty for a matrix
+
+
+def straighten(graph: Graph) -> tuple[Graph, tuple[Join, ...]]:
+    """An explicit portable network without the joins that can be made straight.
+
+    Returns:
+        the network, and its joins in the order they were made straight.
+    """
+    joins: list[Join] = []
+    for add in graph.nodes_of(Add):
+        join = _find(graph, add)
+        if join is not None:
+            graph = _applied(graph, join)
+            joins.append(join)
+    return main_path_first(graph), tuple(joins)
+
+
+def bend(graph: Graph, joins: Sequence[Join]) -> Graph:
+    """The network with its joins again: the inverse of `straighten`.
+
+    Raises:
+        GraphError: the network has no such path.
+    """
+    for join in reversed(joins):
+        graph = _bent(graph, join)
+    return main_path_first(graph)
+
+
+def _find(graph: Graph, add: Add) -> Join | None:
+    """The join, if the second of two sources is a shortcut that can go along with the first."""
+    takers = graph.consumers(add.name)
+    if len(add.inputs) != 2 or len(takers) != 1 or not isinstance(takers[0], (IF, Output)):
+        return None
+    connection, shortcut = (graph.node(name) for name in add.inputs)
+    if not _is_pointwise(shortcut):
+        return None
+    join = Join(
+        sum=add.name,
+        shortcut=shortcut.name,
+        connection=connection.name,
+        source=shortcut.inputs[0],
+        stride=shortcut.stride if isinstance(shortcut, Conv) else (),
+    )
+    path = _path(graph, join)
+    if not path or not all(_carries(graph, node) for node in path):
+        return None
+    spiking = isinstance(graph.node(join.source), IF)
+    if not spiking and any(isinstance(node, IF) for node in path):
+        return None  # a copy is a spike
+    strides = [node.stride for node in path if isinstance(node, Conv)]
+    total = tuple(int(n) for n in np.prod(strides, axis=0)) if strides else ()
+    width = graph.shape(join.source)[0]
+    return join if total == join.stride and _fits(path, width) else None
+
+
+def _path(graph: Graph, join: Join) -> list[Node]:
+    """The nodes from behind `source` to `connection`, each taken by the next alone.
+
+    Empty if there is no such path, or it is the connection alone.
+    """
+    found: list[Node] = []
+    name = join.connection
+    while name != join.source:
+        node = graph.node(name)
+        if not isinstance(node, (Conv, Linear, IF)) or len(graph.consumers(name)) != 1:
+            return []
+        found.append(node)
+        name = node.inputs[0]
+    return found[::-1] if len(found) > 1 and isinstance(found[0], (Conv, Linear)) else []
+
+
+def _is_pointwise(node: Node) -> bool:
+    if not isinstance(node, Conv):
+        return isinstance(node, Linear)
+    return all(size == 1 for size in node.kernel) and not np.any(node.padding)
+
+
+def _carries(graph: Graph, node: Node) -> bool:
+    """Whether a node can hand on copies: one v_init a channel, or a tap on the same pixel."""
+    if isinstance(node, IF):
+        return not any(size > 1 for size in node.v_init.shape[1:])
+    if not isinstance(node, Conv):
+        return True
+    (shape,), result = graph.source_shapes(node.name), graph.shape(node.name)
+    inside = (
+        stride * (positions - 1) < length
+        for stride, positions, length in zip(node.stride, result[1:], shape[1:], strict=True)
+    )
+    return _tap(node) is not None and all(inside)
+
+
+def _tap(node: Conv | Linear) -> Shape | None:
+    """The kernel index that falls on the pixel of the same place, stride apart."""
+    if isinstance(node, Linear):
+        return ()
+    tap = []
+    for axis, (before, _) in enumerate(node.padding):
+        index, off = divmod(before, node.dilation[axis])
+        if off or index >= node.kernel[axis]:
+            return None
+        tap.append(index)
+    return tuple(tap)
+
+
+def _fits(path: Sequence[Node], width: int) -> bool:
+    """Whether no weight grows beyond sane sizes."""
+    return all(
+        (node.weight.shape[0] + width) * (node.weight.shape[1] + width) * node.weight[0, 0].size
+        <= MOST_WEIGHTS
+        for node in path
+        if isinstance(node, (Conv, Linear))
+    )
+
+
+def _applied(graph: Graph, join: Join) -> Graph:
+    width = graph.shape(join.source)[0]
+    shortcut = graph.node(join.shortcut).arrays()["weight"]  # explicit() left it no bias
+    path = _path(graph, join)
+    changed: dict[str, Node] = {}
+    for node, behind in zip(path, [*path[1:], None], strict=True):
+        if isinstance(node, IF):
+            changed[node.name] = _with_copies(node, width, graph.shape(node.name))
+        elif isinstance(node, (Conv, Linear)):
+            amount = float(behind.v_threshold.max()) if isinstance(behind, IF) else 1.0
+            pointwise = shortcut.reshape(shortcut.shape[:2]) if behind is None else None
+            first = node.inputs[0] == join.source
+            changed[node.name] = _extended(node, width, amount, pointwise, first=first)
+    return graph.with_nodes(
+        rewire(changed.get(node.name, node), {join.sum: join.connection})
+        for node in graph.nodes
+        if node.name not in (join.sum, join.shortcut)
+    )
+
+
+def _with_copies(node: IF, width: int, shape: Shape) -> IF:
+    """A population with neurons behind its own that start at half the threshold."""
+    threshold = float(node.v_threshold.max())
+    ones = (1,) * (len(shape) - 1)
+    own = np.broadcast_to(node.v_init.reshape(-1), (shape[0],)).astype(np.float32)
+    copies = np.full(width, threshold / 2, np.float32)
+    return replace(
+        node,
+        v_threshold=np.full((1, *ones), threshold, np.float32),
+        v_init=np.concatenate([own, copies]).reshape(-1, *ones),
+    )
+
+
+def _extended(
+    node: Conv | Linear, width: int, amount: float, shortcut: Array | None, *, first: bool
+) -> Conv | Linear:
+    """A connection that hands on `width` copies, or ends them with the shortcut's weights.
+
+    Args:
+        node: of the main path.
+        width: channels of the source.
+        amount: weight of a copy.
+        shortcut: [O, width], at the end of the path.
+        first: whether the source itself is its input, which copies are taken from.
+    """
+    outputs, inputs, *kernel = node.weight.shape
+    columns = inputs if first else inputs + width
+    rows = outputs + (width if shortcut is None else 0)
+    weight = np.zeros((rows, columns, *kernel), np.float32)
+    weight[:outputs, :inputs] = node.weight
+    tap = _tap(node) or ()
+    block: Array = np.eye(width, dtype=np.float32) * amount if shortcut is None else shortcut
+    start = 0 if first else inputs
+    top = outputs if shortcut is None else 0
+    taps: tuple[Any, ...] = (slice(top, rows), slice(start, start + width), *tap)
+    weight[taps] = block
+    bias = np.zeros(rows, np.float32)
+    bias[:outputs] = node.bias
+    return replace(node, weight=weight, bias=bias)
+
+
+def _bent(graph: Graph, join: Join) -> Graph:
+    width = graph.shape(join.source)[0]
+    path = _path(graph, join)
+    if not path:
+        raise GraphError(f"{join.sum}: no main path from {join.source} to {join.connection}")
+    changed = {node.name: _without_copies(node, width, join) for node in path}
+    last = path[-1]
+    if not isinstance(last, (Conv, Linear)):
+        raise GraphError(f"{join.connection}: a connection is needed at the end of a main path")
+    tap = _tap(last)
+    if tap is None:
+        raise GraphError(f"{join.connection}: no tap that a shortcut could stand at")
+    rows, columns = last.weight.shape[:2]
+    taps: tuple[Any, ...] = (slice(0, rows), slice(columns - width, columns), *tap)
+    weight: Array = last.weight[taps]
+    bias = np.zeros(len(weight), np.float32)
+    shortcut: Node = Linear(name=join.shortcut, inputs=(join.source,), weight=weight, bias=bias)
+    if isinstance(last, Conv):
+        axes = len(last.kernel)
+        shortcut = Conv(
+            name=join.shortcut,
+            inputs=(join.source,),
+            weight=weight.reshape(*weight.shape, *(1,) * axes),
+            bias=bias,
+            stride=join.stride,
+            padding=((0, 0),) * axes,
+            dilation=(1,) * axes,
+        )
+    add = Add(name=join.sum, inputs=(join.connection, join.shortcut))
+    (taker,) = graph.consumers(join.connection)
+    changed[taker.name] = rewire(taker, {join.connection: join.sum})
+    return graph.with_nodes([*(changed.get(n.name, n) for n in graph.nodes), shortcut, add])
+
+
+def _without_copies(node: Node, width: int, join: Join) -> Node:
+    """A node of the main path without the channels that `straighten` put behind its own."""
+    if isinstance(node, IF):
+        if len(node.v_init) <= width:
+            raise GraphError(f"{node.name}: {len(node.v_init)} channels, more than {width} needed")
+        return replace(node, v_init=node.v_init[:-width])
+    if not isinstance(node, (Conv, Linear)):
+        raise GraphError(f"{node.name} ({node.kind}): has no place on a main path")
+    rows = len(node.weight) - (0 if node.name == join.connection else width)
+    columns = node.weight.shape[1] - (0 if node.inputs[0] == join.source else width)
+    if rows < 1 or columns < 1:
+        raise GraphError(f"{node.name}: weights of {node.weight.shape}, too few for {width} copies")
+    return replace(node, weight=node.weight[:rows, :columns], bias=node.bias[:rows])

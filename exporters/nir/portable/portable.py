@@ -1,0 +1,264 @@
+"""The portable form of a network: the same spikes from the few operations that every reader holds.
+
+    if, a threshold a channel  ->  incoming weights scaled, one threshold
+    avg_pool, scale            ->  conv or linear with a diagonal weight
+    conv of several groups     ->  dense, with zeros
+    any kernel and padding     ->  a square kernel, symmetric padding
+    add of adds, x + x         ->  one add of distinct sources, 2 x
+    sources of an add          ->  the longest path first
+    integer potentials         ->  v_init + 1/2, so that > and >= fire alike
+
+What is left is Input, Conv, Linear, Flatten, Add, IF and Output. A spike is 0 or 1 whatever the
+threshold, so scaling what enters a channel, its threshold and its v_init by one factor changes
+nothing behind it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from icsnn_deploy.errors import ExportError, rejection_table
+from icsnn_deploy.exporters.nir.kernels import embed, find_embedding
+from icsnn_deploy.exporters.nir.portable.find_unportable import (
+    are_powers_of_two,
+    holds_integers,
+    limits,
+)
+from icsnn_deploy.graph.graph import Graph, rewire
+from icsnn_deploy.graph.neuron import Array
+from icsnn_deploy.graph.nodes import IF, Add, AvgPool, Conv, Linear, Node, Scale, Shape
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Portable:
+    """The portable form, and what it took."""
+
+    graph: Graph
+    rewritten: tuple[str, ...]
+    losses: tuple[str, ...]  # where float32 had to round
+    header: Mapping[str, Any] = field(default_factory=dict)  # more for the graph's metadata
+    notes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # and the nodes', by name
+
+
+def to_portable(graph: Graph) -> Portable:
+    """The network in portable form: the same names, the same spikes.
+
+    An integer network stays exact. A float network is rounded anew where thresholds that are no
+    powers of two apart are folded, and where a mean is not over a power of two.
+
+    Raises:
+        ExportError: lists everything that has no portable form.
+    """
+    found = limits(graph)
+    if found:
+        raise ExportError(rejection_table("this network has no portable NIR form", found))
+    rewritten: list[str] = []
+    losses: list[str] = []
+    if holds_integers(graph):
+        graph = graph.map(_off_the_lattice)
+    for pool in graph.nodes_of(AvgPool):
+        size = int(np.prod(pool.kernel))
+        if size & (size - 1):
+            losses.append(f"{pool.name}: the mean over {size} is taken with 1/{size} as float32")
+        rewritten.append(f"{pool.name}: average pooling -> a diagonal convolution")
+        graph = graph.replace(_mean(pool, graph.shape(pool.name)[0]))
+    for population in graph.nodes_of(IF):
+        thresholds = np.unique(population.v_threshold)
+        if len(thresholds) > 1:
+            rewritten.append(f"{population.name}: thresholds folded into the incoming weights")
+            if not are_powers_of_two(thresholds[-1] / thresholds.astype(np.float64)):
+                losses.append(f"{population.name}: folding its thresholds rounds weights anew")
+            graph = _one_threshold(graph, population)
+    graph = _plain_sums(graph)
+    for scale in graph.nodes_of(Scale):
+        rewritten.append(f"{scale.name}: scale -> a diagonal connection")
+        graph = graph.replace(diagonal(scale, graph.shape(scale.name)))
+    for conv in graph.nodes_of(Conv):
+        written = _plain(conv, graph.source_shapes(conv.name)[0], graph.shape(conv.name))
+        if written.kernel != conv.kernel:
+            rewritten.append(f"{conv.name}: kernel {conv.kernel} -> {written.kernel}")
+        if conv.groups > 1:
+            rewritten.append(f"{conv.name}: {conv.groups} groups -> dense with zeros")
+        graph = graph.replace(written)
+    return Portable(graph=main_path_first(graph), rewritten=tuple(rewritten), losses=tuple(losses))
+
+
+def _off_the_lattice(node: Node) -> Node:
+    """v_init between two integers: no potential then equals its integer threshold."""
+    if not isinstance(node, IF) or (node.v_init % 1).all():
+        return node
+    v_init = node.v_init.astype(np.float64)
+    return replace(node, v_init=(v_init + 0.5 * (v_init % 1 == 0)).astype(np.float32))
+
+
+def _mean(pool: AvgPool, channels: int) -> Conv:
+    """1 / k^2 for each value of a window."""
+    weight = np.full((channels, 1, *pool.kernel), 1 / np.prod(pool.kernel), np.float32)
+    return Conv(
+        name=pool.name,
+        inputs=pool.inputs,
+        weight=weight,
+        bias=np.zeros(channels, np.float32),
+        stride=pool.stride,
+        padding=pool.padding,
+        dilation=(1,) * len(pool.kernel),
+        groups=channels,
+    )
+
+
+def _one_threshold(graph: Graph, population: IF) -> Graph:
+    """Scale every channel of a population to the largest threshold."""
+    threshold = population.v_threshold
+    factor = threshold.max() / threshold.astype(np.float64)
+    scaled = replace(
+        population,
+        v_threshold=np.full_like(threshold, threshold.max()),
+        v_init=(population.v_init * factor).astype(np.float32),
+    )
+    return _scaled_into(graph.replace(scaled), population.name, factor)
+
+
+def _scaled_into(graph: Graph, name: str, factor: Array) -> Graph:
+    """Scale everything that arrives at a node: its own connections, or a new one in between."""
+    for source in dict.fromkeys(graph.node(name).inputs):
+        node = graph.node(source)
+        private = len(graph.consumers(source)) == 1
+        if private and isinstance(node, Add):
+            graph = _scaled_into(graph, source, factor)
+        elif private and isinstance(node, (Conv, Linear, Scale)):
+            graph = graph.replace(_times(node, factor))
+        else:
+            one = np.ones((1,) * factor.ndim, np.float32)
+            between = Scale(
+                name=graph.fresh_name(f"{name}.unit"),
+                inputs=(source,),
+                scale=_like(one, factor),
+                shift=0 * one,
+            )
+            sink = rewire(graph.node(name), {source: between.name})
+            others = (sink if other.name == name else other for other in graph.nodes)
+            graph = graph.with_nodes([*others, between])
+    return graph
+
+
+def _times(node: Conv | Linear | Scale, factor: Array) -> Node:
+    """A connection whose result is scaled channel by channel."""
+    if isinstance(node, Scale):
+        return replace(node, scale=_like(node.scale, factor), shift=_like(node.shift, factor))
+    rows = factor.reshape(-1)
+    weight = _like(node.weight, rows.reshape(-1, *(1,) * (node.weight.ndim - 1)))
+    return replace(node, weight=weight, bias=_like(node.bias, rows))
+
+
+def _like(value: Array, factor: Array) -> Array:
+    """value * factor: integers stay integers, where the factor is one."""
+    product = value * factor
+    if value.dtype.kind != "i":
+        return product.astype(np.float32)
+    return product.astype(np.int64 if np.abs(product).max() >= 2**31 else np.int32)
+
+
+def _plain_sums(graph: Graph) -> Graph:
+    """Each sum over distinct sources, none of which is a sum itself; equal sums are one."""
+    totals: dict[str, Counter[str]] = {}
+    nodes: list[Node] = []
+    renamed: dict[str, str] = {}
+    known: dict[tuple[tuple[str, int], ...], str] = {}
+    multiples: dict[tuple[str, int], str] = {}
+    for node in graph.nodes:
+        if not isinstance(node, Add):
+            nodes.append(rewire(node, renamed))
+            continue
+        total: Counter[str] = Counter()
+        for source in node.inputs:
+            total.update(totals.get(source, {source: 1}))
+        totals[node.name] = total
+        same = known.setdefault(tuple(sorted(total.items())), node.name)
+        if same != node.name:
+            renamed[node.name] = same
+            continue
+        if len(total) == 1:
+            ((source, count),) = total.items()
+            nodes.append(_multiple(graph, node.name, source, count))
+            continue
+        for part, count in total.items():
+            if count > 1 and (part, count) not in multiples:
+                name = graph.fresh_name(f"{part}.times_{count}")
+                multiples[part, count] = name
+                nodes.append(_multiple(graph, name, part, count))
+        parts = (multiples.get((part, count), part) for part, count in total.items())
+        nodes.append(replace(node, inputs=tuple(parts)))
+    return graph.with_nodes(_used(nodes))
+
+
+def _multiple(graph: Graph, name: str, source: str, count: int) -> Scale:
+    one = np.ones((1,) * len(graph.shape(source)), np.int32 if graph.is_integer else np.float32)
+    return Scale(name=name, inputs=(source,), scale=count * one, shift=0 * one)
+
+
+def _used(nodes: list[Node]) -> list[Node]:
+    """Without the sums that only other sums took."""
+    wanted = {source for node in nodes for source in node.inputs}
+    return [node for node in nodes if node.name in wanted or not isinstance(node, Add)]
+
+
+def diagonal(scale: Scale, shape: Shape) -> Conv | Linear:
+    """A Scale, one value a channel, as a convolution of size 1 or a matrix."""
+    weight = np.broadcast_to(scale.scale.reshape(-1), (shape[0],))
+    bias = np.broadcast_to(scale.shift.reshape(-1), (shape[0],))
+    if len(shape) == 1:
+        return Linear(name=scale.name, inputs=scale.inputs, weight=np.diag(weight), bias=bias)
+    axes = len(shape) - 1
+    return Conv(
+        name=scale.name,
+        inputs=scale.inputs,
+        weight=np.diag(weight).reshape(shape[0], shape[0], *(1,) * axes),
+        bias=bias,
+        stride=(1,) * axes,
+        padding=((0, 0),) * axes,
+        dilation=(1,) * axes,
+    )
+
+
+def _plain(conv: Conv, shape: Shape, result: Shape) -> Conv:
+    """The same with one group, a square kernel and symmetric padding; limits() knows it exists."""
+    embedding = find_embedding(conv, shape[1:], result[1:])
+    if embedding is None:
+        raise ExportError(f"{conv.name}: no square kernel with symmetric padding does this")
+    return replace(
+        conv,
+        weight=embed(conv, embedding),
+        padding=tuple((size, size) for size in embedding.padding),
+        dilation=embedding.dilation,
+        groups=1,
+    )
+
+
+def main_path_first(graph: Graph) -> Graph:
+    """Order nodes by their way to the output, and the sources of a sum by their way from the input.
+
+    Readers that walk a graph depth first reach a join by the edges that come first.
+    """
+    depth: dict[str, int] = {}
+    for node in graph.nodes:
+        depth[node.name] = 1 + max((depth[source] for source in node.inputs), default=0)
+    height: dict[str, int] = {}
+    for node in reversed(graph.nodes):
+        height[node.name] = 1 + max((height[c.name] for c in graph.consumers(node.name)), default=0)
+    ordered = sorted(graph.nodes, key=lambda node: (-height[node.name], node.name))
+    placed: dict[str, Node] = {}
+    for node in ordered:
+        if isinstance(node, Add):
+            continue  # a sum is no node in NIR: it stands where it is first taken
+        for source in node.inputs:
+            sum_ = graph.node(source)
+            if isinstance(sum_, Add):
+                inputs = tuple(sorted(sum_.inputs, key=lambda name: (-depth[name], name)))
+                placed.setdefault(source, replace(sum_, inputs=inputs))
+        placed[node.name] = node
+    return graph.with_nodes(placed.values())

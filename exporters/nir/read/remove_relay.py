@@ -1,0 +1,151 @@
+"""Take the relay out of a network that was read from a file, where the file bears it out.
+
+What is left is believed only if putting a relay into it gives every number of the file again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from icsnn_deploy.errors import ExportError, GraphError
+from icsnn_deploy.exporters.nir.portable.inline_shortcuts import Join, bend, straighten
+from icsnn_deploy.exporters.nir.portable.private_connections import lacking
+from icsnn_deploy.exporters.nir.portable.relay import (
+    carrier_of,
+    connections,
+    find_tap,
+    relay_size,
+    with_relay,
+)
+from icsnn_deploy.graph.graph import Graph, describe_node
+from icsnn_deploy.graph.neuron import Array
+from icsnn_deploy.graph.nodes import IF, Add, Conv, Flatten, Input, Linear, Node, Output, Shape
+
+
+def without_relay(graph: Graph, joins: Sequence[Any]) -> Graph:
+    """The portable network that a relay was put into: its channels, joins, and v_init.
+
+    Args:
+        graph: as the file says, with the encoding and input type of the network it was made from.
+        joins: what the file says was made straight, not checked.
+
+    Raises:
+        GraphError: not what `with_relay` makes of any network.
+    """
+    bare = _stripped(graph)
+    restored = bare.map(lambda node: _with_v_init(graph, bare, node))
+    if lacking(restored):
+        sink, source = lacking(restored)[0]
+        raise GraphError(f"{sink}: a relay needs a connection of its own from {source}")
+    try:
+        again = with_relay(restored)
+    except ExportError as error:
+        raise GraphError(f"this is no network with a relay: {error}") from error
+    _check_same(graph, again)
+    bent = bend(restored, [_join(value) for value in joins])
+    _check_same(restored, straighten(bent)[0])
+    return bent
+
+
+def _join(value: Any) -> Join:
+    """A join as the metadata has it; raises GraphError."""
+    names = ("sum", "shortcut", "connection", "source")
+    if not isinstance(value, dict) or set(value) != {*names, "stride"}:
+        raise GraphError(f"joins: an object of {', '.join(names)} and stride is needed")
+    stride = value["stride"]
+    if not all(isinstance(value[name], str) for name in names) or not isinstance(stride, list):
+        raise GraphError("joins: names and a list of strides are needed")
+    if not all(type(size) is int and 1 <= size < 2**31 for size in stride):
+        raise GraphError("joins: strides are integers from 1 on")
+    return Join(**{name: value[name] for name in names}, stride=tuple(stride))
+
+
+def _stripped(graph: Graph) -> Graph:
+    """Without the last channel of the input, of each population and of what lies between."""
+    ends = set(connections(graph, graph.output))
+    extra: dict[str, int] = {}
+    nodes: list[Node] = []
+    for node in graph.nodes:
+        shapes = graph.source_shapes(node.name)
+        before = extra[node.inputs[0]] if node.inputs else 0
+        nodes.append(_bare(node, before, rows=0 if node.name in ends else 1))
+        extra[node.name] = relay_size(node, shapes, before)
+    return graph.with_nodes(nodes)
+
+
+def _bare(node: Node, before: int, *, rows: int) -> Node:
+    """A node without its relay: `before` inputs and `rows` outputs of a connection."""
+    match node:
+        case Input():
+            return replace(node, shape=(_fewer(node, node.shape[0], 1), *node.shape[1:]))
+        case Conv() | Linear():
+            outputs = _fewer(node, node.weight.shape[0], rows)
+            inputs = _fewer(node, node.weight.shape[1], before)
+            return replace(node, weight=node.weight[:outputs, :inputs], bias=node.bias[:outputs])
+        case IF():
+            one = np.ones((1,) * node.v_threshold.ndim, np.float32)
+            return replace(node, v_threshold=one * node.v_threshold.max(), v_init=0 * one)
+        case Add() | Flatten() | Output():
+            return node
+    raise GraphError(f"{node.name} ({node.kind}): has no place in a network with a relay")
+
+
+def _fewer(node: Node, size: int, by: int) -> int:
+    if size <= by:
+        raise GraphError(f"{node.name}: {size} channels, with a relay more than {by} are needed")
+    return size - by
+
+
+def _with_v_init(graph: Graph, bare: Graph, node: Node) -> Node:
+    """A population with the potentials that the relay's weights give it."""
+    if not isinstance(node, IF):
+        return node
+    shape = bare.shape(node.name)
+    carrier = carrier_of(bare, connections(bare, node))
+    weights = _relay_weights(graph, bare, carrier) if carrier else np.zeros(shape[0], np.float32)
+    return replace(node, v_init=weights.reshape(-1, *(1,) * (len(shape) - 1)))
+
+
+def _relay_weights(graph: Graph, bare: Graph, name: str) -> Array:
+    """What a connection's relay adds to each of its channels."""
+    written, node = graph.node(name), bare.node(name)
+    tap: Shape = ()
+    if isinstance(node, Conv):
+        found = find_tap(node, bare.source_shapes(name)[0][1:], bare.shape(name)[1:])
+        tap = found or (0,) * len(node.kernel)
+    outputs, inputs = node.arrays()["weight"].shape[:2]
+    weights: Array = written.arrays()["weight"][(slice(0, outputs), inputs, *tap)]
+    return weights
+
+
+def _check_same(graph: Graph, again: Graph) -> None:
+    """Raise unless every node of the file is what the restored network's relay needs."""
+    for node in graph.nodes:
+        if node.name not in again:
+            raise GraphError(f"{node.name}: has no place in a network with a relay")
+        other = again.node(node.name)
+        if isinstance(node, Input):
+            same = isinstance(other, Input) and node.shape == other.shape
+        else:
+            same = describe_node(node) == describe_node(other) and _same_values(node, other)
+        if not same:
+            raise GraphError(
+                f"{node.name}: the file's v_init_encoding is 'relay', but this node is not as a "
+                "relay needs it; the file was changed, export the network again"
+            )
+
+
+def _same_values(node: Node, other: Node) -> bool:
+    mine, others = node.arrays(), other.arrays()
+    return mine.keys() == others.keys() and all(
+        _equal(mine[field], others[field]) for field in mine
+    )
+
+
+def _equal(one: Array, other: Array) -> bool:
+    """Equal once one value stands for all."""
+    return (one.shape == other.shape or 1 in (one.size, other.size)) and bool((one == other).all())

@@ -1,0 +1,174 @@
+"""Export to NIR, the Neuromorphic Intermediate Representation.
+
+Profile "spec" keeps the network's own operations and writes every field of the NIR text. Profile
+"portable" uses the few operations that other readers run right (see nir_portable), and leaves out
+v_reset, which readers before NIR 1.0.5 do not know and later ones take as 0.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from icsnn_deploy.atomic import atomic_write
+from icsnn_deploy.errors import ExportError, Rejection, rejection_table
+from icsnn_deploy.exporters.nir.builder import Draft
+from icsnn_deploy.exporters.nir.metadata import KEY, Profile, VInitEncoding, describe
+from icsnn_deploy.exporters.nir.portable.portable import Portable, to_portable
+from icsnn_deploy.exporters.nir.portable.relay import relayed
+from icsnn_deploy.exporters.nir.write_nodes import write_node
+from icsnn_deploy.graph.graph import Graph
+from icsnn_deploy.graph.neuron import Array
+from icsnn_deploy.graph.nodes import AvgPool, Scale
+
+if TYPE_CHECKING:
+    import nir
+
+
+def to_nir(
+    graph: Graph, profile: Profile = "spec", v_init_encoding: VInitEncoding = "metadata"
+) -> nir.NIRGraph:
+    """The network as a NIR graph that passes NIR's type check.
+
+    Soft reset, initial potential and time are not part of NIR: they stand in the metadata, which
+    also lists every such loss against the letter of the NIR text.
+
+    Args:
+        graph: an IF network.
+        profile: which operations to use.
+        v_init_encoding: where initial potentials go; "relay" needs profile portable.
+
+    Raises:
+        ExportError: an ANN, an operation that NIR can't express, or a value that float32 can't.
+    """
+    import nir
+
+    if graph.time_steps is None:
+        raise ExportError("this graph is an ANN; convert it to an IF network before NIR export")
+    form = _form(graph, profile, v_init_encoding)
+    rejections = _rejections(form.graph)
+    if rejections:
+        raise ExportError(rejection_table("this network can't be written as NIR", rejections))
+    draft = Draft(form.graph, profile, form.notes)
+    for node in form.graph.nodes:
+        write_node(draft, node)
+    text = describe(
+        graph,
+        [*form.losses, *draft.losses],
+        [*form.rewritten, *draft.rewritten],
+        written=form.graph,
+        profile=profile,
+        v_init_encoding=v_init_encoding,
+        notes=draft.notes,
+        more=form.header,
+    )
+    metadata = {KEY: text}
+    try:
+        return nir.NIRGraph(draft.nodes, draft.edges, metadata=metadata, type_check=True)
+    except (ValueError, AssertionError, NotImplementedError) as error:
+        raise ExportError(f"NIR's type check refuses this network: {error}") from error
+
+
+def _form(graph: Graph, profile: Profile, v_init_encoding: VInitEncoding) -> Portable:
+    """The network that the file's nodes stand for."""
+    if profile == "spec":
+        if v_init_encoding != "metadata":
+            raise ExportError("v_init_encoding 'relay' needs profile 'portable'")
+        return Portable(graph=graph, rewritten=(), losses=())
+    form = to_portable(graph)
+    return form if v_init_encoding == "metadata" else relayed(form)
+
+
+def write(
+    graph: Graph,
+    path: str | os.PathLike[str],
+    profile: Profile = "spec",
+    v_init_encoding: VInitEncoding = "metadata",
+) -> None:
+    """Write the network to a NIR file; the same graph gives the same bytes.
+
+    Args:
+        graph: an IF network.
+        path: of the file, replaced at once when the new one is complete.
+        profile: which operations to use.
+        v_init_encoding: where initial potentials go; "relay" needs profile portable.
+
+    Raises:
+        ExportError: as `to_nir`, or the file can't be written.
+    """
+    import nir
+
+    target = Path(path)
+    network: Any = to_nir(graph, profile, v_init_encoding)
+    if profile == "portable":
+        network = _WithoutReset(network)
+    # In memory first: HDF5 brings the process down where the disk is full.
+    content = io.BytesIO()
+    # uncompressed: gzip saves a tenth of the size and takes fifteen times as long
+    nir.write(content, network, compression=None)
+    try:
+        with atomic_write(target) as draft:
+            draft.write_bytes(content.getbuffer())
+    except OSError as error:
+        raise ExportError(f"{target}: can't be written ({error})") from error
+
+
+class _WithoutReset:
+    """What NIR's writer asks a graph for, with no v_reset in it."""
+
+    def __init__(self, network: nir.NIRGraph) -> None:
+        self.network = network
+
+    def to_dict(self) -> dict[str, Any]:
+        said: dict[str, Any] = self.network.to_dict()
+        for node in said["nodes"].values():
+            node.pop("v_reset", None)
+        return said
+
+
+def _rejections(graph: Graph) -> list[Rejection]:
+    """Everything in the network that has no NIR form."""
+    found = []
+    for node in graph.nodes:
+        if isinstance(node, AvgPool) and len(node.kernel) > 2:
+            found.append(
+                Rejection(
+                    node=node.name,
+                    got=f"pooling over {len(node.kernel)} axes",
+                    allowed="one or two axes",
+                    remedy="Pool over two axes at most.",
+                )
+            )
+        if isinstance(node, Scale) and node.shift.any() and len(graph.shape(node.name)) > 3:
+            found.append(
+                Rejection(
+                    node=node.name,
+                    got=f"a shift of shape {node.shift.shape}",
+                    allowed="a shift on at most two spatial axes",
+                    remedy="Move the shift into the bias of the connection before it.",
+                )
+            )
+        for field, value in node.arrays().items():
+            if not _fits_float32(value):
+                found.append(
+                    Rejection(
+                        node=node.name,
+                        got=f"{field} of type {value.dtype}",
+                        allowed="integers that float32 holds exactly",
+                        remedy="Quantize to fewer bits.",
+                    )
+                )
+    return found
+
+
+def _fits_float32(value: Array) -> bool:
+    """Whether every value survives as float32."""
+    if value.dtype.kind == "f":
+        return True
+    single = value.astype(np.float32)
+    # 2**63 itself is beyond int64: the comparison must not overflow
+    return bool((single < 2.0**63).all()) and np.array_equal(single.astype(np.int64), value)

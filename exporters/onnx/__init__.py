@@ -1,0 +1,1 @@
+"""ONNX files: writing, and reading before a runtime runs them."""

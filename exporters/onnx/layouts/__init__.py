@@ -1,0 +1,1 @@
+"""The layouts of an exported ONNX file."""

@@ -1,0 +1,237 @@
+"""Read an exported ONNX file that may be damaged or hostile, before any runtime sees it."""
+
+from __future__ import annotations
+
+import math
+import os
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from icsnn_deploy.errors import ExportError, first_line
+from icsnn_deploy.exporters.onnx.contract import (
+    BATCH,
+    CURRENT,
+    FOLDED,
+    INPUT,
+    LOGITS,
+    MAX_BYTES,
+    tensor_name,
+)
+from icsnn_deploy.exporters.onnx.external_data import read_parameters
+from icsnn_deploy.exporters.onnx.metadata import CONTENT_KEY, OnnxMetadata, content_hash
+from icsnn_deploy.exporters.onnx.read_checks import foreign
+from icsnn_deploy.graph.neuron import Array
+from icsnn_deploy.graph.nodes import InputDtype, Shape
+
+if TYPE_CHECKING:
+    import onnx
+
+MAX_ELEMENTS = 2**27
+"""Most values that one tensor may hold for one sample and step: a VGG16 of 224 x 224, 2^22."""
+
+_REMEDY = "Export the network again with icsnn_deploy.exporters.onnx.write"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class OnnxFile:
+    """An exported file that passed every check."""
+
+    path: Path
+    data: bytes  # the file as it is
+    parameters: Mapping[str, Array]  # those that lie in the file beside it
+    metadata: OnnxMetadata
+    input_dtype: InputDtype
+    input_shape: Shape  # of one sample
+    output_shape: Shape
+    outputs: frozenset[str]
+    sample_bytes: int  # of the largest tensor, for one sample
+
+
+def read(path: str | os.PathLike[str]) -> OnnxFile:
+    """Read a file that exporters.onnx wrote.
+
+    Raises:
+        ExportError: names the file, what is wrong with it, and what to do.
+    """
+    try:
+        return _read(Path(path))
+    except ExportError as error:
+        raise ExportError(f"{path}: {error}. {_REMEDY}") from error.__cause__
+
+
+def parse(data: bytes) -> onnx.ModelProto:
+    """The model that the bytes hold; raises ExportError."""
+    import onnx
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+    model = onnx.ModelProto()
+    try:
+        model.ParseFromString(data)
+    except (DecodeError, ValueError) as error:
+        raise ExportError("not an ONNX file, or truncated") from error
+    return model
+
+
+def _read(path: Path) -> OnnxFile:
+    data = _bytes(path)
+    model = parse(data)
+    entries = {entry.key: entry.value for entry in model.metadata_props}
+    if not all(isinstance(text, str) for pair in entries.items() for text in pair):
+        raise ExportError("metadata that is not UTF-8")  # protobuf hands it out as bytes
+    if len(entries) != len(model.metadata_props):
+        raise ExportError("a metadata entry stands twice")
+    if CONTENT_KEY not in entries:
+        raise ExportError(f"no metadata {CONTENT_KEY!r}: truncated, or not from icsnn-deploy")
+    if content_hash(data, entries[CONTENT_KEY]) != entries[CONTENT_KEY]:
+        raise ExportError("the content does not match its own sha256: damaged or changed")
+    metadata = OnnxMetadata.parse(entries)
+    for problem in foreign(model, metadata):
+        raise ExportError(problem)
+    shapes = _shapes(model)
+    _check_populations(metadata, shapes)
+    parameters = read_parameters(path, model, metadata.data)
+    return _described(path, data, parameters, model, metadata, shapes)
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for, a device has no end
+            raise ExportError("not a regular file")
+        if not 0 < status.st_size <= MAX_BYTES:
+            raise ExportError(f"{status.st_size} bytes: an ONNX file holds 1 to {MAX_BYTES}")
+        return path.read_bytes()
+    except OSError as error:
+        raise ExportError(f"can't be read: {error.strerror or error}") from error
+
+
+def _shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
+    """The shape of every tensor, 0 for an open size, as onnx's checker and inference find it."""
+    import onnx
+
+    slim = onnx.ModelProto()
+    slim.CopyFrom(model)
+    del slim.graph.initializer[:]
+    for tensor in model.graph.initializer:
+        if tensor.data_type == onnx.TensorProto.FLOAT:
+            # Shape inference never looks into float data, which is nearly all of the file.
+            slim.graph.input.append(
+                onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+            )
+        else:
+            slim.graph.initializer.append(tensor)
+    del slim.graph.value_info[:]  # what the file claims is compared, not believed
+    try:
+        onnx.checker.check_model(slim)
+        inferred = onnx.shape_inference.infer_shapes(slim, check_type=True, strict_mode=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise ExportError(f"onnx's checker rejects it: {first_line(error):.200}") from error
+    found = {info.name: info for info in [*inferred.graph.value_info, *inferred.graph.output]}
+    for info in model.graph.value_info:
+        _check_claim(info, found)
+    shapes = {}
+    for name, info in found.items():
+        shapes[name] = tuple(dim.dim_value for dim in info.type.tensor_type.shape.dim)
+        if math.prod(size or 1 for size in shapes[name]) > MAX_ELEMENTS:
+            raise ExportError(f"tensor {name[:80]!r} of shape {shapes[name]}: too large")
+    return shapes
+
+
+def _sample_bytes(shapes: Mapping[str, tuple[int, ...]], metadata: OnnxMetadata) -> int:
+    """Bytes of the largest tensor for one sample, where an open first size may be all its steps."""
+    folded = metadata.time_steps if metadata.layout in ("folded", "scan") else 1
+    return 4 * max(
+        math.prod(size or 1 for size in shape) * (folded if shape[:1] == (0,) else 1)
+        for shape in shapes.values()
+    )
+
+
+def _check_claim(info: onnx.ValueInfoProto, found: Mapping[str, onnx.ValueInfoProto]) -> None:
+    """What the file says of an inner tensor must be what follows from its operators."""
+    if info.name not in found:
+        raise ExportError(f"a shape for {info.name[:80]!r}, which is no tensor")
+    claimed, known = info.type.tensor_type, found[info.name].type.tensor_type
+    pairs = list(zip(claimed.shape.dim, known.shape.dim, strict=False))
+    if (
+        claimed.elem_type != known.elem_type
+        or len(claimed.shape.dim) != len(known.shape.dim)
+        or any(said.dim_value != dim.dim_value for said, dim in pairs)
+        or any(not said.dim_value and said.dim_param not in (BATCH, FOLDED) for said, _ in pairs)
+    ):
+        raise ExportError(f"tensor {info.name[:80]!r} has another shape than the file says")
+
+
+def _check_populations(metadata: OnnxMetadata, shapes: dict[str, tuple[int, ...]]) -> None:
+    """The populations that the metadata lists must be in the model, in that shape, at T steps."""
+    steps = metadata.time_steps
+    for name, shape in metadata.populations.items():
+        if metadata.layout == "step":
+            found = shapes.get(tensor_name(name, "s"), ())[1:]
+        elif metadata.layout == "unrolled":
+            found = shapes.get(tensor_name(name, "s", steps), ())[1:]
+        else:
+            stacked = shapes.get(tensor_name(name, "s"), ())
+            found = stacked[2:] if stacked[:1] == (steps,) else ()
+        if found != shape or tensor_name(name, "s", steps + 1) in shapes:
+            raise ExportError(f"population {name[:80]!r} of the metadata is not so in the model")
+
+
+def _described(
+    path: Path,
+    data: bytes,
+    parameters: Mapping[str, Array],
+    model: onnx.ModelProto,
+    metadata: OnnxMetadata,
+    shapes: Mapping[str, tuple[int, ...]],
+) -> OnnxFile:
+    """Check the model's inputs and outputs against the metadata and describe them."""
+    inputs = {info.name: info for info in model.graph.input}
+    outputs = {info.name: info for info in model.graph.output}
+    step = metadata.layout == "step"
+    readout = CURRENT if step else LOGITS
+    states = [tensor_name(name, "v_in") for name in metadata.populations] if step else []
+    if set(inputs) != {INPUT, *states} or readout not in outputs:
+        raise ExportError("its inputs and outputs are not those of its layout")
+    if step and not {tensor_name(name, "v_out") for name in metadata.populations} <= set(outputs):
+        raise ExportError("a population has no v_out")
+    steps = metadata.time_steps if metadata.encoding != "direct" and not step else None
+    return OnnxFile(
+        path=path,
+        data=data,
+        parameters=parameters,
+        metadata=metadata,
+        input_dtype=_dtype(inputs[INPUT]),
+        input_shape=_sample_shape(inputs[INPUT], steps),
+        output_shape=_sample_shape(outputs[readout], None),
+        outputs=frozenset(outputs),
+        sample_bytes=_sample_bytes(shapes, metadata),
+    )
+
+
+def _dtype(info: onnx.ValueInfoProto) -> InputDtype:
+    from onnx import TensorProto
+
+    allowed: dict[int, InputDtype] = {
+        TensorProto.FLOAT: "float32",
+        TensorProto.UINT8: "uint8",
+        TensorProto.INT8: "int8",
+        TensorProto.INT16: "int16",
+    }
+    element = info.type.tensor_type.elem_type
+    if element not in allowed:
+        raise ExportError(f"its input is of element type {element}, which an export never has")
+    return allowed[element]
+
+
+def _sample_shape(info: onnx.ValueInfoProto, time_steps: int | None) -> Shape:
+    """The shape behind the time axis (if any) and the batch axis."""
+    dims = list(info.type.tensor_type.shape.dim)
+    if time_steps is not None and (not dims or dims.pop(0).dim_value != time_steps):
+        raise ExportError(f"{info.name}: its first axis is not the {time_steps} steps")
+    shape = tuple(dim.dim_value for dim in dims[1:])
+    if not dims or dims[0].dim_value or not shape or min(shape) < 1:
+        raise ExportError(f"{info.name}: not of the shape [N, ...] with fixed sizes behind N")
+    return shape

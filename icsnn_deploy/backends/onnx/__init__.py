@@ -1,0 +1,1 @@
+"""Exported ONNX files in ONNX Runtime, OpenVINO and onnx's reference evaluator."""

@@ -1,0 +1,42 @@
+"""ONNX Runtime backend: an exported file on exactly the execution provider asked for."""
+
+from __future__ import annotations
+
+import os
+
+from icsnn_deploy.backends.onnx.onnxruntime_session import RunOptions, RuntimeSession
+from icsnn_deploy.backends.onnx.simulator import OnnxFileSimulator
+from icsnn_deploy.exporters.onnx.read import OnnxFile
+
+
+class OnnxRuntimeSimulator(OnnxFileSimulator):
+    """Runs a file that exporters.onnx wrote on ONNX Runtime.
+
+    Args:
+        path: the file.
+        provider: execution provider by ONNX Runtime's name; never another one than this.
+        threads: threads inside an operator; None leaves it to the runtime.
+        batch_size: samples run at a time at most.
+        time_limit_s: most seconds that running one such part of the batch may take.
+
+    Raises:
+        DataError: a batch_size below 1.
+        ExportError: the file is damaged, hostile, or not one of ours.
+        BackendUnavailableError: the runtime or the provider is missing.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        provider: str = "CPUExecutionProvider",
+        threads: int | None = None,
+        batch_size: int = 32,
+        time_limit_s: float | None = None,
+    ) -> None:
+        options = RunOptions(provider=provider, threads=threads, time_limit_s=time_limit_s)
+
+        def open_session(file: OnnxFile, data: bytes) -> RuntimeSession:
+            return RuntimeSession(file, data, options)
+
+        super().__init__(path, "onnxruntime", open_session, batch_size=batch_size)

@@ -1,0 +1,104 @@
+"""OpenVINO backend: a third runtime for the exported ONNX file, written by others."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from icsnn_deploy.backends.onnx.simulator import OnnxFileSimulator
+from icsnn_deploy.errors import BackendUnavailableError, ExportError, first_line
+from icsnn_deploy.exporters.onnx.read import OnnxFile, parse
+from icsnn_deploy.graph.neuron import Array
+
+if TYPE_CHECKING:
+    import onnx
+
+
+class OpenVinoSimulator(OnnxFileSimulator):
+    """Runs a file that exporters.onnx wrote on OpenVINO, in float32.
+
+    Args:
+        path: the file.
+        device: OpenVINO's name of the device.
+        batch_size: samples run at a time.
+
+    Raises:
+        ExportError: the file is damaged, OpenVINO can't compile it, or is known to run it wrongly.
+        BackendUnavailableError: OpenVINO or the device is missing.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], *, device: str = "CPU", batch_size: int = 32
+    ) -> None:
+        def open_session(file: OnnxFile, data: bytes) -> _OpenVinoSession:
+            return _OpenVinoSession(file.path, data, device)
+
+        super().__init__(path, "openvino", open_session, batch_size=batch_size)
+
+    def _refuse(self) -> None:
+        """All but the first were seen with 2026.4.1, on files that two other runtimes run right."""
+        path = self.file.path
+        if self.file.parameters:
+            raise ExportError(
+                f"{path}: OpenVINO would open the second file, with the parameters, by its name, "
+                "unchecked; use onnxruntime"
+            )
+        if self.file.metadata.layout == "step":
+            # It fuses a convolution with the sum behind it, and loses the convolution's result
+            # where the other term is an input of the model: the potential.
+            raise ExportError(
+                f"{path}: OpenVINO drops currents of the one-step file; give it the unrolled one"
+            )
+        if len(self.file.input_shape) == 2:
+            raise ExportError(
+                f"{path}: OpenVINO crashes on some networks over signals (one spatial axis); "
+                "use onnxruntime"
+            )
+        for node in parse(self.file.data).graph.node:
+            if node.op_type == "Conv" and _is_moved(node):
+                # It moves the stride in front of what comes before, and forgets the padding.
+                raise ExportError(
+                    f"{path}: OpenVINO computes {node.name[:80]!r} wrongly, a 1x1 convolution with "
+                    "stride and padding; use onnxruntime"
+                )
+
+
+def _is_moved(conv: onnx.NodeProto) -> bool:
+    sizes = {entry.name: tuple(entry.ints) for entry in conv.attribute}
+    kernel, stride, pads = (max(sizes[name]) for name in ("kernel_shape", "strides", "pads"))
+    return bool(kernel == 1 and stride > 1 and pads > 0)
+
+
+class _OpenVinoSession:
+    def __init__(self, path: Path, data: bytes, device: str) -> None:
+        try:
+            import openvino
+        except ImportError as error:
+            raise BackendUnavailableError(
+                "OpenVINO is not installed: pip install 'icsnn-deploy[openvino]'"
+            ) from error
+        self._path = path
+        core = openvino.Core()
+        if device not in core.available_devices:
+            raise BackendUnavailableError(
+                f"OpenVINO has no device {device!r} here; it has {core.available_devices}"
+            )
+        # Its default precision is bfloat16 on some processors, and float networks lose spikes.
+        precision = {"INFERENCE_PRECISION_HINT": "f32"}
+        try:
+            self._model: Any = core.compile_model(core.read_model(data), device, precision)
+        except RuntimeError as error:
+            raise ExportError(f"{path}: OpenVINO can't compile it: {first_line(error)}") from error
+
+    def run(self, outputs: Sequence[str], feed: Mapping[str, Array]) -> list[Array]:
+        try:
+            results = self._model(dict(feed), share_inputs=False, share_outputs=False)
+        except RuntimeError as error:
+            raise ExportError(
+                f"{self._path}: OpenVINO can't run it: {first_line(error)}"
+            ) from error
+        return [np.asarray(results[name]) for name in outputs]

@@ -1,0 +1,199 @@
+"""Run an exported ONNX file: the file that is deployed, not the graph behind it.
+
+The runtimes differ only in how a serialized model becomes a session; each has a file of its own.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterator
+
+import numpy as np
+
+from icsnn_deploy.backends.onnx.extra_outputs import Tap, taps_of, with_taps
+from icsnn_deploy.backends.onnx.session import OpenSession, Session
+from icsnn_deploy.backends.onnx.step_loop import run_steps
+from icsnn_deploy.backends.recording import Record, Recording
+from icsnn_deploy.errors import DataError, ExportError
+from icsnn_deploy.exporters.onnx.contract import INPUT, LOGITS, LOGITS_T
+from icsnn_deploy.exporters.onnx.read import OnnxFile, read
+from icsnn_deploy.graph.graph import Graph
+from icsnn_deploy.graph.inputs import check_inputs
+from icsnn_deploy.graph.neuron import Array
+from icsnn_deploy.graph.nodes import Input, Output
+
+LARGEST = 1 << 30  # bytes that one tensor of a batch may take
+
+
+class OnnxFileSimulator:
+    """Runs a file that exporters.onnx wrote, in any layout, on some runtime.
+
+    The logits come from the file's own bytes. Spikes and potentials, which a file need not hand
+    out, come from a second session over the same model with more outputs; for networks that are
+    not exact by construction a runtime may fuse that one differently.
+
+    Args:
+        path: the file.
+        runtime: what the backend is called; a file of one step adds "-step".
+        open_session: loads a serialized model of the file.
+        batch_size: samples run at a time at most; fewer where a tensor would take over 1 GiB.
+
+    Raises:
+        DataError: a batch_size below 1.
+        ExportError: the file is damaged, hostile, or not one of ours.
+        BackendUnavailableError: the runtime is missing.
+    """
+
+    cuts_batches = True
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        runtime: str,
+        open_session: OpenSession,
+        *,
+        batch_size: int = 32,
+    ) -> None:
+        if batch_size < 1:
+            raise DataError(f"batch_size {batch_size}: at least 1 is needed")
+        self.file = read(path)
+        self._refuse()
+        self.batch_size = max(1, min(batch_size, LARGEST // self.file.sample_bytes))
+        self._open_session = open_session
+        self._session = open_session(self.file, self.file.data)
+        self._tapped: dict[frozenset[Tap], Session] = {}
+        self._stand_in = _stand_in(self.file)
+        step = self.file.metadata.layout == "step"
+        self.name = f"{runtime}-step" if step else runtime
+        self.gives_logits_t = step or LOGITS_T in self.file.outputs
+
+    def run(self, inputs: Array, record: Record = Record()) -> Recording:
+        """Run a batch from v_init and record it.
+
+        Args:
+            inputs: [B, *shape], or [T, B, *shape] for rate and event input.
+            record: what to write down.
+
+        Raises:
+            DataError: inputs that do not fit the network.
+            ExportError: logits_t of a file that was exported without it.
+        """
+        x = check_inputs(self._stand_in, inputs)
+        if record.logits_t and not self.gives_logits_t:
+            raise ExportError(
+                f"{self.file.path}: holds no logits_t; export it with OnnxOptions(logits_t=True)"
+            )
+        known = self.file.metadata.populations
+        whole = _room(self.name, self.file, record, x.shape[self._batch_axis])
+        potentials = [name for name in known if name in record.potentials]
+        run = self._run_steps if self.file.metadata.layout == "step" else self._run_all
+        for rows, part in self._parts(x):
+            found = _recording(self.name, run(part, record, potentials))
+            _store(found.only(record), whole, rows)
+        return whole
+
+    def _refuse(self) -> None:
+        """Raise ExportError for a file that the runtime is known to run wrongly."""
+
+    @property
+    def _batch_axis(self) -> int:
+        return 0 if self.file.metadata.encoding == "direct" else 1
+
+    def _parts(self, x: Array) -> Iterator[tuple[slice, Array]]:
+        """The batch in parts of batch_size, with the rows of each."""
+        for start in range(0, x.shape[self._batch_axis], self.batch_size):
+            rows = slice(start, start + self.batch_size)
+            part = x[rows] if self._batch_axis == 0 else x[:, rows]
+            yield rows, np.ascontiguousarray(part)
+
+    def _run_all(
+        self, x: Array, record: Record, potentials: list[str]
+    ) -> dict[tuple[str, str], Array]:
+        wanted = [LOGITS, *([LOGITS_T] if record.logits_t else [])]
+        results = self._session.run(wanted, {INPUT: x})
+        values = {(name, ""): value for name, value in zip(wanted, results, strict=True)}
+        taps = self._taps(record, potentials)
+        if taps:
+            flat = [tap for row in taps.values() for tap in row]
+            session = self._session_with(frozenset(flat))
+            found = iter(session.run([tap.output for tap in flat], {INPUT: x}))
+            for (role, name), row in taps.items():
+                parts = [next(found) for _ in row]
+                shape = (self.file.metadata.time_steps, -1, *self.file.metadata.populations[name])
+                values[role, name] = np.stack(parts).reshape(shape)  # [T, B, *shape]
+        return values
+
+    def _run_steps(
+        self, x: Array, record: Record, potentials: list[str]
+    ) -> dict[tuple[str, str], Array]:
+        taps = {key: tap for key, (tap,) in self._taps(record, potentials).items()}
+        session = self._session_with(frozenset(taps.values())) if taps else None
+        return run_steps(self.file.metadata, self._session, session, x, taps)
+
+    def _taps(self, record: Record, potentials: list[str]) -> dict[tuple[str, str], list[Tap]]:
+        """What to tap for the spikes and potentials that are wanted, by (role, population)."""
+        metadata = self.file.metadata
+        spiking = list(metadata.populations) if record.needs_spikes else []
+        wanted = [*(("s", name) for name in spiking), *(("u", name) for name in potentials)]
+        return {(role, name): taps_of(metadata, name, role) for role, name in wanted}
+
+    def _session_with(self, taps: frozenset[Tap]) -> Session:
+        if taps not in self._tapped:
+            data = with_taps(self.file.data, taps)
+            self._tapped[taps] = self._open_session(self.file, data)
+        return self._tapped[taps]
+
+
+def _recording(backend: str, values: dict[tuple[str, str], Array]) -> Recording:
+    """What a session gave, by (role, population), as a recording."""
+    return Recording(
+        backend=backend,
+        logits=values[LOGITS, ""],
+        spikes={name: value for (role, name), value in values.items() if role == "s"},
+        logits_t=values.get((LOGITS_T, "")),
+        potentials={name: value for (role, name), value in values.items() if role == "u"},
+    )
+
+
+def _room(backend: str, file: OnnxFile, record: Record, batch: int) -> Recording:
+    """A recording of a whole batch, to be filled."""
+    steps, shapes = file.metadata.time_steps, file.metadata.populations
+
+    def zeros(wanted: Collection[str], dtype: type, *first: int) -> dict[str, Array]:
+        return {n: np.zeros((*first, *s), dtype) for n, s in shapes.items() if n in wanted}
+
+    timed = (steps, batch, *file.output_shape)
+    return Recording(
+        backend=backend,
+        logits=np.zeros((batch, *file.output_shape), np.float32),
+        spikes=zeros(shapes if record.spikes else (), np.uint8, steps, batch),
+        counts=zeros(shapes if record.counts else (), np.int32, batch),
+        first_spikes=zeros(shapes if record.first_spikes else (), np.int32, batch),
+        logits_t=np.zeros(timed, np.float32) if record.logits_t else None,
+        potentials=zeros(record.potentials, np.float32, steps, batch),
+    )
+
+
+def _store(part: Recording, whole: Recording, rows: slice) -> None:
+    """Put the recording of some rows of a batch in its place."""
+    whole.logits[rows] = part.logits
+    if whole.logits_t is not None:
+        whole.logits_t[:, rows] = part.logits_t
+    for place, found in ((whole.spikes, part.spikes), (whole.potentials, part.potentials)):
+        for name, value in found.items():
+            place[name][:, rows] = value
+    for place, found in ((whole.counts, part.counts), (whole.first_spikes, part.first_spikes)):
+        for name, value in found.items():
+            place[name][rows] = value
+
+
+def _stand_in(file: OnnxFile) -> Graph:
+    """A graph of the file's input alone, by which inputs are checked as everywhere else."""
+    source = Input(
+        name=INPUT,
+        shape=file.input_shape,
+        dtype=file.input_dtype,
+        encoding=file.metadata.encoding,
+    )
+    nodes = (source, Output(name="output", inputs=(INPUT,)))
+    return Graph(nodes=nodes, time_steps=file.metadata.time_steps)

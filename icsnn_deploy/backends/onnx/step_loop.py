@@ -1,0 +1,73 @@
+"""The loop over time around a file of one step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from icsnn_deploy.backends.onnx.extra_outputs import Tap
+from icsnn_deploy.backends.onnx.session import Session
+from icsnn_deploy.exporters.onnx.contract import CURRENT, INPUT, LOGITS, LOGITS_T, tensor_name
+from icsnn_deploy.exporters.onnx.metadata import OnnxMetadata
+from icsnn_deploy.graph.neuron import Array
+
+
+def run_steps(
+    metadata: OnnxMetadata,
+    session: Session,
+    tapped: Session | None,
+    x: Array,
+    taps: Mapping[tuple[str, str], Tap],
+) -> dict[tuple[str, str], Array]:
+    """Run T steps from v_init, feeding each v_out back as v_in.
+
+    Args:
+        metadata: of the file.
+        session: over the file's own bytes; its y make the logits.
+        tapped: over the model with the taps' outputs; None without taps.
+        x: one batch, [B, *shape], or [T, B, *shape] for rate and event input.
+        taps: what to record at each step, by (role, population).
+
+    Returns:
+        by (role, population): logits [B, ...], logits_t and taps [T, B, ...].
+    """
+    timed = metadata.encoding != "direct"
+    inputs = list(x) if timed else [x] * metadata.time_steps
+    currents = [row[0] for row in _loop(metadata, session, inputs, [CURRENT])]
+    values = dict(_means(currents, metadata.readout_start))
+    if tapped is not None:
+        rows = _loop(metadata, tapped, inputs, [tap.output for tap in taps.values()])
+        for index, key in enumerate(taps):
+            values[key] = np.stack([row[index] for row in rows])  # [T, B, *shape]
+    return values
+
+
+def _loop(
+    metadata: OnnxMetadata, session: Session, inputs: list[Array], wanted: list[str]
+) -> list[list[Array]]:
+    """The wanted outputs of each step."""
+    batch = len(inputs[0])
+    v = [
+        np.broadcast_to(metadata.v_init[name], (batch, *shape)).astype(np.float32)
+        for name, shape in metadata.populations.items()
+    ]
+    v_in = [tensor_name(name, "v_in") for name in metadata.populations]
+    v_out = [tensor_name(name, "v_out") for name in metadata.populations]
+    rows = []
+    for x in inputs:
+        feed = {INPUT: x, **dict(zip(v_in, v, strict=True))}
+        results = session.run([*wanted, *v_out], feed)
+        rows.append(results[: len(wanted)])
+        v = results[len(wanted) :]
+    return rows
+
+
+def _means(currents: list[Array], readout_start: int) -> dict[tuple[str, str], Array]:
+    """Logits and running mean of the readout's current over (readout_start, t]; 0 before."""
+    means = np.zeros((len(currents), *currents[0].shape), np.float32)
+    total = np.zeros(currents[0].shape, np.float64)
+    for index in range(readout_start, len(currents)):
+        total += currents[index]
+        means[index] = total / (index + 1 - readout_start)
+    return {(LOGITS, ""): means[-1], (LOGITS_T, ""): means}

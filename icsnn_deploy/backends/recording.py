@@ -1,0 +1,110 @@
+"""What a simulation is asked to write down, and what it hands back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+import numpy as np
+
+from icsnn_deploy.graph.neuron import Array
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """What to record besides the logits.
+
+    counts and first_spikes are for runs too large to keep every spike.
+    """
+
+    spikes: bool = True
+    counts: bool = False
+    first_spikes: bool = False
+    logits_t: bool = False
+    potentials: frozenset[str] = frozenset()  # populations whose u[t] is wanted
+
+    @property
+    def needs_spikes(self) -> bool:
+        """Something is wanted that spikes tell."""
+        return self.spikes or self.counts or self.first_spikes
+
+    @property
+    def logits_only(self) -> bool:
+        """Nothing of any neuron is wanted."""
+        return not (self.needs_spikes or self.potentials)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Recording:
+    """What one backend did with a batch of samples.
+
+    Populations are keyed by node name, in topological order of the network.
+    """
+
+    backend: str
+    logits: Array  # [B, *output shape]
+    spikes: Mapping[str, Array] = field(default_factory=dict)  # uint8 [T, B, *shape]
+    counts: Mapping[str, Array] = field(default_factory=dict)  # [B, *shape]
+    first_spikes: Mapping[str, Array] = field(default_factory=dict)  # [B, *shape]
+    logits_t: Array | None = None  # running mean [T, B, *output shape]; 0 up to readout_start
+    potentials: Mapping[str, Array] = field(default_factory=dict)  # u before reset [T, B, *shape]
+
+    def only(self, record: Record) -> Recording:
+        """What a record asks for, from a recording of the spikes at least.
+
+        spikes, counts, first_spikes, ...  ->  those that are wanted, counted here where need be
+        """
+        return replace(
+            self,
+            spikes=self.spikes if record.spikes else {},
+            counts=self.spike_counts() if record.counts else {},
+            first_spikes=self.first_spike_times() if record.first_spikes else {},
+            logits_t=self.logits_t if record.logits_t else None,
+            potentials={n: u for n, u in self.potentials.items() if n in record.potentials},
+        )
+
+    def spike_counts(self) -> dict[str, Array]:
+        """Spikes of each neuron over all steps, [B, *shape], recorded or summed."""
+        summed = {name: count_spikes(s) for name, s in self.spikes.items()}
+        return {**summed, **self.counts}
+
+    def first_spike_times(self) -> dict[str, Array]:
+        """Step (1..T) of each neuron's first spike, 0 for a silent one, [B, *shape]."""
+        found = {name: first_spike_times(s) for name, s in self.spikes.items()}
+        return {**found, **self.first_spikes}
+
+
+def count_spikes(spikes: Array) -> Array:
+    """Number of spikes over time, [T, ...] -> int32 [...]."""
+    counts: Array = spikes.sum(axis=0, dtype=np.int32)
+    return counts
+
+
+def first_spike_times(spikes: Array) -> Array:
+    """Step (1..T) of the first spike, 0 where there is none, [T, ...] -> int32 [...]."""
+    times: Array = np.where(spikes.any(axis=0), spikes.argmax(axis=0) + 1, 0).astype(np.int32)
+    return times
+
+
+class Simulator(Protocol):
+    """A backend that runs one network.
+
+    name: for people.
+    gives_logits_t: whether it can record the logits of each step.
+    cuts_batches: whether a large batch is run in parts, so that a run holds little more than what
+        is recorded.
+    """
+
+    name: str
+    gives_logits_t: bool
+    cuts_batches: bool
+
+    def run(self, inputs: Array, record: Record = Record()) -> Recording:
+        """Run a batch from v_init and record it.
+
+        Args:
+            inputs: [B, *shape], or [T, B, *shape] for rate and event input.
+            record: what to write down.
+        """
+        ...

@@ -1,0 +1,37 @@
+"""An ANN in PyTorch, node by node: the network that a conversion starts from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from icsnn_deploy.backends.torch.ops import TorchOps, open_device
+from icsnn_deploy.graph.graph import Graph
+from icsnn_deploy.graph.inputs import check_inputs
+from icsnn_deploy.graph.neuron import Array
+from icsnn_deploy.graph.nodes import Node
+
+
+class TorchANN:
+    """Runs an ANN graph in PyTorch on one device."""
+
+    def __init__(
+        self, graph: Graph, *, device: str = "cpu", dtype: torch.dtype = torch.float32
+    ) -> None:
+        self.graph = graph
+        self.ops = TorchOps(graph, open_device(device), dtype)
+
+    @torch.no_grad()
+    def run(self, inputs: Array, observer: Callable[[Node, Tensor], None] | None = None) -> Array:
+        """Logits [B, *output shape]; each node's result [B, *shape] is shown to the observer."""
+        values = {self.graph.input.name: self.ops.tensor(check_inputs(self.graph, inputs))}
+        spent = self.graph.last_uses()
+        for node in self.graph.nodes[1:]:
+            values[node.name] = self.ops.evaluate(node, *(values[name] for name in node.inputs))
+            if observer is not None:
+                observer(node, values[node.name])
+            for name in spent[node.name]:
+                del values[name]
+        return values[self.graph.output.name].cpu().numpy()

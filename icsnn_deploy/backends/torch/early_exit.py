@@ -1,0 +1,145 @@
+"""Early exit: each sample runs until the network is sure of its class, and no longer.
+
+    m[t] = mean of the readout's current over the steps (readout_start, t]
+    stop at the first t with  max_c softmax(logit_unit * m[t])_c >= confidence,  at the latest at T
+
+The rest of the batch goes on alone. What a sample's neurons do up to its last step is what they do
+in the full run, so its logits are those of the full run at that step; bit for bit in an integer
+network, while float sums may be rounded otherwise in a smaller batch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from icsnn_deploy.backends.torch.simulator import TorchSimulator
+from icsnn_deploy.errors import DataError
+from icsnn_deploy.graph.graph import Graph
+from icsnn_deploy.graph.inputs import check_inputs, logit_unit
+from icsnn_deploy.graph.neuron import Array
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class EarlyExit:
+    """What a batch that may stop early came to."""
+
+    logits: Array  # [B, *output shape], of each sample at its own last step
+    steps: Array  # int64 [B], 1..T
+
+    @property
+    def mean_steps(self) -> float:
+        """Mean T over the samples."""
+        return float(self.steps.mean())
+
+
+def confidence_unit(graph: Graph) -> float:
+    """What one unit of the output is worth, without which confidences can't be compared.
+
+    Raises:
+        DataError: an integer network that does not say, or a unit that is not positive.
+    """
+    unit = logit_unit(graph)
+    if unit is None:
+        recorded = graph.provenance.get("logit_unit")
+        raise DataError(
+            f"logit_unit {recorded!r:.40} in the network's provenance: what one unit of an integer "
+            "logit is worth must be known to compare confidences. icsnn quantize notes it"
+        )
+    return unit
+
+
+def run_until_sure(
+    simulator: TorchSimulator, inputs: Array, confidence: float, *, unit: float = 1.0
+) -> EarlyExit:
+    """Run a batch step by step, each sample until its class is sure enough.
+
+    Args:
+        simulator: of the network.
+        inputs: [B, *shape], or [T, B, *shape] for rate and event input.
+        confidence: of the most probable class, where a sample stops; above 1 none does. A single
+            logit is taken as a sigmoid's; of an output with positions all must be sure.
+        unit: what one unit of the output is worth (confidence_unit).
+
+    Raises:
+        DataError: a confidence that is not positive, inputs that do not fit.
+    """
+    _check(confidence)
+    x = check_inputs(simulator.graph, inputs)
+    axis = 0 if simulator.graph.input.encoding == "direct" else 1
+    size, _ = simulator.chunks(steps=1)
+    if not x.shape[axis]:
+        raise DataError("early exit of no samples: at least one is needed")
+    parts = [
+        _run(simulator, part, confidence, unit)
+        for part in np.split(x, range(size, x.shape[axis], size), axis=axis)
+    ]
+    return EarlyExit(
+        logits=np.concatenate([part.logits for part in parts]),
+        steps=np.concatenate([part.steps for part in parts]),
+    )
+
+
+def stop_where_sure(
+    logits_t: Array, readout_start: int, confidence: float, *, unit: float = 1.0
+) -> EarlyExit:
+    """What run_until_sure comes to, from the logits of each step of the full run of any backend.
+
+    Args:
+        logits_t: running mean of the readout [T, B, *output shape].
+        readout_start: steps before the readout begins.
+        confidence, unit: as for run_until_sure.
+
+    Raises:
+        DataError: a confidence that is not positive.
+    """
+    _check(confidence)
+    scaled = torch.from_numpy(logits_t.astype(np.float64) * unit)
+    sure = np.stack([(confidence_of(step) >= confidence).numpy() for step in scaled])  # [T, B]
+    sure[:readout_start] = False
+    sure[-1] = True
+    last = sure.argmax(axis=0)
+    return EarlyExit(logits=logits_t[last, np.arange(len(last))], steps=last + 1)
+
+
+def _check(confidence: float) -> None:
+    if not confidence > 0:
+        raise DataError(f"a confidence of {confidence}: more than 0 is needed, at most 1 is of use")
+
+
+def _run(simulator: TorchSimulator, x: Array, confidence: float, unit: float) -> EarlyExit:
+    flow = simulator.begin(x)
+    start, last = simulator.graph.readout_start, simulator.time_steps
+    device = simulator.ops.device
+    shape = (flow.batch, *simulator.graph.shape(simulator.graph.output.name))
+    logits = torch.zeros(shape, dtype=simulator.ops.dtype, device=device)
+    steps = torch.zeros(flow.batch, dtype=torch.int64, device=device)
+    waiting = torch.arange(flow.batch, device=device)
+    # As torch sums over time: in double precision, rounded at each step.
+    total = torch.zeros(shape, dtype=torch.float64, device=device)
+    while len(waiting):
+        current = simulator.advance(flow, 1)[0]  # [waiting, *output shape]
+        over = torch.full((len(waiting),), flow.step == last, device=device)
+        mean = torch.zeros_like(current)
+        if flow.step > start:
+            total += current
+            count = torch.tensor(flow.step - start, device=device)
+            mean = total.to(current.dtype) / count
+            over |= confidence_of(mean.double() * unit) >= confidence
+        logits[waiting[over]] = mean[over]
+        steps[waiting[over]] = flow.step
+        if over.any():
+            waiting, total = waiting[~over], total[~over]
+            flow.keep(~over)
+    return EarlyExit(logits=logits.cpu().numpy(), steps=steps.cpu().numpy())
+
+
+def confidence_of(logits: Tensor) -> Tensor:
+    """Probability of the most probable class, [B]; with positions, of the least sure one."""
+    if logits.shape[1] == 1:  # one logit is that of a class against another with logit 0
+        logits = torch.cat([logits, torch.zeros_like(logits)], dim=1)
+    best = logits.softmax(dim=1).amax(dim=1)  # [B, *positions]
+    return best.reshape(len(best), -1).amin(dim=1)

@@ -1,0 +1,201 @@
+"""The nodes of a graph as PyTorch operations, for the simulator and for calibration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from icsnn_deploy.errors import BackendUnavailableError, GraphError, first_line
+from icsnn_deploy.graph.graph import Graph
+from icsnn_deploy.graph.neuron import Array
+from icsnn_deploy.graph.nodes import (
+    Add,
+    AvgPool,
+    Conv,
+    Flatten,
+    Linear,
+    Node,
+    Output,
+    Pairs,
+    Relu,
+    Scale,
+)
+
+
+def open_device(device: str) -> torch.device:
+    """The device of that name; raises BackendUnavailableError where this machine has none."""
+    try:
+        found = torch.device(device)
+        torch.zeros(1, device=found).cpu()  # one that exists by name alone, or holds no values
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise BackendUnavailableError(
+            f"torch device {device!r} can't be used: {first_line(error)}. Use 'cpu', or install a "
+            "build of torch for that device"
+        ) from error
+    return found
+
+
+class TorchOps:
+    """Evaluates the memoryless nodes of a graph on one device and in one floating type."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        device: torch.device,
+        dtype: torch.dtype,
+        *,
+        tf32: bool = False,
+        int8: Mapping[str, Callable[[Tensor], Tensor]] | None = None,
+    ) -> None:
+        self.graph = graph
+        self.device = device
+        self.dtype = dtype
+        self.tf32 = tf32
+        self.int8 = int8 or {}  # convolutions that take bytes
+        self._parameters: dict[tuple[str, str], Tensor] = {}  # those that were needed so far
+
+    def tensor(self, array: Array) -> Tensor:
+        """The array on the device, in the floating type; images and kernels channels last."""
+        found = torch.as_tensor(np.ascontiguousarray(array).copy()).to(self.device, self.dtype)
+        # Convolutions of few channels are several times faster that way, and none is slower.
+        return found.contiguous(memory_format=torch.channels_last) if found.ndim == 4 else found
+
+    def parameter(self, node: Node, field: str) -> Tensor:
+        """An array parameter of a node, as a tensor."""
+        key = (node.name, field)
+        if key not in self._parameters:
+            self._parameters[key] = self.tensor(self.graph.node(node.name).arrays()[field])
+        return self._parameters[key]
+
+    def evaluate(self, node: Node, *sources: Tensor) -> Tensor:
+        """Result of a node without memory, batch first."""
+        if node.name in self.int8:
+            return self.int8[node.name](sources[0])
+        sources = tuple(self._floating(source) for source in sources)
+        x = sources[0]
+        match node:
+            case Conv():
+                return self._conv(node, x)
+            case Linear():
+                return functional.linear(
+                    x, self.parameter(node, "weight"), self.parameter(node, "bias")
+                )
+            case Scale():
+                return x * self.parameter(node, "scale") + self.parameter(node, "shift")
+            case AvgPool():
+                return _avg_pool(node, x)
+            case Flatten():
+                return x.flatten(1)
+            case Add():
+                return sum(sources[1:], start=x)
+            case Relu():
+                return _relu(node, x)
+            case Output():
+                return x
+        raise GraphError(f"{node.name}: torch has no rule for {node.kind!r}")
+
+    def _floating(self, x: Tensor) -> Tensor:
+        """Spikes that are stored as bytes, in the floating type."""
+        return x if x.is_floating_point() else x.view(torch.bool).to(self.dtype)
+
+    def _conv(self, node: Conv, x: Tensor) -> Tensor:
+        padding, x = symmetric_padding(node.padding, x)
+        weight, bias = self.parameter(node, "weight"), self.parameter(node, "bias")
+        options: dict[str, Any] = {
+            "stride": node.stride,
+            "padding": padding,
+            "dilation": node.dilation,
+            "groups": node.groups,
+        }
+        convolve: Any = functional.conv1d if len(node.kernel) == 1 else functional.conv2d
+        if self.device.type != "cuda":
+            return convolve(x, weight, bias, **options)  # type: ignore[no-any-return]
+        # cuDNN convolutions round their inputs to TF32 unless told otherwise; products do not.
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=self.tf32):
+            return convolve(x, weight, bias, **options)  # type: ignore[no-any-return]
+
+
+def integrate_and_fire(
+    currents: Tensor,
+    v_init: Tensor,
+    v_threshold: Tensor,
+    v_reset: Tensor | None = None,
+    *,
+    keep_potentials: bool = False,
+    as_bytes: bool = False,
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """All T steps of one population (the equation is in neuron.if_step).
+
+    Args:
+        currents: [T, B, *shape]; a view expanded over T will do.
+        v_init: broadcastable to [B, *shape].
+        v_threshold: broadcastable to [B, *shape].
+        v_reset: broadcastable to [B, *shape]; None for soft reset.
+        keep_potentials: return u, the potential before the reset, as well.
+        as_bytes: return spikes as uint8.
+
+    Returns:
+        (spikes [T, B, *shape], v(T) [B, *shape], u [T, B, *shape] or None).
+    """
+    v = torch.empty_like(currents[0]).copy_(v_init.expand(currents.shape[1:]))
+    fired = torch.empty_like(v)
+    spikes = empty_over_time(v, len(currents), torch.bool if as_bytes else v.dtype)
+    u = empty_over_time(currents[0], len(currents)) if keep_potentials else None
+    for step in range(len(currents)):
+        v += currents[step]
+        if u is not None:
+            u[step] = v
+        if not as_bytes:
+            fired = spikes[step]
+        torch.ge(v, v_threshold, out=fired)  # floating even for bytes: that is much faster
+        if as_bytes:
+            spikes[step].copy_(fired)
+        if v_reset is None:
+            v.addcmul_(fired, v_threshold, value=-1)
+        else:
+            v = torch.where(fired > 0, v_reset, v)
+    return spikes.view(torch.uint8) if as_bytes else spikes, v, u
+
+
+def empty_over_time(step: Tensor, steps: int, dtype: torch.dtype | None = None) -> Tensor:
+    """An empty tensor [T, B, *shape] whose steps lie in memory as this one does, [B, *shape]."""
+    last = step.ndim == 4 and step.is_contiguous(memory_format=torch.channels_last)
+    folded = torch.empty(
+        (steps * len(step), *step.shape[1:]),
+        dtype=dtype or step.dtype,
+        device=step.device,
+        memory_format=torch.channels_last if last else torch.contiguous_format,
+    )
+    return folded.view(steps, *step.shape)
+
+
+def symmetric_padding(padding: Pairs, x: Tensor) -> tuple[tuple[int, ...], Tensor]:
+    """Padding that PyTorch can do by itself, and x padded by hand where it can't."""
+    if all(before == after for before, after in padding):
+        return tuple(before for before, _ in padding), x
+    flat = [n for pair in reversed(padding) for n in pair]
+    return (0,) * len(padding), functional.pad(x, flat)
+
+
+def _avg_pool(node: AvgPool, x: Tensor) -> Tensor:
+    padding, x = symmetric_padding(node.padding, x)
+    if any(p > k // 2 for p, k in zip(padding, node.kernel, strict=True)):  # torch refuses these
+        x = functional.pad(x, [n for p in reversed(padding) for n in (p, p)])
+        padding = (0,) * len(padding)
+    pool: Any = functional.avg_pool1d if len(node.kernel) == 1 else functional.avg_pool2d
+    result: Tensor = pool(x, node.kernel, node.stride, padding)
+    return result
+
+
+def _relu(node: Relu, x: Tensor) -> Tensor:
+    if node.upper is None:
+        return torch.relu(x)
+    if node.levels is None:
+        return x.clamp(0, node.upper)
+    level = torch.floor(x * node.levels / node.upper + 0.5)
+    return level.clamp(0, node.levels) * (node.upper / node.levels)

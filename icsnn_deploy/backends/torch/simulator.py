@@ -1,0 +1,316 @@
+"""PyTorch backend: layer by layer, all time steps of a layer at once.
+
+A network without recurrence can be run one layer after the other: the T steps are folded into the
+batch for every memoryless node, and only the populations iterate over time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from icsnn_deploy.backends.recording import Record, Recording
+from icsnn_deploy.backends.torch.cuda_graphs import CapturedRuns
+from icsnn_deploy.backends.torch.int8 import int8_convolutions
+from icsnn_deploy.backends.torch.ops import TorchOps, integrate_and_fire, open_device
+from icsnn_deploy.backends.torch.recorder import Recorder
+from icsnn_deploy.errors import BackendUnavailableError, SimulationError
+from icsnn_deploy.graph.graph import Graph
+from icsnn_deploy.graph.inputs import check_inputs
+from icsnn_deploy.graph.neuron import Array
+from icsnn_deploy.graph.nodes import IF, Add, Node
+
+Observer = Callable[[IF, Tensor, Tensor, "Tensor | None"], None]
+"""Called per population with spikes [T, B, *shape], v(T) [B, *shape] and u [T, B, *shape]."""
+
+CPU_MEMORY = 1 << 28  # bytes of activations alive at once; more is no faster
+GPU_SHARE = 4  # a quarter of what is free: libraries and the allocator's gaps need room too
+
+
+@dataclass(eq=False)
+class Flow:
+    """A batch on its way through the steps."""
+
+    inputs: Tensor | None  # [T, B, *shape] of rate and event input
+    batch: int
+    steady: dict[str, Tensor]  # what is the same at every step, where others take it
+    v: dict[str, Tensor] = field(default_factory=dict)  # after the last step, [B, *shape]
+    step: int = 0
+
+    def keep(self, samples: Tensor) -> None:
+        """Go on with some samples of the batch alone; a mask [B]."""
+        if self.inputs is not None:
+            self.inputs = self.inputs[:, samples]
+        self.steady = {name: value[samples] for name, value in self.steady.items()}
+        self.v = {name: value[samples] for name, value in self.v.items()}
+        self.batch = int(samples.sum())
+
+
+class TorchSimulator:
+    """Runs a graph in PyTorch on one device.
+
+    Args:
+        graph: an IF network.
+        device: "cpu", "cuda", "cuda:1"...
+        dtype: floating type of potentials and weights; float32 or float64.
+        memory: bytes that activations may take; the batch, and where one sample is too much the
+            steps, are cut into parts that fit. None: 256 MiB, on a GPU a quarter of what is free.
+        tf32: let CUDA round what convolutions multiply to TF32; exact only where the certificate
+            of an integer network says so.
+        int8: let the convolutions of an integer network run in 8-bit integers where they can.
+        cuda_graphs: classify as a CUDA graph, from the second batch of a shape on, where the
+            memory holds all steps of a sample.
+
+    Raises:
+        BackendUnavailableError: the device is not there, or is no CUDA device and should capture.
+        SimulationError: another dtype, or memory below a byte.
+    """
+
+    name = "torch"
+    gives_logits_t = True
+    cuts_batches = True
+
+    def __init__(
+        self,
+        graph: Graph,
+        *,
+        device: str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        memory: int | None = None,
+        tf32: bool = False,
+        int8: bool = True,
+        cuda_graphs: bool = False,
+    ) -> None:
+        self.graph = graph
+        self.time_steps = graph.steps
+        if dtype not in (torch.float32, torch.float64):
+            raise SimulationError(f"dtype {dtype}: torch.float32 or torch.float64 is needed")
+        if memory is not None and not memory >= 1:
+            raise SimulationError(f"memory of {memory} bytes: 1 or more, or None for the default")
+        opened = open_device(device)
+        if cuda_graphs and opened.type != "cuda":
+            raise BackendUnavailableError(
+                f"CUDA graphs on torch device {device!r}: a CUDA device is needed"
+            )
+        wanted = int8 and dtype == torch.float32
+        found = int8_convolutions(graph, opened) if wanted else {}
+        self.ops = TorchOps(graph, opened, dtype, tf32=tf32, int8=found)
+        self._as_bytes = {graph.node(name).inputs[0] for name in found}
+        self.memory = _memory_of(opened) if memory is None else memory
+        self._steady = graph.steady()
+        self._spent = graph.last_uses()
+        self._classify = CapturedRuns(self.observe) if cuda_graphs else self.observe
+
+    def run(self, inputs: Array, record: Record = Record()) -> Recording:
+        x = check_inputs(self.graph, inputs)
+        recorder = Recorder(record)
+        chunk, block = self.chunks()
+        timed = self.graph.input.encoding != "direct"
+        batch = x.shape[1] if timed else x.shape[0]
+        means = []
+        for start in range(0, max(batch, 1), chunk):
+            part = slice(start, start + chunk)
+            samples = self.ops.tensor(x[:, part] if timed else x[part])
+            if record.logits_only and block >= self.time_steps:
+                mean = self._classify(samples)
+            else:
+                mean = self._recorded(samples, block, recorder)
+            means.append(mean.cpu().numpy())
+        logits_t = np.concatenate(means, axis=1)  # [T, B, *shape]
+        return Recording(
+            backend=self.name,
+            logits=logits_t[-1],
+            spikes=recorder.over_time(recorder.spikes),
+            counts=recorder.of_batch(recorder.counts),
+            first_spikes=recorder.of_batch(recorder.first_spikes),
+            logits_t=logits_t if record.logits_t else None,
+            potentials=recorder.over_time(recorder.potentials),
+        )
+
+    def _recorded(self, samples: Tensor, block: int, recorder: Recorder) -> Tensor:
+        """Run samples in blocks of steps; returns the readout's running mean, [T, B, *shape]."""
+        flow = self.begin(samples)
+        currents = []
+        while flow.step < self.time_steps:
+            step = flow.step
+
+            def observe(
+                node: IF, spikes: Tensor, v: Tensor, u: Tensor | None, step: int = step
+            ) -> None:
+                recorder.add(node.name, spikes, u, step)
+
+            currents.append(self.advance(flow, block, observe, recorder.record.potentials))
+        return self._running_mean(torch.cat(currents))
+
+    def classify(self, inputs: Array) -> Array:
+        """Logits alone, [B, *output shape], at the least memory."""
+        return self.run(inputs, Record(spikes=False)).logits
+
+    def chunks(self, steps: int | None = None) -> tuple[int, int]:
+        """Samples and time steps that are run at once, so that activations fit the memory.
+
+        Args:
+            steps: that are wanted at once; None for all T.
+        """
+        wanted = steps or self.time_steps
+        fixed, each = self._bytes()
+        samples = self.memory // (fixed + each * wanted)
+        if samples:
+            return samples, wanted
+        most = max(1, (self.memory - fixed) // each)
+        blocks = -(-wanted // most)
+        return 1, -(-wanted // blocks)  # even blocks: the widest one takes the memory
+
+    def _bytes(self) -> tuple[int, int]:
+        """For one sample, bytes that stay for the whole run, and bytes per step at the widest."""
+        element = torch.finfo(self.ops.dtype).bits // 8
+        size = {
+            node.name: element * int(np.prod(self.graph.shape(node.name)))
+            for node in self.graph.nodes
+        }
+        lasting = {*self._steady, *(node.name for node in self.graph.nodes_of(IF))}
+        alive = peak = 0
+        for node in self.graph.nodes:
+            if node.name in self._steady:
+                continue
+            alive += size[node.name]
+            peak = max(peak, alive)
+            alive -= sum(size[name] for name in self._spent[node.name] if name not in self._steady)
+        return sum(size[name] for name in lasting), max(peak, 1)
+
+    def observe(
+        self,
+        inputs: Array | Tensor,
+        observer: Observer | None = None,
+        potentials: frozenset[str] = frozenset(),
+        sources: Callable[[Node, list[Tensor]], None] | None = None,
+    ) -> Tensor:
+        """Run one batch and show each population to the observer as it is done.
+
+        Args:
+            inputs: one batch, [B, *shape] or [T, B, *shape]; a tensor is one of self.ops.
+            observer: called for each population.
+            potentials: populations whose u the observer gets.
+            sources: called for each memoryless node with what comes in, [T B, ...] or [B, ...].
+
+        Returns:
+            running mean of the readout, [T, B, *output shape], 0 up to readout_start.
+        """
+        flow = self.begin(inputs, sources)
+        currents = self.advance(flow, self.time_steps, observer, potentials, sources)
+        return self._running_mean(currents)
+
+    @torch.no_grad()
+    def begin(
+        self, inputs: Array | Tensor, sources: Callable[[Node, list[Tensor]], None] | None = None
+    ) -> Flow:
+        """A batch before its first step; what is the same at every step is computed."""
+        x = inputs if isinstance(inputs, Tensor) else self.ops.tensor(inputs)
+        timed = self.graph.input.encoding != "direct"
+        values = {} if timed else {self.graph.input.name: x}
+        for node in self.graph.nodes[1:]:
+            if node.name in self._steady:
+                incoming = [values[name] for name in node.inputs]
+                if sources is not None:
+                    sources(node, incoming)
+                values[node.name] = self.ops.evaluate(node, *incoming)
+        taken = {
+            name
+            for node in self.graph.nodes
+            if node.name not in self._steady
+            for name in node.inputs
+        } | {self.graph.output.name}
+        return Flow(
+            inputs=x if timed else None,
+            batch=x.shape[1] if timed else x.shape[0],
+            steady={name: value for name, value in values.items() if name in taken},
+        )
+
+    @torch.no_grad()
+    def advance(
+        self,
+        flow: Flow,
+        steps: int,
+        observer: Observer | None = None,
+        potentials: frozenset[str] = frozenset(),
+        sources: Callable[[Node, list[Tensor]], None] | None = None,
+    ) -> Tensor:
+        """Run a batch for at most so many more steps.
+
+        Args:
+            flow: the batch; its potentials and its step move on.
+            steps: how many; the run ends at T.
+            observer: called for each population.
+            potentials: populations whose u the observer gets.
+            sources: called for each node that changes over time, with what comes in.
+
+        Returns:
+            the readout's current at each of these steps, [K, B, *output shape].
+        """
+        steps = min(steps, self.time_steps - flow.step)
+        values = dict(flow.steady)
+        if flow.inputs is not None:
+            values[self.graph.input.name] = flow.inputs[flow.step : flow.step + steps].flatten(0, 1)
+        for node in self.graph.nodes:
+            if node.name in self._steady or not node.inputs:
+                continue
+            incoming = [values[name] for name in node.inputs]
+            if isinstance(node, IF):
+                spikes, v, u = integrate_and_fire(
+                    self.over_time(node.inputs[0], incoming[0], flow.batch, steps),
+                    flow.v.get(node.name, self.ops.parameter(node, "v_init")),
+                    self.ops.parameter(node, "v_threshold"),
+                    None if node.v_reset is None else self.ops.parameter(node, "v_reset"),
+                    keep_potentials=node.name in potentials,
+                    as_bytes=node.name in self._as_bytes,
+                )
+                if observer is not None:
+                    observer(node, spikes, v, u)
+                values[node.name] = spikes.flatten(0, 1)  # [K B, *shape]
+                flow.v[node.name] = v
+            else:
+                if sources is not None:
+                    sources(node, incoming)
+                values[node.name] = self.evaluate(node, incoming, steps)
+            for name in self._spent[node.name]:
+                values.pop(name, None)
+        flow.step += steps
+        name = self.graph.output.name
+        return self.over_time(name, values[name], flow.batch, steps)
+
+    def over_time(self, name: str, value: Tensor, batch: int, steps: int | None = None) -> Tensor:
+        """A node's folded or steady value with its time axis, a view [T or steps, B, *shape]."""
+        steps = steps or self.time_steps
+        if name in self._steady:
+            return value.unsqueeze(0).expand(steps, *value.shape)
+        return value.reshape(steps, batch, *value.shape[1:])
+
+    def evaluate(self, node: Node, sources: list[Tensor], steps: int | None = None) -> Tensor:
+        """A memoryless node on values folded over time; steady sources of a sum are repeated."""
+        if isinstance(node, Add) and node.name not in self._steady:
+            sources = [
+                source.repeat(steps or self.time_steps, *(1,) * (source.ndim - 1))
+                if name in self._steady
+                else source
+                for name, source in zip(node.inputs, sources, strict=True)
+            ]
+        return self.ops.evaluate(node, *sources)
+
+    def _running_mean(self, currents: Tensor) -> Tensor:
+        start = self.graph.readout_start
+        summed = torch.zeros_like(currents)
+        summed[start:] = currents[start:].cumsum(dim=0)
+        count = (torch.arange(1, self.time_steps + 1, device=currents.device) - start).clamp(min=1)
+        return summed / count.reshape(-1, *(1,) * (currents.ndim - 1))
+
+
+def _memory_of(device: torch.device) -> int:
+    """Bytes for activations where nobody says how many."""
+    if device.type != "cuda":
+        return CPU_MEMORY
+    free, _ = torch.cuda.mem_get_info(device)
+    return free // GPU_SHARE

@@ -1,0 +1,1 @@
+"""The deployment bundle: one folder that holds a network and everything made from it."""

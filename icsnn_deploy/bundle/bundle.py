@@ -1,0 +1,294 @@
+"""The deployment bundle: one folder that holds a network and everything made from it.
+
+    graph.safetensors     the IF network
+    ann.safetensors       the traced ANN it comes from, if it comes from one
+    samples.safetensors   a few calibration samples, to run it on, if some were given
+    report.json           how it was converted, or what it was read from
+    golden.safetensors    of an integer network: what it does with the samples
+    network.nir, ...      exports, as they are made
+    manifest.json         what is there, with the sha256 of each file
+
+A file is believed only if its size and hash are those in the manifest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from icsnn_deploy.atomic import folder_beside, replace_folder
+from icsnn_deploy.bundle.manifest import (
+    MANIFEST,
+    FileEntry,
+    Manifest,
+    is_bundle_manifest,
+    json_bytes,
+    read_json,
+    read_manifest,
+    sha256_of,
+    write_manifest,
+)
+from icsnn_deploy.data import Normalization
+from icsnn_deploy.errors import BundleError
+from icsnn_deploy.graph.file import graph_bytes, read_graph
+from icsnn_deploy.graph.graph import Graph
+from icsnn_deploy.graph.neuron import Array
+
+DATA = ".data"
+"""What the name of a file beside an export adds, where one file can't hold all."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bundle(Manifest):
+    """An opened bundle. Files are checked against the manifest when they are used."""
+
+    path: Path
+
+    def file(self, name: str) -> Path:
+        """Path of a file of the bundle, checked; raises BundleError."""
+        entry = self.files.get(name)
+        if entry is None:
+            raise BundleError(f"{self.path}: holds no {name}; it holds {', '.join(self.files)}")
+        path = self.path / name
+        if path.is_symlink() or not path.is_file():
+            found = "no regular file" if os.path.lexists(path) else "missing"
+            raise BundleError(f"{path}: {found}, but the manifest lists it; the bundle is damaged")
+        size = path.stat().st_size
+        if size != entry.size:
+            raise BundleError(f"{path}: {size} bytes, the manifest says {entry.size}; damaged")
+        digest = sha256_of(path)
+        if digest != entry.sha256:
+            raise BundleError(
+                f"{path}: sha256 {digest[:12]}..., the manifest says {entry.sha256[:12]}...; the "
+                "file was changed after it was written. Make it again"
+            )
+        return path
+
+    def check_files(self) -> None:
+        """Check every file, those that nobody has asked for, too; raises BundleError."""
+        for name in self.files:
+            self.file(name)
+
+    def export(self, export_format: str) -> Path:
+        """Path of an exported file, checked with the data file beside it, if it has one.
+
+        Raises:
+            BundleError: names the command to run, or the file that is damaged.
+        """
+        name = self.exports.get(export_format)
+        if name is None:
+            raise BundleError(
+                f"{self.path}: no {export_format} export; run: "
+                f"icsnn export {self.path} --format {export_format}"
+            )
+        beside = name + DATA
+        if beside in self.files:
+            self.file(beside)
+        elif os.path.lexists(self.path / beside):
+            raise BundleError(f"{self.path / beside}: lies there, but the manifest lists no such")
+        return self.file(name)
+
+    def network(self) -> Graph:
+        """The IF network, one for all who ask; raises BundleError."""
+        return self._network
+
+    @cached_property
+    def _network(self) -> Graph:
+        return self._graph("graph.safetensors", self.graph_hash)
+
+    def ann(self) -> Graph:
+        """The traced ANN; raises BundleError, also where there is none."""
+        if self.ann_hash is None:
+            raise BundleError(f"{self.path}: holds no ANN; its network was not converted from one")
+        return self._graph("ann.safetensors", self.ann_hash)
+
+    def _graph(self, name: str, expected: str) -> Graph:
+        graph = read_graph(self.file(name))
+        if graph.hash() != expected:
+            raise BundleError(f"{self.path / name}: graph hash {graph.hash()}, expected {expected}")
+        return graph
+
+    def samples(self) -> Array:
+        """The samples that came with the bundle, [N, *input shape]."""
+        from safetensors import SafetensorError
+        from safetensors.numpy import load_file
+
+        if "samples.safetensors" not in self.files:
+            raise BundleError(f"{self.path}: holds no samples; give some (--images)")
+        path = self.file("samples.safetensors")
+        try:
+            return load_file(path)["inputs"]
+        except (SafetensorError, KeyError, TypeError, ValueError, AttributeError) as error:
+            raise BundleError(f"{path}: no array 'inputs' ({error})") from error
+
+    def report(self) -> dict[str, Any]:
+        """How the network was converted, as JSON values."""
+        return read_json(self.file("report.json"))
+
+    def with_export(
+        self,
+        export_format: str,
+        name: str,
+        write: Callable[[Path], None],
+        *,
+        losses: Sequence[str] = (),
+    ) -> Bundle:
+        """Write an export into the bundle; the manifest never names a half-written file.
+
+        Args:
+            export_format: the format's name.
+            name: file name inside the bundle.
+            write: writes the file at the path it is given.
+            losses: what the file's readers will not know of the network, one sentence each.
+
+        Raises:
+            BundleError: it can't be written; the bundle is as it was.
+        """
+        try:
+            with folder_beside(self.path / name) as folder:
+                draft = folder / name
+                write(draft)
+                beside = draft.with_name(name + DATA)
+                drafts = [*([beside] if beside.exists() else []), draft]
+                entries = {
+                    path.name: FileEntry(sha256=sha256_of(path), size=path.stat().st_size)
+                    for path in drafts
+                }
+                rest = {f: e for f, e in self.files.items() if f not in (name, name + DATA)}
+                others = {f: said for f, said in self.losses.items() if f != export_format}
+                updated = replace(
+                    self,
+                    files={**rest, **entries},
+                    exports={**self.exports, export_format: name},
+                    losses={**others, **({export_format: tuple(losses)} if losses else {})},
+                )
+                self._swap(drafts, updated, folder / "old")
+        except OSError as error:
+            raise BundleError(f"{self.path / name}: can't be written ({error.strerror})") from error
+        return updated
+
+    def _swap(self, drafts: Sequence[Path], updated: Bundle, aside: Path) -> None:
+        """Put finished files in their place and name them in the manifest, or leave all as it was.
+
+        The last of the drafts is the export; a data file that it no longer has goes, too.
+        """
+        name = drafts[-1].name
+        targets = [self.path / (name + DATA), self.path / name]
+        known, before = name in self.files, [target for target in targets if target.exists()]
+        if known:  # forget the old files before they go
+            rest = {n: e for n, e in self.files.items() if n not in (name, name + DATA)}
+            formats = {f: n for f, n in self.exports.items() if n != name}
+            write_manifest(self.path, replace(self, files=rest, exports=formats))
+        aside.mkdir()
+        try:
+            for target in before:
+                os.replace(target, aside / target.name)
+            for draft in drafts:
+                os.replace(draft, self.path / draft.name)
+            write_manifest(self.path, updated)
+        except BaseException:
+            for target in targets:
+                if (aside / target.name).exists():
+                    os.replace(aside / target.name, target)
+                elif target not in before:
+                    target.unlink(missing_ok=True)
+            if known:
+                write_manifest(self.path, self)
+            raise
+
+
+def create_bundle(
+    path: Path,
+    *,
+    network: Graph,
+    ann: Graph | None,
+    samples: Array | None,
+    report: Mapping[str, Any],
+    normalization: Normalization | None = None,
+    golden: bytes | None = None,
+    overwrite: bool = False,
+) -> Bundle:
+    """Write a bundle, whole or not at all.
+
+    Args:
+        path: the folder to make.
+        network: the IF network.
+        ann: the traced ANN; None where the network was not converted from one.
+        samples: a few input samples, [N, *input shape] ([T, N, *input shape] for spike input).
+        report: how it was converted, JSON values.
+        normalization: of the samples, where the network takes pixels.
+        golden: golden spikes of an integer network (golden.golden_bytes).
+        overwrite: replace a bundle that is there already.
+
+    Raises:
+        BundleError: the path is taken, or can't be written.
+    """
+    from safetensors.numpy import save
+
+    path = Path(path)
+    check_free(path, overwrite=overwrite)
+    contents = {
+        "graph.safetensors": graph_bytes(network),
+        "report.json": json_bytes(report),
+    }
+    if ann is not None:
+        contents["ann.safetensors"] = graph_bytes(ann)
+    if samples is not None:
+        contents["samples.safetensors"] = save({"inputs": np.ascontiguousarray(samples)})
+    if golden is not None:
+        contents["golden.safetensors"] = golden
+    bundle = Bundle(
+        path=path,
+        graph_hash=network.hash(),
+        ann_hash=None if ann is None else ann.hash(),
+        files={
+            name: FileEntry(sha256=hashlib.sha256(content).hexdigest(), size=len(content))
+            for name, content in contents.items()
+        },
+        exports={},
+        normalization=normalization,
+    )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with folder_beside(path) as draft:
+            for name, content in contents.items():
+                (draft / name).write_bytes(content)
+            write_manifest(draft, bundle)
+            replace_folder(draft, path)
+    except OSError as error:
+        raise BundleError(f"{path}: can't be written ({error.strerror})") from error
+    return bundle
+
+
+def check_free(path: Path, *, overwrite: bool) -> None:
+    """Raise BundleError where `path` can't become a bundle; only a bundle may be overwritten."""
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{path}: can't be a bundle ({error})") from error
+    if not overwrite:
+        raise BundleError(f"{path}: exists already; choose another folder or pass --overwrite")
+    if path.is_symlink() or not is_bundle_manifest(path / MANIFEST):
+        raise BundleError(f"{path}: exists and is not a bundle; it will not be overwritten")
+
+
+def open_bundle(path: Path) -> Bundle:
+    """Open a bundle and check its manifest; raises BundleError."""
+    path = Path(path)
+    try:
+        found = path.is_dir()
+    except OSError as error:  # a name that no file system takes
+        raise BundleError(f"{path}: {error.strerror}") from error
+    if not found:
+        raise BundleError(f"{path}: no such bundle; make one with icsnn convert")
+    manifest = read_manifest(path)
+    return Bundle(path=path, **{f.name: getattr(manifest, f.name) for f in fields(manifest)})

@@ -1,0 +1,1 @@
+"""An ANN graph and samples become an IF graph."""

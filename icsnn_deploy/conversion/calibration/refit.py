@@ -1,0 +1,89 @@
+"""Refit the weights of a layer to the spikes that it really gets: ridge regression, no gradient.
+
+The spikes of the layers before are a noisy copy of the ANN's activations. The weights that are best
+for the activations are not the ones that are best for the copy.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from icsnn_deploy.backends.torch.ops import symmetric_padding
+from icsnn_deploy.conversion.calibration.layer_sweep import Arrival, Change, Visitor
+from icsnn_deploy.conversion.calibration.sampled_activations import SampledActivations
+from icsnn_deploy.graph.nodes import IF, Conv, Linear
+
+
+def refit(activations: SampledActivations, ridge: float) -> Visitor:
+    """A visitor that refits the weights of the affine node that feeds a population alone.
+
+        minimize over D  mean(|D x - r|^2) + ridge * mean(x^2) * |D|^2
+
+    x: what the node takes, mean over the T steps (a spike rate); r: what the population's current,
+    mean over the steps, lacks of the ANN's activation, where that matters: a current below zero is
+    right for an activation of zero. D is added to the weights; with ridge they stay near the ANN's.
+
+    Args:
+        activations: of the samples that the sweep runs.
+        ridge: > 0, relative to the mean power of the inputs.
+    """
+
+    def visit(arrival: Arrival) -> Change:
+        affine = arrival.affine
+        if affine is None or not isinstance(arrival.node, IF):
+            return Change()  # the readout has one place a sample: too few to fit to
+        name, groups = arrival.node.name, affine.groups if isinstance(affine, Conv) else 1
+
+        def look(start: int, taken: Tensor, currents: Tensor) -> tuple[Tensor, Tensor]:
+            index = activations.places[name][start : start + len(taken)].to(taken.device)
+            seen = _windows(affine, taken, index)
+            return seen, _lacking(activations, name, currents, start)
+
+        found = zip(*arrival.replay_affine(look), strict=True)
+        x, r = (torch.cat(parts, dim=1).chunk(groups) for parts in found)
+        change = torch.stack([_ridge(*each, ridge) for each in zip(x, r, strict=True)])  # [G, O, K]
+        refitted = affine.weight + change.cpu().numpy().reshape(affine.weight.shape)
+        return Change(weight=refitted.astype(affine.weight.dtype))
+
+    return visit
+
+
+def _ridge(x: Tensor, r: Tensor, ridge: float) -> Tensor:
+    """D [O, K] for inputs x [K, M] and what is lacking r [O, M]."""
+    inputs, places = x.shape
+    penalty = ridge * float(x.square().mean()) * places + 1e-12
+    # With fewer places than inputs the dual form has the smaller matrix.
+    moment = (x @ x.T if inputs <= places else x.T @ x).double()
+    moment.diagonal().add_(penalty)
+    found: Tensor
+    if inputs <= places:
+        found = torch.linalg.solve(moment, (x @ r.T).double()).T
+    else:
+        found = torch.linalg.solve(moment, r.T.double()).T @ x.T.double()
+    return found.float()
+
+
+def _lacking(activations: SampledActivations, name: str, currents: Tensor, start: int) -> Tensor:
+    """What the mean currents [B, C, *positions] lack at the sampled places, [C, B places]."""
+    current = activations.pick(name, currents.unsqueeze(0), start)[0]
+    count = activations.places[name].shape[1]
+    part = slice(start * count, (start + len(currents)) * count)
+    wanted = activations.values[name][:, part].to(current)
+    excited = current.clamp(min=0)
+    return torch.where(wanted > 0, wanted - current, -excited)
+
+
+def _windows(affine: Conv | Linear, taken: Tensor, index: Tensor) -> Tensor:
+    """What each sampled place sees: [K, B places], all groups below each other."""
+    if isinstance(affine, Linear):
+        return taken.T
+    padding, x = symmetric_padding(affine.padding, taken)
+    kernel, stride, dilation = affine.kernel, affine.stride, affine.dilation
+    if len(kernel) == 1:
+        x, padding = x.unsqueeze(2), (0, *padding)
+        kernel, stride, dilation = (1, *kernel), (1, *stride), (1, *dilation)
+    columns = functional.unfold(x, kernel, dilation=dilation, padding=padding, stride=stride)
+    picked = columns.gather(2, index.unsqueeze(1).expand(-1, columns.shape[1], -1))
+    return picked.transpose(0, 1).flatten(1)

@@ -1,0 +1,256 @@
+"""Optimize all populations together, by gradient through the T steps.
+
+The search settles one population after the other; what one could do for another behind it is left
+to this. Nothing but the network's own parameters changes, and nobody needs labels: the ANN's logits
+and activations on the same samples are what is aimed at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from icsnn_deploy.backends.torch.ann import TorchANN
+from icsnn_deploy.backends.torch.simulator import TorchSimulator
+from icsnn_deploy.conversion.calibration.layer_sweep import Change
+from icsnn_deploy.conversion.calibration.samples import CalibrationSet
+from icsnn_deploy.conversion.calibration.surrogate import SurrogateIF
+from icsnn_deploy.errors import ConversionError
+from icsnn_deploy.graph.graph import Graph
+from icsnn_deploy.graph.neuron import Array
+from icsnn_deploy.graph.nodes import IF, Conv, Linear, Node, Relu
+from icsnn_deploy.progress import Progress, silent
+
+
+@dataclass(frozen=True, kw_only=True)
+class TuneOptions:
+    """How to optimize.
+
+    Args:
+        iterations: optimizer steps.
+        batch_size: samples in each.
+        rate: largest learning rate of the populations' parameters (Adam, one cycle).
+        weight_rate: the same of the weights; 0 leaves them as they are.
+        activation_share: weight of the activations' error beside that of the logits.
+        seed: of the order of samples.
+    """
+
+    iterations: int = 100
+    batch_size: int = 32
+    rate: float = 5e-3
+    weight_rate: float = 0.0
+    activation_share: float = 0.1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.iterations < 1 or self.batch_size < 1 or self.rate <= 0 or self.weight_rate < 0:
+            raise ConversionError(
+                f"iterations {self.iterations}, batch_size {self.batch_size}, rate {self.rate}, "
+                f"weight_rate {self.weight_rate}: positive numbers are needed"
+            )
+
+
+def tune(
+    network: Graph,
+    ann: Graph,
+    calibration: CalibrationSet,
+    time_steps: Sequence[int],
+    options: TuneOptions = TuneOptions(),
+    *,
+    device: str = "cpu",
+    progress: Progress = silent,
+) -> Graph:
+    """The network with v_threshold, v_init and bias of every channel (and weights) optimized.
+
+        minimize mean over T of KL(ANN || logits_T)
+                 + share * mean over populations of |v_threshold * rate - a|^2 / |a|^2
+
+    Args:
+        network: a float IF network with direct input.
+        ann: the ANN it comes from.
+        calibration: samples that are learned from.
+        time_steps: the T that the network will be read out at.
+        options: length and rates.
+        device: torch device.
+        progress: told after each iteration.
+    """
+    tunable = _Tunable(network, device, train_weights=options.weight_rate > 0)
+    teacher = _Teacher(ann, device)
+    groups = [{"params": tunable.potentials, "lr": options.rate}]
+    if options.weight_rate > 0:
+        groups.append({"params": tunable.weights, "lr": options.weight_rate})
+    optimizer = torch.optim.Adam(groups)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer,
+        max_lr=[float(group["lr"]) for group in groups],  # type: ignore[arg-type]
+        total_steps=options.iterations + 1,
+        pct_start=0.2,
+    )
+    batches = _Order(len(calibration), options.batch_size, options.seed)
+    for iteration in range(options.iterations):
+        progress("tuning", iteration, options.iterations)
+        samples = np.asarray(calibration.samples[batches.next()])
+        wanted, activations = teacher.run(samples)
+        logits, errors = tunable.run(samples, activations)
+        counted = [logits[network.readout_start : t].mean(dim=0) for t in time_steps]
+        divergence = torch.stack([_divergence(wanted, found) for found in counted]).mean()
+        loss = divergence + options.activation_share * torch.stack(errors).mean()
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        schedule.step()
+    progress("tuning", options.iterations, options.iterations)
+    return tunable.result()
+
+
+def _divergence(wanted: Tensor, found: Tensor) -> Tensor:
+    """Mean KL divergence of the network's classes from the ANN's, nats."""
+    if wanted.shape[1] == 1:  # one logit is that of a class against another with logit 0
+        wanted, found = (torch.cat([x, torch.zeros_like(x)], dim=1) for x in (wanted, found))
+    return (
+        functional.kl_div(
+            found.log_softmax(dim=1), wanted.log_softmax(dim=1), reduction="none", log_target=True
+        )
+        .sum(dim=1)
+        .mean()
+    )
+
+
+class _Order:
+    """Sample indices, batch by batch: every sample once before any comes again."""
+
+    def __init__(self, samples: int, batch_size: int, seed: int) -> None:
+        self.generator = np.random.default_rng(seed)
+        self.samples = samples
+        self.batch_size = min(batch_size, samples)
+        self.waiting = np.zeros(0, np.int64)
+
+    def next(self) -> Array:
+        if len(self.waiting) < self.batch_size:
+            self.waiting = self.generator.permutation(self.samples)
+        batch, self.waiting = np.split(self.waiting, [self.batch_size])
+        return np.sort(batch)
+
+
+class _Teacher:
+    """Logits and activations of the ANN."""
+
+    def __init__(self, ann: Graph, device: str) -> None:
+        self.network = TorchANN(ann, device=device)
+
+    def run(self, samples: Array) -> tuple[Tensor, dict[str, Tensor]]:
+        activations: dict[str, Tensor] = {}
+
+        def observe(node: Node, value: Tensor) -> None:
+            if isinstance(node, Relu):
+                activations[node.name] = value
+
+        logits = self.network.run(samples, observe)
+        return torch.from_numpy(logits).to(self.network.ops.device), activations
+
+
+class _Tunable:
+    """The network with parameters that gradients reach."""
+
+    def __init__(self, network: Graph, device: str, *, train_weights: bool) -> None:
+        self.network = network
+        self.simulator = TorchSimulator(network, device=device)
+        self.ops = self.simulator.ops
+        self.steady = network.steady()
+        self.weights: list[Tensor] = []
+        self.trained: list[Conv | Linear] = []
+        if train_weights:
+            for node in network.nodes_of(Conv) + network.nodes_of(Linear):
+                self.weights.append(self.ops.parameter(node, "weight").requires_grad_())
+                self.trained.append(node)
+        self.by_population = {n.name: self._parameters(n) for n in network.nodes_of(IF)}
+        self.potentials = [p for found in self.by_population.values() for p in found]
+        channels = network.shape(network.output.name)
+        self.readout = torch.zeros(channels[0], device=self.ops.device, requires_grad=True)
+        self.potentials.append(self.readout)
+
+    def _parameters(self, node: IF) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """log(kappa v_threshold), sigma, iota, log rho: one value a channel."""
+        channels = self.network.shape(node.name)[0]
+        column = (channels, *(1,) * (node.v_threshold.ndim - 1))
+        zeros = [torch.zeros(column, device=self.ops.device) for _ in range(3)]
+        share = torch.as_tensor(np.broadcast_to(_share(node), column).copy())
+        iota = share.to(self.ops.device, torch.float32)
+        for parameter in (*zeros, iota):
+            parameter.requires_grad_()
+        return zeros[0], zeros[1], iota, zeros[2]
+
+    def run(self, samples: Array, activations: dict[str, Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """Currents of the output [T, B, *shape], and each population's relative squared error."""
+        steps, batch = self.network.steps, len(samples)
+        values = {self.network.input.name: self.ops.tensor(samples)}
+        spent = self.network.last_uses()
+        errors = []
+        for node in self.network.nodes[1:]:
+            sources = [values[name] for name in node.inputs]
+            if isinstance(node, IF):
+                values[node.name] = self._spikes(node, sources[0])
+                wanted = activations.pop(node.name)
+                rate = values[node.name].reshape(steps, batch, *wanted.shape[1:]).mean(dim=0)
+                reached = rate * self.ops.parameter(node, "v_threshold")
+                power = (wanted * wanted).mean().clamp(min=1e-20)
+                errors.append(((reached - wanted) ** 2).mean() / power)
+            else:
+                values[node.name] = self.simulator.evaluate(node, sources)
+            for name in spent[node.name]:
+                del values[name]
+        result = values[self.network.output.name]
+        shape = (-1, *(1,) * (result.ndim - 2))
+        result = result + self.readout.reshape(shape)
+        return self.simulator.over_time(self.network.output.name, result, batch), errors
+
+    def _spikes(self, node: IF, current: Tensor) -> Tensor:
+        log_gain, sigma, iota, log_amplitude = self.by_population[node.name]
+        kappa = log_gain.exp() / self.ops.parameter(node, "v_threshold")
+        spikes: Tensor = SurrogateIF.apply(
+            current,
+            kappa,
+            sigma,
+            iota,
+            log_amplitude.exp(),
+            self.network.steps,
+            node.inputs[0] in self.steady,
+        )
+        return spikes
+
+    def result(self) -> Graph:
+        """The network with what was learned."""
+        network = self.network
+        for trained, value in zip(self.trained, self.weights, strict=True):
+            found = value.detach().cpu().contiguous().numpy()
+            network = network.replace(replace(trained, weight=found))
+        for node in network.nodes_of(IF):
+            network = self._change(node).apply(network, node.name)
+        shift = self.readout.detach().cpu().numpy().astype(np.float64)
+        return Change(shift=shift).apply(network, network.output.name)
+
+    def _change(self, node: IF) -> Change:
+        """In real units: I' = gain I + shift, and a spike stands for v_threshold as before."""
+        log_gain, sigma, iota, log_amplitude = (
+            p.detach().cpu().numpy().astype(np.float64) for p in self.by_population[node.name]
+        )
+        amplitude = node.v_threshold * np.exp(log_amplitude)
+        shape = amplitude.shape
+        return Change(
+            v_threshold=amplitude.astype(np.float32),
+            v_init=(iota * amplitude).astype(np.float32).reshape(shape),
+            gain=np.exp(log_gain + log_amplitude).ravel(),
+            shift=(sigma * amplitude).reshape(len(sigma), -1)[:, 0],
+        )
+
+
+def _share(node: IF) -> Array:
+    """v_init / v_threshold, one value a channel; the mean where there is one a neuron."""
+    share = node.v_init.astype(np.float64) / node.v_threshold
+    axes = tuple(range(1, share.ndim))
+    return share.mean(axis=axes, keepdims=True) if axes else share

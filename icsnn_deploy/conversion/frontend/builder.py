@@ -1,0 +1,164 @@
+"""What a lowering works with: traced values, the nodes so far, and the place in the model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+
+from icsnn_deploy.graph.graph import unique_name
+from icsnn_deploy.graph.nodes import Flatten, Input, Node, Pairs, Shape
+
+Lowering = Callable[..., str]
+"""Takes a Site and a call's arguments, adds nodes, and names the one of the (first) result."""
+
+
+class Unsupported(Exception):  # noqa: N818 - caught by the driver, which makes it a Rejection
+    """An operator, or an argument of one, that has no place in the graph."""
+
+    def __init__(self, *, got: str, allowed: str, remedy: str, node: str | None = None) -> None:
+        self.got, self.allowed, self.remedy, self.node = got, allowed, remedy, node
+        super().__init__(f"{got}: {allowed}. {remedy}")
+
+
+@dataclass(eq=False)
+class Storage:
+    """Memory that several tensors may look at."""
+
+    members: list[Traced] = field(default_factory=list)
+
+
+@dataclass(eq=False)
+class Traced:
+    """A tensor of the model that depends on its input, and the graph node that computes it.
+
+    `shape` is what PyTorch sees, batch first. It may differ from the node's shape by a reshape
+    that keeps the order of the elements ([B, C, H, W] seen as [B, C, H * W]).
+    """
+
+    node: str
+    shape: Shape
+    dtype: torch.dtype
+    origin: str  # path of the operation that made it
+    storage: Storage
+    stale: str | None = None  # the in-place operation that changed it under our feet
+
+    def __post_init__(self) -> None:
+        self.storage.members.append(self)
+
+    def overwrite(self, node: str, origin: str) -> None:
+        """The tensor now holds another node's result; other views of its memory are stale."""
+        self.node = node
+        for other in self.storage.members:
+            if other is not self:
+                other.stale = origin
+
+
+class Builder:
+    """The nodes made so far, their shapes and their names."""
+
+    def __init__(self, shape: Shape) -> None:
+        self.nodes: dict[str, Node] = {}
+        self.shapes: dict[str, Shape] = {}
+        self.taken = {"input", "output"}
+        self.selections: dict[str, tuple[str, tuple[range, ...]]] = {}  # node -> what it picks
+        self.paddings: dict[str, tuple[str, Pairs]] = {}  # node -> what it pads, and by how much
+        self.max_pools: dict[str, tuple[str, ...]] = {}  # node -> the rectifiers it is made of
+        self.add(Input(name="input", shape=shape))
+
+    def add(self, node: Node) -> str:
+        """Keep a node; raises GraphError if its sources do not fit."""
+        self.shapes[node.name] = node.output_shape(*(self.shapes[name] for name in node.inputs))
+        self.nodes[node.name] = node
+        return node.name
+
+    def name(self, wish: str) -> str:
+        """A name that no other node has."""
+        name = unique_name(wish.replace("/", "_"), self.taken)
+        self.taken.add(name)
+        return name
+
+    def stand_in(self, wish: str, shape: Shape) -> str:
+        """A name for the result of a rejected call, so that what follows can be checked too."""
+        name = self.name(f"{wish} (rejected)")
+        self.shapes[name] = shape
+        return name
+
+    def leading_to(self, name: str) -> list[Node]:
+        """The nodes that `name` depends on, itself included, in the order they were made."""
+        wanted, waiting = {name}, [name]
+        while waiting:
+            for source in self.nodes[waiting.pop()].inputs:
+                if source not in wanted:
+                    wanted.add(source)
+                    waiting.append(source)
+        return [node for node in self.nodes.values() if node.name in wanted]
+
+
+class Site:
+    """One call in the model: its path, the shape and type of its result, and the builder."""
+
+    def __init__(
+        self,
+        builder: Builder,
+        path: str,
+        got: str,
+        shape: Shape,
+        dtype: torch.dtype,
+        *,
+        rectified: bool = False,
+    ) -> None:
+        self.builder = builder
+        self.path = path
+        self.got = got
+        self.shape = shape  # of the result, batch first
+        self.dtype = dtype
+        self.rectified = rectified  # nothing but rectifiers takes the result
+        self._added = False
+
+    def name(self, suffix: str = "") -> str:
+        """A fresh name for a node of this call."""
+        return self.builder.name(f"{self.path}.{suffix}" if suffix else self.path)
+
+    def source(self, x: object) -> str:
+        """The node that computes x, whose shape must be the one PyTorch sees.
+
+        Raises:
+            Unsupported: x is a constant, or reshaped to something that is not a node's shape.
+        """
+        if not isinstance(x, Traced):
+            raise self.unsupported(
+                "a constant where the data should be", "data as the first operand"
+            )
+        shape = self.builder.shapes[x.node]
+        if x.shape[1:] != shape:
+            raise Unsupported(
+                node=x.origin,
+                got=f"reshape of {shape} to {x.shape[1:]}",
+                allowed="flattening to [B, features]",
+                remedy="Flatten to [B, -1], or keep the shape.",
+            )
+        return x.node
+
+    def source_shape(self, x: object) -> Shape:
+        """Shape of x without the batch; raises Unsupported as `source` does."""
+        return self.builder.shapes[self.source(x)]
+
+    def add(self, node: Node) -> str:
+        """Keep a node; raises GraphError if its sources do not fit."""
+        self._added = True
+        return self.builder.add(node)
+
+    def flattened(self, name: str) -> str:
+        """The node, with a Flatten after it if PyTorch sees a vector where it has an image."""
+        shape = self.builder.shapes[name]
+        if len(self.shape) != 2 or len(shape) == 1 or self.shape[1] != math.prod(shape):
+            return name
+        own_name = self.name("flatten" if self._added else "")
+        return self.add(Flatten(name=own_name, inputs=(name,)))
+
+    def unsupported(self, got: str, allowed: str, remedy: str = "Rewrite it.") -> Unsupported:
+        """This call, rejected for one of its arguments."""
+        return Unsupported(got=f"{self.got}: {got}", allowed=allowed, remedy=remedy)

@@ -1,0 +1,65 @@
+"""Concatenation along the channels, as long as a model is being lowered.
+
+What comes behind takes the parts (see lower_cat). For what can't, it becomes a sum in the end, each
+part put into its channels by a one-hot 1x1 convolution:
+
+    cat(a, b) = conv_a(a) + conv_b(b)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from icsnn_deploy.conversion.frontend.builder import Builder
+from icsnn_deploy.graph.nodes import Add, Conv, Linear, Node, Shape
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Concatenation(Node):
+    """The inputs side by side; not a node of a Graph."""
+
+    kind: ClassVar[str] = "concatenation"
+
+    def _arity(self) -> tuple[int, int]:
+        return 2, 2**31
+
+    def output_shape(self, *sources: Shape) -> Shape:
+        return (sum(shape[0] for shape in sources), *sources[0][1:])
+
+
+def as_sums(builder: Builder, nodes: Iterable[Node]) -> Iterator[Node]:
+    """The nodes, each concatenation among them as a sum."""
+    for node in nodes:
+        if not isinstance(node, Concatenation):
+            yield node
+            continue
+        total, begin, placed = builder.shapes[node.name][0], 0, []
+        for part in node.inputs:
+            shape, name = builder.shapes[part], builder.name(f"{node.name}.part")
+            yield _placed(name, part, shape, begin, total)
+            placed.append(name)
+            begin += shape[0]
+        yield Add(name=node.name, inputs=tuple(placed))
+
+
+def _placed(name: str, part: str, shape: Shape, begin: int, total: int) -> Node:
+    """The part in its channels, zeros in the others."""
+    channels, *space = shape
+    weight = np.eye(total, channels, -begin, dtype=np.float32)
+    bias = np.zeros(total, np.float32)
+    if not space:
+        return Linear(name=name, inputs=(part,), weight=weight, bias=bias)
+    ones = (1,) * len(space)
+    return Conv(
+        name=name,
+        inputs=(part,),
+        weight=weight.reshape(total, channels, *ones),
+        bias=bias,
+        stride=ones,
+        padding=((0, 0),) * len(space),
+        dilation=ones,
+    )

@@ -1,0 +1,36 @@
+"""What is never negative, whatever the input: read off the graph."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from icsnn_deploy.conversion.frontend.concatenation import Concatenation
+from icsnn_deploy.graph.nodes import Add, AvgPool, Conv, Flatten, Linear, Node, Relu, Scale
+
+
+def is_nonnegative(nodes: Mapping[str, Node], name: str) -> bool:
+    """Whether a node's result is at least zero for every input of the network.
+
+    Args:
+        nodes: of the network, by name.
+        name: the node.
+    """
+    waiting, seen = [name], {name}
+    while waiting:
+        node = nodes.get(waiting.pop())
+        if node is None or isinstance(node, Relu):
+            continue  # what stands in for a rejected operator is taken to be one
+        if not _keeps_sign(node):
+            return False
+        waiting += [source for source in node.inputs if source not in seen]
+        seen.update(node.inputs)
+    return True
+
+
+def _keeps_sign(node: Node) -> bool:
+    """Whether a linear node makes nothing negative of what is not."""
+    if isinstance(node, (Conv, Linear)):
+        return bool((node.weight >= 0).all() and (node.bias >= 0).all())
+    if isinstance(node, Scale):
+        return bool((node.scale >= 0).all() and (node.shift >= 0).all())
+    return isinstance(node, (Add, AvgPool, Concatenation, Flatten))

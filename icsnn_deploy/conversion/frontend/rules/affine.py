@@ -1,0 +1,299 @@
+"""Convolutions, fully connected layers, batch normalization, and adding or scaling by constants."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+
+from icsnn_deploy.conversion.frontend.builder import Lowering, Site, Traced
+from icsnn_deploy.graph.neuron import Array
+from icsnn_deploy.graph.nodes import Add, Conv, Linear, Pairs, Scale, Shape, broadcast_shapes
+
+
+def conv(
+    site: Site,
+    x: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+    padding_mode: str = "zeros",
+) -> str:
+    """Conv1d and Conv2d; a zero padding of its own before it is taken into the convolution."""
+    kernels = constant(site, weight)
+    axes = kernels.ndim - 2
+    if axes not in (1, 2):
+        raise site.unsupported(f"{axes} spatial axes", "one or two", "Use Conv1d or Conv2d.")
+    if padding_mode != "zeros":
+        raise site.unsupported(
+            f"padding_mode {padding_mode!r}", "padding_mode 'zeros'", "Retrain with zero padding."
+        )
+    source = site.source(x)
+    if len(site.source_shape(x)) != axes + 1:
+        raise site.unsupported("an input without a batch axis", f"[B, C] and {axes} more axes")
+    holes = spread(dilation, axes)
+    pads = _conv_padding(padding, kernels.shape[2:], holes)
+    if source in site.builder.paddings:
+        source, before = site.builder.paddings[source]
+        pads = tuple((p[0] + q[0], p[1] + q[1]) for p, q in zip(pads, before, strict=True))
+    return site.add(
+        Conv(
+            name=site.name(),
+            inputs=(source,),
+            weight=kernels,
+            bias=_bias(site, bias, len(kernels)),
+            stride=spread(stride, axes),
+            padding=pads,
+            dilation=holes,
+            groups=groups,
+        )
+    )
+
+
+def convolution(
+    site: Site,
+    x: Any,
+    weight: Any,
+    bias: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    transposed: bool,
+    output_padding: Any,
+    groups: int,
+) -> str:
+    """aten.convolution: what every convolution of a decomposed exported program is."""
+    if transposed:
+        raise site.unsupported("transposed", "Conv1d, Conv2d", "Replace it by a convolution.")
+    return conv(site, x, weight, bias, stride, padding, dilation, groups)
+
+
+def linear(site: Site, x: Any, weight: Any, bias: Any = None) -> str:
+    """y = x @ weight.T + bias, on vectors."""
+    matrix = constant(site, weight)
+    if len(site.source_shape(x)) != 1:
+        raise site.unsupported(
+            f"an input of shape {site.source_shape(x)}", "(features,)", "Flatten to [B, -1] before."
+        )
+    bias = _bias(site, bias, len(matrix))
+    return site.add(Linear(name=site.name(), inputs=(site.source(x),), weight=matrix, bias=bias))
+
+
+def addmm(site: Site, x: Any, mat1: Any, mat2: Any, *, beta: float = 1, alpha: float = 1) -> str:
+    """y = beta * x + alpha * (mat1 @ mat2): a linear layer of a decomposed exported program."""
+    if beta != 1 or alpha != 1 or isinstance(x, Traced):
+        raise site.unsupported("a scaled or traced bias", "a constant bias, alpha = beta = 1")
+    return linear(site, mat1, _transposed(site, mat2), x)
+
+
+def matmul(site: Site, x: Any, other: Any = None, mat2: Any = None) -> str:
+    """y = x @ W for a constant matrix W."""
+    return linear(site, x, _transposed(site, other if mat2 is None else mat2))
+
+
+def batch_norm(
+    site: Site,
+    x: Any,
+    running_mean: Any,
+    running_var: Any,
+    weight: Any = None,
+    bias: Any = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+    cudnn_enabled: bool = False,
+) -> str:
+    """y = weight * (x - running_mean) / sqrt(running_var + eps) + bias, per channel"""
+    if running_mean is None or running_var is None:
+        raise site.unsupported(
+            "no running statistics", "track_running_stats=True", "Retrain with running statistics."
+        )
+    if training:
+        raise site.unsupported("training mode", "eval mode", "Call model.eval() before.")
+    mean, variance = _double(site, running_mean), _double(site, running_var)
+    scale = 1 / np.sqrt(variance + eps)
+    if weight is not None:
+        scale = scale * _double(site, weight)
+    shift = -mean * scale
+    if bias is not None:
+        shift = shift + _double(site, bias)
+    per_channel = (-1, *(1,) * (len(site.source_shape(x)) - 1))
+    return _scale(site, x, scale.reshape(per_channel), shift.reshape(per_channel))
+
+
+def native_batch_norm(
+    site: Site,
+    x: Any,
+    weight: Any,
+    bias: Any,
+    running_mean: Any,
+    running_var: Any,
+    momentum: float,
+    eps: float,
+) -> str:
+    """aten's batch normalization in eval mode, which also gives two empty statistics."""
+    return batch_norm(site, x, running_mean, running_var, weight, bias, eps=eps)
+
+
+def add(site: Site, x: Any, other: Any, *, alpha: float = 1) -> str:
+    """y = x + alpha * other"""
+    if isinstance(x, Traced) and isinstance(other, Traced):
+        return _sum(site, x, other, alpha)
+    if isinstance(x, Traced):
+        return _affine(site, x, 1, alpha * _values(site, other, x))
+    return _affine(site, other, alpha, _values(site, x, other))
+
+
+def sub(site: Site, x: Any, other: Any, *, alpha: float = 1) -> str:
+    """y = x - alpha * other"""
+    return add(site, x, other, alpha=-alpha)
+
+
+def rsub(site: Site, x: Any, other: Any, alpha: float = 1) -> str:
+    """y = other - alpha * x"""
+    return add(site, other, x, alpha=-alpha)
+
+
+def mul(site: Site, x: Any, other: Any) -> str:
+    """y = x * c, c constant."""
+    if isinstance(x, Traced) and isinstance(other, Traced):
+        raise site.unsupported(
+            "a product of two tensors that depend on the input",
+            "a product with a constant",
+            "Remove the gate or attention and retrain.",
+        )
+    data, factor = (x, other) if isinstance(x, Traced) else (other, x)
+    return _affine(site, data, _values(site, factor, data), 0)
+
+
+def div(site: Site, x: Any, other: Any, *, rounding_mode: str | None = None) -> str:
+    """y = x / c, c constant."""
+    if isinstance(other, Traced) or rounding_mode is not None:
+        raise site.unsupported(
+            "a rounded division, or one by data", "a division by a constant", "Remove it."
+        )
+    return _affine(site, x, 1 / _values(site, other, x), 0)
+
+
+def neg(site: Site, x: Any) -> str:
+    """y = -x"""
+    return _affine(site, x, -1, 0)
+
+
+def _sum(site: Site, x: Traced, other: Traced, alpha: float) -> str:
+    first, second = site.source(x), site.source(other)
+    if x.shape != other.shape:
+        raise site.unsupported(
+            f"shapes {x.shape[1:]} and {other.shape[1:]}", "two tensors of one shape"
+        )
+    name = site.name()
+    if alpha != 1:
+        ones = np.ones((1,) * (len(x.shape) - 1))
+        node = Scale(name=site.name("scale"), inputs=(second,), scale=ones * alpha, shift=ones * 0)
+        second = site.add(node)
+    return site.add(Add(name=name, inputs=(first, second)))
+
+
+def _affine(site: Site, x: Any, scale: Any, shift: Any) -> str:
+    """scale * x + shift for arrays with a batch axis of 1, or numbers."""
+    shape = site.source_shape(x)
+    return _scale(site, x, _per_sample(site, scale, shape), _per_sample(site, shift, shape))
+
+
+def _scale(site: Site, x: Any, scale: Array, shift: Array) -> str:
+    if np.all(scale == 1) and np.all(shift == 0):
+        return site.source(x)
+    node = Scale(name=site.name(), inputs=(site.source(x),), scale=scale, shift=shift)
+    return site.add(node)
+
+
+def _values(site: Site, value: Any, x: Any) -> Array:
+    """A constant operand as float64, which must not enlarge x."""
+    site.source(x)
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return np.asarray(value, np.float64)
+    return _double(site, value)
+
+
+def _per_sample(site: Site, value: Any, shape: Shape) -> Array:
+    """A constant that PyTorch broadcasts against [B, *shape], in a shape that Scale takes."""
+    array = np.asarray(value, np.float64)
+    rank = len(shape) + 1
+    if array.ndim <= rank:
+        array = array.reshape((1,) * (rank - array.ndim) + array.shape)
+    fits = array.ndim == rank and all(
+        a in (1, b) for a, b in zip(array.shape, (1, *shape), strict=True)
+    )
+    if not fits:
+        raise site.unsupported(
+            f"a constant of shape {np.shape(value)}",
+            f"one that broadcasts to {shape}, the same for every sample",
+        )
+    array = array[0]
+    return array if array.shape in broadcast_shapes(shape) else np.broadcast_to(array, shape)
+
+
+def constant(site: Site, value: Any) -> Array:
+    """A parameter of the model as float32; raises Unsupported if it depends on the input."""
+    return _double(site, value).astype(np.float32)
+
+
+def _double(site: Site, value: Any) -> Array:
+    if not isinstance(value, torch.Tensor):
+        raise site.unsupported(
+            "a parameter that depends on the input", "constant parameters", "Make it constant."
+        )
+    if value.is_complex():
+        raise site.unsupported("complex numbers", "real numbers", "Use a real-valued model.")
+    array: Array = value.detach().to("cpu", torch.float64).numpy()
+    return array
+
+
+def _transposed(site: Site, value: Any) -> Any:
+    if not isinstance(value, torch.Tensor) or value.dim() != 2:
+        raise site.unsupported(
+            "a matrix product of two tensors that depend on the input, or not of rank 2",
+            "a product with one constant matrix",
+        )
+    return value.t()
+
+
+def _bias(site: Site, bias: Any, width: int) -> Array:
+    return np.zeros(width, np.float32) if bias is None else constant(site, bias)
+
+
+def spread(value: Any, axes: int) -> tuple[int, ...]:
+    """One integer for each spatial axis, from one for all or one each."""
+    values = tuple(int(one) for one in value) if isinstance(value, (tuple, list)) else (int(value),)
+    return values * axes if len(values) == 1 else values
+
+
+def _conv_padding(padding: Any, kernel: Shape, dilation: Shape) -> Pairs:
+    if padding == "valid":
+        return ((0, 0),) * len(kernel)
+    if padding == "same":
+        total = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
+        return tuple((t // 2, math.ceil(t / 2)) for t in total)
+    return tuple((p, p) for p in spread(padding, len(kernel)))
+
+
+LOWERINGS: dict[str, Lowering] = {
+    "conv": conv,
+    "convolution": convolution,
+    "linear": linear,
+    "addmm": addmm,
+    "matmul": matmul,
+    "batch_norm": batch_norm,
+    "native_batch_norm": native_batch_norm,
+    "add": add,
+    "sub": sub,
+    "rsub": rsub,
+    "mul": mul,
+    "div": div,
+    "neg": neg,
+}

@@ -1,0 +1,235 @@
+"""The certificate: why an integer network gives the same spikes on every backend.
+
+Every value of an integer network is an integer, and v_init (and v_reset, where a reset is hard) an
+integer plus one half, so no potential ever equals a threshold. float32 holds each integer up to
+2^24, and each half integer up to 2^23. Where no partial sum of a population's current, in any
+order, and no potential reaches that, float32 makes no rounding error at all, and no order of
+summation can change a spike.
+
+The bounds are interval arithmetic over the graph (see interval).
+
+A population whose current is the same at every step (direct input, first layer) needs less. A
+potential that such a current drives away from the threshold never comes back: with I <= 0 it only
+falls, with I >= v_threshold it fires at every step from the first spike on, and rounding is
+monotone, so it can change neither. What must be exact is the current and the potentials between.
+With hard reset a spike puts the potential back to v_reset, and the same holds from there.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from icsnn_deploy.errors import LatticeError
+from icsnn_deploy.graph.graph import Graph
+from icsnn_deploy.graph.interval import Range, range_of
+from icsnn_deploy.graph.neuron import Array
+from icsnn_deploy.graph.nodes import IF, Conv, Linear, Output, Scale
+
+FLOAT32_POTENTIAL = 2**23  # half integers are exact below
+FLOAT32_INTEGER = 2**24  # integers are exact below
+TF32_INTEGER = 2**11
+BFLOAT16_INTEGER = 2**8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bound:
+    """What one population, or the output, can reach. All in lattice units."""
+
+    layer: str
+    current: tuple[int, int]  # least and largest current of one step
+    partial_sum: int  # largest |partial sum| on the way to the current, in any order
+    potential: int  # largest |u| and |v| over T, rounded up; at the output |sum of T currents|
+    exact_below: int  # largest magnitude that has to be exact
+    limit: int  # what float32 can do here
+    bits: int  # of a signed integer register that holds every potential
+    steady: bool  # the current is the same at every step
+
+    @property
+    def headroom_bits(self) -> float:
+        """log2(limit / exact_below); negative where float32 is not enough."""
+        return math.log2(self.limit / max(self.exact_below, 1))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Certificate:
+    """Bounds of a whole network, and where they hold."""
+
+    graph_hash: str
+    time_steps: int
+    bounds: tuple[Bound, ...]  # populations in topological order, then the output
+    weight_bits: Mapping[str, int]  # signed bits of each connection's weights
+    tf32: bool  # every weight and every value that meets one is exact in TF32
+    bfloat16: bool  # likewise in bfloat16; sums still in float32
+    int32: bool  # every potential fits a signed 32-bit register
+
+    @property
+    def tightest(self) -> Bound:
+        """The bound of least headroom."""
+        return min(self.bounds, key=lambda bound: bound.headroom_bits)
+
+    @property
+    def float32(self) -> bool:
+        """float32 is exact: the network certifies."""
+        return self.tightest.headroom_bits > 0
+
+    def failures(self) -> tuple[Bound, ...]:
+        """The bounds that float32 does not hold."""
+        return tuple(bound for bound in self.bounds if bound.headroom_bits <= 0)
+
+    def summary(self) -> dict[str, Any]:
+        """Where the network is exact, and how far from the limit, without the single bounds."""
+        return {
+            "time_steps": self.time_steps,
+            "float32": self.float32,
+            "tf32": self.tf32,
+            "bfloat16": self.bfloat16,
+            "int32": self.int32,
+            "tightest": self.tightest.layer,
+            "headroom_bits": round(self.tightest.headroom_bits, 2),
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """The certificate as JSON values."""
+        return {**asdict(self), **self.summary()}
+
+
+def certify(graph: Graph) -> Certificate:
+    """Bound everything an integer network can reach, from the graph alone.
+
+    Raises:
+        LatticeError: the network is not an integer network.
+    """
+    if not graph.is_integer:
+        raise LatticeError(
+            "only integer networks have a certificate: weights, biases and thresholds integers, "
+            "v_init and v_reset half integers, integer input; make one with quantize"
+        )
+    ranges: dict[str, Range] = {}
+    bounds: list[Bound] = []
+    steady = graph.steady()
+    tail = graph.tail()
+    products: list[int] = []  # magnitudes that a multiplier gets: weights and what they meet
+    for node in graph.nodes:
+        sources = [ranges[name] for name in node.inputs]
+        if isinstance(node, IF):
+            bounds.append(_population(node, sources[0], graph.steps, node.inputs[0] in steady))
+        elif isinstance(node, Output):
+            bounds.append(_readout(node, sources[0], graph.steps - graph.readout_start))
+        if isinstance(node, (Conv, Linear)):
+            # The tail may be run once, on sums over time.
+            times = graph.steps - graph.readout_start if node.name in tail else 1
+            products += [-int(node.weight.min()), int(node.weight.max())]
+            products += [times * sources[0].magnitude]
+        ranges[node.name] = range_of(node, sources).limited()
+    largest = max(products, default=0)
+    return Certificate(
+        graph_hash=graph.hash(),
+        time_steps=graph.steps,
+        bounds=tuple(bounds),
+        weight_bits=_weight_bits(graph),
+        tf32=largest <= TF32_INTEGER,
+        bfloat16=largest <= BFLOAT16_INTEGER,
+        int32=all(bound.bits <= 32 for bound in bounds),
+    )
+
+
+def require_certificate(graph: Graph) -> Certificate:
+    """The certificate of a network that float32 runs exactly.
+
+    Raises:
+        LatticeError: names each layer that is out of bounds, by how much, and what would help.
+    """
+    certificate = certify(graph)
+    if certificate.float32:
+        return certificate
+    lines = [
+        f"{bound.layer}: reaches {bound.exact_below:,}, float32 is exact below {bound.limit:,}"
+        for bound in certificate.failures()
+    ]
+    over = -certificate.tightest.headroom_bits
+    raise LatticeError(
+        f"{len(lines)} of {len(certificate.bounds)} layers are not exact in float32:\n  "
+        + "\n  ".join(lines)
+        + f"\nTake {math.ceil(over + 1e-9)} bits less for their weights, or fewer time steps."
+    )
+
+
+def _weight_bits(graph: Graph) -> dict[str, int]:
+    bits = {}
+    for node in graph.nodes:
+        if isinstance(node, (Conv, Linear, Scale)):
+            weight = node.scale if isinstance(node, Scale) else node.weight
+            bits[node.name] = signed_bits(int(weight.min()), int(weight.max()))
+    return bits
+
+
+def signed_bits(low: int, high: int) -> int:
+    """Bits of the narrowest two's complement register that holds low..high."""
+    return max((-low - 1).bit_length() if low < 0 else 0, high.bit_length()) + 1
+
+
+def _population(node: IF, current: Range, time_steps: int, steady: bool) -> Bound:
+    """Bound u and v step by step, channel by channel."""
+    threshold = node.v_threshold.astype(np.float64)
+    start = node.v_init.astype(np.float64)
+    low, high = _channel(start, np.min), _channel(start, np.max)
+    hard = None if node.v_reset is None else node.v_reset.astype(np.float64)
+    smallest, largest = _channel(threshold, np.min), _channel(threshold, np.max)
+    i_low, i_high = current.low.astype(np.float64), current.high.astype(np.float64)
+    reach = np.maximum(np.abs(low), np.abs(high))
+    if hard is not None:
+        r_low, r_high = _channel(hard, np.min), _channel(hard, np.max)
+    for _ in range(time_steps):
+        u_low, u_high = low + i_low, high + i_high
+        reach = np.maximum(reach, np.maximum(np.abs(u_low), np.abs(u_high)))
+        if hard is None:
+            # Below the threshold v stays u; at or above it, v is u - v_threshold >= 0.
+            low = np.minimum(u_low, np.maximum(u_low - largest, 0))
+            high = np.maximum(u_high - smallest, np.minimum(u_high, largest))
+        else:
+            low = np.minimum(u_low, r_low)
+            high = np.maximum(np.minimum(u_high, largest), r_high)
+        reach = np.maximum(reach, np.maximum(np.abs(low), np.abs(high)))
+    potential = math.ceil(reach.max())
+    needed = potential + current.partial
+    if steady:
+        starts = max(float(np.abs(start).max()), 0.0 if hard is None else float(np.abs(hard).max()))
+        between = starts + 2 * largest.max()
+        needed = math.ceil(between) + current.partial
+    return Bound(
+        layer=node.name,
+        current=(int(current.low.min()), int(current.high.max())),
+        partial_sum=current.partial,
+        potential=potential,
+        exact_below=needed,
+        limit=FLOAT32_POTENTIAL,
+        bits=signed_bits(-potential, potential),
+        steady=steady,
+    )
+
+
+def _channel(values: Array, reduce: Any) -> Array:
+    if values.ndim == 1:
+        return values
+    result: Array = reduce(values, axis=tuple(range(1, values.ndim)), keepdims=True)
+    return result
+
+
+def _readout(node: Output, current: Range, steps: int) -> Bound:
+    """The logits are a quotient; what must be exact is the sum over the steps."""
+    reach = steps * max(current.magnitude, current.partial)
+    return Bound(
+        layer=node.name,
+        current=(int(current.low.min()), int(current.high.max())),
+        partial_sum=current.partial,
+        potential=reach,
+        exact_below=reach,
+        limit=FLOAT32_INTEGER,
+        bits=signed_bits(-reach, reach),
+        steady=False,
+    )

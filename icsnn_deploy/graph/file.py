@@ -1,0 +1,132 @@
+"""A graph as one file: arrays as safetensors, structure as JSON in the same header.
+
+No code runs on reading. Every value is checked again when the graph is built.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from icsnn_deploy.errors import BundleError, GraphError
+from icsnn_deploy.graph.graph import Graph, describe_node
+from icsnn_deploy.graph.neuron import Array
+from icsnn_deploy.graph.nodes import NODE_TYPES, Node
+
+FORMAT = "icsnn-graph"
+VERSION = 1
+MOST_VALUES = 2**27
+"""Values of one node's result: 1 GiB in double precision. Paddings could ask for more."""
+MOST_STEPS = 2**16
+_MESSAGE = 500  # characters: a hostile value can be as long as the file
+_MALFORMED = (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError)
+
+
+def graph_bytes(graph: Graph) -> bytes:
+    """The graph as the bytes of a safetensors file; the same graph gives the same bytes."""
+    from safetensors.numpy import save
+
+    header = {
+        "format": FORMAT,
+        "version": VERSION,
+        "time_steps": graph.time_steps,
+        "readout_start": graph.readout_start,
+        "provenance": dict(graph.provenance),
+        "nodes": [describe_node(node) for node in graph.nodes],
+    }
+    tensors = {
+        f"{node.name}/{field}": value
+        for node in graph.nodes
+        for field, value in node.arrays().items()
+    }
+    # One metadata entry: safetensors keeps several in no fixed order.
+    text = json.dumps(header, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return save(tensors, metadata={FORMAT: text})
+
+
+def read_graph(path: Path) -> Graph:
+    """Read a graph file; raises BundleError for anything but a well-formed graph."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="np") as file:
+            header = _header(path, (file.metadata() or {}).get(FORMAT))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError, TypeError, AttributeError) as error:
+        raise BundleError(f"{path}: not a readable safetensors file ({error})") from error
+    try:
+        nodes = tuple(_node(description, tensors) for description in header["nodes"])
+        if tensors:
+            raise GraphError(f"tensors that no node names: {', '.join(sorted(tensors))}")
+        graph = Graph(
+            nodes=nodes,
+            time_steps=header["time_steps"],
+            readout_start=header["readout_start"],
+            provenance=header["provenance"],
+        )
+        _check_size(graph)
+        return graph
+    except (GraphError, RecursionError, *_MALFORMED) as error:
+        raise BundleError(f"{path}: not a valid graph ({str(error)[:_MESSAGE]})") from error
+
+
+def _check_size(graph: Graph) -> None:
+    """Refuse what a few bytes can declare and no machine can run."""
+    if (graph.time_steps or 0) > MOST_STEPS:
+        raise GraphError(f"time_steps {graph.time_steps}: at most {MOST_STEPS}")
+    for node in graph.nodes:
+        if math.prod(graph.shape(node.name)) > MOST_VALUES:
+            raise GraphError(
+                f"{node.name}: a result of shape {graph.shape(node.name)} is too large"
+            )
+
+
+def _header(path: Path, text: str | None) -> Mapping[str, Any]:
+    if text is None:
+        raise BundleError(f"{path}: a safetensors file without a {FORMAT!r} entry; not a graph")
+    try:
+        header = json.loads(text, parse_int=_int, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"{path}: its {FORMAT!r} entry is not JSON ({error})") from error
+    if not isinstance(header, dict) or header.get("version") != VERSION:
+        got = header.get("version") if isinstance(header, dict) else header
+        raise BundleError(f"{path}: graph format version {got!r:.50}; this program reads {VERSION}")
+    if not isinstance(header.get("provenance"), dict):
+        raise BundleError(f"{path}: its provenance is not a JSON object")
+    return header
+
+
+def _int(digits: str) -> int:
+    if len(digits) > 19:  # no field needs more than 64 bits, and floats don't reach as far
+        raise ValueError(f"an integer of {len(digits)} digits")
+    return int(digits)
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a number of JSON")
+
+
+def _node(description: Mapping[str, Any], tensors: dict[str, Array]) -> Node:
+    """Build a node, taking its arrays out of `tensors`."""
+    plain = dict(description)
+    kind, name = plain.pop("kind"), plain["name"]
+    if kind not in NODE_TYPES:
+        raise GraphError(f"{name}: unknown kind {kind!r}; known are {', '.join(NODE_TYPES)}")
+    node_type = NODE_TYPES[kind]
+    expected = {field.name for field in fields(node_type)}
+    arrays = {
+        field: tensors.pop(f"{name}/{field}") for field in expected if f"{name}/{field}" in tensors
+    }
+    given = set(plain) | set(arrays)
+    if not expected - node_type.optional <= given <= expected or set(plain) & set(arrays):
+        raise GraphError(f"{name} ({kind}): fields {sorted([*plain, *arrays])}, need {expected}")
+    if not all(isinstance(value, np.ndarray) for value in arrays.values()):
+        raise GraphError(f"{name}: arrays must be tensors")
+    values: dict[str, Any] = {**plain, **arrays}
+    return node_type(**values)

@@ -1,0 +1,125 @@
+"""How a batch of samples becomes the current of the first connection at every step.
+
+An integer network takes and gives integers; what one of them stands for is noted with it.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+
+from icsnn_deploy.errors import DataError
+from icsnn_deploy.graph.graph import Graph
+from icsnn_deploy.graph.neuron import Array
+from icsnn_deploy.graph.nodes import Input
+
+
+def check_inputs(graph: Graph, inputs: Array) -> Array:
+    """The inputs as an array that fits the graph's input node.
+
+    Args:
+        graph: the network.
+        inputs: [B, *shape] for direct encoding; [T, B, *shape] spikes for rate and event input.
+
+    Raises:
+        DataError: a wrong shape, a type that can't hold the values, or a value not finite.
+    """
+    return check_input(graph.input, graph.time_steps, inputs)
+
+
+def check_input(node: Input, steps: int | None, inputs: Array) -> Array:
+    """The inputs as an array that fits an input node, for so many steps (None: an ANN)."""
+    array = np.asarray(inputs)
+    timed = node.encoding != "direct"
+    lead = ("T", "B") if timed else ("B",)
+    rank_fits = array.ndim == len(lead) + len(node.shape)
+    if not rank_fits or array.shape[len(lead) :] != node.shape:
+        wanted = ", ".join([*lead, *map(str, node.shape)])
+        raise DataError(f"input of shape {array.shape}: [{wanted}] is needed")
+    if timed and array.shape[0] != steps:
+        raise DataError(f"input of {array.shape[0]} steps: the network runs {steps}")
+    if node.dtype != "float32":
+        if array.dtype.kind not in "iub":
+            raise DataError(f"input of type {array.dtype}: integers that fit {node.dtype} needed")
+        limits = np.iinfo(node.dtype)
+        if array.size and (array.min() < limits.min or array.max() > limits.max):
+            raise DataError(
+                f"input values {array.min()} to {array.max()}: {node.dtype} holds "
+                f"{limits.min} to {limits.max}"
+            )
+        if timed and array.size and (array.min() < 0 or array.max() > 1):
+            # The certificate counts on it: a sum of events would be a larger current.
+            raise DataError(
+                f"input values {array.min()} to {array.max()}: {node.encoding} encoding takes "
+                "spikes, 0 or 1"
+            )
+    elif array.dtype.kind not in "fiub":
+        raise DataError(f"input of type {array.dtype}: real numbers are needed")
+    with np.errstate(over="ignore"):
+        found = array.astype(node.dtype, copy=False)
+    if not np.isfinite(found).all():
+        raise DataError("input holds NaN or infinity, or values beyond float32")
+    return found
+
+
+def to_input_units(graph: Graph, samples: Array) -> Array:
+    """Real samples as the network takes them: in steps of the input's unit, if it takes integers.
+
+    Values beyond what the input's type holds are cut off. Integers are returned as they are.
+
+    Raises:
+        DataError: NaN or infinity, which no integer stands for.
+    """
+    node = graph.input
+    array = np.asarray(samples)
+    if node.dtype == "float32" or array.dtype.kind != "f":
+        return array
+    if not np.isfinite(array).all():
+        raise DataError("input holds NaN or infinity: no integer stands for them")
+    limits = np.iinfo(node.dtype)
+    steps = np.round(array.astype(np.float64) / node.unit)
+    return np.clip(steps, limits.min, limits.max).astype(node.dtype)
+
+
+def to_real_units(graph: Graph, inputs: Array) -> Array:
+    """What the network's inputs stand for: the inverse of to_input_units, but for rounding."""
+    unit = graph.input.unit
+    return inputs if unit == 1 else (np.asarray(inputs) * unit).astype(np.float32)
+
+
+def logit_unit(graph: Graph) -> float | None:
+    """What one unit of the output is worth: 1, or what quantizing noted in the provenance.
+
+    None where an integer network does not say, or says what is no positive number.
+    """
+    recorded = graph.provenance.get("logit_unit", None if graph.is_integer else 1.0)
+    number = isinstance(recorded, (int, float)) and not isinstance(recorded, bool)
+    if not number or not 0 < recorded <= sys.float_info.max:  # an integer may be beyond
+        return None
+    return float(recorded)
+
+
+def encode_rate(samples: Array, time_steps: int, *, seed: int | None = None) -> Array:
+    """Spikes whose mean over time approaches the sample.
+
+    Without a seed the code is deterministic, s[t] = floor(t x + 1/2) - floor((t-1) x + 1/2): an IF
+    neuron with v_threshold 1 and v_init 1/2. With a seed each step is a Bernoulli draw.
+
+    Args:
+        samples: [B, *shape], values in [0, 1].
+        time_steps: T, number of steps.
+        seed: for Bernoulli spikes.
+
+    Returns:
+        spikes as uint8, [T, B, *shape].
+    """
+    x = np.asarray(samples, np.float64)
+    if not ((x >= 0) & (x <= 1)).all():  # NaN is neither
+        raise DataError(f"rate encoding of values {x.min()} to {x.max()}: [0, 1] is needed")
+    if seed is not None:
+        draws = np.random.default_rng(seed).random((time_steps, *x.shape))
+        return (draws < x).astype(np.uint8)
+    steps = np.arange(time_steps + 1, dtype=np.float64).reshape(-1, *(1,) * x.ndim)
+    counts = np.floor(steps * x + 0.5)  # [T + 1, B, *shape]
+    return np.diff(counts, axis=0).astype(np.uint8)

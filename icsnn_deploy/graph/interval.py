@@ -1,0 +1,122 @@
+"""Interval arithmetic over an integer network: what each node's result can be.
+
+For each channel the negative and the positive parts of the weights times the range of what arrives.
+Every subset of the terms lies between their sums, so a bound holds for any order, any blocking and
+any padding.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from icsnn_deploy.errors import LatticeError
+from icsnn_deploy.graph.neuron import Array
+from icsnn_deploy.graph.nodes import IF, Add, Conv, Flatten, Input, Linear, Node, Output, Scale
+
+_BEYOND = 2.0**62  # no bound needs to be known more closely; keeps deep networks from infinity
+
+
+@dataclass(frozen=True, eq=False)
+class Range:
+    """Per channel: the least and largest value, and the largest |partial sum| up to here.
+
+    In float64, which int64 would wrap around where it only rounds: exact below 2^53, and what is
+    beyond stays there.
+    """
+
+    low: Array  # float64, ready to broadcast
+    high: Array
+    partial: int
+
+    @property
+    def magnitude(self) -> int:
+        return int(max(np.abs(self.low).max(), np.abs(self.high).max()))
+
+    def limited(self) -> Range:
+        """The same range, or what is known to be beyond everything."""
+        low, high = np.clip(self.low, -_BEYOND, _BEYOND), np.clip(self.high, -_BEYOND, _BEYOND)
+        return Range(low, high, min(self.partial, int(_BEYOND)))
+
+
+def range_of(node: Node, sources: list[Range]) -> Range:
+    """The range of a node's result at one step, for those of its sources.
+
+    Raises:
+        LatticeError: the node has no place in an integer network.
+    """
+    match node:
+        case Input():
+            limits = np.iinfo(node.dtype)
+            ends = (0, 1) if node.encoding != "direct" else (int(limits.min), int(limits.max))
+            low, high = (np.full((1,) * len(node.shape), end, np.float64) for end in ends)
+            return Range(low, high, max(map(abs, ends)))
+        case IF():
+            one = np.ones((1,) * node.v_threshold.ndim)
+            return Range(0 * one, one, 1)
+        case Conv() | Linear():
+            return _affine(node, sources[0])
+        case Scale():
+            return _diagonal(node, sources[0])
+        case Add():
+            low = _total([source.low for source in sources])
+            high = _total([source.high for source in sources])
+            return Range(low, high, sum(source.partial for source in sources))
+        case Flatten():
+            source = sources[0]
+            # Channels lose their place: the widest of them stands for all.
+            low, high = source.low.min().reshape(1), source.high.max().reshape(1)
+            return Range(low, high, source.partial)
+        case Output():
+            return sources[0]
+    raise LatticeError(
+        f"{node.name}: a {node.kind} has no place in an integer network; quantize turns pooling "
+        "into sums"
+    )
+
+
+def _total(arrays: list[Array]) -> Array:
+    total = arrays[0]
+    for array in arrays[1:]:
+        total = total + array
+    return total
+
+
+def _affine(node: Conv | Linear, source: Range) -> Range:
+    weight = node.weight
+    groups = node.groups if isinstance(node, Conv) else 1
+    outputs, per_group = weight.shape[:2]
+    shape = (groups, per_group, *(1,) * (weight.ndim - 2))
+    low, high = (
+        np.broadcast_to(end.reshape(-1), (groups * per_group,)).reshape(shape)
+        for end in (source.low, source.high)
+    )
+    # A term may be missing (padding, part of a sum), so zero belongs to every term's range.
+    positive, negative = np.empty(outputs), np.empty(outputs)
+    for row, taps in enumerate(weight):  # row by row: what a large layer has fits no cache
+        group = row * groups // outputs
+        one, other = taps * low[group], taps * high[group]
+        positive[row] = np.maximum(np.maximum(one, other), 0).sum()
+        negative[row] = np.minimum(np.minimum(one, other), 0).sum()
+    bias = node.bias.astype(np.float64)
+    partial = np.maximum(positive + np.maximum(bias, 0), -(negative + np.minimum(bias, 0)))
+    rank = (-1, *(1,) * (weight.ndim - 2))
+    return Range(
+        (negative + bias).reshape(rank),
+        (positive + bias).reshape(rank),
+        max(source.partial, int(partial.max())),
+    )
+
+
+def _diagonal(node: Scale, source: Range) -> Range:
+    scale, shift = node.scale.astype(np.float64), node.shift.astype(np.float64)
+    ends = np.stack(np.broadcast_arrays(scale * source.low, scale * source.high))
+    low, high = ends.min(axis=0) + shift, ends.max(axis=0) + shift
+    # A runtime may scale the weights before it instead, and with them every partial sum.
+    sums = np.abs(scale).max() * source.partial
+    reach = max(sums, *(np.abs(part).max() for part in (ends, low, high, shift)))
+    if low.ndim > 1:  # one value a channel is enough from here on
+        axes = tuple(range(1, low.ndim))
+        low, high = low.min(axis=axes, keepdims=True), high.max(axis=axes, keepdims=True)
+    return Range(low, high, max(source.partial, int(reach)))

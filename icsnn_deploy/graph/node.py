@@ -1,0 +1,122 @@
+"""What every node of a graph is: a name, sources, and parameters that are checked and frozen."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
+
+import numpy as np
+
+from icsnn_deploy.errors import GraphError
+from icsnn_deploy.graph.neuron import Array
+
+Shape = tuple[int, ...]
+Pairs = tuple[tuple[int, int], ...]
+
+_DTYPES = ("float32", "int8", "int16", "int32", "int64")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Node:
+    """One operation: a unique name, the names of its sources, and parameters that never change."""
+
+    kind: ClassVar[str]
+    optional: ClassVar[frozenset[str]] = frozenset()  # array fields that may be None
+
+    name: str
+    inputs: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self.name or "/" in self.name:
+            raise GraphError(f"node name {self.name!r}: a non-empty string without '/' is needed")
+        sources = tuple(self.inputs)
+        if not all(isinstance(source, str) for source in sources):
+            raise GraphError(f"{self.name}: inputs must be node names, got {self.inputs!r}")
+        object.__setattr__(self, "inputs", sources)
+        least, most = self._arity()
+        if not least <= len(sources) <= most:
+            wanted = str(least) if least == most else f"at least {least}"
+            raise GraphError(f"{self.name} ({self.kind}): {len(sources)} inputs, {wanted} needed")
+        self._check()
+
+    def _arity(self) -> tuple[int, int]:
+        return 1, 1
+
+    def _check(self) -> None:
+        """Check and freeze the parameters; raises GraphError."""
+
+    def output_shape(self, *sources: Shape) -> Shape:
+        """Shape of the result for the sources' shapes; raises GraphError if they do not fit."""
+        return sources[0]
+
+    def arrays(self) -> dict[str, Array]:
+        """The array parameters by field name."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
+
+    def _array(self, field: str, rank: int | None = None) -> Array:
+        """Freeze an array field: C order, read only, an allowed type, finite; returns it."""
+        value = np.array(getattr(self, field), order="C", copy=True)
+        value = value.astype(value.dtype.newbyteorder("="), copy=False)
+        if value.dtype == np.float64:
+            value = value.astype(np.float32)
+        if value.dtype.name not in _DTYPES:
+            raise GraphError(f"{self.name}.{field}: type {value.dtype}, allowed {_DTYPES}")
+        if (rank is not None and value.ndim != rank) or value.ndim == 0 or value.size == 0:
+            wanted = f"rank {rank}" if rank is not None else "rank 1 or more"
+            raise GraphError(f"{self.name}.{field}: shape {value.shape}, {wanted} needed")
+        if not np.isfinite(value).all():
+            raise GraphError(f"{self.name}.{field}: not finite (NaN, infinity, or beyond float32)")
+        value.setflags(write=False)
+        object.__setattr__(self, field, value)
+        return value
+
+    def _integers(self, field: str, least: int) -> tuple[int, ...]:
+        """Freeze a tuple of integers, each at least `least`; returns it."""
+        value = getattr(self, field)
+        if not isinstance(value, (tuple, list)) or not all(is_integer(n, least) for n in value):
+            raise GraphError(f"{self.name}.{field}: {value!r}, integers >= {least} needed")
+        frozen = tuple(int(n) for n in value)
+        object.__setattr__(self, field, frozen)
+        return frozen
+
+    def _pairs(self, field: str) -> Pairs:
+        """Freeze a tuple of (before, after) paddings; returns it."""
+        value = getattr(self, field)
+        good = isinstance(value, (tuple, list)) and all(
+            isinstance(pair, (tuple, list))
+            and len(pair) == 2
+            and all(is_integer(n, 0) for n in pair)
+            for pair in value
+        )
+        if not good:
+            raise GraphError(f"{self.name}.{field}: {value!r}, pairs of integers >= 0 needed")
+        frozen = tuple((int(pair[0]), int(pair[1])) for pair in value)
+        object.__setattr__(self, field, frozen)
+        return frozen
+
+    def _broadcasts(self, field: str, shape: Shape) -> None:
+        """Check that an array field is one value, one per channel, or one per neuron of `shape`."""
+        got = getattr(self, field).shape
+        allowed = broadcast_shapes(shape)
+        if got not in allowed:
+            wanted = " or ".join(str(one) for one in allowed)
+            raise GraphError(f"{self.name}.{field}: shape {got}, allowed {wanted}")
+
+
+def broadcast_shapes(shape: Shape) -> tuple[Shape, ...]:
+    """The parameter shapes a population of `shape` takes: per layer, per channel, per neuron."""
+    rest = (1,) * (len(shape) - 1)
+    return tuple(dict.fromkeys([(1, *rest), (shape[0], *rest), shape]))
+
+
+def is_integer(value: Any, least: int) -> bool:
+    """Whether a value is an int, not a bool, and at least `least`."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def is_positive(value: Any) -> bool:
+    """Whether a value is a finite number above zero."""
+    real = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return real and 0 < value < math.inf

@@ -1,0 +1,297 @@
+"""The kinds of node a graph is made of, each with its equation, its checks and its shape rule.
+
+Shapes leave out time and batch: an image is (C, H, W), a signal (C, L), a feature vector (F,).
+Parameters that act per neuron are stored ready to broadcast: (1, 1, 1) for one value a layer,
+(C, 1, 1) for one a channel, (C, H, W) for one a neuron.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from icsnn_deploy.errors import GraphError
+from icsnn_deploy.graph.neuron import Array
+from icsnn_deploy.graph.node import Node, Pairs, Shape, broadcast_shapes, is_integer, is_positive
+
+__all__ = [
+    "IF",
+    "LINEAR_NODES",
+    "NODE_TYPES",
+    "Add",
+    "AvgPool",
+    "Conv",
+    "Encoding",
+    "Flatten",
+    "Input",
+    "InputDtype",
+    "Linear",
+    "Node",
+    "Output",
+    "Pairs",
+    "Relu",
+    "Scale",
+    "Shape",
+    "broadcast_shapes",
+]
+
+InputDtype = Literal["float32", "uint8", "int8", "int16"]
+Encoding = Literal["direct", "rate", "events"]
+
+
+def _windows(
+    node: Node, shape: Shape, kernel: Shape, stride: Shape, padding: Pairs, dilation: Shape
+) -> Shape:
+    """Number of window positions along each spatial axis; raises GraphError where there is none."""
+    result = []
+    for axis, length in enumerate(shape):
+        reach = dilation[axis] * (kernel[axis] - 1) + 1
+        room = length + sum(padding[axis]) - reach
+        if room < 0:
+            raise GraphError(
+                f"{node.name}: a window of {reach} does not fit the padded length "
+                f"{length + sum(padding[axis])} of spatial axis {axis}"
+            )
+        result.append(room // stride[axis] + 1)
+    return tuple(result)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Input(Node):
+    """Where the data enters: one sample of `shape`, values of type `dtype`.
+
+    The value of one integer step is `unit` (1 for pixels and floats).
+    encoding "direct": the analog sample is the current of every step; "rate" and "events": a
+    spike tensor [T, B, *shape] is (encoded from the sample, or given by the caller).
+    """
+
+    kind: ClassVar[str] = "input"
+
+    inputs: tuple[str, ...] = ()
+    shape: Shape
+    dtype: InputDtype = "float32"
+    encoding: Encoding = "direct"
+    unit: float = 1.0
+
+    def _arity(self) -> tuple[int, int]:
+        return 0, 0
+
+    def _check(self) -> None:
+        if not self._integers("shape", 1):
+            raise GraphError(f"{self.name}.shape: empty, at least one axis is needed")
+        if self.dtype not in ("float32", "uint8", "int8", "int16"):
+            raise GraphError(f"{self.name}.dtype: {self.dtype!r}; float32, uint8, int8 or int16")
+        if self.encoding not in ("direct", "rate", "events"):
+            raise GraphError(f"{self.name}.encoding: {self.encoding!r}; direct, rate or events")
+        if not is_positive(self.unit):
+            raise GraphError(f"{self.name}.unit: {self.unit!r}, a finite number > 0 needed")
+
+    def output_shape(self, *sources: Shape) -> Shape:
+        return self.shape
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Conv(Node):
+    """Convolution (cross-correlation) over one or two spatial axes, zero padded.
+
+    y[o, p] = bias[o] + sum_{i, k} weight[o, i, k] * x[i, stride * p + dilation * k - pad_before]
+    """
+
+    kind: ClassVar[str] = "conv"
+
+    weight: Array  # [C_out, C_in / groups, *kernel]
+    bias: Array  # [C_out]
+    stride: Shape
+    padding: Pairs  # (before, after) for each spatial axis
+    dilation: Shape
+    groups: int = 1
+
+    def _check(self) -> None:
+        weight = self._array("weight")
+        bias = self._array("bias", 1)
+        axes = weight.ndim - 2
+        if axes not in (1, 2):
+            raise GraphError(f"{self.name}.weight: shape {weight.shape}, rank 3 or 4 needed")
+        if bias.shape != (weight.shape[0],):
+            raise GraphError(f"{self.name}.bias: shape {bias.shape}, ({weight.shape[0]},) needed")
+        sizes = (self._integers("stride", 1), self._pairs("padding"), self._integers("dilation", 1))
+        if any(len(size) != axes for size in sizes):
+            raise GraphError(f"{self.name}: stride, padding and dilation need {axes} entries each")
+        if not is_integer(self.groups, 1) or weight.shape[0] % self.groups:
+            raise GraphError(f"{self.name}.groups: {self.groups}, must divide {weight.shape[0]}")
+
+    @property
+    def kernel(self) -> Shape:
+        return self.weight.shape[2:]
+
+    def output_shape(self, *sources: Shape) -> Shape:
+        (shape,) = sources
+        channels = self.weight.shape[1] * self.groups
+        if len(shape) != self.weight.ndim - 1 or shape[0] != channels:
+            axes = ("L",) if self.weight.ndim == 3 else ("H", "W")
+            wanted = ", ".join([str(channels), *axes])
+            raise GraphError(f"{self.name}: input of shape {shape}, ({wanted}) needed")
+        spatial = _windows(self, shape[1:], self.kernel, self.stride, self.padding, self.dilation)
+        return (self.weight.shape[0], *spatial)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Linear(Node):
+    """Fully connected layer: y = weight @ x + bias."""
+
+    kind: ClassVar[str] = "linear"
+
+    weight: Array  # [F_out, F_in]
+    bias: Array  # [F_out]
+
+    def _check(self) -> None:
+        weight, bias = self._array("weight", 2), self._array("bias", 1)
+        if bias.shape != (weight.shape[0],):
+            raise GraphError(f"{self.name}.bias: shape {bias.shape}, ({weight.shape[0]},) needed")
+
+    def output_shape(self, *sources: Shape) -> Shape:
+        if sources[0] != (self.weight.shape[1],):
+            raise GraphError(
+                f"{self.name}: input of shape {sources[0]}, ({self.weight.shape[1]},) needed"
+            )
+        return (self.weight.shape[0],)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Scale(Node):
+    """A diagonal connection: y = scale * x + shift, per layer, channel or neuron."""
+
+    kind: ClassVar[str] = "scale"
+
+    scale: Array
+    shift: Array  # each of a shape that broadcast_shapes allows
+
+    def _check(self) -> None:
+        self._array("scale")
+        self._array("shift")
+
+    def output_shape(self, *sources: Shape) -> Shape:
+        self._broadcasts("scale", sources[0])
+        self._broadcasts("shift", sources[0])
+        return sources[0]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class AvgPool(Node):
+    """Mean over windows; padded zeros count as values (PyTorch's count_include_pad=True)."""
+
+    kind: ClassVar[str] = "avg_pool"
+
+    kernel: Shape
+    stride: Shape
+    padding: Pairs
+
+    def _check(self) -> None:
+        sizes = (self._integers("kernel", 1), self._integers("stride", 1), self._pairs("padding"))
+        if len({len(size) for size in sizes}) != 1 or not self.kernel:
+            raise GraphError(f"{self.name}: kernel, stride and padding need one entry an axis")
+
+    def output_shape(self, *sources: Shape) -> Shape:
+        (shape,) = sources
+        if len(shape) != len(self.kernel) + 1:
+            raise GraphError(f"{self.name}: input of shape {shape}, {len(self.kernel) + 1} axes")
+        ones = (1,) * len(self.kernel)
+        spatial = _windows(self, shape[1:], self.kernel, self.stride, self.padding, ones)
+        return (shape[0], *spatial)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Flatten(Node):
+    """All axes into one, the last running fastest."""
+
+    kind: ClassVar[str] = "flatten"
+
+    def output_shape(self, *sources: Shape) -> Shape:
+        return (math.prod(sources[0]),)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Add(Node):
+    """Sum of two or more sources of one shape; a source may be named twice."""
+
+    kind: ClassVar[str] = "add"
+
+    def _arity(self) -> tuple[int, int]:
+        return 2, 2**31
+
+    def output_shape(self, *sources: Shape) -> Shape:
+        if len(set(sources)) != 1:
+            raise GraphError(f"{self.name}: sources of shapes {sources} can't be added")
+        return sources[0]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Relu(Node):
+    """Rectifier of the ANN, with an optional upper bound and quantization levels.
+
+    y = clip(x, 0, upper)
+    y = upper / L * clip(floor(x * L / upper + 1/2), 0, L)      with levels L (QCFS)
+    """
+
+    kind: ClassVar[str] = "relu"
+
+    upper: float | None = None  # > 0, activation units
+    levels: int | None = None  # only with upper
+
+    def _check(self) -> None:
+        if self.upper is not None:
+            if not is_positive(self.upper):
+                raise GraphError(f"{self.name}.upper: {self.upper!r}, a finite number > 0 needed")
+            object.__setattr__(self, "upper", float(self.upper))
+        if self.levels is not None and (self.upper is None or not is_integer(self.levels, 1)):
+            raise GraphError(f"{self.name}.levels: {self.levels!r} needs upper and an integer >= 1")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class IF(Node):
+    """Integrate-and-fire population; spikes on the wire are 0 or 1.
+
+        u[t] = v[t-1] + I[t];  s[t] = u[t] >= v_threshold;  v[t] = u[t] - v_threshold * s[t]
+
+    (IC-SNN, Eqs. 4 to 6, with >= for >.) v[0] = v_init. With a v_reset the reset is hard, as
+    networks trained elsewhere have it: v[t] = v_reset where s[t] else u[t].
+    """
+
+    kind: ClassVar[str] = "if"
+    optional: ClassVar[frozenset[str]] = frozenset({"v_reset"})
+
+    v_threshold: Array  # > 0
+    v_init: Array  # each of a shape that broadcast_shapes allows, unit of the input current
+    v_reset: Array | None = None  # likewise; None: soft reset
+
+    def _check(self) -> None:
+        self._array("v_init")
+        if self.v_reset is not None:
+            self._array("v_reset")
+        smallest = self._array("v_threshold").min()
+        if not smallest > 0:
+            raise GraphError(f"{self.name}.v_threshold: smallest is {smallest}, > 0 needed")
+
+    def output_shape(self, *sources: Shape) -> Shape:
+        self._broadcasts("v_threshold", sources[0])
+        self._broadcasts("v_init", sources[0])
+        if self.v_reset is not None:
+            self._broadcasts("v_reset", sources[0])
+        return sources[0]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Output(Node):
+    """The readout: logits = mean of the incoming current over the steps t in (t0, T]."""
+
+    kind: ClassVar[str] = "output"
+
+
+NODE_TYPES: dict[str, type[Node]] = {
+    node_type.kind: node_type
+    for node_type in (Input, Conv, Linear, Scale, AvgPool, Flatten, Add, Relu, IF, Output)
+}
+
+LINEAR_NODES = (Conv, Linear, Scale, AvgPool, Flatten, Add)
+"""Nodes without memory or threshold: what lies between two populations is made of these."""

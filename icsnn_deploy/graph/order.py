@@ -1,0 +1,44 @@
+"""Nodes in topological order, whatever order they come in."""
+
+from __future__ import annotations
+
+import heapq
+
+from icsnn_deploy.errors import GraphError
+from icsnn_deploy.graph.node import Node
+
+
+def topological(nodes: tuple[Node, ...]) -> tuple[Node, ...]:
+    """The nodes so that each stands after its sources; ties keep the given order.
+
+    Raises:
+        GraphError: two of one name, a source that is not there, or a cycle.
+    """
+    position = {node.name: index for index, node in enumerate(nodes)}
+    if len(position) != len(nodes):
+        names = [node.name for node in nodes]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        raise GraphError(f"{', '.join(twice)}: more than one node of this name")
+    waiting = {}
+    consumers: dict[str, list[str]] = {name: [] for name in position}
+    for node in nodes:
+        missing = [source for source in node.inputs if source not in position]
+        if missing:
+            raise GraphError(f"{node.name}: its source {missing[0]!r} is not in the graph")
+        waiting[node.name] = len(set(node.inputs))
+        for source in set(node.inputs):
+            consumers[source].append(node.name)
+    ready = [position[name] for name, count in waiting.items() if count == 0]
+    heapq.heapify(ready)
+    order = []
+    while ready:
+        node = nodes[heapq.heappop(ready)]
+        order.append(node)
+        for consumer in consumers[node.name]:
+            waiting[consumer] -= 1
+            if waiting[consumer] == 0:
+                heapq.heappush(ready, position[consumer])
+    if len(order) != len(nodes):
+        stuck = [name for name, count in waiting.items() if count > 0]
+        raise GraphError(f"a cycle runs through {', '.join(stuck)}")
+    return tuple(order)

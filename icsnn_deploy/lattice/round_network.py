@@ -1,0 +1,267 @@
+"""Every parameter of a prepared network in integers on its lattice.
+
+A connection's integers have a value, its unit, per output channel. Connections that are summed
+share it (see sharing). A population's unit is that of its current; its threshold, in whole units,
+then has a value slightly off the one that was calibrated, which the outgoing weights take up before
+they are rounded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from icsnn_deploy.errors import LatticeError
+from icsnn_deploy.graph.graph import Graph
+from icsnn_deploy.graph.neuron import Array
+from icsnn_deploy.graph.nodes import IF, Conv, Flatten, Input, Linear, Node, Scale
+from icsnn_deploy.lattice.prepare import is_sum_pool, is_zero_point
+from icsnn_deploy.lattice.rounding import best_scales, round_weights
+from icsnn_deploy.lattice.shared_units import (
+    feeding_output,
+    per_channel,
+    sharing_groups,
+    thresholds_of,
+)
+
+DIAGONAL_BITS = 16
+"""Widest weight of a diagonal connection. A shortcut's weight is its source's whole threshold, many
+times any weight beside it; on hardware it is several synapses of one neuron."""
+
+
+THRESHOLD_BITS = 8
+"""A threshold has at most this many bits more than the weights beside it."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Lattice:
+    """An integer network, and the real value of one integer step of each node's result."""
+
+    graph: Graph
+    units: Mapping[str, Array]  # ready to broadcast
+
+
+def even_widths(prepared: Graph, bits: int) -> dict[str, int]:
+    """The same weight width for every trained Conv and Linear of a prepared network."""
+    return {node.name: bits for node in prepared.nodes_of(Conv, Linear) if not is_sum_pool(node)}
+
+
+def to_integers(
+    graph: Graph, moments: Mapping[str, Array], bits: Mapping[str, int], *, per_layer: bool
+) -> Lattice:
+    """Round a prepared network to integers.
+
+    Args:
+        graph: as lattice.prepare leaves it.
+        moments: second moments of the inputs by node, as lattice.moments gives them; missing ones
+            mean plain rounding.
+        bits: signed width of the weights of each Conv and Linear.
+        per_layer: one unit a layer, not one a channel.
+    """
+    return _Rounder(graph, moments, bits, per_layer).run()
+
+
+class _Rounder:
+    def __init__(
+        self,
+        graph: Graph,
+        moments: Mapping[str, Array],
+        bits: Mapping[str, int],
+        per_layer: bool,
+    ) -> None:
+        self.graph = graph
+        self.moments = moments
+        self.bits = bits
+        self.per_layer = per_layer
+        self.units: dict[str, Array] = {}
+        self.done: dict[str, Node] = {}
+        self.groups = sharing_groups(graph)
+        self.waiting = {root: len(members) for root, members in self.groups.items()}
+        self.root = {m: root for root, members in self.groups.items() for m in members}
+        self.uniform = feeding_output(graph)
+        self.thresholds = thresholds_of(graph)
+
+    def run(self) -> Lattice:
+        for node in self.graph.nodes:
+            if node.name in self.root:
+                root = self.root[node.name]
+                self.waiting[root] -= 1
+                if self.waiting[root] == 0:
+                    self._settle(self.groups[root])
+            elif isinstance(node, IF):
+                self._population(node)
+            else:
+                self.units[node.name] = self._passed_on(node)
+        nodes = [self.done.get(node.name, node) for node in self.graph.nodes]
+        return Lattice(graph=self.graph.with_nodes(nodes), units=self.units)
+
+    def _passed_on(self, node: Node) -> Array:
+        """Unit of a node that keeps its source's: input, zero point, sum, pooling, flatten."""
+        rank = len(self.graph.shape(node.name))
+        if isinstance(node, Input):
+            return np.ones((1,) * rank)
+        unit = self.units[node.inputs[0]]
+        if isinstance(node, Flatten):
+            shape = self.graph.shape(node.inputs[0])
+            flat: Array = np.broadcast_to(unit, shape).reshape(-1)
+            return flat
+        if isinstance(node, Conv):  # a sum over windows, channel by channel
+            return per_channel(unit)
+        return unit
+
+    def _settle(self, members: list[str]) -> None:
+        """Choose the unit of summed connections and round them."""
+        nodes = [self.graph.node(name) for name in members]
+        weights = {n.name: self._real_weight(n) for n in nodes}
+        shape = self.graph.shape(members[0])
+        unit = self._unit(nodes, weights)  # [C]
+        ready = unit.reshape(-1, *(1,) * (len(shape) - 1))
+        for node in nodes:
+            self.done[node.name] = self._rounded(node, weights[node.name], unit, ready)
+            self.units[node.name] = ready
+
+    def _real_weight(self, node: Node) -> Array:
+        """Weights for integer inputs, in real units: as rows [O, K], or as a Scale has them."""
+        unit = self.units[node.inputs[0]]
+        if isinstance(node, Scale):
+            scaled: Array = node.scale.astype(np.float64) * unit
+            return scaled
+        if isinstance(node, Linear):
+            width = node.weight.shape[1]
+            columns = np.broadcast_to(unit.reshape(-1), (width,))
+            rows: Array = node.weight.astype(np.float64) * columns
+            return rows
+        if not isinstance(node, Conv):
+            raise LatticeError(f"{node.name}: a {node.kind} has no weights to round")
+        per_output = _group_rows(node, per_channel(unit).reshape(-1))  # [O, C_in / g]
+        weight = node.weight.astype(np.float64)
+        weight = weight * per_output.reshape(*weight.shape[:2], *(1,) * (weight.ndim - 2))
+        return weight.reshape(len(weight), -1)
+
+    def _unit(self, nodes: list[Node], weights: Mapping[str, Array]) -> Array:
+        """One value of an integer step per channel, [C], > 0."""
+        channels = self.graph.shape(nodes[0].name)[0]
+        trained = [n for n in nodes if isinstance(n, (Conv, Linear))]
+        if trained:
+            parts = [self._wanted(node, weights[node.name]) for node in trained]
+        else:
+            largest = 2 ** (DIAGONAL_BITS // 2 - 1) - 1
+            peaks = [np.abs(per_channel(weights[n.name])).reshape(-1) / largest for n in nodes]
+            parts = [np.broadcast_to(peak, (channels,)) for peak in peaks]
+        unit: Array = np.max(parts, axis=0)
+        uniform = self.per_layer or any(node.name in self.uniform for node in nodes)
+        if uniform and not trained:
+            unit = np.full(channels, unit.max())
+        width = max((self.bits[node.name] for node in trained), default=DIAGONAL_BITS // 2)
+        for node in nodes:
+            if node.name in self.thresholds:  # a channel of tiny weights needs no finer steps
+                least = self.thresholds[node.name] / 2 ** (width + THRESHOLD_BITS)
+                unit = np.maximum(unit, least)
+            if isinstance(node, Scale):  # beside tiny weights a shortcut must not be cut off
+                real = np.abs(weights[node.name])
+                peak = real.max(axis=tuple(range(1, real.ndim))) / (2 ** (DIAGONAL_BITS - 1) - 1)
+                unit = np.maximum(unit, peak.max() if uniform else peak)
+        fallback = unit.max() or 1.0
+        return np.where(unit > 0, unit, fallback)
+
+    def _wanted(self, node: Conv | Linear, weight: Array) -> Array:
+        """The unit that rounds one connection best, [O]."""
+        largest = 2 ** (self.bits[node.name] - 1) - 1
+        moment = self._moment(node)
+        energy = np.ones((1, weight.shape[1]))
+        if moment is not None:
+            diagonal = np.diagonal(moment, axis1=1, axis2=2).reshape(_groups_of(node), -1) + 1e-12
+            # [O, K], or [1, K] where all channels take the same inputs
+            copies = len(weight) // len(diagonal) if len(diagonal) > 1 else 1
+            energy = np.repeat(diagonal, copies, axis=0)
+        if self.per_layer or node.name in self.uniform:
+            everywhere = np.broadcast_to(energy, weight.shape).reshape(1, -1)
+            one = best_scales(weight.reshape(1, -1), everywhere, largest)
+            return np.full(len(weight), one[0])
+        return best_scales(weight, energy, largest)
+
+    def _moment(self, node: Conv | Linear) -> Array | None:
+        """Second moment of the integer inputs, [groups, K, K] or in smaller blocks."""
+        moment = self.moments.get(node.name)
+        source = self.graph.node(node.inputs[0])
+        if moment is None or _is_integer_valued(self.graph, source):
+            return moment
+        taps = int(np.prod(node.weight.shape[2:]))
+        unit = np.broadcast_to(self.units[source.name], self.graph.shape(source.name))
+        values = unit.reshape(-1) if isinstance(node, Linear) else per_channel(unit).reshape(-1)
+        columns = np.repeat(values, taps).reshape(len(moment), -1)  # [groups, K]
+        scaled: Array = moment / (columns[:, :, None] * columns[:, None, :])
+        return scaled
+
+    def _rounded(self, node: Node, weight: Array, unit: Array, ready: Array) -> Node:
+        if isinstance(node, Scale):
+            largest = 2 ** (DIAGONAL_BITS - 1) - 1
+            integers = np.clip(np.round(weight / ready), -largest, largest)
+            shift = np.round(node.shift / ready)
+            return replace(node, scale=integers.astype(np.int32), shift=shift.astype(np.int32))
+        if not isinstance(node, (Conv, Linear)):
+            raise LatticeError(f"{node.name}: a {node.kind} has no weights to round")
+        bits = self.bits[node.name]
+        integers = np.empty(weight.shape, np.int8 if bits <= 8 else np.int16)
+        for rows, columns, moment in self._blocks(node, weight):
+            integers[rows, columns] = round_weights(
+                weight[rows, columns], unit[rows], moment, 2 ** (bits - 1) - 1
+            )
+        bias = np.round(node.bias / unit).astype(np.int32)
+        return replace(node, weight=integers.reshape(node.weight.shape), bias=bias)
+
+    def _blocks(
+        self, node: Conv | Linear, weight: Array
+    ) -> Iterator[tuple[slice, slice, Array | None]]:
+        """Parts of the weights [O, K] that are rounded by themselves, and their inputs' moment."""
+        moment, groups = self._moment(node), _groups_of(node)
+        width = len(weight) // groups
+        blocks = 1 if moment is None else len(moment) // groups
+        length = weight.shape[1] // blocks
+        for group in range(groups):
+            rows = slice(group * width, (group + 1) * width)
+            for block in range(blocks):
+                columns = slice(block * length, (block + 1) * length)
+                part = None if moment is None else moment[group * blocks + block]
+                yield rows, columns, part
+
+    def _population(self, node: IF) -> None:
+        unit = self.units[node.inputs[0]]
+        v_threshold = np.maximum(np.round(node.v_threshold / unit), 1)
+        hard = node.v_reset is not None
+        self.done[node.name] = replace(
+            node,
+            v_threshold=v_threshold.astype(np.int32),
+            v_init=_half_integers(node.v_init / unit),
+            v_reset=_half_integers(node.v_reset / unit) if hard else None,
+        )
+        # With soft reset a spike stands for its threshold: slightly more or less than the outgoing
+        # weights assume. With hard reset no potential is carried over, and a spike is a spike.
+        ratio = v_threshold * unit / node.v_threshold
+        self.units[node.name] = np.ones_like(ratio) if hard else ratio
+
+
+def _groups_of(node: Conv | Linear) -> int:
+    return node.groups if isinstance(node, Conv) else 1
+
+
+def _half_integers(values: Array) -> Array:
+    # Beyond 2^22 float32 has no half integers; the certificate fails there, and says so.
+    return (np.clip(np.floor(values), -(2**22), 2**22 - 1) + 0.5).astype(np.float32)
+
+
+def _is_integer_valued(graph: Graph, node: Node) -> bool:
+    """Whether the prepared network's value is that of the integer network already."""
+    while isinstance(node, Flatten) or is_sum_pool(node) or is_zero_point(node):
+        node = graph.node(node.inputs[0])
+    return isinstance(node, (IF, Input))
+
+
+def _group_rows(node: Conv, values: Array) -> Array:
+    """Input-channel values as each output channel sees them, [O, C_in / groups]."""
+    per_group = node.weight.shape[1]
+    channels = per_group * node.groups
+    grouped = np.broadcast_to(values, (channels,)).reshape(node.groups, per_group)
+    return np.repeat(grouped, len(node.weight) // node.groups, axis=0)

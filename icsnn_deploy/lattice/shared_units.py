@@ -1,0 +1,54 @@
+"""Which connections must share a lattice: those that are summed, or meet at the output."""
+
+from __future__ import annotations
+
+from icsnn_deploy.graph.graph import Graph
+from icsnn_deploy.graph.neuron import Array
+from icsnn_deploy.graph.nodes import IF, Add, Conv, Flatten, Linear, Scale
+from icsnn_deploy.lattice.prepare import is_sum_pool, is_zero_point
+
+
+def sharing_groups(graph: Graph) -> dict[str, list[str]]:
+    """Affine nodes by the sum they end in: those that must share a unit, by one of their names."""
+    parent = {node.name: node.name for node in graph.nodes}
+
+    def find(name: str) -> str:
+        while parent[name] != name:
+            name = parent[name]
+        return name
+
+    for add in graph.nodes_of(Add):
+        for source in add.inputs:
+            parent[find(source)] = find(add.name)
+    groups: dict[str, list[str]] = {}
+    for node in graph.nodes:
+        affine = isinstance(node, (Conv, Linear, Scale)) and not is_sum_pool(node)
+        if affine and not is_zero_point(node):
+            groups.setdefault(find(node.name), []).append(node.name)
+    return groups
+
+
+def thresholds_of(graph: Graph) -> dict[str, Array]:
+    """v_threshold, [C] or [1], of the population that a node feeds, directly or through sums."""
+    found: dict[str, Array] = {}
+    for population in graph.nodes_of(IF):
+        v_threshold = per_channel(population.v_threshold).reshape(-1)
+        feeding = graph.upstream(population.name, lambda node: isinstance(node, Add))
+        found |= dict.fromkeys((node.name for node in feeding), v_threshold)
+    return found
+
+
+def feeding_output(graph: Graph) -> set[str]:
+    """Nodes whose channels meet at the output: its logits are compared, so they share a unit."""
+    feeding = graph.upstream(
+        graph.output.name, lambda node: isinstance(node, (Add, Flatten)) or is_sum_pool(node)
+    )
+    return {node.name for node in feeding}
+
+
+def per_channel(values: Array) -> Array:
+    """Mean over the spatial axes, one value a channel."""
+    if values.ndim == 1:
+        return values
+    mean: Array = values.mean(axis=tuple(range(1, values.ndim)), keepdims=True)
+    return mean

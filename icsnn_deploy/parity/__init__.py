@@ -1,0 +1,1 @@
+"""Recordings of one network compared spike for spike, and the verdict on them."""

@@ -1,0 +1,308 @@
+"""Two recordings of one network, compared spike for spike, and the verdict on them.
+
+Order of the evidence: every spike, spike counts a layer, logits, top-1. The first divergence of an
+image is the earliest step at which any population differs, and there the first such population in
+topological order: everything before it agrees, so the cause is the arithmetic of that one sum.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
+
+import numpy as np
+
+from icsnn_deploy.backends.recording import Recording
+from icsnn_deploy.errors import DataError
+from icsnn_deploy.graph.graph import Graph
+from icsnn_deploy.graph.neuron import Array
+from icsnn_deploy.graph.nodes import IF
+from icsnn_deploy.parity.divergence import Divergence, Potentials, find_divergences, images_affected
+
+Verdict = Literal["pass", "fail"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tolerance:
+    """What a float network is allowed; an exact comparison allows nothing.
+
+    margin: largest |u - v_threshold| / v_threshold at the first divergence of an image.
+    logits: largest logit difference over the largest |logit|, on images without a divergence.
+    """
+
+    margin: float = 1e-4
+    logits: float = 1e-4
+    exact: bool = False
+
+    def __post_init__(self) -> None:
+        for name, value in (("margin", self.margin), ("logits", self.logits)):
+            if not value >= 0:  # neither is NaN
+                raise DataError(f"a tolerance of {value} for {name}: a number of at least 0 needed")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """One backend against the reference."""
+
+    backend: str
+    verdict: Verdict
+    images: int
+    spikes_compared: int
+    spike_mismatches: int
+    images_affected: int
+    first_divergence: Divergence | None
+    worst_relative_margin: float | None  # over the first divergences of all images
+    logit_mismatches: int  # logits that differ in float32
+    max_abs_logit_difference: float  # infinite where a logit is not a number
+    top1_agreement: float  # fraction of images
+    spike_counts: dict[str, tuple[int, int]]  # layer: (reference, other)
+    reason: str  # why the verdict is what it is
+    divergences: tuple[Divergence, ...] = field(default=(), repr=False)
+    quiet_logit_difference: float = field(default=0.0, repr=False)  # on images that do not diverge
+    largest_logit: float = field(default=0.0, repr=False)  # |logit| of the reference
+
+    def to_json(self) -> dict[str, Any]:
+        """The comparison as JSON values, without the divergence of every image."""
+        values = asdict(self)
+        for inner in ("divergences", "quiet_logit_difference", "largest_logit"):
+            del values[inner]
+        if not math.isfinite(self.max_abs_logit_difference):  # JSON has no infinity
+            values["max_abs_logit_difference"] = None
+        return values
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParityReport:
+    """All comparisons of one network, with the accuracies where labels were given."""
+
+    comparisons: tuple[Comparison, ...]
+    graph_hash: str
+    ann_accuracy: float | None = None  # fraction of images
+    snn_accuracy: float | None = None
+
+    @property
+    def verdict(self) -> Verdict:
+        good = self.comparisons and all(c.verdict == "pass" for c in self.comparisons)
+        return "pass" if good else "fail"
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as JSON values."""
+        values: dict[str, Any] = {"verdict": self.verdict, "graph_hash": self.graph_hash}
+        for name in ("ann_accuracy", "snn_accuracy"):
+            if getattr(self, name) is not None:
+                values[name] = getattr(self, name)
+        values["comparisons"] = [comparison.to_json() for comparison in self.comparisons]
+        return values
+
+    def summary(self) -> str:
+        """One line a backend."""
+        return "\n".join(f"{c.backend}: {c.verdict} ({c.reason})" for c in self.comparisons)
+
+
+def compare(
+    reference: Recording,
+    other: Recording,
+    graph: Graph,
+    *,
+    tolerance: Tolerance = Tolerance(),
+    first_image: int = 0,
+    reference_potentials: Potentials | None = None,
+    other_potentials: Potentials | None = None,
+) -> Comparison:
+    """Compare two recordings of the same images.
+
+    Args:
+        reference: the oracle's recording, with the spikes of every population.
+        other: the other side; it may hold fewer populations (an external recording).
+        graph: the network, for the order and the thresholds of its populations.
+        tolerance: what a float network is allowed.
+        first_image: number of the first image, for the report.
+        reference_potentials: u of an image and a population; default: from the recording.
+        other_potentials: likewise, asked for the first divergence only.
+
+    Raises:
+        DataError: the recordings do not belong to this network or to the same images.
+    """
+    layers = _common_layers(reference, other, graph)
+    u_of = reference_potentials or _recorded(reference)
+    u_of_other = other_potentials or _recorded(other)
+    different = {name: reference.spikes[name] != other.spikes[name] for name in layers}
+    affected = images_affected(different, len(reference.logits))
+    divergences = find_divergences(different, graph, u_of, u_of_other)
+    divergences = [replace(d, image=d.image + first_image) for d in divergences]
+    summed = graph.steps - graph.readout_start if graph.is_integer else None
+    gaps = _logit_gaps(reference, other, summed)
+    gap = gaps.max(axis=1)
+    margins = [d.relative_margin for d in divergences]
+    comparison = Comparison(
+        backend=other.backend,
+        verdict="fail",
+        images=len(reference.logits),
+        spikes_compared=sum(d.size for d in different.values()),
+        spike_mismatches=int(sum(d.sum() for d in different.values())),
+        images_affected=int(affected.sum()),
+        first_divergence=divergences[0] if divergences else None,
+        worst_relative_margin=max((m for m in margins if m is not None), default=None),
+        logit_mismatches=int(
+            np.count_nonzero((gaps > 0) & _unequal(reference.logits, other.logits))
+        ),
+        max_abs_logit_difference=float(gap.max()),
+        top1_agreement=float(np.mean(top1(reference.logits) == top1(other.logits))),
+        spike_counts={
+            name: (int(reference.spikes[name].sum()), int(other.spikes[name].sum()))
+            for name in layers
+        },
+        reason="",
+        divergences=tuple(divergences),
+        quiet_logit_difference=float(gap[~affected].max(initial=0.0)),
+        largest_logit=float(np.abs(reference.logits).max()),
+    )
+    return _judge(comparison, tolerance)
+
+
+def merge(parts: Sequence[Comparison], tolerance: Tolerance = Tolerance()) -> Comparison:
+    """Comparisons of one backend on successive images as one, judged as if it had been one."""
+    images = sum(part.images for part in parts)
+    divergences = tuple(d for part in parts for d in part.divergences)
+    margins = [p.worst_relative_margin for p in parts if p.worst_relative_margin is not None]
+    totals = {
+        name: tuple(sum(part.spike_counts[name][side] for part in parts) for side in (0, 1))
+        for name in parts[0].spike_counts
+    }
+    agreeing = sum(round(part.top1_agreement * part.images) for part in parts)
+    comparison = Comparison(
+        backend=parts[0].backend,
+        verdict="fail",
+        images=images,
+        spikes_compared=sum(part.spikes_compared for part in parts),
+        spike_mismatches=sum(part.spike_mismatches for part in parts),
+        images_affected=sum(part.images_affected for part in parts),
+        first_divergence=divergences[0] if divergences else None,
+        worst_relative_margin=max(margins, default=None),
+        logit_mismatches=sum(part.logit_mismatches for part in parts),
+        max_abs_logit_difference=max(part.max_abs_logit_difference for part in parts),
+        top1_agreement=agreeing / images,
+        spike_counts={name: (both[0], both[1]) for name, both in totals.items()},
+        reason="",
+        divergences=divergences,
+        quiet_logit_difference=max(part.quiet_logit_difference for part in parts),
+        largest_logit=max(part.largest_logit for part in parts),
+    )
+    return _judge(comparison, tolerance)
+
+
+def top1(logits: Array) -> Array:
+    """Index of the largest logit of each image, [B, ...] -> [B]."""
+    best: Array = logits.reshape(len(logits), -1).argmax(axis=1)
+    return best
+
+
+def _judge(comparison: Comparison, tolerance: Tolerance) -> Comparison:
+    """The comparison with its verdict. Limits are tested so that NaN is never within them."""
+    mismatches, affected = comparison.spike_mismatches, comparison.images_affected
+    if tolerance.exact:
+        gap = comparison.max_abs_logit_difference
+        if mismatches or gap:
+            reason = f"{mismatches} spikes differ, logits by up to {gap:.3g}; exactness is claimed"
+            return replace(comparison, reason=reason)
+        everything = "every spike and logit" if comparison.spikes_compared else "every logit"
+        return replace(comparison, verdict="pass", reason=f"{everything} equal")
+    unknown = [d for d in comparison.divergences if d.relative_margin is None]
+    wide = [d for d in comparison.divergences if not (d.relative_margin or 0) <= tolerance.margin]
+    quiet_gap = comparison.quiet_logit_difference / max(comparison.largest_logit, 1e-30)
+    if unknown:
+        reason = f"{mismatches} spikes differ and the margin is not known: {unknown[0]}"
+    elif wide:
+        reason = (
+            f"{len(wide)} of {affected} diverging images do so at a margin above "
+            f"{tolerance.margin:g} of v_threshold: {wide[0]}"
+        )
+    elif not quiet_gap <= tolerance.logits:
+        reason = f"logits differ by {quiet_gap:.3g} of the largest where all spikes agree"
+    else:
+        return replace(comparison, verdict="pass", reason=_pass_reason(comparison))
+    return replace(comparison, reason=reason)
+
+
+def _pass_reason(comparison: Comparison) -> str:
+    if not comparison.spikes_compared:
+        return "no spikes to compare; the logits agree"
+    if not comparison.spike_mismatches:
+        return "every spike equal"
+    return (
+        f"{comparison.spike_mismatches} spikes differ on {comparison.images_affected} images, "
+        f"all after a rounding tie: margin at most {comparison.worst_relative_margin:.1e} of "
+        "v_threshold"
+    )
+
+
+def _common_layers(reference: Recording, other: Recording, graph: Graph) -> list[str]:
+    populations = [node.name for node in graph.nodes_of(IF)]
+    unknown = [name for name in other.spikes if name not in populations]
+    if unknown:
+        raise DataError(
+            f"{other.backend}: records {unknown[0]!r}, which is no population of the network; "
+            f"those are {', '.join(populations)}"
+        )
+    if not len(reference.logits):
+        raise DataError(f"{other.backend}: no images to compare")
+    if reference.logits.shape != other.logits.shape:
+        raise DataError(
+            f"{other.backend}: logits {other.logits.shape}, reference {reference.logits.shape}"
+        )
+    layers = [name for name in populations if name in other.spikes]
+    missing = [name for name in layers if name not in reference.spikes]
+    if missing:
+        raise DataError(
+            f"{reference.backend}: the reference holds no spikes of {missing[0]!r}; record all"
+        )
+    for name in layers:
+        ours, theirs = reference.spikes[name].shape, other.spikes[name].shape
+        if ours != theirs:
+            raise DataError(
+                f"{other.backend}: spikes of {name} {theirs}, [T, B, ...] {ours} needed"
+            )
+    return layers
+
+
+def _recorded(recording: Recording) -> Potentials:
+    def potentials(image: int, layer: str) -> Array | None:
+        u = recording.potentials.get(layer)
+        return None if u is None else u[:, image]
+
+    return potentials
+
+
+def _logit_gaps(reference: Recording, other: Recording, summed: int | None) -> Array:
+    """How much each logit differs, [B, logits]; infinite where a logit is not a number.
+
+    The logits of an integer network are integers divided by the number of steps that were summed.
+    A runtime may multiply by the reciprocal, or divide the last weights beforehand. What is
+    compared is the integers: a logit stands for one if it is less than a quarter of a step away.
+    Beyond 2^22 float32 rounds the quotient itself by more; there it must be the nearest one.
+    """
+    ours, theirs = reference.logits.astype(np.float64), other.logits.astype(np.float64)
+    if summed is not None:
+        nearest = theirs == ours.astype(np.float32)
+        ours, theirs = _whole(ours * summed) / summed, _whole(theirs * summed) / summed
+        theirs = np.where(nearest, ours, theirs)
+    with np.errstate(invalid="ignore"):
+        gap = np.abs(ours - theirs)
+    gaps: Array = np.where(np.isnan(gap), np.inf, gap).reshape(len(gap), -1)
+    return gaps
+
+
+def _unequal(ours: Array, theirs: Array) -> Array:
+    """Which logits [B, logits] differ in float32, whatever they were computed in."""
+    unequal: Array = ours.astype(np.float32) != theirs.astype(np.float32)
+    return unequal.reshape(len(unequal), -1)
+
+
+def _whole(sums: Array) -> Array:
+    """Each sum as the integer that it stands for, or unchanged if it stands for none."""
+    with np.errstate(invalid="ignore"):
+        nearest = np.rint(sums)
+        result: Array = np.where(np.abs(sums - nearest) < 0.25, nearest, sums)
+    return result

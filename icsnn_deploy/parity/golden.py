@@ -1,0 +1,62 @@
+"""Golden spikes: what an integer network does with a few inputs, for those who test a device.
+
+A safetensors file:
+
+    inputs                  [N, *shape], the network's integer input
+    logit_sums              int64 [N, classes], the output's current summed over (readout_start, T]
+    spikes/<population>     uint8 [T, N, ceil(neurons / 8)], eight neurons a byte, first in the
+                            highest bit, neurons in C order
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from icsnn_deploy.backends.recording import Recording
+from icsnn_deploy.backends.reference import ReferenceSimulator
+from icsnn_deploy.errors import BundleError, LatticeError
+from icsnn_deploy.graph.graph import Graph
+from icsnn_deploy.graph.neuron import Array
+from icsnn_deploy.graph.nodes import IF
+
+FILE = "golden.safetensors"
+
+
+def golden_bytes(network: Graph, inputs: Array) -> bytes:
+    """Run an integer network on the inputs and write down everything, as a safetensors file."""
+    from safetensors.numpy import save
+
+    if not network.is_integer:
+        raise LatticeError("golden spikes need an integer network; make one with quantize")
+    recording = ReferenceSimulator(network).run(inputs)
+    steps = network.steps - network.readout_start
+    tensors = {
+        "inputs": np.ascontiguousarray(inputs),
+        "logit_sums": np.rint(recording.logits * steps).astype(np.int64),
+    }
+    for name, spikes in recording.spikes.items():
+        rows = spikes.reshape(*spikes.shape[:2], -1)  # [T, N, neurons]
+        tensors[f"spikes/{name}"] = np.packbits(rows, axis=-1)
+    return save(tensors)
+
+
+def read_golden(path: Path, network: Graph) -> tuple[Array, Recording]:
+    """Inputs and recording of a golden file; raises BundleError where it does not fit."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        tensors = load_file(path)
+        inputs, sums = tensors["inputs"], tensors["logit_sums"]
+        spikes = {}
+        for node in network.nodes_of(IF):
+            shape = network.shape(node.name)
+            packed = tensors[f"spikes/{node.name}"]
+            bits = np.unpackbits(packed, axis=-1, count=int(np.prod(shape)))
+            spikes[node.name] = bits.reshape(network.steps, len(inputs), *shape)
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
+        raise BundleError(f"{path}: not golden spikes of this network ({error})") from error
+    logits = sums / (network.steps - network.readout_start)
+    return inputs, Recording(backend="golden", logits=logits, spikes=spikes)

@@ -1,0 +1,223 @@
+"""Run a bundle's backends beside the reference and compare them spike for spike."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from icsnn_deploy.atomic import atomic_write
+from icsnn_deploy.backends import find_backend, open_backend
+from icsnn_deploy.backends.recording import Record, Recording, Simulator
+from icsnn_deploy.backends.reference import ReferenceSimulator, run_ann
+from icsnn_deploy.bundle.bundle import Bundle
+from icsnn_deploy.data import check_labels, load_archive
+from icsnn_deploy.errors import DataError
+from icsnn_deploy.graph.certificate import require_certificate
+from icsnn_deploy.graph.graph import Graph
+from icsnn_deploy.graph.inputs import check_inputs, to_input_units, to_real_units
+from icsnn_deploy.graph.neuron import Array
+from icsnn_deploy.graph.nodes import IF
+from icsnn_deploy.parity.compare import Comparison, ParityReport, Tolerance, compare, merge, top1
+from icsnn_deploy.parity.divergence import Potentials
+from icsnn_deploy.progress import Progress, silent, tracked
+
+DEFAULT_MEMORY = 1 << 30  # bytes of spikes held at once, all backends together
+_ANN_IMAGES = 16  # at once
+
+
+def verify(
+    bundle: Bundle,
+    backends: Sequence[str],
+    inputs: Array | None = None,
+    *,
+    labels: Array | None = None,
+    against: Recording | None = None,
+    tolerance: Tolerance = Tolerance(),
+    progress: Progress = silent,
+) -> ParityReport:
+    """Compare backends with the reference on a bundle's network.
+
+    An integer network must certify, and then nothing but equality passes.
+
+    Args:
+        bundle: the network and its exports.
+        backends: names as `backends.open_backend` takes them.
+        inputs: [N, *shape] ([T, N, *shape] for rate and event input); floats are put in steps of
+            an integer input's unit; default: the bundle's own samples.
+        labels: class indices [N], for the accuracies.
+        against: an external recording of the same inputs, compared too.
+        tolerance: what is allowed of a float network.
+        progress: told how many images the reference and each backend have done.
+
+    Raises:
+        DataError: inputs, labels or recording that do not fit.
+        LatticeError: an integer network that does not certify.
+        BundleError, ExportError, BackendUnavailableError: a backend that can't be opened.
+        SimulationError: Lava's worker crashed, hung or was killed.
+    """
+    network = bundle.network()
+    if network.is_integer:
+        require_certificate(network)
+        tolerance = replace(tolerance, exact=True)
+    given = bundle.samples() if inputs is None else inputs
+    x = check_inputs(network, to_input_units(network, given))
+    axis = 0 if network.input.encoding == "direct" else 1
+    images = x.shape[axis]
+    if images == 0 or not (backends or against):
+        raise DataError(f"{images} images and {len(backends)} backends: nothing to compare")
+    if against is not None and len(against.logits) != images:
+        raise DataError(f"{against.backend}: {len(against.logits)} images, {images} are needed")
+    if labels is not None:
+        classes = max(2, math.prod(network.shape(network.output.name)))
+        labels = check_labels(labels, images, classes=classes)
+    simulators = _open(bundle, backends, progress)
+    comparisons, logits = _run_all(network, simulators, against, x, axis, tolerance, progress)
+    report = ParityReport(comparisons=comparisons, graph_hash=bundle.graph_hash)
+    if labels is None:
+        return report
+    report = replace(report, snn_accuracy=_accuracy(logits, labels))
+    if bundle.ann_hash is None:
+        return report
+    analog = to_real_units(network, x if axis == 0 else x.mean(axis=0))  # mean of spikes: the rate
+    return replace(report, ann_accuracy=_accuracy(_ann_logits(bundle, analog, progress), labels))
+
+
+def _run_all(
+    network: Graph,
+    simulators: Mapping[str, Simulator],
+    against: Recording | None,
+    x: Array,
+    axis: int,
+    tolerance: Tolerance,
+    progress: Progress,
+) -> tuple[tuple[Comparison, ...], Array]:
+    """Each backend, then the recording, beside the reference; and the reference's logits."""
+    images = x.shape[axis]
+    reference = ReferenceSimulator(network)
+    parts: list[list[Comparison]] = [[] for _ in range(len(simulators) + (against is not None))]
+    logits = []
+    size = images_at_once(network, len(simulators))
+    for start in range(0, images, size):
+        stop = min(start + size, images)
+        batch = x.take(range(start, stop), axis=axis)
+        progress("reference", start, images)
+        expected = reference.run(batch)
+        progress("reference", stop, images)
+        logits.append(expected.logits)
+        judge = partial(
+            compare,
+            expected,
+            graph=network,
+            tolerance=tolerance,
+            first_image=start,
+            reference_potentials=probe(reference, batch, axis),
+        )
+        for part, (spec, simulator) in zip(parts, simulators.items(), strict=False):
+            progress(f"comparing {spec}", start, images)
+            other = replace(simulator.run(batch), backend=spec)
+            part.append(judge(other, other_potentials=probe(simulator, batch, axis)))
+            progress(f"comparing {spec}", stop, images)
+        if against is not None:
+            parts[-1].append(judge(_images(against, start, stop)))
+    return tuple(merge(found, tolerance) for found in parts), np.concatenate(logits)
+
+
+def _open(bundle: Bundle, backends: Sequence[str], progress: Progress) -> dict[str, Simulator]:
+    """The backends by name; one that is named twice is still one comparison."""
+    wanted = list(dict.fromkeys(backends))
+    # Exported files first: one that is refused is told before PyTorch is loaded.
+    order = sorted(wanted, key=lambda spec: find_backend(spec)[0].export is None)
+    opened = {
+        spec: open_backend(bundle, spec)
+        for spec in tracked(order, "opening backends", len(order), progress)
+    }
+    return {spec: opened[spec] for spec in wanted}
+
+
+def _ann_logits(bundle: Bundle, inputs: Array, progress: Progress) -> Array:
+    ann = bundle.ann()
+    starts = range(0, len(inputs), _ANN_IMAGES)
+    return np.concatenate(
+        [
+            run_ann(ann, inputs[start : start + _ANN_IMAGES])
+            for start in tracked(starts, "batches of the ANN", len(starts), progress)
+        ]
+    )
+
+
+def load_recording(path: Path, network: Graph, backend: str) -> Recording:
+    """A recording from an .npz file: `logits` [N, classes], spikes [T, N, *shape] by layer name.
+
+    Raises:
+        DataError: names the file, and what is missing or does not fit.
+    """
+    arrays = load_archive(path)
+    if "logits" not in arrays:
+        raise DataError(f"{path}: no array 'logits'; it holds {', '.join(arrays) or 'nothing'}")
+    logits = arrays.pop("logits")
+    if logits.dtype.kind not in "fiu" or logits.shape[1:] != network.shape(network.output.name):
+        raise DataError(
+            f"{path}: logits {logits.dtype} {list(logits.shape)}; numbers [N, classes] needed, "
+            f"classes {list(network.shape(network.output.name))}"
+        )
+    populations = [node.name for node in network.nodes_of(IF)]
+    unknown = [name for name in arrays if name not in populations]
+    if unknown:
+        raise DataError(f"{path}: {unknown[0]!r} is no population; those are {populations}")
+    for name, array in arrays.items():
+        wanted = (network.steps, len(logits), *network.shape(name))
+        binary = array.dtype.kind in "biuf" and np.isin(array, (0, 1)).all()
+        if array.shape != wanted or not binary:
+            raise DataError(f"{path}: {name} {list(array.shape)}; 0 and 1 of {list(wanted)} needed")
+    spikes = {n: arrays[n].astype(np.uint8) for n in populations if n in arrays}
+    return Recording(backend=backend, logits=logits, spikes=spikes)
+
+
+def save_recording(recording: Recording, path: Path) -> None:
+    """Write spikes and logits as an .npz file that `load_recording` reads.
+
+    Raises:
+        DataError: it can't be written.
+    """
+    arrays: dict[str, Any] = {"logits": recording.logits, **recording.spikes}
+    try:
+        with atomic_write(path) as draft, draft.open("wb") as file:
+            np.savez_compressed(file, **arrays)
+    except OSError as error:
+        raise DataError(f"{path}: can't be written ({error.strerror})") from error
+
+
+def _images(recording: Recording, start: int, stop: int) -> Recording:
+    return replace(
+        recording,
+        logits=recording.logits[start:stop],
+        spikes={name: s[:, start:stop] for name, s in recording.spikes.items()},
+    )
+
+
+def probe(simulator: Simulator, batch: Array, axis: int) -> Potentials:
+    """Potentials of single images, from a run of their own when they are asked for."""
+
+    def potentials(image: int, layer: str) -> Array | None:
+        one = batch.take([image], axis=axis)
+        record = Record(spikes=False, potentials=frozenset({layer}))
+        found = simulator.run(one, record).potentials.get(layer)
+        return None if found is None else found[:, 0]
+
+    return potentials
+
+
+def images_at_once(network: Graph, backends: int) -> int:
+    """Images at a time, at most 64, so that the spikes of all backends fit in memory."""
+    neurons = sum(int(np.prod(network.shape(node.name))) for node in network.nodes_of(IF))
+    return max(1, min(64, DEFAULT_MEMORY // max(1, neurons * network.steps * (backends + 10))))
+
+
+def _accuracy(logits: Array, labels: Array) -> float:
+    return float(np.mean(top1(logits) == labels))

@@ -1,0 +1,122 @@
+"""Runs readers in their environment and brings back what they recorded, or one clear error."""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from icsnn_deploy.backends.recording import Recording
+from icsnn_deploy.environments.process import started
+from icsnn_deploy.environments.watch import follow
+from icsnn_deploy.errors import (
+    BackendUnavailableError,
+    DataError,
+    ExportError,
+    IcsnnError,
+    SimulationError,
+)
+from icsnn_deploy.graph.neuron import Array
+from icsnn_deploy.progress import Progress, silent
+from icsnn_deploy.readers.environment import SETUP
+
+logger = logging.getLogger(__name__)
+
+STEP_LIMIT_S = 120.0
+"""Longest silence: for the start of a reader, or one step of one population."""
+
+_KINDS: dict[str, type[IcsnnError]] = {
+    kind.__name__: kind
+    for kind in (BackendUnavailableError, DataError, ExportError, SimulationError)
+}
+_HINT = "Run fewer images at a time"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Request:
+    """One file to run in one reader."""
+
+    reader: str
+    file: Path
+    inputs: Array  # as the reader's `run` takes them
+
+
+def run_requests(
+    python: Path,
+    requests: Sequence[Request],
+    *,
+    step_limit_s: float = STEP_LIMIT_S,
+    progress: Progress = silent,
+) -> list[Recording]:
+    """Run files in readers, one after the other, in one worker.
+
+    Args:
+        python: of the readers' environment.
+        requests: what to run.
+        step_limit_s: longest silence.
+        progress: told how many populations did a step.
+
+    Raises:
+        ExportError, DataError, BackendUnavailableError: as the reader's helper raises them.
+        SimulationError: the reader fails, hangs or is killed; no process is left.
+    """
+    with tempfile.TemporaryDirectory(prefix="icsnn-readers-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        try:
+            _write(folder, requests)
+        except OSError as error:
+            raise SimulationError(f"{folder}: can't be written ({error}). {_HINT}") from error
+
+        def command(heartbeat: int) -> list[str]:
+            return ["icsnn_deploy.readers.worker", str(folder), str(heartbeat)]
+
+        titles = ", ".join(dict.fromkeys(request.reader for request in requests))
+        with (
+            (folder / "log").open("w+b") as log,
+            started(python, command, cwd=folder, setup=SETUP, output=log, log=log) as worker,
+        ):
+            follow(worker, 0, step_limit_s, title=titles, hint=_HINT, progress=progress)
+        if worker.process.returncode != 0:
+            raise _fault(folder, titles, worker.process.returncode)
+        return [_read(folder, number, each.reader) for number, each in enumerate(requests)]
+
+
+def _write(folder: Path, requests: Sequence[Request]) -> None:
+    for number, request in enumerate(requests):
+        np.save(folder / f"{number}-inputs.npy", request.inputs)
+    listed = [{"reader": each.reader, "file": str(each.file.absolute())} for each in requests]
+    (folder / "requests.json").write_text(json.dumps(listed))
+
+
+def _read(folder: Path, number: int, reader: str) -> Recording:
+    names = json.loads((folder / f"{number}-names.json").read_text())
+    with np.load(folder / f"{number}-result.npz", allow_pickle=False) as arrays:
+        return Recording(
+            backend=f"nir:{reader}",
+            logits=arrays["logits"],
+            spikes={name: arrays[str(index)] for index, name in enumerate(names)},
+        )
+
+
+def _fault(folder: Path, title: str, code: int) -> IcsnnError:
+    """What the worker wrote down before it ended, or how it ended."""
+    log = (folder / "log").read_text(errors="replace")
+    logger.debug("worker of %s:\n%s", title, log)
+    try:
+        fault = json.loads((folder / "fault.json").read_text())
+    except FileNotFoundError:
+        killed = f"was killed by {signal.Signals(-code).name}" if code < 0 else ""
+        tail = "".join(f"\n  | {line[:300]}" for line in log.strip().splitlines()[-4:])
+        return SimulationError(
+            f"the worker of {title} {killed or f'ended with exit code {code}'}. {_HINT}{tail}"
+        )
+    logger.debug("worker of %s: %s", title, fault["trace"])
+    if fault["type"] in _KINDS:
+        return _KINDS[fault["type"]](fault["message"])
+    return SimulationError(f"{title} failed: {fault['type']}: {fault['message']}")

@@ -1,0 +1,111 @@
+"""nirtorch: its `nir_to_torch` with modules for what it has none for, or a wrong one.
+
+What is corrected of nirtorch 2.6:
+
+- It has no neuron: IF here is one step of soft reset, from the initial potentials on.
+- Its module for nir.Affine stores the bias under another name and keeps a random one (NIRTorch #55
+  mends it, which is not released).
+- Its module for nir.Conv2d swaps input and output channels, which shows in its text only.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+import torch
+
+from icsnn_deploy.graph.neuron import Array
+from icsnn_deploy.readers.nir_file import NirFile, read_file
+from icsnn_deploy.readers.step_runner import attach, step_by_step
+from icsnn_deploy.readers.versions import require
+
+
+class SoftIF(torch.nn.Module):
+    """Integrate and fire: u = v + I, a spike where u >= v_threshold, v = u - v_threshold s.
+
+    Args:
+        v_threshold: [*shape].
+        v_init: [*shape].
+    """
+
+    v_threshold: torch.Tensor
+    v_init: torch.Tensor
+
+    def __init__(self, v_threshold: Array, v_init: Array) -> None:
+        super().__init__()
+        self.register_buffer("v_threshold", torch.from_numpy(v_threshold))
+        self.register_buffer("v_init", torch.from_numpy(v_init))
+
+    def forward(
+        self, current: torch.Tensor, state: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        u = (self.v_init if state is None else state) + current  # [B, *shape]
+        spikes = (u >= self.v_threshold).to(u.dtype)
+        return spikes, u - self.v_threshold * spikes
+
+
+def load(path: str | os.PathLike[str]) -> torch.nn.Module:
+    """nirtorch's module of a NIR file, called as `module(x, state)` once a step.
+
+    Args:
+        path: of a file of profile portable.
+
+    Raises:
+        BackendUnavailableError: nirtorch is not here, or in a version that was not tested.
+        ExportError: a file that can't be read, or a node that has no module.
+    """
+    require("nirtorch")
+    file = read_file(path, "nirtorch")
+    import nirtorch
+
+    return attach(nirtorch.nir_to_torch(file.network, _node_map(file)), file)
+
+
+def start(module: torch.nn.Module, batch: int) -> Any:
+    """The state for the first step."""
+    return None
+
+
+run = step_by_step(start)
+
+
+def _node_map(file: NirFile) -> dict[type, Any]:
+    """A module for each node whose default is wrong or missing."""
+    import nir
+
+    v_init = {id(file.network.nodes[p.key]): p.v_init for p in file.populations}
+    return {
+        nir.IF: lambda node: SoftIF(node.v_threshold, v_init[id(node)]),
+        nir.Affine: _affine,
+        nir.Conv2d: _conv,
+    }
+
+
+def _affine(node: Any) -> torch.nn.Linear:
+    module = torch.nn.Linear(node.weight.shape[1], node.weight.shape[0])
+    module.weight.data = torch.from_numpy(node.weight)
+    module.bias.data = torch.from_numpy(node.bias)
+    return module
+
+
+def _conv(node: Any) -> torch.nn.Conv2d:
+    outputs, inputs = node.weight.shape[:2]
+    module = torch.nn.Conv2d(
+        inputs * int(node.groups),
+        outputs,
+        kernel_size=node.weight.shape[2:],
+        stride=_sizes(node.stride),
+        padding=_sizes(node.padding),
+        dilation=_sizes(node.dilation),
+        groups=int(node.groups),
+    )
+    module.weight = torch.nn.Parameter(torch.from_numpy(node.weight))
+    module.bias = torch.nn.Parameter(torch.from_numpy(node.bias))
+    return module
+
+
+def _sizes(value: Any) -> tuple[int, int]:
+    height, width = np.broadcast_to(value, 2)
+    return int(height), int(width)

@@ -1,0 +1,144 @@
+"""Makes the environments that hold the readers: whole and tested, or not at all."""
+
+from __future__ import annotations
+
+import sys
+import sysconfig
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from icsnn_deploy.backends.reference import ReferenceSimulator
+from icsnn_deploy.environments.build import claimed, run_program
+from icsnn_deploy.environments.spec import default_folder, python_of
+from icsnn_deploy.environments.stamp import write_stamp
+from icsnn_deploy.errors import BackendUnavailableError, IcsnnError
+from icsnn_deploy.exporters.nir.write import write
+from icsnn_deploy.graph.graph import Graph
+from icsnn_deploy.graph.nodes import IF, Input, Linear, Output
+from icsnn_deploy.progress import Progress, silent
+from icsnn_deploy.readers.environment import (
+    KINDS,
+    READERS,
+    SETUP,
+    ReaderEnvironment,
+    find_environment,
+    pins,
+)
+from icsnn_deploy.readers.launch import Request, run_requests
+
+# What the readers import beside torch and NumPy as they read a file. The rest of what they ask for
+# (torchaudio, torchvision, tensorboard, samna, ...) is for data sets, plots and chips.
+_DEPENDENCIES = {"readers": ("loguru", "matplotlib", "tqdm"), "sinabs": ("matplotlib", "pbr")}
+_REMEDIES = (
+    ("No space left on device", "Free 50 MB, or name another folder with ICSNN_READERS"),
+    ("No matching distribution", "Check the network, and which index pip asks"),
+    ("Connection", "Check the network, and which index pip asks"),
+)
+
+
+def set_up(name: str, progress: Progress = silent) -> ReaderEnvironment:
+    """Make one of the environments, or test the one that is there.
+
+    Args:
+        name: of KINDS.
+        progress: told of the stages.
+
+    Raises:
+        BackendUnavailableError: a folder that is not ours, pip or the self-test fails; what was
+            made so far is removed. What was there before is not.
+    """
+    try:
+        ready = find_environment(name)
+    except BackendUnavailableError:
+        pass
+    else:
+        check(name, ready)
+        return ready
+    kind = KINDS[name]
+    folder = default_folder(kind)
+    with claimed(kind, folder) as lock:
+        _build(name, folder, lock, progress)
+    return find_environment(name)
+
+
+def check(name: str, environment: ReaderEnvironment) -> None:
+    """Run the self-test in an environment that was ready once.
+
+    Raises:
+        BackendUnavailableError: it fails; names what to do.
+    """
+    try:
+        self_test(name, environment.python)
+    except BackendUnavailableError as error:
+        raise BackendUnavailableError(
+            f"{environment.folder}: is set up but does not run; remove it and run: {SETUP}\n{error}"
+        ) from error
+
+
+def self_test(name: str, python: Path) -> None:
+    """Run three neurons in every reader of an environment.
+
+    Raises:
+        BackendUnavailableError: a reader fails, hangs, or sends other spikes than it should.
+    """
+    network, inputs = _three_neurons(), np.ones((2, 1), np.int8)
+    expected = ReferenceSimulator(network).run(inputs).spikes["population"]
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "network.nir"
+        write(network, file, "portable")
+        requests = [Request(reader=r, file=file, inputs=inputs) for r in READERS[name]]
+        try:
+            answers = run_requests(python, requests)
+        except IcsnnError as error:
+            raise BackendUnavailableError(f"self-test: {error}") from error
+    for answer in answers:
+        if (answer.spikes["population"] != expected).any():
+            raise BackendUnavailableError(f"self-test: {answer.backend} sends other spikes")
+
+
+def _build(name: str, folder: Path, lock: int, progress: Progress) -> None:
+    """Virtual environment, the way to the running one's packages, readers, self-test, stamp."""
+    kind, python = KINDS[name], python_of(folder)
+    progress(f"{kind.title}: virtual environment", 0, 1)
+    run_program(kind, [sys.executable, "-I", "-m", "venv", str(folder)], lock, _REMEDIES)
+    _share(folder)
+    install = [str(python), "-m", "pip", "--disable-pip-version-check", "install"]
+    exact = [f"{package}=={version}" for package, version in pins(name).items()]
+    for done, arguments in enumerate((_DEPENDENCIES[name], ("--no-deps", *exact))):
+        progress(f"{kind.title}: packages", done, 2)
+        run_program(kind, [*install, *arguments], lock, _REMEDIES)
+    progress(f"{kind.title}: self-test", 0, 1)
+    self_test(name, python)  # each helper has looked at the versions: they are the pinned ones
+    write_stamp(kind, folder, pins(name))
+
+
+def _share(folder: Path) -> None:
+    """Let the environment see the running one's packages, behind its own."""
+    paths = sysconfig.get_paths()
+    shared = dict.fromkeys((paths["purelib"], paths["platlib"]))
+    own = folder / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
+    lines = [f"import site; site.addsitedir({path!r})\n" for path in shared]
+    (own / "icsnn-shared.pth").write_text("".join(lines))
+
+
+def _three_neurons() -> Graph:
+    """One that reaches two thresholds at once, one that waits for its first, one below 0."""
+    nodes = (
+        Input(name="input", shape=(1,), dtype="int8"),
+        Linear(
+            name="weight",
+            inputs=("input",),
+            weight=np.array([[7], [2], [-3]], np.int8),
+            bias=np.zeros(3, np.int32),
+        ),
+        IF(
+            name="population",
+            inputs=("weight",),
+            v_threshold=np.full(3, 4, np.int32),
+            v_init=np.array([1.5, -0.5, 2.5], np.float32),
+        ),
+        Output(name="output", inputs=("population",)),
+    )
+    return Graph(nodes=nodes, time_steps=6)

@@ -1,0 +1,52 @@
+"""SpikingJelly: its `import_from_nir` with soft reset and initial potentials.
+
+What is corrected of SpikingJelly 2.0.0:
+
+- nir.IF becomes an IFNode that is set to v_reset, as NIR's newer text has it (neuromorphs/NIR #63,
+  #129, #137; spikingjelly #728 refuses to export soft reset): v_reset = None subtracts.
+- Its default dt is 1e-4 and it refuses r other than 1 / dt: dt = 1.
+- Initial potentials are v_reset: `load` sets them.
+
+It fires at u >= v_threshold, as it should.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import torch
+
+from icsnn_deploy.readers.nir_file import read_file
+from icsnn_deploy.readers.step_runner import attach, initial, populations_of, step_by_step
+from icsnn_deploy.readers.versions import require
+
+
+def load(path: str | os.PathLike[str]) -> torch.nn.Module:
+    """SpikingJelly's module of a NIR file, called as `module(x, state)` once a step.
+
+    Args:
+        path: of a file of profile portable.
+
+    Raises:
+        BackendUnavailableError: SpikingJelly is not here, or in a version that was not tested.
+        ExportError: a file that can't be read, or that SpikingJelly can't hold.
+    """
+    require("spikingjelly")
+    file = read_file(path, "spikingjelly")
+    from spikingjelly.activation_based.nir_exchange import import_from_nir
+
+    module = attach(import_from_nir(file.network, dt=1.0), file)
+    for _, node in populations_of(module).values():
+        node.module.v_reset = None
+    return module
+
+
+def start(module: torch.nn.Module, batch: int) -> Any:
+    """Set the initial potentials for so many samples; returns the state for the first step."""
+    for population, node in populations_of(module).values():
+        node.module.v = initial(population, batch)
+    return None
+
+
+run = step_by_step(start)

@@ -1,0 +1,89 @@
+"""The recipe "auto": its stages, its choice, what it may change."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from traced import small_model
+
+from icsnn_deploy.conversion.calibration import auto
+from icsnn_deploy.conversion.calibration.auto import Plan
+from icsnn_deploy.conversion.calibration.recipe import Recipe
+from icsnn_deploy.conversion.convert import convert
+from icsnn_deploy.errors import ConversionError
+from icsnn_deploy.graph.nodes import Conv, Linear
+
+CALIBRATION = np.random.default_rng(0).normal(size=(64, 3, 6, 6)).astype(np.float32)
+
+
+@pytest.fixture(autouse=True)
+def _short(monkeypatch: pytest.MonkeyPatch) -> None:
+    plans = {name: replace(plan, iterations=plan.iterations and 3) for name, plan in _PLANS.items()}
+    monkeypatch.setattr(auto, "PLANS", plans)
+
+
+_PLANS: dict[Any, Plan] = dict(auto.PLANS)
+
+
+def methods(recipe: Recipe) -> list[str]:
+    report = convert(small_model(), CALIBRATION, recipe).report
+    assert report.chosen.divergence == min(c.divergence for c in report.candidates)
+    return [candidate.method for candidate in report.candidates]
+
+
+def test_the_report_is_the_ablation() -> None:
+    starts = [str(method) for method in Recipe(name="auto").candidates]
+    assert methods(Recipe(name="auto")) == [*starts, "search", "refit", "tune"]
+    assert methods(Recipe(name="auto", effort="quick")) == [*starts, "search", "refit"]
+    assert methods(Recipe(name="auto", weights=False)) == [*starts, "search", "tune"]
+
+
+@pytest.mark.parametrize("effort", ["quick", "best"])
+def test_it_can_be_repeated(effort: Any) -> None:
+    recipe = Recipe(name="auto", effort=effort, time_steps=4)
+    first, second = (convert(small_model(), CALIBRATION, recipe).graph for _ in range(2))
+    assert first.hash() == second.hash()
+
+
+def test_weights_are_kept_but_for_a_factor_a_channel() -> None:
+    """Thresholds and gains scale rows and columns: a product of two vectors, rank one."""
+    recipe = Recipe(name="auto", effort="best", weights=False)
+    found = convert(small_model(), CALIBRATION, recipe)
+    for node in (*found.graph.nodes_of(Conv), *found.graph.nodes_of(Linear)):
+        before = found.ann.node(node.name)
+        assert isinstance(before, (Conv, Linear))
+        ratio = (node.weight.astype(np.float64) / before.weight).reshape(*node.weight.shape[:2], -1)
+        np.testing.assert_allclose(ratio, ratio[..., :1] + 0 * ratio, rtol=1e-3)
+        singular = np.linalg.svd(ratio[..., 0], compute_uv=False)
+        assert (singular[1:] < 1e-3 * singular[0]).all()
+
+
+def test_one_network_serves_a_range() -> None:
+    recipe = Recipe(name="auto", time_steps=(3, 16))
+    assert recipe.counted == (3, 4, 8, 16)
+    found = convert(small_model(), CALIBRATION, recipe)
+    assert found.graph.time_steps == found.report.time_steps == 16
+    assert found.report.counted == (3, 4, 8, 16)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"effort": "most"}, "effort 'most': quick, standard, best"),
+        ({"time_steps": (8, 4)}, r"time_steps \(8, 4\)"),
+        ({"time_steps": (0, 4)}, r"time_steps \(0, 4\)"),
+        ({"time_steps": (2, 4), "readout_start": 2}, "readout_start 2"),
+        ({"time_steps": 1.5}, r"time_steps 1\.5.*integers"),
+        ({"time_steps": "8"}, "time_steps '8'.*integers"),
+        ({"time_steps": True}, "time_steps True.*integers"),
+        ({"time_steps": None}, "time_steps None.*integers"),
+        ({"time_steps": (2, 4, 8)}, r"time_steps \(2, 4, 8\).*a tuple of two"),
+        ({"time_steps": 2**16 + 1}, "time_steps 65537: 65,536 at most"),
+    ],
+)
+def test_a_recipe_that_makes_no_sense_is_refused(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConversionError, match=message):
+        Recipe(name="auto", **fields)

@@ -1,0 +1,284 @@
+"""What can't be lowered is said, all of it at once, with its place and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812 - the name everybody uses
+from torch import nn
+from traced import Body, images, ready
+
+from icsnn_deploy.conversion.frontend.trace import trace
+from icsnn_deploy.errors import ConversionError, Rejection, UnsupportedOperatorError
+
+Form = Callable[[Body, torch.Tensor], torch.Tensor]
+
+
+def rejections(model: nn.Module, x: torch.Tensor) -> tuple[Rejection, ...]:
+    with pytest.raises(UnsupportedOperatorError) as caught:
+        trace(model, x)
+    return caught.value.rejections
+
+
+def test_all_rejections_of_a_network_at_once() -> None:
+    layers: list[nn.Module] = []
+    channels = 3
+    for width in (4, 4, 0, 8, 8, 0, 16, 16, 16, 0):
+        if width:
+            layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU(inplace=True)]
+            channels = width
+        else:
+            layers.append(nn.LPPool2d(2, 2))
+    model = nn.Sequential()
+    model.add_module("features", nn.Sequential(*layers))
+    model.add_module("avgpool", nn.AdaptiveAvgPool2d(1))
+    model.add_module("classifier", nn.Sequential(nn.Flatten(), nn.Linear(16, 10)))
+    found = rejections(model.eval(), images(2, 3, 32, 32))
+    assert [r.node for r in found] == [f"features.{n}" for n in (4, 9, 16)]
+    assert {r.got for r in found} == {"LPPool2d"}
+    assert "AvgPool" in found[0].allowed
+    assert "retrain" in found[0].remedy
+
+
+MODULES = {
+    "GELU": nn.GELU(),
+    "SiLU": nn.SiLU(),
+    "Sigmoid": nn.Sigmoid(),
+    "Tanh": nn.Tanh(),
+    "LeakyReLU": nn.LeakyReLU(),
+    "PReLU": nn.PReLU(),
+    "Softmax": nn.Softmax(1),
+    "LayerNorm": nn.LayerNorm([3, 8, 8]),
+    "GroupNorm": nn.GroupNorm(3, 3),
+    "InstanceNorm2d": nn.InstanceNorm2d(3),
+    "LPPool2d": nn.LPPool2d(2, 2),
+    "MaxPool3d": nn.MaxPool3d(2),
+    "ConvTranspose2d": nn.ConvTranspose2d(3, 4, 2),
+    "Upsample": nn.Upsample(scale_factor=2),
+    "ReflectionPad2d": nn.ReflectionPad2d(1),
+    "PixelUnshuffle": nn.PixelUnshuffle(2),
+}
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_module_without_equivalent(name: str) -> None:
+    (found,) = rejections(
+        nn.Sequential(nn.Conv2d(3, 3, 1), MODULES[name]).eval(), images(2, 3, 8, 8)
+    )
+    assert (found.node, found.got) == ("1", name)
+    assert found.allowed
+    assert found.remedy
+
+
+class First(nn.Module):
+    def forward(self, x: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+        return x[0]
+
+
+ARGUMENTS: dict[str, tuple[nn.Module, str]] = {
+    "reflection": (nn.Conv2d(3, 4, 3, padding=1, padding_mode="reflect"), "padding_mode 'reflect'"),
+    "no statistics": (nn.BatchNorm2d(3, track_running_stats=False), "no running statistics"),
+    "hardtanh": (nn.Hardtanh(-1, 1), r"clipping to [-1.0, 1.0]"),
+    "threshold": (nn.Threshold(0.5, 0), "threshold 0.5"),
+    "count_include_pad": (nn.AvgPool2d(2, padding=1, count_include_pad=False), "count_include_pad"),
+    "ceil_mode": (nn.AvgPool2d(3, 2, ceil_mode=True), "ceil_mode"),
+    "padded max": (
+        nn.MaxPool2d(3, 2, 1),
+        "padding around the output of '0', which may be negative",
+    ),
+    "max that sticks out": (nn.MaxPool2d(3, 2, ceil_mode=True), "padding around the output of '0'"),
+    "adaptive max": (nn.AdaptiveMaxPool2d(3), "(8, 8) to (3, 3)"),
+    "indices": (nn.Sequential(nn.MaxPool2d(2, return_indices=True), First()), "return_indices"),
+    "divisor": (nn.AvgPool2d(2, divisor_override=3), "divisor_override=3"),
+    "adaptive": (nn.AdaptiveAvgPool2d(3), "(8, 8) to (3, 3)"),
+    "constant pad": (nn.ConstantPad2d(1, 0.5), "value 0.5"),
+    "linear on images": (nn.Linear(8, 4), "an input of shape (3, 8, 8)"),
+    "partial flatten": (nn.Flatten(2), "reshape of (3, 8, 8) to (3, 64)"),
+    "flattened batch": (nn.Flatten(0), "across the batch"),
+}
+
+
+@pytest.mark.parametrize("name", ARGUMENTS)
+def test_module_with_an_argument_that_is_not_allowed(name: str) -> None:
+    module, message = ARGUMENTS[name]
+    (found,) = rejections(nn.Sequential(nn.Conv2d(3, 3, 1), module).eval(), images(2, 3, 8, 8))
+    assert found.node in ("1", "1.0")
+    assert message in found.got
+
+
+FUNCTIONS: dict[str, Form] = {
+    "gelu": lambda m, x: F.gelu(x),
+    "sigmoid": lambda m, x: x.sigmoid(),
+    "lp_pool2d": lambda m, x: F.lp_pool2d(x, 2, 2),
+    "softmax": lambda m, x: F.softmax(x, 1),
+    "cat": lambda m, x: torch.cat([x, m.conv(x)], 2),
+    "cat_constant": lambda m, x: torch.cat([x, torch.zeros(2, 3, 6, 6)], 1),
+    "mul": lambda m, x: x * torch.relu(x),
+    "matmul": lambda m, x: x @ x,
+    "permute": lambda m, x: x.permute(0, 2, 3, 1),
+    "slice": lambda m, x: x[:, 0],
+    "slice_batch": lambda m, x: x[:1],
+    "exp": lambda m, x: x.exp(),
+    "interpolate": lambda m, x: F.interpolate(x, scale_factor=2),
+    "mean": lambda m, x: x.mean(1),
+    "mean_all": lambda m, x: x.mean(),
+    "clamp": lambda m, x: x.clamp(-1, 1),
+    "clamp_max": lambda m, x: x.clamp(max=1),
+    "dropout": lambda m, x: F.dropout(x),
+    "div": lambda m, x: 1 / x,
+    "add": lambda m, x: x + x.mean([2, 3], keepdim=True),
+    "pad": lambda m, x: F.pad(x, (1, 1, 1, 1), mode="reflect"),
+    "to": lambda m, x: x.half(),
+    "max": lambda m, x: x.max(2)[0],
+    "item": lambda m, x: x * x.sum().item(),
+    "chunk": lambda m, x: x.chunk(3, 1)[0],
+    "view": lambda m, x: m.relu(x.view(x.size(0), 9, -1)),
+}
+
+
+REMEDIES: dict[str, tuple[Form, str]] = {
+    "larger": (lambda m, x: torch.maximum(m.conv(x), x), "Write it as b + relu(a - b)."),
+    "smaller": (lambda m, x: torch.minimum(x, m.conv(x)), "Write it as a - relu(a - b)."),
+    "max of two": (lambda m, x: torch.max(m.conv(x), x), "the larger of two tensors as b + relu"),
+    "amax": (lambda m, x: x.amax((2, 3)), "over space as F.adaptive_max_pool2d(x, 1)"),
+    "index": (lambda m, x: x[:, 0], "Use slices that keep every axis."),
+    "indices": (
+        lambda m, x: F.adaptive_max_pool2d(x, 2, return_indices=True)[0],
+        "Pool without indices.",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REMEDIES)
+def test_what_to_do_instead(name: str) -> None:
+    form, remedy = REMEDIES[name]
+    (found,) = rejections(Body(form).eval(), images(2, 3, 6, 6))
+    assert remedy in found.remedy
+
+
+def test_what_is_advised_converts() -> None:
+    def forward(m: Body, x: torch.Tensor) -> torch.Tensor:
+        a, b = m.conv(x), m.conv2(x)
+        larger, smaller = b + torch.relu(a - b), a - torch.relu(a - b)
+        return F.adaptive_max_pool2d(torch.relu(larger + smaller), 1).flatten(1)
+
+    trace(Body(forward).eval(), images(2, 3, 6, 6))
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_function_without_equivalent(name: str) -> None:
+    found = rejections(Body(FUNCTIONS[name]).eval(), images(2, 3, 6, 6))
+    assert found[-1].node.split("_")[0] == name.split("_")[0] or name in ("item", "to")
+
+
+class Branching(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if x.sum() > 0:
+            return F.relu(x)
+        return x
+
+
+class Block(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.act = Branching()
+        self.pool = nn.LPPool2d(2, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.gelu(self.pool(self.act(x))) + F.gelu(self.pool(x))
+
+
+def test_everything_is_listed_once_and_control_flow_does_not_end_it() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 3, 1), Block(), nn.Flatten(), nn.Linear(48, 4), nn.Tanh())
+    found = rejections(model.eval(), images(2, 3, 8, 8))
+    assert [r.node for r in found] == ["1.act", "1.pool", "1.gelu", "1.gelu_1", "4"]
+    assert "Branching, which can't be traced" in found[0].got
+    assert "test_trace_rejections.py:" in found[0].got
+
+
+def test_dead_branch_is_rejected_too() -> None:
+    def forward(m: Body, x: torch.Tensor) -> torch.Tensor:
+        F.gelu(x)
+        return m.conv(x)
+
+    assert [r.node for r in rejections(Body(forward).eval(), images(2, 3, 4, 4))] == ["gelu"]
+
+
+def test_lstm_and_attention_do_not_stop_the_list() -> None:
+    class Sequence(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lstm = nn.LSTM(4, 4, batch_first=True)
+            self.attention = nn.MultiheadAttention(4, 2, batch_first=True)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x, _ = self.lstm(x)
+            x, _ = self.attention(x, x, x)
+            return F.gelu(x)
+
+    found = rejections(Sequence().eval(), images(2, 5, 4))
+    assert [r.got for r in found] == ["LSTM", "MultiheadAttention", "gelu"]
+
+
+def test_control_flow_of_the_model_itself() -> None:
+    (found,) = rejections(Branching().eval(), images(2, 3))
+    assert found.node == "Branching"
+    assert "test_trace_rejections.py:" in found.got
+
+
+def test_training_mode() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    with pytest.raises(ConversionError, match=r"1 \(BatchNorm2d\).*model\.eval\(\)"):
+        trace(model, images(2, 3, 8, 8))
+
+
+def test_several_inputs_and_outputs() -> None:
+    class Two(nn.Module):
+        def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+            return x + y
+
+    with pytest.raises(ConversionError, match="inputs x, y: exactly one"):
+        trace(Two().eval(), images(2, 3))
+    several: tuple[Form, ...] = (
+        lambda m, x: (x, m.conv(x)),
+        lambda m, x: {"logits": m.conv(x), "features": x},
+        lambda m, x: m.conv.weight,
+    )
+    for form in several:
+        with pytest.raises(ConversionError, match="exactly one tensor"):
+            trace(Body(form).eval(), images(2, 3, 4, 4))
+
+
+def test_wrong_example() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()).eval()
+    with pytest.raises(ConversionError, match=r"fails at 0 .*\(2, 5, 8, 8\).*calibration data"):
+        trace(model, images(2, 5, 8, 8))
+    with pytest.raises(ConversionError, match="a batch"):
+        trace(model, images(3))
+
+
+def test_complex_model() -> None:
+    model = nn.Sequential(nn.Linear(3, 4, dtype=torch.complex64)).eval()
+    with pytest.raises(ConversionError, match="complex64"):
+        trace(model, images(2, 3))
+
+
+def test_batch_size_in_the_values() -> None:
+    model = Body(lambda m, x: m.conv(x) / x.size(0)).eval()
+    with pytest.raises(ConversionError, match="does not reproduce the model"):
+        trace(model, images(4, 3, 4, 4))
+
+
+def test_forward_hook_that_changes_the_result() -> None:
+    model = ready(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)))
+    model[0].register_forward_hook(lambda module, args, result: result * 2)
+    with pytest.raises(ConversionError, match=r"largest difference .* allowed"):
+        trace(model, images(2, 3, 8, 8))
+
+
+def test_a_maximum_over_padding_alone_is_no_zero() -> None:
+    model = nn.Sequential(nn.ReLU(), nn.MaxPool1d(2, 1, padding=1, dilation=2)).eval()
+    with pytest.raises(ConversionError, match="the model gives -inf on the example"):
+        trace(model, images(2, 3, 1))

@@ -1,0 +1,476 @@
+"""Graphs as files: the same bytes for the same graph, and nothing but graphs comes back."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from graphs import if_graphs, residual_network
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors.numpy import save
+
+from icsnn_deploy.errors import BundleError
+from icsnn_deploy.graph.file import FORMAT, graph_bytes, read_graph
+from icsnn_deploy.graph.graph import Graph, describe_node
+from icsnn_deploy.graph.neuron import Array
+from icsnn_deploy.graph.nodes import IF, AvgPool, Conv, Input, Linear, Output, Relu
+
+NETWORK = residual_network(time_steps=2)
+DATA = graph_bytes(NETWORK)
+QUICK = settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+def small() -> Graph:
+    """A graph whose file is 2 kB."""
+    one = np.ones((1,), np.float32)
+    nodes = (
+        Input(name="input", shape=(2,)),
+        Linear(name="fc", inputs=("input",), weight=np.eye(2, dtype=np.float32), bias=one * [0, 1]),
+        IF(name="if", inputs=("fc",), v_threshold=one, v_init=one / 2),
+        Output(name="output", inputs=("if",)),
+    )
+    return Graph(nodes=nodes, time_steps=3, readout_start=1, provenance={"from": "a test"})
+
+
+def header_of(graph: Graph) -> dict[str, Any]:
+    """The JSON header of a graph file, as in graph_bytes."""
+    return {
+        "format": FORMAT,
+        "version": 1,
+        "time_steps": graph.time_steps,
+        "readout_start": graph.readout_start,
+        "provenance": dict(graph.provenance),
+        "nodes": [json.loads(json.dumps(describe_node(node))) for node in graph.nodes],
+    }
+
+
+def tensors_of(graph: Graph) -> dict[str, Array]:
+    return {
+        f"{node.name}/{name}": value
+        for node in graph.nodes
+        for name, value in node.arrays().items()
+    }
+
+
+def written(path: Path, header: Any, tensors: dict[str, Array]) -> Path:
+    text = header if isinstance(header, str) else json.dumps(header)
+    path.write_bytes(save(tensors, metadata={FORMAT: text}))
+    return path
+
+
+def refused(path: Path) -> str:
+    with pytest.raises(BundleError) as caught:
+        read_graph(path)
+    message = str(caught.value)
+    assert str(path) in message
+    assert len(message) < 1000
+    return message
+
+
+def node_of(header: dict[str, Any], name: str) -> dict[str, Any]:
+    (found,) = (node for node in header["nodes"] if node["name"] == name)
+    result: dict[str, Any] = found
+    return result
+
+
+# Round trips
+
+
+@QUICK
+@given(graph=if_graphs(("subtract", "v_reset")))
+def test_round_trip_of_random_graphs(tmp_path: Path, graph: Graph) -> None:
+    data = graph_bytes(graph)
+    assert graph_bytes(graph) == data
+    (tmp_path / "g").write_bytes(data)
+    read = read_graph(tmp_path / "g")
+    assert read.hash() == graph.hash()
+    assert [node.name for node in read.nodes] == [node.name for node in graph.nodes]
+    assert (read.time_steps, read.readout_start) == (graph.time_steps, graph.readout_start)
+    assert graph_bytes(read) == data
+
+
+def test_provenance_and_kinds_come_back(tmp_path: Path) -> None:
+    (tmp_path / "g").write_bytes(graph_bytes(small()))
+    read = read_graph(tmp_path / "g")
+    assert read.provenance == {"from": "a test"}
+    assert [type(node) for node in read.nodes] == [Input, Linear, IF, Output]
+    assert read.readout_start == 1
+
+
+def test_an_ann_with_integer_arrays(tmp_path: Path) -> None:
+    for kind in ("int8", "int16", "int32", "int64", "float32"):
+        weight = np.arange(4).reshape(2, 2).astype(kind)
+        nodes = (
+            Input(name="input", shape=(2,), dtype="uint8"),
+            Linear(name="fc", inputs=("input",), weight=weight, bias=np.zeros(2, kind)),
+            Relu(name="act", inputs=("fc",), upper=6.0, levels=4),
+            Output(name="output", inputs=("act",)),
+        )
+        graph = Graph(nodes=nodes)
+        (tmp_path / "g").write_bytes(graph_bytes(graph))
+        read = read_graph(tmp_path / "g")
+        assert read.hash() == graph.hash()
+        assert read.time_steps is None
+        found = read.node("fc")
+        assert isinstance(found, Linear)
+        assert found.weight.dtype == kind
+
+
+def test_names_in_any_script(tmp_path: Path) -> None:
+    graph = small()
+    graph = Graph(
+        nodes=tuple(
+            replace(
+                node,
+                name=f"схема 回路 {node.name}",
+                inputs=tuple(f"схема 回路 {n}" for n in node.inputs),
+            )
+            for node in graph.nodes
+        ),
+        time_steps=3,
+    )
+    (tmp_path / "g").write_bytes(graph_bytes(graph))
+    assert read_graph(tmp_path / "g").hash() == graph.hash()
+
+
+def test_the_order_in_which_nodes_were_given_does_not_matter(tmp_path: Path) -> None:
+    header = header_of(small())
+    header["nodes"].reverse()
+    path = written(tmp_path / "g", header, tensors_of(small()))
+    assert read_graph(path).hash() == small().hash()
+
+
+# Damage
+
+
+def test_truncated(tmp_path: Path) -> None:
+    path = tmp_path / "g"
+    for length in [*range(60), *range(60, len(DATA), len(DATA) // 60), len(DATA) - 1]:
+        path.write_bytes(DATA[:length])
+        refused(path)
+
+
+def test_appended(tmp_path: Path) -> None:
+    (tmp_path / "g").write_bytes(DATA + b"\0")
+    refused(tmp_path / "g")
+
+
+@settings(
+    max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(data=st.data())
+def test_flipped_bytes(tmp_path: Path, data: st.DataObject) -> None:
+    """A graph or a BundleError: never another exception. The bundle's sha256 catches the rest."""
+    original = graph_bytes(small())
+    broken = bytearray(original)
+    for _ in range(data.draw(st.integers(1, 3), label="flips")):
+        place = data.draw(st.integers(0, len(broken) - 1), label="place")
+        broken[place] = data.draw(st.integers(0, 255), label="byte")
+    (tmp_path / "g").write_bytes(broken)
+    try:
+        graph = read_graph(tmp_path / "g")
+    except BundleError:
+        return
+    (tmp_path / "g").write_bytes(graph_bytes(graph))
+    assert read_graph(tmp_path / "g").hash() == graph.hash()
+
+
+@pytest.mark.parametrize("data", [b"", b"PK\x03\x04", b"\x80\x02}", b"\xff" * 64, b"\0" * 64])
+def test_other_kinds_of_file(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "g").write_bytes(data)
+    assert "safetensors" in refused(tmp_path / "g")
+
+
+def test_no_file(tmp_path: Path) -> None:
+    refused(tmp_path / "none")
+    refused(tmp_path)
+
+
+def test_a_header_that_declares_gigabytes(tmp_path: Path) -> None:
+    (tmp_path / "g").write_bytes(struct.pack("<Q", 2**40) + b"{}")
+    refused(tmp_path / "g")
+
+
+def test_a_tensor_beyond_the_file(tmp_path: Path) -> None:
+    inner = {"x": {"dtype": "F32", "shape": [2**40], "data_offsets": [0, 2**42]}}
+    text = json.dumps(inner).encode()
+    (tmp_path / "g").write_bytes(struct.pack("<Q", len(text)) + text + bytes(16))
+    refused(tmp_path / "g")
+
+
+def test_safetensors_of_someone_else(tmp_path: Path) -> None:
+    (tmp_path / "g").write_bytes(save({"x": np.zeros(3, np.float32)}))
+    assert "not a graph" in refused(tmp_path / "g")
+    (tmp_path / "g").write_bytes(save({"x": np.zeros(3, np.float32)}, metadata={"format": "pt"}))
+    assert "not a graph" in refused(tmp_path / "g")
+
+
+@pytest.mark.parametrize("kind", ["BF16", "F8_E4M3", "F8_E5M2", "F16", "U8", "BOOL", "U64", "F64"])
+def test_tensors_of_other_types(tmp_path: Path, kind: str) -> None:
+    """Half of them NumPy does not even know; F64 becomes float32, as everywhere."""
+    size = {"BF16": 2, "F16": 2, "U64": 8, "F64": 8}.get(kind, 1)
+    text = json.dumps(header_of(small()))
+    data, inner = b"", {}
+    for name, value in tensors_of(small()).items():
+        end = len(data) + (size if name == "if/v_init" else 4) * value.size
+        inner[name] = {
+            "dtype": kind if name == "if/v_init" else "F32",
+            "shape": list(value.shape),
+            "data_offsets": [len(data), end],
+        }
+        data += value.tobytes() if name != "if/v_init" else bytes(end - len(data))
+    head = json.dumps({"__metadata__": {FORMAT: text}, **inner}).encode()
+    (tmp_path / "g").write_bytes(struct.pack("<Q", len(head)) + head + data)
+    if kind == "F64":
+        assert len(read_graph(tmp_path / "g").nodes) == 4
+    else:
+        refused(tmp_path / "g")
+
+
+# Hostile headers
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        '"text"',
+        "[" * 100_000,
+        '{"nodes":' * 100_000,
+        '{"version": 1}',
+        '{"version": 2}',
+        json.dumps({"version": ["x" * 10_000]}),
+        '{"version": 1e999}',
+        '{"version": 1, "nodes": ' + "9" * 10_000 + "}",
+    ],
+    ids=lambda text: repr(text[:14]),
+)
+def test_headers_that_are_none(tmp_path: Path, text: str) -> None:
+    refused(written(tmp_path / "g", text, {}))
+
+
+def test_a_future_version(tmp_path: Path) -> None:
+    header = {**header_of(small()), "version": 2}
+    path = written(tmp_path / "g", header, tensors_of(small()))
+    assert "version 2; this program reads 1" in refused(path)
+
+
+@pytest.mark.parametrize("depth", [*range(200, 1000, 100), *range(900, 1000, 7)])
+@pytest.mark.parametrize("field", ["shape", "encoding", "name", "inputs", "dtype"])
+def test_values_nested_up_to_the_recursion_limit(tmp_path: Path, field: str, depth: int) -> None:
+    """What the JSON reader still takes, the message about it may not."""
+    header = header_of(small())
+    node_of(header, "input")[field] = "@"
+    text = json.dumps(header).replace('"@"', "[" * depth + "]" * depth)
+    refused(written(tmp_path / "g", text, tensors_of(small())))
+
+
+Header = dict[str, Any]
+
+HOSTILE: dict[str, Callable[[Header], object]] = {
+    "no nodes": lambda h: h.pop("nodes"),
+    "no time_steps": lambda h: h.pop("time_steps"),
+    "no readout_start": lambda h: h.pop("readout_start"),
+    "no provenance": lambda h: h.pop("provenance"),
+    "a million steps": lambda h: h.update(time_steps=10**6),
+    "NaN": lambda h: h.update(provenance={"a": float("nan")}),
+    "infinity": lambda h: h.update(provenance={"a": float("inf")}),
+    "an empty graph": lambda h: h.update(nodes=[]),
+    "nodes as an object": lambda h: h.update(nodes={"a": 1}),
+    "nodes as text": lambda h: h.update(nodes="abc"),
+    "nodes as a number": lambda h: h.update(nodes=3),
+    "a node as text": lambda h: h["nodes"].append("abc"),
+    "a node as a list": lambda h: h["nodes"].append([["kind", "output"]]),
+    "a node as null": lambda h: h["nodes"].append(None),
+    "an empty node": lambda h: h["nodes"].append({}),
+    "time_steps 0": lambda h: h.update(time_steps=0),
+    "time_steps as text": lambda h: h.update(time_steps="3"),
+    "time_steps as a fraction": lambda h: h.update(time_steps=2.5),
+    "time_steps true": lambda h: h.update(time_steps=True),
+    "time_steps null": lambda h: h.update(time_steps=None),
+    "readout_start at the end": lambda h: h.update(readout_start=3),
+    "readout_start negative": lambda h: h.update(readout_start=-1),
+    "readout_start as a fraction": lambda h: h.update(readout_start=0.5),
+    "readout_start true": lambda h: h.update(readout_start=True),
+    "provenance as a list": lambda h: h.update(provenance=[1]),
+    "provenance null": lambda h: h.update(provenance=None),
+    "an unknown kind": lambda h: node_of(h, "fc").update(kind="lstm"),
+    "a kind that is a list": lambda h: node_of(h, "fc").update(kind=["linear"]),
+    "no kind": lambda h: node_of(h, "fc").pop("kind"),
+    "another kind": lambda h: node_of(h, "fc").update(kind="conv"),
+    "a kind without arrays": lambda h: node_of(h, "fc").update(kind="flatten"),
+    "no name": lambda h: node_of(h, "fc").pop("name"),
+    "a name that is a number": lambda h: node_of(h, "fc").update(name=3),
+    "a name that is a list": lambda h: node_of(h, "fc").update(name=["fc"]),
+    "a name with a slash": lambda h: node_of(h, "fc").update(name="fc/weight"),
+    "an empty name": lambda h: node_of(h, "output").update(name=""),
+    "a name given twice": lambda h: node_of(h, "output").update(name="input"),
+    "no inputs": lambda h: node_of(h, "fc").pop("inputs"),
+    "inputs as text": lambda h: node_of(h, "fc").update(inputs="input"),
+    "inputs as a number": lambda h: node_of(h, "fc").update(inputs=1),
+    "inputs of numbers": lambda h: node_of(h, "fc").update(inputs=[1]),
+    "inputs of lists": lambda h: node_of(h, "fc").update(inputs=[["input"]]),
+    "two inputs": lambda h: node_of(h, "fc").update(inputs=["input", "input"]),
+    "a source that is not there": lambda h: node_of(h, "fc").update(inputs=["nowhere"]),
+    "a node that feeds itself": lambda h: node_of(h, "fc").update(inputs=["fc"]),
+    "a cycle": lambda h: node_of(h, "fc").update(inputs=["if"]),
+    "a missing field": lambda h: node_of(h, "input").pop("dtype"),
+    "an extra field": lambda h: node_of(h, "fc").update(stride=[1]),
+    "an array in the JSON": lambda h: node_of(h, "fc").update(weight=[[1, 0], [0, 1]]),
+    "a second input": lambda h: h["nodes"].append({**node_of(h, "input"), "name": "input2"}),
+    "no output": lambda h: h["nodes"].remove(node_of(h, "output")),
+    "an input without a shape": lambda h: node_of(h, "input").update(shape=[]),
+    "an input of no size": lambda h: node_of(h, "input").update(shape=[0]),
+    "an input of a negative size": lambda h: node_of(h, "input").update(shape=[-2]),
+    "a shape of fractions": lambda h: node_of(h, "input").update(shape=[2.0]),
+    "a shape of text": lambda h: node_of(h, "input").update(shape="2"),
+    "a shape that does not fit": lambda h: node_of(h, "input").update(shape=[3]),
+    "an unknown dtype": lambda h: node_of(h, "input").update(dtype="object"),
+    "an unknown encoding": lambda h: node_of(h, "input").update(encoding="morse"),
+    "an encoding that is a list": lambda h: node_of(h, "input").update(encoding=["direct"]),
+}
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+def test_hostile_headers(tmp_path: Path, what: str) -> None:
+    header = header_of(small())
+    HOSTILE[what](header)
+    refused(written(tmp_path / "g", header, tensors_of(small())))
+
+
+def test_the_message_names_the_cycle(tmp_path: Path) -> None:
+    header = header_of(small())
+    node_of(header, "fc")["inputs"] = ["if"]
+    message = refused(written(tmp_path / "g", header, tensors_of(small())))
+    assert "a cycle runs through fc, if" in message
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("name", ["fc/weight", "fc/bias", "if/v_threshold", "if/v_init"])
+def test_arrays_with_values_that_are_no_numbers(tmp_path: Path, name: str, value: float) -> None:
+    tensors = tensors_of(small())
+    tensors[name] = np.full_like(tensors[name], value)
+    message = refused(written(tmp_path / "g", header_of(small()), tensors))
+    assert f"{name.replace('/', '.')}: not finite" in message
+
+
+def test_arrays_that_do_not_belong(tmp_path: Path) -> None:
+    tensors = tensors_of(small())
+    one = np.ones(1, np.float32)
+    for extra in ("fc/gain", "if/weight", "stranger", "input/shape", "output/name"):
+        refused(written(tmp_path / "g", header_of(small()), {**tensors, extra: one}))
+    message = refused(written(tmp_path / "g", header_of(small()), {**tensors, "x/y": one}))
+    assert "tensors that no node names: x/y" in message
+    for name in tensors:
+        rest = {n: value for n, value in tensors.items() if n != name}
+        refused(written(tmp_path / "g", header_of(small()), rest))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("fc/weight", np.ones((2, 3), np.float32)),
+        ("fc/weight", np.ones(4, np.float32)),
+        ("fc/weight", np.ones((0, 2), np.float32)),
+        ("fc/bias", np.ones(3, np.float32)),
+        ("if/v_threshold", np.zeros(1, np.float32)),
+        ("if/v_threshold", -np.ones(1, np.float32)),
+        ("if/v_threshold", np.ones(3, np.float32)),
+        ("if/v_threshold", np.ones((1, 1), np.float32)),
+        ("if/v_init", np.ones((), np.float32)),
+    ],
+)
+def test_arrays_of_the_wrong_shape_or_sign(tmp_path: Path, name: str, value: Array) -> None:
+    tensors = {**tensors_of(small()), name: value}
+    assert name.split("/")[0] in refused(written(tmp_path / "g", header_of(small()), tensors))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("stride", [0, 1]),
+        ("stride", [1]),
+        ("stride", "11"),
+        ("stride", [True, True]),
+        ("padding", [[1, 1], [-1, 1]]),
+        ("padding", [1, 1]),
+        ("padding", [[1], [1]]),
+        ("dilation", [99, 99]),
+        ("dilation", None),
+        ("groups", 3),
+        ("groups", 0),
+        ("groups", "1"),
+        ("groups", 10**15),
+    ],
+)
+def test_convolutions_that_are_none(tmp_path: Path, field: str, value: object) -> None:
+    header = header_of(NETWORK)
+    assert isinstance(NETWORK.node("stem.conv"), Conv)
+    node_of(header, "stem.conv")[field] = value
+    assert "stem.conv" in refused(written(tmp_path / "g", header, tensors_of(NETWORK)))
+
+
+@pytest.mark.parametrize(
+    ("change", "fits"),
+    [
+        ({"upper": 6.0, "levels": 4}, True),
+        ({"upper": 10**400}, False),
+        ({"upper": -1}, False),
+        ({"upper": "6"}, False),
+        ({"levels": 4}, False),
+        ({"upper": 1, "levels": 0}, False),
+    ],
+)
+def test_bounds_of_a_relu(tmp_path: Path, change: dict[str, object], fits: bool) -> None:
+    nodes = (
+        Input(name="input", shape=(2,)),
+        Relu(name="act", inputs=("input",)),
+        Output(name="output", inputs=("act",)),
+    )
+    header = header_of(Graph(nodes=nodes))
+    node_of(header, "act").update(change)
+    path = written(tmp_path / "g", header, {})
+    if fits:
+        assert isinstance(read_graph(path).node("act"), Relu)
+    else:
+        refused(path)
+
+
+def test_a_padding_that_asks_for_gigabytes(tmp_path: Path) -> None:
+    """Between an input of 4 values and an output of 1, so that nothing else is large."""
+    wide = 2**14
+    one = np.ones(1, np.float32)
+    nodes = (
+        Input(name="input", shape=(1, 2, 2)),
+        Conv(
+            name="conv",
+            inputs=("input",),
+            weight=one.reshape(1, 1, 1, 1),
+            bias=one,
+            stride=(1, 1),
+            padding=((wide, wide),) * 2,
+            dilation=(1, 1),
+        ),
+        AvgPool(
+            name="pool",
+            inputs=("conv",),
+            kernel=(2 * wide, 2 * wide),
+            stride=(3, 3),
+            padding=((0, 0),) * 2,
+        ),
+        Output(name="output", inputs=("pool",)),
+    )
+    (tmp_path / "g").write_bytes(graph_bytes(Graph(nodes=nodes)))
+    assert "conv: a result of shape (1, 32770, 32770) is too large" in refused(tmp_path / "g")
