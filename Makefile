@@ -4,7 +4,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 # onnxruntime and onnxruntime-gpu exclude each other: the machine decides.
 RUNTIME ?= $(if $(shell command -v nvidia-smi),gpu,cpu)
 BIN := .venv/bin
-LAVA_TESTS := $(wildcard tests/*/test_lava*.py)
+LAVA_TESTS := $(wildcard tests/*/test_lava*.py tests/unit/lava/*.py)
 
 .PHONY: setup demo test test-gpu test-lava test-lava-dl test-snn-mlir lint dist clean
 

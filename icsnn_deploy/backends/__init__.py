@@ -1,12 +1,11 @@
-"""The backends a network can be run on, in one table; each is imported when it is opened."""
+"""The backends that a network can be run on: one table, each entry imported when it is opened."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from icsnn_deploy.errors import BackendUnavailableError
 
@@ -15,98 +14,45 @@ if TYPE_CHECKING:
     from icsnn_deploy.bundle.bundle import Bundle
 
 
-def _reference(bundle: Bundle, option: str | None) -> Simulator:
-    from icsnn_deploy.backends.reference import ReferenceSimulator
+class Opener(Protocol):
+    """Opens a bundle's network, or the export that a backend runs, as a simulator.
 
-    return ReferenceSimulator(bundle.network())
+    Args:
+        bundle: the bundle.
+        backend: the entry of the table.
+        option: what stands after the colon of `name:option`, if anything.
+    """
 
-
-def _torch(bundle: Bundle, option: str | None) -> Simulator:
-    from icsnn_deploy.backends.torch.simulator import TorchSimulator
-
-    return TorchSimulator(bundle.network(), device=option or "cpu")
-
-
-def _torch_double(bundle: Bundle, option: str | None) -> Simulator:
-    import torch
-
-    from icsnn_deploy.backends.torch.simulator import TorchSimulator
-
-    return TorchSimulator(bundle.network(), device=option or "cpu", dtype=torch.float64)
-
-
-def _onnxruntime(bundle: Bundle, option: str | None) -> Simulator:
-    return _run_file(bundle.export("onnx"), option)
-
-
-def _onnxruntime_step(bundle: Bundle, option: str | None) -> Simulator:
-    return _run_file(bundle.export("onnx-step"), option)
-
-
-def _run_file(path: Path, provider: str | None) -> Simulator:
-    from icsnn_deploy.backends.onnx.onnxruntime import OnnxRuntimeSimulator
-
-    return OnnxRuntimeSimulator(path, provider=provider or "CPUExecutionProvider")
-
-
-def _onnx_reference(bundle: Bundle, option: str | None) -> Simulator:
-    path = bundle.export("onnx")
-    from icsnn_deploy.backends.onnx.reference import OnnxReferenceSimulator
-
-    return OnnxReferenceSimulator(path)
-
-
-def _openvino(bundle: Bundle, option: str | None) -> Simulator:
-    path = bundle.export("onnx")
-    from icsnn_deploy.backends.onnx.openvino import OpenVinoSimulator
-
-    return OpenVinoSimulator(path, device=option or "CPU")
-
-
-def _nir(export: str, bundle: Bundle, option: str | None) -> Simulator:
-    path = bundle.export(export)
-    from icsnn_deploy.exporters.nir.read.read import NirSimulator
-
-    return NirSimulator(path)
-
-
-def _reader(reader: str, export: str, bundle: Bundle, option: str | None) -> Simulator:
-    path = bundle.export(export)
-    from icsnn_deploy.readers.simulator import ReaderSimulator
-
-    return ReaderSimulator(path, reader)
-
-
-def _lava_float(bundle: Bundle, option: str | None) -> Simulator:
-    from icsnn_deploy.lava.simulator import LavaSimulator, connections_of
-
-    return LavaSimulator(bundle.network(), arithmetic="float", connections=connections_of(option))
-
-
-def _lava_fixed(bundle: Bundle, option: str | None) -> Simulator:
-    from icsnn_deploy.lava.simulator import LavaSimulator, connections_of
-
-    return LavaSimulator(bundle.network(), arithmetic="fixed", connections=connections_of(option))
-
-
-def _lava_stock(bundle: Bundle, option: str | None) -> Simulator:
-    from icsnn_deploy.lava.simulator import LavaSimulator, arithmetic_of
-
-    return LavaSimulator(bundle.network(), arithmetic=arithmetic_of(option), neurons="lif")
+    def __call__(self, bundle: Bundle, backend: Backend, option: str | None) -> Simulator: ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class Backend:
-    """A way to run a bundle's network, and the export that it runs, if any."""
+    """One way to run a bundle's network.
 
-    open: Callable[[Bundle, str | None], Simulator]
-    export: str | None = None
+    Args:
+        opener: "module:callable" below icsnn_deploy; the callable is an Opener.
+        about: one line of help.
+        export: name of the export format that it runs; None: it runs the graph itself.
+        variant: which of several backends of one opener this is.
+        takes_option: whether `name:option` is allowed.
+        on_torch: whether the option is a torch device.
+    """
+
+    opener: str
     about: str
+    export: str | None = None
+    variant: str = ""
     takes_option: bool = True
-    on_torch: bool = False  # its option is a torch device
+    on_torch: bool = False
+
+    def file_in(self, bundle: Bundle) -> Path:
+        """The exported file that it runs; raises BundleError where the bundle does not hold it."""
+        assert self.export is not None, f"{self.opener} runs a file: its entry names the export"
+        return bundle.export(self.export)
 
 
-def _reader_backends() -> dict[str, Backend]:
+def _nir_readers() -> dict[str, Backend]:
     """Each NIR reader, for the portable file and for the one with a relay."""
     titles = {
         "snntorch": "snnTorch",
@@ -121,7 +67,10 @@ def _reader_backends() -> dict[str, Backend]:
     }
     return {
         f"nir:{reader}{ending}": Backend(
-            open=partial(_reader, reader, export), export=export, about=f"{about} in {title}"
+            opener="readers.simulator:open_reader",
+            export=export,
+            variant=reader,
+            about=f"{about} in {title}",
         )
         for reader, title in titles.items()
         for ending, (export, about) in files.items()
@@ -130,52 +79,74 @@ def _reader_backends() -> dict[str, Backend]:
 
 BACKENDS: dict[str, Backend] = {
     "reference": Backend(
-        open=_reference, takes_option=False, about="NumPy, float64 or int64: the oracle"
+        opener="backends.reference:open_reference",
+        takes_option=False,
+        about="NumPy, float64 or int64: the oracle",
     ),
-    "torch": Backend(open=_torch, about="PyTorch; torch:cuda for another device", on_torch=True),
+    "torch": Backend(
+        opener="backends.torch.simulator:open_torch",
+        about="PyTorch; torch:cuda for another device",
+        on_torch=True,
+    ),
     "torch-float64": Backend(
-        open=_torch_double, about="PyTorch in double precision", on_torch=True
+        opener="backends.torch.simulator:open_torch",
+        variant="float64",
+        about="PyTorch in double precision",
+        on_torch=True,
     ),
     "onnxruntime": Backend(
-        open=_onnxruntime, export="onnx", about="ONNX Runtime; onnxruntime:PROVIDER"
+        opener="backends.onnx.onnxruntime:open_onnxruntime",
+        export="onnx",
+        about="ONNX Runtime; onnxruntime:PROVIDER",
     ),
     "onnxruntime-step": Backend(
-        open=_onnxruntime_step, export="onnx-step", about="ONNX Runtime, step by step"
+        opener="backends.onnx.onnxruntime:open_onnxruntime",
+        export="onnx-step",
+        about="ONNX Runtime, step by step",
     ),
     "onnx-reference": Backend(
-        open=_onnx_reference,
+        opener="backends.onnx.reference:open_onnx_reference",
         export="onnx",
         takes_option=False,
         about="onnx's own evaluator, slow",
     ),
-    "openvino": Backend(open=_openvino, export="onnx", about="OpenVINO; openvino:DEVICE"),
+    "openvino": Backend(
+        opener="backends.onnx.openvino:open_openvino",
+        export="onnx",
+        about="OpenVINO; openvino:DEVICE",
+    ),
     "nir": Backend(
-        open=partial(_nir, "nir"),
+        opener="backends.nir:open_nir",
         export="nir",
         takes_option=False,
         about="the NIR file, read back",
     ),
     "nir-portable": Backend(
-        open=partial(_nir, "nir-portable"),
+        opener="backends.nir:open_nir",
         export="nir-portable",
         takes_option=False,
         about="the portable NIR file, read back",
     ),
     "nir-relay": Backend(
-        open=partial(_nir, "nir-relay"),
+        opener="backends.nir:open_nir",
         export="nir-relay",
         takes_option=False,
         about="the NIR file with a relay, read back",
     ),
-    **_reader_backends(),
+    **_nir_readers(),
     "lava-float": Backend(
-        open=_lava_float, about="Lava in double precision; :stock or :batched connections"
+        opener="lava.simulator:open_lava",
+        variant="float",
+        about="Lava in double precision; :stock or :batched connections",
     ),
     "lava-fixed": Backend(
-        open=_lava_fixed, about="Lava in 24-bit integers; :stock or :batched connections"
+        opener="lava.simulator:open_lava",
+        variant="fixed",
+        about="Lava in 24-bit integers; :stock or :batched connections",
     ),
     "lava-stock": Backend(
-        open=_lava_stock, about="Lava's own LIF and connections; :fixed for its bit-accurate models"
+        opener="lava.simulator:open_lava_stock",
+        about="Lava's own LIF and connections; :fixed for its bit-accurate models",
     ),
 }
 
@@ -199,4 +170,6 @@ def open_backend(bundle: Bundle, spec: str) -> Simulator:
         ExportError: the export can't be read.
     """
     backend, option = find_backend(spec)
-    return backend.open(bundle, option)
+    module, function = backend.opener.split(":")
+    opener: Opener = getattr(import_module(f"icsnn_deploy.{module}"), function)
+    return opener(bundle, backend, option)

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from icsnn_deploy.backends.recording import Record, Recording
+from icsnn_deploy.backends import Backend
+from icsnn_deploy.backends.recording import Record, Recording, Simulator
+from icsnn_deploy.bundle.bundle import Bundle
 from icsnn_deploy.errors import GraphError
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.inputs import check_inputs
@@ -25,6 +27,11 @@ from icsnn_deploy.graph.nodes import (
     Relu,
     Scale,
 )
+
+
+def open_reference(bundle: Bundle, backend: Backend, option: str | None) -> Simulator:
+    """Open the bundle's network; see backends.Opener."""
+    return ReferenceSimulator(bundle.network())
 
 
 class ReferenceSimulator:

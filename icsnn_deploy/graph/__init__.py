@@ -1,1 +1,1 @@
-"""The ground floor: one immutable, checked, hashed network, and everything that is a property of it."""
+"""The ground floor: one immutable, checked, hashed network, and what is a property of it."""

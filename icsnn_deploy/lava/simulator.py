@@ -9,8 +9,10 @@ from typing import Literal
 
 import numpy as np
 
-from icsnn_deploy.backends.recording import Record, Recording
+from icsnn_deploy.backends import Backend
+from icsnn_deploy.backends.recording import Record, Recording, Simulator
 from icsnn_deploy.backends.reference import running_mean
+from icsnn_deploy.bundle.bundle import Bundle
 from icsnn_deploy.errors import BackendUnavailableError, DataError, SimulationError
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.inputs import check_inputs
@@ -33,6 +35,18 @@ _LIF_COPIES = 32  # each further run of LIF costs its start
 _BYTES_PER_ENTRY = 12  # of a matrix, for each image: Lava's own connections repeat it
 _BYTES_PER_VALUE = 48  # of a connection: in and out twice in a channel, windows, potentials
 _SHARED_MEMORY = "/dev/shm"
+
+
+def open_lava(bundle: Bundle, backend: Backend, option: str | None) -> Simulator:
+    """Open the bundle's network in the variant's arithmetic; see backends.Opener."""
+    arithmetic: Arithmetic = "fixed" if backend.variant == "fixed" else "float"
+    connections = _connections_of(option)
+    return LavaSimulator(bundle.network(), arithmetic=arithmetic, connections=connections)
+
+
+def open_lava_stock(bundle: Bundle, backend: Backend, option: str | None) -> Simulator:
+    """Open the bundle's network on Lava's own neurons; see backends.Opener."""
+    return LavaSimulator(bundle.network(), arithmetic=_arithmetic_of(option), neurons="lif")
 
 
 class LavaSimulator:
@@ -172,7 +186,7 @@ class LavaSimulator:
             )
 
 
-def connections_of(option: str | None) -> Connections | None:
+def _connections_of(option: str | None) -> Connections | None:
     """The option of backends lava-float and lava-fixed; raises BackendUnavailableError."""
     known: dict[str | None, Connections | None] = {"batched": "batched", "stock": "stock"}
     if option is not None and option not in known:
@@ -182,7 +196,7 @@ def connections_of(option: str | None) -> Connections | None:
     return known.get(option)
 
 
-def arithmetic_of(option: str | None) -> Arithmetic:
+def _arithmetic_of(option: str | None) -> Arithmetic:
     """The option of backend lava-stock; raises BackendUnavailableError."""
     known: dict[str | None, Arithmetic] = {None: "float", "float": "float", "fixed": "fixed"}
     if option not in known:

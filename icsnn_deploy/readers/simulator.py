@@ -7,12 +7,19 @@ import os
 from pathlib import Path
 from typing import Any
 
-from icsnn_deploy.backends.recording import Record, Recording
+from icsnn_deploy.backends import Backend
+from icsnn_deploy.backends.recording import Record, Recording, Simulator
+from icsnn_deploy.bundle.bundle import Bundle
 from icsnn_deploy.exporters.nir.read.read import read_graph
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.readers.environment import environment_of, find_environment
 from icsnn_deploy.readers.launch import Request, run_requests
 from icsnn_deploy.readers.versions import is_here
+
+
+def open_reader(bundle: Bundle, backend: Backend, option: str | None) -> Simulator:
+    """Open the bundle's portable NIR file in the reader of the variant; see backends.Opener."""
+    return ReaderSimulator(backend.file_in(bundle), backend.variant)
 
 
 class ReaderSimulator:

@@ -53,7 +53,7 @@ print(json.dumps({{"message": message, "seconds": seconds, "megabytes": peak() -
 IMPORTS = {
     "NirSimulator(path)": """
 import nir, h5py
-from icsnn_deploy.exporters.nir.read.read import NirSimulator
+from icsnn_deploy.backends.nir import NirSimulator
 """,
     "read(path)": """
 import onnx, onnxruntime

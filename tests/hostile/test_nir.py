@@ -17,10 +17,11 @@ import numpy as np
 import pytest
 from graphs import residual_network, samples
 
+from icsnn_deploy.backends.nir import NirSimulator
 from icsnn_deploy.backends.reference import ReferenceSimulator
 from icsnn_deploy.errors import ExportError
 from icsnn_deploy.exporters.nir.metadata import KEY, V_INIT
-from icsnn_deploy.exporters.nir.read.read import NirSimulator, from_nir, read_graph
+from icsnn_deploy.exporters.nir.read.read import from_nir, read_graph
 from icsnn_deploy.exporters.nir.write import to_nir, write
 from icsnn_deploy.graph.nodes import Scale
 

@@ -13,6 +13,7 @@ from graphs import if_graphs, samples
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from icsnn_deploy.backends.nir import NirSimulator
 from icsnn_deploy.backends.onnx.onnxruntime import OnnxRuntimeSimulator
 from icsnn_deploy.backends.onnx.openvino import OpenVinoSimulator
 from icsnn_deploy.backends.onnx.reference import OnnxReferenceSimulator
@@ -20,7 +21,7 @@ from icsnn_deploy.backends.recording import Record, Recording
 from icsnn_deploy.backends.reference import ReferenceSimulator
 from icsnn_deploy.backends.torch.simulator import TorchSimulator
 from icsnn_deploy.exporters import export
-from icsnn_deploy.exporters.nir.read.read import NirSimulator, from_nir
+from icsnn_deploy.exporters.nir.read.read import from_nir
 from icsnn_deploy.exporters.onnx.contract import LAYOUTS, TIMED_LAYOUTS, Layout
 from icsnn_deploy.exporters.onnx.write import OnnxOptions, write
 from icsnn_deploy.graph.certificate import certify

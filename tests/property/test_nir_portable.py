@@ -16,13 +16,14 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from icsnn_deploy.backends import reference
+from icsnn_deploy.backends.nir import NirSimulator
 from icsnn_deploy.backends.reference import ReferenceSimulator
 from icsnn_deploy.exporters.nir.metadata import KEY
 from icsnn_deploy.exporters.nir.portable.find_unportable import limits
 from icsnn_deploy.exporters.nir.portable.portable import to_portable
 from icsnn_deploy.exporters.nir.portable.private_connections import explicit
 from icsnn_deploy.exporters.nir.portable.relay import plan, relay_inputs, relayed
-from icsnn_deploy.exporters.nir.read.read import NirSimulator, read_graph
+from icsnn_deploy.exporters.nir.read.read import read_graph
 from icsnn_deploy.exporters.nir.write import write
 from icsnn_deploy.graph.graph import Graph, describe_node
 from icsnn_deploy.graph.neuron import Array

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import re
 import subprocess
 import sys
@@ -16,30 +17,27 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "icsnn_deploy"
 
 ORDER = (
-    {"atomic", "errors", "version", "neuron", "progress"},
-    {"node", "data", "environments"},
-    {"nodes", "topology"},
-    {"graph", "pooling"},
-    {"interval"},
-    {"graph_file", "encoding", "divergence", "certificate"},
-    {"manifest"},
-    {"bundle"},
+    {"errors", "atomic", "progress", "version"},
+    {"environments"},
+    {"graph"},
+    {"data"},
+    {"passes"},
+    {"bundle", "targets"},
     {"exporters"},
-    {"lava", "simulate", "interop"},
-    {"ranks"},
-    {"conversion", "golden"},
-    {"lattice", "targets"},
-    {"parity", "metrics"},
-    {"verification"},
-    {"evaluation"},
+    {"backends"},
+    {"lava", "readers", "distributed"},
+    {"parity"},
+    {"conversion"},
+    {"lattice", "evaluation"},
     {"report"},
     {"demo"},
     {"cli"},
     {"__main__"},
 )
-"""A room imports rooms before it. In one set, only those of MAY_MEET import each other."""
+"""A folder (or file at the package's root) imports only what stands before it; no exceptions."""
 
-MAY_MEET = ({"lattice", "targets"}, {"lava", "simulate"}, {"interop", "simulate"})
+APART = (("conversion/frontend", "conversion/calibration"),)
+"""Two houses that never import each other, within one folder."""
 
 AT_MODULE_LEVEL = {
     "numpy": r".*",
@@ -47,29 +45,29 @@ AT_MODULE_LEVEL = {
     "lava": r"lava/worker/.*",
     "scipy": r"lava/worker/.*",
     "h5py": r"lava/worker/.*",
-    "torch": r"(conversion|demo|interop)/.*|simulate/(torch\w*|early_exit)\.py"
-    r"|lattice/(moments|rounding)\.py",
+    "torch": r"(conversion|demo|readers|backends/torch)/.*"
+    r"|lattice/(input_moments|rounding)\.py",
     "rich": r"(report|cli)/.*",
     "typer": r"cli/.*",
 }
 """What may be imported as a module is loaded, and where; everything else only on use."""
 
 ON_USE = {
-    "torch": r"simulate/__init__\.py|conversion/.*|ranks\.py",
-    "onnx": r"exporters/onnx\w*\.py|simulate/onnx\w*\.py",
-    "google": r"exporters/onnx\w*\.py",
-    "onnxruntime": r"simulate/onnxruntime\w*\.py",
-    "openvino": r"simulate/openvino\.py",
-    "nir": r"exporters/nir\w*\.py|simulate/nir\w*\.py|interop/.*",
-    "snntorch": r"interop/snntorch\.py",
-    "spikingjelly": r"interop/spikingjelly\.py",
-    "norse": r"interop/norse\.py",
-    "sinabs": r"interop/sinabs\.py",
-    "nirtorch": r"interop/(nirtorch|norse)\.py",
-    "h5py": r"simulate/hdf5\w*\.py|exporters/netx\w*\.py",
+    "torch": r"conversion/.*|distributed\.py",
+    "onnx": r"exporters/onnx/.*|backends/onnx/.*",
+    "google": r"exporters/onnx/.*",
+    "onnxruntime": r"backends/onnx/onnxruntime\w*\.py",
+    "openvino": r"backends/onnx/openvino\.py",
+    "nir": r"exporters/nir/.*|readers/.*",
+    "snntorch": r"readers/snntorch\.py",
+    "spikingjelly": r"readers/spikingjelly\.py",
+    "norse": r"readers/norse\.py",
+    "sinabs": r"readers/sinabs\.py",
+    "nirtorch": r"readers/(nirtorch|norse)\.py",
+    "h5py": r"exporters/nir/read/hdf5\w*\.py|exporters/netx/.*",
     "matplotlib": r"report/.*",
     "sklearn": r"demo/.*",
-    "safetensors": r"(bundle|graph_file|golden)\.py",
+    "safetensors": r"(bundle/bundle|graph/file|parity/golden)\.py",
 }
 
 
@@ -98,6 +96,15 @@ def modules() -> list[Path]:
     return sorted(found)
 
 
+def module_of(path: Path) -> str:
+    """The dotted name of a file of the package."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(("icsnn_deploy", *parts)).removesuffix(".__init__")
+
+
+MODULES = frozenset(module_of(path) for path in modules())
+
+
 def imports_of(path: Path) -> Iterator[Import]:
     file = str(path.relative_to(PACKAGE))
 
@@ -108,10 +115,9 @@ def imports_of(path: Path) -> Iterator[Import]:
                 names = [alias.name for alias in child.names]
             elif isinstance(child, ast.ImportFrom):
                 assert child.level == 0, f"{file}:{child.lineno}: a relative import"
-                # `from icsnn_deploy import x` imports the room x
-                bare = child.module in ("icsnn_deploy", "icsnn_deploy.exporters")
+                # `from package import module` imports the module
                 inner = [f"{child.module}.{alias.name}" for alias in child.names]
-                names = inner if bare else [child.module or ""]
+                names = [name if name in MODULES else child.module or "" for name in inner]
             for name in names:
                 yield Import(file, child.lineno, name, on_use, for_types)
             function = isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
@@ -145,7 +151,7 @@ def test_the_trees_were_read() -> None:
     assert {
         "exporters/onnx/write.py",
         "targets/profile.py",
-        "simulate/nir.py",
+        "exporters/nir/read/read.py",
         "cli/__init__.py",
     } <= files
     assert any(str(i).endswith("imports icsnn_deploy.exporters.onnx.write") for i in IMPORTS)
@@ -166,27 +172,44 @@ def test_imports_go_one_way() -> None:
         if found.top != "icsnn_deploy" or home == "__init__":
             continue
         room = room_of(found.module)
-        meet = room == home or any({room, home} <= rooms for rooms in MAY_MEET)
-        if not (meet or rank(room) < rank(home)):
+        if not (room == home or rank(room) < rank(home)):
             wrong.append(str(found))
     assert wrong == []
+
+
+@pytest.mark.parametrize(("one", "other"), [*APART, *(pair[::-1] for pair in APART)])
+def test_houses_that_are_apart_do_not_import_each_other(one: str, other: str) -> None:
+    dotted = "icsnn_deploy." + other.replace("/", ".")
+    files = [found for found in IMPORTS if found.file.startswith(one + "/")]
+    assert files
+    assert [str(found) for found in files if found.module.startswith(dotted)] == []
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    """Over the files of the whole package, imports inside functions included."""
+    known = {module_of(path): path for path in modules()}
+    needs: dict[str, set[str]] = {name: set() for name in known}
+    for found in IMPORTS:
+        home = module_of(PACKAGE / found.file)
+        if found.module in known and found.module != home:
+            needs[home].add(found.module)
+    try:
+        list(graphlib.TopologicalSorter(needs).static_order())
+    except graphlib.CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
 
 
 @pytest.mark.parametrize(
     ("home", "never"),
     [
-        (
-            "exporters",
-            ("conversion", "lattice", "simulate", "parity", "verification", "report", "cli"),
-        ),
-        ("simulate", ("conversion", "lattice", "parity", "verification", "report", "cli")),
-        (
-            "bundle",
-            ("exporters", "simulate", "conversion", "parity", "verification", "report", "cli"),
-        ),
-        ("graph", ("bundle", "conversion", "simulate", "exporters")),
-        ("conversion", ("lattice", "parity", "verification", "report", "cli", "exporters")),
-        ("parity", ("verification", "report", "cli", "conversion")),
+        ("graph", ("passes", "bundle", "conversion", "backends", "exporters")),
+        ("passes", ("bundle", "conversion", "backends", "exporters", "targets")),
+        ("bundle", ("exporters", "backends", "conversion", "parity", "report", "cli")),
+        ("targets", ("exporters", "backends", "conversion", "parity", "report", "cli")),
+        ("exporters", ("conversion", "lattice", "backends", "parity", "report", "cli")),
+        ("backends", ("conversion", "lattice", "parity", "report", "cli", "lava", "readers")),
+        ("parity", ("conversion", "lattice", "report", "cli")),
+        ("conversion", ("lattice", "parity", "report", "cli", "exporters")),
     ],
 )
 def test_the_order_says_what_the_architecture_says(home: str, never: tuple[str, ...]) -> None:
@@ -229,12 +252,12 @@ def test_importing_the_package_is_light() -> None:
 
 
 def test_what_needs_no_backend_loads_none() -> None:
-    names = ["verification", "parity", "bundle", "golden", "metrics", "simulate.nir"]
-    names += ["simulate.onnxruntime", "simulate.reference", "certificate"]
-    names += [f"exporters.{path.stem}" for path in (PACKAGE / "exporters").glob("*.py")]
-    names += [f"targets.{path.stem}" for path in (PACKAGE / "targets").glob("*.py")]
-    wanted = [name.removesuffix(".__init__") for name in names]
-    assert loaded_by(*(f"import icsnn_deploy.{name}" for name in wanted)) == set()
+    without_torch = ("bundle", "graph", "passes", "parity", "exporters", "targets")
+    names = [
+        name for name in MODULES if name.split(".")[1:] and name.split(".")[1] in without_torch
+    ]
+    names += [f"icsnn_deploy.backends.{name}" for name in ("nir", "onnx.onnxruntime", "reference")]
+    assert loaded_by(*(f"import {name}" for name in sorted(names))) == set()
 
 
 def test_the_command_loads_no_backend_until_it_runs_one() -> None:

@@ -1,4 +1,4 @@
-"""Read a NIR file, ours or another's, into a graph, trusting nothing but the file; and run it."""
+"""Read a NIR file, ours or another's, into a graph, trusting nothing but the file."""
 
 from __future__ import annotations
 
@@ -6,14 +6,11 @@ import graphlib
 import math
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from icsnn_deploy.backends.recording import Record, Recording
-from icsnn_deploy.backends.reference import ReferenceSimulator
 from icsnn_deploy.errors import ExportError, GraphError, rejection_table
 from icsnn_deploy.exporters.nir.metadata import (
     Header,
@@ -28,25 +25,10 @@ from icsnn_deploy.exporters.nir.read.remove_relay import without_relay
 from icsnn_deploy.exporters.nir.read.sums import Sums, in_order, names_of, without_unused
 from icsnn_deploy.exporters.nir.read.zero_rows import without_zero_rows
 from icsnn_deploy.graph.graph import Graph, unique_name
-from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import Encoding, InputDtype, Node, Shape
 
 MOST_VALUES = 2**27
 """Values of one node's result: 1 GiB in double precision. Paddings could ask for more."""
-
-
-class NirSimulator:
-    """Runs what a NIR file of ours says, by the reference's arithmetic."""
-
-    name = "nir"
-    gives_logits_t = True
-    cuts_batches = False
-
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.graph = read_graph(path)
-
-    def run(self, inputs: Array, record: Record = Record()) -> Recording:
-        return replace(ReferenceSimulator(self.graph).run(inputs, record), backend=self.name)
 
 
 def read_graph(path: str | os.PathLike[str]) -> Graph:

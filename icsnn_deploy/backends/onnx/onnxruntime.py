@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import os
 
+from icsnn_deploy.backends import Backend
 from icsnn_deploy.backends.onnx.onnxruntime_session import RunOptions, RuntimeSession
 from icsnn_deploy.backends.onnx.simulator import OnnxFileSimulator
+from icsnn_deploy.backends.recording import Simulator
+from icsnn_deploy.bundle.bundle import Bundle
 from icsnn_deploy.exporters.onnx.read import OnnxFile
+
+
+def open_onnxruntime(bundle: Bundle, backend: Backend, option: str | None) -> Simulator:
+    """Open the bundle's ONNX file, on the provider that the option names; see backends.Opener."""
+    path = backend.file_in(bundle)
+    return OnnxRuntimeSimulator(path, provider=option or "CPUExecutionProvider")
 
 
 class OnnxRuntimeSimulator(OnnxFileSimulator):

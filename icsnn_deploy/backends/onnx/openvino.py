@@ -9,13 +9,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from icsnn_deploy.backends import Backend
 from icsnn_deploy.backends.onnx.simulator import OnnxFileSimulator
+from icsnn_deploy.backends.recording import Simulator
+from icsnn_deploy.bundle.bundle import Bundle
 from icsnn_deploy.errors import BackendUnavailableError, ExportError, first_line
 from icsnn_deploy.exporters.onnx.read import OnnxFile, parse
 from icsnn_deploy.graph.neuron import Array
 
 if TYPE_CHECKING:
     import onnx
+
+
+def open_openvino(bundle: Bundle, backend: Backend, option: str | None) -> Simulator:
+    """Open the bundle's ONNX file, on the device that the option names; see backends.Opener."""
+    return OpenVinoSimulator(backend.file_in(bundle), device=option or "CPU")
 
 
 class OpenVinoSimulator(OnnxFileSimulator):

@@ -6,9 +6,17 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from icsnn_deploy.backends import Backend
 from icsnn_deploy.backends.onnx.simulator import OnnxFileSimulator
+from icsnn_deploy.backends.recording import Simulator
+from icsnn_deploy.bundle.bundle import Bundle
 from icsnn_deploy.exporters.onnx.read import OnnxFile, parse
 from icsnn_deploy.graph.neuron import Array
+
+
+def open_onnx_reference(bundle: Bundle, backend: Backend, option: str | None) -> Simulator:
+    """Open the bundle's ONNX file; see backends.Opener."""
+    return OnnxReferenceSimulator(backend.file_in(bundle))
 
 
 class OnnxReferenceSimulator(OnnxFileSimulator):

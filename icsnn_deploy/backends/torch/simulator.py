@@ -13,11 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from icsnn_deploy.backends.recording import Record, Recording
+from icsnn_deploy.backends import Backend
+from icsnn_deploy.backends.recording import Record, Recording, Simulator
 from icsnn_deploy.backends.torch.cuda_graphs import CapturedRuns
 from icsnn_deploy.backends.torch.int8 import int8_convolutions
 from icsnn_deploy.backends.torch.ops import TorchOps, integrate_and_fire, open_device
 from icsnn_deploy.backends.torch.recorder import Recorder
+from icsnn_deploy.bundle.bundle import Bundle
 from icsnn_deploy.errors import BackendUnavailableError, SimulationError
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.inputs import check_inputs
@@ -48,6 +50,12 @@ class Flow:
         self.steady = {name: value[samples] for name, value in self.steady.items()}
         self.v = {name: value[samples] for name, value in self.v.items()}
         self.batch = int(samples.sum())
+
+
+def open_torch(bundle: Bundle, backend: Backend, option: str | None) -> Simulator:
+    """Open the bundle's network, on the device that the option names; see backends.Opener."""
+    dtype = torch.float64 if backend.variant == "float64" else torch.float32
+    return TorchSimulator(bundle.network(), device=option or "cpu", dtype=dtype)
 
 
 class TorchSimulator:

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from graphs import residual_network, samples, sequential_network, with_hard_reset
 
+from icsnn_deploy.backends.nir import NirSimulator
 from icsnn_deploy.backends.reference import ReferenceSimulator
 from icsnn_deploy.bundle.bundle import create_bundle
 from icsnn_deploy.errors import ExportError, GraphError, LatticeError
 from icsnn_deploy.exporters import export
 from icsnn_deploy.exporters.nir.metadata import KEY
-from icsnn_deploy.exporters.nir.read.read import NirSimulator
 from icsnn_deploy.graph.certificate import certify
 from icsnn_deploy.graph.file import graph_bytes, read_graph
 from icsnn_deploy.graph.graph import Graph, describe_node, hard_resets

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 from graphs import DYADIC, conv, dyadic, residual_network, samples, spiking
 
+from icsnn_deploy.backends.nir import NirSimulator
 from icsnn_deploy.backends.reference import ReferenceSimulator
 from icsnn_deploy.errors import ExportError
 from icsnn_deploy.exporters.nir.kernels import embed, extract, find_embedding
 from icsnn_deploy.exporters.nir.metadata import KEY
-from icsnn_deploy.exporters.nir.read.read import NirSimulator, read_graph
+from icsnn_deploy.exporters.nir.read.read import read_graph
 from icsnn_deploy.exporters.nir.write import to_nir, write
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.nodes import (

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from graphs import conv, dyadic, residual_network, samples, sequential_network, with_hard_reset
 
+from icsnn_deploy.backends.nir import NirSimulator
 from icsnn_deploy.backends.reference import ReferenceSimulator
 from icsnn_deploy.errors import ExportError
 from icsnn_deploy.exporters import export
@@ -22,7 +23,7 @@ from icsnn_deploy.exporters.nir.portable import find_unportable as nir_limits
 from icsnn_deploy.exporters.nir.portable.portable import to_portable
 from icsnn_deploy.exporters.nir.portable.reader_limits import READERS, needs
 from icsnn_deploy.exporters.nir.portable.relay import relay_inputs, relayed
-from icsnn_deploy.exporters.nir.read.read import NirSimulator, read_graph
+from icsnn_deploy.exporters.nir.read.read import read_graph
 from icsnn_deploy.exporters.nir.write import to_nir, write
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
