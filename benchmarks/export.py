@@ -19,7 +19,7 @@ import torch
 
 from icsnn_deploy.conversion.calibration.samples import CalibrationSet
 from icsnn_deploy.conversion.convert import to_ann_graph
-from icsnn_deploy.conversion.spiking import Population, spike
+from icsnn_deploy.conversion.spiking import Population, to_spiking
 from icsnn_deploy.exporters import GENERAL, export
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.nodes import Relu
@@ -38,7 +38,7 @@ def vgg16_network(time_steps: int) -> Graph:
     for relu in ann.nodes_of(Relu):
         one = np.ones((1,) * len(ann.shape(relu.name)), np.float32)
         populations[relu.name] = Population(v_threshold=one, v_init=one / 2)
-    return spike(ann, populations, time_steps)
+    return to_spiking(ann, populations, time_steps)
 
 
 def main() -> None:

@@ -10,7 +10,17 @@ from torch.nn import functional
 
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
-from icsnn_deploy.graph.nodes import IF, Add, AvgPool, Conv, Flatten, Linear, Node, Output, Scale
+from icsnn_deploy.graph.nodes import (
+    IF,
+    Add,
+    AvgPool,
+    ChannelAffine,
+    Conv,
+    Flatten,
+    Linear,
+    Node,
+    Output,
+)
 
 
 class StepLoop:
@@ -23,7 +33,7 @@ class StepLoop:
         self, network: Graph, memory_format: torch.memory_format = torch.contiguous_format
     ) -> None:
         self.network, self.memory_format = network, memory_format
-        self.steady = network.steady()
+        self.steady = network.constant_nodes()
         self.populations = network.nodes_of(IF)
         self.modules = {
             node.name: _module(node).to(memory_format=memory_format)  # type: ignore[call-overload]
@@ -119,7 +129,7 @@ def _module(node: Node) -> nn.Module:
             return nn.AvgPool2d(node.kernel, node.stride, tuple(p for p, _ in node.padding))
         case Flatten():
             return nn.Flatten()
-        case Scale():
+        case ChannelAffine():
             return _Diagonal(torch.tensor(node.scale).float(), torch.tensor(node.shift).float())
         case Add():
             return _Sum()

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from icsnn_deploy.bundle.bundle import Bundle
 from icsnn_deploy.errors import ExportError, LossyExportError
-from icsnn_deploy.exporters.nir.metadata import Profile, VInitEncoding
+from icsnn_deploy.exporters.nir.metadata import NirProfile, VInitEncoding
 from icsnn_deploy.exporters.onnx.contract import OnnxOptions
 from icsnn_deploy.graph.graph import Graph
 
@@ -73,7 +73,7 @@ class Format:
     about: str
     losses: Callable[[Graph], tuple[str, ...]] = lambda graph: ()
     """What its readers will not know of the network: reason to ask before it is written."""
-    nir: tuple[Profile, VInitEncoding] | None = None
+    nir: tuple[NirProfile, VInitEncoding] | None = None
     """Of a NIR file; those of profile portable are for the readers of nir_readers."""
 
 

@@ -32,7 +32,7 @@ class Ranks:
     rank: int = 0
     size: int = 1
 
-    def deal(self, count: int) -> range:
+    def assign(self, count: int) -> range:
         """The numbers below `count` that are this process's own."""
         return range(self.rank, count, self.size)
 
@@ -51,11 +51,11 @@ class Ranks:
         """The sum of every process's integers, which is exact in any order."""
         return counts
 
-    def agree(self, what: str, digest: Callable[[], str]) -> None:
+    def require_equal(self, what: str, digest: Callable[[], str]) -> None:
         """Raise RankError unless the digest is the same in all processes."""
 
 
-ALONE = Ranks()
+SINGLE = Ranks()
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Group(Ranks):
             dist.all_reduce(counts)
         return counts
 
-    def agree(self, what: str, digest: Callable[[], str]) -> None:
+    def require_equal(self, what: str, digest: Callable[[], str]) -> None:
         found = self.gather(digest())
         others = [rank for rank, other in enumerate(found) if other != found[0]]
         if others:
@@ -132,7 +132,7 @@ def open_ranks(device: str = "cpu", *, wait_s: float = WAIT_S) -> Iterator[Ranks
     if not wait_s > 0:
         raise DataError(f"a wait of {wait_s} s for other processes: more than 0 is needed")
     if not is_launched():
-        yield ALONE
+        yield SINGLE
         return
     _check_environment(os.environ)
     import torch

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from icsnn_deploy.errors import TargetError
 
 if TYPE_CHECKING:
-    from icsnn_deploy.targets.profile import Profile
+    from icsnn_deploy.targets.profile import TargetProfile
 
 TARGETS = {
     "generic": "generic:GENERIC",
@@ -19,10 +19,10 @@ TARGETS = {
 }
 
 
-def find_target(name: str) -> Profile:
+def find_target(name: str) -> TargetProfile:
     """The profile of that name; raises TargetError that lists them."""
     if name not in TARGETS:
         raise TargetError(f"no target {name!r}; there are {', '.join(TARGETS)}")
     module, constant = TARGETS[name].split(":")
-    profile: Profile = getattr(import_module(f"{__name__}.{module}"), constant)
+    profile: TargetProfile = getattr(import_module(f"{__name__}.{module}"), constant)
     return profile

@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 
 from icsnn_deploy.graph.graph import Graph
-from icsnn_deploy.graph.nodes import IF, Output, Scale
+from icsnn_deploy.graph.nodes import IF, ChannelAffine, Output
 from icsnn_deploy.targets.cnn import CnnLayer
 from icsnn_deploy.targets.connectivity import reached
 from icsnn_deploy.targets.matching import match
 from icsnn_deploy.targets.misfit import amount
 from icsnn_deploy.targets.paths import distinct_sources, paths_into
-from icsnn_deploy.targets.profile import Profile
+from icsnn_deploy.targets.profile import TargetProfile
 from icsnn_deploy.targets.resources import LayerResources, ResourceReport, bias_of, weight_of
 from icsnn_deploy.targets.widths import parallel_synapses
 
@@ -70,7 +70,7 @@ def allocate_alike(
     graph: Graph,
     targets: Sequence[IF | Output],
     resources: ResourceReport,
-    profile: Profile,
+    profile: TargetProfile,
 ) -> Allocation | None:
     """Layers over cores that are all alike; None where the target has no cores to count."""
     if profile.cores is None:
@@ -121,13 +121,13 @@ def _output_axons(
     return total
 
 
-def _needs(graph: Graph, target: IF | Output, row: LayerResources, profile: Profile) -> Needs:
+def _needs(graph: Graph, target: IF | Output, row: LayerResources, profile: TargetProfile) -> Needs:
     paths = paths_into(graph, target)
     nodes = list({node.name: node for path in paths for node in path.weighted}.values())
     weights = sum(weight_of(node).size * parallel_synapses(node, profile) for node in nodes)
     synapses = row.synapses
     for node in nodes:
-        if isinstance(node, Scale):  # wide shortcuts take several synapses a neuron
+        if isinstance(node, ChannelAffine):  # wide shortcuts take several synapses a neuron
             synapses += row.neurons * (parallel_synapses(node, profile) - 1)
     weight_bits = profile.weight_bits or row.weight_bits
     stored = weights if profile.shares_kernels else synapses
@@ -184,7 +184,7 @@ _MEMORIES: tuple[tuple[str, Callable[[CnnLayer], int], str], ...] = (
 )
 
 
-def allocate_cnn(layers: Sequence[CnnLayer], profile: Profile) -> Allocation | None:
+def allocate_cnn(layers: Sequence[CnnLayer], profile: TargetProfile) -> Allocation | None:
     """One core for each layer, of cores that differ; None where the target has no such cores."""
     if profile.kernel_words is None:
         return None

@@ -14,7 +14,7 @@ from icsnn_deploy.targets.allocate import Allocation, Placement, allocate_alike,
 from icsnn_deploy.targets.cnn import cnn_layers
 from icsnn_deploy.targets.misfit import Misfit, amount
 from icsnn_deploy.targets.paths import chip_targets, paths_into
-from icsnn_deploy.targets.profile import Profile
+from icsnn_deploy.targets.profile import TargetProfile
 from icsnn_deploy.targets.resources import ResourceReport, certificate_of, count_resources
 from icsnn_deploy.targets.widths import check_widths, parallel_synapses
 
@@ -23,7 +23,7 @@ from icsnn_deploy.targets.widths import check_widths, parallel_synapses
 class CheckResult:
     """The verdict on one network and one target."""
 
-    profile: Profile
+    profile: TargetProfile
     graph_hash: str
     host_first_layer: bool  # asked for
     on_host: tuple[str, ...]  # populations, and the output, that the host runs
@@ -75,7 +75,7 @@ class CheckResult:
         }
 
 
-def check(graph: Graph, profile: Profile, *, host_first_layer: bool = False) -> CheckResult:
+def check(graph: Graph, profile: TargetProfile, *, host_first_layer: bool = False) -> CheckResult:
     """Hold a network against a target; never stops at the first misfit.
 
     Args:
@@ -119,7 +119,7 @@ def check(graph: Graph, profile: Profile, *, host_first_layer: bool = False) -> 
     )
 
 
-def _input(graph: Graph, profile: Profile, targets: tuple[IF | Output, ...]) -> list[Misfit]:
+def _input(graph: Graph, profile: TargetProfile, targets: tuple[IF | Output, ...]) -> list[Misfit]:
     node = graph.input
     if profile.analog_input or node.encoding != "direct":
         return []
@@ -145,7 +145,7 @@ def _input(graph: Graph, profile: Profile, targets: tuple[IF | Output, ...]) -> 
     ]
 
 
-def _resets(graph: Graph, profile: Profile, targets: tuple[IF | Output, ...]) -> list[Misfit]:
+def _resets(graph: Graph, profile: TargetProfile, targets: tuple[IF | Output, ...]) -> list[Misfit]:
     """A hard reset to another potential than the target's; a v_reset of 1/2 is 0 in integers."""
     if profile.hard_reset == "any":
         return []
@@ -167,7 +167,7 @@ def _resets(graph: Graph, profile: Profile, targets: tuple[IF | Output, ...]) ->
 
 
 def _axons(
-    resources: ResourceReport, profile: Profile, targets: tuple[IF | Output, ...]
+    resources: ResourceReport, profile: TargetProfile, targets: tuple[IF | Output, ...]
 ) -> list[Misfit]:
     """A neuron can't be split: all its sources need an axon into its core."""
     limit = profile.core_in_axons
@@ -202,7 +202,7 @@ def _no_room(proof: str, allocation: Allocation) -> Misfit:
 
 def _notes(
     graph: Graph,
-    profile: Profile,
+    profile: TargetProfile,
     targets: tuple[IF | Output, ...],
     on_host: tuple[str, ...],
 ) -> list[str]:

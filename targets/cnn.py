@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.nodes import IF, AvgPool, Conv, Flatten, Linear, Output
 from icsnn_deploy.targets.misfit import Misfit
-from icsnn_deploy.targets.paths import Path, image_shape, is_pool, is_weighted, paths_into
-from icsnn_deploy.targets.profile import Profile
+from icsnn_deploy.targets.paths import SpikePath, image_shape, is_pool, is_weighted, paths_into
+from icsnn_deploy.targets.profile import TargetProfile
 
 Pair = tuple[int, int]
 
@@ -59,7 +59,7 @@ class CnnLayer:
 class _Branch:
     """One path into a population, as taps of a kernel."""
 
-    path: Path
+    path: SpikePath
     pool: int
     features: int
     input_map: Pair
@@ -69,7 +69,7 @@ class _Branch:
 
 
 def cnn_layers(
-    graph: Graph, targets: Iterable[IF | Output], profile: Profile
+    graph: Graph, targets: Iterable[IF | Output], profile: TargetProfile
 ) -> tuple[tuple[CnnLayer, ...], list[Misfit]]:
     """The cores' layers, and what keeps the network from being made of such."""
     chip = list(targets)
@@ -98,7 +98,7 @@ def _log2(value: int) -> int:
     return (value - 1).bit_length()
 
 
-def _branch(graph: Graph, path: Path) -> tuple[_Branch, list[Misfit]]:
+def _branch(graph: Graph, path: SpikePath) -> tuple[_Branch, list[Misfit]]:
     """A path's taps; pooling before the weights belongs to the sender."""
     pool, misfits = 1, []
     shape = image_shape(graph.shape(path.source.name))
@@ -195,7 +195,7 @@ def _late_pool(name: str) -> Misfit:
     )
 
 
-def _limits(layer: CnnLayer, pools: dict[int, Path], profile: Profile) -> list[Misfit]:
+def _limits(layer: CnnLayer, pools: dict[int, SpikePath], profile: TargetProfile) -> list[Misfit]:
     fold = "Split it over more layers, or make the layer smaller."
     numbers = (
         ("kernel size", layer.kernel, profile.kernel_size, "Use a smaller kernel or dilation."),

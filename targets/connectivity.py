@@ -21,17 +21,17 @@ from icsnn_deploy.graph.nodes import (
     IF,
     Add,
     AvgPool,
+    ChannelAffine,
     Conv,
     Flatten,
     Input,
     Linear,
     Node,
     Output,
-    Scale,
     Shape,
 )
 from icsnn_deploy.passes.pooling import window_sum
-from icsnn_deploy.targets.paths import Path
+from icsnn_deploy.targets.paths import SpikePath
 
 
 def fan_in(graph: Graph, *, dense: bool = False) -> dict[str, Array]:
@@ -68,7 +68,7 @@ def fan_out(graph: Graph, *, dense: bool = False) -> dict[str, Array]:
     return pending
 
 
-def reached(graph: Graph, path: Path) -> Array:
+def reached(graph: Graph, path: SpikePath) -> Array:
     """Neurons of the path's target that each neuron of its source sends to, [*source shape].
 
     Synapses that are zero are none. Overlapping pooling counts a neuron once for each of its
@@ -90,7 +90,7 @@ def _forward(node: Node, sources: list[Array], dense: bool) -> Array:
         case Linear():
             result: Array = _pattern(node.weight, dense) @ x
             return result
-        case Scale():
+        case ChannelAffine():
             scaled: Array = x * _pattern(node.scale, dense)
             return scaled
         case Flatten():
@@ -109,7 +109,7 @@ def _backward(node: Node, y: Array, shape: Shape, dense: bool) -> Array:
         case Linear():
             result: Array = _pattern(node.weight, dense).T @ y
             return result
-        case Scale():
+        case ChannelAffine():
             return y * _pattern(node.scale, dense)
         case Flatten():
             return y.reshape(shape)

@@ -1,5 +1,5 @@
 """The target without limits: simulators."""
 
-from icsnn_deploy.targets.profile import Profile
+from icsnn_deploy.targets.profile import TargetProfile
 
-GENERIC = Profile(name="generic", about="no limits; simulators")
+GENERIC = TargetProfile(name="generic", about="no limits; simulators")

@@ -1,8 +1,8 @@
 """Intel Loihi 1, by the constants of the public nengo-loihi package (version 1.1)."""
 
-from icsnn_deploy.targets.profile import Profile
+from icsnn_deploy.targets.profile import TargetProfile
 
-LOIHI1 = Profile(
+LOIHI1 = TargetProfile(
     name="loihi1",
     about="Intel Loihi 1: 128 cores of 1,024 compartments",
     # nengo_loihi/builder/discretize.py: weights of mixed sign are stored as 8 bits and used as

@@ -1,8 +1,8 @@
 """Intel Loihi 2, as Lava's fixed-point simulation models it."""
 
-from icsnn_deploy.targets.profile import Profile
+from icsnn_deploy.targets.profile import TargetProfile
 
-LOIHI2 = Profile(
+LOIHI2 = TargetProfile(
     name="loihi2",
     about="Intel Loihi 2: 128 neuro-cores, as Lava's fixed-point models have it",
     # lava-nc 0.10 process models (Dense): 8-bit signed; a Dense of mixed signs

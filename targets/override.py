@@ -7,13 +7,13 @@ from dataclasses import fields, replace
 from typing import Any
 
 from icsnn_deploy.errors import TargetError
-from icsnn_deploy.targets.profile import FLAGS, LISTS, Profile
+from icsnn_deploy.targets.profile import FLAGS, LISTS, TargetProfile
 
 _FIXED = ("name", "about", "uncertain", "notes")
 _CHOICES = ("threshold_granularity", "hard_reset", "structure", "readout")
 
 
-def override(profile: Profile, settings: Mapping[str, Any]) -> Profile:
+def override(profile: TargetProfile, settings: Mapping[str, Any]) -> TargetProfile:
     """The profile with some of its numbers replaced.
 
     Args:

@@ -19,19 +19,19 @@ from icsnn_deploy.graph.nodes import (
     LINEAR_NODES,
     Add,
     AvgPool,
+    ChannelAffine,
     Conv,
     Input,
     Linear,
     Node,
     Output,
-    Scale,
     Shape,
 )
 from icsnn_deploy.passes.pooling import is_window_sum
 
 
 @dataclass(frozen=True, eq=False)
-class Path:
+class SpikePath:
     """One chain of linear nodes, joins and zero points left out, from a source to a target."""
 
     source: Input | IF
@@ -39,7 +39,7 @@ class Path:
     target: IF | Output
 
     @property
-    def weighted(self) -> tuple[Conv | Linear | Scale, ...]:
+    def weighted(self) -> tuple[Conv | Linear | ChannelAffine, ...]:
         """The nodes that multiply by a weight; sum pooling does not."""
         return tuple(node for node in self.nodes if is_weighted(node))  # type: ignore[misc]
 
@@ -57,7 +57,7 @@ def is_pool(node: Node) -> bool:
 def is_zero_point(graph: Graph, node: Node) -> bool:
     """Whether a node only adds a constant to the input: whoever sends the input does it."""
     return (
-        isinstance(node, Scale)
+        isinstance(node, ChannelAffine)
         and isinstance(graph.node(node.inputs[0]), Input)
         and bool(np.all(node.scale == 1))
     )
@@ -65,17 +65,17 @@ def is_zero_point(graph: Graph, node: Node) -> bool:
 
 def is_weighted(node: Node) -> bool:
     """Whether a node multiplies what arrives by stored weights."""
-    return isinstance(node, (Conv, Linear, Scale)) and not is_pool(node)
+    return isinstance(node, (Conv, Linear, ChannelAffine)) and not is_pool(node)
 
 
-def paths_into(graph: Graph, target: IF | Output) -> tuple[Path, ...]:
+def paths_into(graph: Graph, target: IF | Output) -> tuple[SpikePath, ...]:
     """All paths into a population or the output, in the order of the joins' sources."""
-    found: list[Path] = []
+    found: list[SpikePath] = []
     open_ends: list[tuple[Node, tuple[Node, ...]]] = [(graph.node(target.inputs[0]), ())]
     while open_ends:
         node, after = open_ends.pop()
         if isinstance(node, (Input, IF)):
-            found.append(Path(node, after, target))
+            found.append(SpikePath(node, after, target))
         elif isinstance(node, LINEAR_NODES):
             skipped = isinstance(node, Add) or is_zero_point(graph, node)
             chain = after if skipped else (node, *after)
@@ -83,19 +83,19 @@ def paths_into(graph: Graph, target: IF | Output) -> tuple[Path, ...]:
     return tuple(found)
 
 
-def all_paths(graph: Graph) -> tuple[Path, ...]:
+def all_paths(graph: Graph) -> tuple[SpikePath, ...]:
     """The paths into every population and the output, in topological order of the targets."""
-    return tuple(path for target in targets_of(graph) for path in paths_into(graph, target))
+    return tuple(path for target in sinks(graph) for path in paths_into(graph, target))
 
 
-def targets_of(graph: Graph) -> tuple[IF | Output, ...]:
+def sinks(graph: Graph) -> tuple[IF | Output, ...]:
     """Where currents arrive: the populations and the output, in topological order."""
     return tuple(node for node in graph.nodes if isinstance(node, (IF, Output)))
 
 
-def weighted_of(graph: Graph) -> tuple[Conv | Linear | Scale, ...]:
+def weighted_of(graph: Graph) -> tuple[Conv | Linear | ChannelAffine, ...]:
     """The nodes that store weights, in topological order."""
-    found = (node for node in graph.nodes if isinstance(node, (Conv, Linear, Scale)))
+    found = (node for node in graph.nodes if isinstance(node, (Conv, Linear, ChannelAffine)))
     return tuple(n for n in found if is_weighted(n) and not is_zero_point(graph, n))
 
 
@@ -106,10 +106,10 @@ def chip_targets(
 
     host_first_layer leaves to the host the populations whose current is the same at every step.
     """
-    steady = graph.steady()
+    steady = graph.constant_nodes()
     chip: list[IF | Output] = []
     host: list[str] = []
-    for target in targets_of(graph):
+    for target in sinks(graph):
         if isinstance(target, Output):
             on_host = host_readout
         else:
@@ -127,6 +127,6 @@ def image_shape(shape: Shape) -> tuple[int, int, int]:
     return channels, height, width
 
 
-def distinct_sources(paths: Iterable[Path]) -> tuple[Input | IF, ...]:
+def distinct_sources(paths: Iterable[SpikePath]) -> tuple[Input | IF, ...]:
     """The sources of some paths, each once, in order."""
     return tuple({path.source.name: path.source for path in paths}.values())

@@ -15,14 +15,14 @@ from icsnn_deploy.errors import TargetError
 
 Granularity = Literal["layer", "channel", "neuron"]
 Structure = Literal["free", "cnn"]
-Readout = Literal["chip", "host"]
+ReadoutPlace = Literal["chip", "host"]
 HardReset = Literal["any", "zero"]
 
 GRANULARITIES: tuple[Granularity, ...] = ("layer", "channel", "neuron")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Profile:
+class TargetProfile:
     """One target. None stands for "no limit"."""
 
     name: str
@@ -44,7 +44,9 @@ class Profile:
 
     # What goes in, what comes out, what a core computes
     analog_input: bool = True  # takes a graded current at every step (direct encoding)
-    readout: Readout = "chip"  # host: the last affine layer is applied to spike counts off chip
+    readout: ReadoutPlace = (
+        "chip"  # host: the last affine layer is applied to spike counts off chip
+    )
     structure: Structure = "free"  # cnn: one core is convolution, population, sum pooling
     kernel_size: int | None = None  # largest side of a kernel
     strides: tuple[int, ...] | None = None

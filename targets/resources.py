@@ -25,9 +25,9 @@ from icsnn_deploy.errors import TargetError
 from icsnn_deploy.graph.certificate import Certificate, certify, signed_bits
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
-from icsnn_deploy.graph.nodes import IF, AvgPool, Conv, Linear, Scale, Shape
+from icsnn_deploy.graph.nodes import IF, AvgPool, ChannelAffine, Conv, Linear, Shape
 from icsnn_deploy.targets.connectivity import fan_in, fan_out
-from icsnn_deploy.targets.paths import is_pool, paths_into, targets_of, weighted_of
+from icsnn_deploy.targets.paths import is_pool, paths_into, sinks, weighted_of
 
 FLOAT_BITS = 32
 
@@ -150,7 +150,7 @@ def array_bits(values: Array) -> int:
 def _layers(graph: Graph, bits: dict[str, int]) -> tuple[LayerResources, ...]:
     dense, real, out = fan_in(graph, dense=True), fan_in(graph), fan_out(graph)
     rows = []
-    for target in targets_of(graph):
+    for target in sinks(graph):
         weights = [node for path in paths_into(graph, target) for node in path.weighted]
         population = isinstance(target, IF)
         rows.append(
@@ -171,17 +171,17 @@ def _layers(graph: Graph, bits: dict[str, int]) -> tuple[LayerResources, ...]:
     return tuple(rows)
 
 
-def weight_of(node: Conv | Linear | Scale) -> Array:
+def weight_of(node: Conv | Linear | ChannelAffine) -> Array:
     """The array a connection multiplies by."""
-    return node.scale if isinstance(node, Scale) else node.weight
+    return node.scale if isinstance(node, ChannelAffine) else node.weight
 
 
-def bias_of(node: Conv | Linear | Scale) -> Array:
+def bias_of(node: Conv | Linear | ChannelAffine) -> Array:
     """The array a connection adds."""
-    return node.shift if isinstance(node, Scale) else node.bias
+    return node.shift if isinstance(node, ChannelAffine) else node.bias
 
 
-def _connection(node: Conv | Linear | Scale) -> ConnectionResources:
+def _connection(node: Conv | Linear | ChannelAffine) -> ConnectionResources:
     weight, bias = weight_of(node), bias_of(node)
     return ConnectionResources(
         node=node.name,
@@ -194,7 +194,7 @@ def _connection(node: Conv | Linear | Scale) -> ConnectionResources:
 
 
 def _sparsity(graph: Graph) -> float:
-    weights = [node.weight for node in weighted_of(graph) if not isinstance(node, Scale)]
+    weights = [node.weight for node in weighted_of(graph) if not isinstance(node, ChannelAffine)]
     total = sum(weight.size for weight in weights)
     zeros = total - sum(int(np.count_nonzero(weight)) for weight in weights)
     return zeros / total if total else 0.0

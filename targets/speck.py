@@ -1,8 +1,8 @@
 """SynSense Speck (DYNAP-CNN), by the public sinabs package (version 3.1) and its documentation."""
 
-from icsnn_deploy.targets.profile import Profile
+from icsnn_deploy.targets.profile import TargetProfile
 
-SPECK = Profile(
+SPECK = TargetProfile(
     name="speck",
     about="SynSense Speck / DYNAP-CNN: 9 convolution cores, events only",
     # sinabs/backend/dynapcnn/discretize.py: DYNAPCNN_WEIGHT_PRECISION_BITS = 8, used for the

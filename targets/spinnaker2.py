@@ -1,8 +1,8 @@
 """SpiNNaker2: Arm processing elements, so the neuron is software and memory is the limit."""
 
-from icsnn_deploy.targets.profile import Profile
+from icsnn_deploy.targets.profile import TargetProfile
 
-SPINNAKER2 = Profile(
+SPINNAKER2 = TargetProfile(
     name="spinnaker2",
     about="SpiNNaker2: 152 ARM Cortex-M4F elements of 128 KB",
     weight_bits=8,  # third-party: software may hold wider weights in more memory

@@ -10,16 +10,16 @@ import numpy as np
 from icsnn_deploy.graph.certificate import Bound, Certificate, signed_bits
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
-from icsnn_deploy.graph.nodes import IF, Conv, Linear, Output, Scale
+from icsnn_deploy.graph.nodes import IF, ChannelAffine, Conv, Linear, Output
 from icsnn_deploy.targets.misfit import Misfit, amount
-from icsnn_deploy.targets.paths import Path, paths_into
-from icsnn_deploy.targets.profile import GRANULARITIES, Granularity, Profile
+from icsnn_deploy.targets.paths import SpikePath, paths_into
+from icsnn_deploy.targets.profile import GRANULARITIES, Granularity, TargetProfile
 from icsnn_deploy.targets.resources import array_bits, bias_of, weight_of
 
 
 def check_widths(
     graph: Graph,
-    profile: Profile,
+    profile: TargetProfile,
     certificate: Certificate | None,
     targets: Iterable[IF | Output],
 ) -> list[Misfit]:
@@ -53,10 +53,10 @@ def check_widths(
     return found
 
 
-def parallel_synapses(node: Conv | Linear | Scale, profile: Profile) -> int:
+def parallel_synapses(node: Conv | Linear | ChannelAffine, profile: TargetProfile) -> int:
     """Synapses of the target's width, side by side, that the widest weight of a shortcut takes."""
     limit, scale = profile.weight_bits, weight_of(node)
-    if limit is None or not isinstance(node, Scale) or array_bits(scale) <= limit:
+    if limit is None or not isinstance(node, ChannelAffine) or array_bits(scale) <= limit:
         return 1
     largest = float(np.abs(scale.astype(np.float64)).max())
     widest: int = 2 ** (limit - 1) - 1
@@ -82,17 +82,17 @@ def _not_on_the_lattice(graph: Graph) -> Misfit:
     )
 
 
-def _weights(node: Conv | Linear | Scale, profile: Profile) -> list[Misfit]:
+def _weights(node: Conv | Linear | ChannelAffine, profile: TargetProfile) -> list[Misfit]:
     limit = profile.weight_bits
     weight = weight_of(node)
     bits = signed_bits(int(weight.min()), int(weight.max()))
     if limit is None or bits <= limit:
         return []
-    if isinstance(node, Scale) and profile.parallel_synapses:
+    if isinstance(node, ChannelAffine) and profile.parallel_synapses:
         return []  # a few wide weights: several synapses from one neuron to another
     over = bits - limit
     remedy = f"Quantize it to {limit} bits."
-    if isinstance(node, Scale):
+    if isinstance(node, ChannelAffine):
         remedy = (
             "A shortcut's weight is its source's threshold in the units of the branch it joins: "
             f"quantize that branch to {amount(over, 'bit')} less."
@@ -110,7 +110,7 @@ def _weights(node: Conv | Linear | Scale, profile: Profile) -> list[Misfit]:
     ]
 
 
-def _chain(path: Path) -> list[Misfit]:
+def _chain(path: SpikePath) -> list[Misfit]:
     names = [node.name for node in path.weighted]
     if len(names) < 2:
         return []
@@ -126,7 +126,9 @@ def _chain(path: Path) -> list[Misfit]:
     ]
 
 
-def _bias(target: IF | Output, paths: tuple[Path, ...], profile: Profile) -> list[Misfit]:
+def _bias(
+    target: IF | Output, paths: tuple[SpikePath, ...], profile: TargetProfile
+) -> list[Misfit]:
     """The sum of all biases that arrive, as mantissa and exponent in units of v."""
     if profile.bias_bits is None:
         return []
@@ -164,7 +166,7 @@ def _by_channel(bias: Array) -> Array:
     return values.reshape(*values.shape, *(1,) * (3 - values.ndim))
 
 
-def _threshold(node: IF, profile: Profile) -> list[Misfit]:
+def _threshold(node: IF, profile: TargetProfile) -> list[Misfit]:
     found = []
     largest = int(node.v_threshold.max()) * profile.weight_step
     if profile.threshold_bits is not None and largest.bit_length() > profile.threshold_bits:
@@ -198,7 +200,7 @@ def _threshold(node: IF, profile: Profile) -> list[Misfit]:
     return found
 
 
-def _potential(bound: Bound, profile: Profile, graph: Graph) -> list[Misfit]:
+def _potential(bound: Bound, profile: TargetProfile, graph: Graph) -> list[Misfit]:
     """The certificate's bound, in the target's own units, against its register."""
     if profile.potential_bits is None:
         return []

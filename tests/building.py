@@ -11,7 +11,17 @@ import pytest
 
 from icsnn_deploy.errors import GraphError, IcsnnError
 from icsnn_deploy.graph.graph import Graph
-from icsnn_deploy.graph.nodes import IF, Add, AvgPool, Conv, Input, Linear, Node, Output, Scale
+from icsnn_deploy.graph.nodes import (
+    IF,
+    Add,
+    AvgPool,
+    ChannelAffine,
+    Conv,
+    Input,
+    Linear,
+    Node,
+    Output,
+)
 
 
 def make(node_type: type[Node], **fields: Any) -> Node:
@@ -22,7 +32,7 @@ def make(node_type: type[Node], **fields: Any) -> Node:
         Input: {"inputs": (), "shape": (2, 4, 4)},
         Conv: {"weight": np.ones((2, 2, 3, 3)), "bias": zeros, "dilation": (1, 1), **geometry},
         Linear: {"weight": np.ones((2, 3)), "bias": zeros},
-        Scale: {"scale": ones, "shift": ones},
+        ChannelAffine: {"scale": ones, "shift": ones},
         AvgPool: {"kernel": (2, 2), **geometry},
         Add: {"inputs": ("a", "b")},
         IF: {"v_threshold": ones, "v_init": ones},

@@ -14,6 +14,7 @@ from icsnn_deploy.graph.nodes import (
     IF,
     Add,
     AvgPool,
+    ChannelAffine,
     Conv,
     Flatten,
     Input,
@@ -21,7 +22,6 @@ from icsnn_deploy.graph.nodes import (
     Node,
     Output,
     Relu,
-    Scale,
     broadcast_shapes,
 )
 
@@ -90,7 +90,7 @@ def residual_network(seed: int = 0, time_steps: int = 8) -> Graph:
         conv("block.conv1", "stem.if", rng, (4, 4)),
         spiking("block.if1", "block.conv1", rng, shape),
         conv("block.conv2", "block.if1", rng, (4, 4)),
-        Scale(name="block.shortcut", inputs=("stem.if",), scale=one * 0.75, shift=one * 0),
+        ChannelAffine(name="block.shortcut", inputs=("stem.if",), scale=one * 0.75, shift=one * 0),
         Add(name="block.add", inputs=("block.conv2", "block.shortcut")),
         spiking("block.if2", "block.add", rng, shape),
         AvgPool(
@@ -182,7 +182,7 @@ def if_graphs(draw: st.DrawFn, resets: tuple[str, ...] = ("subtract",)) -> Graph
         join = draw(st.sampled_from(["none", "identity", "conv", "double"]))
         if join != "none":
             branch = conv(f"{name}.branch", last, rng, (shape[0],) * 2, (1,) * axes, padding=0)
-            scale = Scale(
+            scale = ChannelAffine(
                 name=f"{name}.shortcut",
                 inputs=(last,),
                 scale=dyadic(rng, shape[0], *(1,) * axes),
@@ -246,7 +246,7 @@ class _Layers:
             return self.last
         allowed = broadcast_shapes(self.shape)
         shift = dyadic(self.rng, *self.draw(st.sampled_from(allowed)))
-        scale = Scale(
+        scale = ChannelAffine(
             name=name,
             inputs=(self.last,),
             scale=dyadic(self.rng, *self.draw(st.sampled_from(allowed)), low=-64, high=64),
@@ -300,7 +300,7 @@ class _Layers:
         shortcut = fork
         if self.draw(st.booleans()):
             shortcut = self.put(
-                Scale(
+                ChannelAffine(
                     name=f"{name}.shortcut",
                     inputs=(fork,),
                     scale=dyadic(self.rng, width, *(1,) * axes),

@@ -10,7 +10,17 @@ from icsnn_deploy.errors import ExportError, Rejection, rejection_table
 from icsnn_deploy.exporters.netx.fold_pooling import fold_into_conv, fold_into_linear, is_foldable
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
-from icsnn_deploy.graph.nodes import IF, Conv, Flatten, Input, Linear, Node, Output, Scale, Shape
+from icsnn_deploy.graph.nodes import (
+    IF,
+    ChannelAffine,
+    Conv,
+    Flatten,
+    Input,
+    Linear,
+    Node,
+    Output,
+    Shape,
+)
 
 REGISTER = 2**23
 """Potentials, thresholds and biases have 24 bits (Loihi; lava.proc.lif.models, uv_bitwidth)."""
@@ -108,14 +118,14 @@ class _Planner:
             (node,) = self.graph.consumers(node.name)
             if isinstance(node, Flatten):
                 self._flatten = len(self.graph.source_shapes(node.name)[0]) > 1
-            elif isinstance(node, Scale):
+            elif isinstance(node, ChannelAffine):
                 self._take_scale(node)
             elif isinstance(node, (Conv, Linear)):
                 self._take_connection(node)
             elif isinstance(node, IF):
                 self._misplaced(node)
 
-    def _take_scale(self, node: Scale) -> None:
+    def _take_scale(self, node: ChannelAffine) -> None:
         first = node.inputs == (self.graph.input.name,)
         if first and (node.scale == 1).all() and not self.layers:
             self.zero_point = -node.shift

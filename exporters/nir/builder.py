@@ -9,20 +9,20 @@ from typing import Any
 
 import numpy as np
 
-from icsnn_deploy.exporters.nir.metadata import KEY, Profile, dump
-from icsnn_deploy.exporters.nir.notes import TIMES, stored, summed
+from icsnn_deploy.exporters.nir.metadata import KEY, NirProfile, dump
+from icsnn_deploy.exporters.nir.notes import TIMES, array_note, sum_note
 from icsnn_deploy.graph.graph import Graph, unique_name
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import Add, Node, Shape
 
 
-class Draft:
+class NirBuilder:
     """Collects NIR nodes and edges; a sum has no node, it is several edges into its consumer."""
 
     def __init__(
         self,
         graph: Graph,
-        profile: Profile = "spec",
+        profile: NirProfile = "spec",
         more: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         self.graph = graph
@@ -41,7 +41,7 @@ class Draft:
         self._parts: dict[str, dict[str, int]] = {}
         self._terms: dict[str, dict[str, int]] = {}  # the same, but never with a multiple resolved
 
-    def become(self, node: Node, parts: Sequence[str]) -> None:
+    def bind(self, node: Node, parts: Sequence[str]) -> None:
         """Note the NIR nodes whose sum is the result of a graph node."""
         self._parts[node.name] = dict.fromkeys(parts, 1)
         self._terms[node.name] = dict.fromkeys(parts, 1)
@@ -65,12 +65,12 @@ class Draft:
             if count > 1:
                 scale = nir.Scale(scale=np.full(self.graph.shape(name), count, np.float32))
                 wish, about = f"{part}_times_{count}", {"was": TIMES}
-                part = self.place(scale, [part], name, wish=wish, about=about, summed_up=False)
+                part = self.add_node(scale, [part], name, wish=wish, about=about, summed_up=False)
             resolved[part] = 1
         self._parts[name] = resolved
         return list(resolved)
 
-    def place(
+    def add_node(
         self,
         node: Any,
         sources: Sequence[str],
@@ -97,10 +97,10 @@ class Draft:
             name = unique_name(nir_name(wish), [*self._names.values(), *self.nodes])
         else:
             name = self._names[owner.name]
-            said |= {"name": owner.name, **stored(owner, self.graph.shape(owner.name))}
+            said |= {"name": owner.name, **array_note(owner, self.graph.shape(owner.name))}
             said |= self.more.get(owner.name, {})
         if summed_up and isinstance(self.graph.node(source), Add):
-            note = summed(self.graph, source, self._terms)
+            note = sum_note(self.graph, source, self._terms)
             said |= note if len(sources) > 1 or len(note) > 1 else {}
         if self.profile == "portable":
             self.notes[name] = said

@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 
 from icsnn_deploy.errors import ExportError
-from icsnn_deploy.exporters.nir.builder import Draft, full
+from icsnn_deploy.exporters.nir.builder import NirBuilder, full
 from icsnn_deploy.exporters.nir.kernels import Embedding, embed, find_embedding
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import AvgPool, Conv, Node, Pairs, Shape
 
 
 def write_conv(
-    draft: Draft,
+    builder: NirBuilder,
     conv: Conv,
     shape: Shape,
     sources: list[str],
@@ -38,8 +38,8 @@ def write_conv(
     embedding = find_embedding(conv, shape[1:], positions)
     padded = embedding is None
     if embedding is None:
-        sources = _with_zero_row(draft, conv.name, source, shape, sources)
-        draft.rewritten.append(f"{conv.name}: one zero row appended to its input")
+        sources = _with_zero_row(builder, conv.name, source, shape, sources)
+        builder.rewritten.append(f"{conv.name}: one zero row appended to its input")
         shape = (shape[0], shape[1] + 1, *shape[2:])
         embedding = find_embedding(conv, shape[1:], positions)
         if embedding is None:
@@ -48,19 +48,23 @@ def write_conv(
     if padded or conv.groups > 1 or embedding.kernel != conv.kernel or not same_padding:
         about["conv"] = _geometry(conv, embedding)
     if conv.groups > 1 and was == "conv":
-        draft.rewritten.append(f"{conv.name}: {conv.groups} groups -> dense with zeros")
+        builder.rewritten.append(f"{conv.name}: {conv.groups} groups -> dense with zeros")
     if embedding.kernel != conv.kernel:
-        draft.rewritten.append(f"{conv.name}: kernel {conv.kernel} -> {embedding.kernel}")
+        builder.rewritten.append(f"{conv.name}: kernel {conv.kernel} -> {embedding.kernel}")
     result = _nir_conv(conv, embedding, shape[1:])
-    return draft.place(result, sources, source, owner=owner, wish=f"{conv.name}_{was}", about=about)
+    return builder.add_node(
+        result, sources, source, owner=owner, wish=f"{conv.name}_{was}", about=about
+    )
 
 
-def write_pool_1d(draft: Draft, node: AvgPool, shape: Shape, sources: list[str]) -> str:
+def write_pool_1d(builder: NirBuilder, node: AvgPool, shape: Shape, sources: list[str]) -> str:
     """Average pooling of a signal, which NIR has not: a diagonal convolution."""
     size = node.kernel[0]
     if size & (size - 1):
-        draft.losses.append(f"{node.name}: the mean over {size} is taken with 1/{size} as float32")
-    draft.rewritten.append(f"{node.name}: 1-D average pooling -> a diagonal convolution")
+        builder.losses.append(
+            f"{node.name}: the mean over {size} is taken with 1/{size} as float32"
+        )
+    builder.rewritten.append(f"{node.name}: 1-D average pooling -> a diagonal convolution")
     conv = Conv(
         name=node.name,
         inputs=node.inputs,
@@ -71,7 +75,7 @@ def write_pool_1d(draft: Draft, node: AvgPool, shape: Shape, sources: list[str])
         dilation=(1,),
         groups=shape[0],
     )
-    return write_conv(draft, conv, shape, sources, owner=node, was="avg_pool")
+    return write_conv(builder, conv, shape, sources, owner=node, was="avg_pool")
 
 
 def pointwise(node: Node, weight: Array, bias: Array, padding: Pairs) -> Conv:
@@ -133,7 +137,7 @@ def _nir_conv(conv: Conv, embedding: Embedding, lengths: Shape) -> Any:
 
 
 def _with_zero_row(
-    draft: Draft, name: str, source: str, shape: Shape, sources: list[str]
+    builder: NirBuilder, name: str, source: str, shape: Shape, sources: list[str]
 ) -> list[str]:
     """NIR nodes whose sum is the input with one zero row appended along its first axis.
 
@@ -151,7 +155,7 @@ def _with_zero_row(
             kernel_size=np.array([2, 1]), stride=np.array([1, 1]), padding=np.array([1, 0])
         )
         after = nir.Scale(scale=full(rows, (shape[0], shape[1] + 1, shape[2])))
-        part = draft.place(before, sources, source, wish=f"{name}_{label}_rows")
-        part = draft.place(pairs, [part], source, wish=f"{name}_{label}_pairs")
-        kept.append(draft.place(after, [part], source, wish=f"{name}_{label}_kept"))
+        part = builder.add_node(before, sources, source, wish=f"{name}_{label}_rows")
+        part = builder.add_node(pairs, [part], source, wish=f"{name}_{label}_pairs")
+        kept.append(builder.add_node(after, [part], source, wish=f"{name}_{label}_kept"))
     return kept

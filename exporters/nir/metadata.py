@@ -31,14 +31,14 @@ Reset = Literal["subtract", "v_reset"]
 FIRES: dict[Reset, str] = {"subtract": "u >= v_threshold", "v_reset": "u > v_threshold"}
 """By the reset, how the numbers of a file that we wrote are to be compared."""
 
-Profile = Literal["spec", "portable"]
+NirProfile = Literal["spec", "portable"]
 VInitEncoding = Literal["metadata", "relay"]
 MOST_STEPS = 2**16
 _MOST_CHARACTERS = 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
-class Header:
+class NirHeader:
     """What the graph's metadata says about running it."""
 
     time_steps: int
@@ -85,10 +85,10 @@ def describe(
     rewritten: Sequence[str],
     *,
     written: Graph,
-    profile: Profile = "spec",
+    profile: NirProfile = "spec",
     v_init_encoding: VInitEncoding = "metadata",
     notes: Mapping[str, Mapping[str, Any]] | None = None,
-    more: Mapping[str, Any] | None = None,
+    extra: Mapping[str, Any] | None = None,
 ) -> str:
     """The JSON string for the graph's metadata.
 
@@ -123,12 +123,12 @@ def describe(
             "losses": [*_losses(written, v_init_encoding), *losses],
             "rewritten": list(rewritten),
             **({"nodes": dict(notes)} if notes else {}),
-            **(more or {}),
+            **(extra or {}),
         }
     )
 
 
-def foreign_header(given: Mapping[str, Any]) -> Header:
+def foreign_header(given: Mapping[str, Any]) -> NirHeader:
     """The header of a file that has none, from what its reader was told; raises GraphError."""
     missing = [name for name in ("reset", "time_steps") if given.get(name) is None]
     if missing:
@@ -137,7 +137,7 @@ def foreign_header(given: Mapping[str, Any]) -> Header:
             "not say how its neurons reset ('subtract' or 'v_reset') and how many time steps it "
             "runs"
         )
-    return Header(
+    return NirHeader(
         time_steps=_integer("time_steps", given["time_steps"], 1, MOST_STEPS),
         reset=_one_of("reset", given["reset"], get_args(Reset)),
         encoding=_one_of("encoding", given.get("encoding", "direct"), get_args(Encoding)),
@@ -147,7 +147,7 @@ def foreign_header(given: Mapping[str, Any]) -> Header:
     )
 
 
-def read_header(metadata: Any) -> Header | None:
+def read_header(metadata: Any) -> NirHeader | None:
     """The header of a file that icsnn-deploy wrote; None for others.
 
     Raises:
@@ -167,7 +167,7 @@ def read_header(metadata: Any) -> Header | None:
         raise GraphError(f"input_unit {_short(unit)}: a finite number > 0 is needed")
     graph_hash, order = said.get("graph_hash"), said.get("order")
     listed = isinstance(order, list) and all(isinstance(name, str) for name in order)
-    return Header(
+    return NirHeader(
         time_steps=steps,
         reset=reset,
         readout_start=_integer("readout_start", said.get("readout_start", 0), 0, steps - 1),

@@ -13,7 +13,7 @@ import numpy as np
 
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
-from icsnn_deploy.graph.nodes import IF, Add, Node, Scale, Shape
+from icsnn_deploy.graph.nodes import IF, Add, ChannelAffine, Node, Shape
 
 TYPES, SHAPES, SUM, TERMS = "types", "shapes", "sum", "terms"
 """Keys of the notes: of each array's type and shape; of a sum's name, and of what is added up."""
@@ -25,7 +25,7 @@ MOST_TERMS = 64
 """A sum of more is read back as one flat sum."""
 
 
-def stored(node: Node, shape: Shape) -> dict[str, Any]:
+def array_note(node: Node, shape: Shape) -> dict[str, Any]:
     """The note on a node's arrays: those of another type or shape than reading finds.
 
     Args:
@@ -35,7 +35,7 @@ def stored(node: Node, shape: Shape) -> dict[str, Any]:
     arrays = node.arrays()
     types = {name: a.dtype.name for name, a in arrays.items() if a.dtype != np.float32}
     shapes: dict[str, Shape] = {}
-    if isinstance(node, (IF, Scale)):
+    if isinstance(node, (IF, ChannelAffine)):
         shapes = {
             name: array.shape
             for name, array in arrays.items()
@@ -52,7 +52,7 @@ def reduced(array: Array) -> Array:
     return channel if (array == channel).all() else array
 
 
-def summed(graph: Graph, add: str, parts: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
+def sum_note(graph: Graph, add: str, parts: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
     """The note on the sum that enters a node: its name, and its terms where edges do not tell them.
 
     Args:

@@ -16,21 +16,21 @@ import numpy as np
 
 from icsnn_deploy.atomic import atomic_write
 from icsnn_deploy.errors import ExportError, Rejection, rejection_table
-from icsnn_deploy.exporters.nir.builder import Draft
-from icsnn_deploy.exporters.nir.metadata import KEY, Profile, VInitEncoding, describe
+from icsnn_deploy.exporters.nir.builder import NirBuilder
+from icsnn_deploy.exporters.nir.metadata import KEY, NirProfile, VInitEncoding, describe
 from icsnn_deploy.exporters.nir.portable.portable import Portable, to_portable
 from icsnn_deploy.exporters.nir.portable.relay import relayed
 from icsnn_deploy.exporters.nir.write_nodes import write_node
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
-from icsnn_deploy.graph.nodes import AvgPool, Scale
+from icsnn_deploy.graph.nodes import AvgPool, ChannelAffine
 
 if TYPE_CHECKING:
     import nir
 
 
 def to_nir(
-    graph: Graph, profile: Profile = "spec", v_init_encoding: VInitEncoding = "metadata"
+    graph: Graph, profile: NirProfile = "spec", v_init_encoding: VInitEncoding = "metadata"
 ) -> nir.NIRGraph:
     """The network as a NIR graph that passes NIR's type check.
 
@@ -53,27 +53,27 @@ def to_nir(
     rejections = _rejections(form.graph)
     if rejections:
         raise ExportError(rejection_table("this network can't be written as NIR", rejections))
-    draft = Draft(form.graph, profile, form.notes)
+    builder = NirBuilder(form.graph, profile, form.notes)
     for node in form.graph.nodes:
-        write_node(draft, node)
+        write_node(builder, node)
     text = describe(
         graph,
-        [*form.losses, *draft.losses],
-        [*form.rewritten, *draft.rewritten],
+        [*form.losses, *builder.losses],
+        [*form.rewritten, *builder.rewritten],
         written=form.graph,
         profile=profile,
         v_init_encoding=v_init_encoding,
-        notes=draft.notes,
-        more=form.header,
+        notes=builder.notes,
+        extra=form.header,
     )
     metadata = {KEY: text}
     try:
-        return nir.NIRGraph(draft.nodes, draft.edges, metadata=metadata, type_check=True)
+        return nir.NIRGraph(builder.nodes, builder.edges, metadata=metadata, type_check=True)
     except (ValueError, AssertionError, NotImplementedError) as error:
         raise ExportError(f"NIR's type check refuses this network: {error}") from error
 
 
-def _form(graph: Graph, profile: Profile, v_init_encoding: VInitEncoding) -> Portable:
+def _form(graph: Graph, profile: NirProfile, v_init_encoding: VInitEncoding) -> Portable:
     """The network that the file's nodes stand for."""
     if profile == "spec":
         if v_init_encoding != "metadata":
@@ -86,7 +86,7 @@ def _form(graph: Graph, profile: Profile, v_init_encoding: VInitEncoding) -> Por
 def write(
     graph: Graph,
     path: str | os.PathLike[str],
-    profile: Profile = "spec",
+    profile: NirProfile = "spec",
     v_init_encoding: VInitEncoding = "metadata",
 ) -> None:
     """Write the network to a NIR file; the same graph gives the same bytes.
@@ -111,8 +111,8 @@ def write(
     # uncompressed: gzip saves a tenth of the size and takes fifteen times as long
     nir.write(content, network, compression=None)
     try:
-        with atomic_write(target) as draft:
-            draft.write_bytes(content.getbuffer())
+        with atomic_write(target) as builder:
+            builder.write_bytes(content.getbuffer())
     except OSError as error:
         raise ExportError(f"{target}: can't be written ({error})") from error
 
@@ -143,7 +143,7 @@ def _rejections(graph: Graph) -> list[Rejection]:
                     remedy="Pool over two axes at most.",
                 )
             )
-        if isinstance(node, Scale) and node.shift.any() and len(graph.shape(node.name)) > 3:
+        if isinstance(node, ChannelAffine) and node.shift.any() and len(graph.shape(node.name)) > 3:
             found.append(
                 Rejection(
                     node=node.name,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from icsnn_deploy.errors import ExportError
-from icsnn_deploy.exporters.nir.builder import Draft, full
+from icsnn_deploy.exporters.nir.builder import NirBuilder, full
 from icsnn_deploy.exporters.nir.convolutions import pointwise, write_conv, write_pool_1d
 from icsnn_deploy.exporters.nir.metadata import V_INIT
 from icsnn_deploy.graph.neuron import Array
@@ -13,45 +13,45 @@ from icsnn_deploy.graph.nodes import (
     IF,
     Add,
     AvgPool,
+    ChannelAffine,
     Conv,
     Flatten,
     Input,
     Linear,
     Node,
     Output,
-    Scale,
     Shape,
 )
 
 
-def write_node(draft: Draft, node: Node) -> None:
+def write_node(builder: NirBuilder, node: Node) -> None:
     """Add what a graph node becomes to the draft, which holds its sources already."""
     import nir
 
     if isinstance(node, Input):
         result = nir.Input(input_type=np.array(node.shape))
-        draft.become(node, [draft.place(result, [], node.name, owner=node)])
+        builder.bind(node, [builder.add_node(result, [], node.name, owner=node)])
     elif isinstance(node, Add):
-        draft.become_sum(node)
+        builder.become_sum(node)
     else:
-        shape = draft.graph.shape(node.inputs[0])
-        draft.become(node, _write(draft, node, shape, draft.sources(node.inputs[0])))
+        shape = builder.graph.shape(node.inputs[0])
+        builder.bind(node, _write(builder, node, shape, builder.sources(node.inputs[0])))
 
 
-def _write(draft: Draft, node: Node, shape: Shape, sources: list[str]) -> list[str]:
+def _write(builder: NirBuilder, node: Node, shape: Shape, sources: list[str]) -> list[str]:
     """NIR nodes whose sum is the result of a node of one input."""
     import nir
 
     match node:
         case Conv():
-            return [write_conv(draft, node, shape, sources, owner=node)]
-        case Scale():
-            return _write_scale(draft, node, shape, sources)
+            return [write_conv(builder, node, shape, sources, owner=node)]
+        case ChannelAffine():
+            return _write_scale(builder, node, shape, sources)
         case AvgPool():
-            return [_write_pool(draft, node, shape, sources)]
+            return [_write_pool(builder, node, shape, sources)]
         case Linear():
             # sinabs drops a nir.Linear, so the portable profile has a bias of zeros instead
-            result = _affine(node.weight, node.bias, biased=draft.profile == "portable")
+            result = _affine(node.weight, node.bias, biased=builder.profile == "portable")
         case IF():
             result = _write_if(node, shape)
         case Flatten():
@@ -63,7 +63,7 @@ def _write(draft: Draft, node: Node, shape: Shape, sources: list[str]) -> list[s
             result = nir.Output(output_type=np.array(shape))
         case _:
             raise ExportError(f"{node.name}: NIR export has no rule for {node.kind!r}")
-    return [draft.place(result, sources, node.inputs[0], owner=node)]
+    return [builder.add_node(result, sources, node.inputs[0], owner=node)]
 
 
 def _write_if(node: IF, shape: Shape) -> object:
@@ -96,31 +96,33 @@ def _affine(weight: Array, bias: Array, *, biased: bool = False) -> object:
     return nir.Affine(weight=weight.astype(np.float32), bias=bias.astype(np.float32))
 
 
-def _write_scale(draft: Draft, node: Scale, shape: Shape, sources: list[str]) -> list[str]:
+def _write_scale(
+    builder: NirBuilder, node: ChannelAffine, shape: Shape, sources: list[str]
+) -> list[str]:
     """One NIR node, or two whose results add up where scale or shift differ in space."""
     import nir
 
     source, unpadded = node.inputs[0], ((0, 0),) * (len(shape) - 1)
     if not node.shift.any():
         result = nir.Scale(scale=full(node.scale, shape))
-        return [draft.place(result, sources, source, owner=node)]
-    draft.rewritten.append(f"{node.name}: scale and shift -> a diagonal connection with bias")
+        return [builder.add_node(result, sources, source, owner=node)]
+    builder.rewritten.append(f"{node.name}: scale and shift -> a diagonal connection with bias")
     if len(shape) == 1:
         result = _affine(np.diag(full(node.scale, shape)), full(node.shift, shape))
-        return [draft.place(result, sources, source, owner=node, about={"was": "scale"})]
+        return [builder.add_node(result, sources, source, owner=node, about={"was": "scale"})]
     if not _differs_in_space(node.scale) and not _differs_in_space(node.shift):
         per_channel = (shape[0], *(1,) * len(unpadded))
         weight, bias = (full(v, per_channel).reshape(-1) for v in (node.scale, node.shift))
         conv = pointwise(node, weight, bias, unpadded)
-        return [write_conv(draft, conv, shape, sources, owner=node, was="scale")]
+        return [write_conv(builder, conv, shape, sources, owner=node, was="scale")]
     # NIR has no bias per neuron: a constant 1 for every neuron, scaled
     ones = np.ones(shape[0], np.float32)
     constant = pointwise(node, 0 * ones, ones, unpadded)
-    one = write_conv(draft, constant, shape, sources, owner=None, was="one")
+    one = write_conv(builder, constant, shape, sources, owner=None, was="one")
     scaled, shift = (nir.Scale(scale=full(v, shape)) for v in (node.scale, node.shift))
     return [
-        draft.place(scaled, sources, source, owner=node),
-        draft.place(shift, [one], source, wish=f"{node.name}_shift"),
+        builder.add_node(scaled, sources, source, owner=node),
+        builder.add_node(shift, [one], source, wish=f"{node.name}_shift"),
     ]
 
 
@@ -128,20 +130,20 @@ def _differs_in_space(value: Array) -> bool:
     return any(size > 1 for size in value.shape[1:])
 
 
-def _write_pool(draft: Draft, node: AvgPool, shape: Shape, sources: list[str]) -> str:
+def _write_pool(builder: NirBuilder, node: AvgPool, shape: Shape, sources: list[str]) -> str:
     import nir
 
     if len(node.kernel) == 1:
-        return write_pool_1d(draft, node, shape, sources)
+        return write_pool_1d(builder, node, shape, sources)
     if any(pair != (0, 0) for pair in node.padding):
         # NIR does not say whether padded zeros count: pad first, then pool
-        draft.rewritten.append(f"{node.name}: padding -> a diagonal convolution before it")
+        builder.rewritten.append(f"{node.name}: padding -> a diagonal convolution before it")
         ones = np.ones(shape[0], np.float32)
         padded = pointwise(node, ones, 0 * ones, node.padding)
-        sources = [write_conv(draft, padded, shape, sources, owner=None, was="pad")]
+        sources = [write_conv(builder, padded, shape, sources, owner=None, was="pad")]
     result = nir.AvgPool2d(
         kernel_size=np.array(node.kernel),
         stride=np.array(node.stride),
         padding=np.zeros(2, np.int64),
     )
-    return draft.place(result, sources, node.inputs[0], owner=node)
+    return builder.add_node(result, sources, node.inputs[0], owner=node)

@@ -22,6 +22,7 @@ from icsnn_deploy.graph.nodes import (
     IF,
     Add,
     AvgPool,
+    ChannelAffine,
     Conv,
     Flatten,
     Input,
@@ -29,7 +30,6 @@ from icsnn_deploy.graph.nodes import (
     Node,
     Output,
     Pairs,
-    Scale,
     Shape,
 )
 
@@ -85,13 +85,15 @@ class OnnxWriter:
         """A constant float32 of rank 0."""
         return self.constant(constant_name(f"scalar_{value}"), np.array(value, np.float32))
 
-    def parameter(self, node: Node, field: str, times: int = 1) -> str:
+    def parameter(self, node: Node, field: str, repeat_count: int = 1) -> str:
         """An array field of a node as float32, multiplied by `times`; returns its name."""
-        name = tensor_name(node.name, field if times == 1 else f"{field}_times_{times}")
+        name = tensor_name(
+            node.name, field if repeat_count == 1 else f"{field}_times_{repeat_count}"
+        )
         if name not in self._constants:
             value = exact_float32(node.name, field, getattr(node, field))
-            if times != 1:
-                value = (value.astype(np.float64) * times).astype(np.float32)
+            if repeat_count != 1:
+                value = (value.astype(np.float64) * repeat_count).astype(np.float32)
             self.constant(name, value)
         return name
 
@@ -168,7 +170,7 @@ def emit(
     node: Node,
     sources: Sequence[str],
     step: int | None,
-    times: int = 1,
+    repeat_count: int = 1,
 ) -> str:
     """Write a node without memory; returns the name of its result.
 
@@ -178,15 +180,15 @@ def emit(
     result = tensor_name(node.name, "y", step)
     match node:
         case Conv():
-            bias = writer.parameter(node, "bias", times)
+            bias = writer.parameter(node, "bias", repeat_count)
             wired = [sources[0], writer.parameter(node, "weight"), bias]
             return writer.op("Conv", wired, result, _conv_attributes(node))
         case Linear():
-            bias = writer.parameter(node, "bias", times)
+            bias = writer.parameter(node, "bias", repeat_count)
             wired = [sources[0], writer.parameter(node, "weight"), bias]
             return writer.op("Gemm", wired, result, {"transB": 1})
-        case Scale():
-            return _scale(writer, node, sources[0], step, times)
+        case ChannelAffine():
+            return _scale(writer, node, sources[0], step, repeat_count)
         case AvgPool():
             return writer.op("AveragePool", sources, result, _pool_attributes(node))
         case Flatten():
@@ -223,14 +225,16 @@ def emit_if(
     return spikes
 
 
-def _scale(writer: OnnxWriter, node: Scale, source: str, step: int | None, times: int) -> str:
+def _scale(
+    writer: OnnxWriter, node: ChannelAffine, source: str, step: int | None, repeat_count: int
+) -> str:
     """Mul and Add, each left out where it would change nothing."""
     result = source
     if (node.scale != 1).any():
         factor = writer.parameter(node, "scale")
         result = writer.op("Mul", [result, factor], tensor_name(node.name, "scaled", step))
     if (node.shift != 0).any():
-        shift = writer.parameter(node, "shift", times)
+        shift = writer.parameter(node, "shift", repeat_count)
         result = writer.op("Add", [result, shift], tensor_name(node.name, "y", step))
     return result
 

@@ -12,50 +12,54 @@ from icsnn_deploy.graph.nodes import Input, Node
 
 
 @dataclass(frozen=True, kw_only=True)
-class Parts:
+class TimeSplit:
     """The nodes without the input, in topological order."""
 
-    steady: tuple[Node, ...]  # the same at every step: written once
-    stepped: tuple[Node, ...]  # what spikes depend on
-    tail: tuple[Node, ...]  # leads to no population: linear, so once behind a sum over time
-    entries: tuple[str, ...]  # where the tail begins: the results whose sum over time it takes
+    constant: tuple[Node, ...]  # the same at every step: written once
+    per_step: tuple[Node, ...]  # what spikes depend on
+    readout: tuple[Node, ...]  # leads to no population: linear, so once behind a sum over time
+    readout_inputs: tuple[
+        str, ...
+    ]  # where the tail begins: the results whose sum over time it takes
 
     @classmethod
-    def of(cls, graph: Graph) -> Parts:
+    def of(cls, graph: Graph) -> TimeSplit:
         """The parts of a network."""
-        steady, tail = graph.steady(), graph.tail()
+        constant, readout = graph.constant_nodes(), graph.readout_nodes()
         nodes = [node for node in graph.nodes if not isinstance(node, Input)]
-        late = [node for node in nodes if node.name in tail]
-        entries = (source for node in late for source in node.inputs)
+        late = [node for node in nodes if node.name in readout]
+        readout_inputs = (source for node in late for source in node.inputs)
         return cls(
-            steady=tuple(node for node in nodes if node.name in steady),
-            stepped=tuple(node for node in nodes if node.name not in steady | tail),
-            tail=tuple(late),
-            entries=tuple(dict.fromkeys(n for n in entries if n not in steady | tail)),
+            constant=tuple(node for node in nodes if node.name in constant),
+            per_step=tuple(node for node in nodes if node.name not in constant | readout),
+            readout=tuple(late),
+            readout_inputs=tuple(
+                dict.fromkeys(n for n in readout_inputs if n not in constant | readout)
+            ),
         )
 
 
 def write_tail(
     writer: OnnxWriter,
     graph: Graph,
-    parts: Parts,
+    parts: TimeSplit,
     sources: Mapping[str, str],
     step: int | None = None,
-    times: int = 1,
+    repeat_count: int = 1,
 ) -> str:
     """Write the tail over its sources; returns the name of the readout's result."""
     values = dict(sources)
-    for node in parts.tail:
+    for node in parts.readout:
         wired = [values[name] for name in node.inputs]
-        values[node.name] = emit(writer, graph, node, wired, step, times)
+        values[node.name] = emit(writer, graph, node, wired, step, repeat_count)
     return values[graph.output.name]
 
 
 def write_mean(
     writer: OnnxWriter,
     graph: Graph,
-    parts: Parts,
-    once: Mapping[str, str],
+    parts: TimeSplit,
+    constants: Mapping[str, str],
     sums: Mapping[str, str],
 ) -> None:
     """Logits = tail(sum over time of what enters it) / n.
@@ -66,10 +70,10 @@ def write_mean(
     """
     count = graph.steps - graph.readout_start
     sources = dict(sums)
-    taken = {name for node in parts.tail for name in node.inputs} | {graph.output.name}
-    for name in [name for name in once if name in taken]:
-        operands = [once[name], writer.scalar(count)]
+    taken = {name for node in parts.readout for name in node.inputs} | {graph.output.name}
+    for name in [name for name in constants if name in taken]:
+        operands = [constants[name], writer.scalar(count)]
         sources[name] = writer.op("Mul", operands, tensor_name(name, "sum"))
-    total = write_tail(writer, graph, parts, sources, times=count)
+    total = write_tail(writer, graph, parts, sources, repeat_count=count)
     writer.op("Div", [total, writer.scalar(count)], LOGITS)
     writer.add_output(LOGITS, batched(graph.shape(graph.output.name)))

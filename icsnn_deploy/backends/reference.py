@@ -19,13 +19,13 @@ from icsnn_deploy.graph.nodes import (
     IF,
     Add,
     AvgPool,
+    ChannelAffine,
     Conv,
     Flatten,
     Linear,
     Node,
     Output,
     Relu,
-    Scale,
 )
 
 
@@ -116,7 +116,7 @@ def evaluate(node: Node, *sources: Array) -> Array:
             return _conv(node, x)
         case Linear():
             return _product(x, node.weight) + node.bias
-        case Scale():
+        case ChannelAffine():
             return x * node.scale + node.shift
         case AvgPool():
             axes = tuple(range(-len(node.kernel), 0))

@@ -11,9 +11,9 @@ import torch
 from torch import nn
 from torch.export import ExportedProgram
 
-from icsnn_deploy.conversion.calibration.agreement import Judge
+from icsnn_deploy.conversion.calibration.agreement import AgreementScorer
 from icsnn_deploy.conversion.calibration.auto import run_stages
-from icsnn_deploy.conversion.calibration.candidates import Workbench
+from icsnn_deploy.conversion.calibration.candidates import CandidateRunner
 from icsnn_deploy.conversion.calibration.recipe import Recipe
 from icsnn_deploy.conversion.calibration.samples import CalibrationSet, CalibrationSource
 from icsnn_deploy.conversion.calibration.statistics import collect_statistics
@@ -23,10 +23,10 @@ from icsnn_deploy.conversion.frontend.replace_max_pool import Replacement
 from icsnn_deploy.conversion.frontend.trace import DeclaredActivation, trace, trace_exported
 from icsnn_deploy.conversion.report import ConversionReport, describe_populations
 from icsnn_deploy.data import Normalization
-from icsnn_deploy.distributed import ALONE, Ranks
+from icsnn_deploy.distributed import SINGLE, Ranks
 from icsnn_deploy.errors import ConversionError, DataError
 from icsnn_deploy.graph.graph import Graph
-from icsnn_deploy.graph.nodes import Scale
+from icsnn_deploy.graph.nodes import ChannelAffine
 from icsnn_deploy.passes.fold_scales import fold_scales, merge_pointwise
 from icsnn_deploy.progress import Progress, silent
 
@@ -50,7 +50,7 @@ def convert(
     replace_max_pool: Replacement | None = None,
     device: str = "cpu",
     progress: Progress = silent,
-    ranks: Ranks = ALONE,
+    ranks: Ranks = SINGLE,
 ) -> Conversion:
     """Convert a trained ReLU network to an integrate-and-fire network.
 
@@ -79,26 +79,26 @@ def convert(
     ann = to_ann_graph(
         model, calibration, normalization, activations, replace_max_pool=replace_max_pool
     )
-    ranks.agree("the traced ANN", ann.hash)
+    ranks.require_equal("the traced ANN", ann.hash)
     held_out = max(1, round(len(calibration) * recipe.held_out))
     fit = calibration.part(0, max(1, len(calibration) - held_out))
     judged = calibration.part(len(calibration) - held_out, len(calibration))
-    judge = Judge(ann, judged, device, recipe.counted)
+    judge = AgreementScorer(ann, judged, device, recipe.readout_steps)
     statistics = collect_statistics(
         ann, fit, batch_size=recipe.batch_size, device=device, progress=progress
     )
-    workbench = Workbench(ann, statistics, fit, judge, recipe, device, progress)
-    run_stages(workbench) if recipe.is_auto else workbench.try_all(recipe.candidates)
-    chosen = workbench.best()
+    runner = CandidateRunner(ann, statistics, fit, judge, recipe, device, progress)
+    run_stages(runner) if recipe.is_auto else runner.try_all(recipe.candidates)
+    chosen = runner.best()
     network = chosen.network
     report = ConversionReport(
         recipe=recipe.name,
         time_steps=recipe.steps,
-        counted=recipe.counted,
+        counted=recipe.readout_steps,
         calibration_samples=len(calibration),
         held_out_samples=held_out,
         chosen=chosen.result,
-        candidates=tuple(trial.result for trial in workbench.trials),
+        candidates=tuple(candidate.result for candidate in runner.candidates),
         populations=describe_populations(network),
         max_pools=max_pool_costs(ann),
         losses=losses(ann),
@@ -109,7 +109,7 @@ def convert(
         "recipe": recipe.name,
         "method": chosen.result.method,
         "ann_hash": ann.hash(),
-        "counted": list(recipe.counted),
+        "counted": list(recipe.readout_steps),
     }
     return Conversion(graph=replace(network, provenance=provenance), ann=ann, report=report)
 
@@ -163,7 +163,7 @@ def _normalized(ann: Graph, normalization: Normalization) -> Graph:
     shape = (len(normalization.mean), *(1,) * (len(ann.input.shape) - 1))
     mean = np.asarray(normalization.mean, np.float64).reshape(shape)
     std = np.asarray(normalization.std, np.float64).reshape(shape)
-    scale = Scale(
+    scale = ChannelAffine(
         name=ann.fresh_name("normalization"),
         inputs=(ann.input.name,),
         scale=1 / (255 * std),

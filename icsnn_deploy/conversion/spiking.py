@@ -10,7 +10,7 @@ import numpy as np
 from icsnn_deploy.errors import ConversionError, GraphError
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
-from icsnn_deploy.graph.nodes import IF, Add, Conv, Linear, Node, Relu, Scale
+from icsnn_deploy.graph.nodes import IF, Add, ChannelAffine, Conv, Linear, Node, Relu
 from icsnn_deploy.passes.fold_scales import fold_scales
 
 
@@ -22,7 +22,7 @@ class Population:
     v_init: Array
 
 
-def spike(ann: Graph, populations: Mapping[str, Population], time_steps: int) -> Graph:
+def to_spiking(ann: Graph, populations: Mapping[str, Population], time_steps: int) -> Graph:
     """Put an IF population in the place of each Relu, its amplitude in the outgoing weights.
 
         conv -> relu -> conv                          before
@@ -50,7 +50,7 @@ def _with_amplitudes(ann: Graph, populations: Mapping[str, Population]) -> tuple
     graph = ann
     for relu in ann.nodes_of(Relu):
         v_threshold = populations[relu.name].v_threshold
-        amplitude = Scale(
+        amplitude = ChannelAffine(
             name=graph.fresh_name(f"{relu.name}.amplitude"),
             inputs=(relu.name,),
             scale=v_threshold,
@@ -81,7 +81,7 @@ def set_threshold(graph: Graph, name: str, v_threshold: Array) -> Graph:
     node = graph.node(name)
     if not isinstance(node, IF):
         raise GraphError(f"{name}: a population is needed, this is a {node.kind}")
-    ratio = Scale(
+    ratio = ChannelAffine(
         name=graph.fresh_name(f"{name}.amplitude"),
         inputs=(name,),
         scale=v_threshold.astype(np.float64) / node.v_threshold,
@@ -111,7 +111,7 @@ def scale_current(graph: Graph, name: str, factor: Array) -> Graph:
     if isinstance(source, Add) and len(graph.consumers(source.name)) == 1:
         target = source  # a sum has no weights of its own: its sources have
     scales = [
-        Scale(
+        ChannelAffine(
             name=graph.fresh_name(f"{name}.gain{number}"),
             inputs=(feeding,),
             scale=scale,
@@ -148,7 +148,7 @@ def shift_current(graph: Graph, name: str, shift: Array) -> Graph:
     if private is not None:
         return graph.replace(replace(private, bias=private.bias + values))
     shape = (channels, *(1,) * (len(graph.shape(name)) - 1))
-    scale = Scale(
+    scale = ChannelAffine(
         name=graph.fresh_name(f"{name}.shift"),
         inputs=node.inputs,
         scale=np.ones((1,) * len(shape), np.int8 if integer else np.float32),

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from icsnn_deploy.environments.spec import Kind
+from icsnn_deploy.environments.spec import EnvironmentSpec
 from icsnn_deploy.errors import BackendUnavailableError
 
 _LOG_LINES = 8
@@ -18,7 +18,7 @@ Remedies = Sequence[tuple[str, str]]
 
 
 @contextmanager
-def claimed(kind: Kind, folder: Path) -> Iterator[int]:
+def lock_folder(kind: EnvironmentSpec, folder: Path) -> Iterator[int]:
     """An empty folder that nobody else makes an environment in; gone if the body fails.
 
     Yields:
@@ -61,7 +61,9 @@ def claimed(kind: Kind, folder: Path) -> Iterator[int]:
         ) from error
 
 
-def run_program(kind: Kind, command: Sequence[str], lock: int, remedies: Remedies) -> None:
+def run_program(
+    kind: EnvironmentSpec, command: Sequence[str], lock: int, remedies: Remedies
+) -> None:
     """Run a program to its end; raises BackendUnavailableError with the end of what it said.
 
     It holds the folder's lock as well: killed alone, this process leaves a pip that goes on.
@@ -87,7 +89,7 @@ def run_program(kind: Kind, command: Sequence[str], lock: int, remedies: Remedie
         )
 
 
-def _clear(kind: Kind, folder: Path) -> None:
+def _clear(kind: EnvironmentSpec, folder: Path) -> None:
     """Remove what is in the folder: the stamp first, the mark never."""
     (folder / kind.stamp).unlink(missing_ok=True)
     for path in folder.iterdir():

@@ -16,11 +16,11 @@ from typing import BinaryIO
 
 from icsnn_deploy.errors import BackendUnavailableError
 
-LOOK_S = 0.1  # how often a worker is looked at while it is silent
+POLL_S = 0.1  # how often a worker is looked at while it is silent
 
-_MERCY_S = 5.0  # between asking a group to end and killing it
+SIGTERM_GRACE_S = 5.0  # between asking a group to end and killing it
 _TRACKER_S = 1.0  # for the resource tracker to clean up
-_BLINK_S = 0.005
+KILL_POLL_S = 0.005
 _MOST_BYTES = 2**20  # of what a program printed, kept from its end
 _LOG_LINES = 15
 
@@ -34,7 +34,7 @@ class Worker:
 
 
 @contextmanager
-def started(
+def run_worker(
     python: Path,
     command: Callable[[int], Sequence[str]],
     *,
@@ -111,7 +111,7 @@ def run_to_end(
         return [module, *arguments]
 
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as log:
-        with started(python, command, cwd=cwd, setup=setup, output=output, log=log) as worker:
+        with run_worker(python, command, cwd=cwd, setup=setup, output=output, log=log) as worker:
             try:
                 code = worker.process.wait(timeout_s)
             except subprocess.TimeoutExpired as error:
@@ -132,21 +132,21 @@ def _end_group(process: subprocess.Popen[bytes], heartbeat: int) -> None:
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGTERM)
         os.killpg(process.pid, signal.SIGCONT)  # a stopped process takes no other signal
-        deadline = time.monotonic() + _MERCY_S
+        deadline = time.monotonic() + SIGTERM_GRACE_S
         while time.monotonic() < deadline and not _is_closed(heartbeat):
             process.poll()
         process.poll()
         deadline = time.monotonic() + _TRACKER_S
         while time.monotonic() < deadline:
             os.killpg(process.pid, 0)
-            time.sleep(_BLINK_S)
+            time.sleep(KILL_POLL_S)
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
 
 def _is_closed(pipe: int) -> bool:
     """Whether no process holds the other end; waits a little where one does."""
-    ready, _, _ = select.select([pipe], [], [], LOOK_S)
+    ready, _, _ = select.select([pipe], [], [], POLL_S)
     while ready:
         if not os.read(pipe, 4096):
             return True

@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 @dataclass(frozen=True, kw_only=True)
-class Kind:
+class EnvironmentSpec:
     """A sort of environment that a command of this package makes."""
 
     title: str  # of what runs in it, as messages call it
@@ -34,7 +34,7 @@ class Kind:
         return f"icsnn-{self.name}.unfinished"
 
 
-def default_folder(kind: Kind) -> Path:
+def default_folder(kind: EnvironmentSpec) -> Path:
     """Where it is made: the variable's folder, or beside the active one, or with the user."""
     named = os.environ.get(kind.variable)
     if named:

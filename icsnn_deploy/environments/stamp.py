@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from icsnn_deploy.atomic import atomic_write
-from icsnn_deploy.environments.spec import Kind, python_of
+from icsnn_deploy.environments.spec import EnvironmentSpec, python_of
 from icsnn_deploy.errors import BackendUnavailableError
 
 _MOST_BYTES = 2**16
@@ -18,7 +18,7 @@ BackendUnavailableError where they are not the ones that are needed.
 """
 
 
-def read_stamp(kind: Kind, folder: Path, check: Check, hint: str) -> dict[str, str]:
+def read_stamp(kind: EnvironmentSpec, folder: Path, check: Check, hint: str) -> dict[str, str]:
     """The versions in an environment.
 
     Args:
@@ -67,7 +67,7 @@ def read_strings(content: bytes, where: str, names: tuple[str, ...]) -> dict[str
     return {name: found[name] for name in names}
 
 
-def write_stamp(kind: Kind, folder: Path, versions: Mapping[str, str]) -> None:
+def write_stamp(kind: EnvironmentSpec, folder: Path, versions: Mapping[str, str]) -> None:
     """Say that an environment is ready."""
     with atomic_write(folder / kind.stamp) as draft:
         draft.write_text(json.dumps(dict(versions), indent=2, sort_keys=True) + "\n")

@@ -8,7 +8,7 @@ import subprocess
 import time
 from contextlib import suppress
 
-from icsnn_deploy.environments.process import LOOK_S, Worker
+from icsnn_deploy.environments.process import POLL_S, Worker
 from icsnn_deploy.errors import SimulationError
 from icsnn_deploy.progress import Progress
 
@@ -33,7 +33,7 @@ def follow(
     last = time.monotonic()
     progress(title, 0, steps)
     while worker.process.poll() is None:
-        ready, _, _ = select.select([worker.heartbeat], [], [], LOOK_S)
+        ready, _, _ = select.select([worker.heartbeat], [], [], POLL_S)
         beats = os.read(worker.heartbeat, 4096) if ready else b""
         if beats:
             done += len(beats)
@@ -41,7 +41,7 @@ def follow(
             progress(title, done, steps)
         elif ready:  # every process has closed the pipe
             with suppress(subprocess.TimeoutExpired):
-                worker.process.wait(LOOK_S)
+                worker.process.wait(POLL_S)
         if time.monotonic() - last > limit_s:
             where = f"after step {done} of {steps}" if done else "before its first step"
             raise SimulationError(

@@ -19,7 +19,7 @@ from icsnn_deploy.backends import find_backend
 from icsnn_deploy.bundle.bundle import Bundle
 from icsnn_deploy.bundle.manifest import json_bytes
 from icsnn_deploy.data import check_labels
-from icsnn_deploy.distributed import ALONE, Ranks
+from icsnn_deploy.distributed import SINGLE, Ranks
 from icsnn_deploy.errors import DataError
 from icsnn_deploy.evaluation.counts import total
 from icsnn_deploy.evaluation.evaluator import Evaluator
@@ -42,7 +42,7 @@ def evaluate(
     *,
     limit: int | None = None,
     out: Path | None = None,
-    ranks: Ranks = ALONE,
+    ranks: Ranks = SINGLE,
     progress: Progress = silent,
 ) -> Evaluation:
     """Run a bundle's network on a data set and count.
@@ -64,7 +64,9 @@ def evaluate(
     """
     job = _Job(bundle, samples, labels, options, limit)
     job.check_samples()
-    ranks.agree("the evaluation", lambda: hashlib.sha256(json_bytes(job.settings)).hexdigest())
+    ranks.require_equal(
+        "the evaluation", lambda: hashlib.sha256(json_bytes(job.settings)).hexdigest()
+    )
     ledger = None if out is None else Ledger(out, job.settings)
     own = {} if ledger is None else ledger.finished()
     known = {number: shard for found in ranks.gather(own) for number, shard in found.items()}
@@ -131,7 +133,7 @@ class _Job:
     def check(self, known: Mapping[int, Shard], ranks: Ranks, progress: Progress) -> None:
         """Raise DataError where a finished shard was made on other samples; shared."""
         numbers = sorted(known)
-        own = [numbers[index] for index in ranks.deal(len(numbers))]
+        own = [numbers[index] for index in ranks.assign(len(numbers))]
         for done, number in enumerate(own):
             progress("checking finished shards", done, len(own))
             start, stop = self._bounds(number)
@@ -145,7 +147,7 @@ class _Job:
         self, numbers: list[int], ledger: Ledger | None, ranks: Ranks, progress: Progress
     ) -> dict[int, Shard]:
         """The shards of these that are dealt to this process."""
-        own = [numbers[index] for index in ranks.deal(len(numbers))]
+        own = [numbers[index] for index in ranks.assign(len(numbers))]
         if not own:
             return {}
         evaluator = Evaluator(self.bundle, self.options)

@@ -28,7 +28,7 @@ from icsnn_deploy.errors import LatticeError
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.interval import Range, range_of
 from icsnn_deploy.graph.neuron import Array
-from icsnn_deploy.graph.nodes import IF, Conv, Linear, Output, Scale
+from icsnn_deploy.graph.nodes import IF, ChannelAffine, Conv, Linear, Output
 
 FLOAT32_POTENTIAL = 2**23  # half integers are exact below
 FLOAT32_INTEGER = 2**24  # integers are exact below
@@ -111,8 +111,8 @@ def certify(graph: Graph) -> Certificate:
         )
     ranges: dict[str, Range] = {}
     bounds: list[Bound] = []
-    steady = graph.steady()
-    tail = graph.tail()
+    steady = graph.constant_nodes()
+    tail = graph.readout_nodes()
     products: list[int] = []  # magnitudes that a multiplier gets: weights and what they meet
     for node in graph.nodes:
         sources = [ranges[name] for name in node.inputs]
@@ -162,8 +162,8 @@ def require_certificate(graph: Graph) -> Certificate:
 def _weight_bits(graph: Graph) -> dict[str, int]:
     bits = {}
     for node in graph.nodes:
-        if isinstance(node, (Conv, Linear, Scale)):
-            weight = node.scale if isinstance(node, Scale) else node.weight
+        if isinstance(node, (Conv, Linear, ChannelAffine)):
+            weight = node.scale if isinstance(node, ChannelAffine) else node.weight
             bits[node.name] = signed_bits(int(weight.min()), int(weight.max()))
     return bits
 

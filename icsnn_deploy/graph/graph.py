@@ -148,7 +148,7 @@ class Graph:
         """Nodes that take this node's result; one that takes it twice is listed twice."""
         return tuple(self._by_name[consumer] for consumer in self._consumers[self.node(name).name])
 
-    def upstream(self, name: str, through: Callable[[Node], bool]) -> tuple[Node, ...]:
+    def ancestors(self, name: str, through: Callable[[Node], bool]) -> tuple[Node, ...]:
         """The nodes whose results reach `name`, each once, in topological order.
 
         The walk goes on behind those that `through` admits; the others are where it ends.
@@ -163,7 +163,7 @@ class Graph:
                     waiting += node.inputs
         return tuple(node for node in self.nodes if node.name in found)
 
-    def steady(self) -> frozenset[str]:
+    def constant_nodes(self) -> frozenset[str]:
         """Nodes whose result is the same at every step: those without a spiking source."""
         result: set[str] = set()
         for node in self.nodes:
@@ -175,12 +175,12 @@ class Graph:
                 result.add(node.name)
         return frozenset(result)
 
-    def tail(self) -> frozenset[str]:
+    def readout_nodes(self) -> frozenset[str]:
         """Nodes that change over time and lead to no population: linear in what enters them.
 
         The mean of their results over time is their result for the mean of what enters.
         """
-        steady = self.steady()
+        steady = self.constant_nodes()
         result: set[str] = set()
         for node in reversed(self.nodes):
             memoryless = not isinstance(node, IF | Input) and node.name not in steady

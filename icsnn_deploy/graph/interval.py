@@ -13,7 +13,17 @@ import numpy as np
 
 from icsnn_deploy.errors import LatticeError
 from icsnn_deploy.graph.neuron import Array
-from icsnn_deploy.graph.nodes import IF, Add, Conv, Flatten, Input, Linear, Node, Output, Scale
+from icsnn_deploy.graph.nodes import (
+    IF,
+    Add,
+    ChannelAffine,
+    Conv,
+    Flatten,
+    Input,
+    Linear,
+    Node,
+    Output,
+)
 
 _BEYOND = 2.0**62  # no bound needs to be known more closely; keeps deep networks from infinity
 
@@ -57,7 +67,7 @@ def range_of(node: Node, sources: list[Range]) -> Range:
             return Range(0 * one, one, 1)
         case Conv() | Linear():
             return _affine(node, sources[0])
-        case Scale():
+        case ChannelAffine():
             return _diagonal(node, sources[0])
         case Add():
             low = _total([source.low for source in sources])
@@ -109,7 +119,7 @@ def _affine(node: Conv | Linear, source: Range) -> Range:
     )
 
 
-def _diagonal(node: Scale, source: Range) -> Range:
+def _diagonal(node: ChannelAffine, source: Range) -> Range:
     scale, shift = node.scale.astype(np.float64), node.shift.astype(np.float64)
     ends = np.stack(np.broadcast_arrays(scale * source.low, scale * source.high))
     low, high = ends.min(axis=0) + shift, ends.max(axis=0) + shift

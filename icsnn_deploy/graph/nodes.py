@@ -21,6 +21,7 @@ __all__ = [
     "NODE_TYPES",
     "Add",
     "AvgPool",
+    "ChannelAffine",
     "Conv",
     "Encoding",
     "Flatten",
@@ -31,7 +32,6 @@ __all__ = [
     "Output",
     "Pairs",
     "Relu",
-    "Scale",
     "Shape",
     "broadcast_shapes",
 ]
@@ -159,7 +159,7 @@ class Linear(Node):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Scale(Node):
+class ChannelAffine(Node):
     """A diagonal connection: y = scale * x + shift, per layer, channel or neuron."""
 
     kind: ClassVar[str] = "scale"
@@ -290,8 +290,8 @@ class Output(Node):
 
 NODE_TYPES: dict[str, type[Node]] = {
     node_type.kind: node_type
-    for node_type in (Input, Conv, Linear, Scale, AvgPool, Flatten, Add, Relu, IF, Output)
+    for node_type in (Input, Conv, Linear, ChannelAffine, AvgPool, Flatten, Add, Relu, IF, Output)
 }
 
-LINEAR_NODES = (Conv, Linear, Scale, AvgPool, Flatten, Add)
+LINEAR_NODES = (Conv, Linear, ChannelAffine, AvgPool, Flatten, Add)
 """Nodes without memory or threshold: what lies between two populations is made of these."""

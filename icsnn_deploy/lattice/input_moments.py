@@ -34,7 +34,7 @@ def input_moments(
         is beyond WHOLE, [blocks, K / blocks, K / blocks]: correlations between blocks are left out.
     """
     simulator = TorchSimulator(network, device=device)
-    steady = network.steady()
+    steady = network.constant_nodes()
     sums: dict[str, Array] = {}
     rows: dict[str, int] = {}
 

@@ -13,11 +13,11 @@ from icsnn_deploy.graph.nodes import (
     IF,
     Add,
     AvgPool,
+    ChannelAffine,
     Conv,
     InputDtype,
     Linear,
     Node,
-    Scale,
 )
 from icsnn_deploy.passes.compose import compose
 from icsnn_deploy.passes.fold_scales import fold_across_padding, fold_scales
@@ -62,10 +62,10 @@ def prepare(graph: Graph, samples: Array, *, per_layer: bool, input_bits: int) -
     return _affine_before_sums(graph)
 
 
-def _mean(graph: Graph, pool: AvgPool) -> Scale:
+def _mean(graph: Graph, pool: AvgPool) -> ChannelAffine:
     """1 / k^2, to be folded into what comes behind the pooling once that is a sum."""
     one = np.ones((1,) * len(graph.shape(pool.name)), np.float32)
-    return Scale(
+    return ChannelAffine(
         name=graph.fresh_name(f"{pool.name}.mean"),
         inputs=(pool.name,),
         scale=one / float(np.prod(pool.kernel)),
@@ -90,7 +90,7 @@ def _integer_sum(conv: Conv) -> Conv:
 
 def is_zero_point(node: Node) -> bool:
     """Whether a node only subtracts an integer zero point."""
-    return isinstance(node, Scale) and node.scale.dtype.kind == "i"
+    return isinstance(node, ChannelAffine) and node.scale.dtype.kind == "i"
 
 
 def _integer_input(graph: Graph, samples: Array, bits: int) -> Graph:
@@ -99,7 +99,7 @@ def _integer_input(graph: Graph, samples: Array, bits: int) -> Graph:
     if node.encoding != "direct":
         return graph.replace(replace(node, dtype="uint8"))
     if node.dtype != "float32":
-        for scale in graph.nodes_of(Scale):
+        for scale in graph.nodes_of(ChannelAffine):
             if scale.inputs == (node.name,) and scale.shift.any():
                 graph = _with_zero_point(graph, scale)
         return graph
@@ -111,7 +111,7 @@ def _integer_input(graph: Graph, samples: Array, bits: int) -> Graph:
         dtype = "int8" if bits == 8 else "int16"
         unit = (max(-low, high) or 1.0) / (2 ** (bits - 1) - 1)
     one = np.ones((1,) * len(node.shape), np.float32)
-    scale = Scale(
+    scale = ChannelAffine(
         name=graph.fresh_name("input.unit"),
         inputs=(node.name,),
         scale=one * np.float32(unit),
@@ -121,7 +121,7 @@ def _integer_input(graph: Graph, samples: Array, bits: int) -> Graph:
     return fold_scales(graph.insert_after(node.name, scale))
 
 
-def _with_zero_point(graph: Graph, scale: Scale) -> Graph:
+def _with_zero_point(graph: Graph, scale: ChannelAffine) -> Graph:
     """factor x + shift as factor (x - zero) + rest, with an integer zero and the rest folded.
 
     Padding then stays zero. The rest is below half a pixel step; behind a padded window it is
@@ -133,7 +133,7 @@ def _with_zero_point(graph: Graph, scale: Scale) -> Graph:
     reached = np.broadcast_to(factor != 0, shape)  # without a factor a channel is all rest
     zero = np.round(np.divide(-shift, factor, out=np.zeros(shape), where=reached))
     zero = np.clip(zero, -_LARGEST_ZERO_POINT, _LARGEST_ZERO_POINT)
-    centered = Scale(
+    centered = ChannelAffine(
         name=graph.fresh_name("input.zero_point"),
         inputs=scale.inputs,
         scale=np.ones((1,) * zero.ndim, np.int8),
@@ -162,7 +162,7 @@ def _scaled_into(graph: Graph, name: str, factor: Array) -> Graph:
         if isinstance(graph.node(source), Add) and len(graph.consumers(source)) == 1:
             graph = _scaled_into(graph, source, factor)
             continue
-        scale = Scale(
+        scale = ChannelAffine(
             name=graph.fresh_name(f"{name}.unit"),
             inputs=(source,),
             scale=factor,
@@ -180,12 +180,12 @@ def _affine_before_sums(graph: Graph) -> Graph:
     for sink in graph.nodes_of(Add, IF):
         for source in dict.fromkeys(sink.inputs):
             node = graph.node(source)
-            trained = isinstance(node, (Conv, Linear, Scale)) and not is_sum_pool(node)
+            trained = isinstance(node, (Conv, Linear, ChannelAffine)) and not is_sum_pool(node)
             private = len(graph.consumers(source)) == 1
             if (trained and private and not is_zero_point(node)) or isinstance(node, Add):
                 continue
             one = np.ones((1,) * len(graph.shape(source)), np.float32)
-            bridge = Scale(
+            bridge = ChannelAffine(
                 name=graph.fresh_name(f"{sink.name}.{source.rpartition('.')[2]}"),
                 inputs=(source,),
                 scale=one,

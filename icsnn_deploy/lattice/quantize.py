@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from icsnn_deploy.backends.torch.simulator import TorchSimulator
-from icsnn_deploy.conversion.calibration.agreement import Judge, compare_classes
+from icsnn_deploy.conversion.calibration.agreement import AgreementScorer, compare_classes
 from icsnn_deploy.conversion.calibration.samples import CalibrationSet, CalibrationSource
 from icsnn_deploy.errors import LatticeError, TargetError
 from icsnn_deploy.graph.certificate import Certificate, certify, require_certificate
@@ -20,12 +20,12 @@ from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import LINEAR_NODES
 from icsnn_deploy.lattice.input_moments import input_moments
 from icsnn_deploy.lattice.prepare import prepare
-from icsnn_deploy.lattice.recalibrate import counted, recalibrated
-from icsnn_deploy.lattice.round_network import Lattice, even_widths, to_integers
+from icsnn_deploy.lattice.recalibrate import readout_steps, recalibrated
+from icsnn_deploy.lattice.round_network import Lattice, even_widths, round_to_lattice
 from icsnn_deploy.progress import Progress, silent
 from icsnn_deploy.targets.generic import GENERIC
 from icsnn_deploy.targets.paths import chip_targets
-from icsnn_deploy.targets.profile import Profile
+from icsnn_deploy.targets.profile import TargetProfile
 from icsnn_deploy.targets.resources import certificate_of
 from icsnn_deploy.targets.widths import check_widths
 
@@ -62,7 +62,7 @@ class LatticeOptions:
 
     @classmethod
     def for_target(
-        cls, profile: Profile, *, bits: int | None, per_layer: bool, input_bits: int
+        cls, profile: TargetProfile, *, bits: int | None, per_layer: bool, input_bits: int
     ) -> LatticeOptions:
         """Options that keep a target's weight width and threshold granularity.
 
@@ -107,7 +107,7 @@ def quantize(
     ann: Graph | None,
     options: LatticeOptions = LatticeOptions(),
     *,
-    profile: Profile = GENERIC,
+    profile: TargetProfile = GENERIC,
     device: str = "cpu",
     progress: Progress = silent,
 ) -> Quantization:
@@ -137,7 +137,7 @@ def quantize(
     held_out = max(1, round(len(calibration) * options.held_out))
     fit = calibration.part(0, max(1, len(calibration) - held_out))
     judged = calibration.part(len(calibration) - held_out, len(calibration))
-    judge = Judge(ann, judged, device, counted(network))
+    judge = AgreementScorer(ann, judged, device, readout_steps(network))
     prepared = prepare(
         network,
         np.asarray(fit.samples),
@@ -175,7 +175,7 @@ def _rounded(
     network: Graph,
     samples: CalibrationSource,
     options: LatticeOptions,
-    profile: Profile,
+    profile: TargetProfile,
     device: str,
     progress: Progress,
 ) -> Quantization:
@@ -238,12 +238,12 @@ def _result(
 
 
 def _certified(
-    prepared: Graph, moments: Mapping[str, Array], options: LatticeOptions, profile: Profile
+    prepared: Graph, moments: Mapping[str, Array], options: LatticeOptions, profile: TargetProfile
 ) -> tuple[Lattice, dict[str, int]]:
     """Round with the widest weights, up to the wanted width, that certify and fit the target."""
     bits = even_widths(prepared, options.bits)
     while True:
-        lattice = to_integers(prepared, moments, bits, per_layer=options.per_layer)
+        lattice = round_to_lattice(prepared, moments, bits, per_layer=options.per_layer)
         excess = {
             bound.layer: max(1, math.ceil(-bound.headroom_bits))
             for bound in certify(lattice.graph).failures()
@@ -252,7 +252,7 @@ def _certified(
             excess = _too_wide(lattice.graph, profile)
         narrower = dict(bits)
         for layer, over in excess.items():
-            before = prepared.upstream(layer, lambda node: isinstance(node, LINEAR_NODES))
+            before = prepared.ancestors(layer, lambda node: isinstance(node, LINEAR_NODES))
             for name in [layer, *(node.name for node in before)]:
                 if name in bits:
                     narrower[name] = max(WIDTHS[0], min(narrower[name], bits[name] - over))
@@ -262,7 +262,7 @@ def _certified(
         bits = narrower
 
 
-def _too_wide(graph: Graph, profile: Profile) -> dict[str, int]:
+def _too_wide(graph: Graph, profile: TargetProfile) -> dict[str, int]:
     """Layers that overflow a register of the target, and the bits their weights would have to lose.
 
     A target without analog input gets the spikes of the first layer from the host.

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from icsnn_deploy.lattice.quantize import LatticeOptions
 
 
-def counted(network: Graph) -> tuple[int, ...]:
+def readout_steps(network: Graph) -> tuple[int, ...]:
     """The T that the network was calibrated for; its own T where nothing else is recorded."""
     recorded = network.provenance.get("counted")
     if not isinstance(recorded, (list, tuple)):
@@ -86,7 +86,7 @@ def recalibrated(
 
     settle = search(
         activations,
-        counted(network),
+        readout_steps(network),
         units=units,
         keep_thresholds=options.per_layer,
         readout_start=network.readout_start,

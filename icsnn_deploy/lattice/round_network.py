@@ -16,7 +16,7 @@ import numpy as np
 from icsnn_deploy.errors import LatticeError
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
-from icsnn_deploy.graph.nodes import IF, Conv, Flatten, Input, Linear, Node, Scale
+from icsnn_deploy.graph.nodes import IF, ChannelAffine, Conv, Flatten, Input, Linear, Node
 from icsnn_deploy.lattice.prepare import is_sum_pool, is_zero_point
 from icsnn_deploy.lattice.rounding import best_scales, round_weights
 from icsnn_deploy.lattice.shared_units import (
@@ -48,7 +48,7 @@ def even_widths(prepared: Graph, bits: int) -> dict[str, int]:
     return {node.name: bits for node in prepared.nodes_of(Conv, Linear) if not is_sum_pool(node)}
 
 
-def to_integers(
+def round_to_lattice(
     graph: Graph, moments: Mapping[str, Array], bits: Mapping[str, int], *, per_layer: bool
 ) -> Lattice:
     """Round a prepared network to integers.
@@ -125,7 +125,7 @@ class _Rounder:
     def _real_weight(self, node: Node) -> Array:
         """Weights for integer inputs, in real units: as rows [O, K], or as a Scale has them."""
         unit = self.units[node.inputs[0]]
-        if isinstance(node, Scale):
+        if isinstance(node, ChannelAffine):
             scaled: Array = node.scale.astype(np.float64) * unit
             return scaled
         if isinstance(node, Linear):
@@ -159,7 +159,9 @@ class _Rounder:
             if node.name in self.thresholds:  # a channel of tiny weights needs no finer steps
                 least = self.thresholds[node.name] / 2 ** (width + THRESHOLD_BITS)
                 unit = np.maximum(unit, least)
-            if isinstance(node, Scale):  # beside tiny weights a shortcut must not be cut off
+            if isinstance(
+                node, ChannelAffine
+            ):  # beside tiny weights a shortcut must not be cut off
                 real = np.abs(weights[node.name])
                 peak = real.max(axis=tuple(range(1, real.ndim))) / (2 ** (DIAGONAL_BITS - 1) - 1)
                 unit = np.maximum(unit, peak.max() if uniform else peak)
@@ -196,7 +198,7 @@ class _Rounder:
         return scaled
 
     def _rounded(self, node: Node, weight: Array, unit: Array, ready: Array) -> Node:
-        if isinstance(node, Scale):
+        if isinstance(node, ChannelAffine):
             largest = 2 ** (DIAGONAL_BITS - 1) - 1
             integers = np.clip(np.round(weight / ready), -largest, largest)
             shift = np.round(node.shift / ready)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
-from icsnn_deploy.graph.nodes import IF, Add, Conv, Flatten, Linear, Scale
+from icsnn_deploy.graph.nodes import IF, Add, ChannelAffine, Conv, Flatten, Linear
 from icsnn_deploy.lattice.prepare import is_sum_pool, is_zero_point
 
 
@@ -22,7 +22,7 @@ def sharing_groups(graph: Graph) -> dict[str, list[str]]:
             parent[find(source)] = find(add.name)
     groups: dict[str, list[str]] = {}
     for node in graph.nodes:
-        affine = isinstance(node, (Conv, Linear, Scale)) and not is_sum_pool(node)
+        affine = isinstance(node, (Conv, Linear, ChannelAffine)) and not is_sum_pool(node)
         if affine and not is_zero_point(node):
             groups.setdefault(find(node.name), []).append(node.name)
     return groups
@@ -33,14 +33,14 @@ def thresholds_of(graph: Graph) -> dict[str, Array]:
     found: dict[str, Array] = {}
     for population in graph.nodes_of(IF):
         v_threshold = per_channel(population.v_threshold).reshape(-1)
-        feeding = graph.upstream(population.name, lambda node: isinstance(node, Add))
+        feeding = graph.ancestors(population.name, lambda node: isinstance(node, Add))
         found |= dict.fromkeys((node.name for node in feeding), v_threshold)
     return found
 
 
 def feeding_output(graph: Graph) -> set[str]:
     """Nodes whose channels meet at the output: its logits are compared, so they share a unit."""
-    feeding = graph.upstream(
+    feeding = graph.ancestors(
         graph.output.name, lambda node: isinstance(node, (Add, Flatten)) or is_sum_pool(node)
     )
     return {node.name for node in feeding}

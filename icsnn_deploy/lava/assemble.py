@@ -17,7 +17,7 @@ from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import IF
 from icsnn_deploy.lava.batched import batched
 from icsnn_deploy.lava.netlist import Netlist, Process, Tag, Transforms, Wire
-from icsnn_deploy.lava.plan import Connection, Plan
+from icsnn_deploy.lava.plan import Connection, LavaPlan
 from icsnn_deploy.lava.stock import MESSAGE_BITS, Entries, diagonal, sparse_parts, stock_parts
 
 _GATE = "bias gate/"
@@ -38,7 +38,11 @@ class Style:
 
 
 def assemble(
-    plan: Plan, style: Style, inputs: Array, copies: int, potentials: frozenset[str] = frozenset()
+    plan: LavaPlan,
+    style: Style,
+    inputs: Array,
+    copies: int,
+    potentials: frozenset[str] = frozenset(),
 ) -> Netlist:
     """The netlist that runs the inputs.
 
@@ -64,7 +68,7 @@ def assemble(
 class _Assembly:
     """A netlist in the making."""
 
-    def __init__(self, plan: Plan, style: Style, copies: int, periods: int) -> None:
+    def __init__(self, plan: LavaPlan, style: Style, copies: int, periods: int) -> None:
         self._plan, self._graph, self._style = plan, plan.graph, style
         self._copies, self._periods = copies, periods
         self._kind = np.int32 if style.tag == "fixed_pt" else np.float64

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from icsnn_deploy.environments.spec import Kind, default_folder, python_of
+from icsnn_deploy.environments.spec import EnvironmentSpec, default_folder, python_of
 from icsnn_deploy.environments.stamp import read_stamp, read_strings
 from icsnn_deploy.errors import BackendUnavailableError
 
 LAVA_VERSION = "0.10.0"
-LAVA = Kind(
+LAVA = EnvironmentSpec(
     title="Lava", name="lava", command="icsnn lava setup", variable="ICSNN_LAVA", option="--at"
 )
 

@@ -20,7 +20,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from icsnn_deploy.environments.process import Worker, started
+from icsnn_deploy.environments.process import Worker, run_worker
 from icsnn_deploy.environments.watch import follow
 from icsnn_deploy.errors import SimulationError
 from icsnn_deploy.lava.netlist import Netlist
@@ -50,7 +50,7 @@ _NO_REMEDY = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Result:
+class LavaResult:
     """What one network left behind. Rows are steps, from the first one of each recorder on."""
 
     readout: bytes
@@ -84,7 +84,7 @@ def run_netlists(
     *,
     step_limit_s: float | None = None,
     progress: Progress = silent,
-) -> list[Result]:
+) -> list[LavaResult]:
     """Run networks one after the other in one worker.
 
     Args:
@@ -149,7 +149,7 @@ def _served(python: Path, folder: Path, log: BinaryIO) -> AbstractContextManager
     def command(heartbeat: int) -> list[str]:
         return ["icsnn_lava", str(folder), str(os.getpid()), str(heartbeat)]
 
-    return started(python, command, cwd=WORKER, setup="icsnn lava setup", output=log, log=log)
+    return run_worker(python, command, cwd=WORKER, setup="icsnn lava setup", output=log, log=log)
 
 
 def _fault(folder: Path, code: int) -> SimulationError:
@@ -167,9 +167,9 @@ def _fault(folder: Path, code: int) -> SimulationError:
     return SimulationError(f"{message}. {remedies[0] if remedies else _NO_REMEDY}")
 
 
-def _read(folder: Path, netlist: Netlist) -> Result:
+def _read(folder: Path, netlist: Netlist) -> LavaResult:
     found = json.loads((folder / "result.json").read_text())
-    return Result(
+    return LavaResult(
         readout=(folder / netlist.readout).read_bytes(),
         spikes={name: (folder / file).read_bytes() for name, file in netlist.spikes.items()},
         potentials={

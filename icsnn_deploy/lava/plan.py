@@ -26,12 +26,12 @@ from icsnn_deploy.graph.nodes import (
     IF,
     LINEAR_NODES,
     Add,
+    ChannelAffine,
     Conv,
     Input,
     Linear,
     Node,
     Output,
-    Scale,
     Shape,
 )
 
@@ -77,7 +77,7 @@ class Connection:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Plan:
+class LavaPlan:
     """A network as Lava sees it."""
 
     graph: Graph
@@ -100,7 +100,7 @@ class Plan:
         return total + float(np.abs(self.bias[target]).max())
 
 
-def make_plan(graph: Graph) -> Plan:
+def make_plan(graph: Graph) -> LavaPlan:
     """The plan of an IF network."""
     sources = {graph.input.name, *(node.name for node in graph.nodes_of(IF))}
     behind = _sources_behind(graph, sources)
@@ -113,7 +113,7 @@ def make_plan(graph: Graph) -> Plan:
         for target in targets
         for source in sorted(behind[target.inputs[0]], key=list(offsets).index)
     ]
-    return Plan(
+    return LavaPlan(
         graph=graph,
         offsets=offsets,
         connections=tuple(connections),
@@ -157,7 +157,7 @@ def _linear_part(
     """The nodes on the ways from a source to a target, without biases and other sources' terms."""
     nodes: list[Node] = []
     alias: dict[str, str] = {}  # a sum of which one term is left is that term
-    for node in graph.upstream(target, lambda node: isinstance(node, LINEAR_NODES)):
+    for node in graph.ancestors(target, lambda node: isinstance(node, LINEAR_NODES)):
         if node.name == source or source not in behind[node.name]:
             continue
         terms = tuple(alias.get(name, name) for name in node.inputs if source in behind[name])
@@ -172,7 +172,7 @@ def _without_bias(node: Node) -> Node:
     match node:
         case Conv() | Linear():
             return replace(node, bias=np.zeros_like(node.bias))
-        case Scale():
+        case ChannelAffine():
             return replace(node, shift=np.zeros_like(node.shift))
     return node
 

@@ -8,7 +8,7 @@ from icsnn_deploy.errors import GraphError, LatticeError, Rejection, rejection_t
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import IF, AvgPool, Input
 from icsnn_deploy.lava.assemble import LIF_UNIT, Style
-from icsnn_deploy.lava.plan import Connection, Plan
+from icsnn_deploy.lava.plan import Connection, LavaPlan
 
 POTENTIAL = 2**23
 """Loihi's potentials have 24 bits, signed."""
@@ -20,7 +20,7 @@ SMALL_NETWORK = 2**22
 """Up to here Lava's own connections are the default."""
 
 
-def matrix_entries(plan: Plan) -> int:
+def matrix_entries(plan: LavaPlan) -> int:
     """Sources times targets, over all connections."""
     return sum(
         int(np.prod(connection.shape_in)) * int(np.prod(connection.shape_out))
@@ -28,7 +28,7 @@ def matrix_entries(plan: Plan) -> int:
     )
 
 
-def check_range(plan: Plan, style: Style) -> None:
+def check_range(plan: LavaPlan, style: Style) -> None:
     """Refuse what a style can't run exactly.
 
     Raises:
@@ -61,7 +61,7 @@ def check_range(plan: Plan, style: Style) -> None:
         raise GraphError(rejection_table("this network does not fit Lava's models", found))
 
 
-def _beyond_24_bits(plan: Plan) -> list[Rejection]:
+def _beyond_24_bits(plan: LavaPlan) -> list[Rejection]:
     found = []
     for pool in plan.graph.nodes_of(AvgPool):
         found.append(
@@ -95,7 +95,7 @@ def _beyond_24_bits(plan: Plan) -> list[Rejection]:
     return found
 
 
-def _beyond_lif(plan: Plan, style: Style) -> list[Rejection]:
+def _beyond_lif(plan: LavaPlan, style: Style) -> list[Rejection]:
     """What Lava's LIF can't do: be set to v_reset, fire early, or count beyond 17 bits."""
     found = []
     limit = POTENTIAL // LIF_UNIT
@@ -132,7 +132,7 @@ def _beyond_lif(plan: Plan, style: Style) -> list[Rejection]:
     return found
 
 
-def potential_reach(plan: Plan, node: IF) -> float:
+def potential_reach(plan: LavaPlan, node: IF) -> float:
     """Largest |u| of a population over T steps, shifted to one threshold as LIF has it.
 
     u[t] <= max(v_init, v_threshold) + t max(I_high - v_threshold, 0) + max(I_high, 0)

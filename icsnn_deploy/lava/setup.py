@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from icsnn_deploy.environments.build import claimed, run_program
+from icsnn_deploy.environments.build import lock_folder, run_program
 from icsnn_deploy.environments.spec import default_folder, python_of
 from icsnn_deploy.environments.stamp import write_stamp
 from icsnn_deploy.errors import BackendUnavailableError
@@ -63,7 +63,7 @@ def set_up(
             return ready
     folder = (at or default_folder(LAVA)).absolute()
     interpreter = interpreter or find_interpreter()
-    with claimed(LAVA, folder) as mark:
+    with lock_folder(LAVA, folder) as mark:
         _build(folder, interpreter, mark, progress)
     return find_worker(folder)
 

@@ -20,7 +20,7 @@ from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import IF
 from icsnn_deploy.lava.assemble import LIF_UNIT, Style, assemble
 from icsnn_deploy.lava.environment import find_worker
-from icsnn_deploy.lava.launch import Result, run_netlists
+from icsnn_deploy.lava.launch import LavaResult, run_netlists
 from icsnn_deploy.lava.netlist import Netlist
 from icsnn_deploy.lava.plan import make_plan
 from icsnn_deploy.lava.range import POTENTIAL, SMALL_NETWORK, check_range, matrix_entries
@@ -117,7 +117,7 @@ class LavaSimulator:
         return [assemble(self.plan, self.style, part, copies, potentials) for part in parts]
 
     def recording(
-        self, results: list[Result], netlists: list[Netlist], images: int, record: Record
+        self, results: list[LavaResult], netlists: list[Netlist], images: int, record: Record
     ) -> Recording:
         """What the worker wrote down, as a recording of the batch."""
         decoders = [
@@ -167,7 +167,7 @@ class LavaSimulator:
         leaves has I >= v_threshold and fires at every step to come, or I < 0 and never fires again.
         """
         node = self.graph.node(population)
-        if not isinstance(node, IF) or node.inputs[0] not in self.graph.steady():
+        if not isinstance(node, IF) or node.inputs[0] not in self.graph.constant_nodes():
             return False
         return bool(max(node.v_threshold.max(), node.v_init.max()) <= POTENTIAL // 2)
 
@@ -207,7 +207,7 @@ def _arithmetic_of(option: str | None) -> Arithmetic:
 class _Decoder:
     """Reads what one run recorded."""
 
-    def __init__(self, simulator: LavaSimulator, result: Result, netlist: Netlist) -> None:
+    def __init__(self, simulator: LavaSimulator, result: LavaResult, netlist: Netlist) -> None:
         self._graph, self._style = simulator.graph, simulator.style
         self._result, self._copies = result, netlist.copies
         self._periods = (netlist.steps - simulator.plan.latency) // self._graph.steps

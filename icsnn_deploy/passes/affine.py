@@ -8,11 +8,11 @@ from dataclasses import replace
 import numpy as np
 
 from icsnn_deploy.graph.neuron import Array
-from icsnn_deploy.graph.nodes import AvgPool, Conv, Flatten, Linear, Node, Scale, Shape
+from icsnn_deploy.graph.nodes import AvgPool, ChannelAffine, Conv, Flatten, Linear, Node, Shape
 from icsnn_deploy.passes.fold_scales import dense_weight
 from icsnn_deploy.passes.window import Window, windows
 
-Affine = Conv | Linear | Scale
+Affine = Conv | Linear | ChannelAffine
 
 
 def composed(second: Node, first: Affine, shapes: tuple[Shape, Shape]) -> Node | None:
@@ -27,7 +27,7 @@ def composed(second: Node, first: Affine, shapes: tuple[Shape, Shape]) -> Node |
         shapes: of x, and of first(x).
     """
     match first, second:
-        case Scale(), Scale():
+        case ChannelAffine(), ChannelAffine():
             scale, shift = _double(second.scale), _double(second.shift)
             return replace(
                 second,
@@ -35,7 +35,7 @@ def composed(second: Node, first: Affine, shapes: tuple[Shape, Shape]) -> Node |
                 scale=first.scale * scale,
                 shift=first.shift * scale + shift,
             )
-        case Scale(), Linear():
+        case ChannelAffine(), Linear():
             weight, shift = _double(second.weight), _spread(first.shift, shapes[1])
             return replace(
                 second,
@@ -51,13 +51,13 @@ def composed(second: Node, first: Affine, shapes: tuple[Shape, Shape]) -> Node |
                 weight=weight @ first.weight,
                 bias=second.bias + weight @ first.bias,
             )
-        case Scale(), Conv() if _per_channel(first.scale) and _per_channel(first.shift):
+        case ChannelAffine(), Conv() if _per_channel(first.scale) and _per_channel(first.shift):
             return _conv_after(second, _pointwise(first, shapes[1]), shapes)
         case Conv(), Conv():
             return _conv_after(second, first, shapes)
-        case Conv(), Scale() if _per_channel(second.scale) and _per_channel(second.shift):
+        case Conv(), ChannelAffine() if _per_channel(second.scale) and _per_channel(second.shift):
             return _conv_after(_pointwise(second, shapes[1]), first, shapes)
-        case Linear(), Scale():
+        case Linear(), ChannelAffine():
             rows = _spread(second.scale, shapes[1])
             return Linear(
                 name=second.name,
@@ -79,11 +79,11 @@ def behind(node: AvgPool | Flatten, first: Affine, shape: Shape) -> Affine | Non
         shape: of first(x).
     """
     if isinstance(node, Flatten):
-        if not isinstance(first, Scale):
+        if not isinstance(first, ChannelAffine):
             return None
         return replace(first, scale=_spread(first.scale, shape), shift=_spread(first.shift, shape))
     padded = any(n for pair in node.padding for n in pair)
-    if isinstance(first, Scale):
+    if isinstance(first, ChannelAffine):
         alike = _per_channel(first.scale) and _per_channel(first.shift)
         constant = first.shift.any()
     elif isinstance(first, Conv):
@@ -98,7 +98,7 @@ def is_diagonal(node: Node) -> bool:
     """Whether a node treats each channel by itself."""
     if isinstance(node, Conv):
         return node.groups == len(node.weight) and node.weight.shape[1] == 1
-    return isinstance(node, Scale)
+    return isinstance(node, ChannelAffine)
 
 
 def _conv_after(second: Conv, first: Conv, shapes: tuple[Shape, Shape]) -> Conv | None:
@@ -198,7 +198,7 @@ def _factors(first: Conv, second: Conv) -> tuple[Array, Array, np.ufunc, int]:
     return dense_weight(second), dense_weight(first), np.matmul, 1
 
 
-def _pointwise(scale: Scale, shape: Shape) -> Conv:
+def _pointwise(scale: ChannelAffine, shape: Shape) -> Conv:
     """A Scale with one value a channel as a convolution."""
     channels, ones = shape[0], (1,) * (len(shape) - 1)
     factor, shift = (

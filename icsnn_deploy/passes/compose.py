@@ -22,13 +22,13 @@ from icsnn_deploy.graph.nodes import (
     IF,
     Add,
     AvgPool,
+    ChannelAffine,
     Conv,
     Flatten,
     Input,
     Linear,
     Node,
     Relu,
-    Scale,
     Shape,
 )
 from icsnn_deploy.passes.affine import Affine, behind, composed, is_diagonal
@@ -77,7 +77,9 @@ class _Composer:
         """Whether a node is to stand on the parts of its input, not on their sum."""
         sources = [self.nodes[part] for part in parts]
         if isinstance(node, Flatten):
-            return len(parts) > 1 and all(isinstance(one, (Relu, IF, Scale)) for one in sources)
+            return len(parts) > 1 and all(
+                isinstance(one, (Relu, IF, ChannelAffine)) for one in sources
+            )
         on_affine = any(_is_affine(one) for one in sources)
         if isinstance(node, AvgPool):
             return on_affine
@@ -165,7 +167,7 @@ class _Composer:
 
 
 def _is_affine(node: Node) -> bool:
-    return isinstance(node, (Conv, Linear, Scale)) and not _is_leaf(node)
+    return isinstance(node, (Conv, Linear, ChannelAffine)) and not _is_leaf(node)
 
 
 def _is_leaf(node: Node) -> bool:
@@ -174,10 +176,12 @@ def _is_leaf(node: Node) -> bool:
         several = any(n > 1 for n in node.kernel)
         ones = bool((node.weight == 1).all()) and not node.bias.any()
         return several and is_diagonal(node) and ones
-    return isinstance(node, Scale) and node.scale.dtype.kind == "i"
+    return isinstance(node, ChannelAffine) and node.scale.dtype.kind == "i"
 
 
 def _unbiased(node: Node) -> Node:
     if isinstance(node, (Conv, Linear)):
         return replace(node, bias=np.zeros_like(node.bias))
-    return replace(node, shift=np.zeros_like(node.shift)) if isinstance(node, Scale) else node
+    return (
+        replace(node, shift=np.zeros_like(node.shift)) if isinstance(node, ChannelAffine) else node
+    )

@@ -8,7 +8,7 @@ import numpy as np
 
 from icsnn_deploy.graph.graph import Graph, rewire
 from icsnn_deploy.graph.neuron import Array
-from icsnn_deploy.graph.nodes import AvgPool, Conv, Flatten, Linear, Node, Scale
+from icsnn_deploy.graph.nodes import AvgPool, ChannelAffine, Conv, Flatten, Linear, Node
 
 
 def fold_scales(graph: Graph) -> Graph:
@@ -26,7 +26,7 @@ def fold_scales(graph: Graph) -> Graph:
     changed = True
     while changed:
         changed = False
-        for scale in graph.nodes_of(Scale):
+        for scale in graph.nodes_of(ChannelAffine):
             after = _fold_one(graph, scale)
             if after is not None:
                 graph, changed = after, True
@@ -34,10 +34,10 @@ def fold_scales(graph: Graph) -> Graph:
     return graph
 
 
-def _fold_one(graph: Graph, scale: Scale) -> Graph | None:
+def _fold_one(graph: Graph, scale: ChannelAffine) -> Graph | None:
     """The graph with one Scale folded one place further, or None if it has to stay."""
     source = graph.node(scale.inputs[0])
-    if isinstance(source, (Conv, Linear, Scale)) and len(graph.consumers(source.name)) == 1:
+    if isinstance(source, (Conv, Linear, ChannelAffine)) and len(graph.consumers(source.name)) == 1:
         merged = _after(source, scale)
         if merged is not None:
             return graph.replace(merged).remove(scale.name)
@@ -48,7 +48,7 @@ def _fold_one(graph: Graph, scale: Scale) -> Graph | None:
     return None
 
 
-def fold_across_padding(graph: Graph, scale: Scale) -> Graph:
+def fold_across_padding(graph: Graph, scale: ChannelAffine) -> Graph:
     """Fold a Scale into what is behind it, its shift as if no window were padded.
 
     Only for a small shift: at padded borders the result is off by up to the shift.
@@ -58,12 +58,14 @@ def fold_across_padding(graph: Graph, scale: Scale) -> Graph:
         if absorbed is not None:
             graph = _bypass(graph, scale, consumer, absorbed)
             moved = absorbed[-1]  # behind a pooling the Scale goes on
-            if isinstance(moved, Scale):
+            if isinstance(moved, ChannelAffine):
                 graph = fold_across_padding(graph, moved)
     return graph
 
 
-def _bypass(graph: Graph, scale: Scale, consumer: Node, absorbed: tuple[Node, ...]) -> Graph:
+def _bypass(
+    graph: Graph, scale: ChannelAffine, consumer: Node, absorbed: tuple[Node, ...]
+) -> Graph:
     """Put `absorbed` for the consumer; drop the Scale once nobody takes it."""
     others = [node for node in graph.consumers(scale.name) if node.name != consumer.name]
     replaced = {scale.name, consumer.name} if not others else {consumer.name}
@@ -73,10 +75,10 @@ def _bypass(graph: Graph, scale: Scale, consumer: Node, absorbed: tuple[Node, ..
     return graph.with_nodes([*(rewire(node, renamed) for node in kept), *absorbed])
 
 
-def _after(source: Conv | Linear | Scale, scale: Scale) -> Node | None:
+def _after(source: Conv | Linear | ChannelAffine, scale: ChannelAffine) -> Node | None:
     """scale(source(x)) as one node, or None where it isn't one."""
     factor, shift = scale.scale.astype(np.float64), scale.shift.astype(np.float64)
-    if isinstance(source, Scale):
+    if isinstance(source, ChannelAffine):
         return replace(source, scale=source.scale * factor, shift=source.shift * factor + shift)
     channels = len(source.bias)
     if isinstance(source, Conv) and not (_is_per_channel(factor) and _is_per_channel(shift)):
@@ -87,7 +89,7 @@ def _after(source: Conv | Linear | Scale, scale: Scale) -> Node | None:
 
 
 def _before(
-    graph: Graph, scale: Scale, consumer: Node, *, across_padding: bool = False
+    graph: Graph, scale: ChannelAffine, consumer: Node, *, across_padding: bool = False
 ) -> tuple[Node, ...] | None:
     """Nodes that do scale and consumer together and take the Scale's source, or None."""
     source = scale.inputs
@@ -123,7 +125,9 @@ def _before(
     return None
 
 
-def _swapped(graph: Graph, scale: Scale, consumer: Node, moved: Scale) -> tuple[Node, ...]:
+def _swapped(
+    graph: Graph, scale: ChannelAffine, consumer: Node, moved: ChannelAffine
+) -> tuple[Node, ...]:
     """The consumer first and the Scale behind it; only if the Scale has no other consumer."""
     if len(graph.consumers(scale.name)) > 1:
         moved = replace(moved, name=graph.fresh_name(f"{scale.name}_{consumer.name}"))

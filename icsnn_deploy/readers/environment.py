@@ -6,16 +6,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from icsnn_deploy.environments.spec import Kind, default_folder, python_of
+from icsnn_deploy.environments.spec import EnvironmentSpec, default_folder, python_of
 from icsnn_deploy.environments.stamp import read_stamp, read_strings
 from icsnn_deploy.errors import BackendUnavailableError
 from icsnn_deploy.readers.versions import TESTED
 
 SETUP = "icsnn readers setup"
 
-KINDS: Mapping[str, Kind] = {
-    "sinabs": Kind(title="sinabs", name="sinabs", command=SETUP, variable="ICSNN_SINABS"),
-    "readers": Kind(title="NIR readers", name="readers", command=SETUP, variable="ICSNN_READERS"),
+KINDS: Mapping[str, EnvironmentSpec] = {
+    "sinabs": EnvironmentSpec(
+        title="sinabs", name="sinabs", command=SETUP, variable="ICSNN_SINABS"
+    ),
+    "readers": EnvironmentSpec(
+        title="NIR readers", name="readers", command=SETUP, variable="ICSNN_READERS"
+    ),
 }
 """sinabs asks for nir <= 1.0.4, which the others can't run with."""
 

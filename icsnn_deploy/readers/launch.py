@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from icsnn_deploy.backends.recording import Recording
-from icsnn_deploy.environments.process import started
+from icsnn_deploy.environments.process import run_worker
 from icsnn_deploy.environments.watch import follow
 from icsnn_deploy.errors import (
     BackendUnavailableError,
@@ -79,7 +79,7 @@ def run_requests(
         titles = ", ".join(dict.fromkeys(request.reader for request in requests))
         with (
             (folder / "log").open("w+b") as log,
-            started(python, command, cwd=folder, setup=SETUP, output=log, log=log) as worker,
+            run_worker(python, command, cwd=folder, setup=SETUP, output=log, log=log) as worker,
         ):
             follow(worker, 0, step_limit_s, title=titles, hint=_HINT, progress=progress)
         if worker.process.returncode != 0:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from icsnn_deploy.errors import ExportError, GraphError, Rejection, rejection_table
-from icsnn_deploy.exporters.nir.metadata import CHANNELS, V_INIT, Header, load, read_header
+from icsnn_deploy.exporters.nir.metadata import CHANNELS, V_INIT, NirHeader, load, read_header
 from icsnn_deploy.exporters.nir.portable.reader_limits import Reader, find_reader
 from icsnn_deploy.exporters.nir.read.hdf5_scan import scan
 from icsnn_deploy.exporters.nir.read.nodes import read_input
@@ -37,7 +37,7 @@ class NirFile:
 
     reader: str  # name of READERS
     network: Any  # nir.NIRGraph
-    header: Header
+    header: NirHeader
     input: Input  # without the channel of a relay file
     populations: tuple[Population, ...]  # in topological order
     order: tuple[str, ...]  # all nodes, each after its sources
@@ -144,7 +144,7 @@ def _describe(network: Any, reader: str) -> NirFile:
     )
 
 
-def _population(key: str, node: Any, header: Header) -> Population:
+def _population(key: str, node: Any, header: NirHeader) -> Population:
     shape: Shape = node.v_threshold.shape
     v_init = np.asarray(node.metadata.get(V_INIT, np.zeros(shape, np.float32)))
     if v_init.shape != shape or v_init.dtype.kind != "f" or not np.isfinite(v_init).all():

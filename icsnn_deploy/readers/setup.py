@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from icsnn_deploy.backends.reference import ReferenceSimulator
-from icsnn_deploy.environments.build import claimed, run_program
+from icsnn_deploy.environments.build import lock_folder, run_program
 from icsnn_deploy.environments.spec import default_folder, python_of
 from icsnn_deploy.environments.stamp import write_stamp
 from icsnn_deploy.errors import BackendUnavailableError, IcsnnError
@@ -58,7 +58,7 @@ def set_up(name: str, progress: Progress = silent) -> ReaderEnvironment:
         return ready
     kind = KINDS[name]
     folder = default_folder(kind)
-    with claimed(kind, folder) as lock:
+    with lock_folder(kind, folder) as lock:
         _build(name, folder, lock, progress)
     return find_environment(name)
 

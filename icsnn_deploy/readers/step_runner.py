@@ -24,7 +24,7 @@ Start = Callable[[torch.nn.Module, int], Any]
 returns the state to call it with.
 """
 
-Run = Callable[[torch.nn.Module, Array], Recording]
+RunReader = Callable[[torch.nn.Module, Array], Recording]
 """Runs a batch in a module made by `load`."""
 
 
@@ -76,7 +76,7 @@ def stepped_inputs(file: NirFile, inputs: Array) -> torch.Tensor:
     return torch.from_numpy(x if timed else np.broadcast_to(x, (steps, *x.shape)).copy())
 
 
-def step_by_step(start: Start) -> Run:
+def step_by_step(start: Start) -> RunReader:
     """The `run` of a reader whose module is called once a step, with the state it gave back.
 
     Args:

@@ -10,11 +10,11 @@ from icsnn_deploy.evaluation.activity import Activity
 from icsnn_deploy.report.plain import plain_table
 from icsnn_deploy.targets.allocate import Allocation
 from icsnn_deploy.targets.check import CheckResult
-from icsnn_deploy.targets.profile import Profile
+from icsnn_deploy.targets.profile import TargetProfile
 from icsnn_deploy.targets.resources import ResourceReport
 
 
-def targets_table(profiles: Iterable[Profile]) -> Table:
+def targets_table(profiles: Iterable[TargetProfile]) -> Table:
     """One row a target; a number that may be wrong is marked."""
     table = plain_table("targets; ? marks numbers to override when you know better")
     table.add_column("target", no_wrap=True)
@@ -139,7 +139,7 @@ def energy_table(activity: Activity) -> Table:
     return table
 
 
-def _number(profile: Profile, field: str, value: int | None, unit: str) -> str:
+def _number(profile: TargetProfile, field: str, value: int | None, unit: str) -> str:
     if value is None:
         return "no limit"
     return f"{value:,}{unit}{' ?' if field in profile.uncertain else ''}"

@@ -23,7 +23,7 @@ from icsnn_deploy.errors import ExportError
 from icsnn_deploy.exporters.nir.metadata import KEY, V_INIT
 from icsnn_deploy.exporters.nir.read.read import from_nir, read_graph
 from icsnn_deploy.exporters.nir.write import to_nir, write
-from icsnn_deploy.graph.nodes import Scale
+from icsnn_deploy.graph.nodes import ChannelAffine
 
 Change = Callable[[Any], None]
 
@@ -320,7 +320,7 @@ def test_absent_initial_potentials_are_zero(tmp_path: Path) -> None:
 def test_a_resistance_scales_the_current(tmp_path: Path) -> None:
     graph = read_graph(rebuilt(tmp_path / "x.nir", node_field("stem_if", "r", full(0.5))))
     scale = graph.node("stem.if.r")
-    assert isinstance(scale, Scale)
+    assert isinstance(scale, ChannelAffine)
     assert graph.node("stem.if").inputs == ("stem.if.r",)
     assert (scale.scale == 0.5).all()
 

@@ -31,7 +31,16 @@ from icsnn_deploy.exporters import export
 from icsnn_deploy.exporters.nir.metadata import KEY, V_INIT
 from icsnn_deploy.exporters.nir.read.read import from_nir
 from icsnn_deploy.graph.graph import Graph
-from icsnn_deploy.graph.nodes import Add, AvgPool, Flatten, Input, Linear, Node, Output, Scale
+from icsnn_deploy.graph.nodes import (
+    Add,
+    AvgPool,
+    ChannelAffine,
+    Flatten,
+    Input,
+    Linear,
+    Node,
+    Output,
+)
 
 EXAMPLES = 700
 MEGABYTES = 400  # more at the peak, over all examples
@@ -70,7 +79,9 @@ def network() -> Graph:
         conv("conv", "input", rng, (1, 2)),
         spiking("if", "conv", rng, shape),
         conv("deep", "if", rng, (2, 2), groups=2),
-        Scale(name="scale", inputs=("if",), scale=dyadic(rng, 2, 1, 1), shift=np.zeros((1, 1, 1))),
+        ChannelAffine(
+            name="scale", inputs=("if",), scale=dyadic(rng, 2, 1, 1), shift=np.zeros((1, 1, 1))
+        ),
         Add(name="join", inputs=("deep", "scale")),
         spiking("if2", "join", rng, shape),
         Add(name="twice", inputs=("if2", "if2", "if")),

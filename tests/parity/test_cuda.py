@@ -23,7 +23,7 @@ from icsnn_deploy.graph.certificate import certify
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.inputs import to_input_units
 from icsnn_deploy.lattice.prepare import prepare
-from icsnn_deploy.lattice.round_network import even_widths, to_integers
+from icsnn_deploy.lattice.round_network import even_widths, round_to_lattice
 
 pytestmark = pytest.mark.cuda
 
@@ -32,7 +32,7 @@ def integer_network() -> Graph:
     network = residual_network(time_steps=16)
     prepared = prepare(network, samples(network, 4), per_layer=False, input_bits=8)
     bits = even_widths(prepared, 8)
-    return to_integers(prepared, {}, bits, per_layer=False).graph
+    return round_to_lattice(prepared, {}, bits, per_layer=False).graph
 
 
 def assert_identical(got: Recording, expected: Recording) -> None:

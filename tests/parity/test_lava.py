@@ -26,6 +26,7 @@ from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import (
     IF,
     Add,
+    ChannelAffine,
     Conv,
     Flatten,
     Input,
@@ -33,7 +34,6 @@ from icsnn_deploy.graph.nodes import (
     Node,
     Output,
     Relu,
-    Scale,
 )
 from icsnn_deploy.lava import simulator as lava
 from icsnn_deploy.lava.environment import find_worker
@@ -131,7 +131,7 @@ def lattice_network(time_steps: int = 6) -> Graph:
         integer_conv(rng, "conv2", "if1", (3, 3, 3, 3)),
         integer_if(rng, "if2", "conv2", (3, 5, 6)),
         integer_conv(rng, "conv3", "if2", (3, 3, 3, 3)),
-        Scale(
+        ChannelAffine(
             name="skip",
             inputs=("if1",),
             scale=np.array([30, -7, 300], np.int32).reshape(3, 1, 1),
@@ -225,7 +225,7 @@ def test_signals_ties_and_no_population() -> None:
     one = np.ones(1, np.float32)
     ties: list[Node] = [
         Input(name="input", shape=(3,)),
-        Scale(name="scale", inputs=("input",), scale=one, shift=one * 0),
+        ChannelAffine(name="scale", inputs=("input",), scale=one, shift=one * 0),
         IF(name="if", inputs=("scale",), v_threshold=one, v_init=one / 2),
         Output(name="output", inputs=("if",)),
     ]
@@ -252,7 +252,7 @@ def test_any_name_without_a_slash() -> None:
     one, last = np.ones(1, np.int32), "spikes"
     nodes: list[Node] = [Input(name=last, shape=(2,), dtype="uint8")]
     for name in names:
-        nodes.append(Scale(name=f"{name} [0]", inputs=(last,), scale=one * 9, shift=one))
+        nodes.append(ChannelAffine(name=f"{name} [0]", inputs=(last,), scale=one * 9, shift=one))
         v_init = np.full(1, 0.5, np.float32)
         nodes.append(IF(name=name, inputs=(f"{name} [0]",), v_threshold=one * 12, v_init=v_init))
         last = name
@@ -293,7 +293,7 @@ def drifting(encoding: str, weight: int) -> Graph:
     """Potentials that go down, up, and slowly up; the first two leave 24 bits."""
     nodes: list[Node] = [
         Input(name="input", shape=(3,), dtype="uint8", encoding=encoding),  # type: ignore[arg-type]
-        Scale(
+        ChannelAffine(
             name="scale",
             inputs=("input",),
             scale=np.array([-weight, weight, 1], np.int32),

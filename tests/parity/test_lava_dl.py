@@ -19,9 +19,9 @@ from icsnn_deploy.exporters.netx.write import write
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.inputs import to_input_units
 from icsnn_deploy.graph.neuron import Array
-from icsnn_deploy.graph.nodes import IF, Flatten, Input, Linear, Output, Scale
+from icsnn_deploy.graph.nodes import IF, ChannelAffine, Flatten, Input, Linear, Output
 from icsnn_deploy.lattice.prepare import prepare
-from icsnn_deploy.lattice.round_network import even_widths, to_integers
+from icsnn_deploy.lattice.round_network import even_widths, round_to_lattice
 from icsnn_deploy.lava import worker_process
 from icsnn_deploy.lava.worker_process import run_in_worker
 
@@ -58,7 +58,7 @@ def integer_network(seed: int, time_steps: int) -> Graph:
     network = sequential_network(seed, time_steps)
     prepared = prepare(network, samples(network, 4), per_layer=False, input_bits=8)
     bits = even_widths(prepared, 8)
-    return to_integers(prepared, {}, bits, per_layer=False).graph
+    return round_to_lattice(prepared, {}, bits, per_layer=False).graph
 
 
 def vector_network() -> Graph:
@@ -84,7 +84,7 @@ def pixel_network() -> Graph:
     zero_point = np.array([100, 140], np.int16).reshape(2, 1, 1)
     nodes = (
         Input(name="input", shape=(2, 3, 4), dtype="uint8"),
-        Scale(name="zero", inputs=("input",), scale=one, shift=-zero_point),
+        ChannelAffine(name="zero", inputs=("input",), scale=one, shift=-zero_point),
         Flatten(name="flatten", inputs=("zero",)),
         Linear(name="fc", inputs=("flatten",), weight=weight, bias=np.zeros(7, np.int32)),
         IF(

@@ -21,7 +21,7 @@ from icsnn_deploy.conversion.calibration.v_init_rules import Half
 from icsnn_deploy.conversion.convert import convert
 from icsnn_deploy.exporters import export_into
 from icsnn_deploy.graph.graph import Graph
-from icsnn_deploy.graph.nodes import Add, Conv, Flatten, Linear, Scale
+from icsnn_deploy.graph.nodes import Add, ChannelAffine, Conv, Flatten, Linear
 from icsnn_deploy.lattice.prepare import is_sum_pool
 from icsnn_deploy.lattice.quantize import quantize
 from icsnn_deploy.parity.verify import verify
@@ -165,7 +165,7 @@ def trained(model: nn.Module, size: int) -> nn.Module:
 def connections_in_a_row(graph: Graph) -> list[str]:
     """Trained connections that take something else than spikes, their sums, or the input."""
     found = []
-    for node in graph.nodes_of(Conv, Linear, Scale):
+    for node in graph.nodes_of(Conv, Linear, ChannelAffine):
         source = graph.node(node.inputs[0])
         while isinstance(source, Flatten):
             source = graph.node(source.inputs[0])

@@ -29,13 +29,13 @@ from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import (
     IF,
     Add,
+    ChannelAffine,
     Conv,
     Flatten,
     Input,
     Linear,
     Node,
     Output,
-    Scale,
 )
 
 EVERYTHING = OnnxOptions(logits_t=True, spike_counts=True, raw_spikes=True)
@@ -165,7 +165,7 @@ def one_population(v_init: float, weight: float, **source: object) -> Graph:
     shape = (3,)
     nodes: list[Node] = [
         Input(name="input", shape=shape, **source),  # type: ignore[arg-type]
-        Scale(
+        ChannelAffine(
             name="scale",
             inputs=("input",),
             scale=np.array([weight], np.float32),
@@ -280,7 +280,7 @@ def test_any_name_without_a_slash(tmp_path: Path, layout: Layout) -> None:
     nodes: list[Node] = [Input(name=last, shape=(2,))]
     for name in names:
         scale = np.full(1, 0.75, np.float32)
-        nodes.append(Scale(name=f"{name}.c", inputs=(last,), scale=scale, shift=scale))
+        nodes.append(ChannelAffine(name=f"{name}.c", inputs=(last,), scale=scale, shift=scale))
         nodes.append(spiking(name, f"{name}.c", rng, (2,)))
         last = name
     graph = Graph(nodes=(*nodes, Output(name="u@1", inputs=(last,))), time_steps=3)

@@ -18,7 +18,7 @@ from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.inputs import to_input_units
 from icsnn_deploy.graph.nodes import Input, Output
 from icsnn_deploy.lattice.prepare import prepare
-from icsnn_deploy.lattice.round_network import even_widths, to_integers
+from icsnn_deploy.lattice.round_network import even_widths, round_to_lattice
 from icsnn_deploy.parity.compare import Tolerance, compare
 
 
@@ -26,7 +26,7 @@ def integer_network(seed: int, time_steps: int) -> Graph:
     network = residual_network(seed, time_steps)
     prepared = prepare(network, samples(network, 4), per_layer=False, input_bits=8)
     bits = even_widths(prepared, 8)
-    return to_integers(prepared, {}, bits, per_layer=False).graph
+    return round_to_lattice(prepared, {}, bits, per_layer=False).graph
 
 
 @pytest.mark.parametrize(

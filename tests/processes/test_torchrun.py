@@ -18,7 +18,7 @@ from evaluating import build, data
 from typer.testing import CliRunner
 
 from icsnn_deploy.cli import app
-from icsnn_deploy.distributed import ALONE
+from icsnn_deploy.distributed import SINGLE
 
 TESTS = Path(__file__).parents[1]
 LIMIT_S = 600  # of anything here; a hang is a failure
@@ -55,7 +55,7 @@ def test_calibration_on_three_processes(tmp_path: Path) -> None:
     """26 samples to fit and 8 to judge, in batches of 4: neither count divides by three."""
     found = finished(torchrun(3, str(TESTS / "conversions.py"), "2"), tmp_path)
     assert found.returncode == 0, found.stderr
-    assert json.loads(found.stdout) == conversions.results(ALONE)
+    assert json.loads(found.stdout) == conversions.results(SINGLE)
 
 
 @pytest.fixture

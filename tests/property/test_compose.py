@@ -15,6 +15,7 @@ from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.nodes import (
     Add,
     AvgPool,
+    ChannelAffine,
     Conv,
     Flatten,
     Input,
@@ -22,7 +23,6 @@ from icsnn_deploy.graph.nodes import (
     Node,
     Output,
     Relu,
-    Scale,
 )
 from icsnn_deploy.passes.compose import compose
 
@@ -41,7 +41,9 @@ def node_after(
     stride, padding = draw(st.sampled_from([1, 1, 2])), draw(st.integers(0, 1))
     if kind == "scale":
         shift = dyadic(rng, *per_channel) * draw(st.booleans())
-        return Scale(name=name, inputs=(source,), scale=dyadic(rng, *per_channel), shift=shift)
+        return ChannelAffine(
+            name=name, inputs=(source,), scale=dyadic(rng, *per_channel), shift=shift
+        )
     if kind == "pool":
         pair = (padding, padding)
         return AvgPool(
@@ -132,7 +134,7 @@ def assert_results_stay(graph: Graph) -> None:
 @given(linear_tangles(POINTWISE))
 def test_what_always_composes_leaves_single_connections(graph: Graph) -> None:
     composed = compose(graph)
-    for node in composed.nodes_of(Conv, Scale):
+    for node in composed.nodes_of(Conv, ChannelAffine):
         assert isinstance(composed.node(node.inputs[0]), (Relu, Input))
 
 
@@ -140,7 +142,7 @@ def test_what_always_composes_leaves_single_connections(graph: Graph) -> None:
 @given(linear_tangles())
 def test_each_sum_has_connections_of_its_own(graph: Graph) -> None:
     composed = compose(graph)
-    for node in composed.nodes_of(Conv, Linear, Scale):
+    for node in composed.nodes_of(Conv, Linear, ChannelAffine):
         assert len(composed.consumers(node.name)) == 1
 
 
@@ -156,7 +158,7 @@ def pool(name: str, source: str, size: int) -> AvgPool:
 
 @pytest.mark.parametrize(
     "foreign",
-    [pool("c.p", "a", 2), Scale(name="c.p", inputs=("a",), scale=ONE * 2, shift=ONE)],
+    [pool("c.p", "a", 2), ChannelAffine(name="c.p", inputs=("a",), scale=ONE * 2, shift=ONE)],
     ids=["pool", "scale"],
 )
 def test_a_pooling_made_in_front_is_not_another_node_of_its_name(foreign: Node) -> None:
@@ -201,7 +203,7 @@ def test_a_flattened_sum_of_populations_becomes_connections_from_each() -> None:
         Relu(name="a", inputs=("input",)),
         conv("c", "a", rng, (4, 4)),
         Relu(name="b", inputs=("c",)),
-        Scale(name="scaled", inputs=("b",), scale=scale, shift=dyadic(rng, 4, 1, 1)),
+        ChannelAffine(name="scaled", inputs=("b",), scale=scale, shift=dyadic(rng, 4, 1, 1)),
         Add(name="sum", inputs=("a", "scaled")),
         Flatten(name="flat", inputs=("sum",)),
         Linear(name="h", inputs=("flat",), weight=dyadic(rng, 3, 168), bias=dyadic(rng, 3)),

@@ -17,6 +17,7 @@ from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import (
     Add,
     AvgPool,
+    ChannelAffine,
     Conv,
     Flatten,
     Input,
@@ -24,7 +25,6 @@ from icsnn_deploy.graph.nodes import (
     Node,
     Output,
     Relu,
-    Scale,
 )
 from icsnn_deploy.passes.fold_scales import fold_scales, merge_pointwise
 
@@ -57,10 +57,10 @@ def chain(*nodes: Node, shape: tuple[int, ...] = SHAPE) -> Graph:
 
 def scale(
     name: str, source: str, factor: tuple[int, ...], shift: tuple[int, ...] | None = None
-) -> Scale:
+) -> ChannelAffine:
     """Random positive factors; random shifts, or none."""
     rng = np.random.default_rng(7)
-    return Scale(
+    return ChannelAffine(
         name=name,
         inputs=(source,),
         scale=dyadic(rng, *factor, low=1, high=64),
@@ -89,7 +89,7 @@ def test_merging_keeps_the_outputs(graph: Graph) -> None:
 @given(ann_graphs())
 def test_no_scale_is_left_where_it_could_fold(graph: Graph) -> None:
     folded = fold_scales(graph)
-    for left in folded.nodes_of(Scale):
+    for left in folded.nodes_of(ChannelAffine):
         per_channel = all(n == 1 for n in (*left.scale.shape[1:], *left.shift.shape[1:]))
         for consumer in folded.consumers(left.name):
             assert not isinstance(consumer, (Linear, Flatten)), left.name
@@ -98,7 +98,7 @@ def test_no_scale_is_left_where_it_could_fold(graph: Graph) -> None:
                 assert any(sum(pair) for pair in consumer.padding), left.name
         source = folded.node(left.inputs[0])
         alone = len(folded.consumers(source.name)) == 1
-        assert not (isinstance(source, (Linear, Scale)) and alone), left.name
+        assert not (isinstance(source, (Linear, ChannelAffine)) and alone), left.name
         assert not (isinstance(source, Conv) and alone and per_channel), left.name
 
 

@@ -17,7 +17,7 @@ from icsnn_deploy.backends.recording import Record
 from icsnn_deploy.backends.reference import ReferenceSimulator, evaluate, run_ann
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array, if_step
-from icsnn_deploy.graph.nodes import IF, AvgPool, Conv, Input, Node, Output, Scale
+from icsnn_deploy.graph.nodes import IF, AvgPool, ChannelAffine, Conv, Input, Node, Output
 from icsnn_deploy.passes.fold_scales import fold_scales
 
 seeds = st.integers(0, 2**32 - 1)
@@ -104,7 +104,7 @@ def test_emitting_the_amplitude_equals_folding_it_into_the_weights(
         [
             Input(name="input", shape=(2, 3, 3)),
             population,
-            Scale(
+            ChannelAffine(
                 name="amplitude",
                 inputs=("if",),
                 scale=v_threshold,
@@ -181,7 +181,7 @@ def test_a_normalization_folds_into_the_convolution_before_it(seed: int, groups:
     )
     # gamma / sqrt(var + eps) and beta - mean * gamma / sqrt(var + eps)
     gamma, beta, mean = dyadic(rng, 4, 1, 1), dyadic(rng, 4, 1, 1), dyadic(rng, 4, 1, 1)
-    norm = Scale(name="norm", inputs=("conv",), scale=gamma, shift=beta - mean * gamma)
+    norm = ChannelAffine(name="norm", inputs=("conv",), scale=gamma, shift=beta - mean * gamma)
     graph = only_output([Input(name="input", shape=(2, 4, 4)), conv, norm])
     folded = fold_scales(graph)
     assert [node.kind for node in folded.nodes] == ["input", "conv", "output"]

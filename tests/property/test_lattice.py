@@ -30,7 +30,7 @@ from icsnn_deploy.graph.inputs import to_input_units
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import IF, Conv, Linear
 from icsnn_deploy.lattice.prepare import is_sum_pool, prepare
-from icsnn_deploy.lattice.round_network import to_integers
+from icsnn_deploy.lattice.round_network import round_to_lattice
 
 RESETS = ("subtract", "v_reset")
 
@@ -45,7 +45,7 @@ def integer_graphs(draw: st.DrawFn) -> Graph:
     per_layer = draw(st.booleans())
     prepared = prepare(graph, samples(graph, 4), per_layer=per_layer, input_bits=8)
     weighted = [n for n in prepared.nodes_of(Conv, Linear) if not is_sum_pool(n)]
-    return to_integers(
+    return round_to_lattice(
         prepared, {}, {node.name: width for node in weighted}, per_layer=per_layer
     ).graph
 

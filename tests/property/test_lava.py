@@ -17,7 +17,17 @@ from icsnn_deploy.backends.reference import ReferenceSimulator
 from icsnn_deploy.errors import GraphError
 from icsnn_deploy.graph.graph import Graph, hard_resets
 from icsnn_deploy.graph.neuron import Array
-from icsnn_deploy.graph.nodes import IF, Add, Conv, Flatten, Input, Linear, Node, Output, Scale
+from icsnn_deploy.graph.nodes import (
+    IF,
+    Add,
+    ChannelAffine,
+    Conv,
+    Flatten,
+    Input,
+    Linear,
+    Node,
+    Output,
+)
 from icsnn_deploy.lava.environment import find_worker
 from icsnn_deploy.lava.launch import run_netlists
 from icsnn_deploy.lava.netlist import Netlist
@@ -67,7 +77,7 @@ def integer_networks(draw: st.DrawFn) -> Graph:
         nodes.append(node)
         if draw(st.booleans()):
             fork = draw(st.sampled_from(sources))
-            skip = Scale(
+            skip = ChannelAffine(
                 name=f"skip{number}",
                 inputs=(fork,),
                 scale=integers(rng, -20, 20, channels, 1, 1),

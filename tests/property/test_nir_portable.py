@@ -21,13 +21,23 @@ from icsnn_deploy.backends.reference import ReferenceSimulator
 from icsnn_deploy.exporters.nir.metadata import KEY
 from icsnn_deploy.exporters.nir.portable.find_unportable import limits
 from icsnn_deploy.exporters.nir.portable.portable import to_portable
-from icsnn_deploy.exporters.nir.portable.private_connections import explicit
+from icsnn_deploy.exporters.nir.portable.private_connections import add_private_connections
 from icsnn_deploy.exporters.nir.portable.relay import plan, relay_inputs, relayed
 from icsnn_deploy.exporters.nir.read.read import read_graph
 from icsnn_deploy.exporters.nir.write import write
 from icsnn_deploy.graph.graph import Graph, describe_node
 from icsnn_deploy.graph.neuron import Array
-from icsnn_deploy.graph.nodes import IF, Add, Conv, Flatten, Input, Linear, Node, Output, Scale
+from icsnn_deploy.graph.nodes import (
+    IF,
+    Add,
+    ChannelAffine,
+    Conv,
+    Flatten,
+    Input,
+    Linear,
+    Node,
+    Output,
+)
 
 
 class _Stack:
@@ -86,9 +96,9 @@ class _Stack:
             groups=groups,
         )
 
-    def scale(self, name: str, source: str) -> Scale:
+    def scale(self, name: str, source: str) -> ChannelAffine:
         values = (self.integers(*self.channels), self.integers(*self.channels))
-        return Scale(name=name, inputs=(source,), scale=values[0], shift=values[1])
+        return ChannelAffine(name=name, inputs=(source,), scale=values[0], shift=values[1])
 
     def population(self, name: str, source: str) -> str:
         """Thresholds equal or powers of two apart, v_init between the integers or on them."""
@@ -272,7 +282,7 @@ def test_a_portable_file_comes_back_as_the_portable_form(graph: Graph) -> None:
 @given(portable_graphs())
 def test_a_relay_gives_the_same_spikes_from_zero_potentials(graph: Graph) -> None:
     form = to_portable(graph)
-    assume(not plan(explicit(form.graph))[1])
+    assume(not plan(add_private_connections(form.graph))[1])
     network = relayed(form).graph
     x = inputs_of(graph)
     carried = with_relay_channel(graph, x)
@@ -290,7 +300,7 @@ def test_a_relay_gives_the_same_spikes_from_zero_potentials(graph: Graph) -> Non
 def test_a_relay_file_comes_back_without_its_relay(graph: Graph) -> None:
     x = inputs_of(graph)
     expected = ReferenceSimulator(graph).run(x)
-    wanted = explicit(to_portable(graph).graph)
+    wanted = add_private_connections(to_portable(graph).graph)
     assume(not plan(wanted)[1])
     with TemporaryDirectory() as folder:
         path = Path(folder) / "n.nir"

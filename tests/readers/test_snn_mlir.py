@@ -18,7 +18,7 @@ from graphs import residual_network, samples, sequential_network
 from icsnn_deploy.exporters import export
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.lattice.prepare import prepare
-from icsnn_deploy.lattice.round_network import even_widths, to_integers
+from icsnn_deploy.lattice.round_network import even_widths, round_to_lattice
 
 pytestmark = pytest.mark.snn_mlir
 
@@ -36,7 +36,7 @@ def checked(graph: Graph, path: Path, export_format: str) -> tuple[int, dict[str
 def integer_chain() -> Graph:
     network = sequential_network()
     prepared = prepare(network, samples(network, 4), per_layer=True, input_bits=8)
-    return to_integers(prepared, {}, even_widths(prepared, 8), per_layer=True).graph
+    return round_to_lattice(prepared, {}, even_widths(prepared, 8), per_layer=True).graph
 
 
 @pytest.mark.parametrize("export_format", ["nir-portable", "nir-relay"])

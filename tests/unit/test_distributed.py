@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from icsnn_deploy.conversion.calibration.samples import CalibrationSet
-from icsnn_deploy.distributed import ALONE, Ranks, is_first, is_launched, open_ranks, own_device
+from icsnn_deploy.distributed import SINGLE, Ranks, is_first, is_launched, open_ranks, own_device
 from icsnn_deploy.errors import BackendUnavailableError, DataError, RankError
 
 SECOND = {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "LOCAL_RANK": "1"}
@@ -41,17 +41,17 @@ def test_each_process_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_alone() -> None:
     with open_ranks() as ranks:
-        assert ranks is ALONE
-    assert list(ALONE.each(3, lambda number: number * 10)) == [0, 10, 20]
-    assert ALONE.gather("a") == ["a"]
-    assert list(ALONE.deal(3)) == [0, 1, 2]
+        assert ranks is SINGLE
+    assert list(SINGLE.each(3, lambda number: number * 10)) == [0, 10, 20]
+    assert SINGLE.gather("a") == ["a"]
+    assert list(SINGLE.assign(3)) == [0, 1, 2]
     counts = torch.arange(3)
-    assert ALONE.sum(counts) is counts
+    assert SINGLE.sum(counts) is counts
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7])
 def test_every_number_is_dealt_once(size: int) -> None:
-    dealt = [number for rank in range(size) for number in Ranks(rank, size).deal(10)]
+    dealt = [number for rank in range(size) for number in Ranks(rank, size).assign(10)]
     assert sorted(dealt) == list(range(10))
 
 

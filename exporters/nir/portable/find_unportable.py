@@ -10,7 +10,7 @@ from icsnn_deploy.errors import Rejection
 from icsnn_deploy.exporters.nir.kernels import find_embedding
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
-from icsnn_deploy.graph.nodes import IF, AvgPool, Conv, Node, Scale, Shape
+from icsnn_deploy.graph.nodes import IF, AvgPool, ChannelAffine, Conv, Node, Shape
 
 MOST_WEIGHTS = 2**26
 """Values of one connection that is written dense: 256 MiB as float32."""
@@ -33,7 +33,7 @@ def limits(graph: Graph) -> list[Rejection]:
             )
         elif isinstance(node, IF):
             found += _population(node, integers=integers)
-        elif isinstance(node, Scale):
+        elif isinstance(node, ChannelAffine):
             found += _scale(node, shape)
         elif isinstance(node, (Conv, AvgPool)):
             found += _window(node, graph.shape(node.inputs[0]), shape)
@@ -83,7 +83,7 @@ def _population(node: IF, *, integers: bool) -> Iterator[Rejection]:
         )
 
 
-def _scale(node: Scale, shape: Shape) -> Iterator[Rejection]:
+def _scale(node: ChannelAffine, shape: Shape) -> Iterator[Rejection]:
     if _differs_in_space(node.scale) or _differs_in_space(node.shift):
         yield Rejection(
             node=node.name,

@@ -36,7 +36,7 @@ class Join:
     stride: Shape  # of the shortcut; empty for a matrix
 
 
-def straighten(graph: Graph) -> tuple[Graph, tuple[Join, ...]]:
+def inline_shortcuts(graph: Graph) -> tuple[Graph, tuple[Join, ...]]:
     """An explicit portable network without the joins that can be made straight.
 
     Returns:
@@ -51,7 +51,7 @@ def straighten(graph: Graph) -> tuple[Graph, tuple[Join, ...]]:
     return main_path_first(graph), tuple(joins)
 
 
-def bend(graph: Graph, joins: Sequence[Join]) -> Graph:
+def restore_shortcuts(graph: Graph, joins: Sequence[Join]) -> Graph:
     """The network with its joins again: the inverse of `straighten`.
 
     Raises:

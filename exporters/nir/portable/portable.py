@@ -31,7 +31,7 @@ from icsnn_deploy.exporters.nir.portable.find_unportable import (
 )
 from icsnn_deploy.graph.graph import Graph, rewire
 from icsnn_deploy.graph.neuron import Array
-from icsnn_deploy.graph.nodes import IF, Add, AvgPool, Conv, Linear, Node, Scale, Shape
+from icsnn_deploy.graph.nodes import IF, Add, AvgPool, ChannelAffine, Conv, Linear, Node, Shape
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -75,7 +75,7 @@ def to_portable(graph: Graph) -> Portable:
                 losses.append(f"{population.name}: folding its thresholds rounds weights anew")
             graph = _one_threshold(graph, population)
     graph = _plain_sums(graph)
-    for scale in graph.nodes_of(Scale):
+    for scale in graph.nodes_of(ChannelAffine):
         rewritten.append(f"{scale.name}: scale -> a diagonal connection")
         graph = graph.replace(diagonal(scale, graph.shape(scale.name)))
     for conv in graph.nodes_of(Conv):
@@ -130,11 +130,11 @@ def _scaled_into(graph: Graph, name: str, factor: Array) -> Graph:
         private = len(graph.consumers(source)) == 1
         if private and isinstance(node, Add):
             graph = _scaled_into(graph, source, factor)
-        elif private and isinstance(node, (Conv, Linear, Scale)):
+        elif private and isinstance(node, (Conv, Linear, ChannelAffine)):
             graph = graph.replace(_times(node, factor))
         else:
             one = np.ones((1,) * factor.ndim, np.float32)
-            between = Scale(
+            between = ChannelAffine(
                 name=graph.fresh_name(f"{name}.unit"),
                 inputs=(source,),
                 scale=_like(one, factor),
@@ -146,9 +146,9 @@ def _scaled_into(graph: Graph, name: str, factor: Array) -> Graph:
     return graph
 
 
-def _times(node: Conv | Linear | Scale, factor: Array) -> Node:
+def _times(node: Conv | Linear | ChannelAffine, factor: Array) -> Node:
     """A connection whose result is scaled channel by channel."""
-    if isinstance(node, Scale):
+    if isinstance(node, ChannelAffine):
         return replace(node, scale=_like(node.scale, factor), shift=_like(node.shift, factor))
     rows = factor.reshape(-1)
     weight = _like(node.weight, rows.reshape(-1, *(1,) * (node.weight.ndim - 1)))
@@ -196,9 +196,9 @@ def _plain_sums(graph: Graph) -> Graph:
     return graph.with_nodes(_used(nodes))
 
 
-def _multiple(graph: Graph, name: str, source: str, count: int) -> Scale:
+def _multiple(graph: Graph, name: str, source: str, count: int) -> ChannelAffine:
     one = np.ones((1,) * len(graph.shape(source)), np.int32 if graph.is_integer else np.float32)
-    return Scale(name=name, inputs=(source,), scale=count * one, shift=0 * one)
+    return ChannelAffine(name=name, inputs=(source,), scale=count * one, shift=0 * one)
 
 
 def _used(nodes: list[Node]) -> list[Node]:
@@ -207,7 +207,7 @@ def _used(nodes: list[Node]) -> list[Node]:
     return [node for node in nodes if node.name in wanted or not isinstance(node, Add)]
 
 
-def diagonal(scale: Scale, shape: Shape) -> Conv | Linear:
+def diagonal(scale: ChannelAffine, shape: Shape) -> Conv | Linear:
     """A Scale, one value a channel, as a convolution of size 1 or a matrix."""
     weight = np.broadcast_to(scale.scale.reshape(-1), (shape[0],))
     bias = np.broadcast_to(scale.shift.reshape(-1), (shape[0],))

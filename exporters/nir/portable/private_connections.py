@@ -11,10 +11,10 @@ from icsnn_deploy.exporters.nir.portable.find_unportable import MOST_WEIGHTS
 from icsnn_deploy.exporters.nir.portable.portable import diagonal, main_path_first
 from icsnn_deploy.graph.graph import Graph, rewire
 from icsnn_deploy.graph.neuron import Array
-from icsnn_deploy.graph.nodes import IF, Add, Conv, Linear, Node, Output, Scale
+from icsnn_deploy.graph.nodes import IF, Add, ChannelAffine, Conv, Linear, Node, Output
 
 
-def explicit(graph: Graph) -> Graph:
+def add_private_connections(graph: Graph) -> Graph:
     """The portable network, with a connection of its own into every sum, population and output.
 
     Of the connections into a sum only the first has a bias.
@@ -22,7 +22,7 @@ def explicit(graph: Graph) -> Graph:
     Raises:
         ExportError: a connection that would be too large.
     """
-    wanted = lacking(graph)
+    wanted = missing_connections(graph)
     large = [
         (sink, source) for sink, source in wanted if graph.shape(source)[0] ** 2 > MOST_WEIGHTS
     ]
@@ -33,14 +33,14 @@ def explicit(graph: Graph) -> Graph:
         shape = graph.shape(source)
         one = np.ones((1,) * len(shape), np.float32)
         name = graph.fresh_name(f"{sink}.{source.rpartition('.')[2]}")
-        scale = Scale(name=name, inputs=(source,), scale=one, shift=0 * one)
+        scale = ChannelAffine(name=name, inputs=(source,), scale=one, shift=0 * one)
         changed = rewire(graph.node(sink), {source: name})
         others = (changed if node.name == sink else node for node in graph.nodes)
         graph = graph.with_nodes([*others, diagonal(scale, shape)])
     return _one_bias(main_path_first(graph))
 
 
-def lacking(graph: Graph) -> list[tuple[str, str]]:
+def missing_connections(graph: Graph) -> list[tuple[str, str]]:
     """Sums, populations and outputs, with a source of each that is no connection of its own.
 
     That is a Conv or Linear that leads nowhere else.

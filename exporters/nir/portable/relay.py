@@ -27,9 +27,9 @@ import numpy as np
 
 from icsnn_deploy.errors import ExportError, Rejection, rejection_table
 from icsnn_deploy.exporters.nir.metadata import CHANNELS, JOINS
-from icsnn_deploy.exporters.nir.portable.inline_shortcuts import straighten
+from icsnn_deploy.exporters.nir.portable.inline_shortcuts import inline_shortcuts
 from icsnn_deploy.exporters.nir.portable.portable import Portable
-from icsnn_deploy.exporters.nir.portable.private_connections import explicit
+from icsnn_deploy.exporters.nir.portable.private_connections import add_private_connections
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import IF, Add, Conv, Flatten, Input, Linear, Node, Output, Shape
@@ -68,8 +68,8 @@ def relayed(form: Portable) -> Portable:
     Raises:
         ExportError: lists the populations whose potentials a relay can't bring.
     """
-    graph = explicit(form.graph)
-    straight, joins = straighten(graph)
+    graph = add_private_connections(form.graph)
+    straight, joins = inline_shortcuts(graph)
     new = [node.name for node in graph.nodes if node.name not in form.graph]
     return replace(
         form,

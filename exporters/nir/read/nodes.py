@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 
 from icsnn_deploy.errors import GraphError, Rejection
-from icsnn_deploy.exporters.nir.metadata import V_INIT, Header, Reset
+from icsnn_deploy.exporters.nir.metadata import V_INIT, NirHeader, Reset
 from icsnn_deploy.exporters.nir.read.restore import restore_conv, restore_linear, restore_stored
 from icsnn_deploy.exporters.nir.read.values import integers, numbers, per_neuron, same_shape
 from icsnn_deploy.graph.nodes import (
     IF,
     AvgPool,
+    ChannelAffine,
     Conv,
     Flatten,
     Input,
@@ -23,7 +24,6 @@ from icsnn_deploy.graph.nodes import (
     Node,
     Output,
     Pairs,
-    Scale,
     Shape,
 )
 
@@ -81,7 +81,7 @@ def _is_without_leak(node: Any) -> bool:
     return bool((tau == np.inf).all() and (r == np.inf).all() and not v_leak.any())
 
 
-def read_input(node: Any, name: str, header: Header) -> Input:
+def read_input(node: Any, name: str, header: NirHeader) -> Input:
     """The input, of the shape that the node says."""
     return Input(
         name=name,
@@ -93,7 +93,7 @@ def read_input(node: Any, name: str, header: Header) -> Input:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Arrival:
+class NodePlace:
     """Where a NIR node stands in our graph."""
 
     name: str  # for the node
@@ -104,7 +104,7 @@ class Arrival:
 
 
 def read_node(
-    node: Any, arrival: Arrival, about: Mapping[str, Any], reset: Reset
+    node: Any, place: NodePlace, about: Mapping[str, Any], reset: Reset
 ) -> tuple[Node, ...]:
     """The nodes that do what a NIR node does, the last of them under its name.
 
@@ -117,14 +117,14 @@ def read_node(
     Raises:
         GraphError: a value of a wrong type or shape.
     """
-    *before, last = _read_node(node, arrival, about, reset)
+    *before, last = _read_node(node, place, about, reset)
     return (*before, restore_stored(last, about))
 
 
 def _read_node(
-    node: Any, arrival: Arrival, about: Mapping[str, Any], reset: Reset
+    node: Any, place: NodePlace, about: Mapping[str, Any], reset: Reset
 ) -> tuple[Node, ...]:
-    name, source, shape = arrival.name, arrival.source, arrival.shape
+    name, source, shape = place.name, place.source, place.shape
     match type(node).__name__:
         case "Conv1d" | "Conv2d":
             return (restore_conv(_conv(node, name, source, shape), about, shape),)
@@ -146,9 +146,9 @@ def _read_node(
             )
             return (pool,)
         case "Flatten":
-            return (_flatten(node, arrival),)
+            return (_flatten(node, place),)
         case "IF" | "LIF":
-            return _population(node, arrival, reset)
+            return _population(node, place, reset)
         case "Output":
             same_shape(node.output_type["output"], shape, name, "shape")
             return (Output(name=name, inputs=(source,)),)
@@ -186,9 +186,9 @@ def _conv(node: Any, name: str, source: str, shape: Shape) -> Conv:
     )
 
 
-def _scale(value: Any, name: str, source: str, shape: Shape, field: str) -> Scale:
+def _scale(value: Any, name: str, source: str, shape: Shape, field: str) -> ChannelAffine:
     scale = per_neuron(value, name, field, shape)
-    return Scale(name=name, inputs=(source,), scale=scale, shift=np.zeros_like(scale))
+    return ChannelAffine(name=name, inputs=(source,), scale=scale, shift=np.zeros_like(scale))
 
 
 def _pool_sizes(node: Any, name: str) -> tuple[Shape, Shape, Pairs]:
@@ -217,20 +217,20 @@ def _sum_pool(node: Any, name: str, source: str, shape: Shape) -> Conv:
     )
 
 
-def _flatten(node: Any, arrival: Arrival) -> Flatten:
+def _flatten(node: Any, place: NodePlace) -> Flatten:
     """All axes into one.
 
     Some frameworks count a batch axis, which NIR shapes have not: start_dim 1 is then the first
     axis. That is so if the node's own input_type has an axis more, or if what follows are
     connections from all values.
     """
-    name, shape = arrival.name, arrival.shape
+    name, shape = place.name, place.shape
     (start,) = integers(node.start_dim, name, "start_dim", 1)
     (end,) = integers(node.end_dim, name, "end_dim", 1)
     declared = node.input_type.get("input")
     said = None if declared is None else integers(declared, name, "input_type")
     rank = len(shape)
-    weights = [np.asarray(getattr(after, "weight", None)) for after in arrival.after]
+    weights = [np.asarray(getattr(after, "weight", None)) for after in place.after]
     whole = bool(weights) and all(weight.shape[1:] == (math.prod(shape),) for weight in weights)
     batched = said is not None and said[1:] == shape
     if batched or (whole and start == 1):
@@ -244,17 +244,17 @@ def _flatten(node: Any, arrival: Arrival) -> Flatten:
         )
     if said is not None:
         same_shape(said, shape, name, "input_type")
-    return Flatten(name=name, inputs=(arrival.source,))
+    return Flatten(name=name, inputs=(place.source,))
 
 
-def _population(node: Any, arrival: Arrival, reset: Reset) -> tuple[Node, ...]:
+def _population(node: Any, place: NodePlace, reset: Reset) -> tuple[Node, ...]:
     """IF; a resistance other than 1 becomes a scale before it, v += r * I."""
-    name, shape = arrival.name, arrival.shape
+    name, shape = place.name, place.shape
     without_leak = type(node).__name__ == "LIF"  # its r is infinite, r / tau is 1
     resistance = np.ones(1, np.float32) if without_leak else numbers(node.r, name, "r")
     before: tuple[Node, ...] = ()
     if (resistance != 1).any():
-        before = (_scale(resistance, arrival.spare, arrival.source, shape, "r"),)
+        before = (_scale(resistance, place.spare, place.source, shape, "r"),)
     else:
         per_neuron(resistance, name, "r", shape)
     v_init: Any = np.zeros(1, np.float32)
@@ -264,7 +264,7 @@ def _population(node: Any, arrival: Arrival, reset: Reset) -> tuple[Node, ...]:
     hard = reset == "v_reset"
     population = IF(
         name=name,
-        inputs=(before[0].name if before else arrival.source,),
+        inputs=(before[0].name if before else place.source,),
         # NIR fires at v > v_threshold; only with hard reset the threshold is not subtracted too
         v_threshold=np.nextafter(v_threshold, np.float32(np.inf)) if hard else v_threshold,
         v_init=per_neuron(v_init, name, V_INIT, shape),

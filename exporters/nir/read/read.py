@@ -13,14 +13,14 @@ import numpy as np
 
 from icsnn_deploy.errors import ExportError, GraphError, rejection_table
 from icsnn_deploy.exporters.nir.metadata import (
-    Header,
+    NirHeader,
     Reset,
     foreign_header,
     load,
     read_header,
 )
 from icsnn_deploy.exporters.nir.read.hdf5_scan import scan
-from icsnn_deploy.exporters.nir.read.nodes import Arrival, read_input, read_node, rejection
+from icsnn_deploy.exporters.nir.read.nodes import NodePlace, read_input, read_node, rejection
 from icsnn_deploy.exporters.nir.read.remove_relay import without_relay
 from icsnn_deploy.exporters.nir.read.sums import Sums, in_order, names_of, without_unused
 from icsnn_deploy.exporters.nir.read.zero_rows import without_zero_rows
@@ -84,7 +84,7 @@ def from_nir(
     return _read(Path(path), lambda found: _agreed(found, given))
 
 
-def _our_header(found: Header | None) -> Header:
+def _our_header(found: NirHeader | None) -> NirHeader:
     if found is None:
         raise GraphError(
             "the file does not say how it runs (it was not written by icsnn-deploy); read it with "
@@ -93,7 +93,7 @@ def _our_header(found: Header | None) -> Header:
     return found
 
 
-def _agreed(found: Header | None, given: Mapping[str, Any]) -> Header:
+def _agreed(found: NirHeader | None, given: Mapping[str, Any]) -> NirHeader:
     """The header of our file, which must say what is given; of another, made of what is given."""
     if found is None:
         return foreign_header(given)
@@ -107,7 +107,7 @@ def _agreed(found: Header | None, given: Mapping[str, Any]) -> Header:
     return found
 
 
-def _read(file: Path, header_of: Callable[[Header | None], Header]) -> Graph:
+def _read(file: Path, header_of: Callable[[NirHeader | None], NirHeader]) -> Graph:
     scan(file)
     network = _parse(file)
     try:
@@ -142,7 +142,7 @@ def _parse(file: Path) -> Any:
     return network
 
 
-def _build(network: Any, header: Header, file_name: str) -> Graph:
+def _build(network: Any, header: NirHeader, file_name: str) -> Graph:
     sources = _sources(network)
     reading = _Reading(network, sources, header)
     built = {key: reading.read(key) for key in _order(sources)}
@@ -161,7 +161,7 @@ def _build(network: Any, header: Header, file_name: str) -> Graph:
 class _Reading:
     """Turns NIR nodes into ours, one after the other, each after its sources."""
 
-    def __init__(self, network: Any, sources: dict[str, list[str]], header: Header) -> None:
+    def __init__(self, network: Any, sources: dict[str, list[str]], header: NirHeader) -> None:
         self.nodes = network.nodes
         self.sources = sources
         self.header = header
@@ -192,8 +192,8 @@ class _Reading:
             shape = self.shapes[self.names[self.sources[key][0]]]
             spare = unique_name(f"{name}.r", self.taken)
             after = tuple(self.nodes[target] for target in self.targets[key])
-            arrival = Arrival(name=name, source=source, shape=shape, after=after, spare=spare)
-            new += read_node(node, arrival, self.notes[key], self.header.reset)
+            place = NodePlace(name=name, source=source, shape=shape, after=after, spare=spare)
+            new += read_node(node, place, self.notes[key], self.header.reset)
         for one in new:
             shape = one.output_shape(*(self.shapes[source] for source in one.inputs))
             if math.prod(shape) > MOST_VALUES:

@@ -12,8 +12,12 @@ from typing import Any
 import numpy as np
 
 from icsnn_deploy.errors import ExportError, GraphError
-from icsnn_deploy.exporters.nir.portable.inline_shortcuts import Join, bend, straighten
-from icsnn_deploy.exporters.nir.portable.private_connections import lacking
+from icsnn_deploy.exporters.nir.portable.inline_shortcuts import (
+    Join,
+    inline_shortcuts,
+    restore_shortcuts,
+)
+from icsnn_deploy.exporters.nir.portable.private_connections import missing_connections
 from icsnn_deploy.exporters.nir.portable.relay import (
     carrier_of,
     connections,
@@ -38,16 +42,16 @@ def without_relay(graph: Graph, joins: Sequence[Any]) -> Graph:
     """
     bare = _stripped(graph)
     restored = bare.map(lambda node: _with_v_init(graph, bare, node))
-    if lacking(restored):
-        sink, source = lacking(restored)[0]
+    if missing_connections(restored):
+        sink, source = missing_connections(restored)[0]
         raise GraphError(f"{sink}: a relay needs a connection of its own from {source}")
     try:
         again = with_relay(restored)
     except ExportError as error:
         raise GraphError(f"this is no network with a relay: {error}") from error
     _check_same(graph, again)
-    bent = bend(restored, [_join(value) for value in joins])
-    _check_same(restored, straighten(bent)[0])
+    bent = restore_shortcuts(restored, [_join(value) for value in joins])
+    _check_same(restored, inline_shortcuts(bent)[0])
     return bent
 
 

@@ -17,7 +17,7 @@ from icsnn_deploy.errors import GraphError
 from icsnn_deploy.exporters.nir.kernels import Embedding, extract
 from icsnn_deploy.exporters.nir.notes import SHAPES, TYPES
 from icsnn_deploy.graph.neuron import Array
-from icsnn_deploy.graph.nodes import IF, AvgPool, Conv, Linear, Node, Scale, Shape
+from icsnn_deploy.graph.nodes import IF, AvgPool, ChannelAffine, Conv, Linear, Node, Shape
 
 INTEGERS = ("int8", "int16", "int32", "int64")
 MOST_STORED = 2**22
@@ -46,7 +46,7 @@ def restore_conv(conv: Conv, about: Mapping[str, Any], shape: Shape) -> Node:
             )
     elif about.get("was") == "scale" and _pointwise(original):
         per_channel = (shape[0], *(1,) * (len(shape) - 1))
-        return Scale(
+        return ChannelAffine(
             name=original.name,
             inputs=original.inputs,
             scale=original.weight.reshape(per_channel),
@@ -75,7 +75,7 @@ def restore_linear(linear: Linear, about: Mapping[str, Any]) -> Node:
     diagonal = np.diagonal(weight)
     if np.count_nonzero(diagonal) != np.count_nonzero(weight):
         return linear
-    return Scale(name=linear.name, inputs=linear.inputs, scale=diagonal, shift=linear.bias)
+    return ChannelAffine(name=linear.name, inputs=linear.inputs, scale=diagonal, shift=linear.bias)
 
 
 def restore_stored(node: Node, about: Mapping[str, Any]) -> Node:
@@ -84,7 +84,7 @@ def restore_stored(node: Node, about: Mapping[str, Any]) -> Node:
     changes: dict[str, Any] = {}
     for field, array in node.arrays().items():
         value = array
-        if isinstance(shapes, dict) and isinstance(node, (IF, Scale)):
+        if isinstance(shapes, dict) and isinstance(node, (IF, ChannelAffine)):
             value = _of_shape(value, shapes.get(field))
         if isinstance(types, dict):
             value = _of_type(value, types.get(field))

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from icsnn_deploy.exporters.nir.read.restore import MOST_STORED, restore_embedded
-from icsnn_deploy.graph.nodes import Add, Conv, Node, Scale, Shape
+from icsnn_deploy.graph.nodes import Add, ChannelAffine, Conv, Node, Shape
 from icsnn_deploy.passes.pooling import is_window_sum
 
 
@@ -89,7 +89,7 @@ def _sums_pairs(node: Node) -> bool:
 
 def _masks(node: Node, parity: int, shapes: Mapping[str, Shape]) -> bool:
     """Whether a node keeps the even, or the odd, rows and sets the others to zero."""
-    if not isinstance(node, Scale) or node.shift.any():
+    if not isinstance(node, ChannelAffine) or node.shift.any():
         return False
     shape = shapes[node.name]
     if math.prod(shape) > MOST_STORED:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from icsnn_deploy.exporters.onnx.contract import Layout, OnnxOptions, Runtime
-from icsnn_deploy.exporters.onnx.time_split import Parts
+from icsnn_deploy.exporters.onnx.time_split import TimeSplit
 from icsnn_deploy.graph.graph import Graph
 
 # Measured (docs/onnx.md). ONNX Runtime: unrolled runs 1.0 to 1.25 times as fast as scan, but takes
@@ -22,5 +22,5 @@ def layout_of(graph: Graph, options: OnnxOptions) -> Layout:
 
 def choose_layout(graph: Graph, runtime: Runtime) -> Layout:
     """The layout that runs and loads best, by T, size and runtime."""
-    stepped = len(Parts.of(graph).stepped) * graph.steps
-    return "unrolled" if stepped <= _MOST_STEPPED[runtime] else "scan"
+    per_step = len(TimeSplit.of(graph).per_step) * graph.steps
+    return "unrolled" if per_step <= _MOST_STEPPED[runtime] else "scan"

@@ -21,7 +21,7 @@ from icsnn_deploy.exporters.onnx.contract import (
     tensor_name,
 )
 from icsnn_deploy.exporters.onnx.operators import OnnxWriter, batched, emit, emit_if, folded
-from icsnn_deploy.exporters.onnx.time_split import Parts, write_mean
+from icsnn_deploy.exporters.onnx.time_split import TimeSplit, write_mean
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.nodes import IF, Add, Node, Shape
 
@@ -31,7 +31,7 @@ class Currents:
     """What flows into a population: one tensor, and whether it is the same at every step."""
 
     tensor: str  # [N, *shape] if steady, else [T, N, *shape]
-    steady: bool
+    constant: bool
     shape: Shape
     steps: int
 
@@ -58,7 +58,7 @@ def write_steps(writer: OnnxWriter, node: IF, currents: Currents) -> None:
     """The IF step T times over, on slices of the current."""
     name, shape, steps = node.name, currents.shape, range(1, currents.steps + 1)
     row: list[int | str] = batched(shape, 1)
-    if currents.steady:
+    if currents.constant:
         to = writer.integers([1, -1, *shape])
         slices = [writer.op("Reshape", [currents.tensor, to], tensor_name(name, "current"))]
         slices *= currents.steps
@@ -85,8 +85,8 @@ class _Folded:
     ) -> None:
         self.writer, self.graph, self.options = writer, graph, options
         self.recurrence = recurrence
-        self.parts = Parts.of(graph)
-        self.once: dict[str, str] = {}  # tensors of steady nodes, [N, *shape]
+        self.parts = TimeSplit.of(graph)
+        self.constants: dict[str, str] = {}  # tensors of steady nodes, [N, *shape]
         self.folded: dict[str, str] = {}  # of the others, [T*N, *shape]
         self.stacked: dict[str, str] = {}  # the same, [T, N, *shape]
 
@@ -94,20 +94,20 @@ class _Folded:
         source = self.graph.input
         x = self.writer.network_input(source, self.graph.steps)
         if source.encoding == "direct":
-            self.once[source.name] = x
+            self.constants[source.name] = x
         else:
             self.stacked[source.name] = x
             self._fold(source.name)
-        for node in self.parts.steady:
-            sources = [self.once[name] for name in node.inputs]
-            self.once[node.name] = emit(self.writer, self.graph, node, sources, None)
-        for node in self.parts.stepped:
+        for node in self.parts.constant:
+            sources = [self.constants[name] for name in node.inputs]
+            self.constants[node.name] = emit(self.writer, self.graph, node, sources, None)
+        for node in self.parts.per_step:
             self._stepped(node)
         if self.options.logits_t:
             self._running_mean()
         else:
-            sums = {name: self._sum(name) for name in self.parts.entries}
-            write_mean(self.writer, self.graph, self.parts, self.once, sums)
+            sums = {name: self._sum(name) for name in self.parts.readout_inputs}
+            write_mean(self.writer, self.graph, self.parts, self.constants, sums)
         self._spike_outputs()
 
     # Between the two forms of a tensor
@@ -136,19 +136,19 @@ class _Folded:
     def _stepped(self, node: Node) -> None:
         if isinstance(node, IF):
             source = node.inputs[0]
-            steady = source in self.once
+            constant = source in self.constants
             currents = Currents(
-                tensor=self.once[source] if steady else self._stack(source),
-                steady=steady,
+                tensor=self.constants[source] if constant else self._stack(source),
+                constant=constant,
                 shape=self.graph.shape(node.name),
                 steps=self.graph.steps,
             )
             self.recurrence(self.writer, node, currents)
             self.stacked[node.name] = tensor_name(node.name, "s")
             self._fold(node.name)
-        elif isinstance(node, Add) and any(name in self.once for name in node.inputs):
+        elif isinstance(node, Add) and any(name in self.constants for name in node.inputs):
             # A steady term has no time axis: it is added to every step.
-            sources = [self.once.get(name) or self._stack(name) for name in node.inputs]
+            sources = [self.constants.get(name) or self._stack(name) for name in node.inputs]
             self.stacked[node.name] = emit(self.writer, self.graph, node, sources, None)
             self._fold(node.name)
         else:
@@ -177,12 +177,12 @@ class _Folded:
         """logits_t[t] = mean over (readout_start, t]; the last one is the logits."""
         writer, start, steps = self.writer, self.graph.readout_start, self.graph.steps
         output, shape = self.graph.output.name, self.graph.shape(self.graph.output.name)
-        for node in self.parts.tail:
+        for node in self.parts.readout:
             self._stepped(node)
-        x = self.once[output] if output in self.once else self._stack(output)
+        x = self.constants[output] if output in self.constants else self._stack(output)
         column = (steps, *(1,) * (1 + len(shape)))
         since = np.arange(1, steps + 1, dtype=np.float32).reshape(column) - np.float32(start)
-        if start or output in self.once:  # gives a steady result its time axis, too
+        if start or output in self.constants:  # gives a steady result its time axis, too
             kept = writer.constant(constant_name("kept"), (since > 0).astype(np.float32))
             x = writer.op("Mul", [x, kept], tensor_name(output, "kept"))
         axis = writer.constant(constant_name("time_axis"), np.array(0, np.int64))

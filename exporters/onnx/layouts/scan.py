@@ -19,7 +19,7 @@ def write_scan(writer: OnnxWriter, node: IF, currents: Currents) -> None:
     """A population over all steps in one operator: file and loading do not grow with T."""
     name, shape, steps = node.name, currents.shape, currents.steps
     first = current = currents.tensor
-    if currents.steady:
+    if currents.constant:
         zeros = np.zeros((steps, *(1,) * (1 + len(shape))), np.float32)
         timed = [current, writer.constant(constant_name(f"zeros_{len(shape)}"), zeros)]
         current = writer.op("Add", timed, tensor_name(name, "current"))

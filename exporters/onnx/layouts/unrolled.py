@@ -14,7 +14,7 @@ from icsnn_deploy.exporters.onnx.contract import (
     tensor_name,
 )
 from icsnn_deploy.exporters.onnx.operators import OnnxWriter, batched, emit, emit_if
-from icsnn_deploy.exporters.onnx.time_split import Parts, write_mean, write_tail
+from icsnn_deploy.exporters.onnx.time_split import TimeSplit, write_mean, write_tail
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.nodes import IF
 
@@ -29,9 +29,9 @@ class _Unrolled:
 
     def __init__(self, writer: OnnxWriter, graph: Graph, options: OnnxOptions) -> None:
         self.writer, self.graph, self.options = writer, graph, options
-        self.parts = Parts.of(graph)
+        self.parts = TimeSplit.of(graph)
         self.populations = graph.nodes_of(IF)
-        self.once: dict[str, str] = {}  # tensors of steady nodes
+        self.constants: dict[str, str] = {}  # tensors of steady nodes
         self.v = {node.name: writer.parameter(node, "v_init") for node in self.populations}
         self.sums: dict[str, str] = {}  # over the steps read out so far
         self.counts: dict[str, str] = {}
@@ -40,11 +40,11 @@ class _Unrolled:
 
     def write(self) -> None:
         samples = self._input()
-        for node in self.parts.steady:
-            sources = [self.once[name] for name in node.inputs]
-            self.once[node.name] = emit(self.writer, self.graph, node, sources, None)
+        for node in self.parts.constant:
+            sources = [self.constants[name] for name in node.inputs]
+            self.constants[node.name] = emit(self.writer, self.graph, node, sources, None)
         for step in range(1, self.graph.steps + 1):
-            values = dict(self.once)
+            values = dict(self.constants)
             if samples:
                 values[self.graph.input.name] = samples[step - 1]
             self._step(step, values)
@@ -52,7 +52,7 @@ class _Unrolled:
         if self.options.logits_t:
             self._running_mean()
         else:
-            write_mean(self.writer, self.graph, self.parts, self.once, self.sums)
+            write_mean(self.writer, self.graph, self.parts, self.constants, self.sums)
         self._spike_outputs()
 
     def _input(self) -> list[str]:
@@ -62,7 +62,7 @@ class _Unrolled:
         steps = self.graph.steps
         x = writer.network_input(node, steps)
         if not timed:
-            self.once[node.name] = x
+            self.constants[node.name] = x
             return []
         slices = [tensor_name(node.name, "slice", step) for step in range(1, steps + 1)]
         writer.op("Split", [x, writer.integers([1] * steps)], slices, {"axis": 0})
@@ -75,7 +75,7 @@ class _Unrolled:
     def _step(self, step: int, values: dict[str, str]) -> None:
         """Write the nodes between the steady ones and the tail; adds their results to values."""
         last = step == self.graph.steps
-        for node in self.parts.stepped:
+        for node in self.parts.per_step:
             sources = [values[name] for name in node.inputs]
             if isinstance(node, IF):
                 v = None if last else tensor_name(node.name, "v", step)
@@ -98,7 +98,7 @@ class _Unrolled:
         if self.options.logits_t:
             self.currents[step] = write_tail(self.writer, self.graph, self.parts, values, step)
             return
-        for name in self.parts.entries:
+        for name in self.parts.readout_inputs:
             self._accumulate(self.sums, name, "sum", step, values[name])
 
     def _accumulate(self, sums: dict[str, str], name: str, role: str, step: int, x: str) -> None:

@@ -14,7 +14,7 @@ from torch import Size, Tensor
 _WARM_UP = 2  # runs before the capture, in which libraries choose kernels and allocate
 _MOST = 2  # captured shapes: that of the full batches and that of the rest
 
-Run = Callable[[Tensor], Tensor]
+RunBatch = Callable[[Tensor], Tensor]
 
 
 class CapturedRuns:
@@ -25,7 +25,7 @@ class CapturedRuns:
             and waits for none of them.
     """
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: RunBatch) -> None:
         self._run = run
         self._seen: set[Size] = set()
         self._captured: dict[Size, _CapturedRun] = {}
@@ -45,7 +45,7 @@ class CapturedRuns:
 class _CapturedRun:
     """One shape's kernels, its input and its result at fixed places."""
 
-    def __init__(self, run: Run, example: Tensor) -> None:
+    def __init__(self, run: RunBatch, example: Tensor) -> None:
         self._input = example.clone()
         with torch.cuda.device(example.device):
             side = torch.cuda.Stream()  # type: ignore[no-untyped-call]

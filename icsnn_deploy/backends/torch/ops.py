@@ -16,6 +16,7 @@ from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import (
     Add,
     AvgPool,
+    ChannelAffine,
     Conv,
     Flatten,
     Linear,
@@ -23,7 +24,6 @@ from icsnn_deploy.graph.nodes import (
     Output,
     Pairs,
     Relu,
-    Scale,
 )
 
 
@@ -85,7 +85,7 @@ class TorchOps:
                 return functional.linear(
                     x, self.parameter(node, "weight"), self.parameter(node, "bias")
                 )
-            case Scale():
+            case ChannelAffine():
                 return x * self.parameter(node, "scale") + self.parameter(node, "shift")
             case AvgPool():
                 return _avg_pool(node, x)

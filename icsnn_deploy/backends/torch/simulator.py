@@ -109,7 +109,7 @@ class TorchSimulator:
         self.ops = TorchOps(graph, opened, dtype, tf32=tf32, int8=found)
         self._as_bytes = {graph.node(name).inputs[0] for name in found}
         self.memory = _memory_of(opened) if memory is None else memory
-        self._steady = graph.steady()
+        self._steady = graph.constant_nodes()
         self._spent = graph.last_uses()
         self._classify = CapturedRuns(self.observe) if cuda_graphs else self.observe
 

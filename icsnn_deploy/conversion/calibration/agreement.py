@@ -15,7 +15,7 @@ from icsnn_deploy.graph.inputs import to_input_units
 from icsnn_deploy.graph.neuron import Array
 
 
-class Judge:
+class AgreementScorer:
     """Compares a network with the ANN on held-out samples."""
 
     def __init__(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from icsnn_deploy.conversion.calibration.candidates import Workbench
+from icsnn_deploy.conversion.calibration.candidates import CandidateRunner
 from icsnn_deploy.conversion.calibration.layer_sweep import Visitor, sweep
 from icsnn_deploy.conversion.calibration.recipe import STARTS, Effort
 from icsnn_deploy.conversion.calibration.refit import refit
@@ -23,7 +23,7 @@ _RIDGE = 0.2
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class EffortPlan:
     """What an effort spends.
 
     Args:
@@ -37,29 +37,29 @@ class Plan:
     weight_rate: float = 0.0
 
 
-PLANS: dict[Effort, Plan] = {
-    "quick": Plan(samples=256, iterations=0),
-    "standard": Plan(samples=None, iterations=150),
-    "best": Plan(samples=None, iterations=600, weight_rate=1e-4),
+EFFORT_PLANS: dict[Effort, EffortPlan] = {
+    "quick": EffortPlan(samples=256, iterations=0),
+    "standard": EffortPlan(samples=None, iterations=150),
+    "best": EffortPlan(samples=None, iterations=600, weight_rate=1e-4),
 }
 
 
-def run_stages(workbench: Workbench) -> None:
+def run_stages(runner: CandidateRunner) -> None:
     """Run every stage that the recipe's effort has; the workbench keeps the trials."""
-    recipe = workbench.recipe
-    plan = PLANS[recipe.effort]
-    workbench.try_all(STARTS)
-    fit = workbench.fit.part(0, plan.samples or len(workbench.fit))
+    recipe = runner.recipe
+    plan = EFFORT_PLANS[recipe.effort]
+    runner.try_all(STARTS)
+    fit = runner.fit.part(0, plan.samples or len(runner.fit))
     activations = sample_activations(
-        workbench.ann,
+        runner.ann,
         fit,
         batch_size=recipe.batch_size,
         seed=recipe.seed,
-        device=workbench.device,
-        progress=workbench.progress,
+        device=runner.device,
+        progress=runner.progress,
     )
 
-    start = workbench.best().network
+    start = runner.best().network
 
     def swept(stage: str, *visitors: Visitor) -> Graph:
         return sweep(
@@ -67,16 +67,16 @@ def run_stages(workbench: Workbench) -> None:
             fit,
             *visitors,
             batch_size=recipe.batch_size,
-            device=workbench.device,
+            device=runner.device,
             stage=stage,
-            progress=workbench.progress,
+            progress=runner.progress,
         )
 
-    settle = search(activations, recipe.counted, readout_start=recipe.readout_start)
-    workbench.attempt("search", lambda: swept("search", settle))
+    settle = search(activations, recipe.readout_steps, readout_start=recipe.readout_start)
+    runner.evaluate("search", lambda: swept("search", settle))
     if recipe.weights:
         regress = refit(activations, _RIDGE)
-        workbench.attempt("refit", lambda: swept("refit", regress, settle))
+        runner.evaluate("refit", lambda: swept("refit", regress, settle))
     if plan.iterations:
         options = TuneOptions(
             iterations=plan.iterations,
@@ -86,15 +86,15 @@ def run_stages(workbench: Workbench) -> None:
 
         def tuned() -> Graph:
             network = tune(
-                workbench.best().network,
-                workbench.ann,
-                workbench.fit,
-                recipe.counted,
+                runner.best().network,
+                runner.ann,
+                runner.fit,
+                recipe.readout_steps,
                 options,
-                device=workbench.device,
-                progress=workbench.progress,
+                device=runner.device,
+                progress=runner.progress,
             )
             # Every process did the same; on a GPU a gradient's last bits need not be.
-            return workbench.fit.ranks.gather(network)[0]
+            return runner.fit.ranks.gather(network)[0]
 
-        workbench.attempt("tune", tuned)
+        runner.evaluate("tune", tuned)

@@ -9,7 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from icsnn_deploy.conversion.calibration.layer_sweep import Arrival, Change, Visitor
+from icsnn_deploy.conversion.calibration.layer_sweep import (
+    CalibrationUpdate,
+    PopulationInput,
+    Visitor,
+)
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import IF
 
@@ -26,13 +30,13 @@ def correct_bias(ann_mean: dict[str, Array], logits_mean: Array, readout_start: 
         readout_start: t0 of the network.
     """
 
-    def visit(arrival: Arrival) -> Change:
-        node = arrival.node
+    def visit(population_input: PopulationInput) -> CalibrationUpdate:
+        node = population_input.node
 
         def measure(start: int, currents: Tensor) -> tuple[Array, int]:
             values = currents[readout_start:]
             if isinstance(node, IF):
-                spikes = arrival.integrate(node, currents)
+                spikes = population_input.integrate(node, currents)
                 values = spikes * torch.as_tensor(node.v_threshold.copy()).to(spikes)
             by_channel = values.flatten(0, 1).transpose(0, 1).flatten(1)  # [C, T B positions]
             part = by_channel.sum(dim=1, dtype=torch.float64).cpu().numpy()
@@ -40,11 +44,15 @@ def correct_bias(ann_mean: dict[str, Array], logits_mean: Array, readout_start: 
 
         total: Array | None = None
         count = 0
-        for part, number in arrival.replay(measure):
+        for part, number in population_input.replay(measure):
             total = part if total is None else total + part
             count += number
         wanted = ann_mean[node.name] if isinstance(node, IF) else logits_mean
-        return Change() if total is None else Change(shift=wanted - total / count)
+        return (
+            CalibrationUpdate()
+            if total is None
+            else CalibrationUpdate(shift=wanted - total / count)
+        )
 
     return visit
 
@@ -56,13 +64,13 @@ def spike_norm(bounds: Mapping[str, float | None]) -> Visitor:
         bounds: what each rectifier clips to, by name: its threshold goes no higher.
     """
 
-    def visit(arrival: Arrival) -> Change:
-        node = arrival.node
+    def visit(population_input: PopulationInput) -> CalibrationUpdate:
+        node = population_input.node
         if not isinstance(node, IF):
-            return Change()
-        largest = max(arrival.replay(lambda start, currents: float(currents.max())))
+            return CalibrationUpdate()
+        largest = max(population_input.replay(lambda start, currents: float(currents.max())))
         upper = bounds.get(node.name)
         value = min(largest if largest > 0 else 1.0, math.inf if upper is None else upper)
-        return Change(v_threshold=np.full_like(node.v_threshold, value))
+        return CalibrationUpdate(v_threshold=np.full_like(node.v_threshold, value))
 
     return visit

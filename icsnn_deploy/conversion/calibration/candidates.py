@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from icsnn_deploy.conversion.calibration.agreement import Judge
+from icsnn_deploy.conversion.calibration.agreement import AgreementScorer
 from icsnn_deploy.conversion.calibration.bias_correction import correct_bias, spike_norm
 from icsnn_deploy.conversion.calibration.layer_sweep import sweep
 from icsnn_deploy.conversion.calibration.recipe import Method, Recipe
@@ -21,7 +21,7 @@ from icsnn_deploy.conversion.calibration.threshold_rules import (
 )
 from icsnn_deploy.conversion.calibration.v_init_rules import initialize
 from icsnn_deploy.conversion.report import CandidateResult
-from icsnn_deploy.conversion.spiking import Population, shift_current, spike
+from icsnn_deploy.conversion.spiking import Population, shift_current, to_spiking
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import IF, Relu
@@ -30,14 +30,14 @@ from icsnn_deploy.progress import Progress
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Trial:
+class Candidate:
     """A network that was built, and how it did."""
 
     result: CandidateResult
     network: Graph
 
 
-class Workbench:
+class CandidateRunner:
     """Builds networks from one ANN and its statistics, and judges each on held-out samples."""
 
     def __init__(
@@ -45,7 +45,7 @@ class Workbench:
         ann: Graph,
         statistics: Statistics,
         fit: CalibrationSet,
-        judge: Judge,
+        judge: AgreementScorer,
         recipe: Recipe,
         device: str,
         progress: Progress,
@@ -57,20 +57,20 @@ class Workbench:
         self.recipe = recipe
         self.device = device
         self.progress = progress
-        self.trials: list[Trial] = []
+        self.candidates: list[Candidate] = []
 
     def try_all(self, methods: Sequence[Method]) -> None:
         """Build and judge the network of each method."""
         for number, method in enumerate(methods):
             self.progress("candidates", number, len(methods))
-            self.attempt(str(method), lambda method=method: self.build(method))  # type: ignore[misc]
+            self.evaluate(str(method), lambda method=method: self.build(method))  # type: ignore[misc]
         self.progress("candidates", len(methods), len(methods))
 
-    def attempt(self, name: str, build: Callable[[], Graph]) -> Trial:
+    def evaluate(self, name: str, build: Callable[[], Graph]) -> Candidate:
         """Build a network and judge it."""
         begun = time.monotonic()
         network = build()
-        self.fit.ranks.agree(f"the network of {name!r}", network.hash)
+        self.fit.ranks.require_equal(f"the network of {name!r}", network.hash)
         agreement, divergence = self.judge.score(network, self.recipe.batch_size)
         result = CandidateResult(
             method=name,
@@ -78,16 +78,16 @@ class Workbench:
             divergence=divergence,
             seconds=time.monotonic() - begun,
         )
-        trial = Trial(result=result, network=network)
-        self.trials.append(trial)
-        return trial
+        candidate = Candidate(result=result, network=network)
+        self.candidates.append(candidate)
+        return candidate
 
-    def best(self) -> Trial:
+    def best(self) -> Candidate:
         """The trial that came nearest to the ANN.
 
         By divergence: shares of a few dozen samples differ by chance where this still tells apart.
         """
-        return min(self.trials, key=lambda t: (t.result.divergence, -t.result.agreement))
+        return min(self.candidates, key=lambda t: (t.result.divergence, -t.result.agreement))
 
     def build(self, method: Method) -> Graph:
         network = self._with_thresholds(method)
@@ -132,7 +132,7 @@ class Workbench:
                 v_threshold=v_threshold, v_init=np.zeros_like(v_threshold)
             )
         network = replace(
-            spike(self.ann, populations, self.recipe.steps),
+            to_spiking(self.ann, populations, self.recipe.steps),
             readout_start=self.recipe.readout_start,
         )
         if not isinstance(rule, SpikeNormThreshold):

@@ -54,7 +54,7 @@ class ReplayAffine(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Arrival:
+class PopulationInput:
     """What arrives at one population, or at the output, over all calibration samples."""
 
     node: IF | Output
@@ -65,7 +65,7 @@ class Arrival:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Change:
+class CalibrationUpdate:
     """What a visitor wants of a population, or of the output (only a shift).
 
     gain and shift are one value a channel, [C]: the current becomes gain * current + shift.
@@ -104,7 +104,7 @@ class Change:
 
 
 class Visitor(Protocol):
-    def __call__(self, arrival: Arrival) -> Change: ...
+    def __call__(self, population_input: PopulationInput) -> CalibrationUpdate: ...
 
 
 def sweep(
@@ -134,7 +134,7 @@ def sweep(
     for done, target in enumerate(targets):
         progress(stage, done, len(targets))
         for visit in visitors:
-            change = visit(runner.arrival(network.node(target.name)))  # type: ignore[arg-type]
+            change = visit(runner.population_input(network.node(target.name)))  # type: ignore[arg-type]
             network = change.apply(network, target.name)
             runner.network = network
         if isinstance(target, IF):
@@ -162,7 +162,7 @@ class _Runner:
         self.stored: dict[str, Array] = {}  # packed spikes [N, bytes], mapped files
         self.settled: set[str] = set()
 
-    def arrival(self, node: IF | Output) -> Arrival:
+    def population_input(self, node: IF | Output) -> PopulationInput:
         simulator = TorchSimulator(self.network, device=self.device)
         order, frontier = self._path(node.name)
         (source,) = node.inputs
@@ -192,7 +192,7 @@ class _Runner:
             v_reset = None if self.reset == "soft" else torch.zeros_like(v_threshold)
             return integrate_and_fire(currents, v_init, v_threshold, v_reset)[0]
 
-        return Arrival(
+        return PopulationInput(
             node=node,
             replay=replay,
             integrate=integrate,
@@ -202,18 +202,18 @@ class _Runner:
 
     def settle(self, name: str) -> None:
         """Run a population with its settled parameters and keep its spikes."""
-        arrival = self.arrival(self.network.node(name))  # type: ignore[arg-type]
+        population_input = self.population_input(self.network.node(name))  # type: ignore[arg-type]
         bits = self.network.steps * int(np.prod(self.network.shape(name)))
         row = -(-bits // 8)  # bytes of a sample
         with tempfile.TemporaryFile() as file:
 
             def keep(start: int, currents: Tensor) -> None:
-                spikes = arrival.integrate(arrival.node, currents)  # type: ignore[arg-type]
+                spikes = population_input.integrate(population_input.node, currents)  # type: ignore[arg-type]
                 rows = spikes.transpose(0, 1).flatten(1).to(torch.uint8)  # [B, T neurons]
                 file.seek(start * row)  # another process's batches stay holes
                 file.write(np.packbits(rows.cpu().numpy(), axis=1).tobytes())
 
-            for _ in arrival.replay(keep):
+            for _ in population_input.replay(keep):
                 pass
             file.truncate(len(self.calibration) * row)
             # The mapping keeps the file when it is closed.
@@ -226,7 +226,7 @@ class _Runner:
 
     def _path(self, name: str) -> tuple[list[str], set[str]]:
         """The memoryless nodes that lead to `name`, in order, and the sources they start from."""
-        found = self.network.upstream(name, lambda node: isinstance(node, LINEAR_NODES))
+        found = self.network.ancestors(name, lambda node: isinstance(node, LINEAR_NODES))
         frontier = {node.name for node in found if isinstance(node, (IF, Input))}
         return [node.name for node in found if node.name not in frontier], frontier
 

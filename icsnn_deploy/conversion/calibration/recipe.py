@@ -156,7 +156,7 @@ class Recipe:
         return self._range[1]
 
     @property
-    def counted(self) -> tuple[int, ...]:
+    def readout_steps(self) -> tuple[int, ...]:
         """The T that calibration counts: the ends of the range and the powers of two between."""
         least, most = self._range
         powers = (2**n for n in range(most.bit_length()))

@@ -11,7 +11,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from icsnn_deploy.backends.torch.ops import symmetric_padding
-from icsnn_deploy.conversion.calibration.layer_sweep import Arrival, Change, Visitor
+from icsnn_deploy.conversion.calibration.layer_sweep import (
+    CalibrationUpdate,
+    PopulationInput,
+    Visitor,
+)
 from icsnn_deploy.conversion.calibration.sampled_activations import SampledActivations
 from icsnn_deploy.graph.nodes import IF, Conv, Linear
 
@@ -30,22 +34,22 @@ def refit(activations: SampledActivations, ridge: float) -> Visitor:
         ridge: > 0, relative to the mean power of the inputs.
     """
 
-    def visit(arrival: Arrival) -> Change:
-        affine = arrival.affine
-        if affine is None or not isinstance(arrival.node, IF):
-            return Change()  # the readout has one place a sample: too few to fit to
-        name, groups = arrival.node.name, affine.groups if isinstance(affine, Conv) else 1
+    def visit(population_input: PopulationInput) -> CalibrationUpdate:
+        affine = population_input.affine
+        if affine is None or not isinstance(population_input.node, IF):
+            return CalibrationUpdate()  # the readout has one place a sample: too few to fit to
+        name, groups = population_input.node.name, affine.groups if isinstance(affine, Conv) else 1
 
         def look(start: int, taken: Tensor, currents: Tensor) -> tuple[Tensor, Tensor]:
             index = activations.places[name][start : start + len(taken)].to(taken.device)
             seen = _windows(affine, taken, index)
             return seen, _lacking(activations, name, currents, start)
 
-        found = zip(*arrival.replay_affine(look), strict=True)
+        found = zip(*population_input.replay_affine(look), strict=True)
         x, r = (torch.cat(parts, dim=1).chunk(groups) for parts in found)
         change = torch.stack([_ridge(*each, ridge) for each in zip(x, r, strict=True)])  # [G, O, K]
         refitted = affine.weight + change.cpu().numpy().reshape(affine.weight.shape)
-        return Change(weight=refitted.astype(affine.weight.dtype))
+        return CalibrationUpdate(weight=refitted.astype(affine.weight.dtype))
 
     return visit
 

@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import torch
 
-from icsnn_deploy.distributed import ALONE, Ranks, Result
+from icsnn_deploy.distributed import SINGLE, Ranks, Result
 from icsnn_deploy.errors import DataError
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.progress import Progress, silent
@@ -31,7 +31,7 @@ class CalibrationSet:
     """Samples [N, *shape] in a fixed order."""
 
     samples: Array
-    ranks: Ranks = ALONE
+    ranks: Ranks = SINGLE
 
     @classmethod
     def of(
@@ -40,7 +40,7 @@ class CalibrationSet:
         *,
         limit: int | None = None,
         progress: Progress = silent,
-        ranks: Ranks = ALONE,
+        ranks: Ranks = SINGLE,
     ) -> CalibrationSet:
         """Hold the samples of an array, a tensor, a DataLoader, or an iterable of batches.
 
@@ -67,7 +67,7 @@ class CalibrationSet:
         if samples.ndim < 2 or len(samples) == 0:
             raise DataError(f"calibration data of shape {samples.shape}: [N, *shape] with N >= 1")
         found = cls(samples[:limit], ranks)
-        ranks.agree("calibration samples", found.digest)
+        ranks.require_equal("calibration samples", found.digest)
         return found
 
     def __len__(self) -> int:

@@ -16,7 +16,11 @@ import torch
 from torch import Tensor
 
 from icsnn_deploy.conversion.calibration.bias_correction import correct_bias
-from icsnn_deploy.conversion.calibration.layer_sweep import Arrival, Change, Visitor
+from icsnn_deploy.conversion.calibration.layer_sweep import (
+    CalibrationUpdate,
+    PopulationInput,
+    Visitor,
+)
 from icsnn_deploy.conversion.calibration.sampled_activations import SampledActivations
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import IF
@@ -28,24 +32,24 @@ _CHUNK = 1 << 17  # currents at a time: what stays in a processor's cache
 
 
 @dataclass(frozen=True, kw_only=True)
-class Setting:
+class ChannelParams:
     """Parameters of every channel, [C] each."""
 
     v_threshold: Tensor
-    share: Tensor  # v_init / v_threshold
+    v_init_ratio: Tensor  # v_init / v_threshold
     shift: Tensor  # added to the current
 
-    def where(self, better: Tensor, other: Setting) -> Setting:
+    def where(self, better: Tensor, other: ChannelParams) -> ChannelParams:
         """The other's values where `better`, these elsewhere."""
-        return Setting(
+        return ChannelParams(
             v_threshold=torch.where(better, other.v_threshold, self.v_threshold),
-            share=torch.where(better, other.share, self.share),
+            v_init_ratio=torch.where(better, other.v_init_ratio, self.v_init_ratio),
             shift=torch.where(better, other.shift, self.shift),
         )
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fit:
+class FitError:
     """How near a setting comes to the activations, [C] each."""
 
     error: Tensor  # mean squared, over places and wanted T
@@ -79,15 +83,15 @@ def search(
         readout_start: t0 of the network.
     """
 
-    def visit(arrival: Arrival) -> Change:
-        node = arrival.node
+    def visit(population_input: PopulationInput) -> CalibrationUpdate:
+        node = population_input.node
         if not isinstance(node, IF):
             unit_of_logits = 1.0 if units is None else units[node.name]
             return correct_bias({}, activations.logits_mean / unit_of_logits, readout_start)(
-                arrival
+                population_input
             )
         name = node.name
-        picked = arrival.replay(lambda start, found: activations.pick(name, found, start))
+        picked = population_input.replay(lambda start, found: activations.pick(name, found, start))
         current = torch.cat(list(picked), dim=2)  # [T, C, M]
         wanted = activations.values[name].to(current)
         unit = None if units is None else torch.as_tensor(units[node.name]).to(current)
@@ -128,17 +132,17 @@ class _Channels:
         self.on_lattice = on_lattice
         self.keep_thresholds = keep_thresholds
 
-    def search(self, v_init: Tensor) -> tuple[Setting, Fit]:
+    def search(self, v_init: Tensor) -> tuple[ChannelParams, FitError]:
         """The best setting found: coarse starts, then steps that shrink."""
         best = self._setting(self.amplitude, v_init / self.amplitude, 0 * self.amplitude)
         fit = self.fit(best)
 
-        def consider(setting: Setting) -> Fit:
+        def consider(setting: ChannelParams) -> FitError:
             nonlocal best, fit
             found = self.fit(setting)
             better = found.error < fit.error
             best = best.where(better, setting)
-            fit = Fit(
+            fit = FitError(
                 error=torch.where(better, found.error, fit.error),
                 gain=torch.where(better, found.gain, fit.gain),
                 mean=torch.where(better, found.mean, fit.mean),
@@ -147,11 +151,13 @@ class _Channels:
 
         wanted = self.wanted.mean(dim=1)
         for factor in (1.0,) if self.keep_thresholds else _FACTORS:
-            for share in _SHARES:
+            for v_init_ratio in _SHARES:
                 v_threshold = self.amplitude * factor
                 shift = torch.zeros_like(wanted)
                 for _ in range(3):  # towards the shift at which the means agree
-                    setting = self._setting(v_threshold, torch.full_like(wanted, share), shift)
+                    setting = self._setting(
+                        v_threshold, torch.full_like(wanted, v_init_ratio), shift
+                    )
                     shift = setting.shift + (wanted - consider(setting).mean)
         for size in (0.7**n for n in range(_ROUNDS)):
             for move in _moves(size, len(self.current))[1 if self.keep_thresholds else 0 :]:
@@ -159,15 +165,15 @@ class _Channels:
                     consider(self._setting(*move(best, sign)))
         return best, fit
 
-    def _setting(self, v_threshold: Tensor, share: Tensor, shift: Tensor) -> Setting:
+    def _setting(self, v_threshold: Tensor, v_init_ratio: Tensor, shift: Tensor) -> ChannelParams:
         """The setting, on the lattice if the network is."""
         if not self.on_lattice:
-            return Setting(v_threshold=v_threshold, share=share, shift=shift)
+            return ChannelParams(v_threshold=v_threshold, v_init_ratio=v_init_ratio, shift=shift)
         whole = v_threshold.round().clamp(min=1)
-        v_init = torch.floor(share * whole) + 0.5
-        return Setting(v_threshold=whole, share=v_init / whole, shift=shift.round())
+        v_init = torch.floor(v_init_ratio * whole) + 0.5
+        return ChannelParams(v_threshold=whole, v_init_ratio=v_init / whole, shift=shift.round())
 
-    def fit(self, setting: Setting) -> Fit:
+    def fit(self, setting: ChannelParams) -> FitError:
         """Simulate the setting."""
         channels, places = self.wanted.shape
         squares, products, sums = (self.wanted.new_zeros(channels) for _ in range(3))
@@ -189,13 +195,13 @@ class _Channels:
             amplitude = self.amplitude
         error = amplitude * amplitude * squares - 2 * amplitude * products + power
         reached = self.amplitude if self.on_lattice else scale
-        return Fit(error=error, gain=amplitude / scale, mean=reached * sums)
+        return FitError(error=error, gain=amplitude / scale, mean=reached * sums)
 
-    def _rates(self, setting: Setting, part: slice) -> list[Tensor]:
+    def _rates(self, setting: ChannelParams, part: slice) -> list[Tensor]:
         """Spikes a step up to each wanted T, [C, places]."""
         v_threshold = setting.v_threshold.unsqueeze(1)
         shift = setting.shift.unsqueeze(1)
-        v = (setting.share * setting.v_threshold).unsqueeze(1) + shift
+        v = (setting.v_init_ratio * setting.v_threshold).unsqueeze(1) + shift
         count = torch.zeros_like(self.wanted[:, part])
         rates = []
         v = v.expand_as(count).clone()
@@ -211,34 +217,34 @@ class _Channels:
         return rates
 
 
-_Move = Callable[[Setting, float], tuple[Tensor, Tensor, Tensor]]
+_Move = Callable[[ChannelParams, float], tuple[Tensor, Tensor, Tensor]]
 
 
 def _moves(size: float, time_steps: int) -> tuple[_Move, ...]:
     """Steps along each parameter, v_threshold first, and one that leaves the charge of T steps."""
 
-    def threshold(s: Setting, sign: float) -> tuple[Tensor, Tensor, Tensor]:
-        return s.v_threshold * (1 + sign * 0.15 * size), s.share, s.shift
+    def threshold(s: ChannelParams, sign: float) -> tuple[Tensor, Tensor, Tensor]:
+        return s.v_threshold * (1 + sign * 0.15 * size), s.v_init_ratio, s.shift
 
-    def share(s: Setting, sign: float) -> tuple[Tensor, Tensor, Tensor]:
-        return s.v_threshold, s.share + sign * 0.12 * size, s.shift
+    def v_init_ratio(s: ChannelParams, sign: float) -> tuple[Tensor, Tensor, Tensor]:
+        return s.v_threshold, s.v_init_ratio + sign * 0.12 * size, s.shift
 
-    def shift(s: Setting, sign: float) -> tuple[Tensor, Tensor, Tensor]:
-        return s.v_threshold, s.share, s.shift + sign * 0.08 * size * s.v_threshold
+    def shift(s: ChannelParams, sign: float) -> tuple[Tensor, Tensor, Tensor]:
+        return s.v_threshold, s.v_init_ratio, s.shift + sign * 0.08 * size * s.v_threshold
 
-    def later(s: Setting, sign: float) -> tuple[Tensor, Tensor, Tensor]:
+    def later(s: ChannelParams, sign: float) -> tuple[Tensor, Tensor, Tensor]:
         moved = sign * 0.12 * size
-        return s.v_threshold, s.share - moved, s.shift + moved * s.v_threshold / time_steps
+        return s.v_threshold, s.v_init_ratio - moved, s.shift + moved * s.v_threshold / time_steps
 
-    return threshold, share, shift, later
+    return threshold, v_init_ratio, shift, later
 
 
-def _change(node: IF, best: Setting, fit: Fit, *, on_lattice: bool) -> Change:
+def _change(node: IF, best: ChannelParams, fit: FitError, *, on_lattice: bool) -> CalibrationUpdate:
     """The change that puts a setting into the network."""
     shape = (-1, *(1,) * (node.v_threshold.ndim - 1))
     gain = torch.ones_like(fit.gain) if on_lattice else fit.gain
     v_threshold = best.v_threshold * gain
-    v_init = best.share * v_threshold
+    v_init = best.v_init_ratio * v_threshold
     if on_lattice:
         v_init = v_init.floor() + 0.5  # exactly, whatever the quotient lost
 
@@ -247,7 +253,7 @@ def _change(node: IF, best: Setting, fit: Fit, *, on_lattice: bool) -> Change:
         return values.cpu().numpy().astype(kind).reshape(shape)
 
     shift = (best.shift * gain).cpu().numpy().astype(np.float64)
-    return Change(
+    return CalibrationUpdate(
         v_threshold=ready(v_threshold),
         v_init=ready(v_init),
         gain=None if on_lattice else gain.cpu().numpy().astype(np.float64),

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from icsnn_deploy.backends.torch.ann import TorchANN
 from icsnn_deploy.backends.torch.simulator import TorchSimulator
-from icsnn_deploy.conversion.calibration.layer_sweep import Change
+from icsnn_deploy.conversion.calibration.layer_sweep import CalibrationUpdate
 from icsnn_deploy.conversion.calibration.samples import CalibrationSet
 from icsnn_deploy.conversion.calibration.surrogate import SurrogateIF
 from icsnn_deploy.errors import ConversionError
@@ -97,8 +97,8 @@ def tune(
         samples = np.asarray(calibration.samples[batches.next()])
         wanted, activations = teacher.run(samples)
         logits, errors = tunable.run(samples, activations)
-        counted = [logits[network.readout_start : t].mean(dim=0) for t in time_steps]
-        divergence = torch.stack([_divergence(wanted, found) for found in counted]).mean()
+        readout_steps = [logits[network.readout_start : t].mean(dim=0) for t in time_steps]
+        divergence = torch.stack([_divergence(wanted, found) for found in readout_steps]).mean()
         loss = divergence + options.activation_share * torch.stack(errors).mean()
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -161,7 +161,7 @@ class _Tunable:
         self.network = network
         self.simulator = TorchSimulator(network, device=device)
         self.ops = self.simulator.ops
-        self.steady = network.steady()
+        self.steady = network.constant_nodes()
         self.weights: list[Tensor] = []
         self.trained: list[Conv | Linear] = []
         if train_weights:
@@ -232,16 +232,16 @@ class _Tunable:
         for node in network.nodes_of(IF):
             network = self._change(node).apply(network, node.name)
         shift = self.readout.detach().cpu().numpy().astype(np.float64)
-        return Change(shift=shift).apply(network, network.output.name)
+        return CalibrationUpdate(shift=shift).apply(network, network.output.name)
 
-    def _change(self, node: IF) -> Change:
+    def _change(self, node: IF) -> CalibrationUpdate:
         """In real units: I' = gain I + shift, and a spike stands for v_threshold as before."""
         log_gain, sigma, iota, log_amplitude = (
             p.detach().cpu().numpy().astype(np.float64) for p in self.by_population[node.name]
         )
         amplitude = node.v_threshold * np.exp(log_amplitude)
         shape = amplitude.shape
-        return Change(
+        return CalibrationUpdate(
             v_threshold=amplitude.astype(np.float32),
             v_init=(iota * amplitude).astype(np.float32).reshape(shape),
             gain=np.exp(log_gain + log_amplitude).ravel(),

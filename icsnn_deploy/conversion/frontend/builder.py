@@ -97,7 +97,7 @@ class Builder:
         return [node for node in self.nodes.values() if node.name in wanted]
 
 
-class Site:
+class CallContext:
     """One call in the model: its path, the shape and type of its result, and the builder."""
 
     def __init__(

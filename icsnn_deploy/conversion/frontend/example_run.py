@@ -14,7 +14,7 @@ from icsnn_deploy.errors import ConversionError
 
 
 @dataclass(frozen=True)
-class Meta:
+class TensorMeta:
     """Shape and type of a tensor that depends on the model's input."""
 
     shape: tuple[int, ...]
@@ -22,7 +22,7 @@ class Meta:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Result:
+class CallResult:
     """What one call gave.
 
     Args:
@@ -38,7 +38,7 @@ class Result:
     changed: tuple[fx.Node, ...] = ()
 
 
-def record(module: fx.GraphModule, example: torch.Tensor) -> dict[fx.Node, Result]:
+def record(module: fx.GraphModule, example: torch.Tensor) -> dict[fx.Node, CallResult]:
     """Run the module once on the example; what each of its calls gave.
 
     Raises:
@@ -63,7 +63,7 @@ def record(module: fx.GraphModule, example: torch.Tensor) -> dict[fx.Node, Resul
 class _Recorder(fx.Interpreter):
     def __init__(self, module: fx.GraphModule) -> None:
         super().__init__(module)
-        self.results: dict[fx.Node, Result] = {}
+        self.results: dict[fx.Node, CallResult] = {}
         self.current: fx.Node | None = None
         self._data: set[fx.Node] = set()  # results that hold tensors computed from the input
 
@@ -84,7 +84,7 @@ class _Recorder(fx.Interpreter):
             value = pytree.tree_map(_describe, result)
         base, same = _shared(result, operands)
         changed = tuple(s for s, tensor in operands.items() if tensor._version != versions[s])
-        self.results[n] = Result(value=value, base=base, same=same, changed=changed)
+        self.results[n] = CallResult(value=value, base=base, same=same, changed=changed)
         return result
 
 
@@ -93,7 +93,7 @@ def _place(node: fx.Node) -> str:
 
 
 def _describe(value: Any) -> Any:
-    return Meta(tuple(value.shape), value.dtype) if isinstance(value, torch.Tensor) else value
+    return TensorMeta(tuple(value.shape), value.dtype) if isinstance(value, torch.Tensor) else value
 
 
 def _shared(result: Any, operands: dict[fx.Node, torch.Tensor]) -> tuple[fx.Node | None, bool]:

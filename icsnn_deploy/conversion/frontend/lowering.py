@@ -12,15 +12,15 @@ from torch.utils import _pytree as pytree
 
 from icsnn_deploy.conversion.frontend.builder import (
     Builder,
+    CallContext,
     Lowering,
-    Site,
     Storage,
     Traced,
     Unsupported,
 )
 from icsnn_deploy.conversion.frontend.concatenation import as_sums
 from icsnn_deploy.conversion.frontend.declared import DeclaredActivation
-from icsnn_deploy.conversion.frontend.example_run import Meta, Result
+from icsnn_deploy.conversion.frontend.example_run import CallResult, TensorMeta
 from icsnn_deploy.conversion.frontend.max_pool_cost import MAX_POOLS
 from icsnn_deploy.conversion.frontend.operators import METADATA, Call, normalize
 from icsnn_deploy.conversion.frontend.remedies import unsupported, untraceable
@@ -56,7 +56,7 @@ class Lowered:
 
 def lower(
     module: fx.GraphModule,
-    results: Mapping[fx.Node, Result],
+    results: Mapping[fx.Node, CallResult],
     *,
     activations: Sequence[DeclaredActivation] = (),
     failed: Mapping[str, str] | None = None,
@@ -83,7 +83,7 @@ class _Lowering:
     def __init__(
         self,
         module: fx.GraphModule,
-        results: Mapping[fx.Node, Result],
+        results: Mapping[fx.Node, CallResult],
         activations: Sequence[DeclaredActivation],
         failed: Mapping[str, str],
         replaced: Replaced,
@@ -163,7 +163,7 @@ class _Lowering:
             self._reject(call.path if called else self.builder.name(call.path), error)
         names = (name, *(None for _ in metas[1:]))  # a graph holds no indices, no statistics
         values = [
-            self._value(call, meta, one, result) if isinstance(meta, Meta) else meta
+            self._value(call, meta, one, result) if isinstance(meta, TensorMeta) else meta
             for meta, one in zip(metas, names, strict=False)
         ]
         if name is not None:
@@ -194,9 +194,9 @@ class _Lowering:
                 raise untraceable(self.failed[call.path])
             call = self._declared(call)
         rule = _LOWERINGS.get(call.operator)
-        if rule is None or not metas or not isinstance(metas[0], Meta):
+        if rule is None or not metas or not isinstance(metas[0], TensorMeta):
             raise unsupported(call.operator, call.got)
-        site = Site(
+        site = CallContext(
             self.builder,
             call.path,
             call.got,
@@ -212,7 +212,7 @@ class _Lowering:
         return self._by_parts(site, call, rule, bound) or rule(*bound.args, **bound.kwargs)
 
     def _by_parts(
-        self, site: Site, call: Call, rule: Lowering, bound: inspect.BoundArguments
+        self, site: CallContext, call: Call, rule: Lowering, bound: inspect.BoundArguments
     ) -> str | None:
         variable = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
         named = {
@@ -246,7 +246,7 @@ class _Lowering:
                 return replace(call, operator="clip", kwargs=declared.parameters_of(module))
         return call
 
-    def _check_memory(self, call: Call, traced: list[Traced], result: Result) -> None:
+    def _check_memory(self, call: Call, traced: list[Traced], result: CallResult) -> None:
         stale = [value for value in traced if value.stale is not None]
         if stale:
             raise Unsupported(
@@ -262,7 +262,7 @@ class _Lowering:
                 remedy="Use the operator that is not in place.",
             )
 
-    def _value(self, call: Call, meta: Meta, name: str | None, result: Result) -> Traced:
+    def _value(self, call: Call, meta: TensorMeta, name: str | None, result: CallResult) -> Traced:
         """The traced tensor that a call gave; one that was rejected gets a stand-in."""
         if name is None:
             name = self.builder.stand_in(call.path, meta.shape[1:])
@@ -288,9 +288,9 @@ class _Lowering:
                 "returns only its logits"
             )
         (output,) = tensors
-        site = Site(self.builder, "output", "output", output.shape, output.dtype)
+        site = CallContext(self.builder, "output", "output", output.shape, output.dtype)
         try:
-            self._check_memory(_OUTPUT, tensors, Result(value=None))
+            self._check_memory(_OUTPUT, tensors, CallResult(value=None))
             return site.source(output)
         except Unsupported as error:
             self._reject("output", error)

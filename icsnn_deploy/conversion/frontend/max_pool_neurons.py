@@ -32,7 +32,7 @@ def relay_max_pools(graph: Graph) -> Graph:
     for name in dict.fromkeys(_taken(graph, linear) for linear in graph.nodes_of(Linear)):
         if not isinstance(known[name], Add) or not is_nonnegative(known, name):
             continue
-        sums = [name, *(node.name for node in graph.upstream(name, _is_sum))]
+        sums = [name, *(node.name for node in graph.ancestors(name, _is_sum))]
         pool = next((one for one in sums if one in pools), None)
         if pool is not None:
             relay = Relu(name=graph.fresh_name(f"{name}.relay"), inputs=(name,))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from icsnn_deploy.conversion.frontend.concatenation import Concatenation
-from icsnn_deploy.graph.nodes import Add, AvgPool, Conv, Flatten, Linear, Node, Relu, Scale
+from icsnn_deploy.graph.nodes import Add, AvgPool, ChannelAffine, Conv, Flatten, Linear, Node, Relu
 
 
 def is_nonnegative(nodes: Mapping[str, Node], name: str) -> bool:
@@ -31,6 +31,6 @@ def _keeps_sign(node: Node) -> bool:
     """Whether a linear node makes nothing negative of what is not."""
     if isinstance(node, (Conv, Linear)):
         return bool((node.weight >= 0).all() and (node.bias >= 0).all())
-    if isinstance(node, Scale):
+    if isinstance(node, ChannelAffine):
         return bool((node.scale >= 0).all() and (node.shift >= 0).all())
     return isinstance(node, (Add, AvgPool, Concatenation, Flatten))

@@ -20,7 +20,7 @@ from torch.nn.modules.dropout import _DropoutNd
 from icsnn_deploy.backends.reference import run_ann
 from icsnn_deploy.conversion.frontend.capture import capture
 from icsnn_deploy.conversion.frontend.declared import DeclaredActivation, check_declared
-from icsnn_deploy.conversion.frontend.example_run import Result, record
+from icsnn_deploy.conversion.frontend.example_run import CallResult, record
 from icsnn_deploy.conversion.frontend.lowering import Lowered, lower
 from icsnn_deploy.conversion.frontend.max_pool_cost import REPLACED
 from icsnn_deploy.conversion.frontend.operators import lowered_whole
@@ -190,7 +190,7 @@ def _fixed_batch(module: fx.GraphModule) -> int | None:
 
 def _recorded(
     module: fx.GraphModule, batches: list[torch.Tensor]
-) -> tuple[torch.Tensor, dict[fx.Node, Result]]:
+) -> tuple[torch.Tensor, dict[fx.Node, CallResult]]:
     """The first batch that the model runs on, and what its calls gave."""
     for batch in batches[:-1]:
         try:

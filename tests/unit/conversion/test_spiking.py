@@ -10,7 +10,7 @@ import pytest
 from graphs import conv, dyadic, samples
 
 from icsnn_deploy.backends.reference import ReferenceSimulator, evaluate, run_ann
-from icsnn_deploy.conversion.spiking import Population, set_threshold, shift_current, spike
+from icsnn_deploy.conversion.spiking import Population, set_threshold, shift_current, to_spiking
 from icsnn_deploy.errors import ConversionError, GraphError
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
@@ -18,6 +18,7 @@ from icsnn_deploy.graph.nodes import (
     IF,
     Add,
     AvgPool,
+    ChannelAffine,
     Conv,
     Flatten,
     Input,
@@ -25,7 +26,6 @@ from icsnn_deploy.graph.nodes import (
     Node,
     Output,
     Relu,
-    Scale,
 )
 from icsnn_deploy.passes.fold_scales import fold_scales
 
@@ -91,7 +91,7 @@ def powers(ann: Graph, seed: int) -> dict[str, Population]:
 
 def test_populations_stand_where_the_rectifiers_stood_under_their_names() -> None:
     ann = residual_ann()
-    network = spike(ann, powers(ann, 0), 4)
+    network = to_spiking(ann, powers(ann, 0), 4)
     assert [node.name for node in network.nodes_of(IF)] == ["stem.relu", "relu1", "relu2"]
     assert network.time_steps == 4
     for node in network.nodes_of(IF):
@@ -103,8 +103,8 @@ def test_populations_stand_where_the_rectifiers_stood_under_their_names() -> Non
 def test_amplitudes_go_into_the_weights_and_the_shortcut_keeps_one_scale() -> None:
     ann = residual_ann()
     populations = powers(ann, 0)
-    network = spike(ann, populations, 4)
-    (shortcut,) = network.nodes_of(Scale)
+    network = to_spiking(ann, populations, 4)
+    (shortcut,) = network.nodes_of(ChannelAffine)
     assert shortcut.inputs == ("stem.relu",)
     assert network.node("add").inputs == ("conv2", shortcut.name)
     np.testing.assert_array_equal(shortcut.scale, populations["stem.relu"].v_threshold)
@@ -133,7 +133,7 @@ def test_one_population_codes_a_constant_current_as_the_formula_says() -> None:
     )
     population = Population(v_threshold=np.array([0.5, 1.0, 2.0]), v_init=np.array([0.25, 0.5, 1]))
     x = dyadic(rng, 20, 3, low=-64, high=160)
-    logits = ReferenceSimulator(spike(ann, {"relu": population}, 8)).run(x).logits
+    logits = ReferenceSimulator(to_spiking(ann, {"relu": population}, 8)).run(x).logits
     threshold = population.v_threshold
     coded = np.clip(np.floor(x * 8 / threshold + 0.5), 0, 8) * threshold / 8
     np.testing.assert_array_equal(logits, evaluate(head, coded))
@@ -146,7 +146,7 @@ def test_many_steps_approach_the_ann() -> None:
     populations = max_populations(ann, x)
 
     def error(time_steps: int) -> float:
-        network = spike(ann, populations, time_steps)
+        network = to_spiking(ann, populations, time_steps)
         return float(np.abs(ReferenceSimulator(network).run(x).logits - wanted).max())
 
     assert error(256) < 0.02 * np.abs(wanted).max()
@@ -157,7 +157,7 @@ def test_rates_times_thresholds_approach_the_activations() -> None:
     ann = residual_ann()
     x = samples(ann, 4)
     populations, wanted = max_populations(ann, x), activations(ann, x)
-    recording = ReferenceSimulator(spike(ann, populations, 256)).run(x)
+    recording = ReferenceSimulator(to_spiking(ann, populations, 256)).run(x)
     for name, population in populations.items():
         rate = recording.spikes[name].mean(axis=0)
         top = float(population.v_threshold.max())
@@ -167,7 +167,7 @@ def test_rates_times_thresholds_approach_the_activations() -> None:
 def test_a_model_without_a_rectifier_is_refused() -> None:
     nodes = (Input(name="input", shape=(3,)), Output(name="output", inputs=("input",)))
     with pytest.raises(ConversionError, match="the model has no ReLU"):
-        spike(Graph(nodes=nodes), {}, 4)
+        to_spiking(Graph(nodes=nodes), {}, 4)
 
 
 # set_threshold
@@ -178,11 +178,15 @@ def test_a_threshold_set_later_equals_one_set_at_once(name: str) -> None:
     ann = residual_ann()
     first, second = powers(ann, 0), powers(ann, 1)
     assert (first[name].v_threshold != second[name].v_threshold).any()
-    changed = set_threshold(spike(ann, first, 4), name, second[name].v_threshold)
-    at_once = spike(ann, {**first, name: second[name]}, 4)
+    changed = set_threshold(to_spiking(ann, first, 4), name, second[name].v_threshold)
+    at_once = to_spiking(ann, {**first, name: second[name]}, 4)
     for node in at_once.nodes:
         # The one Scale, at the shortcut, may be called otherwise.
-        got = changed.nodes_of(Scale)[0] if isinstance(node, Scale) else changed.node(node.name)
+        got = (
+            changed.nodes_of(ChannelAffine)[0]
+            if isinstance(node, ChannelAffine)
+            else changed.node(node.name)
+        )
         for field, value in node.arrays().items():
             found = getattr(got, field)
             np.testing.assert_array_equal(found, np.broadcast_to(value, found.shape), node.name)
@@ -192,7 +196,7 @@ def test_a_threshold_set_later_equals_one_set_at_once(name: str) -> None:
 def test_a_threshold_is_set_on_populations_only() -> None:
     ann = residual_ann()
     with pytest.raises(GraphError, match="conv1: a population is needed, this is a conv"):
-        set_threshold(spike(ann, powers(ann, 0), 4), "conv1", np.ones((1, 1, 1)))
+        set_threshold(to_spiking(ann, powers(ann, 0), 4), "conv1", np.ones((1, 1, 1)))
 
 
 # shift_current
@@ -214,7 +218,7 @@ def currents_into(network: Graph, name: str, x: Array) -> Array:
 )
 def test_a_shift_goes_into_the_bias_that_only_this_population_sees(name: str, takes: str) -> None:
     ann = residual_ann()
-    network = spike(ann, powers(ann, 0), 4)
+    network = to_spiking(ann, powers(ann, 0), 4)
     shift = np.array([0.5, -1.0, 0.25, 0.0])
     shifted = shift_current(network, name, shift)
     before, after = network.node(takes), shifted.node(takes)
@@ -230,7 +234,7 @@ def test_a_shift_goes_into_the_bias_that_only_this_population_sees(name: str, ta
 
 def test_a_shift_of_the_output_goes_into_the_last_layer() -> None:
     ann = residual_ann()
-    network = spike(ann, powers(ann, 0), 4)
+    network = to_spiking(ann, powers(ann, 0), 4)
     shifted = shift_current(network, "output", np.array([0.5, -1.0, 0.25]))
     x = samples(network, 2)
     before = ReferenceSimulator(network).run(x).logits
@@ -285,7 +289,7 @@ def test_a_shift_without_a_bias_of_its_own_becomes_a_scale(
 ) -> None:
     network = network_of()
     shifted = shift_current(network, "left", np.array([0.5, -0.25]))
-    (scale,) = shifted.nodes_of(Scale)
+    (scale,) = shifted.nodes_of(ChannelAffine)
     assert [node.name for node in shifted.consumers(scale.name)] == ["left"]
     x = samples(network, 2)
     moved = currents_into(network, "left", x) + np.array([[[0.5]], [[-0.25]]])
@@ -299,7 +303,7 @@ def test_a_shift_without_a_bias_of_its_own_becomes_a_scale(
 def test_two_shifts_in_a_row_add_up() -> None:
     network = shared_source()
     twice = shift_current(shift_current(network, "left", np.ones(2)), "left", np.array([2.0, 3.0]))
-    (scale,) = fold_scales(twice).nodes_of(Scale)
+    (scale,) = fold_scales(twice).nodes_of(ChannelAffine)
     np.testing.assert_array_equal(scale.shift.ravel(), [3.0, 4.0])
 
 

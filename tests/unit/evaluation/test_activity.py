@@ -14,7 +14,7 @@ from icsnn_deploy.backends.reference import ReferenceSimulator
 from icsnn_deploy.errors import DataError
 from icsnn_deploy.evaluation.activity import estimate_energy, measure_activity
 from icsnn_deploy.graph.graph import Graph
-from icsnn_deploy.graph.nodes import IF, Conv, Flatten, Input, Linear, Output, Scale
+from icsnn_deploy.graph.nodes import IF, ChannelAffine, Conv, Flatten, Input, Linear, Output
 from icsnn_deploy.report.resources import activity_table, energy_table
 
 INPUT = Input(name="input", shape=(1, 2, 2), dtype="uint8")
@@ -102,7 +102,7 @@ def test_spike_input_costs_accumulates_and_no_macs() -> None:
 
 
 def test_zeros_are_counted_behind_the_zero_point() -> None:
-    point = Scale(
+    point = ChannelAffine(
         name="zero",
         inputs=("input",),
         scale=np.ones((1, 1, 1), np.int8),

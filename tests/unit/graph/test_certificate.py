@@ -12,7 +12,17 @@ from icsnn_deploy.backends.torch.simulator import TorchSimulator
 from icsnn_deploy.errors import LatticeError
 from icsnn_deploy.graph.certificate import certify, require_certificate, signed_bits
 from icsnn_deploy.graph.graph import Graph
-from icsnn_deploy.graph.nodes import IF, Add, Conv, Encoding, Input, Linear, Node, Output, Scale
+from icsnn_deploy.graph.nodes import (
+    IF,
+    Add,
+    ChannelAffine,
+    Conv,
+    Encoding,
+    Input,
+    Linear,
+    Node,
+    Output,
+)
 from icsnn_deploy.parity.compare import Tolerance, compare
 
 
@@ -134,8 +144,8 @@ def spikes_into(*nodes: Node, shape: tuple[int, ...], time_steps: int = 1) -> Gr
     return Graph(nodes=(source, *nodes, output), time_steps=time_steps)
 
 
-def shifted(name: str, source: str, shift: int) -> Scale:
-    return Scale(
+def shifted(name: str, source: str, shift: int) -> ChannelAffine:
+    return ChannelAffine(
         name=name, inputs=(source,), scale=np.ones(1, np.int32), shift=np.array([shift], np.int32)
     )
 
@@ -163,7 +173,7 @@ def test_a_scale_that_a_runtime_moves_into_the_weights() -> None:
     )
     one = np.ones((1, 1, 1), np.int32)
     for factor, certified in [(2**24 // 7200, True), (2**24 // 7200 + 1, False)]:
-        scale = Scale(name="scale", inputs=("conv",), scale=factor * one, shift=0 * one)
+        scale = ChannelAffine(name="scale", inputs=("conv",), scale=factor * one, shift=0 * one)
         certificate = certify(spikes_into(conv, scale, shape=(8, 6, 6)))
         assert certificate.bounds[-1].current == (-3600 * factor, 3600 * factor)
         assert certificate.float32 == certified

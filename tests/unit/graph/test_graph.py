@@ -21,6 +21,7 @@ from icsnn_deploy.graph.nodes import (
     LINEAR_NODES,
     Add,
     AvgPool,
+    ChannelAffine,
     Conv,
     Flatten,
     Input,
@@ -28,7 +29,6 @@ from icsnn_deploy.graph.nodes import (
     Node,
     Output,
     Relu,
-    Scale,
 )
 
 # What a graph refuses
@@ -140,17 +140,17 @@ CHANGED_FIELDS: dict[str, tuple[Node, dict[str, Any]]] = {
     "relu upper value": (make(Relu, upper=6.0), {"upper": 6.5}),
     "relu levels": (make(Relu, upper=6.0), {"levels": 4}),
     "bits read as integers": (
-        make(Scale, scale=np.ones((2, 1, 1), np.float32)),
+        make(ChannelAffine, scale=np.ones((2, 1, 1), np.float32)),
         {"scale": np.ones((2, 1, 1), np.float32).view(np.int32)},
     ),
     "window turned around": (
         make(Conv, weight=np.ones((2, 2, 2, 1))),
         {"weight": np.ones((2, 2, 1, 2))},
     ),
-    "scale dtype": (make(Scale), {"scale": np.ones((2, 1, 1), np.int8)}),
-    "scale shape": (make(Scale), {"scale": np.ones((1, 1, 1))}),
+    "scale dtype": (make(ChannelAffine), {"scale": np.ones((2, 1, 1), np.int8)}),
+    "scale shape": (make(ChannelAffine), {"scale": np.ones((1, 1, 1))}),
     "scale sign of zero": (
-        make(Scale, shift=np.zeros((1, 1, 1))),
+        make(ChannelAffine, shift=np.zeros((1, 1, 1))),
         {"shift": -np.zeros((1, 1, 1))},
     ),
     "name": (make(Relu), {"name": "m"}),
@@ -237,7 +237,7 @@ def test_a_consumer_that_takes_a_result_twice_is_listed_twice() -> None:
 
 
 def upstream(graph: Graph, name: str) -> list[str]:
-    linear = graph.upstream(name, lambda node: isinstance(node, LINEAR_NODES))
+    linear = graph.ancestors(name, lambda node: isinstance(node, LINEAR_NODES))
     return [node.name for node in linear]
 
 
@@ -252,7 +252,7 @@ def test_upstream_ends_at_what_the_walk_may_not_pass() -> None:
     ]
     assert upstream(graph, "stem.if") == ["input", "stem.conv"]
     assert upstream(graph, "input") == []
-    assert [n.name for n in graph.upstream("block.if2", lambda node: False)] == ["block.add"]
+    assert [n.name for n in graph.ancestors("block.if2", lambda node: False)] == ["block.add"]
 
 
 def test_upstream_takes_each_node_once_however_many_ways_there_are() -> None:
@@ -262,24 +262,24 @@ def test_upstream_takes_each_node_once_however_many_ways_there_are() -> None:
 
 
 def test_what_does_not_change_over_time_is_steady() -> None:
-    assert residual_network().steady() == {"input", "stem.conv"}
+    assert residual_network().constant_nodes() == {"input", "stem.conv"}
 
 
 def test_a_sum_is_steady_only_if_all_its_sources_are() -> None:
     constant = make(Add, name="constant", inputs=("a", "a"))
     population = make(IF, name="if", inputs=("constant",))
     mixed = make(Add, name="mixed", inputs=("constant", "if"))
-    assert ann(constant, population, mixed, time_steps=4).steady() == {"a", "constant"}
+    assert ann(constant, population, mixed, time_steps=4).constant_nodes() == {"a", "constant"}
 
 
 @pytest.mark.parametrize("encoding", ["rate", "events"])
 def test_nothing_is_steady_under_spiking_input(encoding: str) -> None:
     graph = residual_network()
-    assert graph.replace(replace(graph.input, encoding=encoding)).steady() == frozenset()
+    assert graph.replace(replace(graph.input, encoding=encoding)).constant_nodes() == frozenset()
 
 
 def test_the_tail_is_what_changes_over_time_and_leads_to_no_population() -> None:
-    assert residual_network().tail() == {"pool", "flatten", "head", "output"}
+    assert residual_network().readout_nodes() == {"pool", "flatten", "head", "output"}
 
 
 def test_what_leads_to_a_population_or_is_steady_is_not_of_the_tail() -> None:
@@ -289,15 +289,15 @@ def test_what_leads_to_a_population_or_is_steady_is_not_of_the_tail() -> None:
     steady = make(Add, name="steady", inputs=("a", "a"))
     late = make(Add, name="late", inputs=("second", "shared", "steady"))
     graph = ann(first, shared, second, steady, late, time_steps=4)
-    assert graph.tail() == {"late", "output"}
+    assert graph.readout_nodes() == {"late", "output"}
     spiking = graph.replace(replace(graph.input, encoding="rate"))
-    assert spiking.tail() == {"steady", "late", "output"}
+    assert spiking.readout_nodes() == {"steady", "late", "output"}
 
 
 def test_the_input_is_never_of_the_tail() -> None:
-    assert ann(time_steps=1).tail() == frozenset()
+    assert ann(time_steps=1).readout_nodes() == frozenset()
     timed = ann(time_steps=1)
-    assert timed.replace(replace(timed.input, encoding="rate")).tail() == {"output"}
+    assert timed.replace(replace(timed.input, encoding="rate")).readout_nodes() == {"output"}
 
 
 def test_the_last_to_take_a_result_uses_it_up() -> None:

@@ -26,7 +26,7 @@ from icsnn_deploy.graph.neuron import if_step
 from icsnn_deploy.graph.nodes import IF
 from icsnn_deploy.lattice.prepare import prepare
 from icsnn_deploy.lattice.quantize import quantize
-from icsnn_deploy.lattice.round_network import even_widths, to_integers
+from icsnn_deploy.lattice.round_network import even_widths, round_to_lattice
 from icsnn_deploy.lava.simulator import LavaSimulator
 from icsnn_deploy.parity.golden import golden_bytes
 from icsnn_deploy.targets import find_target
@@ -37,7 +37,7 @@ POPULATIONS = ("stem.if", "block.if1", "block.if2")
 
 def integer_network(graph: Graph, *, per_layer: bool = False) -> Graph:
     prepared = prepare(graph, samples(graph, 4), per_layer=per_layer, input_bits=8)
-    return to_integers(prepared, {}, even_widths(prepared, 8), per_layer=per_layer).graph
+    return round_to_lattice(prepared, {}, even_widths(prepared, 8), per_layer=per_layer).graph
 
 
 def hard() -> Graph:

@@ -10,7 +10,7 @@ from graphs import residual_network, samples
 
 from icsnn_deploy.backends.reference import ReferenceSimulator
 from icsnn_deploy.conversion.calibration.samples import CalibrationSet
-from icsnn_deploy.conversion.spiking import Population, spike
+from icsnn_deploy.conversion.spiking import Population, to_spiking
 from icsnn_deploy.errors import LatticeError, TargetError
 from icsnn_deploy.graph.certificate import certify
 from icsnn_deploy.graph.graph import Graph
@@ -20,6 +20,7 @@ from icsnn_deploy.graph.nodes import (
     IF,
     Add,
     AvgPool,
+    ChannelAffine,
     Conv,
     Flatten,
     Input,
@@ -27,15 +28,14 @@ from icsnn_deploy.graph.nodes import (
     Node,
     Output,
     Relu,
-    Scale,
 )
 from icsnn_deploy.lattice.input_moments import input_moments
 from icsnn_deploy.lattice.prepare import is_sum_pool, prepare
 from icsnn_deploy.lattice.quantize import LatticeOptions, Quantization, quantize
-from icsnn_deploy.lattice.round_network import to_integers
+from icsnn_deploy.lattice.round_network import round_to_lattice
 from icsnn_deploy.lattice.rounding import best_scales, round_weights
 from icsnn_deploy.targets import find_target
-from icsnn_deploy.targets.profile import Profile
+from icsnn_deploy.targets.profile import TargetProfile
 
 
 def ann_of(network: Graph) -> Graph:
@@ -57,7 +57,7 @@ def rounded(network: Graph, x: Array, *, bits: int = 8, per_layer: bool = False)
     prepared = prepare(network, x, per_layer=per_layer, input_bits=8)
     moments = input_moments(prepared, CalibrationSet(to_input_units(prepared, x)), batch_size=8)
     widths = {n.name: bits for n in prepared.nodes_of(Conv, Linear) if not is_sum_pool(n)}
-    return to_integers(prepared, moments, widths, per_layer=per_layer).graph
+    return round_to_lattice(prepared, moments, widths, per_layer=per_layer).graph
 
 
 def agreement(network: Graph, integer: Graph) -> float:
@@ -110,7 +110,7 @@ def test_pooling_becomes_a_sum_and_every_sum_has_affine_sources() -> None:
     assert is_sum_pool(prepared.node("pool"))
     for add in prepared.nodes_of(Add):
         for source in add.inputs:
-            assert isinstance(prepared.node(source), (Conv, Linear, Scale))
+            assert isinstance(prepared.node(source), (Conv, Linear, ChannelAffine))
 
 
 def test_float_input_is_put_in_steps_of_a_unit() -> None:
@@ -134,7 +134,7 @@ def pixels(seed: int) -> Array:
 def test_pixels_lose_an_integer_zero_point() -> None:
     """normalization -> padded conv: the padded zeros stay zero, the rest goes into the bias."""
     network = residual_network()
-    normalization = Scale(
+    normalization = ChannelAffine(
         name="normalization",
         inputs=("input",),
         scale=np.full((2, 1, 1), 1 / 64),
@@ -143,7 +143,7 @@ def test_pixels_lose_an_integer_zero_point() -> None:
     network = network.replace(replace(network.input, dtype="uint8"))
     network = network.insert_after("input", normalization)
     integer = rounded(network, pixels(0))
-    (zero,) = [n for n in integer.nodes_of(Scale) if n.inputs == ("input",)]
+    (zero,) = [n for n in integer.nodes_of(ChannelAffine) if n.inputs == ("input",)]
     assert zero.shift.ravel().tolist() == [-83, -134]  # -round(1.3 * 64), -round(2.1 * 64)
     before = ReferenceSimulator(network).run(pixels(1)).spikes
     after = ReferenceSimulator(integer).run(pixels(1)).spikes
@@ -179,7 +179,7 @@ POOL = AvgPool(
 
 def normalized(*nodes: Node, factor: list[float], shift: list[float]) -> Graph:
     """Pixels [2, 6, 6], factor x + shift, the nodes, all of the last one's features to one."""
-    normalization = Scale(
+    normalization = ChannelAffine(
         name="normalization",
         inputs=("input",),
         scale=np.array(factor).reshape(2, 1, 1),
@@ -227,7 +227,7 @@ def test_a_shortcut_beside_tiny_weights_is_not_cut_off() -> None:
     network = normalized(
         population("a", "normalization"),
         block,
-        Scale(name="shortcut", inputs=("a",), scale=one, shift=0 * one),
+        ChannelAffine(name="shortcut", inputs=("a",), scale=one, shift=0 * one),
         Add(name="sum", inputs=("block", "shortcut")),
         population("b", "sum"),
         factor=[0.0157, 0.0193],
@@ -263,7 +263,7 @@ def test_thresholds_are_real_ones_in_whole_units() -> None:
         )
         for relu in ann.nodes_of(Relu)
     }
-    calibrated = spike(ann, one, 8)
+    calibrated = to_spiking(ann, one, 8)
     assert agreement(calibrated, rounded(calibrated, samples(network, 16))) > 0.97
 
 
@@ -295,7 +295,7 @@ def test_options_are_checked(options: dict[str, int], message: str) -> None:
 
 
 def test_a_target_limits_width_and_granularity() -> None:
-    narrow = Profile(name="narrow", about="", weight_bits=4, threshold_granularity="layer")
+    narrow = TargetProfile(name="narrow", about="", weight_bits=4, threshold_granularity="layer")
     options = LatticeOptions.for_target(narrow, bits=None, per_layer=False, input_bits=8)
     assert options.bits == 4
     assert options.per_layer

@@ -8,14 +8,14 @@ from traced import small_model
 
 from icsnn_deploy.conversion.calibration.samples import CalibrationSet
 from icsnn_deploy.conversion.convert import to_ann_graph
-from icsnn_deploy.conversion.spiking import Population, spike
+from icsnn_deploy.conversion.spiking import Population, to_spiking
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import Relu
 from icsnn_deploy.lattice import input_moments as moments
 from icsnn_deploy.lattice import rounding
 from icsnn_deploy.lattice.input_moments import input_moments
 from icsnn_deploy.lattice.prepare import prepare
-from icsnn_deploy.lattice.round_network import even_widths, to_integers
+from icsnn_deploy.lattice.round_network import even_widths, round_to_lattice
 from icsnn_deploy.lattice.rounding import best_scales, round_weights
 
 
@@ -64,7 +64,7 @@ def test_long_rows_are_rounded_in_blocks(monkeypatch: pytest.MonkeyPatch) -> Non
     populations = {
         node.name: Population(v_threshold=one, v_init=one / 2) for node in ann.nodes_of(Relu)
     }
-    prepared = prepare(spike(ann, populations, 4), x, per_layer=False, input_bits=8)
+    prepared = prepare(to_spiking(ann, populations, 4), x, per_layer=False, input_bits=8)
     samples = CalibrationSet(np.round(x * 255).astype(np.uint8))
     whole = input_moments(prepared, samples, batch_size=2)
     monkeypatch.setattr(moments, "WHOLE", 16)
@@ -76,5 +76,5 @@ def test_long_rows_are_rounded_in_blocks(monkeypatch: pytest.MonkeyPatch) -> Non
     for number, block in enumerate(blocks):
         part = slice(number * len(block), (number + 1) * len(block))
         np.testing.assert_allclose(block, moment[0][part, part])
-    lattice = to_integers(prepared, parts, even_widths(prepared, 8), per_layer=False)
+    lattice = round_to_lattice(prepared, parts, even_widths(prepared, 8), per_layer=False)
     assert lattice.graph.is_integer

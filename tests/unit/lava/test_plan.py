@@ -22,7 +22,7 @@ from icsnn_deploy.graph.nodes import IF, Add, AvgPool, Conv, Flatten, Input, Lin
 from icsnn_deploy.lava import plan as plan_module
 from icsnn_deploy.lava.assemble import Style, assemble
 from icsnn_deploy.lava.netlist import Netlist, Process
-from icsnn_deploy.lava.plan import Plan, make_plan
+from icsnn_deploy.lava.plan import LavaPlan, make_plan
 from icsnn_deploy.lava.range import check_range, matrix_entries, potential_reach
 from icsnn_deploy.lava.stock import lava_weights, stock_parts
 from icsnn_deploy.lava.worker_process import WORKER
@@ -75,7 +75,7 @@ def test_a_sum_of_one_term_is_that_term() -> None:
     assert twice.inputs == ("if2", "if2")
 
 
-def run_plan(plan: Plan, x: Array) -> dict[str, Array]:
+def run_plan(plan: LavaPlan, x: Array) -> dict[str, Array]:
     """Spikes and the readout of a plan, every connection one step late, as Lava has it."""
     graph, steps = plan.graph, plan.graph.steps
     kind = np.int64 if graph.is_integer else np.float64

@@ -17,7 +17,7 @@ from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.inputs import to_input_units
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.lattice.prepare import prepare
-from icsnn_deploy.lattice.round_network import even_widths, to_integers
+from icsnn_deploy.lattice.round_network import even_widths, round_to_lattice
 from icsnn_deploy.parity.golden import golden_bytes, read_golden
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "check_golden.py"
@@ -27,7 +27,7 @@ def integer_network() -> Graph:
     network = residual_network()
     prepared = prepare(network, samples(network, 4), per_layer=False, input_bits=8)
     bits = even_widths(prepared, 8)
-    return to_integers(prepared, {}, bits, per_layer=False).graph
+    return round_to_lattice(prepared, {}, bits, per_layer=False).graph
 
 
 def inputs_of(network: Graph) -> Array:

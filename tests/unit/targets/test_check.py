@@ -14,7 +14,17 @@ from rich.console import Console
 from icsnn_deploy.errors import TargetError
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
-from icsnn_deploy.graph.nodes import IF, Add, Conv, Flatten, Input, Linear, Node, Output, Scale
+from icsnn_deploy.graph.nodes import (
+    IF,
+    Add,
+    ChannelAffine,
+    Conv,
+    Flatten,
+    Input,
+    Linear,
+    Node,
+    Output,
+)
 from icsnn_deploy.report.resources import (
     allocation_table,
     misfits_table,
@@ -76,7 +86,7 @@ def integer_network(shortcut: int = 20, first: int = 3) -> Graph:
         conv("conv1", "input", integers(rng, 4, 1, 3, 3, most=first)),
         population("if1", "conv1", 300),
         conv("conv2", "if1", integers(rng, 4, 4, 3, 3)),
-        Scale(
+        ChannelAffine(
             name="shortcut",
             inputs=("if1",),
             scale=np.full((1, 1, 1), shortcut, np.int16),

@@ -16,14 +16,24 @@ from hypothesis import strategies as st
 from icsnn_deploy.backends.reference import evaluate
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
-from icsnn_deploy.graph.nodes import IF, AvgPool, Conv, Flatten, Input, Linear, Node, Output, Scale
+from icsnn_deploy.graph.nodes import (
+    IF,
+    AvgPool,
+    ChannelAffine,
+    Conv,
+    Flatten,
+    Input,
+    Linear,
+    Node,
+    Output,
+)
 from icsnn_deploy.targets import find_target
 from icsnn_deploy.targets.allocate import allocate_alike, allocate_cnn
 from icsnn_deploy.targets.cnn import CnnLayer
 from icsnn_deploy.targets.connectivity import fan_in, fan_out, reached
 from icsnn_deploy.targets.matching import match
 from icsnn_deploy.targets.override import override
-from icsnn_deploy.targets.paths import all_paths, targets_of
+from icsnn_deploy.targets.paths import all_paths, sinks
 from icsnn_deploy.targets.resources import array_bits, count_resources
 from icsnn_deploy.targets.widths import granularity
 
@@ -188,7 +198,7 @@ def test_loihi_cores_of_a_layer_by_hand() -> None:
     graph = residual_network()
     report = count_resources(graph)
     loihi = find_target("loihi1")
-    allocation = allocate_alike(graph, targets_of(graph), report, loihi)
+    allocation = allocate_alike(graph, sinks(graph), report, loihi)
     assert allocation is not None
     stem = allocation.placements[0]
     # 4x6x6 neurons with up to 8 thresholds and 8-bit synapses fit a core of 1,024.
@@ -246,12 +256,12 @@ def test_axons_go_to_the_cores_that_a_neuron_reaches_and_to_no_others() -> None:
     """A 3x3 kernel reaches nine neurons: cores do not multiply from layer to layer."""
     graph = chain(4)
     loihi = override(find_target("loihi1"), {"core_neurons": 64, "core_out_axons": 256})
-    allocation = allocate_alike(graph, targets_of(graph), count_resources(graph), loihi)
+    allocation = allocate_alike(graph, sinks(graph), count_resources(graph), loihi)
     assert allocation is not None
     cores = {placement.layer: placement.cores for placement in allocation.placements}
     assert cores == {"if0": 16, "if1": 16, "if2": 16, "if3": 16, "output": 1}
     each = override(find_target("loihi1"), {"core_neurons": 1, "core_out_axons": 2})
-    allocation = allocate_alike(graph, targets_of(graph), count_resources(graph), each)
+    allocation = allocate_alike(graph, sinks(graph), count_resources(graph), each)
     assert allocation is not None
     last = allocation.placements[-2]  # every neuron sends to both cores of the readout
     assert (last.layer, allocation.placements[-1].cores, last.cores) == ("if3", 2, 1024)
@@ -289,7 +299,7 @@ def feasible(fits: Sequence[Sequence[int]], cores: int) -> bool:
 
 def test_a_zero_point_has_no_synapses_of_its_own() -> None:
     graph = one_layer()
-    point = Scale(
+    point = ChannelAffine(
         name="zero_point",
         inputs=("input",),
         scale=np.ones((1, 1, 1), np.int8),

@@ -5,7 +5,7 @@ import pytest
 from icsnn_deploy.errors import TargetError
 from icsnn_deploy.targets import TARGETS, find_target
 from icsnn_deploy.targets.override import override, parse_settings
-from icsnn_deploy.targets.profile import Profile
+from icsnn_deploy.targets.profile import TargetProfile
 
 
 def test_every_listed_target_is_a_profile_of_its_name() -> None:
@@ -41,7 +41,7 @@ def test_an_unknown_target_lists_the_known_ones() -> None:
 )
 def test_the_numbers_of_a_profile_are_checked(field: str, value: object, message: str) -> None:
     with pytest.raises(TargetError, match=message):
-        Profile(name="odd", about="", **{field: value})  # type: ignore[arg-type]
+        TargetProfile(name="odd", about="", **{field: value})  # type: ignore[arg-type]
 
 
 def test_settings_are_read_as_the_type_of_their_field() -> None:

@@ -7,18 +7,18 @@ from typing import Any
 
 import torch
 
-from icsnn_deploy.conversion.frontend.builder import Lowering, Site, Traced, Unsupported
+from icsnn_deploy.conversion.frontend.builder import CallContext, Lowering, Traced, Unsupported
 from icsnn_deploy.graph.nodes import Relu
 
 _CLIPS = "clipping to [0, c], c > 0, and ReLU"
 
 
-def relu(site: Site, x: Any, inplace: bool = False) -> str:
+def relu(site: CallContext, x: Any, inplace: bool = False) -> str:
     """y = max(x, 0)"""
     return clip(site, x)
 
 
-def clip(site: Site, x: Any, upper: float | None = None, levels: int | None = None) -> str:
+def clip(site: CallContext, x: Any, upper: float | None = None, levels: int | None = None) -> str:
     """y = clip(x, 0, upper); straight after another rectifier both become one."""
     source = site.source(x)
     before = site.builder.nodes.get(source)
@@ -32,7 +32,9 @@ def clip(site: Site, x: Any, upper: float | None = None, levels: int | None = No
     return site.add(Relu(name=site.name(), inputs=(source,), upper=upper, levels=levels))
 
 
-def clamp(site: Site, x: Any, low: Any = None, high: Any = None, inplace: bool = False) -> str:
+def clamp(
+    site: CallContext, x: Any, low: Any = None, high: Any = None, inplace: bool = False
+) -> str:
     """clamp(x, 0, c), clamp(x, min=0), or clamp(x, max=c) of a rectified x."""
     lower, upper = _bound(site, low, -math.inf), _bound(site, high, math.inf)
     source = site.source(x)
@@ -42,25 +44,27 @@ def clamp(site: Site, x: Any, low: Any = None, high: Any = None, inplace: bool =
     return clip(site, x, None if upper == math.inf else upper)
 
 
-def hardtanh(site: Site, x: Any, low: Any = -1.0, high: Any = 1.0, inplace: bool = False) -> str:
+def hardtanh(
+    site: CallContext, x: Any, low: Any = -1.0, high: Any = 1.0, inplace: bool = False
+) -> str:
     """y = clip(x, low, high)"""
     return clamp(site, x, low, high)
 
 
-def relu6(site: Site, x: Any, inplace: bool = False) -> str:
+def relu6(site: CallContext, x: Any, inplace: bool = False) -> str:
     """y = clip(x, 0, 6)"""
     return clip(site, x, 6.0)
 
 
-def clamp_min(site: Site, x: Any, low: Any) -> str:
+def clamp_min(site: CallContext, x: Any, low: Any) -> str:
     return clamp(site, x, low=low)
 
 
-def clamp_max(site: Site, x: Any, high: Any) -> str:
+def clamp_max(site: CallContext, x: Any, high: Any) -> str:
     return clamp(site, x, high=high)
 
 
-def maximum(site: Site, x: Any, other: Any) -> str:
+def maximum(site: CallContext, x: Any, other: Any) -> str:
     """maximum(x, 0), in either order."""
     x, other = (x, other) if isinstance(x, Traced) else (other, x)
     if isinstance(other, Traced):
@@ -68,7 +72,7 @@ def maximum(site: Site, x: Any, other: Any) -> str:
     return clamp(site, x, low=other)
 
 
-def minimum(site: Site, x: Any, other: Any) -> str:
+def minimum(site: CallContext, x: Any, other: Any) -> str:
     """minimum(x, c) of a rectified x, in either order."""
     x, other = (x, other) if isinstance(x, Traced) else (other, x)
     if isinstance(other, Traced):
@@ -77,7 +81,7 @@ def minimum(site: Site, x: Any, other: Any) -> str:
 
 
 def threshold(
-    site: Site, x: Any, threshold: float = 0, value: float = 0, inplace: bool = False
+    site: CallContext, x: Any, threshold: float = 0, value: float = 0, inplace: bool = False
 ) -> str:
     """y = x if x > threshold else value; a rectifier if both are 0."""
     if threshold != 0 or value != 0:
@@ -85,13 +89,13 @@ def threshold(
     return clip(site, x)
 
 
-def _of_two(site: Site, form: str) -> Unsupported:
+def _of_two(site: CallContext, form: str) -> Unsupported:
     return site.unsupported(
         "two tensors that depend on the input", "a constant bound", f"Write it as {form}."
     )
 
 
-def _bound(site: Site, value: Any, absent: float) -> float:
+def _bound(site: CallContext, value: Any, absent: float) -> float:
     if value is None:
         return absent
     if isinstance(value, torch.Tensor) and value.numel() == 1:

@@ -8,13 +8,21 @@ from typing import Any
 import numpy as np
 import torch
 
-from icsnn_deploy.conversion.frontend.builder import Lowering, Site, Traced
+from icsnn_deploy.conversion.frontend.builder import CallContext, Lowering, Traced
 from icsnn_deploy.graph.neuron import Array
-from icsnn_deploy.graph.nodes import Add, Conv, Linear, Pairs, Scale, Shape, broadcast_shapes
+from icsnn_deploy.graph.nodes import (
+    Add,
+    ChannelAffine,
+    Conv,
+    Linear,
+    Pairs,
+    Shape,
+    broadcast_shapes,
+)
 
 
 def conv(
-    site: Site,
+    site: CallContext,
     x: Any,
     weight: Any,
     bias: Any = None,
@@ -56,7 +64,7 @@ def conv(
 
 
 def convolution(
-    site: Site,
+    site: CallContext,
     x: Any,
     weight: Any,
     bias: Any,
@@ -73,7 +81,7 @@ def convolution(
     return conv(site, x, weight, bias, stride, padding, dilation, groups)
 
 
-def linear(site: Site, x: Any, weight: Any, bias: Any = None) -> str:
+def linear(site: CallContext, x: Any, weight: Any, bias: Any = None) -> str:
     """y = x @ weight.T + bias, on vectors."""
     matrix = constant(site, weight)
     if len(site.source_shape(x)) != 1:
@@ -84,20 +92,22 @@ def linear(site: Site, x: Any, weight: Any, bias: Any = None) -> str:
     return site.add(Linear(name=site.name(), inputs=(site.source(x),), weight=matrix, bias=bias))
 
 
-def addmm(site: Site, x: Any, mat1: Any, mat2: Any, *, beta: float = 1, alpha: float = 1) -> str:
+def addmm(
+    site: CallContext, x: Any, mat1: Any, mat2: Any, *, beta: float = 1, alpha: float = 1
+) -> str:
     """y = beta * x + alpha * (mat1 @ mat2): a linear layer of a decomposed exported program."""
     if beta != 1 or alpha != 1 or isinstance(x, Traced):
         raise site.unsupported("a scaled or traced bias", "a constant bias, alpha = beta = 1")
     return linear(site, mat1, _transposed(site, mat2), x)
 
 
-def matmul(site: Site, x: Any, other: Any = None, mat2: Any = None) -> str:
+def matmul(site: CallContext, x: Any, other: Any = None, mat2: Any = None) -> str:
     """y = x @ W for a constant matrix W."""
     return linear(site, x, _transposed(site, other if mat2 is None else mat2))
 
 
 def batch_norm(
-    site: Site,
+    site: CallContext,
     x: Any,
     running_mean: Any,
     running_var: Any,
@@ -127,7 +137,7 @@ def batch_norm(
 
 
 def native_batch_norm(
-    site: Site,
+    site: CallContext,
     x: Any,
     weight: Any,
     bias: Any,
@@ -140,7 +150,7 @@ def native_batch_norm(
     return batch_norm(site, x, running_mean, running_var, weight, bias, eps=eps)
 
 
-def add(site: Site, x: Any, other: Any, *, alpha: float = 1) -> str:
+def add(site: CallContext, x: Any, other: Any, *, alpha: float = 1) -> str:
     """y = x + alpha * other"""
     if isinstance(x, Traced) and isinstance(other, Traced):
         return _sum(site, x, other, alpha)
@@ -149,17 +159,17 @@ def add(site: Site, x: Any, other: Any, *, alpha: float = 1) -> str:
     return _affine(site, other, alpha, _values(site, x, other))
 
 
-def sub(site: Site, x: Any, other: Any, *, alpha: float = 1) -> str:
+def sub(site: CallContext, x: Any, other: Any, *, alpha: float = 1) -> str:
     """y = x - alpha * other"""
     return add(site, x, other, alpha=-alpha)
 
 
-def rsub(site: Site, x: Any, other: Any, alpha: float = 1) -> str:
+def rsub(site: CallContext, x: Any, other: Any, alpha: float = 1) -> str:
     """y = other - alpha * x"""
     return add(site, other, x, alpha=-alpha)
 
 
-def mul(site: Site, x: Any, other: Any) -> str:
+def mul(site: CallContext, x: Any, other: Any) -> str:
     """y = x * c, c constant."""
     if isinstance(x, Traced) and isinstance(other, Traced):
         raise site.unsupported(
@@ -171,7 +181,7 @@ def mul(site: Site, x: Any, other: Any) -> str:
     return _affine(site, data, _values(site, factor, data), 0)
 
 
-def div(site: Site, x: Any, other: Any, *, rounding_mode: str | None = None) -> str:
+def div(site: CallContext, x: Any, other: Any, *, rounding_mode: str | None = None) -> str:
     """y = x / c, c constant."""
     if isinstance(other, Traced) or rounding_mode is not None:
         raise site.unsupported(
@@ -180,12 +190,12 @@ def div(site: Site, x: Any, other: Any, *, rounding_mode: str | None = None) -> 
     return _affine(site, x, 1 / _values(site, other, x), 0)
 
 
-def neg(site: Site, x: Any) -> str:
+def neg(site: CallContext, x: Any) -> str:
     """y = -x"""
     return _affine(site, x, -1, 0)
 
 
-def _sum(site: Site, x: Traced, other: Traced, alpha: float) -> str:
+def _sum(site: CallContext, x: Traced, other: Traced, alpha: float) -> str:
     first, second = site.source(x), site.source(other)
     if x.shape != other.shape:
         raise site.unsupported(
@@ -194,25 +204,27 @@ def _sum(site: Site, x: Traced, other: Traced, alpha: float) -> str:
     name = site.name()
     if alpha != 1:
         ones = np.ones((1,) * (len(x.shape) - 1))
-        node = Scale(name=site.name("scale"), inputs=(second,), scale=ones * alpha, shift=ones * 0)
+        node = ChannelAffine(
+            name=site.name("scale"), inputs=(second,), scale=ones * alpha, shift=ones * 0
+        )
         second = site.add(node)
     return site.add(Add(name=name, inputs=(first, second)))
 
 
-def _affine(site: Site, x: Any, scale: Any, shift: Any) -> str:
+def _affine(site: CallContext, x: Any, scale: Any, shift: Any) -> str:
     """scale * x + shift for arrays with a batch axis of 1, or numbers."""
     shape = site.source_shape(x)
     return _scale(site, x, _per_sample(site, scale, shape), _per_sample(site, shift, shape))
 
 
-def _scale(site: Site, x: Any, scale: Array, shift: Array) -> str:
+def _scale(site: CallContext, x: Any, scale: Array, shift: Array) -> str:
     if np.all(scale == 1) and np.all(shift == 0):
         return site.source(x)
-    node = Scale(name=site.name(), inputs=(site.source(x),), scale=scale, shift=shift)
+    node = ChannelAffine(name=site.name(), inputs=(site.source(x),), scale=scale, shift=shift)
     return site.add(node)
 
 
-def _values(site: Site, value: Any, x: Any) -> Array:
+def _values(site: CallContext, value: Any, x: Any) -> Array:
     """A constant operand as float64, which must not enlarge x."""
     site.source(x)
     if isinstance(value, (int, float)) and not isinstance(value, bool):
@@ -220,7 +232,7 @@ def _values(site: Site, value: Any, x: Any) -> Array:
     return _double(site, value)
 
 
-def _per_sample(site: Site, value: Any, shape: Shape) -> Array:
+def _per_sample(site: CallContext, value: Any, shape: Shape) -> Array:
     """A constant that PyTorch broadcasts against [B, *shape], in a shape that Scale takes."""
     array = np.asarray(value, np.float64)
     rank = len(shape) + 1
@@ -238,12 +250,12 @@ def _per_sample(site: Site, value: Any, shape: Shape) -> Array:
     return array if array.shape in broadcast_shapes(shape) else np.broadcast_to(array, shape)
 
 
-def constant(site: Site, value: Any) -> Array:
+def constant(site: CallContext, value: Any) -> Array:
     """A parameter of the model as float32; raises Unsupported if it depends on the input."""
     return _double(site, value).astype(np.float32)
 
 
-def _double(site: Site, value: Any) -> Array:
+def _double(site: CallContext, value: Any) -> Array:
     if not isinstance(value, torch.Tensor):
         raise site.unsupported(
             "a parameter that depends on the input", "constant parameters", "Make it constant."
@@ -254,7 +266,7 @@ def _double(site: Site, value: Any) -> Array:
     return array
 
 
-def _transposed(site: Site, value: Any) -> Any:
+def _transposed(site: CallContext, value: Any) -> Any:
     if not isinstance(value, torch.Tensor) or value.dim() != 2:
         raise site.unsupported(
             "a matrix product of two tensors that depend on the input, or not of rank 2",
@@ -263,7 +275,7 @@ def _transposed(site: Site, value: Any) -> Any:
     return value.t()
 
 
-def _bias(site: Site, bias: Any, width: int) -> Array:
+def _bias(site: CallContext, bias: Any, width: int) -> Array:
     return np.zeros(width, np.float32) if bias is None else constant(site, bias)
 
 

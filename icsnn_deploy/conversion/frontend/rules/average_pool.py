@@ -7,13 +7,13 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from icsnn_deploy.conversion.frontend.builder import Lowering, Site, Traced
+from icsnn_deploy.conversion.frontend.builder import CallContext, Lowering, Traced
 from icsnn_deploy.conversion.frontend.rules.affine import spread
 from icsnn_deploy.graph.nodes import AvgPool, Shape
 
 
 def avg_pool(
-    site: Site,
+    site: CallContext,
     x: Any,
     kernel_size: Any,
     stride: Any = None,
@@ -54,7 +54,7 @@ def avg_pool(
     return site.add(replace(node, name=site.name()))
 
 
-def adaptive_avg_pool(site: Site, x: Any, output_size: Any, *, axes: int) -> str:
+def adaptive_avg_pool(site: CallContext, x: Any, output_size: Any, *, axes: int) -> str:
     """adaptive_avg_pool1d and 2d, where all windows have one size."""
     shape = _image(site, x, axes)
     wanted = site.shape[2:]
@@ -68,7 +68,9 @@ def adaptive_avg_pool(site: Site, x: Any, output_size: Any, *, axes: int) -> str
     return _pool(site, site.source(x), kernel)
 
 
-def mean(site: Site, x: Any, dim: Any = None, keepdim: bool = False, dtype: Any = None) -> str:
+def mean(
+    site: CallContext, x: Any, dim: Any = None, keepdim: bool = False, dtype: Any = None
+) -> str:
     """Mean over spatial axes; with the result flattened where it is a vector."""
     if not isinstance(x, Traced):
         raise site.unsupported("a constant", "data")
@@ -103,7 +105,7 @@ def _graph_axes(seen: Shape, shape: Shape, dims: set[int]) -> set[int] | None:
     return None
 
 
-def _pool(site: Site, source: str, kernel: Shape) -> str:
+def _pool(site: CallContext, source: str, kernel: Shape) -> str:
     if math.prod(kernel) == 1:
         return source
     none = ((0, 0),) * len(kernel)
@@ -111,7 +113,7 @@ def _pool(site: Site, source: str, kernel: Shape) -> str:
     return site.add(node)
 
 
-def _image(site: Site, x: Any, axes: int) -> Shape:
+def _image(site: CallContext, x: Any, axes: int) -> Shape:
     shape = site.source_shape(x)
     if len(shape) != axes + 1:
         raise site.unsupported(f"an input of shape {shape}", f"channels and {axes} spatial axes")

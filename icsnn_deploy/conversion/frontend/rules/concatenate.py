@@ -14,14 +14,14 @@ from typing import Any
 
 import torch
 
-from icsnn_deploy.conversion.frontend.builder import Lowering, Site, Storage, Traced
+from icsnn_deploy.conversion.frontend.builder import CallContext, Lowering, Storage, Traced
 from icsnn_deploy.conversion.frontend.concatenation import Concatenation
 from icsnn_deploy.graph.nodes import Add
 
 Arguments = Mapping[str, Any]
 
 
-def cat(site: Site, tensors: Any, dim: int = 0) -> str:
+def cat(site: CallContext, tensors: Any, dim: int = 0) -> str:
     """torch.cat of tensors that agree in space."""
     if not all(isinstance(one, Traced) for one in tensors):
         raise site.unsupported("a constant among the parts", "parts that depend on the input")
@@ -33,20 +33,20 @@ def cat(site: Site, tensors: Any, dim: int = 0) -> str:
     return _joined(site, [part for source in sources for part in _parts(site, source)])
 
 
-def _parts(site: Site, name: str) -> tuple[str, ...]:
+def _parts(site: CallContext, name: str) -> tuple[str, ...]:
     """What a node puts side by side: itself, if it is no concatenation."""
     node = site.builder.nodes.get(name)
     return node.inputs if isinstance(node, Concatenation) else (name,)
 
 
-def _joined(site: Site, parts: list[str]) -> str:
+def _joined(site: CallContext, parts: list[str]) -> str:
     """A node for the parts side by side, left out in the end if nobody takes it as a whole."""
     if len(parts) == 1:
         return parts[0]
     return site.add(Concatenation(name=site.name(), inputs=tuple(parts)))
 
 
-def by_parts(site: Site, operator: str, rule: Lowering, arguments: Arguments) -> str | None:
+def by_parts(site: CallContext, operator: str, rule: Lowering, arguments: Arguments) -> str | None:
     """The call on each part of a concatenation, or None if its operand isn't one or is kept whole.
 
     Args:
@@ -64,7 +64,9 @@ def by_parts(site: Site, operator: str, rule: Lowering, arguments: Arguments) ->
     return split(site, rule, parts, arguments)
 
 
-def _channelwise(site: Site, rule: Lowering, parts: tuple[str, ...], arguments: Arguments) -> str:
+def _channelwise(
+    site: CallContext, rule: Lowering, parts: tuple[str, ...], arguments: Arguments
+) -> str:
     """f(cat(a, b)) = cat(f(a), f(b)), parameters per channel split."""
     results, begin = [], 0
     for part in parts:
@@ -76,13 +78,17 @@ def _channelwise(site: Site, rule: Lowering, parts: tuple[str, ...], arguments: 
         }
         own["x"] = _traced(site, part, arguments["x"])
         size = (site.shape[0], shape[0], *site.shape[2:])
-        inner = Site(site.builder, site.path, site.got, size, site.dtype, rectified=site.rectified)
+        inner = CallContext(
+            site.builder, site.path, site.got, size, site.dtype, rectified=site.rectified
+        )
         results.append(rule(inner, **own))
         begin = end
     return _joined(site, results)
 
 
-def _flat(site: Site, rule: Lowering, parts: tuple[str, ...], arguments: Arguments) -> str | None:
+def _flat(
+    site: CallContext, rule: Lowering, parts: tuple[str, ...], arguments: Arguments
+) -> str | None:
     """Flattened to vectors: the channels run slowest, so the parts stay side by side."""
     shapes = [site.builder.shapes[part] for part in parts]
     if len(site.shape) != 2 or site.shape[1] != sum(math.prod(shape) for shape in shapes):
@@ -90,12 +96,14 @@ def _flat(site: Site, rule: Lowering, parts: tuple[str, ...], arguments: Argumen
     results = []
     for part, shape in zip(parts, shapes, strict=True):
         size = (site.shape[0], math.prod(shape))
-        inner = Site(site.builder, site.path, site.got, size, site.dtype)
+        inner = CallContext(site.builder, site.path, site.got, size, site.dtype)
         results.append(inner.flattened(part))
     return _joined(site, results)
 
 
-def _affine(site: Site, rule: Lowering, parts: tuple[str, ...], arguments: Arguments) -> str | None:
+def _affine(
+    site: CallContext, rule: Lowering, parts: tuple[str, ...], arguments: Arguments
+) -> str | None:
     """Convolution or linear: the weights split by input channel, the bias once."""
     weight = arguments["weight"]
     if not isinstance(weight, torch.Tensor) or arguments.get("groups", 1) != 1:
@@ -112,12 +120,12 @@ def _affine(site: Site, rule: Lowering, parts: tuple[str, ...], arguments: Argum
     return site.add(Add(name=site.name("sum"), inputs=tuple(results)))
 
 
-def _traced(site: Site, part: str, whole: Traced) -> Traced:
+def _traced(site: CallContext, part: str, whole: Traced) -> Traced:
     shape = (whole.shape[0], *site.builder.shapes[part])
     return Traced(part, shape, whole.dtype, whole.origin, Storage())
 
 
-_Split = Callable[[Site, Lowering, "tuple[str, ...]", Arguments], "str | None"]
+_Split = Callable[[CallContext, Lowering, "tuple[str, ...]", Arguments], "str | None"]
 
 _SPLITS: dict[str, _Split] = {
     **dict.fromkeys(("conv", "convolution", "linear"), _affine),

@@ -18,11 +18,11 @@ from typing import Any
 
 import numpy as np
 
-from icsnn_deploy.conversion.frontend.builder import Lowering, Site
+from icsnn_deploy.conversion.frontend.builder import CallContext, Lowering
 from icsnn_deploy.conversion.frontend.nonnegative import is_nonnegative
 from icsnn_deploy.conversion.frontend.rules.affine import spread
 from icsnn_deploy.conversion.frontend.rules.max_pool_windows import Windows, cheapest, shared
-from icsnn_deploy.graph.nodes import Add, Conv, Relu, Scale, Shape
+from icsnn_deploy.graph.nodes import Add, ChannelAffine, Conv, Relu, Shape
 from icsnn_deploy.passes.window import windows
 
 
@@ -35,7 +35,7 @@ class _Form:
 
 
 def max_pool(
-    site: Site,
+    site: CallContext,
     x: Any,
     kernel_size: Any,
     stride: Any = None,
@@ -67,7 +67,7 @@ def max_pool(
 
 
 def adaptive_max_pool(
-    site: Site, x: Any, output_size: Any, return_indices: bool = False, *, axes: int
+    site: CallContext, x: Any, output_size: Any, return_indices: bool = False, *, axes: int
 ) -> str:
     """adaptive_max_pool1d and 2d, where all windows have one size."""
     lengths, wanted = site.source_shape(x)[1:], site.shape[2:]
@@ -81,7 +81,7 @@ def adaptive_max_pool(
     return max_pool(site, x, kernel, return_indices=return_indices, axes=axes)
 
 
-def _pooled(site: Site, source: str, pool: Windows) -> str:
+def _pooled(site: CallContext, source: str, pool: Windows) -> str:
     shape = site.builder.shapes[source]
     rectified = []
     if _sees_padding(pool, shape[1:]) and not is_nonnegative(site.builder.nodes, source):
@@ -120,7 +120,7 @@ def _sees_padding(pool: Windows, lengths: Shape) -> bool:
 class _Tree:
     """Adds the nodes of one max pooling."""
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: CallContext) -> None:
         self.site = site
         self.excesses: list[str] = []
 
@@ -170,7 +170,7 @@ class _Tree:
     def _negative(self, source: str) -> str:
         one = np.ones((1,) * len(self.site.builder.shapes[source]), np.float32)
         name = self.site.name("negative")
-        return self.site.add(Scale(name=name, inputs=(source,), scale=-one, shift=0 * one))
+        return self.site.add(ChannelAffine(name=name, inputs=(source,), scale=-one, shift=0 * one))
 
     def _read(self, source: str, pool: Windows, taps: dict[Shape, int], name: str) -> str:
         """A depthwise convolution with these weights at these taps."""

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from icsnn_deploy.conversion.frontend.builder import Lowering, Site, Traced
+from icsnn_deploy.conversion.frontend.builder import CallContext, Lowering, Traced
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import Conv, Linear, Pairs, Shape
 
 
-def identity(site: Site, x: Any, *arguments: Any, memory_format: Any = None) -> str:
+def identity(site: CallContext, x: Any, *arguments: Any, memory_format: Any = None) -> str:
     """Calls that change nothing: the data keeps the node it has."""
     if not isinstance(x, Traced):
         raise site.unsupported("a constant", "data")
@@ -21,7 +21,7 @@ def identity(site: Site, x: Any, *arguments: Any, memory_format: Any = None) -> 
 
 
 def dropout(
-    site: Site, x: Any, p: float = 0.5, training: bool = True, inplace: bool = False
+    site: CallContext, x: Any, p: float = 0.5, training: bool = True, inplace: bool = False
 ) -> str:
     """Nothing in eval mode; F.dropout without `training` is active even there."""
     if training and p > 0:
@@ -32,20 +32,20 @@ def dropout(
 
 
 def stochastic_depth(
-    site: Site, x: Any, p: float = 0.5, mode: str = "row", training: bool = True
+    site: CallContext, x: Any, p: float = 0.5, mode: str = "row", training: bool = True
 ) -> str:
     """torchvision's dropout of whole branches."""
     return dropout(site, x, p, training)
 
 
-def cast(site: Site, x: Any, *arguments: Any, **options: Any) -> str:
+def cast(site: CallContext, x: Any, *arguments: Any, **options: Any) -> str:
     """A conversion that keeps the values."""
     if isinstance(x, Traced) and site.dtype not in (x.dtype, torch.float32):
         raise site.unsupported(f"{x.dtype} to {site.dtype}", "float32", "Remove the conversion.")
     return identity(site, x)
 
 
-def reshape(site: Site, x: Any, *arguments: Any, **options: Any) -> str:
+def reshape(site: CallContext, x: Any, *arguments: Any, **options: Any) -> str:
     """Any reshape within a sample: flattened to [B, features], else kept as a view."""
     if not isinstance(x, Traced):
         raise site.unsupported("a constant", "data")
@@ -58,7 +58,7 @@ def reshape(site: Site, x: Any, *arguments: Any, **options: Any) -> str:
     return site.flattened(x.node)
 
 
-def getitem(site: Site, x: Any, index: Any) -> str:
+def getitem(site: CallContext, x: Any, index: Any) -> str:
     """x[:, a:b:c, ...]"""
     shape = site.source_shape(x)
     given = list(index) if isinstance(index, (tuple, list)) else [index]
@@ -78,7 +78,7 @@ def getitem(site: Site, x: Any, index: Any) -> str:
 
 
 def slice_axis(
-    site: Site,
+    site: CallContext,
     x: Any,
     dim: int = 0,
     start: int | None = None,
@@ -92,14 +92,16 @@ def slice_axis(
     return getitem(site, x, index)
 
 
-def narrow(site: Site, x: Any, dim: int, start: int, length: int) -> str:
+def narrow(site: CallContext, x: Any, dim: int, start: int, length: int) -> str:
     """x.narrow(dim, start, length)"""
     rank = len(site.source_shape(x)) + 1
     begin = start % x.shape[dim]
     return slice_axis(site, x, dim % rank, begin, begin + length)
 
 
-def pad(site: Site, x: Any, pad: Any, mode: str = "constant", value: float | None = None) -> str:
+def pad(
+    site: CallContext, x: Any, pad: Any, mode: str = "constant", value: float | None = None
+) -> str:
     """F.pad with zeros, last axis first; a negative padding crops."""
     if mode != "constant" or value not in (None, 0):
         raise site.unsupported(
@@ -121,7 +123,7 @@ def pad(site: Site, x: Any, pad: Any, mode: str = "constant", value: float | Non
     return _zero_pad(site, source, grown)
 
 
-def _select(site: Site, x: Traced, kept: list[range]) -> str:
+def _select(site: CallContext, x: Traced, kept: list[range]) -> str:
     """The elements at the kept positions of each axis, batch first."""
     source, shape = site.source(x), site.source_shape(x)
     batch, *ranges = kept
@@ -143,7 +145,7 @@ def _select(site: Site, x: Traced, kept: list[range]) -> str:
 
 
 def _picking(
-    site: Site, source: str, kept: Sequence[range], placed: Array | None = None
+    site: CallContext, source: str, kept: Sequence[range], placed: Array | None = None
 ) -> Conv | Linear:
     """A layer that picks positions; `placed` [C_out, len(kept[0])] then mixes the channels."""
     shape = site.builder.shapes[source]
@@ -170,7 +172,7 @@ def _picking(
     return _conv(site, source, weight, tuple(stride), none, 1)
 
 
-def _zero_pad(site: Site, source: str, pairs: Pairs) -> str:
+def _zero_pad(site: CallContext, source: str, pairs: Pairs) -> str:
     shape = site.builder.shapes[source]
     if not any(any(pair) for pair in pairs):
         return source
@@ -192,7 +194,7 @@ def _zero_pad(site: Site, source: str, pairs: Pairs) -> str:
 
 
 def _conv(
-    site: Site, source: str, weight: Array, stride: Shape, padding: Pairs, groups: int
+    site: CallContext, source: str, weight: Array, stride: Shape, padding: Pairs, groups: int
 ) -> Conv:
     return Conv(
         name=site.name(),
@@ -206,7 +208,7 @@ def _conv(
     )
 
 
-def _linear(site: Site, source: str, weight: Array) -> Linear:
+def _linear(site: CallContext, source: str, weight: Array) -> Linear:
     bias = np.zeros(len(weight), np.float32)
     return Linear(name=site.name(), inputs=(source,), weight=weight, bias=bias)
 

@@ -34,7 +34,7 @@ _HIGHEST = 2**23 - 1
 
 
 @dataclass(frozen=True)
-class Header:
+class NetxHeader:
     """What the file says beside lava-dl's own fields."""
 
     time_steps: int
@@ -43,7 +43,7 @@ class Header:
     populations: list[str]  # names, from input to readout
 
 
-def read_header(path: Path) -> Header:
+def read_header(path: Path) -> NetxHeader:
     """The header, after a look through the file; raises ValueError."""
     with h5py.File(path, "r") as file:
         _check(file, path)
@@ -57,7 +57,7 @@ def read_header(path: Path) -> Header:
     steps, start = said["time_steps"], said["readout_start"]
     if not (isinstance(steps, int) and isinstance(start, int) and 0 <= start < steps <= 2**16):
         raise ValueError(f"{path}: time_steps {steps!r}, readout_start {start!r}")
-    return Header(steps, start, said["zero_point"], names)
+    return NetxHeader(steps, start, said["zero_point"], names)
 
 
 def _check(group: Any, path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from traced import small_model
 
 from icsnn_deploy.conversion.calibration import auto
-from icsnn_deploy.conversion.calibration.auto import Plan
+from icsnn_deploy.conversion.calibration.auto import EffortPlan
 from icsnn_deploy.conversion.calibration.recipe import Recipe
 from icsnn_deploy.conversion.convert import convert
 from icsnn_deploy.errors import ConversionError
@@ -25,7 +25,7 @@ def _short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(auto, "PLANS", plans)
 
 
-_PLANS: dict[Any, Plan] = dict(auto.PLANS)
+_PLANS: dict[Any, EffortPlan] = dict(auto.EFFORT_PLANS)
 
 
 def methods(recipe: Recipe) -> list[str]:
@@ -63,10 +63,10 @@ def test_weights_are_kept_but_for_a_factor_a_channel() -> None:
 
 def test_one_network_serves_a_range() -> None:
     recipe = Recipe(name="auto", time_steps=(3, 16))
-    assert recipe.counted == (3, 4, 8, 16)
+    assert recipe.readout_steps == (3, 4, 8, 16)
     found = convert(small_model(), CALIBRATION, recipe)
     assert found.graph.time_steps == found.report.time_steps == 16
-    assert found.report.counted == (3, 4, 8, 16)
+    assert found.report.readout_steps == (3, 4, 8, 16)
 
 
 @pytest.mark.parametrize(

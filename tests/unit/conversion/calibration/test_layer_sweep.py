@@ -16,13 +16,13 @@ from icsnn_deploy.backends.recording import Record
 from icsnn_deploy.backends.reference import ReferenceSimulator, evaluate, run_ann
 from icsnn_deploy.conversion.calibration.bias_correction import correct_bias, spike_norm
 from icsnn_deploy.conversion.calibration.layer_sweep import (
-    Arrival,
-    Change,
+    CalibrationUpdate,
+    PopulationInput,
     _Runner,
     sweep,
 )
 from icsnn_deploy.conversion.calibration.samples import CalibrationSet
-from icsnn_deploy.conversion.spiking import Population, spike
+from icsnn_deploy.conversion.spiking import Population, to_spiking
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import IF, Input, Linear, Node, Output, Relu
@@ -31,12 +31,12 @@ from icsnn_deploy.graph.nodes import IF, Input, Linear, Node, Output, Relu
 class Recorder:
     """A visitor that wants given changes and keeps what arrived, all batches together."""
 
-    def __init__(self, change: Callable[[IF | Output], Change]) -> None:
+    def __init__(self, change: Callable[[IF | Output], CalibrationUpdate]) -> None:
         self.change = change
         self.currents: dict[str, Array] = {}  # [T, N, *shape], with the shift
         self.spikes: dict[str, Array] = {}
 
-    def __call__(self, arrival: Arrival) -> Change:
+    def __call__(self, arrival: PopulationInput) -> CalibrationUpdate:
         node, change = arrival.node, self.change(arrival.node)
         batches = list(arrival.replay(lambda start, currents: currents))
         if change.shift is not None:
@@ -78,7 +78,7 @@ def assert_replay_equals_reference(network: Graph, visitor: Recorder, batch_size
 @settings(deadline=None)
 @given(if_graphs(), st.sampled_from([1, 2, 5]))
 def test_without_changes_the_replay_is_the_network(graph: Graph, batch_size: int) -> None:
-    assert_replay_equals_reference(graph, Recorder(lambda node: Change()), batch_size)
+    assert_replay_equals_reference(graph, Recorder(lambda node: CalibrationUpdate()), batch_size)
 
 
 @settings(deadline=None)
@@ -86,13 +86,15 @@ def test_without_changes_the_replay_is_the_network(graph: Graph, batch_size: int
 def test_with_changes_the_replay_is_the_network_that_comes_out(graph: Graph, seed: int) -> None:
     rng = np.random.default_rng(seed)
 
-    def change(node: IF | Output) -> Change:
+    def change(node: IF | Output) -> CalibrationUpdate:
         shift = dyadic(rng, graph.shape(node.name)[0]).astype(np.float64)
         if isinstance(node, Output):
-            return Change(shift=shift)
+            return CalibrationUpdate(shift=shift)
         ratio = 2.0 ** rng.integers(-1, 2, node.v_threshold.shape)
         v_threshold = (node.v_threshold * ratio).astype(np.float32)
-        return [Change(shift=shift), Change(v_threshold=v_threshold)][rng.integers(2)]
+        return [CalibrationUpdate(shift=shift), CalibrationUpdate(v_threshold=v_threshold)][
+            rng.integers(2)
+        ]
 
     assert_replay_equals_reference(graph, Recorder(change), 2)
 
@@ -100,9 +102,9 @@ def test_with_changes_the_replay_is_the_network_that_comes_out(graph: Graph, see
 def test_nothing_wanted_nothing_changed() -> None:
     network = residual_network()
     calibration = CalibrationSet.of(samples(network, 3))
-    assert sweep(network, calibration, lambda arrival: Change(), batch_size=2).hash() == (
-        network.hash()
-    )
+    assert sweep(
+        network, calibration, lambda arrival: CalibrationUpdate(), batch_size=2
+    ).hash() == (network.hash())
 
 
 def test_every_population_and_the_output_are_visited_once_in_order() -> None:
@@ -110,9 +112,9 @@ def test_every_population_and_the_output_are_visited_once_in_order() -> None:
     visited: list[str] = []
     told: list[tuple[str, int, int | None]] = []
 
-    def visit(arrival: Arrival) -> Change:
+    def visit(arrival: PopulationInput) -> CalibrationUpdate:
         visited.append(arrival.node.name)
-        return Change()
+        return CalibrationUpdate()
 
     sweep(
         network,
@@ -209,7 +211,7 @@ def spiking(ann: Graph, x: Array, readout_start: int = 0) -> Graph:
     for relu in ann.nodes_of(Relu):
         v_threshold = np.full((1, 1, 1), 2 * means[relu.name].mean())
         populations[relu.name] = Population(v_threshold=v_threshold, v_init=v_threshold / 2)
-    return replace(spike(ann, populations, 6), readout_start=readout_start)
+    return replace(to_spiking(ann, populations, 6), readout_start=readout_start)
 
 
 def corrected(network: Graph, ann: Graph, x: Array, batch_size: int = 4) -> Graph:
@@ -239,8 +241,8 @@ def test_a_correction_reduces_the_mean_error_of_its_own_layer() -> None:
     full = correct_bias(means, means["output"])
     for name in ("relu1", "relu2", "relu3"):
 
-        def only(arrival: Arrival, name: str = name) -> Change:
-            return full(arrival) if arrival.node.name == name else Change()
+        def only(arrival: PopulationInput, name: str = name) -> CalibrationUpdate:
+            return full(arrival) if arrival.node.name == name else CalibrationUpdate()
 
         changed = sweep(network, CalibrationSet.of(x), only, batch_size=4)
         before, after = mean_errors(network, ann, x)[name], mean_errors(changed, ann, x)[name]
@@ -308,7 +310,7 @@ def tiny() -> Graph:
         )
     )
     one = Population(v_threshold=np.ones(1), v_init=np.zeros(1))
-    return spike(ann, {"relu1": one, "relu2": one}, 4)
+    return to_spiking(ann, {"relu1": one, "relu2": one}, 4)
 
 
 def test_spike_norm_by_hand() -> None:

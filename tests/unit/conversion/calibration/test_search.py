@@ -11,7 +11,11 @@ from hypothesis import strategies as st
 
 from icsnn_deploy.backends.recording import Record
 from icsnn_deploy.backends.reference import ReferenceSimulator, evaluate
-from icsnn_deploy.conversion.calibration.layer_sweep import Arrival, Change, sweep
+from icsnn_deploy.conversion.calibration.layer_sweep import (
+    CalibrationUpdate,
+    PopulationInput,
+    sweep,
+)
 from icsnn_deploy.conversion.calibration.refit import refit
 from icsnn_deploy.conversion.calibration.sampled_activations import sample_activations
 from icsnn_deploy.conversion.calibration.samples import CalibrationSet
@@ -170,9 +174,9 @@ def test_refit_finds_the_weights_that_were_lost(groups: int, places: int) -> Non
     ann, network, calibration, clean = linear_case(groups, 0.5)
     activations = sample_activations(ann, calibration, places=places, batch_size=8)
 
-    def only_second(arrival: Arrival) -> Change:
+    def only_second(arrival: PopulationInput) -> CalibrationUpdate:
         wanted = arrival.node.name == "relu2"
-        return refit(activations, 1e-4)(arrival) if wanted else Change()
+        return refit(activations, 1e-4)(arrival) if wanted else CalibrationUpdate()
 
     found = sweep(network, calibration, only_second, batch_size=8)
 

@@ -9,7 +9,7 @@ from graphs import random_images, residual_ann, spiking_network
 from torch import Tensor
 
 from icsnn_deploy.backends.reference import ReferenceSimulator
-from icsnn_deploy.conversion.calibration.agreement import Judge
+from icsnn_deploy.conversion.calibration.agreement import AgreementScorer
 from icsnn_deploy.conversion.calibration.samples import CalibrationSet
 from icsnn_deploy.conversion.calibration.surrogate import SurrogateIF
 from icsnn_deploy.conversion.calibration.tune import TuneOptions, _Order, _Teacher, _Tunable, tune
@@ -95,7 +95,7 @@ def test_the_result_is_what_was_trained(weights: bool) -> None:
 def test_tuning_brings_the_logits_nearer_and_can_be_repeated() -> None:
     ann, calibration = residual_ann(), CalibrationSet.of(random_images(64))
     network = spiking_network(ann)
-    judge = Judge(ann, calibration, "cpu")
+    judge = AgreementScorer(ann, calibration, "cpu")
     options = TuneOptions(iterations=20, batch_size=16, rate=2e-2)
     first, second = (tune(network, ann, calibration, (3, 6), options) for _ in range(2))
     assert first.hash() == second.hash()

@@ -23,7 +23,7 @@ from icsnn_deploy.conversion.calibration.v_init_rules import (
     Zero,
     initialize,
 )
-from icsnn_deploy.conversion.spiking import Population, spike
+from icsnn_deploy.conversion.spiking import Population, to_spiking
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import IF, Add, Input, Linear, Node, Output, Relu
@@ -68,7 +68,7 @@ def spiking(ann: Graph, v_threshold: dict[str, Array]) -> Graph:
         name: Population(v_threshold=value, v_init=np.full_like(value, 77.0))
         for name, value in v_threshold.items()
     }
-    return spike(ann, populations, TIME_STEPS)
+    return to_spiking(ann, populations, TIME_STEPS)
 
 
 def two_populations() -> Graph:

@@ -8,7 +8,17 @@ from building import make
 
 from icsnn_deploy.conversion.frontend.concatenation import Concatenation
 from icsnn_deploy.conversion.frontend.nonnegative import is_nonnegative
-from icsnn_deploy.graph.nodes import Add, AvgPool, Conv, Flatten, Input, Linear, Node, Relu, Scale
+from icsnn_deploy.graph.nodes import (
+    Add,
+    AvgPool,
+    ChannelAffine,
+    Conv,
+    Flatten,
+    Input,
+    Linear,
+    Node,
+    Relu,
+)
 
 WEIGHT, BIAS = np.ones((2, 2, 1, 1)), np.zeros(2)
 COLUMN = np.ones((2, 1, 1))
@@ -27,7 +37,7 @@ KEEPS: dict[str, Node] = {
     "flatten": make(Flatten),
     "convolution": make(Conv, weight=WEIGHT, bias=BIAS),
     "linear": make(Linear, weight=np.ones((2, 3)), bias=BIAS),
-    "scale": make(Scale, scale=COLUMN, shift=COLUMN * 0),
+    "scale": make(ChannelAffine, scale=COLUMN, shift=COLUMN * 0),
 }
 BREAKS: dict[str, Node] = {
     "one summand": make(Add, inputs=("a", "input")),
@@ -35,8 +45,8 @@ BREAKS: dict[str, Node] = {
     "weight": make(Conv, weight=WEIGHT * [[[[1]], [[-1e-6]]]], bias=BIAS),
     "bias": make(Conv, weight=WEIGHT, bias=BIAS - [0, 1e-6]),
     "linear": make(Linear, weight=np.array([[1.0, 0, -1]]), bias=np.zeros(1)),
-    "factor": make(Scale, scale=-COLUMN, shift=COLUMN * 0),
-    "shift": make(Scale, scale=COLUMN, shift=-COLUMN),
+    "factor": make(ChannelAffine, scale=-COLUMN, shift=COLUMN * 0),
+    "shift": make(ChannelAffine, scale=COLUMN, shift=-COLUMN),
 }
 
 

@@ -11,7 +11,7 @@ from torch import nn
 from traced import Body, check, images, kinds, ready
 
 from icsnn_deploy.conversion.frontend.trace import trace
-from icsnn_deploy.graph.nodes import Conv, Relu, Scale
+from icsnn_deploy.graph.nodes import ChannelAffine, Conv, Relu
 
 MODULES = {
     "conv": nn.Conv2d(3, 4, 3),
@@ -174,7 +174,7 @@ def test_affine_form_equals_its_trace(name: str) -> None:
 def test_batch_norm_stays_a_scale_per_channel() -> None:
     graph = check(ready(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))), images(2, 3, 8, 8))
     assert kinds(graph) == ["conv", "scale"]
-    assert graph.nodes_of(Scale)[0].scale.shape == (4, 1, 1)
+    assert graph.nodes_of(ChannelAffine)[0].scale.shape == (4, 1, 1)
 
 
 def test_padding_joins_the_convolution_after_it() -> None:

@@ -27,14 +27,14 @@ from icsnn_deploy.exporters.netx.write import KEY, NAME, V_INIT, V_THRESHOLD, lo
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.inputs import to_input_units
 from icsnn_deploy.graph.neuron import Array
-from icsnn_deploy.graph.nodes import IF, Conv, Flatten, Input, Linear, Node, Output, Scale
+from icsnn_deploy.graph.nodes import IF, ChannelAffine, Conv, Flatten, Input, Linear, Node, Output
 from icsnn_deploy.lattice.prepare import prepare
-from icsnn_deploy.lattice.round_network import even_widths, to_integers
+from icsnn_deploy.lattice.round_network import even_widths, round_to_lattice
 
 
 def on_lattice(graph: Graph) -> Graph:
     prepared = prepare(graph, samples(graph, 4), per_layer=False, input_bits=8)
-    return to_integers(prepared, {}, even_widths(prepared, 8), per_layer=False).graph
+    return round_to_lattice(prepared, {}, even_widths(prepared, 8), per_layer=False).graph
 
 
 def chain(*nodes: Node, shape: tuple[int, ...], dtype: Any = "int8", steps: int = 4) -> Graph:
@@ -80,7 +80,7 @@ def read_back(path: Path) -> Graph:
         if said["zero_point"] is not None:
             shift = -np.array(said["zero_point"], np.int16).reshape(-1, 1, 1)
             one = np.ones((1, 1, 1), np.int8)
-            nodes.append(Scale(name="zero", inputs=("input",), scale=one, shift=shift))
+            nodes.append(ChannelAffine(name="zero", inputs=("input",), scale=one, shift=shift))
         for layer in layers[1:]:
             nodes += _read_layer(layer, nodes[-1].name, len(nodes))
             checked = Graph(
@@ -174,7 +174,7 @@ def test_the_zero_point_of_pixels_is_kept(tmp_path: Path) -> None:
     one = np.ones((1, 1, 1), np.int8)
     shift = -np.array([3, 200], np.int16).reshape(2, 1, 1)
     graph = chain(
-        Scale(name="zero", inputs=("input",), scale=one, shift=shift),
+        ChannelAffine(name="zero", inputs=("input",), scale=one, shift=shift),
         integer_conv("conv", eye(3, 2, 3, 3), padding=((1, 1), (1, 1))),
         population("if"),
         Flatten(name="flatten", inputs=("input",)),
@@ -366,7 +366,11 @@ def test_what_misfits_wherever_it_stands(tmp_path: Path) -> None:
     [
         ((population("if0"),), "a population without a connection"),
         (
-            (Scale(name="s", inputs=("input",), scale=eye(1, 1, 1) * 2, shift=eye(1, 1, 1) * 0),),
+            (
+                ChannelAffine(
+                    name="s", inputs=("input",), scale=eye(1, 1, 1) * 2, shift=eye(1, 1, 1) * 0
+                ),
+            ),
             "a diagonal connection",
         ),
         ((integer_conv("dense", eye(2, 2, 1, 1)),), "a connection without a population"),

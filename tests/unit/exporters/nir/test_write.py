@@ -23,6 +23,7 @@ from icsnn_deploy.graph.nodes import (
     IF,
     Add,
     AvgPool,
+    ChannelAffine,
     Conv,
     Flatten,
     Input,
@@ -30,7 +31,6 @@ from icsnn_deploy.graph.nodes import (
     Node,
     Output,
     Relu,
-    Scale,
 )
 
 RNG = np.random.default_rng(7)
@@ -285,7 +285,7 @@ def test_scale_with_a_shift_is_written_exactly(
         "channel": dyadic(RNG, *per_channel) + np.float32(DYADIC),
         "neuron": dyadic(RNG, *shape) + np.float32(DYADIC),
     }[kind]
-    scale = Scale(name="s", inputs=("input",), scale=dyadic(RNG, *per_channel), shift=shift)
+    scale = ChannelAffine(name="s", inputs=("input",), scale=dyadic(RNG, *per_channel), shift=shift)
     back = check_exact(around(scale, shape=shape), tmp_path / "x.nir")
     assert "s" in back
 

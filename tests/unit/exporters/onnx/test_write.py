@@ -32,7 +32,7 @@ from icsnn_deploy.graph.certificate import certify
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.nodes import AvgPool, Input, Linear, Node, Output, Relu
 from icsnn_deploy.lattice.prepare import prepare
-from icsnn_deploy.lattice.round_network import even_widths, to_integers
+from icsnn_deploy.lattice.round_network import even_widths, round_to_lattice
 
 EVERYTHING = OnnxOptions(logits_t=True, spike_counts=True, raw_spikes=True)
 UNROLLED = OnnxOptions(layout="unrolled")
@@ -185,7 +185,7 @@ def test_an_integer_network_says_what_its_integers_are_worth_and_that_it_is_exac
 ) -> None:
     network = residual_network(time_steps=6)
     prepared = prepare(network, samples(network, 4), per_layer=False, input_bits=8)
-    graph = to_integers(prepared, {}, even_widths(prepared, 8), per_layer=False).graph
+    graph = round_to_lattice(prepared, {}, even_widths(prepared, 8), per_layer=False).graph
     graph = replace(graph, provenance={**graph.provenance, "logit_unit": 0.25})
     write(graph, tmp_path / "net.onnx")
     found = read(tmp_path / "net.onnx").metadata

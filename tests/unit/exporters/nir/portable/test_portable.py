@@ -18,7 +18,7 @@ from icsnn_deploy.backends.nir import NirSimulator
 from icsnn_deploy.backends.reference import ReferenceSimulator
 from icsnn_deploy.errors import ExportError
 from icsnn_deploy.exporters import export
-from icsnn_deploy.exporters.nir.metadata import CHANNELS, KEY, V_INIT, Profile
+from icsnn_deploy.exporters.nir.metadata import CHANNELS, KEY, V_INIT, NirProfile
 from icsnn_deploy.exporters.nir.portable import find_unportable as nir_limits
 from icsnn_deploy.exporters.nir.portable.portable import to_portable
 from icsnn_deploy.exporters.nir.portable.reader_limits import READERS, needs
@@ -31,13 +31,13 @@ from icsnn_deploy.graph.nodes import (
     IF,
     Add,
     AvgPool,
+    ChannelAffine,
     Conv,
     Flatten,
     Input,
     Linear,
     Node,
     Output,
-    Scale,
 )
 
 RNG = np.random.default_rng(11)
@@ -195,7 +195,7 @@ def test_everything_without_a_portable_form_is_told_at_once(tmp_path: Path) -> N
     varied = np.arange(1, 33, dtype=np.int32).reshape(2, 4, 4)
     one = np.ones((1, 1, 1), np.int8)
     graph = network(
-        Scale(name="s", inputs=("x",), scale=one, shift=varied),
+        ChannelAffine(name="s", inputs=("x",), scale=one, shift=varied),
         population("neurons", "s", varied, [[[0.5]]]),
         population("channels", "neurons", np.array([3, 5]).reshape(2, 1, 1), [[[0.5]]]),
         Conv(
@@ -463,7 +463,7 @@ def test_other_files_are_no_relay(tmp_path: Path) -> None:
         population("q", "add", np.ones((1, 1, 1)), [[[0.5]]]),
         shape=shape,
     )
-    cases: list[tuple[Graph, Profile, str]] = [
+    cases: list[tuple[Graph, NirProfile, str]] = [
         (direct, "spec", "p: a relay needs a connection of its own from c"),
         (sequential_network(), "spec", r"pool1 \(avg_pool\): has no place"),
         (residual_network(), "spec", r"block.shortcut \(scale\): has no place"),

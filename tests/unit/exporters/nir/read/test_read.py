@@ -19,7 +19,7 @@ from icsnn_deploy.cli import app
 from icsnn_deploy.errors import BundleError, ExportError
 from icsnn_deploy.exporters.nir.read.read import from_nir
 from icsnn_deploy.graph.neuron import Array
-from icsnn_deploy.graph.nodes import IF, Conv, Scale
+from icsnn_deploy.graph.nodes import IF, ChannelAffine, Conv
 from icsnn_deploy.parity.verify import verify
 
 RNG = np.random.default_rng(2)
@@ -193,7 +193,7 @@ def test_a_resistance_and_a_scale(tmp_path: Path) -> None:
         population(3, r=np.full(3, 0.5, "f4")),
     )
     graph = from_nir(chain(tmp_path / "x.nir", (3,), 3, *nodes), reset="subtract", time_steps=2)
-    scales = graph.nodes_of(Scale)
+    scales = graph.nodes_of(ChannelAffine)
     assert [scale.scale.tolist() for scale in scales] == [[1, 2, 3], [0.5, 0.5, 0.5]]
 
 
