@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 from hypothesis import strategies as st
 
-from icsnn_deploy.conversion.spiking import Population, spike
+from icsnn_deploy.conversion.spiking import Population, to_spiking
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import (
@@ -372,7 +372,7 @@ def spiking_network(ann: Graph, steps: int = 6) -> Graph:
     populations = {
         relu.name: Population(v_threshold=column, v_init=column / 2) for relu in ann.nodes_of(Relu)
     }
-    return spike(ann, populations, steps)
+    return to_spiking(ann, populations, steps)
 
 
 def random_images(count: int = 6) -> Array:
