@@ -69,7 +69,9 @@ def main() -> None:
                 bundle = export_into(bundle, export_format)
         with stage("verify"):
             report = verify(bundle, BACKENDS)
-        sizes = [f"{name} {bundle.files[file].size:,}" for name, file in bundle.exports.items()]
+        sizes = [
+            f"{name} {bundle.manifest.files[file].size:,}" for name, file in bundle.exports.items()
+        ]
     network, tightest = result.graph, result.certificate.tightest
     populations = network.nodes_of(IF)
     neurons = sum(int(np.prod(network.shape(node.name))) for node in populations)

@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -46,16 +46,39 @@ DATA = ".data"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bundle(Manifest):
-    """An opened bundle. Files are checked against the manifest when they are used."""
+class Bundle:
+    """An opened bundle: a folder and its manifest. A file is checked whenever it is used."""
 
     path: Path
+    manifest: Manifest
+
+    @property
+    def graph_hash(self) -> str:
+        """Hash of the IF network, as the manifest states it."""
+        return self.manifest.graph_hash
+
+    @property
+    def ann_hash(self) -> str | None:
+        """Hash of the traced ANN; None where the network was not converted from one."""
+        return self.manifest.ann_hash
+
+    @property
+    def normalization(self) -> Normalization | None:
+        """What the network does to pixels, where it takes pixels."""
+        return self.manifest.normalization
+
+    @property
+    def exports(self) -> Mapping[str, str]:
+        """File name of each export, by format."""
+        return self.manifest.exports
 
     def file(self, name: str) -> Path:
         """Path of a file of the bundle, checked; raises BundleError."""
-        entry = self.files.get(name)
+        entry = self.manifest.files.get(name)
         if entry is None:
-            raise BundleError(f"{self.path}: holds no {name}; it holds {', '.join(self.files)}")
+            raise BundleError(
+                f"{self.path}: holds no {name}; it holds {', '.join(self.manifest.files)}"
+            )
         path = self.path / name
         if path.is_symlink() or not path.is_file():
             found = "no regular file" if os.path.lexists(path) else "missing"
@@ -73,7 +96,7 @@ class Bundle(Manifest):
 
     def check_files(self) -> None:
         """Check every file, those that nobody has asked for, too; raises BundleError."""
-        for name in self.files:
+        for name in self.manifest.files:
             self.file(name)
 
     def export(self, export_format: str) -> Path:
@@ -89,7 +112,7 @@ class Bundle(Manifest):
                 f"icsnn export {self.path} --format {export_format}"
             )
         beside = name + DATA
-        if beside in self.files:
+        if beside in self.manifest.files:
             self.file(beside)
         elif os.path.lexists(self.path / beside):
             raise BundleError(f"{self.path / beside}: lies there, but the manifest lists no such")
@@ -120,7 +143,7 @@ class Bundle(Manifest):
         from safetensors import SafetensorError
         from safetensors.numpy import load_file
 
-        if "samples.safetensors" not in self.files:
+        if "samples.safetensors" not in self.manifest.files:
             raise BundleError(f"{self.path}: holds no samples; give some (--images)")
         path = self.file("samples.safetensors")
         try:
@@ -161,31 +184,28 @@ class Bundle(Manifest):
                     path.name: FileEntry(sha256=sha256_of(path), size=path.stat().st_size)
                     for path in drafts
                 }
-                rest = {f: e for f, e in self.files.items() if f not in (name, name + DATA)}
-                others = {f: said for f, said in self.losses.items() if f != export_format}
-                updated = replace(
-                    self,
-                    files={**rest, **entries},
-                    exports={**self.exports, export_format: name},
-                    losses={**others, **({export_format: tuple(losses)} if losses else {})},
+                manifest = self.manifest.with_export(
+                    export_format, name, entries, losses=losses, beside=name + DATA
                 )
-                self._swap(drafts, updated, folder / "old")
+                updated = replace(self, manifest=manifest)
+                self._swap(drafts, manifest, folder / "old")
         except OSError as error:
             raise BundleError(f"{self.path / name}: can't be written ({error.strerror})") from error
         return updated
 
-    def _swap(self, drafts: Sequence[Path], updated: Bundle, aside: Path) -> None:
+    def _swap(self, drafts: Sequence[Path], updated: Manifest, aside: Path) -> None:
         """Put finished files in their place and name them in the manifest, or leave all as it was.
 
         The last of the drafts is the export; a data file that it no longer has goes, too.
         """
         name = drafts[-1].name
         targets = [self.path / (name + DATA), self.path / name]
-        known, before = name in self.files, [target for target in targets if target.exists()]
+        known, before = (
+            name in self.manifest.files,
+            [target for target in targets if target.exists()],
+        )
         if known:  # forget the old files before they go
-            rest = {n: e for n, e in self.files.items() if n not in (name, name + DATA)}
-            formats = {f: n for f, n in self.exports.items() if n != name}
-            write_manifest(self.path, replace(self, files=rest, exports=formats))
+            write_manifest(self.path, self.manifest.without(name, name + DATA))
         aside.mkdir()
         try:
             for target in before:
@@ -200,7 +220,7 @@ class Bundle(Manifest):
                 elif target not in before:
                     target.unlink(missing_ok=True)
             if known:
-                write_manifest(self.path, self)
+                write_manifest(self.path, self.manifest)
             raise
 
 
@@ -244,8 +264,7 @@ def create_bundle(
         contents["samples.safetensors"] = save({"inputs": np.ascontiguousarray(samples)})
     if golden is not None:
         contents["golden.safetensors"] = golden
-    bundle = Bundle(
-        path=path,
+    manifest = Manifest(
         graph_hash=network.hash(),
         ann_hash=None if ann is None else ann.hash(),
         files={
@@ -260,11 +279,11 @@ def create_bundle(
         with folder_beside(path) as draft:
             for name, content in contents.items():
                 (draft / name).write_bytes(content)
-            write_manifest(draft, bundle)
+            write_manifest(draft, manifest)
             replace_folder(draft, path)
     except OSError as error:
         raise BundleError(f"{path}: can't be written ({error.strerror})") from error
-    return bundle
+    return Bundle(path=path, manifest=manifest)
 
 
 def check_free(path: Path, *, overwrite: bool) -> None:
@@ -290,5 +309,4 @@ def open_bundle(path: Path) -> Bundle:
         raise BundleError(f"{path}: {error.strerror}") from error
     if not found:
         raise BundleError(f"{path}: no such bundle; make one with icsnn convert")
-    manifest = read_manifest(path)
-    return Bundle(path=path, **{f.name: getattr(manifest, f.name) for f in fields(manifest)})
+    return Bundle(path=path, manifest=read_manifest(path))

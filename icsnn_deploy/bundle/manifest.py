@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,41 @@ class Manifest:
     exports: Mapping[str, str]  # format: file name
     normalization: Normalization | None
     losses: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # of each export
+
+    def without(self, *names: str) -> Manifest:
+        """The manifest without some files, and without the exports that are in them."""
+        return replace(
+            self,
+            files={name: entry for name, entry in self.files.items() if name not in names},
+            exports={f: name for f, name in self.exports.items() if name not in names},
+        )
+
+    def with_export(
+        self,
+        export_format: str,
+        name: str,
+        entries: Mapping[str, FileEntry],
+        *,
+        losses: Sequence[str],
+        beside: str,
+    ) -> Manifest:
+        """The manifest with an export in the place of the one of that format.
+
+        Args:
+            export_format: name of the format.
+            name: the export's file.
+            entries: the export's file, and the file beside it if there is one now.
+            losses: what readers of the file will not know of the network.
+            beside: the file that may lie beside it; one that is not among the entries is gone.
+        """
+        rest = {file: entry for file, entry in self.files.items() if file not in (name, beside)}
+        others = {f: lost for f, lost in self.losses.items() if f != export_format}
+        return replace(
+            self,
+            files={**rest, **entries},
+            exports={**self.exports, export_format: name},
+            losses={**others, **({export_format: tuple(losses)} if losses else {})},
+        )
 
 
 def read_manifest(folder: Path) -> Manifest:

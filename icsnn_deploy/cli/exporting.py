@@ -119,11 +119,15 @@ def _nir_format(formats: list[str], profile: str, v_init_encoding: str) -> list[
 def _written(bundle: Bundle, export_format: str) -> dict[str, Any]:
     """An export's file, its bytes with those of the data file beside it, and what it loses."""
     file = bundle.exports[export_format]
-    sizes = (bundle.files[name].size for name in (file, file + DATA) if name in bundle.files)
+    sizes = (
+        bundle.manifest.files[name].size
+        for name in (file, file + DATA)
+        if name in bundle.manifest.files
+    )
     return {
         "file": str(bundle.path / file),
         "bytes": sum(sizes),
-        "losses": list(bundle.losses.get(export_format, ())),
+        "losses": list(bundle.manifest.losses.get(export_format, ())),
     }
 
 

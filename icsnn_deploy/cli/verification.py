@@ -68,8 +68,8 @@ def verify(
         if labels and not images:
             raise DataError("--labels needs --images: the bundle's own samples have no labels")
         truth = load_labels(labels, count) if labels else None
+        from icsnn_deploy.backends.recording_file import load_recording
         from icsnn_deploy.parity.compare import Tolerance
-        from icsnn_deploy.parity.verify import load_recording
         from icsnn_deploy.parity.verify import verify as run_verification
         from icsnn_deploy.report.tables import parity_table
 

@@ -197,7 +197,7 @@ def _settings(
         "producer": f"icsnn-deploy {__version__}",
         "graph_hash": bundle.graph_hash,
         "ann_hash": bundle.ann_hash,
-        "exports": {name: bundle.files[bundle.exports[name]].sha256 for name in exports},
+        "exports": {name: bundle.manifest.files[bundle.exports[name]].sha256 for name in exports},
         "samples": count,
         "labels": labelled,
         **asdict(options),

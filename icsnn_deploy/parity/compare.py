@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -43,11 +43,10 @@ class Tolerance:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
-    """One backend against the reference."""
+class Evidence:
+    """What comparing one backend with the reference found, before anybody judges it."""
 
     backend: str
-    verdict: Verdict
     images: int
     spikes_compared: int
     spike_mismatches: int
@@ -58,10 +57,17 @@ class Comparison:
     max_abs_logit_difference: float  # infinite where a logit is not a number
     top1_agreement: float  # fraction of images
     spike_counts: dict[str, tuple[int, int]]  # layer: (reference, other)
-    reason: str  # why the verdict is what it is
     divergences: tuple[Divergence, ...] = field(default=(), repr=False)
     quiet_logit_difference: float = field(default=0.0, repr=False)  # on images that do not diverge
     largest_logit: float = field(default=0.0, repr=False)  # |logit| of the reference
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison(Evidence):
+    """One backend against the reference: the evidence, and the verdict on it."""
+
+    verdict: Verdict
+    reason: str  # why the verdict is what it is
 
     def to_json(self) -> dict[str, Any]:
         """The comparison as JSON values, without the divergence of every image."""
@@ -136,9 +142,8 @@ def compare(
     gaps = _logit_gaps(reference, other, summed)
     gap = gaps.max(axis=1)
     margins = [d.relative_margin for d in divergences]
-    comparison = Comparison(
+    evidence = Evidence(
         backend=other.backend,
-        verdict="fail",
         images=len(reference.logits),
         spikes_compared=sum(d.size for d in different.values()),
         spike_mismatches=int(sum(d.sum() for d in different.values())),
@@ -154,16 +159,15 @@ def compare(
             name: (int(reference.spikes[name].sum()), int(other.spikes[name].sum()))
             for name in layers
         },
-        reason="",
         divergences=tuple(divergences),
         quiet_logit_difference=float(gap[~affected].max(initial=0.0)),
         largest_logit=float(np.abs(reference.logits).max()),
     )
-    return _judge(comparison, tolerance)
+    return judge(evidence, tolerance)
 
 
-def merge(parts: Sequence[Comparison], tolerance: Tolerance = Tolerance()) -> Comparison:
-    """Comparisons of one backend on successive images as one, judged as if it had been one."""
+def merge(parts: Sequence[Evidence], tolerance: Tolerance = Tolerance()) -> Comparison:
+    """Join the evidence on successive images of one backend, and judge it as a whole."""
     images = sum(part.images for part in parts)
     divergences = tuple(d for part in parts for d in part.divergences)
     margins = [p.worst_relative_margin for p in parts if p.worst_relative_margin is not None]
@@ -172,9 +176,8 @@ def merge(parts: Sequence[Comparison], tolerance: Tolerance = Tolerance()) -> Co
         for name in parts[0].spike_counts
     }
     agreeing = sum(round(part.top1_agreement * part.images) for part in parts)
-    comparison = Comparison(
+    evidence = Evidence(
         backend=parts[0].backend,
-        verdict="fail",
         images=images,
         spikes_compared=sum(part.spikes_compared for part in parts),
         spike_mismatches=sum(part.spike_mismatches for part in parts),
@@ -185,12 +188,11 @@ def merge(parts: Sequence[Comparison], tolerance: Tolerance = Tolerance()) -> Co
         max_abs_logit_difference=max(part.max_abs_logit_difference for part in parts),
         top1_agreement=agreeing / images,
         spike_counts={name: (both[0], both[1]) for name, both in totals.items()},
-        reason="",
         divergences=divergences,
         quiet_logit_difference=max(part.quiet_logit_difference for part in parts),
         largest_logit=max(part.largest_logit for part in parts),
     )
-    return _judge(comparison, tolerance)
+    return judge(evidence, tolerance)
 
 
 def top1(logits: Array) -> Array:
@@ -199,41 +201,51 @@ def top1(logits: Array) -> Array:
     return best
 
 
-def _judge(comparison: Comparison, tolerance: Tolerance) -> Comparison:
-    """The comparison with its verdict. Limits are tested so that NaN is never within them."""
-    mismatches, affected = comparison.spike_mismatches, comparison.images_affected
-    if tolerance.exact:
-        gap = comparison.max_abs_logit_difference
-        if mismatches or gap:
-            reason = f"{mismatches} spikes differ, logits by up to {gap:.3g}; exactness is claimed"
-            return replace(comparison, reason=reason)
-        everything = "every spike and logit" if comparison.spikes_compared else "every logit"
-        return replace(comparison, verdict="pass", reason=f"{everything} equal")
-    unknown = [d for d in comparison.divergences if d.relative_margin is None]
-    wide = [d for d in comparison.divergences if not (d.relative_margin or 0) <= tolerance.margin]
-    quiet_gap = comparison.quiet_logit_difference / max(comparison.largest_logit, 1e-30)
+def judge(evidence: Evidence, tolerance: Tolerance) -> Comparison:
+    """The verdict on some evidence. Limits are tested so that NaN is never within them."""
+    failure = _inexactness(evidence) if tolerance.exact else _beyond(evidence, tolerance)
+    reason = failure or _pass_reason(evidence, tolerance)
+    found = {entry.name: getattr(evidence, entry.name) for entry in fields(Evidence)}
+    return Comparison(**found, verdict="fail" if failure else "pass", reason=reason)
+
+
+def _inexactness(evidence: Evidence) -> str | None:
+    """What is not equal, in words; None where everything is."""
+    mismatches, gap = evidence.spike_mismatches, evidence.max_abs_logit_difference
+    if not (mismatches or gap):
+        return None
+    return f"{mismatches} spikes differ, logits by up to {gap:.3g}; exactness is claimed"
+
+
+def _beyond(evidence: Evidence, tolerance: Tolerance) -> str | None:
+    """What lies beyond the tolerance of a float network, in words; None where nothing does."""
+    unknown = [d for d in evidence.divergences if d.relative_margin is None]
+    wide = [d for d in evidence.divergences if not (d.relative_margin or 0) <= tolerance.margin]
+    quiet_gap = evidence.quiet_logit_difference / max(evidence.largest_logit, 1e-30)
     if unknown:
-        reason = f"{mismatches} spikes differ and the margin is not known: {unknown[0]}"
-    elif wide:
-        reason = (
-            f"{len(wide)} of {affected} diverging images do so at a margin above "
+        return (
+            f"{evidence.spike_mismatches} spikes differ and the margin is not known: {unknown[0]}"
+        )
+    if wide:
+        return (
+            f"{len(wide)} of {evidence.images_affected} diverging images do so at a margin above "
             f"{tolerance.margin:g} of v_threshold: {wide[0]}"
         )
-    elif not quiet_gap <= tolerance.logits:
-        reason = f"logits differ by {quiet_gap:.3g} of the largest where all spikes agree"
-    else:
-        return replace(comparison, verdict="pass", reason=_pass_reason(comparison))
-    return replace(comparison, reason=reason)
+    if not quiet_gap <= tolerance.logits:
+        return f"logits differ by {quiet_gap:.3g} of the largest where all spikes agree"
+    return None
 
 
-def _pass_reason(comparison: Comparison) -> str:
-    if not comparison.spikes_compared:
+def _pass_reason(evidence: Evidence, tolerance: Tolerance) -> str:
+    if tolerance.exact:
+        return f"{'every spike and logit' if evidence.spikes_compared else 'every logit'} equal"
+    if not evidence.spikes_compared:
         return "no spikes to compare; the logits agree"
-    if not comparison.spike_mismatches:
+    if not evidence.spike_mismatches:
         return "every spike equal"
     return (
-        f"{comparison.spike_mismatches} spikes differ on {comparison.images_affected} images, "
-        f"all after a rounding tie: margin at most {comparison.worst_relative_margin:.1e} of "
+        f"{evidence.spike_mismatches} spikes differ on {evidence.images_affected} images, "
+        f"all after a rounding tie: margin at most {evidence.worst_relative_margin:.1e} of "
         "v_threshold"
     )
 

@@ -16,13 +16,13 @@ import torch
 from graphs import residual_network, samples
 from typer.testing import CliRunner, Result
 
+from icsnn_deploy.backends.recording_file import save_recording
 from icsnn_deploy.backends.reference import ReferenceSimulator
 from icsnn_deploy.bundle.bundle import create_bundle, open_bundle
 from icsnn_deploy.cli import app
 from icsnn_deploy.exporters import export
 from icsnn_deploy.exporters.onnx.read import read
 from icsnn_deploy.graph.nodes import Conv
-from icsnn_deploy.parity.verify import save_recording
 from icsnn_deploy.version import __version__
 
 MODEL = """

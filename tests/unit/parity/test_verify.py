@@ -13,6 +13,7 @@ import pytest
 from graphs import residual_network, samples
 
 from icsnn_deploy.backends.recording import Recording
+from icsnn_deploy.backends.recording_file import load_recording, save_recording
 from icsnn_deploy.backends.reference import ReferenceSimulator, run_ann
 from icsnn_deploy.bundle.bundle import Bundle, create_bundle, open_bundle
 from icsnn_deploy.errors import BackendUnavailableError, BundleError, DataError
@@ -21,7 +22,7 @@ from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import IF, Conv, Flatten, Input, Linear, Node, Output, Relu
 from icsnn_deploy.parity.compare import ParityReport, Tolerance
-from icsnn_deploy.parity.verify import load_recording, save_recording, verify
+from icsnn_deploy.parity.verify import verify
 
 BACKENDS = ("reference", "torch", "onnxruntime", "onnxruntime-step", "nir")
 NETWORK = residual_network(time_steps=4)

@@ -292,9 +292,10 @@ def test_the_bundle_and_the_command_record_the_losses(tmp_path: Path) -> None:
     written = json.loads(result.stdout)["exports"]["netx"]
     assert written["losses"] == list(losses(graph))
     bundle = open_bundle(path)
-    assert dict(bundle.losses) == {"netx": losses(graph)}
+    assert dict(bundle.manifest.losses) == {"netx": losses(graph)}
     assert_runs_the_same(graph, bundle.export("netx"))
-    assert export_into(bundle, "onnx").losses == open_bundle(path).losses == bundle.losses
+    assert export_into(bundle, "onnx").manifest.losses == bundle.manifest.losses
+    assert open_bundle(path).manifest.losses == bundle.manifest.losses
 
 
 # What it refuses

@@ -300,11 +300,11 @@ def bundle(tmp_path: Path) -> Bundle:
 def test_a_bundle_knows_both_files(bundle: Bundle) -> None:
     written = export_into(bundle, "onnx", options=OUTSIDE)
     assert open_bundle(bundle.path) == written
-    assert {"network.onnx", "network.onnx.data"} <= set(written.files)
+    assert {"network.onnx", "network.onnx.data"} <= set(written.manifest.files)
     assert written.exports == {"onnx": "network.onnx"}
     assert verify(written, ["onnxruntime", "onnx-reference"]).verdict == "pass"
     again = export_into(written, "onnx")
-    assert "network.onnx.data" not in again.files
+    assert "network.onnx.data" not in again.manifest.files
     assert not (bundle.path / "network.onnx.data").exists()
     assert verify(again, ["onnxruntime"]).verdict == "pass"
 
