@@ -22,7 +22,6 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from graphs import residual_network, samples
 from torch import nn
 
 from icsnn_deploy.bundle.bundle import create_bundle
@@ -30,6 +29,7 @@ from icsnn_deploy.bundle.manifest import MANIFEST
 from icsnn_deploy.exporters import FORMATS, GENERAL, export
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.nodes import IF, Relu
+from tests.support.graphs import residual_network, samples
 
 SECONDS = 1.0
 MEGABYTES = 200

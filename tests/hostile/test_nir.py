@@ -15,7 +15,6 @@ import h5py
 import nir
 import numpy as np
 import pytest
-from graphs import residual_network, samples
 
 from icsnn_deploy.backends.nir import NirSimulator
 from icsnn_deploy.backends.reference import ReferenceSimulator
@@ -24,6 +23,7 @@ from icsnn_deploy.exporters.nir.metadata import KEY, V_INIT
 from icsnn_deploy.exporters.nir.read.read import from_nir, read_graph
 from icsnn_deploy.exporters.nir.write import to_nir, write
 from icsnn_deploy.graph.nodes import ChannelAffine
+from tests.support.graphs import residual_network, samples
 
 Change = Callable[[Any], None]
 

@@ -21,7 +21,6 @@ from typing import Any
 import h5py
 import nir
 import numpy as np
-from graphs import conv, dyadic, spiking, with_hard_reset
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -41,6 +40,7 @@ from icsnn_deploy.graph.nodes import (
     Node,
     Output,
 )
+from tests.support.graphs import conv, dyadic, spiking, with_hard_reset
 
 EXAMPLES = 700
 MEGABYTES = 400  # more at the peak, over all examples

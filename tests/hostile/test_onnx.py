@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from graphs import residual_network
 from onnx import TensorProto, helper
-from onnx_files import refused, stamped
 
 from icsnn_deploy.errors import ExportError
 from icsnn_deploy.exporters.onnx.contract import LAYOUTS, Layout
 from icsnn_deploy.exporters.onnx.read import read
 from icsnn_deploy.exporters.onnx.write import OnnxOptions, build, write
+from tests.support.graphs import residual_network
+from tests.support.onnx_files import refused, stamped
 
 GRAPH = residual_network(time_steps=2)
 

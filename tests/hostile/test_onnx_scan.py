@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from graphs import residual_network
 from onnx import TensorProto, helper, numpy_helper
-from onnx_files import refused, stamped
 
 from icsnn_deploy.exporters.onnx.read import read
 from icsnn_deploy.exporters.onnx.write import OnnxOptions, build
+from tests.support.graphs import residual_network
+from tests.support.onnx_files import refused, stamped
 
 GRAPH = residual_network(time_steps=3)
 SCAN = OnnxOptions(layout="scan")

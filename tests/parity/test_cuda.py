@@ -7,8 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from graphs import residual_network, samples
-from traced import small_model
 
 from icsnn_deploy.backends.onnx.onnxruntime import OnnxRuntimeSimulator
 from icsnn_deploy.backends.recording import Recording
@@ -24,6 +22,8 @@ from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.inputs import to_input_units
 from icsnn_deploy.lattice.prepare import prepare
 from icsnn_deploy.lattice.round_network import even_widths, round_to_lattice
+from tests.support.graphs import residual_network, samples
+from tests.support.traced import small_model
 
 pytestmark = pytest.mark.cuda
 

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from graphs import conv, dyadic, residual_network, samples, spiking
 from typer.testing import CliRunner
 
 from icsnn_deploy.backends import open_backend
@@ -41,6 +40,7 @@ from icsnn_deploy.lava.launch import run_netlists
 from icsnn_deploy.lava.simulator import LavaSimulator
 from icsnn_deploy.parity import verify as verification
 from icsnn_deploy.parity.verify import verify
+from tests.support.graphs import conv, dyadic, residual_network, samples, spiking
 
 Case = tuple[LavaSimulator, Array]
 

@@ -11,7 +11,6 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from graphs import samples, sequential_network
 
 from icsnn_deploy.backends.reference import ReferenceSimulator
 from icsnn_deploy.errors import BackendUnavailableError
@@ -24,6 +23,7 @@ from icsnn_deploy.lattice.prepare import prepare
 from icsnn_deploy.lattice.round_network import even_widths, round_to_lattice
 from icsnn_deploy.lava import worker_process
 from icsnn_deploy.lava.worker_process import run_in_worker
+from tests.support.graphs import samples, sequential_network
 
 pytestmark = pytest.mark.lava_dl
 

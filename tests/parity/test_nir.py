@@ -8,7 +8,6 @@ from pathlib import Path
 
 import nir
 import numpy as np
-from graphs import dyadic, if_graphs, residual_network, samples
 from hypothesis import given, settings
 
 from icsnn_deploy.backends.nir import NirSimulator
@@ -17,6 +16,7 @@ from icsnn_deploy.backends.reference import ReferenceSimulator
 from icsnn_deploy.exporters.nir.write import write
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
+from tests.support.graphs import dyadic, if_graphs, residual_network, samples
 
 
 def check(graph: Graph, path: Path, inputs: Array) -> None:

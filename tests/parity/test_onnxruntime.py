@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from graphs import conv, dyadic, if_graphs, residual_network, samples, spiking
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx.reference import ReferenceEvaluator
@@ -37,6 +36,7 @@ from icsnn_deploy.graph.nodes import (
     Node,
     Output,
 )
+from tests.support.graphs import conv, dyadic, if_graphs, residual_network, samples, spiking
 
 EVERYTHING = OnnxOptions(logits_t=True, spike_counts=True, raw_spikes=True)
 

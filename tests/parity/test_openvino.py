@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import openvino
 import pytest
-from graphs import conv, residual_network, samples, spiking
 
 from icsnn_deploy.backends.onnx.openvino import OpenVinoSimulator
 from icsnn_deploy.backends.reference import ReferenceSimulator
@@ -20,6 +19,7 @@ from icsnn_deploy.graph.nodes import Input, Output
 from icsnn_deploy.lattice.prepare import prepare
 from icsnn_deploy.lattice.round_network import even_widths, round_to_lattice
 from icsnn_deploy.parity.compare import Tolerance, compare
+from tests.support.graphs import conv, residual_network, samples, spiking
 
 
 def integer_network(seed: int, time_steps: int) -> Graph:

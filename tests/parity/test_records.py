@@ -7,8 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from evaluating import NETWORK, build
-from graphs import samples
 
 from icsnn_deploy.backends import open_backend
 from icsnn_deploy.backends.onnx.onnxruntime import OnnxRuntimeSimulator
@@ -18,6 +16,8 @@ from icsnn_deploy.bundle.bundle import Bundle
 from icsnn_deploy.errors import ExportError
 from icsnn_deploy.exporters.onnx.contract import OnnxOptions
 from icsnn_deploy.exporters.onnx.write import write
+from tests.support.evaluating import NETWORK, build
+from tests.support.graphs import samples
 
 X = samples(NETWORK, 5, seed=3)
 BACKENDS = {  # and whether it gives the logits of each step

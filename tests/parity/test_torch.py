@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from graphs import if_graphs, residual_network, samples
 from hypothesis import given, settings
 
 from icsnn_deploy.backends.recording import Record
@@ -12,6 +11,7 @@ from icsnn_deploy.backends.torch.simulator import TorchSimulator
 from icsnn_deploy.errors import BackendUnavailableError, SimulationError
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
+from tests.support.graphs import if_graphs, residual_network, samples
 
 EVERYTHING = Record(spikes=True, counts=True, first_spikes=True, logits_t=True)
 

@@ -11,16 +11,16 @@ import sys
 import time
 from pathlib import Path
 
-import conversions
 import numpy as np
 import pytest
-from evaluating import build, data
 from typer.testing import CliRunner
 
 from icsnn_deploy.cli import app
 from icsnn_deploy.distributed import SINGLE
+from tests.support import conversions
+from tests.support.evaluating import build, data
 
-TESTS = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 LIMIT_S = 600  # of anything here; a hang is a failure
 MODEL = """
 import torch
@@ -45,7 +45,7 @@ def torchrun(processes: int, *arguments: str) -> list[str]:
 
 
 def finished(command: list[str], cwd: Path) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     return subprocess.run(
         command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=LIMIT_S
     )
@@ -53,7 +53,7 @@ def finished(command: list[str], cwd: Path) -> subprocess.CompletedProcess[str]:
 
 def test_calibration_on_three_processes(tmp_path: Path) -> None:
     """26 samples to fit and 8 to judge, in batches of 4: neither count divides by three."""
-    found = finished(torchrun(3, str(TESTS / "conversions.py"), "2"), tmp_path)
+    found = finished(torchrun(3, "--module", "tests.support.conversions", "2"), tmp_path)
     assert found.returncode == 0, found.stderr
     assert json.loads(found.stdout) == conversions.results(SINGLE)
 

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from graphs import conv, dyadic
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -25,6 +24,7 @@ from icsnn_deploy.graph.nodes import (
     Relu,
 )
 from icsnn_deploy.passes.compose import compose
+from tests.support.graphs import conv, dyadic
 
 SHAPE = (4, 7, 6)
 ONE = np.ones((1, 1, 1), np.float32)

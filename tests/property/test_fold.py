@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from graphs import ann_graphs, conv, dyadic, samples
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -27,6 +26,7 @@ from icsnn_deploy.graph.nodes import (
     Relu,
 )
 from icsnn_deploy.passes.fold_scales import fold_scales, merge_pointwise
+from tests.support.graphs import ann_graphs, conv, dyadic, samples
 
 SHAPE = (2, 5, 5)
 CHANNEL, NEURON, LAYER = (2, 1, 1), SHAPE, (1, 1, 1)

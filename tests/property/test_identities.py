@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from graphs import dyadic, if_graphs, samples
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,6 +18,7 @@ from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array, if_step
 from icsnn_deploy.graph.nodes import IF, AvgPool, ChannelAffine, Conv, Input, Node, Output
 from icsnn_deploy.passes.fold_scales import fold_scales
+from tests.support.graphs import dyadic, if_graphs, samples
 
 seeds = st.integers(0, 2**32 - 1)
 sixteenths = st.integers(-64, 64).map(lambda n: n / 16)

@@ -9,7 +9,6 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
-from graphs import if_graphs, samples
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -31,6 +30,7 @@ from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import IF, Conv, Linear
 from icsnn_deploy.lattice.prepare import is_sum_pool, prepare
 from icsnn_deploy.lattice.round_network import round_to_lattice
+from tests.support.graphs import if_graphs, samples
 
 RESETS = ("subtract", "v_reset")
 

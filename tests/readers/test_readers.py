@@ -274,7 +274,7 @@ def test_a_reader_that_is_here_runs_here(
 
 @st.composite
 def networks(draw: st.DrawFn) -> list[Graph]:
-    from property.test_nir_portable import portable_graphs
+    from tests.property.test_nir_portable import portable_graphs
 
     return [draw(portable_graphs()) for _ in range(8)]
 
@@ -286,7 +286,7 @@ def networks(draw: st.DrawFn) -> list[Graph]:
 )
 @given(networks())
 def test_random_networks(graphs: list[Graph]) -> None:
-    from property.test_nir_portable import inputs_of
+    from tests.property.test_nir_portable import inputs_of
 
     with TemporaryDirectory() as folder:
         files = [written(graph, Path(folder) / str(n)) for n, graph in enumerate(graphs)]

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from graphs import residual_network, samples, sequential_network
 
 from icsnn_deploy.exporters import export
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.lattice.prepare import prepare
 from icsnn_deploy.lattice.round_network import even_widths, round_to_lattice
+from tests.support.graphs import residual_network, samples, sequential_network
 
 pytestmark = pytest.mark.snn_mlir
 

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from graphs import residual_network, samples
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -25,6 +24,7 @@ from icsnn_deploy.errors import BundleError, ExportError
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.nodes import IF, Node, Relu
 from icsnn_deploy.parity.verify import verify
+from tests.support.graphs import residual_network, samples
 
 NETWORK = residual_network(time_steps=2)
 OTHER = residual_network(seed=1, time_steps=3)

@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from graphs import residual_network, samples
 from typer.testing import CliRunner, Result
 
 from icsnn_deploy.backends.recording_file import save_recording
@@ -24,6 +23,7 @@ from icsnn_deploy.exporters import export
 from icsnn_deploy.exporters.onnx.read import read
 from icsnn_deploy.graph.nodes import Conv
 from icsnn_deploy.version import __version__
+from tests.support.graphs import residual_network, samples
 
 MODEL = """
 import torch

@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
-from graphs import residual_ann, residual_network, samples
 from typer.testing import CliRunner, Result
 
 from icsnn_deploy.bundle.bundle import create_bundle, open_bundle
 from icsnn_deploy.cli import app
+from tests.support.graphs import residual_ann, residual_network, samples
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from graphs import conv, dyadic, samples
 
 from icsnn_deploy.backends.reference import ReferenceSimulator, evaluate, run_ann
 from icsnn_deploy.conversion.spiking import Population, set_threshold, shift_current, to_spiking
@@ -28,6 +27,7 @@ from icsnn_deploy.graph.nodes import (
     Relu,
 )
 from icsnn_deploy.passes.fold_scales import fold_scales
+from tests.support.graphs import conv, dyadic, samples
 
 
 def residual_ann() -> Graph:

@@ -7,7 +7,6 @@ from io import StringIO
 
 import numpy as np
 import pytest
-from graphs import residual_network, samples
 from rich.console import Console
 
 from icsnn_deploy.backends.reference import ReferenceSimulator
@@ -16,6 +15,7 @@ from icsnn_deploy.evaluation.activity import estimate_energy, measure_activity
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.nodes import IF, ChannelAffine, Conv, Flatten, Input, Linear, Output
 from icsnn_deploy.report.resources import activity_table, energy_table
+from tests.support.graphs import residual_network, samples
 
 INPUT = Input(name="input", shape=(1, 2, 2), dtype="uint8")
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from evaluating import NETWORK, build, data, run
 from typer.testing import CliRunner
 
 from icsnn_deploy.backends.reference import ReferenceSimulator
@@ -18,6 +17,7 @@ from icsnn_deploy.evaluation.evaluator import Evaluator
 from icsnn_deploy.evaluation.options import EvaluationOptions
 from icsnn_deploy.exporters.onnx.contract import OnnxOptions
 from icsnn_deploy.exporters.onnx.write import write
+from tests.support.evaluating import NETWORK, build, data, run
 
 FORMATS = ("onnx-step", "nir", "nir-portable", "nir-relay")
 SECOND = {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "LOCAL_RANK": "1"}

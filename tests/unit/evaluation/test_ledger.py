@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from evaluating import NETWORK, build, data, run
 
 from icsnn_deploy.bundle.bundle import Bundle
 from icsnn_deploy.errors import BundleError, DataError
@@ -19,6 +18,7 @@ from icsnn_deploy.evaluation.ledger import Ledger
 from icsnn_deploy.evaluation.options import EvaluationOptions
 from icsnn_deploy.evaluation.run import evaluate
 from icsnn_deploy.evaluation.samples import open_samples
+from tests.support.evaluating import NETWORK, build, data, run
 
 COUNT = 23
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from evaluating import NETWORK, as_ann, build, data, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
@@ -29,6 +28,7 @@ from icsnn_deploy.graph.inputs import encode_rate, to_input_units
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.lattice.quantize import LatticeOptions, quantize
 from icsnn_deploy.parity.compare import Tolerance
+from tests.support.evaluating import NETWORK, as_ann, build, data, run
 
 COUNT = 23
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from evaluating import data
 
 from icsnn_deploy.errors import DataError
 from icsnn_deploy.evaluation.samples import open_labels, open_samples
+from tests.support.evaluating import data
 
 
 def test_a_folder_of_arrays_is_one_data_set(tmp_path: Path) -> None:

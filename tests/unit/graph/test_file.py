@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from graphs import if_graphs, residual_network
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save
@@ -21,6 +20,7 @@ from icsnn_deploy.graph.file import FORMAT, graph_bytes, read_graph
 from icsnn_deploy.graph.graph import Graph, describe_node
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import IF, AvgPool, Conv, Input, Linear, Output, Relu
+from tests.support.graphs import if_graphs, residual_network
 
 NETWORK = residual_network(time_steps=2)
 DATA = graph_bytes(NETWORK)

@@ -10,8 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from building import ann, make, refused
-from graphs import if_graphs, residual_network
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -30,6 +28,8 @@ from icsnn_deploy.graph.nodes import (
     Output,
     Relu,
 )
+from tests.support.building import ann, make, refused
+from tests.support.graphs import if_graphs, residual_network
 
 # What a graph refuses
 

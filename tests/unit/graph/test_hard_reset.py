@@ -10,7 +10,6 @@ from pathlib import Path
 import nir
 import numpy as np
 import pytest
-from graphs import residual_network, samples, sequential_network, with_hard_reset
 
 from icsnn_deploy.backends.nir import NirSimulator
 from icsnn_deploy.backends.reference import ReferenceSimulator
@@ -31,6 +30,7 @@ from icsnn_deploy.lava.simulator import LavaSimulator
 from icsnn_deploy.parity.golden import golden_bytes
 from icsnn_deploy.targets import find_target
 from icsnn_deploy.targets.check import check
+from tests.support.graphs import residual_network, samples, sequential_network, with_hard_reset
 
 POPULATIONS = ("stem.if", "block.if1", "block.if2")
 

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from graphs import residual_network
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,6 +13,7 @@ from icsnn_deploy.errors import DataError
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.inputs import check_inputs, encode_rate, to_input_units
 from icsnn_deploy.graph.neuron import Array, if_step
+from tests.support.graphs import residual_network
 
 
 def taking(dtype: str = "float32", encoding: str = "direct") -> Graph:

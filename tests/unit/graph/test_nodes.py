@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from building import ann, make, refused
 
 from icsnn_deploy.graph.nodes import (
     IF,
@@ -23,6 +22,7 @@ from icsnn_deploy.graph.nodes import (
     Relu,
     broadcast_shapes,
 )
+from tests.support.building import ann, make, refused
 
 # What a node refuses by itself
 

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from graphs import residual_network, samples
 
 from icsnn_deploy.backends.reference import ReferenceSimulator
 from icsnn_deploy.conversion.calibration.samples import CalibrationSet
@@ -36,6 +35,7 @@ from icsnn_deploy.lattice.round_network import round_to_lattice
 from icsnn_deploy.lattice.rounding import best_scales, round_weights
 from icsnn_deploy.targets import find_target
 from icsnn_deploy.targets.profile import TargetProfile
+from tests.support.graphs import residual_network, samples
 
 
 def ann_of(network: Graph) -> Graph:

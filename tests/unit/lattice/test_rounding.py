@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from traced import small_model
 
 from icsnn_deploy.conversion.calibration.samples import CalibrationSet
 from icsnn_deploy.conversion.convert import to_ann_graph
@@ -17,6 +16,7 @@ from icsnn_deploy.lattice.input_moments import input_moments
 from icsnn_deploy.lattice.prepare import prepare
 from icsnn_deploy.lattice.round_network import even_widths, round_to_lattice
 from icsnn_deploy.lattice.rounding import best_scales, round_weights
+from tests.support.traced import small_model
 
 
 def column_by_column(target: Array, moment: Array, largest: int) -> Array:

@@ -9,7 +9,6 @@ from types import ModuleType
 
 import numpy as np
 import pytest
-from graphs import conv, if_graphs, residual_network, samples, spiking
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -26,6 +25,7 @@ from icsnn_deploy.lava.plan import LavaPlan, make_plan
 from icsnn_deploy.lava.range import check_range, matrix_entries, potential_reach
 from icsnn_deploy.lava.stock import lava_weights, stock_parts
 from icsnn_deploy.lava.worker_process import WORKER
+from tests.support.graphs import conv, if_graphs, residual_network, samples, spiking
 
 BATCHED = Style(tag="floating_pt", neurons="soft-reset", connections="batched")
 LIF_FIXED = Style(tag="fixed_pt", neurons="lif", connections="stock")

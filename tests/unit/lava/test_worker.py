@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from graphs import residual_network, samples
 
 from icsnn_deploy.errors import BackendUnavailableError, SimulationError
 from icsnn_deploy.lava.environment import find_worker
@@ -23,6 +22,7 @@ from icsnn_deploy.lava.launch import STEP_LIMIT_VARIABLE, run_netlists
 from icsnn_deploy.lava.netlist import Netlist
 from icsnn_deploy.lava.simulator import LavaSimulator
 from icsnn_deploy.progress import silent
+from tests.support.graphs import residual_network, samples
 
 
 @dataclass(frozen=True)
@@ -204,8 +204,7 @@ def test_a_crash_inside_a_process(kind: str, options: dict[str, object], message
 def test_the_worker_ends_with_its_parent(tmp_path: Path) -> None:
     script = """
     import sys, time
-    sys.path.insert(0, "tests/unit"); sys.path.insert(0, "tests")
-    from test_lava_worker import long_run, find_worker, run_netlists
+    from tests.unit.test_lava_worker import long_run, find_worker, run_netlists
     run_netlists(find_worker().python, [long_run()], progress=lambda s, d, t: print(d, flush=True))
     """
     parent = subprocess.Popen(

@@ -8,7 +8,6 @@ from types import ModuleType
 
 import numpy as np
 import pytest
-from graphs import residual_network, samples
 
 from icsnn_deploy.backends.reference import ReferenceSimulator
 from icsnn_deploy.bundle.bundle import Bundle, create_bundle
@@ -19,6 +18,7 @@ from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.lattice.prepare import prepare
 from icsnn_deploy.lattice.round_network import even_widths, round_to_lattice
 from icsnn_deploy.parity.golden import golden_bytes, read_golden
+from tests.support.graphs import residual_network, samples
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "check_golden.py"
 

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from graphs import residual_network, samples
 
 from icsnn_deploy.backends.recording import Recording
 from icsnn_deploy.backends.recording_file import load_recording, save_recording
@@ -23,6 +22,7 @@ from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import IF, Conv, Flatten, Input, Linear, Node, Output, Relu
 from icsnn_deploy.parity.compare import ParityReport, Tolerance
 from icsnn_deploy.parity.verify import verify
+from tests.support.graphs import residual_network, samples
 
 BACKENDS = ("reference", "torch", "onnxruntime", "onnxruntime-step", "nir")
 NETWORK = residual_network(time_steps=4)

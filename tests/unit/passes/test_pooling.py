@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from building import make
 
 from icsnn_deploy.backends.reference import evaluate
 from icsnn_deploy.graph.nodes import AvgPool, Conv, Linear, Node
 from icsnn_deploy.passes.pooling import is_window_sum, window_sum
+from tests.support.building import make
 
 
 @pytest.mark.parametrize("kernel", [(3,), (2, 3)])

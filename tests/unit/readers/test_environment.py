@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from graphs import residual_network, samples
 from typer.testing import CliRunner
 
 from icsnn_deploy.cli import app
@@ -26,6 +25,7 @@ from icsnn_deploy.readers.environment import KINDS, find_environment, pins
 from icsnn_deploy.readers.launch import Request, run_requests
 from icsnn_deploy.readers.simulator import ReaderSimulator
 from icsnn_deploy.readers.versions import TESTED, is_here, require
+from tests.support.graphs import residual_network, samples
 
 
 @pytest.fixture

@@ -9,12 +9,12 @@ from typing import Any
 import nir
 import numpy as np
 import pytest
-from graphs import residual_network, sequential_network, with_hard_reset
 
 from icsnn_deploy.errors import ExportError
 from icsnn_deploy.exporters import export
 from icsnn_deploy.exporters.nir.metadata import KEY
 from icsnn_deploy.readers.nir_file import read_file
+from tests.support.graphs import residual_network, sequential_network, with_hard_reset
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ from io import StringIO
 
 import numpy as np
 import pytest
-from graphs import residual_network
 from rich.console import Console
 
 from icsnn_deploy.errors import TargetError
@@ -35,6 +34,7 @@ from icsnn_deploy.targets import TARGETS, find_target
 from icsnn_deploy.targets.check import CheckResult, check
 from icsnn_deploy.targets.override import override
 from icsnn_deploy.targets.resources import count_resources
+from tests.support.graphs import residual_network
 
 
 def integers(rng: np.random.Generator, *shape: int, most: int = 3) -> Array:

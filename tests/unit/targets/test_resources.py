@@ -9,7 +9,6 @@ from itertools import permutations
 
 import numpy as np
 import pytest
-from graphs import if_graphs, residual_network
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -36,6 +35,7 @@ from icsnn_deploy.targets.override import override
 from icsnn_deploy.targets.paths import all_paths, sinks
 from icsnn_deploy.targets.resources import array_bits, count_resources
 from icsnn_deploy.targets.widths import granularity
+from tests.support.graphs import if_graphs, residual_network
 
 
 def one_layer() -> Graph:

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
-from graphs import residual_network, samples
 
 from icsnn_deploy.backends.onnx import simulator as onnx_file
 from icsnn_deploy.backends.onnx.onnxruntime import OnnxRuntimeSimulator
@@ -17,6 +16,7 @@ from icsnn_deploy.backends.recording import Record
 from icsnn_deploy.errors import BackendUnavailableError, DataError, ExportError
 from icsnn_deploy.exporters.onnx.contract import LAYOUTS, Layout, OnnxOptions
 from icsnn_deploy.exporters.onnx.write import write
+from tests.support.graphs import residual_network, samples
 
 
 def simulator(

@@ -4,7 +4,6 @@ from typing import Any
 
 import pytest
 import torch
-from graphs import if_graphs, residual_network, samples
 from hypothesis import given, settings
 from torch import Tensor
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
@@ -16,6 +15,7 @@ from icsnn_deploy.backends.torch.cuda_graphs import CapturedRuns
 from icsnn_deploy.backends.torch.simulator import TorchSimulator
 from icsnn_deploy.errors import BackendUnavailableError
 from icsnn_deploy.graph.graph import Graph
+from tests.support.graphs import if_graphs, residual_network, samples
 
 
 class OneDevice(TorchDispatchMode):

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from graphs import if_graphs, residual_network, samples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -24,6 +23,7 @@ from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.inputs import encode_rate, to_input_units
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.lattice.quantize import LatticeOptions, quantize
+from tests.support.graphs import if_graphs, residual_network, samples
 
 
 def full_run(simulator: TorchSimulator, x: Array) -> Array:

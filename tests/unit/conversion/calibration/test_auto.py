@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from traced import small_model
 
 from icsnn_deploy.conversion.calibration import auto
 from icsnn_deploy.conversion.calibration.auto import EffortPlan
@@ -15,6 +14,7 @@ from icsnn_deploy.conversion.calibration.recipe import Recipe
 from icsnn_deploy.conversion.convert import convert
 from icsnn_deploy.errors import ConversionError
 from icsnn_deploy.graph.nodes import Conv, Linear
+from tests.support.traced import small_model
 
 CALIBRATION = np.random.default_rng(0).normal(size=(64, 3, 6, 6)).astype(np.float32)
 

@@ -8,7 +8,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from graphs import conv, dyadic, if_graphs, residual_network, samples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -26,6 +25,7 @@ from icsnn_deploy.conversion.spiking import Population, to_spiking
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import IF, Input, Linear, Node, Output, Relu
+from tests.support.graphs import conv, dyadic, if_graphs, residual_network, samples
 
 
 class Recorder:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from graphs import conv, random_images, residual_ann, spiking_network
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,6 +23,7 @@ from icsnn_deploy.conversion.spiking import scale_current
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array, if_step
 from icsnn_deploy.graph.nodes import IF, Conv, Flatten, Input, Linear, Output, Relu
+from tests.support.graphs import conv, random_images, residual_ann, spiking_network
 
 STEPS = 6
 

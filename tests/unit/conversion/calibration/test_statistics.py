@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from graphs import conv, dyadic
 
 from icsnn_deploy.backends.reference import evaluate, run_ann
 from icsnn_deploy.conversion.calibration.samples import CalibrationSet
@@ -18,6 +17,7 @@ from icsnn_deploy.conversion.calibration.statistics import (
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import Conv, Input, Output, Relu
+from tests.support.graphs import conv, dyadic
 
 BIN_WIDTH = 1 / 64
 

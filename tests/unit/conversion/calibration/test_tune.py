@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from graphs import random_images, residual_ann, spiking_network
 from torch import Tensor
 
 from icsnn_deploy.backends.reference import ReferenceSimulator
@@ -14,6 +13,7 @@ from icsnn_deploy.conversion.calibration.samples import CalibrationSet
 from icsnn_deploy.conversion.calibration.surrogate import SurrogateIF
 from icsnn_deploy.conversion.calibration.tune import TuneOptions, _Order, _Teacher, _Tunable, tune
 from icsnn_deploy.errors import ConversionError
+from tests.support.graphs import random_images, residual_ann, spiking_network
 
 STEPS, BATCH = 5, 2
 

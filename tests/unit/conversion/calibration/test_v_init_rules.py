@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from graphs import dyadic, residual_network, samples
 
 from icsnn_deploy.backends.recording import Record
 from icsnn_deploy.backends.reference import ReferenceSimulator
@@ -27,6 +26,7 @@ from icsnn_deploy.conversion.spiking import Population, to_spiking
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import IF, Add, Input, Linear, Node, Output, Relu
+from tests.support.graphs import dyadic, residual_network, samples
 
 TIME_STEPS = 4
 

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name everybody uses
 from torch import nn
-from traced import Body, images, names, output
 
 from icsnn_deploy.backends.reference import run_ann
 from icsnn_deploy.conversion.frontend.max_pool_cost import max_pool_costs
@@ -18,6 +17,7 @@ from icsnn_deploy.conversion.frontend.trace import trace
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.nodes import Flatten, Linear, Relu
 from icsnn_deploy.passes.compose import compose
+from tests.support.traced import Body, images, names, output
 
 Form = Callable[[Any, torch.Tensor], torch.Tensor]
 

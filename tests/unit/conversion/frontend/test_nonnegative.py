@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from building import make
 
 from icsnn_deploy.conversion.frontend.concatenation import Concatenation
 from icsnn_deploy.conversion.frontend.nonnegative import is_nonnegative
@@ -19,6 +18,7 @@ from icsnn_deploy.graph.nodes import (
     Node,
     Relu,
 )
+from tests.support.building import make
 
 WEIGHT, BIAS = np.ones((2, 2, 1, 1)), np.zeros(2)
 COLUMN = np.ones((2, 1, 1))

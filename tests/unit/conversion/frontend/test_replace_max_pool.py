@@ -12,7 +12,6 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name everybody uses
 from torch import nn
-from traced import Body, images
 from typer.testing import CliRunner
 
 from icsnn_deploy.backends.reference import run_ann
@@ -30,6 +29,7 @@ from icsnn_deploy.conversion.frontend.max_pool_cost import (
 from icsnn_deploy.conversion.frontend.trace import trace, trace_exported
 from icsnn_deploy.errors import ConversionError, UnsupportedOperatorError
 from icsnn_deploy.graph.nodes import AvgPool, Relu
+from tests.support.traced import Body, images
 
 RECIPE = Recipe(
     name="one", time_steps=2, methods=(Method(threshold=MaxThreshold(), v_init=Half()),)

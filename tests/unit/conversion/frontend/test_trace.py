@@ -8,10 +8,10 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name everybody uses
 from torch import nn
-from traced import Body, check, images, kinds, ready
 
 from icsnn_deploy.conversion.frontend.trace import trace
 from icsnn_deploy.graph.nodes import ChannelAffine, Conv, Relu
+from tests.support.traced import Body, check, images, kinds, ready
 
 MODULES = {
     "conv": nn.Conv2d(3, 4, 3),

@@ -8,11 +8,11 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name everybody uses
 from torch import nn
-from traced import Body, check, images
 
 from icsnn_deploy.conversion.frontend.trace import trace
 from icsnn_deploy.errors import UnsupportedOperatorError
 from icsnn_deploy.graph.nodes import Relu
+from tests.support.traced import Body, check, images
 
 Form = Callable[[Body, torch.Tensor], torch.Tensor]
 

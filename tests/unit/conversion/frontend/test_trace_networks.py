@@ -6,11 +6,11 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name everybody uses
 from torch import nn
-from traced import Body, SmallResNet, check, images, kinds, names, ready
 
 from icsnn_deploy.conversion.frontend.trace import DeclaredActivation, trace, trace_exported
 from icsnn_deploy.errors import ConversionError, UnsupportedOperatorError
 from icsnn_deploy.graph.nodes import Conv, Relu
+from tests.support.traced import Body, SmallResNet, check, images, kinds, names, ready
 
 
 def test_resnet_with_functional_relu_and_option_a() -> None:

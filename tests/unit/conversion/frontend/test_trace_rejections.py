@@ -8,10 +8,10 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name everybody uses
 from torch import nn
-from traced import Body, images, ready
 
 from icsnn_deploy.conversion.frontend.trace import trace
 from icsnn_deploy.errors import ConversionError, Rejection, UnsupportedOperatorError
+from tests.support.traced import Body, images, ready
 
 Form = Callable[[Body, torch.Tensor], torch.Tensor]
 

@@ -7,9 +7,9 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name everybody uses
-from traced import Body, check, images, kinds
 
 from icsnn_deploy.graph.nodes import Conv
+from tests.support.traced import Body, check, images, kinds
 
 Form = Callable[[Body, torch.Tensor], torch.Tensor]
 

@@ -12,7 +12,6 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from graphs import residual_network, samples, sequential_network
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
@@ -30,6 +29,7 @@ from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import IF, ChannelAffine, Conv, Flatten, Input, Linear, Node, Output
 from icsnn_deploy.lattice.prepare import prepare
 from icsnn_deploy.lattice.round_network import even_widths, round_to_lattice
+from tests.support.graphs import residual_network, samples, sequential_network
 
 
 def on_lattice(graph: Graph) -> Graph:

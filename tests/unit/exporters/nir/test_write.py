@@ -9,7 +9,6 @@ from typing import Any
 import nir
 import numpy as np
 import pytest
-from graphs import DYADIC, conv, dyadic, residual_network, samples, spiking
 
 from icsnn_deploy.backends.nir import NirSimulator
 from icsnn_deploy.backends.reference import ReferenceSimulator
@@ -32,6 +31,7 @@ from icsnn_deploy.graph.nodes import (
     Output,
     Relu,
 )
+from tests.support.graphs import DYADIC, conv, dyadic, residual_network, samples, spiking
 
 RNG = np.random.default_rng(7)
 

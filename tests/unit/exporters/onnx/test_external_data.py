@@ -11,8 +11,6 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from graphs import conv, dyadic, residual_ann, samples, spiking, spiking_network
-from onnx_files import refused, stamped
 
 from icsnn_deploy.backends.onnx.onnxruntime import OnnxRuntimeSimulator
 from icsnn_deploy.backends.onnx.openvino import OpenVinoSimulator
@@ -28,6 +26,8 @@ from icsnn_deploy.exporters.onnx.write import OnnxOptions, build, write
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.nodes import Conv, Flatten, Input, Linear, Node, Output
 from icsnn_deploy.parity.verify import verify
+from tests.support.graphs import conv, dyadic, residual_ann, samples, spiking, spiking_network
+from tests.support.onnx_files import refused, stamped
 
 
 def wide_network(seed: int = 0) -> Graph:

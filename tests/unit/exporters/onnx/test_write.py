@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from graphs import conv, residual_network, samples, spiking
 
 from icsnn_deploy.errors import ExportError
 from icsnn_deploy.exporters import export
@@ -33,6 +32,7 @@ from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.nodes import AvgPool, Input, Linear, Node, Output, Relu
 from icsnn_deploy.lattice.prepare import prepare
 from icsnn_deploy.lattice.round_network import even_widths, round_to_lattice
+from tests.support.graphs import conv, residual_network, samples, spiking
 
 EVERYTHING = OnnxOptions(logits_t=True, spike_counts=True, raw_spikes=True)
 UNROLLED = OnnxOptions(layout="unrolled")
@@ -204,14 +204,14 @@ def test_same_graph_same_bytes(tmp_path: Path) -> None:
         write(residual_network(), path, EVERYTHING)
     code = (
         "import sys; sys.path.insert(0, sys.argv[2]);"
-        "from graphs import residual_network;"
+        "from tests.support.graphs import residual_network;"
         "from icsnn_deploy.exporters.onnx.write import OnnxOptions, write;"
         "everything = OnnxOptions(logits_t=True, spike_counts=True, raw_spikes=True);"
         "write(residual_network(), sys.argv[1], everything)"
     )
-    tests = str(Path(__file__).parents[3])
+    root = str(Path(__file__).parents[4])
     environment = {**os.environ, "PYTHONHASHSEED": "7"}
-    subprocess.run([sys.executable, "-c", code, paths[2], tests], check=True, env=environment)
+    subprocess.run([sys.executable, "-c", code, paths[2], root], check=True, env=environment)
     first, second, third = (path.read_bytes() for path in paths)
     assert first == second == third
     assert first == build(residual_network(), EVERYTHING).SerializeToString(deterministic=True)

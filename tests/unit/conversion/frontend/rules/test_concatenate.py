@@ -9,12 +9,12 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name everybody uses
 from torch import nn
-from traced import Body, check, images, names, ready
 
 from icsnn_deploy.conversion.frontend.trace import trace, trace_exported
 from icsnn_deploy.errors import UnsupportedOperatorError
 from icsnn_deploy.graph.nodes import Conv, Relu
 from icsnn_deploy.passes.compose import compose
+from tests.support.traced import Body, check, images, names, ready
 
 
 class Model(Body):

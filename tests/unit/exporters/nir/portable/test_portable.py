@@ -12,7 +12,6 @@ import h5py
 import nir
 import numpy as np
 import pytest
-from graphs import conv, dyadic, residual_network, samples, sequential_network, with_hard_reset
 
 from icsnn_deploy.backends.nir import NirSimulator
 from icsnn_deploy.backends.reference import ReferenceSimulator
@@ -38,6 +37,14 @@ from icsnn_deploy.graph.nodes import (
     Linear,
     Node,
     Output,
+)
+from tests.support.graphs import (
+    conv,
+    dyadic,
+    residual_network,
+    samples,
+    sequential_network,
+    with_hard_reset,
 )
 
 RNG = np.random.default_rng(11)

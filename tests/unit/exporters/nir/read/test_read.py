@@ -9,7 +9,6 @@ from typing import Any
 import nir
 import numpy as np
 import pytest
-from graphs import dyadic
 from typer.testing import CliRunner
 
 import icsnn_deploy
@@ -21,6 +20,7 @@ from icsnn_deploy.exporters.nir.read.read import from_nir
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import IF, ChannelAffine, Conv
 from icsnn_deploy.parity.verify import verify
+from tests.support.graphs import dyadic
 
 RNG = np.random.default_rng(2)
 

@@ -7,13 +7,13 @@ import sys
 
 import numpy as np
 import torch
-from traced import small_model
 
 from icsnn_deploy.conversion.calibration.recipe import Method, Recipe
 from icsnn_deploy.conversion.calibration.threshold_rules import MaxThreshold
 from icsnn_deploy.conversion.calibration.v_init_rules import Half
 from icsnn_deploy.conversion.convert import convert
 from icsnn_deploy.distributed import Ranks, open_ranks
+from tests.support.traced import small_model
 
 RECIPES = {
     "default": Recipe(name="default", time_steps=3, batch_size=4),

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from graphs import residual_network, samples
 
 from icsnn_deploy.bundle.bundle import Bundle, create_bundle
 from icsnn_deploy.evaluation.options import EvaluationOptions
@@ -17,6 +16,7 @@ from icsnn_deploy.exporters import export_into
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import IF, Node, Relu
+from tests.support.graphs import residual_network, samples
 
 NETWORK = residual_network(time_steps=6)
 """Its sums are exact in any order: batches of any size give the same."""
