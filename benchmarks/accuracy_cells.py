@@ -122,7 +122,11 @@ def read_cell(path: Path) -> tuple[Key, Result]:
 
 
 def _check_types(value: Key | Result, given: Mapping[str, Any]) -> None:
-    kinds = {"str": str, "int": int, "float": (int, float)}
+    kinds: dict[str, type | tuple[type, ...]] = {
+        "str": str,
+        "int": int,
+        "float": (int, float),
+    }
     for name, annotation in type(value).__annotations__.items():
         got = given.get(name, "")
         if annotation in kinds and not isinstance(got, kinds[annotation]):

@@ -23,7 +23,7 @@ from icsnn_deploy.conversion.calibration.samples import CalibrationSet
 from icsnn_deploy.conversion.convert import Conversion, to_ann_graph
 from icsnn_deploy.data import Normalization, load_images, load_labels
 from icsnn_deploy.graph.neuron import Array
-from icsnn_deploy.graph.nodes import Node
+from icsnn_deploy.graph.nodes import IF, Node
 from icsnn_deploy.progress import Progress, tracked
 from icsnn_deploy.report.layers import OutputFit, first_spikes
 
@@ -190,6 +190,7 @@ class Measurement:
 
 def compare_layers(conversion: Conversion, recording: Recording, images: Array) -> dict[str, Any]:
     """Each population beside the rectifier it comes from (Measurement.layers_of)."""
+    populations = {node.name: node for node in conversion.graph.nodes_of(IF)}
     spiking = {found.layer: found for found in first_spikes(recording)}
     rng = np.random.default_rng(0)
     layers: dict[str, Any] = {}
@@ -197,9 +198,8 @@ def compare_layers(conversion: Conversion, recording: Recording, images: Array) 
     def observe(node: Node, value: Tensor) -> None:
         if node.name not in spiking:
             return
-        population = conversion.graph.node(node.name)
         rate = recording.counts[node.name] / conversion.graph.steps
-        activation, output = value.numpy(), rate * population.v_threshold
+        activation, output = value.numpy(), rate * populations[node.name].v_threshold
         fit = OutputFit()
         fit.add(activation, output)
         drawn = rng.integers(0, activation.size, POINTS)

@@ -18,8 +18,10 @@ Cell = tuple[Key, Result]
 Cells = Mapping[tuple[str, int], Cell]
 """By row and T."""
 
-COLUMNS = ("recipe", "T", "loss", "accuracy", "ann_accuracy", "agreement", "images")
-COLUMNS += ("calibration_samples", "convert_s", "run_s", "converted_at", "method")
+COLUMNS = (
+    *("recipe", "T", "loss", "accuracy", "ann_accuracy", "agreement", "images"),
+    *("calibration_samples", "convert_s", "run_s", "converted_at", "method"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)

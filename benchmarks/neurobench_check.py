@@ -78,6 +78,9 @@ def build_graph(rng: np.random.Generator) -> Graph:
 class Population(nn.Module):
     """An IF population; its potential is state, not a parameter."""
 
+    v_threshold: Tensor
+    v_init: Tensor
+
     def __init__(self, node: IF) -> None:
         super().__init__()
         self.register_buffer("v_threshold", torch.from_numpy(node.v_threshold.copy()))
@@ -114,14 +117,18 @@ def _module(node: Node) -> nn.Module:
     if isinstance(node, Conv):
         outputs, inputs = node.weight.shape[:2]
         module: nn.Conv2d | nn.Linear = nn.Conv2d(
-            inputs, outputs, node.kernel, stride=node.stride, padding=1
+            inputs,
+            outputs,
+            (node.kernel[0], node.kernel[1]),
+            stride=(node.stride[0], node.stride[1]),
+            padding=1,
         )
     elif isinstance(node, Linear):
         module = nn.Linear(node.weight.shape[1], node.weight.shape[0])
     else:
         raise TypeError(f"{node.name}: no module for a {node.kind}")
-    module.weight.data = torch.from_numpy(node.weight.copy())
-    module.bias.data = torch.from_numpy(node.bias.copy())
+    module.weight = nn.Parameter(torch.from_numpy(node.weight.copy()))
+    module.bias = nn.Parameter(torch.from_numpy(node.bias.copy()))
     return module
 
 

@@ -139,7 +139,7 @@ def _affine(node: Any) -> Any:
     return module
 
 
-def run(reader: str, module: Any, keys: list[str], x: torch.Tensor) -> dict[str, np.ndarray]:
+def run(reader: str, module: Any, keys: list[str], x: torch.Tensor) -> dict[str, Any]:
     """Output and spikes at each step, [T, B, ...]."""
     steps, batch = x.shape[:2]
     sent: dict[str, list[torch.Tensor]] = {key: [] for key in keys}

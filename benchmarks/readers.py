@@ -17,6 +17,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import nir
 import numpy as np
@@ -77,7 +78,7 @@ def run_plain(jobs: Sequence[Job], expected: Recording) -> list[Outcome]:
     """Run jobs of one environment, one after the other."""
     (name,) = {environment_of(job.reader) for job in jobs}
     with tempfile.TemporaryDirectory() as folder:
-        listed = []
+        listed: list[dict[str, Any]] = []
         for number, job in enumerate(jobs):
             inputs = Path(folder) / f"{number}.npy"
             np.save(inputs, job.stepped.astype(np.float32))

@@ -49,10 +49,11 @@ def main() -> None:
     columns = ("raw", "clamp", "mod", "below 0", "algorithm 1")
     print(f"{'layer':<24}" + "".join(f"{name:>13}" for name in columns))
     found = []
+    initial = {node.name: node for node in by_weights.nodes_of(IF)}
 
     def observe(node: IF, spikes: Tensor, v: Tensor, u: Tensor | None) -> None:
         share = v / simulator.ops.parameter(node, "v_threshold")
-        same = by_weights.node(node.name)
+        same = initial[node.name]
         values = (
             float(share.mean()),
             float(share.clamp(0, 1).mean()),

@@ -38,7 +38,7 @@ from icsnn_deploy.backends.torch.simulator import TorchSimulator
 from icsnn_deploy.bundle.bundle import open_bundle
 from icsnn_deploy.data import load_array
 from icsnn_deploy.exporters.onnx import write as onnx
-from icsnn_deploy.exporters.onnx.contract import OnnxOptions
+from icsnn_deploy.exporters.onnx.contract import Layout, OnnxOptions
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.inputs import to_real_units
 from icsnn_deploy.graph.neuron import Array
@@ -100,7 +100,7 @@ class Comparison:
             else:
                 yield name, build(self.network)
 
-    def _session(self, layout: str) -> onnxruntime.InferenceSession:
+    def _session(self, layout: Layout) -> onnxruntime.InferenceSession:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self.given.threads
         with tempfile.TemporaryDirectory() as folder:

@@ -39,6 +39,7 @@ class SnnTorchLoop(StepLoop):
             self.v[name] = v + v_threshold * (v > v_threshold)
 
     def fire(self, name: str, current: Tensor) -> Tensor:
+        spikes: Tensor
         spikes, self.v[name] = self.neurons[name](current, self.v[name])
         return spikes
 
@@ -87,7 +88,8 @@ class Layers(StepLoop):
 
     def _over_time(self, folded: Tensor, batch: int) -> Tensor:
         steps = self.network.steps
-        return folded.unflatten(0, (batch, steps) if self.time_axis else (steps, batch))
+        sizes = (batch, steps) if self.time_axis else (steps, batch)
+        return folded.reshape(*sizes, *folded.shape[1:])
 
     def _folded(self, name: str, value: Tensor) -> Tensor:
         """A value folded over time; what is steady is repeated."""
@@ -140,6 +142,7 @@ class NorseLayers(Layers):
         self.v = _potentials(self.network, batch)
 
     def fire(self, name: str, current: Tensor) -> Tensor:
+        spikes: Tensor
         spikes, _ = self.neurons[name](current, self.state(v=self.v[name]))
         return spikes
 

@@ -85,11 +85,11 @@ def prepared(model: nn.Module, sample: Tensor) -> nn.Module:
     modules = dict(traced.named_modules())
     for number, node in enumerate(list(traced.graph.nodes)):
         module: nn.Module | None = None
-        source = node.args[0] if node.args else None
+        source: Any = node.args[0] if node.args else None
         if (
             (node.op == "call_function" and node.target in RECTIFIERS)
             or (node.op == "call_method" and node.target in ("relu", "relu_"))
-            or (node.op == "call_module" and type(modules[node.target]) is nn.ReLU)
+            or (node.op == "call_module" and type(modules[str(node.target)]) is nn.ReLU)
         ):
             module = nn.ReLU()
         elif node.op == "call_function" and node.target is nn.functional.pad:
@@ -108,7 +108,8 @@ def prepared(model: nn.Module, sample: Tensor) -> nn.Module:
 
 def shortcut(node: fx.Node) -> tuple[nn.Module, fx.Node]:
     """F.pad(x[:, :, ::s, ::s], (0, 0, 0, 0, p, p)) as a 1x1 convolution, and its x."""
-    cut, (*spatial, before, after) = node.args[0], node.args[1]
+    arguments: Any = node.args
+    cut, (*spatial, before, after) = arguments[0], arguments[1]
     (x, index) = cut.args
     if any(spatial) or before != after or index[2] != index[3]:
         raise SystemExit(f"{node}: only the shortcut of a CIFAR ResNet is known")
@@ -132,7 +133,7 @@ def their_classes(network: nn.Module, images: Tensor, time_steps: list[int]) -> 
     found: dict[int, list[Array]] = {t: [] for t in time_steps}
     for batch in batches(images):
         functional.reset_net(network)
-        summed: Tensor | int = 0
+        summed = torch.zeros(())
         for t in range(1, max(time_steps) + 1):
             summed = summed + network(batch)
             if t in found:
@@ -178,6 +179,8 @@ def main() -> None:
     normalization = Normalization(mean=options.mean, std=options.std)
     time_steps = [int(t) for t in options.time_steps.split(",")]
     model = load_model(options.model, Path(options.weights))
+    if not isinstance(model, nn.Module):
+        raise SystemExit(f"{options.model}: an nn.Module is needed")
     calibration, images = (
         normalization.apply(load_images(spec, normalization)[:count])
         for spec, count in (

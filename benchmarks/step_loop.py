@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -36,7 +36,7 @@ class StepLoop:
         self.steady = network.constant_nodes()
         self.populations = network.nodes_of(IF)
         self.modules = {
-            node.name: _module(node).to(memory_format=memory_format)  # type: ignore[call-overload]
+            node.name: _module(node).to(memory_format=memory_format)
             for node in network.nodes[1:]
             if not isinstance(node, IF)
         }
@@ -126,7 +126,9 @@ def _module(node: Node) -> nn.Module:
             linear = nn.Linear(node.weight.shape[1], node.weight.shape[0])
             return _filled(linear, node)
         case AvgPool():
-            return nn.AvgPool2d(node.kernel, node.stride, tuple(p for p, _ in node.padding))
+            return nn.AvgPool2d(
+                _pair(node.kernel), _pair(node.stride), _pair([p for p, _ in node.padding])
+            )
         case Flatten():
             return nn.Flatten()
         case ChannelAffine():
@@ -138,16 +140,21 @@ def _module(node: Node) -> nn.Module:
     raise ValueError(node.name)
 
 
+def _pair(values: Sequence[int]) -> tuple[int, int]:
+    rows, columns = values
+    return rows, columns
+
+
 def _conv(node: Conv) -> nn.Module:
     outputs, inputs = node.weight.shape[:2]
     even = all(before == after for before, after in node.padding)
     conv = nn.Conv2d(
         inputs * node.groups,
         outputs,
-        node.kernel,
-        node.stride,
-        tuple(before for before, _ in node.padding) if even else 0,
-        node.dilation,
+        _pair(node.kernel),
+        _pair(node.stride),
+        _pair([before for before, _ in node.padding]) if even else 0,
+        _pair(node.dilation),
         node.groups,
     )
     _filled(conv, node)

@@ -2,13 +2,18 @@
 
 import json
 import sys
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
 
 TYPES = {"I8": "i1", "I16": "<i2", "I32": "<i4", "I64": "<i8", "U8": "u1", "F32": "<f4"}
 
 
-def read(path):  # a safetensors file: header length, JSON header, tensors back to back
+def read(path: str) -> tuple[dict[str, Array], Any]:
+    # A safetensors file: header length, JSON header, tensors back to back.
     data = open(path, "rb").read()
     start = 8 + int.from_bytes(data[:8], "little")
     header = json.loads(data[8:start])
@@ -20,7 +25,8 @@ def read(path):  # a safetensors file: header length, JSON header, tensors back 
     return header, json.loads(text)
 
 
-def conv(x, node, weight, bias):  # tap by tap; float64 is exact for sums below 2^53
+def conv(x: Array, node: dict[str, Any], weight: Array, bias: Array) -> Array:
+    # Tap by tap; float64 is exact for sums below 2^53.
     x = np.pad(x, [(0, 0), (0, 0), *node["padding"]]).astype(float)
     kernel, stride, dilation = weight.shape[2:], node["stride"], node["dilation"]
     sizes = zip(x.shape[2:], kernel, stride, dilation)
@@ -30,15 +36,17 @@ def conv(x, node, weight, bias):  # tap by tap; float64 is exact for sums below 
     y = np.zeros((len(x), *w.shape[:2], *room))
     for tap in np.ndindex(*kernel):
         starts = [k * d for k, d in zip(tap, dilation)]
-        window = [slice(a, a + s * (n - 1) + 1, s) for a, s, n in zip(starts, stride, room)]
-        y += np.einsum("goc,bgc...->bgo...", w[(..., *tap)], x[(..., *window)], optimize=True)
+        slices = [slice(a, a + s * (n - 1) + 1, s) for a, s, n in zip(starts, stride, room)]
+        window: Any = (..., *slices)
+        y += np.einsum("goc,bgc...->bgo...", w[(..., *tap)], x[window], optimize=True)
     return y.reshape(len(x), -1, *room).astype(int) + bias.reshape(-1, *[1] * len(room))
 
 
-def main(bundle):
+def main(bundle: str) -> int:
     parameters, network = read(f"{bundle}/graph.safetensors")
     golden, _ = read(f"{bundle}/golden.safetensors")
-    x, y, sums, wrong, compared = golden["inputs"].astype(int), {}, 0, 0, 0
+    x, sums, wrong, compared = golden["inputs"].astype(int), 0, 0, 0
+    y: dict[str, Array] = {}
     v = {n[:-7]: np.floor(a).astype(int) for n, a in parameters.items() if n.endswith("/v_init")}
     for t in range(network["time_steps"]):
         for node in network["nodes"]:
@@ -55,7 +63,7 @@ def main(bundle):
             elif kind == "flatten":
                 y[name] = source[0].reshape(len(source[0]), -1)
             elif kind == "add":
-                y[name] = sum(source)
+                y[name] = np.sum(source, axis=0)
             elif kind == "if":
                 v[name] = v[name] + source[0]
                 y[name] = (v[name] >= p["v_threshold"]).astype(int)

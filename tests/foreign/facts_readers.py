@@ -67,6 +67,7 @@ def norse() -> dict[str, Any]:
 
         def step(current: torch.Tensor) -> torch.Tensor:
             nonlocal state
+            spike: torch.Tensor
             spike, state = cell(current, state)
             return spike
 

@@ -5,6 +5,7 @@ soft: resets by subtraction, never at a tie. hard: resets to zero, with ties.
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import nir
 import numpy as np
@@ -63,7 +64,7 @@ def main(folder: Path) -> None:
                     x = layer(x)
                     if isinstance(layer, Leaky):
                         spikes.setdefault(str(index), []).append(x.numpy())
-        recorded = {layer: np.stack(steps) for layer, steps in spikes.items()}
+        recorded: dict[str, Any] = {layer: np.stack(steps) for layer, steps in spikes.items()}
         np.savez(folder / f"{name}.npz", inputs=inputs.numpy(), **recorded)
 
 

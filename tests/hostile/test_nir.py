@@ -391,7 +391,7 @@ def test_what_disagrees_with_our_own_header(good: Path) -> None:
     assert graph.hash() == read_graph(good).hash()
     for given in ({"time_steps": 4}, {"reset": "v_reset"}, {"encoding": "rate"}):
         with pytest.raises(ExportError, match=r"is asked for.*leave it out"):
-            from_nir(good, **given)  # type: ignore[arg-type]
+            from_nir(good, **given)
 
 
 @pytest.mark.parametrize(

@@ -314,7 +314,7 @@ def _potentials(file: h5py.File, path: str, change: Mutation) -> None:
 
 def _huge(file: h5py.File, path: str, change: Mutation) -> None:
     del file[path]
-    chunks = {"chunks": (2**16,)} if change.pick % 2 else {}
+    chunks: dict[str, Any] = {"chunks": (2**16,)} if change.pick % 2 else {}
     file.create_dataset(path, (2 ** (20 + 2 * (change.pick % 8)),), "f4", **chunks)
 
 
@@ -329,7 +329,11 @@ def _unusual(file: h5py.File, path: str, change: Mutation) -> None:
     path = numbers[change.pick % len(numbers)]
     array = file[path][()]
     del file[path]
-    options = [{"compression": "gzip"}, {"compression": "lzf"}, {"chunks": True}]
+    options: list[dict[str, Any]] = [
+        {"compression": "gzip"},
+        {"compression": "lzf"},
+        {"chunks": True},
+    ]
     if change.pick % 7 == 0:
         file[path] = h5py.Empty("f4")
     else:
@@ -360,7 +364,7 @@ KINDS: dict[str, Callable[..., None]] = {
     "unusual": _unusual,
 }
 
-ARGUMENTS = st.one_of(
+ARGUMENTS: st.SearchStrategy[dict[str, Any]] = st.one_of(
     st.just({}),
     st.fixed_dictionaries(
         {

@@ -23,11 +23,13 @@ Change = Callable[[onnx.ModelProto], object]
 
 
 def scan_of(model: onnx.ModelProto) -> onnx.NodeProto:
-    return next(node for node in model.graph.node if node.op_type == "Scan")
+    scan: onnx.NodeProto = next(node for node in model.graph.node if node.op_type == "Scan")
+    return scan
 
 
 def body_of(model: onnx.ModelProto) -> onnx.GraphProto:
-    return scan_of(model).attribute[0].g
+    body: onnx.GraphProto = scan_of(model).attribute[0].g
+    return body
 
 
 def loop_inside(model: onnx.ModelProto) -> None:

@@ -27,6 +27,7 @@ from icsnn_deploy.graph.nodes import (
     Add,
     ChannelAffine,
     Conv,
+    Encoding,
     Flatten,
     Input,
     Linear,
@@ -73,6 +74,7 @@ def assert_same(got: Recording, wanted: Recording) -> None:
         np.testing.assert_array_equal(got.counts[name], wanted.spike_counts()[name])
         np.testing.assert_array_equal(got.first_spikes[name], wanted.first_spike_times()[name])
     assert got.logits_t is not None
+    assert wanted.logits_t is not None
     np.testing.assert_allclose(got.logits_t, wanted.logits_t, rtol=1e-12, atol=1e-12)
     np.testing.assert_array_equal(got.logits, got.logits_t[-1])
 
@@ -185,12 +187,12 @@ def test_one_image_on_dense_connections() -> None:
     check([(simulator, x) for simulator in simulators])
 
 
-def around(encoding: str) -> Graph:
+def around(encoding: Encoding) -> Graph:
     """The readout takes spikes, a branch that goes around them, and one that also spikes."""
     rng = np.random.default_rng(3)
     shape = (2, 4, 4)
     nodes: list[Node] = [
-        Input(name="input", shape=shape, encoding=encoding),  # type: ignore[arg-type]
+        Input(name="input", shape=shape, encoding=encoding),
         conv("steady", "input", rng, (2, 2)),
         spiking("if1", "steady", rng, shape),
         conv("shared", "if1", rng, (2, 2)),
@@ -289,10 +291,10 @@ def test_memory_that_others_take_meanwhile(monkeypatch: pytest.MonkeyPatch) -> N
         np.testing.assert_array_equal(got.spikes[name], spikes)
 
 
-def drifting(encoding: str, weight: int) -> Graph:
+def drifting(encoding: Encoding, weight: int) -> Graph:
     """Potentials that go down, up, and slowly up; the first two leave 24 bits."""
     nodes: list[Node] = [
-        Input(name="input", shape=(3,), dtype="uint8", encoding=encoding),  # type: ignore[arg-type]
+        Input(name="input", shape=(3,), dtype="uint8", encoding=encoding),
         ChannelAffine(
             name="scale",
             inputs=("input",),

@@ -6,6 +6,7 @@ It needs an environment with lava-dl 0.6.0; ICSNN_LAVA_DL names its Python.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import h5py
@@ -128,7 +129,7 @@ def test_convolutions_with_folded_poolings(seed: int, time_steps: int, tmp_path:
 
 
 @pytest.mark.parametrize("build", [vector_network, pixel_network])
-def test_linear_layers_on_vectors_and_pixels(build: type[Graph], tmp_path: Path) -> None:
+def test_linear_layers_on_vectors_and_pixels(build: Callable[[], Graph], tmp_path: Path) -> None:
     graph = build()
     rng = np.random.default_rng(7)
     x = rng.integers(0, 256, (6, *graph.input.shape), np.uint8)

@@ -44,7 +44,8 @@ class PreActivationBlock(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         out = self.conv1(torch.relu(self.bn1(x)))
-        return x + self.conv2(torch.relu(self.bn2(out)))
+        result: torch.Tensor = x + self.conv2(torch.relu(self.bn2(out)))
+        return result
 
 
 def vgg() -> nn.Module:
@@ -68,7 +69,7 @@ def vgg() -> nn.Module:
 
 def resnet(block: type[BasicBlock | Bottleneck]) -> nn.Module:
     """Overlapping max pooling in front of a convolution and an identity shortcut."""
-    model = ResNet(block, [1, 1, 1, 1], num_classes=5)
+    model: nn.Module = ResNet(block, [1, 1, 1, 1], num_classes=5)
     model.layer2 = model.layer3 = model.layer4 = nn.Identity()
     model.fc = nn.Linear(64 * block.expansion, 5)
     return model
@@ -93,7 +94,8 @@ def mobilenet() -> nn.Module:
 
 def densenet() -> nn.Module:
     """Concatenation in front of a normalization, linear pooling between two blocks."""
-    return DenseNet(4, (2, 2), 8, 2, num_classes=5)
+    model: nn.Module = DenseNet(4, (2, 2), 8, 2, num_classes=5)
+    return model
 
 
 def squeezenet() -> nn.Module:

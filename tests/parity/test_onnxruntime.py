@@ -8,6 +8,7 @@ from __future__ import annotations
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -28,14 +29,18 @@ from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import (
     IF,
     Add,
+    AvgPool,
     ChannelAffine,
     Conv,
+    Encoding,
     Flatten,
     Input,
+    InputDtype,
     Linear,
     Node,
     Output,
 )
+from tests.support.building import node_of
 from tests.support.graphs import conv, dyadic, if_graphs, residual_network, samples, spiking
 
 EVERYTHING = OnnxOptions(logits_t=True, spike_counts=True, raw_spikes=True)
@@ -108,6 +113,7 @@ def test_random_networks_on_the_reference_evaluator_of_onnx(layout: Layout, grap
 def check_outputs(results: dict[str, Array], wanted: Recording) -> None:
     """All that a file written with EVERYTHING hands out, against the reference."""
     np.testing.assert_allclose(results["logits"], wanted.logits, rtol=1e-6, atol=1e-6)
+    assert wanted.logits_t is not None
     np.testing.assert_allclose(results["logits_t"], wanted.logits_t, rtol=1e-6, atol=1e-6)
     for name, counts in wanted.spike_counts().items():
         np.testing.assert_array_equal(results[f"spikes/{name}"], wanted.spikes[name])
@@ -160,11 +166,11 @@ def test_readout_start_alone(tmp_path: Path, layout: Layout) -> None:
     assert_same(graph, got, ReferenceSimulator(graph).run(inputs))
 
 
-def one_population(v_init: float, weight: float, **source: object) -> Graph:
+def one_population(v_init: float, weight: float, **source: Any) -> Graph:
     """Every input value drives a neuron of threshold 1."""
     shape = (3,)
     nodes: list[Node] = [
-        Input(name="input", shape=shape, **source),  # type: ignore[arg-type]
+        Input(name="input", shape=shape, **source),
         ChannelAffine(
             name="scale",
             inputs=("input",),
@@ -201,7 +207,7 @@ def test_integer_input(tmp_path: Path, dtype: str) -> None:
 
 @pytest.mark.parametrize("encoding", ["events", "rate"])
 @pytest.mark.parametrize("dtype", ["uint8", "float32"])
-def test_spiking_input(tmp_path: Path, encoding: str, dtype: str) -> None:
+def test_spiking_input(tmp_path: Path, encoding: Encoding, dtype: InputDtype) -> None:
     graph = residual_network(time_steps=6)
     graph = graph.replace(replace(graph.input, encoding=encoding, dtype=dtype))
     image = np.abs(samples(graph, 3))
@@ -229,7 +235,8 @@ def test_input_that_goes_around_the_populations(tmp_path: Path) -> None:
         conv("late", "join", rng, (2, 3)),
         Output(name="output", inputs=("late",)),
     ]
-    for encoding in ("direct", "events"):
+    encodings: tuple[Encoding, ...] = ("direct", "events")
+    for encoding in encodings:
         graph = Graph(nodes=tuple(nodes), time_steps=5, readout_start=1)
         graph = graph.replace(replace(graph.input, encoding=encoding))
         inputs = samples(graph, 2)
@@ -245,7 +252,7 @@ def test_input_that_goes_around_the_populations(tmp_path: Path) -> None:
 
 def test_padded_zeros_count_in_a_mean(tmp_path: Path) -> None:
     graph = residual_network(time_steps=4)
-    pool, head = graph.node("pool"), graph.node("head")
+    pool, head = node_of(graph, "pool", AvgPool), node_of(graph, "head", Linear)
     padded = replace(pool, stride=(3, 3), padding=((1, 1), (0, 1)))  # 6 x 6 -> 3 x 2
     weight = dyadic(np.random.default_rng(0), 10, 24)
     graph = graph.with_nodes(

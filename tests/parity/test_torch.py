@@ -25,6 +25,8 @@ def assert_equal_runs(graph: Graph, x: Array, simulator: TorchSimulator) -> None
         np.testing.assert_array_equal(got.counts[name], expected.spike_counts()[name])
         np.testing.assert_array_equal(got.first_spikes[name], expected.first_spike_times()[name])
     np.testing.assert_allclose(got.logits, expected.logits, atol=1e-5)
+    assert got.logits_t is not None
+    assert expected.logits_t is not None
     np.testing.assert_allclose(got.logits_t, expected.logits_t, atol=1e-5)
 
 

@@ -80,7 +80,7 @@ def linear_tangles(draw: st.DrawFn, kinds: tuple[str, ...] = KINDS) -> Graph:
         conv("second", "a", rng, (4, 4)),
         Relu(name="b", inputs=("second",)),
     ]
-    shapes = {"a": SHAPE, "b": SHAPE}
+    shapes: dict[str, tuple[int, ...]] = {"a": SHAPE, "b": SHAPE}
     for number in range(draw(st.integers(2, 6))):
         name, source = f"n{number}", draw(st.sampled_from(sorted(shapes)))
         alike = [other for other, shape in shapes.items() if shape == shapes[source]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -38,7 +39,8 @@ def magnitude(graph: Graph, x: Array) -> float:
     def positive(node: Node) -> Node:
         if isinstance(node, Relu):
             return replace(node, upper=None)
-        return replace(node, **{name: np.abs(value) for name, value in node.arrays().items()})
+        values: dict[str, Any] = {name: np.abs(value) for name, value in node.arrays().items()}
+        return replace(node, **values)
 
     return float(run_ann(graph.map(positive), np.abs(x)).max())
 

@@ -7,6 +7,7 @@ compared for equality.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from hypothesis import given
@@ -137,7 +138,7 @@ def test_average_pooling_and_a_convolution_are_one_strided_convolution(
 ) -> None:
     rng = np.random.default_rng(seed)
     weight, bias = dyadic(rng, 3, 2, kernel, kernel), dyadic(rng, 3)
-    free = {"padding": ((0, 0), (0, 0)), "dilation": (1, 1)}
+    free: dict[str, Any] = {"padding": ((0, 0), (0, 0)), "dilation": (1, 1)}
     pooled = AvgPool(
         name="pool",
         inputs=("input",),

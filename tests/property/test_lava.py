@@ -22,8 +22,10 @@ from icsnn_deploy.graph.nodes import (
     Add,
     ChannelAffine,
     Conv,
+    Encoding,
     Flatten,
     Input,
+    InputDtype,
     Linear,
     Node,
     Output,
@@ -67,8 +69,10 @@ def integer_networks(draw: st.DrawFn) -> Graph:
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     channels = draw(st.sampled_from([1, 2, 3]))
     shape = (channels, 4, 5)
-    encoding = draw(st.sampled_from(["direct", "direct", "events", "rate"]))
-    dtype = draw(st.sampled_from(["uint8", "int8"])) if encoding == "direct" else "uint8"
+    encodings: list[Encoding] = ["direct", "direct", "events", "rate"]
+    encoding = draw(st.sampled_from(encodings))
+    pixels: list[InputDtype] = ["uint8", "int8"]
+    dtype = draw(st.sampled_from(pixels)) if encoding == "direct" else "uint8"
     nodes: list[Node] = [Input(name="input", shape=shape, dtype=dtype, encoding=encoding)]
     sources = ["input"]
     hard = draw(st.sampled_from([False, False, True]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -106,7 +107,8 @@ def test_no_tree_takes_more_neurons_than_a_value_less_than_the_window(
 ) -> None:
     module, lengths = pool
     graph = trace(nn.Sequential(nn.ReLU(), module).eval(), batch(lengths, seed))
-    window = math.prod(module.kernel_size)
+    sizes: Any = module.kernel_size
+    window = math.prod(sizes)
     neurons = sum(math.prod(graph.shape(node.name)) for node in graph.nodes_of(Relu)[1:])
     assert neurons <= (window - 1) * math.prod(graph.shape(graph.output.name))
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import nir
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
@@ -32,6 +33,7 @@ from icsnn_deploy.graph.nodes import (
     Add,
     ChannelAffine,
     Conv,
+    Encoding,
     Flatten,
     Input,
     Linear,
@@ -51,7 +53,8 @@ class _Stack:
             draw(st.integers(1, 3)),
             *(draw(st.integers(4, 6)) for _ in range(axes)),
         )
-        encoding = draw(st.sampled_from(["direct", "direct", "events"]))
+        encodings: list[Encoding] = ["direct", "direct", "events"]
+        encoding = draw(st.sampled_from(encodings))
         self.nodes: list[Node] = [
             Input(name="input", shape=self.shape, dtype="int8", encoding=encoding)
         ]
@@ -125,7 +128,8 @@ class _Stack:
         if kind == "conv" or (axes and stride[0] > 1):
             shortcut = self.affine(f"{name}.shortcut", source, plain=True)
             if isinstance(shortcut, Conv):
-                pointwise = shortcut.weight[(..., *(slice(1),) * axes)]
+                first_taps: Any = (..., *(slice(1),) * axes)
+                pointwise = shortcut.weight[first_taps]
                 unpadded = ((0, 0),) * axes
                 shortcut = replace(shortcut, weight=pointwise, padding=unpadded, stride=stride)
         first = self.affine(f"{name}.conv1", source, plain=True)
@@ -214,11 +218,9 @@ def firing_above() -> Iterator[None]:
         s = u > v_threshold
         return s.astype(np.uint8), u, np.where(s, u - v_threshold, u)
 
-    kept, reference.if_step = reference.if_step, step
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reference, "if_step", step)
         yield
-    finally:
-        reference.if_step = kept
 
 
 def assert_runs_alike(graph: Graph, other: Graph, x: Array, other_x: Array) -> None:
@@ -311,7 +313,8 @@ def test_a_relay_file_comes_back_without_its_relay(graph: Graph) -> None:
     for node, other in zip(restored.nodes, wanted.nodes, strict=True):
         assert describe_node(node) == describe_node(other)
         for field, value in node.arrays().items():
-            np.testing.assert_array_equal(*np.broadcast_arrays(value, other.arrays()[field]))
+            left, right = np.broadcast_arrays(value, other.arrays()[field])
+            np.testing.assert_array_equal(left, right)
     found = ReferenceSimulator(restored).run(x)
     for name, spikes in expected.spikes.items():
         np.testing.assert_array_equal(found.spikes[name], spikes, name)

@@ -96,7 +96,7 @@ def expected(bundle: Bundle) -> Recording:
 @pytest.fixture(scope="module")
 def helped(bundle: Bundle) -> dict[tuple[str, str], Recording]:
     """Both files in every reader, through its helper."""
-    found = {}
+    found: dict[tuple[str, str], Recording] = {}
     for home, readers in HOMES.items():
         asked = [(reader, name) for reader in readers for name in FILES]
         requests = [
@@ -134,7 +134,7 @@ def plain(bundle: Bundle, expected: Recording, benchmark: Any) -> dict[tuple[str
     """The portable file as each imports it, and the relay file with nothing but soft reset."""
     x = bundle.samples()
     stepped = np.broadcast_to(x, (STEPS, *x.shape))
-    found = {}
+    found: dict[tuple[str, str], Any] = {}
     for readers in HOMES.values():
         jobs = [
             job

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
@@ -23,8 +23,10 @@ from icsnn_deploy.graph.nodes import (
     Output,
 )
 
+N = TypeVar("N", bound=Node)
 
-def make(node_type: type[Node], **fields: Any) -> Node:
+
+def make(node_type: type[N], **fields: Any) -> N:
     """A node that is well formed but for the fields given."""
     zeros, ones = np.zeros(2), np.ones((2, 1, 1))
     geometry = {"stride": (1, 1), "padding": ((0, 0), (0, 0))}
@@ -49,6 +51,13 @@ def ann(*nodes: Node, shape: tuple[int, ...] = (2, 4, 4), **fields: Any) -> Grap
         Output(name="output", inputs=(source,)),
     )
     return Graph(nodes=(ends[0], *nodes, ends[1]), **fields)
+
+
+def node_of(graph: Graph, name: str, node_type: type[N]) -> N:
+    """The node of that name, of the type that the test expects."""
+    node = graph.node(name)
+    assert isinstance(node, node_type)
+    return node
 
 
 def refused(message: str, build: Callable[[], object]) -> None:

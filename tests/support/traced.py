@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +21,9 @@ from icsnn_deploy.graph.nodes import Node
 class Body(nn.Module):
     """A model whose forward is a plain function of (model, x), with some layers to use."""
 
-    def __init__(self, forward: Callable[[Body, torch.Tensor], torch.Tensor]) -> None:
+    mean: torch.Tensor
+
+    def __init__(self, forward: Form) -> None:
         super().__init__()
         self.body = forward
         self.conv = nn.Conv2d(3, 3, 3, padding=1)
@@ -31,8 +34,12 @@ class Body(nn.Module):
         self.scale = nn.Parameter(torch.rand(3, 1, 1) + 0.5)
         self.register_buffer("mean", torch.rand(1, 3, 1, 1))
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor) -> Any:
         return self.body(self, x)
+
+
+Form = Callable[[Body, torch.Tensor], Any]
+"""A forward as a plain function. Its result is Any, as that of every module of torch is."""
 
 
 class OptionABlock(nn.Module):
@@ -71,7 +78,8 @@ class SmallResNet(nn.Module):
         out = F.relu(self.bn1(self.conv1(x)))
         out = self.layer3(self.layer2(self.layer1(out)))
         out = F.avg_pool2d(out, out.size()[3])
-        return self.linear(out.view(out.size(0), -1))
+        logits: torch.Tensor = self.linear(out.view(out.size(0), -1))
+        return logits
 
 
 def images(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -115,7 +123,7 @@ def names(graph: Graph, *types: type[Node]) -> list[str]:
     return [node.name for node in (graph.nodes_of(*types) if types else graph.nodes)]
 
 
-def small_model(activation: type[nn.Module] = nn.ReLU, padding: int = 1) -> nn.Module:
+def small_model(activation: type[nn.Module] = nn.ReLU, padding: int = 1) -> nn.Sequential:
     """Two convolutions with batch normalization, pooling, a linear readout of four classes."""
     torch.manual_seed(1)
     model = nn.Sequential(

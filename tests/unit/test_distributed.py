@@ -11,6 +11,7 @@ import torch
 from icsnn_deploy.conversion.calibration.samples import CalibrationSet
 from icsnn_deploy.distributed import SINGLE, Ranks, is_first, is_launched, open_ranks, own_device
 from icsnn_deploy.errors import BackendUnavailableError, DataError, RankError
+from icsnn_deploy.graph.neuron import Array
 
 SECOND = {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "LOCAL_RANK": "1"}
 
@@ -102,6 +103,11 @@ def test_batches_come_with_their_place() -> None:
 
 def test_the_digest_is_of_values_type_and_shape() -> None:
     samples = np.arange(12, dtype=np.float32).reshape(6, 2)
-    others = [samples + 1, samples.astype(np.float64), samples.reshape(3, 4), samples[:5]]
+    others: list[Array] = [
+        samples + 1,
+        samples.astype(np.float64),
+        samples.reshape(3, 4),
+        samples[:5],
+    ]
     digests = {CalibrationSet(array).digest() for array in [samples, samples.copy(), *others]}
     assert len(digests) == 5

@@ -119,7 +119,7 @@ def imports_of(path: Path) -> Iterator[Import]:
                 inner = [f"{child.module}.{alias.name}" for alias in child.names]
                 names = [name if name in MODULES else child.module or "" for name in inner]
             for name in names:
-                yield Import(file, child.lineno, name, on_use, for_types)
+                yield Import(file, getattr(child, "lineno", 0), name, on_use, for_types)
             function = isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
             typing = isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"
             yield from walk(child, on_use or function, for_types or typing)

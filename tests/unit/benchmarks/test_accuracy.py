@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import json
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ import pytest
 from icsnn_deploy import Recipe, convert
 from icsnn_deploy.backends.torch.simulator import TorchSimulator
 from icsnn_deploy.conversion.calibration.recipe import NAMED
+from icsnn_deploy.conversion.convert import Conversion
 from icsnn_deploy.conversion.frontend.load_model import load_model
 from icsnn_deploy.data import load_array
 from icsnn_deploy.errors import ConversionError, DataError
@@ -36,7 +39,7 @@ def tiny():
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _benchmarks_importable():
+def _benchmarks_importable() -> Iterator[None]:
     """As `python benchmarks/accuracy.py` finds the files beside it."""
     sys.path.insert(0, str(BENCHMARKS))
     yield
@@ -107,9 +110,9 @@ def test_a_second_run_measures_only_what_is_new(
     written = {path: path.read_bytes() for path in cells(tmp_path)}
     converted = []
 
-    def watched(model: object, data: object, recipe: Recipe, **settings: object) -> object:
+    def watched(model: Any, data: Any, recipe: Recipe, **settings: Any) -> Conversion:
         converted.append((recipe.name, recipe.time_steps))
-        return convert(model, data, recipe, **settings)  # type: ignore[arg-type]
+        return convert(model, data, recipe, **settings)
 
     monkeypatch.setattr(accuracy_measure, "convert", watched)
     accuracy.main([*arguments, "--no-figures"])
@@ -138,13 +141,13 @@ def test_a_second_run_measures_only_what_is_new(
     ],
 )
 def test_a_damaged_cell_is_an_error_that_names_it(
-    arguments: list[str], tmp_path: Path, damage: object, why: str
+    arguments: list[str], tmp_path: Path, damage: Callable[[str], str], why: str
 ) -> None:
     import accuracy
 
     accuracy.main([*arguments, "--no-figures", "--recipes=opi", "--time-steps=1"])
     (cell,) = cells(tmp_path)
-    cell.write_text(damage(cell.read_text()))  # type: ignore[operator]
+    cell.write_text(damage(cell.read_text()))
     with pytest.raises(DataError) as error:
         accuracy.main([*arguments, "--no-figures", "--recipes=opi", "--time-steps=1"])
     assert str(cell) in str(error.value)

@@ -512,9 +512,19 @@ MALFORMED: dict[str, Callable[[Manifest], object]] = {
     "normalization of text": lambda m: m.update(normalization={"mean": ["a"], "std": [1]}),
 }
 NAMES = ["../x", "/etc/passwd", "a/b", "..", ".", "", "a\\b", ".hidden", "a\0b", "a\nb", "a" * 101]
+
+
+def _file_named(bad: str) -> Callable[[dict[str, Any]], object]:
+    return lambda m: entry(m, bad)
+
+
+def _export_named(bad: str) -> Callable[[dict[str, Any]], object]:
+    return lambda m: m["exports"].update(nir=bad)
+
+
 for bad in NAMES:
-    MALFORMED[f"file named {bad!r}"] = lambda m, bad=bad: entry(m, bad)
-    MALFORMED[f"export named {bad!r}"] = lambda m, bad=bad: m["exports"].update(nir=bad)
+    MALFORMED[f"file named {bad!r}"] = _file_named(bad)
+    MALFORMED[f"export named {bad!r}"] = _export_named(bad)
 MALFORMED["format of half a character"] = lambda m: m["exports"].update({"\ud800": "network.nir"})
 
 

@@ -95,8 +95,9 @@ class Desk:
         floats = rng.normal(size=(6, 3, 8, 8)).astype(np.float32)
         gap = np.where(floats == floats.max(), np.nan, floats)
         labels, years = rng.integers(0, 5, 12), np.full(12, 1998)
-        arrays = {"images": images, "labels": labels, "years": years, "floats": floats, "gap": gap}
-        np.savez(path / "data.npz", **arrays)
+        np.savez(
+            path / "data.npz", images=images, labels=labels, years=years, floats=floats, gap=gap
+        )
 
     def run(self, *arguments: str) -> Result:
         return CliRunner().invoke(app, list(arguments))

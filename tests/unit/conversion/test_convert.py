@@ -362,9 +362,9 @@ def test_opt_shifts_each_bias_by_half_a_threshold_over_the_steps() -> None:
     for linear, (v_threshold,) in zip(("0", "2"), thresholds(diehl), strict=True):
         before, after = (graph.node(linear).arrays()["bias"] for graph in (diehl, opt))
         np.testing.assert_array_equal(after - before, [v_threshold / 8] * 2)
-    before, after = (graph.node("4").arrays() for graph in (diehl, opt))
-    for field, value in before.items():
-        np.testing.assert_array_equal(after[field], value)
+    head, shifted_head = (graph.node("4").arrays() for graph in (diehl, opt))
+    for field, value in head.items():
+        np.testing.assert_array_equal(shifted_head[field], value)
 
 
 def test_diehl_takes_the_largest_activation_of_the_samples_that_fit() -> None:
@@ -376,14 +376,14 @@ def test_diehl_takes_the_largest_activation_of_the_samples_that_fit() -> None:
 
 @pytest.mark.parametrize(("name", "expected"), [("spike-norm", 1.25), ("rmp", 2.25)])
 def test_spike_norm_measures_with_hard_reset_and_rmp_with_soft(name: str, expected: float) -> None:
-    model = nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 1), nn.ReLU(), nn.Linear(1, 2))
+    first, second, head = nn.Linear(3, 3), nn.Linear(3, 1), nn.Linear(1, 2)
+    model = nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), head)
     with torch.no_grad():
-        for layer in model:
-            if isinstance(layer, nn.Linear):
-                layer.bias.zero_()
-        model[0].weight.copy_(torch.eye(3))
-        model[2].weight.copy_(torch.tensor([[1.0, -0.5, 0.0]]))
-        model[2].bias.fill_(0.25)
+        for layer in (first, second, head):
+            layer.bias.zero_()
+        first.weight.copy_(torch.eye(3))
+        second.weight.copy_(torch.tensor([[1.0, -0.5, 0.0]]))
+        second.bias.fill_(0.25)
     # Threshold 2, currents 1.5, 1, 2: neuron 1 fires alone at step 3, but only with soft reset.
     x = np.array([[1.5, 1.0, 2.0]], np.float32)
     graph = convert(model.eval(), x, Recipe(name=name, time_steps=4)).graph
@@ -392,10 +392,11 @@ def test_spike_norm_measures_with_hard_reset_and_rmp_with_soft(name: str, expect
 
 @pytest.mark.parametrize("name", ["spike-norm", "rmp"])
 def test_spike_norm_keeps_a_clip(name: str) -> None:
-    model = nn.Sequential(nn.Linear(1, 1), nn.ReLU6(), nn.Linear(1, 2))
+    first = nn.Linear(1, 1)
+    model = nn.Sequential(first, nn.ReLU6(), nn.Linear(1, 2))
     with torch.no_grad():
-        model[0].weight.fill_(1.0)
-        model[0].bias.zero_()
+        first.weight.fill_(1.0)
+        first.bias.zero_()
     x = np.array([[20.0], [3.0]], np.float32)
     assert thresholds(convert(model.eval(), x, Recipe(name=name, time_steps=4)).graph) == [[6.0]]
 

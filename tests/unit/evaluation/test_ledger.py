@@ -56,7 +56,12 @@ def shards(out: Path) -> list[str]:
 
 
 def test_a_run_that_broke_off_goes_on(bundle: Bundle, place: Path, tmp_path: Path) -> None:
-    options = {"shard_size": 5, "batch_size": 2, "confidence": 0.2, "parity": ("reference",)}
+    options: dict[str, Any] = {
+        "shard_size": 5,
+        "batch_size": 2,
+        "confidence": 0.2,
+        "parity": ("reference",),
+    }
     expected = run(bundle, place, **options).to_json()
     out = tmp_path / "out"
     broken_off(bundle, place, out, 13, **options)
@@ -92,7 +97,7 @@ def test_a_run_that_broke_off_goes_on(bundle: Bundle, place: Path, tmp_path: Pat
 def test_another_evaluation_is_refused(
     bundle: Bundle, place: Path, tmp_path: Path, options: dict[str, Any], named: str
 ) -> None:
-    usual = {"shard_size": 5, "batch_size": 2}
+    usual: dict[str, Any] = {"shard_size": 5, "batch_size": 2}
     run(bundle, place, out=tmp_path / "out", **usual)
     with pytest.raises(DataError, match="holds another evaluation") as caught:
         run(bundle, place, out=tmp_path / "out", **{**usual, **options})

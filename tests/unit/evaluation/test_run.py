@@ -26,8 +26,10 @@ from icsnn_deploy.evaluation.run import evaluate
 from icsnn_deploy.evaluation.samples import open_samples
 from icsnn_deploy.graph.inputs import encode_rate, to_input_units
 from icsnn_deploy.graph.neuron import Array
+from icsnn_deploy.graph.nodes import Conv
 from icsnn_deploy.lattice.quantize import LatticeOptions, quantize
 from icsnn_deploy.parity.compare import Tolerance
+from tests.support.building import node_of
 from tests.support.evaluating import NETWORK, as_ann, build, data, run
 
 COUNT = 23
@@ -81,7 +83,7 @@ def test_figures_are_those_counted_by_hand(bundle: Bundle, place: Path) -> None:
 def test_shards_and_batches_change_nothing(
     bundle: Bundle, place: Path, shard_size: int, batch_size: int
 ) -> None:
-    options = {"confidence": 0.2, "parity": ("reference", "onnxruntime")}
+    options: dict[str, Any] = {"confidence": 0.2, "parity": ("reference", "onnxruntime")}
     expected = run(bundle, place, **options)
     found = run(bundle, place, shard_size=shard_size, batch_size=batch_size, **options)
     assert found.to_json() == expected.to_json()
@@ -139,8 +141,8 @@ def tampered(path: Path) -> Bundle:
     from icsnn_deploy.exporters import FORMATS, export
 
     built = build(path)
-    node = NETWORK.node("block.conv1")
-    other = NETWORK.replace(replace(node, bias=node.bias + np.float32(1 / 4)))  # type: ignore
+    node = node_of(NETWORK, "block.conv1", Conv)
+    other = NETWORK.replace(replace(node, bias=node.bias + np.float32(1 / 4)))
     return built.with_export("onnx", FORMATS["onnx"].file, lambda file: export(other, file, "onnx"))
 
 
@@ -181,7 +183,7 @@ def test_an_integer_network_must_be_exact(tmp_path: Path) -> None:
         ("pass", 0, 0)
     ] * 2
     assert found.mean_steps is not None
-    unit = float(integer.provenance["logit_unit"])  # type: ignore[arg-type]
+    unit = float(integer.provenance["logit_unit"])
     early = run_until_sure(TorchSimulator(integer), units, 0.3, unit=unit)
     assert found.mean_steps == early.mean_steps
 
@@ -198,7 +200,7 @@ def test_places_of_labels(draw: st.DataObject) -> None:
     if not rows:
         return
     found = places(np.array(rows, float), np.array(labels))
-    order = [sorted(range(classes), key=lambda c, row=row: (-row[c], c)) for row in rows]
+    order = [[c for _, c in sorted((-row[c], c) for c in range(classes))] for row in rows]
     assert found.tolist() == [o.index(label) for o, label in zip(order, labels, strict=True)]
 
 

@@ -21,6 +21,7 @@ from icsnn_deploy.graph.nodes import (
     AvgPool,
     ChannelAffine,
     Conv,
+    Encoding,
     Flatten,
     Input,
     Linear,
@@ -38,7 +39,7 @@ def relu(name: str, source: str) -> Relu:
     return Relu(name=name, inputs=(source,))
 
 
-BAD_GRAPHS: dict[str, Callable[[], Graph]] = {
+BAD_GRAPHS: dict[str, Callable[[], object]] = {
     "b: more than one node of this name": lambda: ann(relu("b", "a"), relu("b", "a")),
     "b: its source 'c' is not in the graph": lambda: ann(relu("b", "c")),
     "a cycle runs through b, c, output": lambda: ann(relu("b", "c"), relu("c", "b")),
@@ -62,8 +63,8 @@ BAD_GRAPHS: dict[str, Callable[[], Graph]] = {
     "time_steps 4, readout_start -1": lambda: ann(make(IF), time_steps=4, readout_start=-1),
     "time_steps 4.0: an integer >= 1 is needed": lambda: ann(make(IF), time_steps=4.0),
     "time_steps True: an integer >= 1 is needed": lambda: ann(make(IF), time_steps=True),
-    "no node 'x'; there are a, output": lambda: ann().node("x"),  # type: ignore[dict-item]
-    "this graph is an ANN (no time_steps)": lambda: ann().steps,  # type: ignore[dict-item]
+    "no node 'x'; there are a, output": lambda: ann().node("x"),
+    "this graph is an ANN (no time_steps)": lambda: ann().steps,
     "b: must have 'a' as its only source": lambda: ann().insert_after("a", relu("b", "output")),
 }
 
@@ -120,7 +121,7 @@ def test_the_memory_layout_is_not_hashed() -> None:
 def test_every_bit_of_every_array_is_hashed(graph: Graph, data: st.DataObject) -> None:
     node = data.draw(st.sampled_from([node for node in graph.nodes if node.arrays()]))
     field = data.draw(st.sampled_from(sorted(node.arrays())))
-    value = node.arrays()[field].copy()
+    value: Any = node.arrays()[field].copy()
     bits = value.reshape(-1).view(np.uint32)
     # Mantissa bits only: whatever they are, the value stays finite and keeps its sign.
     bits[data.draw(st.integers(0, len(bits) - 1))] ^= 1 << data.draw(st.integers(0, 22))
@@ -273,7 +274,7 @@ def test_a_sum_is_steady_only_if_all_its_sources_are() -> None:
 
 
 @pytest.mark.parametrize("encoding", ["rate", "events"])
-def test_nothing_is_steady_under_spiking_input(encoding: str) -> None:
+def test_nothing_is_steady_under_spiking_input(encoding: Encoding) -> None:
     graph = residual_network()
     assert graph.replace(replace(graph.input, encoding=encoding)).constant_nodes() == frozenset()
 

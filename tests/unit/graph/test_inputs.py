@@ -13,10 +13,11 @@ from icsnn_deploy.errors import DataError
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.inputs import check_inputs, encode_rate, to_input_units
 from icsnn_deploy.graph.neuron import Array, if_step
+from icsnn_deploy.graph.nodes import Encoding, InputDtype
 from tests.support.graphs import residual_network
 
 
-def taking(dtype: str = "float32", encoding: str = "direct") -> Graph:
+def taking(dtype: InputDtype = "float32", encoding: Encoding = "direct") -> Graph:
     """A network of 4 steps whose input has shape (2, 6, 6)."""
     graph = residual_network(time_steps=4)
     return graph.replace(replace(graph.input, dtype=dtype, encoding=encoding))
@@ -44,7 +45,7 @@ def test_another_shape_is_refused(shape: tuple[int, ...]) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["rate", "events"])
-def test_spikes_over_time_need_an_axis_of_the_right_length(encoding: str) -> None:
+def test_spikes_over_time_need_an_axis_of_the_right_length(encoding: Encoding) -> None:
     graph = taking(encoding=encoding)
     assert check_inputs(graph, np.zeros((4, 3, 2, 6, 6))).shape == (4, 3, 2, 6, 6)
     with pytest.raises(DataError, match=r"\[T, B, 2, 6, 6\] is needed"):
@@ -54,7 +55,7 @@ def test_spikes_over_time_need_an_axis_of_the_right_length(encoding: str) -> Non
 
 
 @pytest.mark.parametrize("encoding", ["rate", "events"])
-def test_counts_are_no_spikes(encoding: str) -> None:
+def test_counts_are_no_spikes(encoding: Encoding) -> None:
     """An integer network's certificate is for 0 and 1."""
     graph = taking("int8", encoding=encoding)
     spikes = np.ones((4, 3, 2, 6, 6), np.int8)
@@ -68,7 +69,7 @@ LIMITS = [("uint8", 0, 255), ("int8", -128, 127), ("int16", -32768, 32767)]
 
 
 @pytest.mark.parametrize(("dtype", "least", "most"), LIMITS)
-def test_integers_that_fit_are_taken(dtype: str, least: int, most: int) -> None:
+def test_integers_that_fit_are_taken(dtype: InputDtype, least: int, most: int) -> None:
     x = np.zeros((1, 2, 6, 6), np.int64)
     x[0, 0, 0, :2] = least, most
     found = check_inputs(taking(dtype), x)
@@ -77,7 +78,7 @@ def test_integers_that_fit_are_taken(dtype: str, least: int, most: int) -> None:
 
 
 @pytest.mark.parametrize(("dtype", "least", "most"), LIMITS)
-def test_integers_that_do_not_fit_are_refused(dtype: str, least: int, most: int) -> None:
+def test_integers_that_do_not_fit_are_refused(dtype: InputDtype, least: int, most: int) -> None:
     for value in (least - 1, most + 1):
         x = np.zeros((1, 2, 6, 6), np.int64)
         x[0, 1, 2, 3] = value
@@ -91,7 +92,7 @@ def test_the_largest_unsigned_integer_does_not_wrap() -> None:
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int8", "int16"])
-def test_floats_are_refused_where_integers_are_needed(dtype: str) -> None:
+def test_floats_are_refused_where_integers_are_needed(dtype: InputDtype) -> None:
     with pytest.raises(DataError, match=f"of type float32: integers that fit {dtype} needed"):
         check_inputs(taking(dtype), np.zeros((1, 2, 6, 6), np.float32))
 
@@ -112,7 +113,7 @@ def test_what_is_not_a_real_number_is_refused(dtype: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "uint8"])
-def test_no_samples_are_fine(dtype: str) -> None:
+def test_no_samples_are_fine(dtype: InputDtype) -> None:
     assert check_inputs(taking(dtype), np.zeros((0, 2, 6, 6), np.uint8)).shape == (0, 2, 6, 6)
 
 

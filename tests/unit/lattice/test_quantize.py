@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -74,7 +75,8 @@ def test_weights_keep_their_width_and_the_network_its_spikes(bits: int) -> None:
     result = quantized(network, bits=bits)
     assert result.graph.is_integer
     assert result.certificate.float32
-    for node in result.graph.nodes_of(Conv, Linear):
+    layers: list[Conv | Linear] = [*result.graph.nodes_of(Conv), *result.graph.nodes_of(Linear)]
+    for node in layers:
         if not is_sum_pool(node):
             assert np.abs(node.weight).max() <= 2 ** (bits - 1) - 1
     if bits >= 8:
@@ -289,7 +291,7 @@ def test_a_network_on_the_lattice_is_refused() -> None:
         ({"held_out": 1.0}, "held_out"),
     ],
 )
-def test_options_are_checked(options: dict[str, int], message: str) -> None:
+def test_options_are_checked(options: dict[str, Any], message: str) -> None:
     with pytest.raises(LatticeError, match=message):
         LatticeOptions(**options)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -157,7 +158,7 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setattr(interpreters, "sys", namedtuple("sys", "version_info")((3, 14, 0)))
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
     monkeypatch.setenv("PYENV_ROOT", str(tmp_path / "pyenv"))
-    monkeypatch.setattr(interpreters.shutil, "which", lambda name: _in(tmp_path / "bin", name))
+    monkeypatch.setattr(shutil, "which", lambda name: _in(tmp_path / "bin", name))
     return tmp_path
 
 

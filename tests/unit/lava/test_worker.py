@@ -20,7 +20,7 @@ from icsnn_deploy.errors import BackendUnavailableError, SimulationError
 from icsnn_deploy.lava.environment import find_worker
 from icsnn_deploy.lava.launch import STEP_LIMIT_VARIABLE, run_netlists
 from icsnn_deploy.lava.netlist import Netlist
-from icsnn_deploy.lava.simulator import LavaSimulator
+from icsnn_deploy.lava.simulator import Connections, LavaSimulator
 from icsnn_deploy.progress import silent
 from tests.support.graphs import residual_network, samples
 
@@ -164,7 +164,7 @@ def test_control_c_in_the_parent() -> None:
 def broken(kind: str, **options: object) -> Netlist:
     """A short run in which a process of that kind has wrong options."""
     graph = residual_network(time_steps=2)
-    connections = "batched" if kind == "batch-connection" else "stock"
+    connections: Connections = "batched" if kind == "batch-connection" else "stock"
     simulator = LavaSimulator(graph, arithmetic="float", connections=connections)
     (netlist,) = simulator.netlists(samples(graph, 2))
     changed = [
@@ -304,4 +304,4 @@ def test_progress_counts_every_step() -> None:
     assert seen[0] == (0, netlist.steps)
     assert seen[-1] == (netlist.steps, netlist.steps)
     assert len(np.frombuffer(result.readout)) == 10 * 8 * 2
-    assert silent("", 0, None) is None
+    silent("", 0, None)

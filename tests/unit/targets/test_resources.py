@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import permutations
+from typing import Any
 
 import numpy as np
 import pytest
@@ -116,7 +117,7 @@ def test_both_directions_count_the_same_synapses(graph: Graph) -> None:
 @given(if_graphs())
 def test_fan_in_is_the_network_of_ones(graph: Graph) -> None:
     def ones(node: Node) -> Node:
-        values = {
+        values: dict[str, Any] = {
             name: (value != 0).astype(np.float32) if name in ("weight", "scale") else value * 0
             for name, value in node.arrays().items()
             if not isinstance(node, IF)

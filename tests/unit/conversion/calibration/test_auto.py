@@ -52,7 +52,8 @@ def test_weights_are_kept_but_for_a_factor_a_channel() -> None:
     """Thresholds and gains scale rows and columns: a product of two vectors, rank one."""
     recipe = Recipe(name="auto", effort="best", weights=False)
     found = convert(small_model(), CALIBRATION, recipe)
-    for node in (*found.graph.nodes_of(Conv), *found.graph.nodes_of(Linear)):
+    layers: list[Conv | Linear] = [*found.graph.nodes_of(Conv), *found.graph.nodes_of(Linear)]
+    for node in layers:
         before = found.ann.node(node.name)
         assert isinstance(before, (Conv, Linear))
         ratio = (node.weight.astype(np.float64) / before.weight).reshape(*node.weight.shape[:2], -1)

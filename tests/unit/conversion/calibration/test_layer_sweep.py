@@ -17,6 +17,7 @@ from icsnn_deploy.conversion.calibration.bias_correction import correct_bias, sp
 from icsnn_deploy.conversion.calibration.layer_sweep import (
     CalibrationUpdate,
     PopulationInput,
+    Reset,
     _Runner,
     sweep,
 )
@@ -317,7 +318,8 @@ def test_spike_norm_by_hand() -> None:
     # relu1 gets v_threshold 2. Soft reset: neuron 1 fires at steps 2, 3, 4 and neuron 2 at 2, 4,
     # so the largest current of relu2 is that of step 3, 2 * 1 + 0.25. Hard reset: neuron 1 fires
     # at 2, 4 only, always with neuron 2, and 2 * (1 - 0.5) + 0.25 is the largest.
-    for reset, expected in (("soft", 2.25), ("hard", 1.25)):
+    cases: tuple[tuple[Reset, float], ...] = (("soft", 2.25), ("hard", 1.25))
+    for reset, expected in cases:
         network = sweep(
             tiny(),
             CalibrationSet.of(np.array([[1.5, 1.0, 2.0]], np.float32)),

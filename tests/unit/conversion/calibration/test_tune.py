@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -22,13 +25,13 @@ class Step(torch.autograd.Function):
     """One threshold with the triangular slope, for autograd to go through the steps itself."""
 
     @staticmethod
-    def forward(ctx, u):  # type: ignore[no-untyped-def]
+    def forward(ctx: Any, u: Tensor) -> Tensor:
         ctx.save_for_backward(u)
         return (u >= 1).to(u.dtype)
 
     @staticmethod
-    def backward(ctx, outer):  # type: ignore[no-untyped-def]
-        (u,) = ctx.saved_tensors
+    def backward(ctx: Any, outer: Tensor) -> Tensor:
+        u: Tensor = ctx.saved_tensors[0]
         return outer * torch.clamp(1 - (u - 1).abs(), min=0)
 
 
@@ -38,7 +41,7 @@ def step_by_step(
     v, found = iota, []
     for step in range(STEPS):
         u = v + kappa * (current if steady else current[step * BATCH : (step + 1) * BATCH]) + sigma
-        s = Step.apply(u)  # type: ignore[no-untyped-call]
+        s = Step.apply(u)
         v = u - s
         found.append(rho * s)
     return torch.cat(found)
@@ -61,9 +64,9 @@ def test_the_gradient_is_that_of_the_steps(
     results = []
     for ours in (True, False):
         leaves = [tensor.clone().requires_grad_() for tensor in (current, *drawn)]
-        run = SurrogateIF.apply if ours else step_by_step
+        run: Callable[..., Tensor] = SurrogateIF.apply if ours else step_by_step
         found = run(*leaves, *((STEPS, steady) if ours else (steady,)))
-        (found * outer).sum().backward()
+        torch.autograd.backward((found * outer).sum())
         results.append([found.detach(), *(leaf.grad for leaf in leaves)])
     for got, expected in zip(*results, strict=True):
         torch.testing.assert_close(got, expected, rtol=1e-10, atol=1e-10)

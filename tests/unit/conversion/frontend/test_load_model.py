@@ -326,6 +326,8 @@ def test_a_program_converts_end_to_end(tmp_path: Path) -> None:
 class Residual(nn.Module):
     """Everything the converter takes, with a buffer, a constant and an odd name."""
 
+    gain: torch.Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.layers = nn.ModuleDict({"conv-1": nn.Conv2d(1, 4, 3, padding="same")})
@@ -349,13 +351,13 @@ class Residual(nn.Module):
 def test_programs_as_torch_writes_them_are_taken(
     tmp_path: Path, kind: str, make: Callable[[], nn.Module]
 ) -> None:
-    options: dict[str, Any] = {
+    options: dict[str, dict[str, Any]] = {
         "named batch": {"dynamic_shapes": ({0: Dim("batch", min=2, max=64)},)},
         "automatic sizes": {"dynamic_shapes": ({0: Dim.AUTO},)},
         "strict": {"strict": True},
-    }.get(kind, {})
+    }
     model = make().eval()
-    program = torch.export.export(model, (example(2),), **options)
+    program = torch.export.export(model, (example(2),), **options.get(kind, {}))
     if kind == "decomposed":
         program = program.run_decompositions()
     torch.export.save(program, tmp_path / "net.pt2", extra_files={"notes.txt": "by hand"})

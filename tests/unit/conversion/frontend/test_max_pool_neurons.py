@@ -19,14 +19,14 @@ from icsnn_deploy.graph.nodes import Flatten, Linear, Relu
 from icsnn_deploy.passes.compose import compose
 from tests.support.traced import Body, images, names, output
 
-Form = Callable[[Any, torch.Tensor], torch.Tensor]
+Form = Callable[[Any, torch.Tensor], Any]
 
 
 class Heads(Body):
     """Layers for images, and two fully connected ones that take the same."""
 
     def __init__(self, forward: Form, size: int) -> None:
-        super().__init__(forward)  # type: ignore[arg-type]
+        super().__init__(forward)
         self.first, self.second = nn.Linear(size, 4), nn.Linear(size, 4)
 
     def heads(self, x: torch.Tensor) -> torch.Tensor:

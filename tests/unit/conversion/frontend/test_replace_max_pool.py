@@ -36,7 +36,7 @@ RECIPE = Recipe(
 )
 
 
-def model() -> nn.Module:
+def model() -> nn.Sequential:
     torch.manual_seed(0)
     layers = (nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten())
     return nn.Sequential(*layers, nn.Linear(4 * 9, 5)).eval()
@@ -161,7 +161,7 @@ def test_exported_indices_are_rejected_where_they_are_used(decomposed: bool) -> 
     program = program.run_decompositions() if decomposed else program
     for replacement in (None, "average"):
         with pytest.raises(UnsupportedOperatorError, match="indices"):
-            trace_exported(program, x, replace_max_pool=replacement)  # type: ignore[arg-type]
+            trace_exported(program, x, replace_max_pool=replacement)
 
 
 def test_an_unknown_replacement() -> None:

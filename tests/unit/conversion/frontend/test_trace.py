@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name everybody uses
@@ -11,7 +9,7 @@ from torch import nn
 
 from icsnn_deploy.conversion.frontend.trace import trace
 from icsnn_deploy.graph.nodes import ChannelAffine, Conv, Relu
-from tests.support.traced import Body, check, images, kinds, ready
+from tests.support.traced import Body, Form, check, images, kinds, ready
 
 MODULES = {
     "conv": nn.Conv2d(3, 4, 3),
@@ -70,8 +68,6 @@ def test_module_over_one_axis_equals_its_trace(name: str) -> None:
 def test_module_on_vectors_equals_its_trace(layer: nn.Module) -> None:
     check(ready(nn.Sequential(nn.Linear(6, 5), nn.ReLU(), layer)), images(3, 6))
 
-
-Form = Callable[[Body, torch.Tensor], torch.Tensor]
 
 ACTIVATIONS: dict[str, Form] = {
     "F.relu": lambda m, x: F.relu(x),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -12,42 +12,40 @@ from torch import nn
 from icsnn_deploy.conversion.frontend.trace import trace
 from icsnn_deploy.errors import UnsupportedOperatorError
 from icsnn_deploy.graph.nodes import Relu
-from tests.support.traced import Body, check, images
-
-Form = Callable[[Body, torch.Tensor], torch.Tensor]
+from tests.support.traced import Body, Form, check, images
 
 
-def _result_ignored(m: Body, x: torch.Tensor) -> torch.Tensor:
+def _result_ignored(m: Body, x: torch.Tensor) -> Any:
     y = m.conv(x)
     y.relu_()
     return m.conv2(y)
 
 
-def _module_result_ignored(m: Body, x: torch.Tensor) -> torch.Tensor:
+def _module_result_ignored(m: Body, x: torch.Tensor) -> Any:
     y = m.conv(x)
     m.relu_in_place(y)
     return m.conv2(y)
 
 
-def _shortcut_takes_the_rectified(m: Body, x: torch.Tensor) -> torch.Tensor:
+def _shortcut_takes_the_rectified(m: Body, x: torch.Tensor) -> Any:
     y = m.conv(x)
     return m.conv2(m.relu_in_place(y)) + y
 
 
-def _shortcut_kept_by_clone(m: Body, x: torch.Tensor) -> torch.Tensor:
+def _shortcut_kept_by_clone(m: Body, x: torch.Tensor) -> Any:
     y = m.conv(x)
     kept = y.clone()
     return m.conv2(F.relu(y, inplace=True)) + kept
 
 
-def _plus_equals_changes_the_other_name(m: Body, x: torch.Tensor) -> torch.Tensor:
+def _plus_equals_changes_the_other_name(m: Body, x: torch.Tensor) -> Any:
     y = m.conv(x)
     other = y
     y += x
     return m.conv2(y) + other
 
 
-def _alias_by_identity(m: Body, x: torch.Tensor) -> torch.Tensor:
+def _alias_by_identity(m: Body, x: torch.Tensor) -> Any:
     y = m.conv(x)
     alias = F.dropout(y.contiguous().view(y.shape), training=False)
     alias.add_(x)
@@ -55,25 +53,25 @@ def _alias_by_identity(m: Body, x: torch.Tensor) -> torch.Tensor:
     return y * 2
 
 
-def _input_overwritten(m: Body, x: torch.Tensor) -> torch.Tensor:
+def _input_overwritten(m: Body, x: torch.Tensor) -> Any:
     torch.relu_(x)
     return m.conv(x) + x
 
 
-def _view_taken_after(m: Body, x: torch.Tensor) -> torch.Tensor:
+def _view_taken_after(m: Body, x: torch.Tensor) -> Any:
     y = m.conv(x)
     y.clamp_(0, 0.5)
     return y.flatten(1)
 
 
-def _copy_of_a_slice(m: Body, x: torch.Tensor) -> torch.Tensor:
+def _copy_of_a_slice(m: Body, x: torch.Tensor) -> Any:
     y = m.conv(x)
     part = y[:, :, ::2, ::2].contiguous()
     y.relu_()
     return part + F.avg_pool2d(y, 2)
 
 
-def _view_not_used_again(m: Body, x: torch.Tensor) -> torch.Tensor:
+def _view_not_used_again(m: Body, x: torch.Tensor) -> Any:
     y = m.conv(x)
     y.view(y.size(0), -1).relu_()
     return m.conv2(x)
@@ -98,20 +96,20 @@ def test_in_place_result_is_seen_by_every_name(form: Form) -> None:
     check(Body(form).eval(), images(2, 3, 6, 6))
 
 
-def _view_taken_before(m: Body, x: torch.Tensor) -> torch.Tensor:
+def _view_taken_before(m: Body, x: torch.Tensor) -> Any:
     y = m.conv(x)
     flat = y.flatten(1)
     y.relu_()
     return flat
 
 
-def _base_of_a_changed_view(m: Body, x: torch.Tensor) -> torch.Tensor:
+def _base_of_a_changed_view(m: Body, x: torch.Tensor) -> Any:
     y = m.conv(x)
     y.view(y.size(0), -1).relu_()
     return y
 
 
-def _slice_of_the_overwritten(m: Body, x: torch.Tensor) -> torch.Tensor:
+def _slice_of_the_overwritten(m: Body, x: torch.Tensor) -> Any:
     y = m.conv(x)
     part = y[:, :, ::2, ::2]
     y.relu_()

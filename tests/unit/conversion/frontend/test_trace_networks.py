@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name everybody uses
@@ -46,7 +48,7 @@ def test_modules_named_input_and_output_give_way() -> None:
 
 
 def test_dead_branch_is_dropped() -> None:
-    def forward(m: Body, x: torch.Tensor) -> torch.Tensor:
+    def forward(m: Body, x: torch.Tensor) -> Any:
         m.relu(m.conv2(x))
         return m.conv(x)
 
@@ -153,10 +155,11 @@ def test_exported_program_gives_the_same_graph(dynamic: bool, decomposed: bool) 
 
 
 def test_exported_program_in_place_and_pads() -> None:
-    def forward(m: Body, x: torch.Tensor) -> torch.Tensor:
+    def forward(m: Body, x: torch.Tensor) -> Any:
+        relu6: Any = m.relu6
         y = m.conv(F.pad(x, (1, 0, -1, 2)))
         torch.relu_(y)
-        y += m.relu6(m.conv2(y))
+        y += relu6(m.conv2(y))
         y = F.avg_pool2d(F.hardtanh(y - 0.5, 0, 1) * 2, 3, 2, 1)
         return m.linear(F.adaptive_avg_pool2d(y / 3, 1).squeeze(-1).squeeze(-1))
 

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name everybody uses
 
 from icsnn_deploy.graph.nodes import Conv
-from tests.support.traced import Body, check, images, kinds
-
-Form = Callable[[Body, torch.Tensor], torch.Tensor]
+from tests.support.traced import Body, Form, check, images, kinds
 
 POOLS: dict[str, Form] = {
     "F.avg_pool2d": lambda m, x: F.avg_pool2d(x, 2),

@@ -26,6 +26,7 @@ from icsnn_deploy.exporters.onnx.write import OnnxOptions, build, write
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.nodes import Conv, Flatten, Input, Linear, Node, Output
 from icsnn_deploy.parity.verify import verify
+from tests.support.building import node_of
 from tests.support.graphs import conv, dyadic, residual_ann, samples, spiking, spiking_network
 from tests.support.onnx_files import refused, stamped
 
@@ -75,7 +76,8 @@ def test_it_runs(tmp_path: Path, layout: Layout) -> None:
 def test_onnx_itself_reads_it(path: Path) -> None:
     onnx.checker.check_model(path, full_check=True)
     held = {t.name: onnx.numpy_helper.to_array(t) for t in onnx.load(path).graph.initializer}
-    for node in GRAPH.nodes_of(Conv, Linear):
+    layers: list[Conv | Linear] = [*GRAPH.nodes_of(Conv), *GRAPH.nodes_of(Linear)]
+    for node in layers:
         np.testing.assert_array_equal(held[f"{node.name}/weight"], node.weight)
 
 
@@ -86,7 +88,7 @@ def test_what_goes_out(path: Path) -> None:
     assert outside == {"conv1/weight", "conv2/weight", "head/weight"}
     assert all(4 * np.prod(t.dims) < SMALLEST for t in tensors if t.name not in outside)
     data = path.with_name(NAMES[1]).read_bytes()
-    start = data.index(GRAPH.node("conv2").weight.tobytes())  # type: ignore[attr-defined]
+    start = data.index(node_of(GRAPH, "conv2", Conv).weight.tobytes())
     assert start % ALIGNMENT == 0
     assert len(data) == 4 * ALIGNMENT  # pages of 1152, 4608 and 2560 bytes
 

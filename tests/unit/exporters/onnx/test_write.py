@@ -29,7 +29,7 @@ from icsnn_deploy.exporters.onnx.read import read
 from icsnn_deploy.exporters.onnx.write import OnnxOptions, build, write
 from icsnn_deploy.graph.certificate import certify
 from icsnn_deploy.graph.graph import Graph
-from icsnn_deploy.graph.nodes import AvgPool, Input, Linear, Node, Output, Relu
+from icsnn_deploy.graph.nodes import AvgPool, Encoding, Input, Linear, Node, Output, Relu
 from icsnn_deploy.lattice.prepare import prepare
 from icsnn_deploy.lattice.round_network import even_widths, round_to_lattice
 from tests.support.graphs import conv, residual_network, samples, spiking
@@ -78,7 +78,7 @@ def test_step_layout() -> None:
 
 
 @pytest.mark.parametrize("encoding", ["rate", "events"])
-def test_spiking_input_has_a_time_axis(encoding: str) -> None:
+def test_spiking_input_has_a_time_axis(encoding: Encoding) -> None:
     graph = residual_network(time_steps=4)
     graph = graph.replace(replace(graph.input, encoding=encoding, dtype="uint8"))
     model = build(graph)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tracemalloc
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -20,8 +21,8 @@ from tests.support.traced import Body, check, images, names, ready
 class Model(Body):
     """A model with layers for six and nine channels."""
 
-    def __init__(self, forward: Callable[[Model, torch.Tensor], torch.Tensor]) -> None:
-        super().__init__(forward)  # type: ignore[arg-type]
+    def __init__(self, forward: Callable[[Any, torch.Tensor], Any]) -> None:
+        super().__init__(forward)
         self.six = nn.Conv2d(6, 4, 3, padding=1)
         self.nine = nn.Conv2d(9, 4, 1)
         self.grouped = nn.Conv2d(6, 6, 3, groups=2)

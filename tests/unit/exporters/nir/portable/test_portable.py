@@ -38,6 +38,7 @@ from icsnn_deploy.graph.nodes import (
     Node,
     Output,
 )
+from tests.support.building import node_of
 from tests.support.graphs import (
     conv,
     dyadic,
@@ -138,8 +139,8 @@ def test_float_networks_come_out_alike(tmp_path: Path) -> None:
 
 def test_losses_of_a_float_network_are_said(tmp_path: Path) -> None:
     graph = sequential_network()
-    thirds = replace(graph.node("pool2"), kernel=(1, 3), stride=(1, 1))
-    head = replace(graph.node("fc"), weight=dyadic(RNG, 12, 24))
+    thirds = replace(node_of(graph, "pool2", AvgPool), kernel=(1, 3), stride=(1, 1))
+    head = replace(node_of(graph, "fc", Linear), weight=dyadic(RNG, 12, 24))
     write(graph.replace(thirds, head), tmp_path / "x.nir", "portable")
     losses = " ".join(header(tmp_path / "x.nir")["losses"])
     assert "pool2: the mean over 3" in losses
