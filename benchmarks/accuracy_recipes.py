@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
+from typing import Any, cast
 
 from icsnn_deploy.conversion.calibration.recipe import AUTO, NAMED, Method, Recipe
 from icsnn_deploy.conversion.calibration.threshold_rules import (
@@ -66,7 +67,7 @@ def recipe_of(name: str, time_steps: int) -> Recipe:
         elif dash and least.isdigit() and most.isdigit():
             recipe = replace(recipe, time_steps=(int(least), int(most)))
         else:
-            recipe = replace(recipe, effort=option)  # type: ignore[arg-type]  # it checks
+            recipe = replace(recipe, effort=cast(Any, option))  # Recipe checks it
     return recipe
 
 

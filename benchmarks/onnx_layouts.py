@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -130,10 +131,7 @@ def print_speeds(runs: dict[str, Run], x: Array, steps: int, pairs: int) -> None
         if np.abs(result - expected).max() > 1e-5 * np.abs(expected).max():
             sys.exit(f"{name}: other logits than the step loop")
     seconds = np.array(
-        [
-            [processor_seconds(lambda run=run: run(x)) for run in runs.values()]  # type: ignore[misc]
-            for _ in range(pairs)
-        ]
+        [[processor_seconds(partial(run, x)) for run in runs.values()] for _ in range(pairs)]
     )
     for column, name in enumerate(runs):
         ratios = np.median(seconds[:, :2] / seconds[:, column : column + 1], axis=0)

@@ -23,6 +23,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -82,7 +83,7 @@ class Comparison:
             if wrong:
                 self._say(f"{name}: {wrong} neurons fire differently, not timed")
                 continue
-            seconds, _, ratio = self._paired(lambda s=simulator: s.run(self.x))  # type: ignore[misc]
+            seconds, _, ratio = self._paired(partial(simulator.run, self.x))
             self._row(name, seconds, f"{ratio:.2f}")
         for layout in self.given.layouts:
             session = self._session(layout)
@@ -90,7 +91,7 @@ class Comparison:
             if not np.array_equal(logits, self.expected.logits):
                 self._say(f"ONNX Runtime, {layout}: other logits, not timed")
                 continue
-            seconds, _, ratio = self._paired(lambda s=session: s.run(["logits"], {"x": self.x}))  # type: ignore[misc]
+            seconds, _, ratio = self._paired(partial(session.run, ["logits"], {"x": self.x}))
             self._row(f"icsnn-deploy, ONNX Runtime, {layout}", seconds, f"{ratio:.2f}")
 
     def _frameworks(self) -> Iterator[tuple[str, StepLoop]]:

@@ -11,6 +11,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from icsnn_deploy.exporters.onnx.contract import Layout
 from icsnn_deploy.exporters.onnx.read import read
 from icsnn_deploy.exporters.onnx.write import OnnxOptions, build
 from tests.support.graphs import residual_network
@@ -184,9 +185,9 @@ CLAIMS: list[tuple[Change, str]] = [
 @pytest.mark.parametrize("layout", ["folded", "scan"])
 @pytest.mark.parametrize(("change", "message"), CLAIMS)
 def test_a_shape_that_does_not_follow(
-    tmp_path: Path, change: Change, message: str, layout: str
+    tmp_path: Path, change: Change, message: str, layout: Layout
 ) -> None:
-    path, model = tmp_path / "net.onnx", build(GRAPH, OnnxOptions(layout=layout))  # type: ignore[arg-type]
+    path, model = tmp_path / "net.onnx", build(GRAPH, OnnxOptions(layout=layout))
     change(model)
     path.write_bytes(stamped(model))
     assert message in refused(path)

@@ -6,7 +6,7 @@ import json
 import warnings
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -254,7 +254,7 @@ def test_what_is_no_model_is_refused(model: Any) -> None:
 
 def test_the_name_of_a_recipe_is_no_recipe() -> None:
     with pytest.raises(ConversionError, match=r"a recipe of type str: Recipe\(name="):
-        convert(small_model(), images(), "auto")  # type: ignore[arg-type]
+        convert(small_model(), images(), cast(Any, "auto"))
 
 
 def test_values_that_are_not_finite_are_refused() -> None:

@@ -123,11 +123,11 @@ def test_the_device_is_named_by_either(
 
 @pytest.mark.parametrize("options", [{"backend": "torch:cuda"}, {"device": "cuda"}])
 def test_each_process_takes_a_gpu_of_its_own(
-    monkeypatch: pytest.MonkeyPatch, options: dict[str, str]
+    monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
 ) -> None:
     for name, value in SECOND.items():
         monkeypatch.setenv(name, value)
-    found = EvaluationOptions(**options)  # type: ignore[arg-type]
+    found = EvaluationOptions(**options)
     assert found.torch_device == "cuda:1"
     specs = ("torch", "torch:cuda", "torch-float64:cuda", "torch:cpu")
     assert [found.placed(spec) for spec in specs] == [

@@ -29,7 +29,7 @@ from icsnn_deploy.graph.nodes import (
     Output,
     Relu,
 )
-from tests.support.building import ann, make, refused
+from tests.support.building import ann, make, node_of, refused
 from tests.support.graphs import if_graphs, residual_network
 
 # What a graph refuses
@@ -334,7 +334,7 @@ def test_replace_puts_nodes_in_the_place_of_their_namesakes() -> None:
     found = graph.replace(bounded)
     assert found.node("b") is bounded
     assert found.node("c") is graph.node("c")
-    assert graph.node("b").upper is None  # type: ignore[attr-defined]
+    assert node_of(graph, "b", Relu).upper is None
 
 
 def test_replace_checks_the_new_graph() -> None:

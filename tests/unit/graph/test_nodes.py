@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import FrozenInstanceError
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -179,7 +179,7 @@ def test_parameters_are_per_layer_channel_or_neuron() -> None:
 def test_fields_and_arrays_of_a_node_cannot_be_changed(node_type: type[Node]) -> None:
     node = make(node_type)
     with pytest.raises(FrozenInstanceError):
-        node.name = "other"  # type: ignore[misc]
+        cast(Any, node).name = "other"
     for value in node.arrays().values():
         with pytest.raises(ValueError, match="read-only"):
             value[...] = 0

@@ -48,8 +48,8 @@ def ann_of(network: Graph) -> Graph:
     return Graph(nodes=tuple(nodes))
 
 
-def quantized(network: Graph, **options: object) -> Quantization:
-    chosen = LatticeOptions(batch_size=8, **options)  # type: ignore[arg-type]
+def quantized(network: Graph, **options: Any) -> Quantization:
+    chosen = LatticeOptions(batch_size=8, **options)
     return quantize(network, samples(network, 16), ann_of(network), chosen)
 
 

@@ -7,6 +7,7 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -178,7 +179,7 @@ def test_a_backend_named_twice_is_compared_once(bundle: Bundle) -> None:
 
 
 def report_with_chunks(
-    bundle: Bundle, size: int, monkeypatch: pytest.MonkeyPatch, **options: object
+    bundle: Bundle, size: int, monkeypatch: pytest.MonkeyPatch, **options: Any
 ) -> tuple[ParityReport, list[tuple[str, int, int | None]]]:
     """The report when `size` images fit into the memory, and the progress that was told."""
     told: list[tuple[str, int, int | None]] = []
@@ -191,7 +192,7 @@ def report_with_chunks(
         backends,
         labels=np.arange(7),
         progress=lambda *step: told.append(step),
-        **options,  # type: ignore[arg-type]
+        **options,
     )
     return report, told
 
@@ -265,8 +266,8 @@ def recorded(path: Path, **arrays: object) -> Path:
     """A recording file with the reference's arrays, some of them replaced or added."""
     run = ReferenceSimulator(NETWORK).run(INPUTS)
     content: dict[str, object] = {"logits": run.logits, **run.spikes, **arrays}
-    kept = {name: np.asarray(a) for name, a in content.items() if a is not None}
-    np.savez(path, **kept)  # type: ignore[arg-type]
+    kept: dict[str, Any] = {name: np.asarray(a) for name, a in content.items() if a is not None}
+    np.savez(path, **kept)
     return path
 
 

@@ -1,5 +1,7 @@
 """The table of targets, their numbers, and overriding them."""
 
+from typing import Any
+
 import pytest
 
 from icsnn_deploy.errors import TargetError
@@ -39,9 +41,9 @@ def test_an_unknown_target_lists_the_known_ones() -> None:
         ("uncertain", ("color",), "names of the profile's own numbers"),
     ],
 )
-def test_the_numbers_of_a_profile_are_checked(field: str, value: object, message: str) -> None:
+def test_the_numbers_of_a_profile_are_checked(field: str, value: Any, message: str) -> None:
     with pytest.raises(TargetError, match=message):
-        TargetProfile(name="odd", about="", **{field: value})  # type: ignore[arg-type]
+        TargetProfile(name="odd", about="", **{field: value})
 
 
 def test_settings_are_read_as_the_type_of_their_field() -> None:

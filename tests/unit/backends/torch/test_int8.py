@@ -1,6 +1,7 @@
 """Convolutions in 8-bit integers: which they are, and that no bit is lost."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,12 +13,13 @@ from icsnn_deploy.backends.torch.int8 import int8_convolutions
 from icsnn_deploy.backends.torch.simulator import TorchSimulator
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.nodes import IF, Conv, Flatten, Input, Linear, Output
+from tests.support.building import node_of
 
 CPU = torch.device("cpu")
 
 
-def _conv(name: str, source: str, weight: np.ndarray, bias: int = 0, **changes: object) -> Conv:
-    given: dict[str, object] = {
+def _conv(name: str, source: str, weight: np.ndarray, bias: int = 0, **changes: Any) -> Conv:
+    given: dict[str, Any] = {
         "stride": (1, 1),
         "padding": ((1, 1), (1, 1)),
         "dilation": (1, 1),
@@ -29,7 +31,7 @@ def _conv(name: str, source: str, weight: np.ndarray, bias: int = 0, **changes: 
         inputs=(source,),
         weight=weight,
         bias=np.full(outputs, bias, np.int32),
-        **given,  # type: ignore[arg-type]
+        **given,
     )
 
 
@@ -90,18 +92,18 @@ def test_they_are_those_that_take_spikes_or_sums_of_spikes() -> None:
 def test_larger_weights_and_counts_stay_in_floating_point() -> None:
     assert set(int8_convolutions(_network(largest=128), CPU)) == {"pool"}
     graph = _network()
-    pool = graph.node("pool")
-    heavier = graph.replace(replace(pool, weight=np.full((3, 1, 2, 2), 32, np.int32)))  # type: ignore[call-arg]
+    pool, second = node_of(graph, "pool", Conv), node_of(graph, "conv2", Conv)
+    heavier = graph.replace(replace(pool, weight=np.full((3, 1, 2, 2), 32, np.int32)))
     assert set(int8_convolutions(heavier, CPU)) == {"pool"}  # counts to 128
-    uneven = graph.replace(replace(graph.node("conv2"), padding=((0, 2), (1, 1))))  # type: ignore[call-arg]
+    uneven = graph.replace(replace(second, padding=((0, 2), (1, 1))))
     assert set(int8_convolutions(uneven, CPU)) == {"pool"}
 
 
 def test_a_float_network_has_none() -> None:
     graph = _network()
     assert int8_convolutions(graph, torch.device("meta")) == {}
-    head = graph.node("head")
-    as_floats = graph.replace(replace(head, bias=np.zeros(5, np.float32)))  # type: ignore[call-arg]
+    head = node_of(graph, "head", Linear)
+    as_floats = graph.replace(replace(head, bias=np.zeros(5, np.float32)))
     assert int8_convolutions(as_floats, CPU) == {}
 
 

@@ -23,6 +23,7 @@ from icsnn_deploy.conversion.spiking import scale_current
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array, if_step
 from icsnn_deploy.graph.nodes import IF, Conv, Flatten, Input, Linear, Output, Relu
+from tests.support.building import node_of
 from tests.support.graphs import conv, random_images, residual_ann, spiking_network
 
 STEPS = 6
@@ -193,4 +194,5 @@ def test_a_large_ridge_leaves_the_weights() -> None:
     activations = sample_activations(ann, calibration, places=1000, batch_size=8)
     found = sweep(network, calibration, refit(activations, 1e9), batch_size=8)
     for node in network.nodes_of(Conv):
-        np.testing.assert_allclose(found.node(node.name).weight, node.weight, rtol=1e-5)  # type: ignore[attr-defined]
+        kept = node_of(found, node.name, Conv)
+        np.testing.assert_allclose(kept.weight, node.weight, rtol=1e-5)

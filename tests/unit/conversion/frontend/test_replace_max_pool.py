@@ -6,6 +6,7 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -165,8 +166,9 @@ def test_exported_indices_are_rejected_where_they_are_used(decomposed: bool) -> 
 
 
 def test_an_unknown_replacement() -> None:
+    unknown: Any = "mean"
     with pytest.raises(ConversionError, match=r"'mean' \(--replace-maxpool\): average, or"):
-        trace(model(), images(2, 3, 6, 6), replace_max_pool="mean")  # type: ignore[arg-type]
+        trace(model(), images(2, 3, 6, 6), replace_max_pool=unknown)
 
 
 def test_provenance_from_elsewhere_is_not_trusted() -> None:

@@ -16,6 +16,7 @@ from icsnn_deploy.backends.reference import ReferenceSimulator
 from icsnn_deploy.bundle.bundle import open_bundle
 from icsnn_deploy.cli import app
 from icsnn_deploy.errors import BundleError, ExportError
+from icsnn_deploy.exporters.nir.metadata import Reset
 from icsnn_deploy.exporters.nir.read.read import from_nir
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import IF, ChannelAffine, Conv
@@ -106,9 +107,9 @@ def test_the_models_of_the_nir_project(cnn: Path) -> None:
     np.testing.assert_array_equal(run.logits, run.spikes["12"].mean(axis=0))  # a spiking output
 
 
-def single(tmp_path: Path, node: Any, reset: str, *, steps: int = 4) -> IF:
+def single(tmp_path: Path, node: Any, reset: Reset, *, steps: int = 4) -> IF:
     path = chain(tmp_path / "x.nir", (3,), 3, node)
-    found = from_nir(path, reset=reset, time_steps=steps).node("0")  # type: ignore[arg-type]
+    found = from_nir(path, reset=reset, time_steps=steps).node("0")
     assert isinstance(found, IF)
     return found
 
