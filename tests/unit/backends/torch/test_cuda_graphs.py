@@ -65,7 +65,7 @@ def captured(monkeypatch: pytest.MonkeyPatch) -> list[torch.Size]:
     shapes = []
 
     class Stand:
-        def __init__(self, run: torch_cuda.Run, example: Tensor) -> None:
+        def __init__(self, run: torch_cuda.RunBatch, example: Tensor) -> None:
             shapes.append(example.shape)
             self.run = run
 

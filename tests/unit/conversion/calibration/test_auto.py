@@ -67,7 +67,7 @@ def test_one_network_serves_a_range() -> None:
     assert recipe.readout_steps == (3, 4, 8, 16)
     found = convert(small_model(), CALIBRATION, recipe)
     assert found.graph.time_steps == found.report.time_steps == 16
-    assert found.report.readout_steps == (3, 4, 8, 16)
+    assert found.report.counted == (3, 4, 8, 16)
 
 
 @pytest.mark.parametrize(

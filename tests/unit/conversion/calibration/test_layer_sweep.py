@@ -37,9 +37,9 @@ class Recorder:
         self.currents: dict[str, Array] = {}  # [T, N, *shape], with the shift
         self.spikes: dict[str, Array] = {}
 
-    def __call__(self, arrival: PopulationInput) -> CalibrationUpdate:
-        node, change = arrival.node, self.change(arrival.node)
-        batches = list(arrival.replay(lambda start, currents: currents))
+    def __call__(self, population_input: PopulationInput) -> CalibrationUpdate:
+        node, change = population_input.node, self.change(population_input.node)
+        batches = list(population_input.replay(lambda start, currents: currents))
         if change.shift is not None:
             column = change.shift.reshape(-1, *(1,) * (batches[0].ndim - 3))
             batches = [batch + torch.as_tensor(column, dtype=batch.dtype) for batch in batches]
@@ -47,7 +47,7 @@ class Recorder:
         if isinstance(node, IF):
             if change.v_threshold is not None:
                 node = replace(node, v_threshold=change.v_threshold)
-            spikes = [arrival.integrate(node, batch) for batch in batches]
+            spikes = [population_input.integrate(node, batch) for batch in batches]
             self.spikes[node.name] = torch.cat(spikes, dim=1).numpy()
         return change
 
@@ -104,7 +104,7 @@ def test_nothing_wanted_nothing_changed() -> None:
     network = residual_network()
     calibration = CalibrationSet.of(samples(network, 3))
     assert sweep(
-        network, calibration, lambda arrival: CalibrationUpdate(), batch_size=2
+        network, calibration, lambda population_input: CalibrationUpdate(), batch_size=2
     ).hash() == (network.hash())
 
 
@@ -113,8 +113,8 @@ def test_every_population_and_the_output_are_visited_once_in_order() -> None:
     visited: list[str] = []
     told: list[tuple[str, int, int | None]] = []
 
-    def visit(arrival: PopulationInput) -> CalibrationUpdate:
-        visited.append(arrival.node.name)
+    def visit(population_input: PopulationInput) -> CalibrationUpdate:
+        visited.append(population_input.node.name)
         return CalibrationUpdate()
 
     sweep(
@@ -242,8 +242,12 @@ def test_a_correction_reduces_the_mean_error_of_its_own_layer() -> None:
     full = correct_bias(means, means["output"])
     for name in ("relu1", "relu2", "relu3"):
 
-        def only(arrival: PopulationInput, name: str = name) -> CalibrationUpdate:
-            return full(arrival) if arrival.node.name == name else CalibrationUpdate()
+        def only(population_input: PopulationInput, name: str = name) -> CalibrationUpdate:
+            return (
+                full(population_input)
+                if population_input.node.name == name
+                else CalibrationUpdate()
+            )
 
         changed = sweep(network, CalibrationSet.of(x), only, batch_size=4)
         before, after = mean_errors(network, ann, x)[name], mean_errors(changed, ann, x)[name]

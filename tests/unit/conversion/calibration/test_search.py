@@ -118,7 +118,7 @@ def test_a_fit_is_what_the_neuron_does(seed: int, on_lattice: bool) -> None:
     )
     best, fit = channels.search(amplitude / 2)
     v_threshold = best.v_threshold.double().numpy()[:, None]
-    v = np.broadcast_to(best.share.double().numpy()[:, None] * v_threshold, wanted.shape)
+    v = np.broadcast_to(best.v_init_ratio.double().numpy()[:, None] * v_threshold, wanted.shape)
     count = np.zeros(wanted.shape)
     for step in range(STEPS):
         s, _, v = if_step(v, current[step] + best.shift.double().numpy()[:, None], v_threshold)
@@ -175,9 +175,9 @@ def test_refit_finds_the_weights_that_were_lost(groups: int, places: int) -> Non
     ann, network, calibration, clean = linear_case(groups, 0.5)
     activations = sample_activations(ann, calibration, places=places, batch_size=8)
 
-    def only_second(arrival: PopulationInput) -> CalibrationUpdate:
-        wanted = arrival.node.name == "relu2"
-        return refit(activations, 1e-4)(arrival) if wanted else CalibrationUpdate()
+    def only_second(population_input: PopulationInput) -> CalibrationUpdate:
+        wanted = population_input.node.name == "relu2"
+        return refit(activations, 1e-4)(population_input) if wanted else CalibrationUpdate()
 
     found = sweep(network, calibration, only_second, batch_size=8)
 
