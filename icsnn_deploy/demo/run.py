@@ -21,9 +21,10 @@ from icsnn_deploy.exporters import GENERAL, export_into
 from icsnn_deploy.graph.certificate import Certificate, certify
 from icsnn_deploy.graph.inputs import to_input_units
 from icsnn_deploy.graph.neuron import Array
+from icsnn_deploy.graph.readout import top1
 from icsnn_deploy.lattice.quantize import quantize
 from icsnn_deploy.lava.environment import find_worker
-from icsnn_deploy.parity.compare import ParityReport, top1
+from icsnn_deploy.parity.compare import ParityReport
 from icsnn_deploy.parity.golden import golden_bytes
 from icsnn_deploy.parity.verify import verify
 from icsnn_deploy.progress import Progress, silent, tracked

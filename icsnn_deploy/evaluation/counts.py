@@ -75,12 +75,6 @@ def from_json(value: Mapping[str, Any]) -> Counts:
     return Counts(**found)
 
 
-def class_scores(logits: Array) -> Array:
-    """Logits [B, ...] as one row of classes a sample; a single logit is class 1 against 0."""
-    rows = logits.reshape(len(logits), -1)
-    return np.concatenate([np.zeros_like(rows), rows], axis=1) if rows.shape[1] == 1 else rows
-
-
 def places(scores: Array, labels: Array) -> Array:
     """How many classes come before each sample's label, [B]; of equals the lower one is first."""
     own = np.take_along_axis(scores, labels[:, None], axis=1)

@@ -13,12 +13,13 @@ from icsnn_deploy.backends.torch.ann import TorchANN
 from icsnn_deploy.backends.torch.early_exit import EarlyExit, confidence_unit, stop_where_sure
 from icsnn_deploy.bundle.bundle import Bundle
 from icsnn_deploy.errors import DataError
-from icsnn_deploy.evaluation.counts import Counts, class_scores, places, total
+from icsnn_deploy.evaluation.counts import Counts, places, total
 from icsnn_deploy.evaluation.options import EvaluationOptions
 from icsnn_deploy.graph.certificate import require_certificate
 from icsnn_deploy.graph.inputs import check_inputs, to_input_units, to_real_units
 from icsnn_deploy.graph.neuron import Array
-from icsnn_deploy.parity.compare import Comparison, compare, top1
+from icsnn_deploy.graph.readout import label_scores, top1
+from icsnn_deploy.parity.compare import Comparison, compare
 from icsnn_deploy.parity.verify import images_at_once, probe
 
 
@@ -122,7 +123,7 @@ def _correct(logits: Array | None, labels: Array | None, first: int) -> int | No
     """Samples whose label is among the first so many classes; None where those are all."""
     if logits is None or labels is None:
         return None
-    scores = class_scores(logits)
+    scores = label_scores(logits)
     if scores.shape[1] <= first:
         return None
     return int((places(scores, labels) < first).sum())
@@ -131,7 +132,7 @@ def _correct(logits: Array | None, labels: Array | None, first: int) -> int | No
 def _agreeing(logits: Array, ann: Array | None) -> int | None:
     if ann is None:
         return None
-    return int((top1(class_scores(logits)) == top1(class_scores(ann))).sum())
+    return int((top1(logits) == top1(ann)).sum())
 
 
 def _stopped_after(steps: Array, last: int) -> tuple[int, ...]:

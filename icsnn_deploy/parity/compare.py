@@ -19,6 +19,7 @@ from icsnn_deploy.errors import DataError
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import IF
+from icsnn_deploy.graph.readout import top1
 from icsnn_deploy.parity.divergence import Divergence, Potentials, find_divergences, images_affected
 
 Verdict = Literal["pass", "fail"]
@@ -193,12 +194,6 @@ def merge(parts: Sequence[Evidence], tolerance: Tolerance = Tolerance()) -> Comp
         largest_logit=max(part.largest_logit for part in parts),
     )
     return judge(evidence, tolerance)
-
-
-def top1(logits: Array) -> Array:
-    """Index of the largest logit of each image, [B, ...] -> [B]."""
-    best: Array = logits.reshape(len(logits), -1).argmax(axis=1)
-    return best
 
 
 def judge(evidence: Evidence, tolerance: Tolerance) -> Comparison:

@@ -20,7 +20,8 @@ from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.inputs import check_inputs, to_input_units, to_real_units
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import IF
-from icsnn_deploy.parity.compare import Comparison, ParityReport, Tolerance, compare, merge, top1
+from icsnn_deploy.graph.readout import top1
+from icsnn_deploy.parity.compare import Comparison, ParityReport, Tolerance, compare, merge
 from icsnn_deploy.parity.divergence import Potentials
 from icsnn_deploy.progress import Progress, silent, tracked
 

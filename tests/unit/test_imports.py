@@ -53,7 +53,7 @@ AT_MODULE_LEVEL = {
 """What may be imported as a module is loaded, and where; everything else only on use."""
 
 ON_USE = {
-    "torch": r"conversion/.*|distributed\.py",
+    "torch": r"conversion/.*|distributed\.py|graph/readout\.py",
     "onnx": r"exporters/onnx/.*|backends/onnx/.*",
     "google": r"exporters/onnx/.*",
     "onnxruntime": r"backends/onnx/onnxruntime\w*\.py",

@@ -21,6 +21,7 @@ from icsnn_deploy.errors import DataError
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.inputs import check_inputs, logit_unit
 from icsnn_deploy.graph.neuron import Array
+from icsnn_deploy.graph.readout import torch_class_scores
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -139,7 +140,5 @@ def _run(simulator: TorchSimulator, x: Array, confidence: float, unit: float) ->
 
 def confidence_of(logits: Tensor) -> Tensor:
     """Probability of the most probable class, [B]; with positions, of the least sure one."""
-    if logits.shape[1] == 1:  # one logit is that of a class against another with logit 0
-        logits = torch.cat([logits, torch.zeros_like(logits)], dim=1)
-    best = logits.softmax(dim=1).amax(dim=1)  # [B, *positions]
+    best = torch_class_scores(logits).softmax(dim=1).amax(dim=1)  # [B, *positions]
     return best.reshape(len(best), -1).amin(dim=1)

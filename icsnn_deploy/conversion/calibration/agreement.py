@@ -13,6 +13,7 @@ from icsnn_deploy.conversion.calibration.samples import CalibrationSet
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.inputs import to_input_units
 from icsnn_deploy.graph.neuron import Array
+from icsnn_deploy.graph.readout import agreement, kl_divergence
 
 
 class AgreementScorer:
@@ -50,25 +51,10 @@ class AgreementScorer:
             compare_classes(self.logits, logits * logit_unit)
             for logits in np.concatenate(parts, axis=1)
         ]
-        agreement, divergence = np.mean(scores, axis=0)
-        return float(agreement), float(divergence)
+        agreeing, divergence = np.mean(scores, axis=0)
+        return float(agreeing), float(divergence)
 
 
 def compare_classes(wanted: Array, got: Array) -> tuple[float, float]:
     """(share of equal top-1 classes, mean KL divergence in nats) of logits [N, classes]."""
-    ours, theirs = _classes(wanted), _classes(got)
-    agreement = theirs.argmax(axis=1) == ours.argmax(axis=1)
-    expected, found = _log_softmax(ours), _log_softmax(theirs)
-    divergence = (np.exp(expected) * (expected - found)).sum(axis=1)
-    return float(agreement.mean()), float(divergence.mean())
-
-
-def _classes(logits: Array) -> Array:
-    """A single logit is that of one class against another, whose logit is 0 (a sigmoid)."""
-    return np.concatenate([logits, 0 * logits], axis=1) if logits.shape[1] == 1 else logits
-
-
-def _log_softmax(logits: Array) -> Array:
-    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
-    result: Array = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    return result
+    return agreement(wanted, got), kl_divergence(wanted, got)

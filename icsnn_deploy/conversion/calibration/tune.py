@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from icsnn_deploy.backends.torch.ann import TorchANN
 from icsnn_deploy.backends.torch.simulator import TorchSimulator
@@ -24,6 +23,7 @@ from icsnn_deploy.errors import ConversionError
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import IF, Conv, Linear, Node, Relu
+from icsnn_deploy.graph.readout import torch_kl_divergence
 from icsnn_deploy.progress import Progress, silent
 
 
@@ -98,7 +98,9 @@ def tune(
         wanted, activations = teacher.run(samples)
         logits, errors = tunable.run(samples, activations)
         readout_steps = [logits[network.readout_start : t].mean(dim=0) for t in time_steps]
-        divergence = torch.stack([_divergence(wanted, found) for found in readout_steps]).mean()
+        divergence = torch.stack(
+            [torch_kl_divergence(wanted, found) for found in readout_steps]
+        ).mean()
         loss = divergence + options.activation_share * torch.stack(errors).mean()
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -106,19 +108,6 @@ def tune(
         schedule.step()
     progress("tuning", options.iterations, options.iterations)
     return tunable.result()
-
-
-def _divergence(wanted: Tensor, found: Tensor) -> Tensor:
-    """Mean KL divergence of the network's classes from the ANN's, nats."""
-    if wanted.shape[1] == 1:  # one logit is that of a class against another with logit 0
-        wanted, found = (torch.cat([x, torch.zeros_like(x)], dim=1) for x in (wanted, found))
-    return (
-        functional.kl_div(
-            found.log_softmax(dim=1), wanted.log_softmax(dim=1), reduction="none", log_target=True
-        )
-        .sum(dim=1)
-        .mean()
-    )
 
 
 class _Order:

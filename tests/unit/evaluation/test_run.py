@@ -20,7 +20,7 @@ from icsnn_deploy.backends.torch.simulator import TorchSimulator
 from icsnn_deploy.bundle.bundle import Bundle
 from icsnn_deploy.cli import app
 from icsnn_deploy.errors import BackendUnavailableError, BundleError, DataError
-from icsnn_deploy.evaluation.counts import Counts, class_scores, from_json, places, total
+from icsnn_deploy.evaluation.counts import Counts, from_json, places, total
 from icsnn_deploy.evaluation.options import EvaluationOptions
 from icsnn_deploy.evaluation.run import evaluate
 from icsnn_deploy.evaluation.samples import open_samples
@@ -202,10 +202,6 @@ def test_places_of_labels(draw: st.DataObject) -> None:
     found = places(np.array(rows, float), np.array(labels))
     order = [[c for _, c in sorted((-row[c], c) for c in range(classes))] for row in rows]
     assert found.tolist() == [o.index(label) for o, label in zip(order, labels, strict=True)]
-
-
-def test_one_logit_is_a_class_against_another() -> None:
-    assert class_scores(np.array([[2.0], [-1.0], [0.0]])).argmax(axis=1).tolist() == [1, 0, 0]
 
 
 def test_counts_come_back_from_json(bundle: Bundle, tmp_path: Path) -> None:

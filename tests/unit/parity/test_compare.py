@@ -16,7 +16,7 @@ from icsnn_deploy.errors import DataError
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import IF, Input, Linear, Output
-from icsnn_deploy.parity.compare import Comparison, ParityReport, Tolerance, compare, merge, top1
+from icsnn_deploy.parity.compare import Comparison, ParityReport, Tolerance, compare, merge
 
 STEPS, IMAGES, WIDTH = 4, 3, 5
 LAYERS = ("first", "second")
@@ -320,11 +320,6 @@ def test_a_reference_without_the_layer() -> None:
 def test_no_images() -> None:
     with pytest.raises(DataError, match="no images"):
         compare(recording(images=0), recording("chip", images=0), GRAPH)
-
-
-def test_top1_takes_any_output_shape() -> None:
-    logits = np.array([[[0.0], [2.0]], [[3.0], [1.0]]])
-    assert top1(logits).tolist() == [1, 0]
 
 
 @settings(max_examples=60, deadline=None)
