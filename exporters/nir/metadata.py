@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 
 from icsnn_deploy.errors import GraphError
 from icsnn_deploy.graph.graph import Graph, hard_resets
+from icsnn_deploy.graph.limits import MAX_TIME_STEPS
 from icsnn_deploy.graph.node import is_positive
 from icsnn_deploy.graph.nodes import IF, Add, Encoding, InputDtype
 from icsnn_deploy.version import __version__
@@ -33,7 +34,6 @@ FIRES: dict[Reset, str] = {"subtract": "u >= v_threshold", "v_reset": "u > v_thr
 
 NirProfile = Literal["spec", "portable"]
 VInitEncoding = Literal["metadata", "relay"]
-MOST_STEPS = 2**16
 _MOST_CHARACTERS = 2**20
 
 
@@ -138,7 +138,7 @@ def foreign_header(given: Mapping[str, Any]) -> NirHeader:
             "runs"
         )
     return NirHeader(
-        time_steps=_integer("time_steps", given["time_steps"], 1, MOST_STEPS),
+        time_steps=_integer("time_steps", given["time_steps"], 1, MAX_TIME_STEPS),
         reset=_one_of("reset", given["reset"], get_args(Reset)),
         encoding=_one_of("encoding", given.get("encoding", "direct"), get_args(Encoding)),
         input_dtype=_one_of(
@@ -161,7 +161,7 @@ def read_header(metadata: Any) -> NirHeader | None:
         raise GraphError(f"fires {_short(said.get('fires'))}: {FIRES[reset]!r} is needed")
     if said.get("dt") != 1:
         raise GraphError(f"dt {_short(said.get('dt'))}: only 1 can be run")
-    steps = _integer("time_steps", said.get("time_steps"), 1, MOST_STEPS)
+    steps = _integer("time_steps", said.get("time_steps"), 1, MAX_TIME_STEPS)
     unit = said.get("input_unit", 1.0)
     if not is_positive(unit) or unit > 1e30:
         raise GraphError(f"input_unit {_short(unit)}: a finite number > 0 is needed")

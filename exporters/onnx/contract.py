@@ -57,7 +57,6 @@ FOLDED = "TN"  # folded and scan: all steps of all samples on one axis, T slowes
 # First parts of names that are not a node's: a node called like one gets a scope of its own.
 _TAKEN = ("const", "spike_count", "spikes")
 
-MAX_STEPS = 100_000
 MAX_BYTES = 2**31 - 1
 """A protobuf message can't be longer."""
 

@@ -15,11 +15,12 @@ from typing import TypeGuard, cast, get_args
 import numpy as np
 
 from icsnn_deploy.errors import ExportError
-from icsnn_deploy.exporters.onnx.contract import FORMAT, LAYOUTS, MAX_STEPS, PRODUCER, Layout
+from icsnn_deploy.exporters.onnx.contract import FORMAT, LAYOUTS, PRODUCER, Layout
 from icsnn_deploy.exporters.onnx.external_data import ExternalData
 from icsnn_deploy.graph.certificate import certify
 from icsnn_deploy.graph.graph import Graph, hard_resets
 from icsnn_deploy.graph.inputs import logit_unit
+from icsnn_deploy.graph.limits import MAX_AXES, MAX_TIME_STEPS
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import IF, Encoding, Shape, broadcast_shapes
 from icsnn_deploy.version import __version__
@@ -112,7 +113,7 @@ class OnnxMetadata:
         for key, wanted in (("producer", PRODUCER), ("format", FORMAT)):
             if (got := _entry(entries, key)) != wanted:
                 raise ExportError(f"metadata {key} is {got[:40]!r}, {wanted!r} is needed")
-        time_steps = _integer(entries, "time_steps", 1, MAX_STEPS)
+        time_steps = _integer(entries, "time_steps", 1, MAX_TIME_STEPS)
         populations = _populations(_entry(entries, "populations"))
         layout = cast(Layout, _choice(entries, "layout", LAYOUTS))
         initial = populations if layout == "step" else {}
@@ -232,7 +233,7 @@ def _populations(text: str) -> dict[str, Shape]:
 def _is_shape(value: object) -> TypeGuard[list[int]]:
     return (
         isinstance(value, list)
-        and 1 <= len(value) <= 8
+        and 1 <= len(value) <= MAX_AXES
         and all(type(n) is int and 1 <= n < 2**31 for n in value)
     )
 

@@ -23,14 +23,12 @@ from icsnn_deploy.exporters.onnx.contract import (
 from icsnn_deploy.exporters.onnx.external_data import read_parameters
 from icsnn_deploy.exporters.onnx.metadata import CONTENT_KEY, OnnxMetadata, content_hash
 from icsnn_deploy.exporters.onnx.read_checks import foreign
+from icsnn_deploy.graph.limits import MAX_VALUES
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import InputDtype, Shape
 
 if TYPE_CHECKING:
     import onnx
-
-MAX_ELEMENTS = 2**27
-"""Most values that one tensor may hold for one sample and step: a VGG16 of 224 x 224, 2^22."""
 
 _REMEDY = "Export the network again with icsnn_deploy.exporters.onnx.write"
 
@@ -90,7 +88,7 @@ def _read(path: Path) -> OnnxFile:
     metadata = OnnxMetadata.parse(entries)
     for problem in foreign(model, metadata):
         raise ExportError(problem)
-    shapes = _shapes(model)
+    shapes = _shapes(model, metadata.time_steps)
     _check_populations(metadata, shapes)
     parameters = read_parameters(path, model, metadata.data)
     return _described(path, data, parameters, model, metadata, shapes)
@@ -108,7 +106,7 @@ def _bytes(path: Path) -> bytes:
         raise ExportError(f"can't be read: {error.strerror or error}") from error
 
 
-def _shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
+def _shapes(model: onnx.ModelProto, time_steps: int) -> dict[str, tuple[int, ...]]:
     """The shape of every tensor, 0 for an open size, as onnx's checker and inference find it."""
     import onnx
 
@@ -135,9 +133,15 @@ def _shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
     shapes = {}
     for name, info in found.items():
         shapes[name] = tuple(dim.dim_value for dim in info.type.tensor_type.shape.dim)
-        if math.prod(size or 1 for size in shapes[name]) > MAX_ELEMENTS:
+        if _sample_values(shapes[name], time_steps) > MAX_VALUES:
             raise ExportError(f"tensor {name[:80]!r} of shape {shapes[name]}: too large")
     return shapes
+
+
+def _sample_values(shape: tuple[int, ...], time_steps: int) -> int:
+    """Values for one sample and step: without the steps of a tensor [T, N, ...]."""
+    one_step = shape[1:] if shape[:2] == (time_steps, 0) else shape
+    return math.prod(size or 1 for size in one_step)
 
 
 def _sample_bytes(shapes: Mapping[str, tuple[int, ...]], metadata: OnnxMetadata) -> int:

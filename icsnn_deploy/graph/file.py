@@ -6,7 +6,6 @@ No code runs on reading. Every value is checked again when the graph is built.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -21,9 +20,6 @@ from icsnn_deploy.graph.nodes import NODE_TYPES, Node
 
 FORMAT = "icsnn-graph"
 VERSION = 1
-MOST_VALUES = 2**27
-"""Values of one node's result: 1 GiB in double precision. Paddings could ask for more."""
-MOST_STEPS = 2**16
 _MESSAGE = 500  # characters: a hostile value can be as long as the file
 _MALFORMED = (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError)
 
@@ -64,27 +60,14 @@ def read_graph(path: Path) -> Graph:
         nodes = tuple(_node(description, tensors) for description in header["nodes"])
         if tensors:
             raise GraphError(f"tensors that no node names: {', '.join(sorted(tensors))}")
-        graph = Graph(
+        return Graph(
             nodes=nodes,
             time_steps=header["time_steps"],
             readout_start=header["readout_start"],
             provenance=header["provenance"],
         )
-        _check_size(graph)
-        return graph
     except (GraphError, RecursionError, *_MALFORMED) as error:
         raise BundleError(f"{path}: not a valid graph ({str(error)[:_MESSAGE]})") from error
-
-
-def _check_size(graph: Graph) -> None:
-    """Refuse what a few bytes can declare and no machine can run."""
-    if (graph.time_steps or 0) > MOST_STEPS:
-        raise GraphError(f"time_steps {graph.time_steps}: at most {MOST_STEPS}")
-    for node in graph.nodes:
-        if math.prod(graph.shape(node.name)) > MOST_VALUES:
-            raise GraphError(
-                f"{node.name}: a result of shape {graph.shape(node.name)} is too large"
-            )
 
 
 def _header(path: Path, text: str | None) -> Mapping[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from icsnn_deploy.errors import GraphError
+from icsnn_deploy.graph.limits import check_result, check_time_steps
 from icsnn_deploy.graph.nodes import IF, Input, Node, Output, Relu, Shape
 from icsnn_deploy.graph.order import topological
 
@@ -23,8 +24,8 @@ class Graph:
 
     An ANN holds Relu nodes and has time_steps None; an IF network holds IF nodes and runs for
     time_steps steps, reading out the steps after readout_start. Building one checks names, cycles,
-    shapes and values; nodes may be given in any order. Every node must be reachable from the input
-    and lead to the output.
+    shapes, values and sizes (limits.py); nodes may be given in any order. Every node must be
+    reachable from the input and lead to the output.
 
     Raises:
         GraphError: names the node, what was got and what is needed.
@@ -47,6 +48,7 @@ class Graph:
             for source in node.inputs:
                 consumers[source].append(node.name)
             shapes[node.name] = node.output_shape(*(shapes[source] for source in node.inputs))
+            check_result(node.name, shapes[node.name])
         object.__setattr__(self, "nodes", nodes)
         object.__setattr__(self, "_by_name", {node.name: node for node in nodes})
         object.__setattr__(self, "_shapes", shapes)
@@ -83,6 +85,7 @@ class Graph:
                 f"time_steps {self.time_steps}, readout_start {self.readout_start}: "
                 "time_steps >= 1 and 0 <= readout_start < time_steps are needed"
             )
+        check_time_steps(self.time_steps)
         if analog:
             raise GraphError(f"{analog[0]}: a Relu in a graph with time_steps; convert it to IF")
         hard = hard_resets(self)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import graphlib
-import math
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -25,10 +24,8 @@ from icsnn_deploy.exporters.nir.read.remove_relay import without_relay
 from icsnn_deploy.exporters.nir.read.sums import Sums, in_order, names_of, without_unused
 from icsnn_deploy.exporters.nir.read.zero_rows import without_zero_rows
 from icsnn_deploy.graph.graph import Graph, unique_name
+from icsnn_deploy.graph.limits import check_result
 from icsnn_deploy.graph.nodes import Encoding, InputDtype, Node, Shape
-
-MOST_VALUES = 2**27
-"""Values of one node's result: 1 GiB in double precision. Paddings could ask for more."""
 
 
 def read_graph(path: str | os.PathLike[str]) -> Graph:
@@ -196,8 +193,7 @@ class _Reading:
             new += read_node(node, place, self.notes[key], self.header.reset)
         for one in new:
             shape = one.output_shape(*(self.shapes[source] for source in one.inputs))
-            if math.prod(shape) > MOST_VALUES:
-                raise GraphError(f"{one.name}: a result of shape {shape} is too large")
+            check_result(one.name, shape)
             self.shapes[one.name] = shape
             self.taken.add(one.name)
         return new

@@ -22,7 +22,7 @@ from icsnn_deploy.conversion.calibration.v_init_rules import (
     Zero,
 )
 from icsnn_deploy.errors import ConversionError
-from icsnn_deploy.graph.file import MOST_STEPS
+from icsnn_deploy.graph.limits import MAX_TIME_STEPS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,10 +130,8 @@ class Recipe:
                 "or for time_steps a tuple of two, are needed"
             )
         least, most = ends
-        if most > MOST_STEPS:
-            raise ConversionError(
-                f"time_steps {self.time_steps}: {MOST_STEPS:,} at most, as files of networks hold"
-            )
+        if most > MAX_TIME_STEPS:
+            raise ConversionError(f"time_steps {self.time_steps}: {MAX_TIME_STEPS:,} at most")
         if not 1 <= least <= most or not 0 <= self.readout_start < least:
             raise ConversionError(
                 f"time_steps {self.time_steps}, readout_start {self.readout_start}: "
