@@ -30,7 +30,8 @@ from icsnn_deploy.conversion.calibration.recipe import Recipe
 from icsnn_deploy.conversion.convert import convert
 from icsnn_deploy.exporters import export_into
 from icsnn_deploy.graph.nodes import IF
-from icsnn_deploy.lattice.quantize import LatticeOptions, quantize
+from icsnn_deploy.lattice.options import LatticeOptions
+from icsnn_deploy.lattice.quantize import quantize
 from icsnn_deploy.parity.verify import verify
 
 BACKENDS = ("torch", "onnxruntime", "nir")

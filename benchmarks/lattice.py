@@ -30,7 +30,8 @@ from icsnn_deploy.exporters import export_into
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.inputs import to_input_units
 from icsnn_deploy.graph.neuron import Array
-from icsnn_deploy.lattice.quantize import LatticeOptions, quantize
+from icsnn_deploy.lattice.options import LatticeOptions
+from icsnn_deploy.lattice.quantize import quantize
 from icsnn_deploy.parity.compare import Tolerance, compare
 
 BACKENDS = ("torch", "torch-float64", "onnxruntime", "onnxruntime-step", "openvino", "nir")

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from icsnn_deploy.parity.compare import ParityReport
 
 
 class IcsnnError(Exception):
@@ -90,14 +86,6 @@ class SimulationError(IcsnnError):
 
 class RankError(IcsnnError):
     """Processes of one run that lost each other, or that do not do the same work."""
-
-
-class ParityError(IcsnnError):
-    """Two backends disagree; `report` says where."""
-
-    def __init__(self, report: ParityReport) -> None:
-        self.report = report
-        super().__init__(report.summary())
 
 
 def first_line(error: BaseException) -> str:

@@ -83,11 +83,6 @@ def paths_into(graph: Graph, target: IF | Output) -> tuple[SpikePath, ...]:
     return tuple(found)
 
 
-def all_paths(graph: Graph) -> tuple[SpikePath, ...]:
-    """The paths into every population and the output, in topological order of the targets."""
-    return tuple(path for target in sinks(graph) for path in paths_into(graph, target))
-
-
 def sinks(graph: Graph) -> tuple[IF | Output, ...]:
     """Where currents arrive: the populations and the output, in topological order."""
     return tuple(node for node in graph.nodes if isinstance(node, (IF, Output)))

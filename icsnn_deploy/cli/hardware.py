@@ -47,7 +47,7 @@ def quantize(
         network = opened.network()
         samples = load_inputs(opened, calibration, network.input.encoding, limit)
         from icsnn_deploy.graph.inputs import to_input_units
-        from icsnn_deploy.lattice.quantize import LatticeOptions
+        from icsnn_deploy.lattice.options import LatticeOptions
         from icsnn_deploy.lattice.quantize import quantize as run_quantization
         from icsnn_deploy.parity.golden import golden_bytes
         from icsnn_deploy.targets import find_target

@@ -78,12 +78,6 @@ def is_sum_pool(node: Node) -> bool:
     return is_window_sum(node) and node.weight.dtype.kind == "i"
 
 
-def _is_sum(conv: Conv) -> bool:
-    """Whether a convolution is a sum over windows, as networks from elsewhere may have it."""
-    depthwise = conv.groups == len(conv.weight) == conv.weight.shape[1] * conv.groups
-    return depthwise and bool((conv.weight == 1).all()) and not conv.bias.any()
-
-
 def _integer_sum(conv: Conv) -> Conv:
     return replace(conv, weight=conv.weight.astype(np.int8), bias=conv.bias.astype(np.int8))
 

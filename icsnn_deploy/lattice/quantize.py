@@ -12,13 +12,13 @@ import numpy as np
 from icsnn_deploy.backends.torch.simulator import TorchSimulator
 from icsnn_deploy.conversion.calibration.agreement import AgreementScorer, compare_classes
 from icsnn_deploy.conversion.calibration.samples import CalibrationSet, CalibrationSource
-from icsnn_deploy.errors import LatticeError, TargetError
 from icsnn_deploy.graph.certificate import Certificate, certify, require_certificate
 from icsnn_deploy.graph.graph import Graph, hard_resets
 from icsnn_deploy.graph.inputs import to_input_units
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import LINEAR_NODES
 from icsnn_deploy.lattice.input_moments import input_moments
+from icsnn_deploy.lattice.options import WIDTHS, LatticeOptions
 from icsnn_deploy.lattice.prepare import prepare
 from icsnn_deploy.lattice.recalibrate import readout_steps, recalibrated
 from icsnn_deploy.lattice.round_network import Lattice, even_widths, round_to_lattice
@@ -28,55 +28,6 @@ from icsnn_deploy.targets.paths import chip_targets
 from icsnn_deploy.targets.profile import TargetProfile
 from icsnn_deploy.targets.resources import certificate_of
 from icsnn_deploy.targets.widths import check_widths
-
-WIDTHS = range(2, 17)  # signed weight bits
-
-
-@dataclass(frozen=True, kw_only=True)
-class LatticeOptions:
-    """How to quantize.
-
-    Args:
-        bits: signed width of the weights, 2 to 16.
-        per_layer: one threshold a layer, for targets and readers that take no other.
-        input_bits: 8 or 16, for a float input.
-        held_out: share of the calibration samples that only judge the correction.
-        batch_size: samples run at once.
-        moment_samples: samples that the rounding looks at.
-    """
-
-    bits: int = 8
-    per_layer: bool = False
-    input_bits: int = 8
-    held_out: float = 0.25
-    batch_size: int = 64
-    moment_samples: int = 128
-
-    def __post_init__(self) -> None:
-        if self.bits not in WIDTHS:
-            raise LatticeError(f"weights of {self.bits} bits: 2 to 16 are allowed")
-        if self.input_bits not in (8, 16):
-            raise LatticeError(f"input of {self.input_bits} bits: 8 or 16 are allowed")
-        if not 0 < self.held_out < 1 or self.batch_size < 1 or self.moment_samples < 1:
-            raise LatticeError("0 < held_out < 1, batch_size >= 1, moment_samples >= 1 are needed")
-
-    @classmethod
-    def for_target(
-        cls, profile: TargetProfile, *, bits: int | None, per_layer: bool, input_bits: int
-    ) -> LatticeOptions:
-        """Options that keep a target's weight width and threshold granularity.
-
-        Raises:
-            TargetError: more bits than the target has.
-        """
-        most = profile.weight_bits
-        if bits is not None and most is not None and bits > most:
-            raise TargetError(f"{profile.name}: weights of {bits} bits; it takes {most} at most")
-        return cls(
-            bits=min(most or 8, 8) if bits is None else bits,
-            per_layer=per_layer or profile.threshold_granularity == "layer",
-            input_bits=input_bits,
-        )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

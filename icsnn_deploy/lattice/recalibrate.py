@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,11 +18,9 @@ from icsnn_deploy.errors import LatticeError
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import IF
+from icsnn_deploy.lattice.options import LatticeOptions
 from icsnn_deploy.lattice.round_network import Lattice
 from icsnn_deploy.progress import Progress
-
-if TYPE_CHECKING:
-    from icsnn_deploy.lattice.quantize import LatticeOptions
 
 
 def readout_steps(network: Graph) -> tuple[int, ...]:

@@ -35,7 +35,8 @@ from icsnn_deploy.exporters.nir.portable.relay import relay_inputs
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.inputs import to_input_units
 from icsnn_deploy.graph.neuron import Array
-from icsnn_deploy.lattice.quantize import LatticeOptions, quantize
+from icsnn_deploy.lattice.options import LatticeOptions
+from icsnn_deploy.lattice.quantize import quantize
 from icsnn_deploy.progress import silent
 from icsnn_deploy.readers.environment import READERS as HOMES
 from icsnn_deploy.readers.environment import find_environment, pins

@@ -27,7 +27,8 @@ from icsnn_deploy.evaluation.samples import open_samples
 from icsnn_deploy.graph.inputs import encode_rate, to_input_units
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import Conv
-from icsnn_deploy.lattice.quantize import LatticeOptions, quantize
+from icsnn_deploy.lattice.options import LatticeOptions
+from icsnn_deploy.lattice.quantize import quantize
 from icsnn_deploy.parity.compare import Tolerance
 from tests.support.building import node_of
 from tests.support.evaluating import NETWORK, as_ann, build, data, run

@@ -30,8 +30,9 @@ from icsnn_deploy.graph.nodes import (
     Relu,
 )
 from icsnn_deploy.lattice.input_moments import input_moments
+from icsnn_deploy.lattice.options import LatticeOptions
 from icsnn_deploy.lattice.prepare import is_sum_pool, prepare
-from icsnn_deploy.lattice.quantize import LatticeOptions, Quantization, quantize
+from icsnn_deploy.lattice.quantize import Quantization, quantize
 from icsnn_deploy.lattice.round_network import round_to_lattice
 from icsnn_deploy.lattice.rounding import best_scales, round_weights
 from icsnn_deploy.targets import find_target

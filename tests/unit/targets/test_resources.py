@@ -33,7 +33,7 @@ from icsnn_deploy.targets.cnn import CnnLayer
 from icsnn_deploy.targets.connectivity import fan_in, fan_out, reached
 from icsnn_deploy.targets.matching import match
 from icsnn_deploy.targets.override import override
-from icsnn_deploy.targets.paths import all_paths, sinks
+from icsnn_deploy.targets.paths import paths_into, sinks
 from icsnn_deploy.targets.resources import array_bits, count_resources
 from icsnn_deploy.targets.widths import granularity
 from tests.support.graphs import if_graphs, residual_network
@@ -215,7 +215,7 @@ def test_loihi_cores_of_a_layer_by_hand() -> None:
 
 def test_neurons_that_a_neuron_sends_to() -> None:
     graph = one_layer()
-    into_if, into_output = all_paths(graph)
+    into_if, into_output = (path for target in sinks(graph) for path in paths_into(graph, target))
     # The corner is under four windows of each feature, the middle under nine; one tap is zero.
     assert reached(graph, into_if)[0].tolist() == [[7, 11, 7], [11, 17, 11], [7, 11, 7]]
     sent = reached(graph, into_output)  # the first class has no synapses from the first feature

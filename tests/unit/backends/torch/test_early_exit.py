@@ -22,7 +22,8 @@ from icsnn_deploy.errors import DataError
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.inputs import encode_rate, to_input_units
 from icsnn_deploy.graph.neuron import Array
-from icsnn_deploy.lattice.quantize import LatticeOptions, quantize
+from icsnn_deploy.lattice.options import LatticeOptions
+from icsnn_deploy.lattice.quantize import quantize
 from tests.support.graphs import if_graphs, residual_network, samples
 
 
