@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from graphs import residual_network
 
 from icsnn_deploy.bundle.bundle import create_bundle, open_bundle
 from icsnn_deploy.errors import GraphError
@@ -20,6 +19,7 @@ from icsnn_deploy.exporters.onnx.write import write
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.limits import MAX_AXES, MAX_TIME_STEPS, MAX_VALUES
 from icsnn_deploy.graph.nodes import IF, AvgPool, Conv, Flatten, Input, Linear, Output
+from tests.support.graphs import residual_network
 
 UNPADDED = ((0, 0), (0, 0))
 
@@ -132,5 +132,5 @@ def test_steps_are_not_counted_among_a_tensors_values(tmp_path: Path) -> None:
     network = wide_network(1024, 64, 64)
     for layout in ("folded", "scan"):
         path = tmp_path / f"{layout}.onnx"
-        write(network, path, OnnxOptions(layout=layout))  # type: ignore[arg-type]
+        write(network, path, OnnxOptions(layout=layout))
         assert read(path).metadata.time_steps == 64

@@ -8,8 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from evaluating import build, run
-from graphs import dyadic, residual_network, samples
 
 from icsnn_deploy.backends.reference import ReferenceSimulator
 from icsnn_deploy.backends.torch.early_exit import confidence_of
@@ -27,6 +25,8 @@ from icsnn_deploy.graph.readout import (
     torch_kl_divergence,
 )
 from icsnn_deploy.parity.verify import verify
+from tests.support.evaluating import build, run
+from tests.support.graphs import dyadic, residual_network, samples
 
 SHAPES = [(5, 1), (5, 4), (5, 1, 3, 2), (5, 4, 3, 2)]
 
