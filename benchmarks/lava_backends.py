@@ -1,4 +1,6 @@
-"""A bundle in Lava against the reference: spikes compared, mismatches, seconds an image.
+r"""A bundle in Lava against the reference: spikes compared, mismatches, seconds an image.
+
+From the root of the repository:
 
     python benchmarks/lava_backends.py build/resnet20-int8 --images test.npz:images \
         [--limit 8] [--backend lava-fixed --backend lava-float:stock]

@@ -61,6 +61,8 @@ def _netx_losses(graph: Graph) -> tuple[str, ...]:
 
 
 class Write(Protocol):
+    """Writes a network to a file of one format."""
+
     def __call__(self, graph: Graph, path: Path, *, options: OnnxOptions) -> None: ...
 
 

@@ -1,7 +1,7 @@
-"""Layers as a convolution core has them: one convolution, one population, sum pooling behind it.
+r"""Layers as a convolution core has them: one convolution, one population, sum pooling behind it.
 
     population -> sum pooling (side 1, 2 or 4) -> convolution -> population
-                  \\____ the sender's core ____/   \\__ the receiver's core __/
+                  \____ the sender's core ____/   \__ the receiver's core __/
 
 A join is one kernel that holds its branches side by side, each with channels of its own (sinabs
 docs, speck/faqs/available_network_arch: several cores may have one destination, each shifting its

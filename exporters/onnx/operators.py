@@ -106,8 +106,9 @@ class OnnxWriter:
         self.described[name] = _value_info(name, shape, dtype)
 
     def network_input(self, node: Input, steps: int | None) -> str:
-        """Declare the network's input, [N, *shape], or [T, N, *shape] where it changes over the
-        steps (if any); returns its name as float32.
+        """Declare the network's input and return its name as float32.
+
+        Its shape is [N, *shape], or [T, N, *shape] where it changes over the steps (if any).
         """
         timed = node.encoding != "direct"
         self.add_input(INPUT, batched(node.shape, steps if timed else None), node.dtype)

@@ -1,1 +1,1 @@
-"""A trained ReLU network in, a calibrated integrate-and-fire network out."""
+"""From a trained PyTorch model to a calibrated integrate-and-fire network."""

@@ -1,0 +1,1 @@
+"""The demonstration that `icsnn demo` runs: digits, trained, converted, exported and verified."""

@@ -1,0 +1,1 @@
+"""Networks of integer weights, thresholds and potentials, exact on every backend."""

@@ -62,16 +62,15 @@ def check_range(plan: LavaPlan, style: Style) -> None:
 
 
 def _beyond_24_bits(plan: LavaPlan) -> list[Rejection]:
-    found = []
-    for pool in plan.graph.nodes_of(AvgPool):
-        found.append(
-            Rejection(
-                node=pool.name,
-                got="a mean",
-                allowed="sums",
-                remedy="icsnn quantize turns pooling into sums",
-            )
+    found = [
+        Rejection(
+            node=pool.name,
+            got="a mean",
+            allowed="sums",
+            remedy="icsnn quantize turns pooling into sums",
         )
+        for pool in plan.graph.nodes_of(AvgPool)
+    ]
     for name in plan.offsets:
         node = plan.graph.node(name)
         if isinstance(node, Input):

@@ -1,0 +1,1 @@
+"""Tables, bars and plain text for what the commands print."""

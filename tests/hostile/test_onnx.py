@@ -171,7 +171,7 @@ CHANGES: list[tuple[Change, str]] = [
 
 
 @pytest.mark.parametrize("layout", ["unrolled", "folded", "scan"])
-@pytest.mark.parametrize(("change", "message"), CHANGES, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(("change", "message"), CHANGES)
 def test_malice_with_a_content_hash_that_fits(
     tmp_path: Path, change: Change, message: str, layout: Layout
 ) -> None:

@@ -151,7 +151,7 @@ SCANS: list[tuple[Change, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("change", "message"), SCANS, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(("change", "message"), SCANS)
 def test_a_scan_that_is_not_ours(tmp_path: Path, change: Change, message: str) -> None:
     path, model = tmp_path / "net.onnx", build(GRAPH, SCAN)
     path.write_bytes(stamped(model))

@@ -111,8 +111,10 @@ def moves_stride(conv: Conv) -> bool:
 @settings(max_examples=6, deadline=None)
 @given(integer_graphs(), st.sampled_from(TIMED_LAYOUTS), st.integers(1, 8))
 def test_openvino_agrees_on_images(graph: Graph, layout: Layout, steps: int) -> None:
-    """It refuses signals and pointwise convolutions with stride and padding, is slow to load files
-    that grow with T, and multiplies the readout's weights by 1 / T, which rounds each of them.
+    """Only images, and no layout that grows with T.
+
+    OpenVINO refuses signals and pointwise convolutions with stride and padding, is slow to load
+    files that grow with T, and multiplies the readout's weights by 1 / T, which rounds each.
     """
     assume(len(graph.input.shape) == 3)
     assume(not any(moves_stride(conv) for conv in graph.nodes_of(Conv)))

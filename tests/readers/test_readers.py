@@ -296,9 +296,11 @@ def test_random_networks(graphs: list[Graph]) -> None:
             for reader in readers:
                 for graph, paths in zip(graphs, files, strict=True):
                     x = inputs_of(graph)
-                    for path in paths:
-                        if len(graph.input.shape) != 2:  # only SpikingJelly holds one axis
-                            asked.append((graph, x, Request(reader=reader, file=path, inputs=x)))
+                    if len(graph.input.shape) != 2:  # only SpikingJelly holds one axis
+                        asked += [
+                            (graph, x, Request(reader=reader, file=path, inputs=x))
+                            for path in paths
+                        ]
             assume(asked)
             answers = run_in(home, [request for _, _, request in asked])
             for (graph, x, _), answer in zip(asked, answers, strict=True):

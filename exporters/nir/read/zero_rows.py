@@ -1,9 +1,9 @@
-"""Take out the zero row that the NIR export appends where no square kernel would do.
+r"""Take out the zero row that the NIR export appends where no square kernel would do.
 
 The export makes [x; 0] of x by six nodes (exporters.nir_conv). A convolution of it is one of x with
 one zero more behind its first axis: that holds for any file in which the six stand so.
 
-    x -> rows -> pairs -> kept \\                       before
+    x -> rows -> pairs -> kept \                       before
                                 add -> conv
     x -> rows -> pairs -> kept /
     x -> conv with padding (before, behind + 1)         after

@@ -28,8 +28,9 @@ class Tap:
 
 
 def taps_of(metadata: OnnxMetadata, population: str, role: str) -> list[Tap]:
-    """Where all steps of a population's spikes or potentials are to be found: one tap that holds
-    them all, or one a step.
+    """Where all steps of a population's spikes or potentials are to be found.
+
+    One tap that holds them all, or one per step.
     """
     layout = metadata.layout
     if layout == "step":

@@ -104,6 +104,8 @@ class CalibrationUpdate:
 
 
 class Visitor(Protocol):
+    """Calibrates one population from what arrives there."""
+
     def __call__(self, population_input: PopulationInput) -> CalibrationUpdate: ...
 
 

@@ -1,7 +1,7 @@
-"""Max pooling out of rectifiers, exactly: max(a, b) = a + relu(b - a).
+r"""Max pooling out of rectifiers, exactly: max(a, b) = a + relu(b - a).
 
     x --- picks the first element of each window ------------------ + --> max
-      \\-- difference (depthwise, +1 and -1) --> relu (excess) -----/
+      \-- difference (depthwise, +1 and -1) --> relu (excess) -----/
 
 Windows of several elements are trees of such pairs, each population straight on what is pooled and
 on the populations before it. The trees are built axis after axis, or over the whole window at once,
