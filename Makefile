@@ -1,12 +1,20 @@
-# Two commands: `make demo` and `make test`. Each creates the environments it needs.
+# `make demo`, `make test`, and `make quick` for daily work. Each creates the environments it needs.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 # onnxruntime and onnxruntime-gpu exclude each other: the machine decides.
 RUNTIME ?= $(if $(shell command -v nvidia-smi),gpu,cpu)
 BIN := .venv/bin
+# Processes that tests run in; NAME=VALUE on the command line changes it, as all that is set here.
+WORKERS ?= auto
+# What `make quick` leaves out, beside what every other target leaves out.
+QUICK := not slow and not cuda and not lava_dl and not snn_mlir
+# PyTorch of `make test-lowest`: cpu, from download.pytorch.org (200 MB), or auto, from PyPI (CUDA
+# build, several GB with what it depends on).
+LOWEST_TORCH ?= cpu
 LAVA_TESTS := $(wildcard tests/*/test_lava*.py tests/unit/lava/*.py)
 
-.PHONY: setup demo test test-gpu test-lava test-lava-dl test-snn-mlir lint dist clean
+.PHONY: setup demo lint quick test links test-lowest test-gpu test-lava test-lava-dl test-snn-mlir \
+	dist clean
 
 setup: .venv/ready .venv-lava/icsnn-lava.json .venv-readers/icsnn-readers.json
 
@@ -34,8 +42,27 @@ lint: .venv/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# The unit tests that take milliseconds each.
+quick: .venv/ready
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal -m '$(QUICK)' tests/unit
+
 test: lint setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --cov
+
+# Links between pages, commands that pages and workflows name, citation and changelog.
+links: .venv/ready
+	$(BIN)/python -m pytest tests/unit/test_project_files.py
+
+# The lowest version of each dependency that pyproject.toml allows.
+test-lowest: build/lowest/ready
+	build/lowest/bin/python -m pytest --numprocesses $(WORKERS) --dist worksteal -m '$(QUICK)' tests/unit
+
+build/lowest/ready: pyproject.toml
+	$(PYTHON) -m venv --clear build/lowest
+	build/lowest/bin/python -m pip install --quiet uv
+	build/lowest/bin/uv pip install --quiet --python build/lowest/bin/python \
+	  --resolution lowest-direct --torch-backend $(LOWEST_TORCH) --editable '.[cpu,demo,dev]'
+	touch $@
 
 test-gpu: setup
 	$(BIN)/python -m pytest -m cuda
@@ -67,7 +94,9 @@ build/snn-mlir/ready: .venv/ready
 	touch $@
 
 dist: .venv/ready
+	rm -rf dist
 	$(BIN)/python -m build
+	$(BIN)/python -m twine check --strict dist/*
 
 clean:
 	rm -rf .venv .venv-lava .venv-readers .venv-sinabs build dist *.egg-info

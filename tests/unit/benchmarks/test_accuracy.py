@@ -20,6 +20,8 @@ from icsnn_deploy.conversion.frontend.load_model import load_model
 from icsnn_deploy.data import load_array
 from icsnn_deploy.errors import ConversionError, DataError
 
+pytestmark = pytest.mark.slow
+
 BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
 MODEL = """
 import torch

@@ -626,6 +626,7 @@ def places(value: Any) -> list[tuple[Any, Any]]:
     return [*((value, key) for key, _ in own), *deeper]
 
 
+@pytest.mark.slow
 @settings(
     max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

@@ -157,6 +157,7 @@ def passed(printed: str) -> bool:
     return verdict == "pass"
 
 
+@pytest.mark.slow
 def test_the_commands_in_their_order(place: Desk) -> None:
     out = place.path / "bundle"
     printed = succeeded(place.convert("bundle"))
@@ -355,6 +356,7 @@ def tamper(bundle: Path) -> None:
     opened.with_export("nir", "network.nir", lambda path: export(other, path, "nir"))
 
 
+@pytest.mark.slow
 def test_a_parity_failure_ends_with_1(bundle: Path) -> None:
     tamper(bundle)
     result = CliRunner().invoke(app, ["verify", str(bundle)])
@@ -638,6 +640,7 @@ def process(*arguments: str, **environment: str) -> subprocess.CompletedProcess[
     )
 
 
+@pytest.mark.slow
 def test_a_process_ends_with_the_code_and_keeps_its_streams_apart(bundle: Path) -> None:
     tamper(bundle)
     found = process("verify", str(bundle), "--backend", "nir", "--json", FORCE_COLOR="1")
@@ -651,6 +654,7 @@ def test_a_process_ends_with_the_code_and_keeps_its_streams_apart(bundle: Path) 
     assert "Traceback" not in found.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["nir", "onnx", "onnx-step"])
 def test_a_full_disk_leaves_the_bundle_as_it_was(bundle: Path, name: str) -> None:
     """Files of at most 2 kB, as if the disk had no more: an error, and no crash of a library."""
@@ -666,6 +670,7 @@ def test_a_full_disk_leaves_the_bundle_as_it_was(bundle: Path, name: str) -> Non
     assert {path.name: path.read_bytes() for path in bundle.iterdir()} == before
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
 def test_a_full_standard_output_is_no_verdict(bundle: Path) -> None:
     for more in ([], ["--json"]):
@@ -676,6 +681,7 @@ def test_a_full_standard_output_is_no_verdict(bundle: Path) -> None:
         assert b"No space left" in found.stderr
 
 
+@pytest.mark.slow
 def test_names_that_no_terminal_can_show(tmp_path: Path) -> None:
     """Half a surrogate pair, which JSON can hold and UTF-8 can't."""
     network = residual_network(time_steps=1)
@@ -695,6 +701,7 @@ def test_names_that_no_terminal_can_show(tmp_path: Path) -> None:
     assert "\\ud800" in found.stdout
 
 
+@pytest.mark.slow
 def test_quantize_then_verify_and_check(place: Desk, bundle: Path) -> None:
     """The integer path: certified, exact on every backend, held against a target."""
     images, integer = f"{place.path}/data.npz:images", str(place.path / "int8")

@@ -13,6 +13,8 @@ from icsnn_deploy.demo.digits import Digits, DigitsNet, load_digits, train
 from icsnn_deploy.errors import BackendUnavailableError, BundleError
 from icsnn_deploy.progress import Progress, silent
 
+pytestmark = pytest.mark.slow
+
 
 def short_training(digits: Digits, progress: Progress) -> DigitsNet:
     return train(digits, progress, epochs=4)

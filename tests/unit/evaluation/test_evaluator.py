@@ -46,6 +46,7 @@ def expected(bundle: Bundle, place: Path) -> dict[str, Any]:
     return run(bundle, place, confidence=0.25).to_json()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "backend",
     [

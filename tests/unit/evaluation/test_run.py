@@ -80,6 +80,7 @@ def test_figures_are_those_counted_by_hand(bundle: Bundle, place: Path) -> None:
     json.dumps(found.to_json(), allow_nan=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("shard_size", "batch_size"), [(1, 1), (5, 64), (64, 4), (23, 23)])
 def test_shards_and_batches_change_nothing(
     bundle: Bundle, place: Path, shard_size: int, batch_size: int

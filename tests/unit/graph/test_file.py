@@ -164,6 +164,7 @@ def test_appended(tmp_path: Path) -> None:
     refused(tmp_path / "g")
 
 
+@pytest.mark.slow
 @settings(
     max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

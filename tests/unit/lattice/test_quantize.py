@@ -99,6 +99,7 @@ def test_one_threshold_a_layer() -> None:
     assert agreement(network, integer) > 0.95
 
 
+@pytest.mark.slow
 def test_widths_give_way_where_the_network_would_not_certify() -> None:
     network = replace(residual_network(), time_steps=1000)
     result = quantized(network, bits=16)

@@ -25,6 +25,8 @@ from icsnn_deploy.lava.interpreters import find_interpreter
 from icsnn_deploy.lava.setup import self_test, set_up
 from icsnn_deploy.lava.worker_process import run_in_worker
 
+pytestmark = pytest.mark.slow
+
 VERSIONS = {"python": "3.10.9", "lava-nc": "0.10.0", "numpy": "1.26.4"}
 
 FAKE_PYTHON = """#!/bin/sh

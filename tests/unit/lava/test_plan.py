@@ -109,6 +109,7 @@ def test_a_plan_run_by_hand_is_the_network(graph: Graph) -> None:
     check_by_hand(graph)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(if_graphs())
 def test_random_plans_run_by_hand(graph: Graph) -> None:
@@ -162,6 +163,7 @@ def worker_linear() -> ModuleType:
 LINEAR = worker_linear()
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(if_graphs())
 def test_the_workers_arithmetic_is_the_references(graph: Graph) -> None:

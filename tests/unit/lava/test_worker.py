@@ -24,6 +24,8 @@ from icsnn_deploy.lava.simulator import Connections, LavaSimulator
 from icsnn_deploy.progress import silent
 from tests.support.graphs import residual_network, samples
 
+pytestmark = pytest.mark.slow
+
 
 @dataclass(frozen=True)
 class Found:

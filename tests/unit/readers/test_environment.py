@@ -27,6 +27,8 @@ from icsnn_deploy.readers.simulator import ReaderSimulator
 from icsnn_deploy.readers.versions import TESTED, is_here, require
 from tests.support.graphs import residual_network, samples
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:

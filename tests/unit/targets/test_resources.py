@@ -271,6 +271,7 @@ def test_axons_go_to_the_cores_that_a_neuron_reaches_and_to_no_others() -> None:
     assert (first.resource, first.need) == ("output axons", 30**2 * 9 + 4 * 30 * 6 + 4 * 4)
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(st.data())
 def test_matching_is_exact_and_its_violator_is_one(data: st.DataObject) -> None:

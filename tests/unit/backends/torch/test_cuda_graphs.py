@@ -44,6 +44,7 @@ def assert_capturable(graph: Graph) -> None:
     assert logits.device.type == "cuda"
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)  # the first one loads what fakes tensors
 @given(graph=if_graphs())
 def test_a_run_waits_for_nothing_and_stays_on_the_device(graph: Graph) -> None:

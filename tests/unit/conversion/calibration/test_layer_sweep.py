@@ -76,12 +76,14 @@ def assert_replay_equals_reference(network: Graph, visitor: Recorder, batch_size
     np.testing.assert_allclose(readout.mean(axis=0), logits, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(if_graphs(), st.sampled_from([1, 2, 5]))
 def test_without_changes_the_replay_is_the_network(graph: Graph, batch_size: int) -> None:
     assert_replay_equals_reference(graph, Recorder(lambda node: CalibrationUpdate()), batch_size)
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(if_graphs(), st.integers(0, 2**32 - 1))
 def test_with_changes_the_replay_is_the_network_that_comes_out(graph: Graph, seed: int) -> None:

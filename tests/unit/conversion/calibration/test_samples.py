@@ -77,6 +77,7 @@ def test_a_generator_is_read_once_into_a_file() -> None:
         np.testing.assert_array_equal(np.concatenate(list(held.batches(3))), images())
 
 
+@pytest.mark.slow
 def test_batches_of_a_generator_are_not_kept_in_memory() -> None:
     alive: list[weakref.ref[Array]] = []
     most = 0

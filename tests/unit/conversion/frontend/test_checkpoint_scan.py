@@ -64,6 +64,7 @@ def test_a_missing_file(tmp_path: Path) -> None:
         scan_checkpoint(tmp_path / "nothing.pt")
 
 
+@pytest.mark.slow
 def test_the_command_refuses_it_before_torch_is_loaded(tmp_path: Path) -> None:
     path = tmp_path / "weights.pt"
     torch.save({"w": Hostile(tmp_path / "made")}, path)

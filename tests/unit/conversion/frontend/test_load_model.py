@@ -311,6 +311,7 @@ def exported(path: Path, model: nn.Module | None = None, **options: Any) -> Path
     return path
 
 
+@pytest.mark.slow
 def test_a_program_converts_end_to_end(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = Net().eval()
@@ -344,6 +345,7 @@ class Residual(nn.Module):
         return logits
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kind", ["static", "named batch", "automatic sizes", "strict", "decomposed"]
 )
@@ -377,6 +379,7 @@ class Spatial(nn.Module):
         return torch.relu(y[:, :, 1:]).mean((2, 3))
 
 
+@pytest.mark.slow
 def test_guards_on_sizes_are_taken(tmp_path: Path) -> None:
     sizes = ({0: Dim.AUTO, 2: Dim.AUTO, 3: Dim.AUTO},)
     path = exported(tmp_path / "net.pt2", Spatial(), dynamic_shapes=sizes)

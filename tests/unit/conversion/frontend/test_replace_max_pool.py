@@ -119,6 +119,7 @@ FORMS = [(name, form) for name in POOLS for form in ("exported", "decomposed")]
 FORMS += [(name, "module") for name in POOLS if name != "values alone"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "form"), FORMS)
 def test_no_form_of_max_pooling_is_left(name: str, form: str) -> None:
     pool, kernel = POOLS[name]
@@ -151,6 +152,7 @@ def test_what_has_no_average_is_listed_with_all_else() -> None:
     assert "Or convert max pooling itself, without --replace-maxpool" in third.remedy
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("decomposed", [False, True])
 def test_exported_indices_are_rejected_where_they_are_used(decomposed: bool) -> None:
     def forward(m: Body, x: torch.Tensor) -> torch.Tensor:

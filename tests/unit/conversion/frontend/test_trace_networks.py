@@ -142,6 +142,7 @@ def test_declaration_that_does_not_say_what_the_class_does() -> None:
         trace(nn.Sequential(Qcfs(0.5, 2)).eval(), images(4, 50), activations=[declared])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dynamic", "decomposed"), [(False, False), (True, False), (True, True)])
 def test_exported_program_gives_the_same_graph(dynamic: bool, decomposed: bool) -> None:
     model, x = ready(SmallResNet()), images(3, 3, 16, 16)

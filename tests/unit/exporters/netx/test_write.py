@@ -446,6 +446,7 @@ def sequential_graphs(draw: st.DrawFn) -> Graph:
     return chain(*nodes, shape=whole, steps=draw(st.integers(1, 4)))
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(sequential_graphs())
 def test_what_is_written_runs_the_same(graph: Graph) -> None:

@@ -198,6 +198,7 @@ def test_an_integer_network_says_what_its_integers_are_worth_and_that_it_is_exac
     assert read(tmp_path / "net.onnx").metadata.logit_unit is None
 
 
+@pytest.mark.slow
 def test_same_graph_same_bytes(tmp_path: Path) -> None:
     """Also in another process, with another hash seed."""
     paths = [tmp_path / "one.onnx", tmp_path / "two.onnx", tmp_path / "three.onnx"]
@@ -323,6 +324,7 @@ def test_tensor_names_never_meet_output_names() -> None:
         onnx.checker.check_model(model, full_check=True)
 
 
+@pytest.mark.slow
 def test_importing_the_exporter_loads_no_onnx() -> None:
     code = (
         "import sys, icsnn_deploy.exporters.onnx.write, icsnn_deploy.backends.onnx.onnxruntime;"

@@ -243,6 +243,7 @@ def run(*arguments: str) -> tuple[int, str]:
     return result.exit_code, result.output
 
 
+@pytest.mark.slow
 def test_a_bundle_from_a_file_by_others(cnn: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", RNG.random((20, 2, 10, 10), np.float32))
     bundle, samples = str(tmp_path / "b"), str(tmp_path / "x.npy")
