@@ -225,7 +225,7 @@ class Bundle:
 
 
 def create_bundle(
-    path: Path,
+    path: str | os.PathLike[str],
     *,
     network: Graph,
     ann: Graph | None,
@@ -300,7 +300,7 @@ def check_free(path: Path, *, overwrite: bool) -> None:
         raise BundleError(f"{path}: exists and is not a bundle; it will not be overwritten")
 
 
-def open_bundle(path: Path) -> Bundle:
+def open_bundle(path: str | os.PathLike[str]) -> Bundle:
     """Open a bundle and check its manifest; raises BundleError."""
     path = Path(path)
     try:

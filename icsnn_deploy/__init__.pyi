@@ -1,0 +1,76 @@
+# The public names of icsnn_deploy: the only list of them. What is not here is not public
+# (docs/stability.md). `X as X` tells type checkers that X is exported.
+
+# Convert
+from .conversion.convert import Conversion as Conversion
+from .conversion.convert import convert as convert
+from .conversion.calibration.recipe import Method as Method
+from .conversion.calibration.recipe import Recipe as Recipe
+from .conversion.calibration.threshold_rules import LearnedBound as LearnedBound
+from .conversion.calibration.threshold_rules import MaxThreshold as MaxThreshold
+from .conversion.calibration.threshold_rules import MSEThreshold as MSEThreshold
+from .conversion.calibration.threshold_rules import QuantileThreshold as QuantileThreshold
+from .conversion.calibration.threshold_rules import SpikeNormThreshold as SpikeNormThreshold
+from .conversion.calibration.v_init_rules import CompensatedResidual as CompensatedResidual
+from .conversion.calibration.v_init_rules import Compensation as Compensation
+from .conversion.calibration.v_init_rules import DataResidual as DataResidual
+from .conversion.calibration.v_init_rules import Half as Half
+from .conversion.calibration.v_init_rules import WeightResidual as WeightResidual
+from .conversion.calibration.v_init_rules import Zero as Zero
+from .conversion.frontend.declared import DeclaredActivation as DeclaredActivation
+from .data import Normalization as Normalization
+
+# The network, and integers
+from .graph.certificate import Certificate as Certificate
+from .graph.certificate import certify as certify
+from .graph.graph import Graph as Graph
+from .lattice.options import LatticeOptions as LatticeOptions
+from .lattice.quantize import Quantization as Quantization
+from .lattice.quantize import quantize as quantize
+
+# Files
+from .bundle.bundle import Bundle as Bundle
+from .bundle.bundle import create_bundle as create_bundle
+from .bundle.bundle import open_bundle as open_bundle
+from .exporters import export as export
+from .exporters import export_into as export_into
+from .exporters.nir.read.read import from_nir as from_nir
+from .exporters.onnx.contract import OnnxOptions as OnnxOptions
+
+# Run and prove
+from .backends import open_backend as open_backend
+from .backends.recording import Record as Record
+from .backends.recording import Recording as Recording
+from .backends.reference import ReferenceSimulator as ReferenceSimulator
+from .parity.compare import Comparison as Comparison
+from .parity.compare import ParityReport as ParityReport
+from .parity.compare import Tolerance as Tolerance
+from .parity.compare import compare as compare
+from .parity.verify import verify as verify
+
+# Measure
+from .evaluation.options import EvaluationOptions as EvaluationOptions
+from .evaluation.result import Evaluation as Evaluation
+from .evaluation.run import evaluate as evaluate
+from .evaluation.samples import Samples as Samples
+
+# Hardware targets
+from .targets import find_target as find_target
+from .targets.check import CheckResult as CheckResult
+from .targets.check import check as check
+from .targets.profile import TargetProfile as TargetProfile
+
+# Errors
+from .errors import BackendUnavailableError as BackendUnavailableError
+from .errors import BundleError as BundleError
+from .errors import ConversionError as ConversionError
+from .errors import DataError as DataError
+from .errors import ExportError as ExportError
+from .errors import GraphError as GraphError
+from .errors import IcsnnError as IcsnnError
+from .errors import LatticeError as LatticeError
+from .errors import LossyExportError as LossyExportError
+from .errors import SimulationError as SimulationError
+from .errors import TargetError as TargetError
+from .errors import UnsupportedOperatorError as UnsupportedOperatorError
+from .version import __version__ as __version__
