@@ -124,7 +124,8 @@ def lava_weights(matrix: Array, tag: Tag) -> list[tuple[Array, int]]:
         return [(matrix.astype(np.float64), 0)]
     whole = matrix.astype(np.int64)
     low, high = int(whole.min(initial=0)), int(whole.max(initial=0))
-    even = not (whole & 1).any() and low >= -256 and high <= 254
+    mixed = low < 0 < high  # Lava then cuts to even weights; weights of one sign it cuts to 255
+    even = mixed and not (whole & 1).any() and low >= -256 and high <= 254
     if even or (low == 0 and high <= 255) or (high == 0 and low >= -255):
         return [(whole.astype(np.int32), 0)]
     parts = []
