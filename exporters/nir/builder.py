@@ -11,9 +11,10 @@ import numpy as np
 
 from icsnn_deploy.exporters.nir.metadata import KEY, NirProfile, dump
 from icsnn_deploy.exporters.nir.notes import TIMES, array_note, sum_note
-from icsnn_deploy.graph.graph import Graph, unique_name
+from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import Add, Node, Shape
+from icsnn_deploy.passes.edit import unique_name
 
 
 class NirBuilder:

@@ -9,8 +9,8 @@ import numpy as np
 from icsnn_deploy.errors import ExportError
 from icsnn_deploy.exporters.nir.builder import NirBuilder, full
 from icsnn_deploy.exporters.nir.kernels import Embedding, embed, find_embedding
-from icsnn_deploy.graph.neuron import Array
-from icsnn_deploy.graph.nodes import AvgPool, Conv, Node, Pairs, Shape
+from icsnn_deploy.graph.nodes import AvgPool, Conv, Node, Shape
+from icsnn_deploy.passes.pooling import window_mean
 
 
 def write_conv(
@@ -65,39 +65,8 @@ def write_pool_1d(builder: NirBuilder, node: AvgPool, shape: Shape, sources: lis
             f"{node.name}: the mean over {size} is taken with 1/{size} as float32"
         )
     builder.rewritten.append(f"{node.name}: 1-D average pooling -> a diagonal convolution")
-    conv = Conv(
-        name=node.name,
-        inputs=node.inputs,
-        weight=np.full((shape[0], 1, size), 1 / size, np.float32),
-        bias=np.zeros(shape[0], np.float32),
-        stride=node.stride,
-        padding=node.padding,
-        dilation=(1,),
-        groups=shape[0],
-    )
+    conv = window_mean(node, shape[0])
     return write_conv(builder, conv, shape, sources, owner=node, was="avg_pool")
-
-
-def pointwise(node: Node, weight: Array, bias: Array, padding: Pairs) -> Conv:
-    """A diagonal convolution of kernel size 1, for a node.
-
-    Args:
-        node: whose name and input it takes.
-        weight: [C].
-        bias: [C].
-        padding: (before, after) for each spatial axis.
-    """
-    axes = len(padding)
-    return Conv(
-        name=node.name,
-        inputs=node.inputs,
-        weight=weight.reshape(-1, 1, *(1,) * axes),
-        bias=bias,
-        stride=(1,) * axes,
-        padding=padding,
-        dilation=(1,) * axes,
-        groups=len(bias),
-    )
 
 
 def _geometry(conv: Conv, embedding: Embedding) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import numpy as np
 
 from icsnn_deploy.errors import ExportError
 from icsnn_deploy.exporters.nir.builder import NirBuilder, full
-from icsnn_deploy.exporters.nir.convolutions import pointwise, write_conv, write_pool_1d
+from icsnn_deploy.exporters.nir.convolutions import write_conv, write_pool_1d
 from icsnn_deploy.exporters.nir.metadata import V_INIT
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import (
@@ -22,6 +22,8 @@ from icsnn_deploy.graph.nodes import (
     Output,
     Shape,
 )
+from icsnn_deploy.passes.affine import is_per_channel
+from icsnn_deploy.passes.convolutions import depthwise
 
 
 def write_node(builder: NirBuilder, node: Node) -> None:
@@ -110,24 +112,20 @@ def _write_scale(
     if len(shape) == 1:
         result = _affine(np.diag(full(node.scale, shape)), full(node.shift, shape))
         return [builder.add_node(result, sources, source, owner=node, about={"was": "scale"})]
-    if not _differs_in_space(node.scale) and not _differs_in_space(node.shift):
+    if is_per_channel(node.scale) and is_per_channel(node.shift):
         per_channel = (shape[0], *(1,) * len(unpadded))
         weight, bias = (full(v, per_channel).reshape(-1) for v in (node.scale, node.shift))
-        conv = pointwise(node, weight, bias, unpadded)
+        conv = depthwise(node, weight, bias, unpadded)
         return [write_conv(builder, conv, shape, sources, owner=node, was="scale")]
     # NIR has no bias per neuron: a constant 1 for every neuron, scaled
     ones = np.ones(shape[0], np.float32)
-    constant = pointwise(node, 0 * ones, ones, unpadded)
+    constant = depthwise(node, 0 * ones, ones, unpadded)
     one = write_conv(builder, constant, shape, sources, owner=None, was="one")
     scaled, shift = (nir.Scale(scale=full(v, shape)) for v in (node.scale, node.shift))
     return [
         builder.add_node(scaled, sources, source, owner=node),
         builder.add_node(shift, [one], source, wish=f"{node.name}_shift"),
     ]
-
-
-def _differs_in_space(value: Array) -> bool:
-    return any(size > 1 for size in value.shape[1:])
 
 
 def _write_pool(builder: NirBuilder, node: AvgPool, shape: Shape, sources: list[str]) -> str:
@@ -139,7 +137,7 @@ def _write_pool(builder: NirBuilder, node: AvgPool, shape: Shape, sources: list[
         # NIR does not say whether padded zeros count: pad first, then pool
         builder.rewritten.append(f"{node.name}: padding -> a diagonal convolution before it")
         ones = np.ones(shape[0], np.float32)
-        padded = pointwise(node, ones, 0 * ones, node.padding)
+        padded = depthwise(node, ones, 0 * ones, node.padding)
         sources = [write_conv(builder, padded, shape, sources, owner=None, was="pad")]
     result = nir.AvgPool2d(
         kernel_size=np.array(node.kernel),

@@ -27,7 +27,9 @@ from icsnn_deploy.distributed import SINGLE, Ranks
 from icsnn_deploy.errors import ConversionError, DataError
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.nodes import ChannelAffine
-from icsnn_deploy.passes.fold_scales import fold_scales, merge_pointwise
+from icsnn_deploy.passes.edit import fresh_name, insert_after
+from icsnn_deploy.passes.fold_scales import fold_scales
+from icsnn_deploy.passes.merge_pointwise import merge_pointwise
 from icsnn_deploy.progress import Progress, silent
 
 
@@ -164,9 +166,10 @@ def _normalized(ann: Graph, normalization: Normalization) -> Graph:
     mean = np.asarray(normalization.mean, np.float64).reshape(shape)
     std = np.asarray(normalization.std, np.float64).reshape(shape)
     scale = ChannelAffine(
-        name=ann.fresh_name("normalization"),
+        name=fresh_name(ann, "normalization"),
         inputs=(ann.input.name,),
         scale=1 / (255 * std),
         shift=-mean / std,
     )
-    return ann.replace(replace(ann.input, dtype="uint8")).insert_after(ann.input.name, scale)
+    pixels = ann.replace(replace(ann.input, dtype="uint8"))
+    return insert_after(pixels, ann.input.name, scale)

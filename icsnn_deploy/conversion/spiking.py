@@ -1,4 +1,8 @@
-"""Rectifiers become integrate-and-fire populations; currents can be shifted afterwards."""
+"""Replace rectifiers by integrate-and-fire populations, and change their thresholds later.
+
+Both keep one convention: a spike is worth v_threshold, and the outgoing weights carry that
+amplitude.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,9 @@ import numpy as np
 from icsnn_deploy.errors import ConversionError, GraphError
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
-from icsnn_deploy.graph.nodes import IF, Add, ChannelAffine, Conv, Linear, Node, Relu
+from icsnn_deploy.graph.nodes import IF, Node, Relu
+from icsnn_deploy.passes.affine import pure_scale
+from icsnn_deploy.passes.edit import GraphEditor, fresh_name, insert_after
 from icsnn_deploy.passes.fold_scales import fold_scales
 
 
@@ -47,16 +53,11 @@ def to_spiking(ann: Graph, populations: Mapping[str, Population], time_steps: in
 
 
 def _with_amplitudes(ann: Graph, populations: Mapping[str, Population]) -> tuple[Node, ...]:
-    graph = ann
+    editor = GraphEditor(ann)
     for relu in ann.nodes_of(Relu):
-        v_threshold = populations[relu.name].v_threshold
-        amplitude = ChannelAffine(
-            name=graph.fresh_name(f"{relu.name}.amplitude"),
-            inputs=(relu.name,),
-            scale=v_threshold,
-            shift=np.zeros((1,) * len(ann.shape(relu.name)), np.float32),
-        )
-        graph = graph.insert_after(relu.name, amplitude)
+        name = editor.fresh_name(f"{relu.name}.amplitude")
+        amplitude = pure_scale(name, relu.name, populations[relu.name].v_threshold)
+        editor.insert_after(relu.name, amplitude)
     return tuple(
         IF(
             name=node.name,
@@ -66,7 +67,7 @@ def _with_amplitudes(ann: Graph, populations: Mapping[str, Population]) -> tuple
         )
         if isinstance(node, Relu)
         else node
-        for node in graph.nodes
+        for node in editor.build().nodes
     )
 
 
@@ -81,94 +82,7 @@ def set_threshold(graph: Graph, name: str, v_threshold: Array) -> Graph:
     node = graph.node(name)
     if not isinstance(node, IF):
         raise GraphError(f"{name}: a population is needed, this is a {node.kind}")
-    ratio = ChannelAffine(
-        name=graph.fresh_name(f"{name}.amplitude"),
-        inputs=(name,),
-        scale=v_threshold.astype(np.float64) / node.v_threshold,
-        shift=np.zeros((1,) * len(graph.shape(name)), np.float32),
-    )
+    ratio = v_threshold.astype(np.float64) / node.v_threshold
     changed = graph.replace(replace(node, v_threshold=v_threshold))
-    return fold_scales(changed.insert_after(name, ratio))
-
-
-def scale_current(graph: Graph, name: str, factor: Array) -> Graph:
-    """Multiply the current of a population by a constant per channel.
-
-        conv -> if              conv' -> if
-        add  -> if      ->      add   -> if, each of its sources scaled
-
-    Args:
-        graph: a float IF network.
-        name: a population.
-        factor: one value per channel [C], > 0.
-    """
-    shape = graph.shape(name)
-    scale = np.asarray(factor, np.float64).reshape(-1, *(1,) * (len(shape) - 1))
-    if scale.size != shape[0]:
-        raise GraphError(f"factor of {name}: {scale.size} values, {shape[0]} needed")
-    target = graph.node(name)
-    (source,) = (graph.node(n) for n in target.inputs)
-    if isinstance(source, Add) and len(graph.consumers(source.name)) == 1:
-        target = source  # a sum has no weights of its own: its sources have
-    scales = [
-        ChannelAffine(
-            name=graph.fresh_name(f"{name}.gain{number}"),
-            inputs=(feeding,),
-            scale=scale,
-            shift=np.zeros_like(scale),
-        )
-        for number, feeding in enumerate(target.inputs)
-    ]
-    moved = replace(target, inputs=tuple(node.name for node in scales))
-    kept = [moved if node.name == target.name else node for node in graph.nodes]
-    return fold_scales(graph.with_nodes([*kept, *scales]))
-
-
-def shift_current(graph: Graph, name: str, shift: Array) -> Graph:
-    """Add a constant to the current of a population, or of the output, at every step.
-
-    It goes into the bias of an affine node that feeds only this one, directly or through a sum;
-    where there is none, into a Scale in front of it.
-
-    Args:
-        graph: the network.
-        name: a population or the output.
-        shift: one value per channel [C], in the unit of the current; rounded for an integer
-            network.
-    """
-    node = graph.node(name)
-    values = np.asarray(shift, np.float64)
-    channels = graph.shape(name)[0]
-    if values.shape != (channels,):
-        raise GraphError(f"shift of {name}: shape {values.shape}, ({channels},) needed")
-    integer = graph.is_integer
-    if integer:
-        values = np.round(values).astype(np.int32)
-    private = private_affine(graph, name)
-    if private is not None:
-        return graph.replace(replace(private, bias=private.bias + values))
-    shape = (channels, *(1,) * (len(graph.shape(name)) - 1))
-    scale = ChannelAffine(
-        name=graph.fresh_name(f"{name}.shift"),
-        inputs=node.inputs,
-        scale=np.ones((1,) * len(shape), np.int8 if integer else np.float32),
-        shift=values.reshape(shape),
-    )
-    moved = replace(node, inputs=(scale.name,))
-    return graph.with_nodes(
-        [*(moved if other.name == name else other for other in graph.nodes), scale]
-    )
-
-
-def private_affine(graph: Graph, name: str) -> Conv | Linear | None:
-    """The affine node whose result goes to this node alone, directly or through sums; if any."""
-    waiting = [graph.node(source) for source in graph.node(name).inputs]
-    while waiting:
-        source = waiting.pop(0)
-        if len(graph.consumers(source.name)) > 1:
-            continue
-        if isinstance(source, (Conv, Linear)):
-            return source
-        if isinstance(source, Add):
-            waiting += [graph.node(inner) for inner in source.inputs]
-    return None
+    amplitude = pure_scale(fresh_name(graph, f"{name}.amplitude"), name, ratio)
+    return fold_scales(insert_after(changed, name, amplitude))

@@ -13,7 +13,7 @@ import numpy as np
 from icsnn_deploy.errors import GraphError
 from icsnn_deploy.graph.limits import check_result, check_time_steps
 from icsnn_deploy.graph.nodes import IF, Input, Node, Output, Relu, Shape
-from icsnn_deploy.graph.order import topological
+from icsnn_deploy.graph.order import topological, walk_back
 
 N = TypeVar("N", bound=Node)
 
@@ -152,18 +152,11 @@ class Graph:
         return tuple(self._by_name[consumer] for consumer in self._consumers[self.node(name).name])
 
     def ancestors(self, name: str, through: Callable[[Node], bool]) -> tuple[Node, ...]:
-        """The nodes whose results reach `name`, each once, in topological order.
+        """Return the nodes whose results reach `name`, each once, in topological order.
 
-        The walk goes on behind those that `through` admits; the others are where it ends.
+        The walk goes on from those that `through` admits; the others are where it ends.
         """
-        found: set[str] = set()
-        waiting = list(self.node(name).inputs)
-        while waiting:
-            node = self._by_name[waiting.pop()]
-            if node.name not in found:
-                found.add(node.name)
-                if through(node):
-                    waiting += node.inputs
+        found = {node.name for node in walk_back(self._by_name, self.node(name).inputs, through)}
         return tuple(node for node in self.nodes if node.name in found)
 
     def constant_nodes(self) -> frozenset[str]:
@@ -214,24 +207,6 @@ class Graph:
         new = {self.node(node.name).name: node for node in nodes}
         return self.map(lambda node: new.get(node.name, node))
 
-    def remove(self, name: str) -> Graph:
-        """Without a node of one input; its consumers take that input instead."""
-        (source,) = self.node(name).inputs
-        return self.with_nodes(
-            rewire(node, {name: source}) for node in self.nodes if node.name != name
-        )
-
-    def insert_after(self, name: str, node: Node) -> Graph:
-        """With a node whose only source is `name`; all consumers of `name` take it instead."""
-        if node.inputs != (name,):
-            raise GraphError(f"{node.name}: must have {name!r} as its only source")
-        rest = (rewire(other, {name: node.name}) for other in self.nodes)
-        return self.with_nodes([*rest, node])
-
-    def fresh_name(self, wish: str) -> str:
-        """`wish`, or `wish_1`, `wish_2`... whichever is free."""
-        return unique_name(wish, self._by_name)
-
     # What the graph is called by
 
     def hash(self) -> str:
@@ -246,23 +221,6 @@ class Graph:
                 digest.update(_canonical([name, value.dtype.name, list(value.shape)]))
                 digest.update(little.tobytes())
         return digest.hexdigest()
-
-
-def rewire(node: Node, renamed: Mapping[str, str]) -> Node:
-    """The node with its sources renamed; the same object if none is."""
-    inputs = tuple(renamed.get(source, source) for source in node.inputs)
-    return node if inputs == node.inputs else replace(node, inputs=inputs)
-
-
-def unique_name(wish: str, taken: Iterable[str]) -> str:
-    """`wish`, or `wish_1`, `wish_2`... whichever is not taken."""
-    used = set(taken)
-    number = 0
-    name = wish
-    while name in used:
-        number += 1
-        name = f"{wish}_{number}"
-    return name
 
 
 def describe_node(node: Node) -> dict[str, Any]:

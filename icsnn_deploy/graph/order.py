@@ -1,8 +1,10 @@
-"""Nodes in topological order, whatever order they come in."""
+"""Nodes in topological order, and the walk from a node back to what it depends on."""
 
 from __future__ import annotations
 
 import heapq
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from icsnn_deploy.errors import GraphError
 from icsnn_deploy.graph.node import Node
@@ -42,3 +44,24 @@ def topological(nodes: tuple[Node, ...]) -> tuple[Node, ...]:
         stuck = [name for name, count in waiting.items() if count > 0]
         raise GraphError(f"a cycle runs through {', '.join(stuck)}")
     return tuple(order)
+
+
+def walk_back(
+    nodes: Mapping[str, Node], start: Iterable[str], through: Callable[[Node], bool]
+) -> Iterator[Node]:
+    """Yield the nodes named in `start` and what they depend on: nearest first, each once.
+
+    Args:
+        nodes: by name.
+        start: names of the nodes to begin with.
+        through: whether the walk goes on to a node's sources.
+    """
+    waiting = deque(dict.fromkeys(start))
+    seen = set(waiting)
+    while waiting:
+        node = nodes[waiting.popleft()]
+        yield node
+        if through(node):
+            new = [source for source in dict.fromkeys(node.inputs) if source not in seen]
+            waiting += new
+            seen.update(new)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from icsnn_deploy.errors import LatticeError
-from icsnn_deploy.graph.graph import Graph, rewire
+from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import (
     IF,
@@ -19,9 +19,12 @@ from icsnn_deploy.graph.nodes import (
     Linear,
     Node,
 )
+from icsnn_deploy.passes.affine import pure_scale
 from icsnn_deploy.passes.compose import compose
+from icsnn_deploy.passes.edit import GraphEditor, fresh_name, insert_after, insert_on_edge
 from icsnn_deploy.passes.fold_scales import fold_across_padding, fold_scales
 from icsnn_deploy.passes.pooling import is_window_sum, window_sum
+from icsnn_deploy.passes.scale_thresholds import scale_thresholds
 
 _LARGEST_ZERO_POINT = 2**15 - 1
 """A channel whose factor is next to nothing would have a zero point beyond any integer type."""
@@ -48,12 +51,10 @@ def prepare(graph: Graph, samples: Array, *, per_layer: bool, input_bits: int) -
         raise LatticeError(
             "this network is on the lattice already: give the float one it was made from"
         )
-    graph = _integer_input(compose(graph), samples, input_bits)
-    for pool in graph.nodes_of(AvgPool):
-        graph = graph.insert_after(pool.name, _mean(graph, pool))
+    graph = _divisions_behind_pools(_integer_input(compose(graph), samples, input_bits))
     if per_layer:
-        for population in graph.nodes_of(IF):
-            graph = _one_threshold(graph, population)
+        ones = {p.name: np.ones((1,) * p.v_threshold.ndim, np.float32) for p in graph.nodes_of(IF)}
+        graph = scale_thresholds(graph, ones, absorb=False)
     graph = fold_scales(graph)
     graph = graph.replace(
         *(window_sum(pool, graph.shape(pool.name)[0]) for pool in graph.nodes_of(AvgPool))
@@ -62,15 +63,16 @@ def prepare(graph: Graph, samples: Array, *, per_layer: bool, input_bits: int) -
     return _affine_before_sums(graph)
 
 
-def _mean(graph: Graph, pool: AvgPool) -> ChannelAffine:
-    """1 / k^2, to be folded into what comes behind the pooling once that is a sum."""
-    one = np.ones((1,) * len(graph.shape(pool.name)), np.float32)
-    return ChannelAffine(
-        name=graph.fresh_name(f"{pool.name}.mean"),
-        inputs=(pool.name,),
-        scale=one / float(np.prod(pool.kernel)),
-        shift=0 * one,
-    )
+def _divisions_behind_pools(graph: Graph) -> Graph:
+    """1 / k^2 after each pooling, to be folded into what follows once the pooling is a sum."""
+    editor = GraphEditor(graph)
+    for pool in graph.nodes_of(AvgPool):
+        one = np.ones((1,) * len(graph.shape(pool.name)), np.float32)
+        name = editor.fresh_name(f"{pool.name}.mean")
+        editor.insert_after(
+            pool.name, pure_scale(name, pool.name, one / float(np.prod(pool.kernel)))
+        )
+    return editor.build()
 
 
 def is_sum_pool(node: Node) -> bool:
@@ -104,15 +106,10 @@ def _integer_input(graph: Graph, samples: Array, bits: int) -> Graph:
     else:
         dtype = "int8" if bits == 8 else "int16"
         unit = (max(-low, high) or 1.0) / (2 ** (bits - 1) - 1)
-    one = np.ones((1,) * len(node.shape), np.float32)
-    scale = ChannelAffine(
-        name=graph.fresh_name("input.unit"),
-        inputs=(node.name,),
-        scale=one * np.float32(unit),
-        shift=0 * one,
-    )
+    factor = np.full((1,) * len(node.shape), unit, np.float32)
+    scale = pure_scale(fresh_name(graph, "input.unit"), node.name, factor)
     graph = graph.replace(replace(node, dtype=dtype, unit=float(np.float32(unit))))
-    return fold_scales(graph.insert_after(node.name, scale))
+    return fold_scales(insert_after(graph, node.name, scale))
 
 
 def _with_zero_point(graph: Graph, scale: ChannelAffine) -> Graph:
@@ -128,65 +125,27 @@ def _with_zero_point(graph: Graph, scale: ChannelAffine) -> Graph:
     zero = np.round(np.divide(-shift, factor, out=np.zeros(shape), where=reached))
     zero = np.clip(zero, -_LARGEST_ZERO_POINT, _LARGEST_ZERO_POINT)
     centered = ChannelAffine(
-        name=graph.fresh_name("input.zero_point"),
+        name=fresh_name(graph, "input.zero_point"),
         inputs=scale.inputs,
         scale=np.ones((1,) * zero.ndim, np.int8),
         shift=(-zero).astype(np.int16),
     )
     rest = replace(scale, inputs=(centered.name,), shift=factor * zero + shift)
-    nodes = [rest if node.name == scale.name else node for node in graph.nodes]
-    return fold_across_padding(graph.with_nodes([*nodes, centered]), rest)
-
-
-def _one_threshold(graph: Graph, population: IF) -> Graph:
-    """Divide the current, v_threshold, v_init and v_reset by v_threshold: its spikes stay."""
-    threshold = population.v_threshold.astype(np.float64)
-    scaled = replace(
-        population,
-        v_threshold=np.ones((1,) * threshold.ndim, np.float32),
-        v_init=population.v_init / threshold,
-        v_reset=None if population.v_reset is None else population.v_reset / threshold,
-    )
-    return _scaled_into(graph.replace(scaled), population.name, 1 / threshold)
-
-
-def _scaled_into(graph: Graph, name: str, factor: Array) -> Graph:
-    """Scale everything that arrives at a node, behind the sums on the way."""
-    for source in dict.fromkeys(graph.node(name).inputs):
-        if isinstance(graph.node(source), Add) and len(graph.consumers(source)) == 1:
-            graph = _scaled_into(graph, source, factor)
-            continue
-        scale = ChannelAffine(
-            name=graph.fresh_name(f"{name}.unit"),
-            inputs=(source,),
-            scale=factor,
-            shift=np.zeros((1,) * factor.ndim, np.float32),
-        )
-        sink = rewire(graph.node(name), {source: scale.name})
-        graph = graph.with_nodes(
-            [*(sink if node.name == name else node for node in graph.nodes), scale]
-        )
-    return graph
+    graph = insert_on_edge(graph, scale.inputs[0], scale.name, centered)
+    return fold_across_padding(graph.replace(rest), rest)
 
 
 def _affine_before_sums(graph: Graph) -> Graph:
-    """A Scale of 1 in front of each sum, population and output that has no affine node there."""
+    """Insert a ChannelAffine of 1 into each sum and population that has no affine node there."""
+    editor = GraphEditor(graph)
     for sink in graph.nodes_of(Add, IF):
         for source in dict.fromkeys(sink.inputs):
-            node = graph.node(source)
+            node = editor.node(source)
             trained = isinstance(node, (Conv, Linear, ChannelAffine)) and not is_sum_pool(node)
-            private = len(graph.consumers(source)) == 1
+            private = len(editor.consumers(source)) == 1
             if (trained and private and not is_zero_point(node)) or isinstance(node, Add):
                 continue
             one = np.ones((1,) * len(graph.shape(source)), np.float32)
-            bridge = ChannelAffine(
-                name=graph.fresh_name(f"{sink.name}.{source.rpartition('.')[2]}"),
-                inputs=(source,),
-                scale=one,
-                shift=0 * one,
-            )
-            sink = rewire(sink, {source: bridge.name})
-            graph = graph.with_nodes(
-                [*(sink if other.name == sink.name else other for other in graph.nodes), bridge]
-            )
-    return graph
+            name = editor.fresh_name(f"{sink.name}.{source.rpartition('.')[2]}")
+            editor.insert_on_edge(source, sink.name, pure_scale(name, source, one))
+    return editor.build()

@@ -17,7 +17,7 @@ from typing import cast
 
 import numpy as np
 
-from icsnn_deploy.graph.graph import Graph, rewire, unique_name
+from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.nodes import (
     IF,
     Add,
@@ -31,7 +31,10 @@ from icsnn_deploy.graph.nodes import (
     Relu,
     Shape,
 )
-from icsnn_deploy.passes.affine import Affine, behind, composed, is_diagonal
+from icsnn_deploy.graph.order import walk_back
+from icsnn_deploy.passes.affine import Affine, composed, moved_behind
+from icsnn_deploy.passes.edit import rewire, unique_name
+from icsnn_deploy.passes.pooling import is_window_sum
 
 
 def compose(graph: Graph) -> Graph:
@@ -55,12 +58,8 @@ class _Composer:
     def run(self) -> Graph:
         for node in self.graph.nodes:
             self.summands[node.name] = self._summands(node)
-        wanted, waiting = set[str](), [self.graph.output.name]
-        while waiting:
-            name = waiting.pop()
-            if name not in wanted:
-                wanted.add(name)
-                waiting += self.nodes[name].inputs
+        used = walk_back(self.nodes, [self.graph.output.name], lambda node: True)
+        wanted = {node.name for node in used}
         return self.graph.with_nodes(n for n in self.nodes.values() if n.name in wanted)
 
     def _summands(self, node: Node) -> tuple[str, ...]:
@@ -155,7 +154,7 @@ class _Composer:
 
     def _before(self, node: AvgPool | Flatten, affine: Affine) -> Node | None:
         """The affine node behind the other, which is made once for each source."""
-        moved = behind(node, affine, self.shapes[affine.name])
+        moved = moved_behind(node, affine, self.shapes[affine.name])
         if moved is None:
             return None
         (source,) = affine.inputs
@@ -173,9 +172,7 @@ def _is_affine(node: Node) -> bool:
 def _is_leaf(node: Node) -> bool:
     """What is as good as spikes: sums over windows, and integers taken off an integer input."""
     if isinstance(node, Conv):
-        several = any(n > 1 for n in node.kernel)
-        ones = bool((node.weight == 1).all()) and not node.bias.any()
-        return several and is_diagonal(node) and ones
+        return is_window_sum(node) and any(n > 1 for n in node.kernel)
     return isinstance(node, ChannelAffine) and node.scale.dtype.kind == "i"
 
 

@@ -26,7 +26,8 @@ from icsnn_deploy.graph.nodes import (
     Output,
     Relu,
 )
-from icsnn_deploy.passes.fold_scales import fold_scales, merge_pointwise
+from icsnn_deploy.passes.fold_scales import fold_scales
+from icsnn_deploy.passes.merge_pointwise import merge_pointwise
 from tests.support.graphs import ann_graphs, conv, dyadic, samples
 
 SHAPE = (2, 5, 5)

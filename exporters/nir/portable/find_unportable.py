@@ -11,6 +11,7 @@ from icsnn_deploy.exporters.nir.kernels import find_embedding
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import IF, AvgPool, ChannelAffine, Conv, Node, Shape
+from icsnn_deploy.passes.affine import is_per_channel
 
 MOST_WEIGHTS = 2**26
 """Values of one connection that is written dense: 256 MiB as float32."""
@@ -65,7 +66,7 @@ def _population(node: IF, *, integers: bool) -> Iterator[Rejection]:
             allowed="reset by subtraction",
             remedy="Export it with profile spec, which writes v_reset.",
         )
-    if _differs_in_space(node.v_threshold):
+    if not is_per_channel(node.v_threshold):
         yield Rejection(
             node=node.name,
             got=f"thresholds of shape {node.v_threshold.shape}",
@@ -84,7 +85,7 @@ def _population(node: IF, *, integers: bool) -> Iterator[Rejection]:
 
 
 def _scale(node: ChannelAffine, shape: Shape) -> Iterator[Rejection]:
-    if _differs_in_space(node.scale) or _differs_in_space(node.shift):
+    if not (is_per_channel(node.scale) and is_per_channel(node.shift)):
         yield Rejection(
             node=node.name,
             got="a scale or shift that differs in space",
@@ -125,7 +126,3 @@ def _dense(node: Node, weights: int) -> Iterator[Rejection]:
             allowed=f"{MOST_WEIGHTS:,} weights a connection",
             remedy="Use fewer channels, or export with profile spec.",
         )
-
-
-def _differs_in_space(value: Array) -> bool:
-    return any(size > 1 for size in value.shape[1:])

@@ -20,9 +20,11 @@ import numpy as np
 from icsnn_deploy.errors import GraphError
 from icsnn_deploy.exporters.nir.portable.find_unportable import MOST_WEIGHTS
 from icsnn_deploy.exporters.nir.portable.portable import main_path_first
-from icsnn_deploy.graph.graph import Graph, rewire
+from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import IF, Add, Conv, Linear, Node, Output, Shape
+from icsnn_deploy.passes.affine import is_per_channel
+from icsnn_deploy.passes.edit import rewire
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +116,7 @@ def _is_pointwise(node: Node) -> bool:
 def _carries(graph: Graph, node: Node) -> bool:
     """Whether a node can hand on copies: one v_init a channel, or a tap on the same pixel."""
     if isinstance(node, IF):
-        return not any(size > 1 for size in node.v_init.shape[1:])
+        return is_per_channel(node.v_init)
     if not isinstance(node, Conv):
         return True
     (shape,), result = graph.source_shapes(node.name), graph.shape(node.name)

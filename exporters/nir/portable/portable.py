@@ -29,9 +29,12 @@ from icsnn_deploy.exporters.nir.portable.find_unportable import (
     holds_integers,
     limits,
 )
-from icsnn_deploy.graph.graph import Graph, rewire
-from icsnn_deploy.graph.neuron import Array
-from icsnn_deploy.graph.nodes import IF, Add, AvgPool, ChannelAffine, Conv, Linear, Node, Shape
+from icsnn_deploy.graph.graph import Graph
+from icsnn_deploy.graph.nodes import IF, Add, AvgPool, ChannelAffine, Conv, Node, Shape
+from icsnn_deploy.passes.affine import dense
+from icsnn_deploy.passes.edit import fresh_name, rewire
+from icsnn_deploy.passes.pooling import window_mean
+from icsnn_deploy.passes.scale_thresholds import scale_thresholds
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -66,18 +69,19 @@ def to_portable(graph: Graph) -> Portable:
         if size & (size - 1):
             losses.append(f"{pool.name}: the mean over {size} is taken with 1/{size} as float32")
         rewritten.append(f"{pool.name}: average pooling -> a diagonal convolution")
-        graph = graph.replace(_mean(pool, graph.shape(pool.name)[0]))
+        graph = graph.replace(window_mean(pool, graph.shape(pool.name)[0]))
+    largest = {}
     for population in graph.nodes_of(IF):
         thresholds = np.unique(population.v_threshold)
         if len(thresholds) > 1:
             rewritten.append(f"{population.name}: thresholds folded into the incoming weights")
             if not are_powers_of_two(thresholds[-1] / thresholds.astype(np.float64)):
                 losses.append(f"{population.name}: folding its thresholds rounds weights anew")
-            graph = _one_threshold(graph, population)
-    graph = _plain_sums(graph)
+            largest[population.name] = np.full_like(population.v_threshold, thresholds[-1])
+    graph = _plain_sums(scale_thresholds(graph, largest, absorb=True))
     for scale in graph.nodes_of(ChannelAffine):
         rewritten.append(f"{scale.name}: scale -> a diagonal connection")
-        graph = graph.replace(diagonal(scale, graph.shape(scale.name)))
+        graph = graph.replace(dense(scale, graph.shape(scale.name)))
     for conv in graph.nodes_of(Conv):
         written = _plain(conv, graph.source_shapes(conv.name)[0], graph.shape(conv.name))
         if written.kernel != conv.kernel:
@@ -94,73 +98,6 @@ def _off_the_lattice(node: Node) -> Node:
         return node
     v_init = node.v_init.astype(np.float64)
     return replace(node, v_init=(v_init + 0.5 * (v_init % 1 == 0)).astype(np.float32))
-
-
-def _mean(pool: AvgPool, channels: int) -> Conv:
-    """1 / k^2 for each value of a window."""
-    weight = np.full((channels, 1, *pool.kernel), 1 / np.prod(pool.kernel), np.float32)
-    return Conv(
-        name=pool.name,
-        inputs=pool.inputs,
-        weight=weight,
-        bias=np.zeros(channels, np.float32),
-        stride=pool.stride,
-        padding=pool.padding,
-        dilation=(1,) * len(pool.kernel),
-        groups=channels,
-    )
-
-
-def _one_threshold(graph: Graph, population: IF) -> Graph:
-    """Scale every channel of a population to the largest threshold."""
-    threshold = population.v_threshold
-    factor = threshold.max() / threshold.astype(np.float64)
-    scaled = replace(
-        population,
-        v_threshold=np.full_like(threshold, threshold.max()),
-        v_init=(population.v_init * factor).astype(np.float32),
-    )
-    return _scaled_into(graph.replace(scaled), population.name, factor)
-
-
-def _scaled_into(graph: Graph, name: str, factor: Array) -> Graph:
-    """Scale everything that arrives at a node: its own connections, or a new one in between."""
-    for source in dict.fromkeys(graph.node(name).inputs):
-        node = graph.node(source)
-        private = len(graph.consumers(source)) == 1
-        if private and isinstance(node, Add):
-            graph = _scaled_into(graph, source, factor)
-        elif private and isinstance(node, (Conv, Linear, ChannelAffine)):
-            graph = graph.replace(_times(node, factor))
-        else:
-            one = np.ones((1,) * factor.ndim, np.float32)
-            between = ChannelAffine(
-                name=graph.fresh_name(f"{name}.unit"),
-                inputs=(source,),
-                scale=_like(one, factor),
-                shift=0 * one,
-            )
-            sink = rewire(graph.node(name), {source: between.name})
-            others = (sink if other.name == name else other for other in graph.nodes)
-            graph = graph.with_nodes([*others, between])
-    return graph
-
-
-def _times(node: Conv | Linear | ChannelAffine, factor: Array) -> Node:
-    """A connection whose result is scaled channel by channel."""
-    if isinstance(node, ChannelAffine):
-        return replace(node, scale=_like(node.scale, factor), shift=_like(node.shift, factor))
-    rows = factor.reshape(-1)
-    weight = _like(node.weight, rows.reshape(-1, *(1,) * (node.weight.ndim - 1)))
-    return replace(node, weight=weight, bias=_like(node.bias, rows))
-
-
-def _like(value: Array, factor: Array) -> Array:
-    """value * factor: integers stay integers, where the factor is one."""
-    product = value * factor
-    if value.dtype.kind != "i":
-        return product.astype(np.float32)
-    return product.astype(np.int64 if np.abs(product).max() >= 2**31 else np.int32)
 
 
 def _plain_sums(graph: Graph) -> Graph:
@@ -188,7 +125,7 @@ def _plain_sums(graph: Graph) -> Graph:
             continue
         for part, count in total.items():
             if count > 1 and (part, count) not in multiples:
-                name = graph.fresh_name(f"{part}.times_{count}")
+                name = fresh_name(graph, f"{part}.times_{count}")
                 multiples[part, count] = name
                 nodes.append(_multiple(graph, name, part, count))
         parts = (multiples.get((part, count), part) for part, count in total.items())
@@ -205,24 +142,6 @@ def _used(nodes: list[Node]) -> list[Node]:
     """Without the sums that only other sums took."""
     wanted = {source for node in nodes for source in node.inputs}
     return [node for node in nodes if node.name in wanted or not isinstance(node, Add)]
-
-
-def diagonal(scale: ChannelAffine, shape: Shape) -> Conv | Linear:
-    """A Scale, one value a channel, as a convolution of size 1 or a matrix."""
-    weight = np.broadcast_to(scale.scale.reshape(-1), (shape[0],))
-    bias = np.broadcast_to(scale.shift.reshape(-1), (shape[0],))
-    if len(shape) == 1:
-        return Linear(name=scale.name, inputs=scale.inputs, weight=np.diag(weight), bias=bias)
-    axes = len(shape) - 1
-    return Conv(
-        name=scale.name,
-        inputs=scale.inputs,
-        weight=np.diag(weight).reshape(shape[0], shape[0], *(1,) * axes),
-        bias=bias,
-        stride=(1,) * axes,
-        padding=((0, 0),) * axes,
-        dilation=(1,) * axes,
-    )
 
 
 def _plain(conv: Conv, shape: Shape, result: Shape) -> Conv:

@@ -8,10 +8,12 @@ import numpy as np
 
 from icsnn_deploy.errors import ExportError, Rejection, rejection_table
 from icsnn_deploy.exporters.nir.portable.find_unportable import MOST_WEIGHTS
-from icsnn_deploy.exporters.nir.portable.portable import diagonal, main_path_first
-from icsnn_deploy.graph.graph import Graph, rewire
+from icsnn_deploy.exporters.nir.portable.portable import main_path_first
+from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
-from icsnn_deploy.graph.nodes import IF, Add, ChannelAffine, Conv, Linear, Node, Output
+from icsnn_deploy.graph.nodes import IF, Add, Conv, Linear, Node, Output
+from icsnn_deploy.passes.affine import dense, pure_scale
+from icsnn_deploy.passes.edit import GraphEditor
 
 
 def add_private_connections(graph: Graph) -> Graph:
@@ -29,15 +31,13 @@ def add_private_connections(graph: Graph) -> Graph:
     if large:
         rejections = [_too_large(graph, sink, source) for sink, source in large]
         raise ExportError(rejection_table("this network has no relay", rejections))
+    editor = GraphEditor(graph)
     for sink, source in wanted:
         shape = graph.shape(source)
-        one = np.ones((1,) * len(shape), np.float32)
-        name = graph.fresh_name(f"{sink}.{source.rpartition('.')[2]}")
-        scale = ChannelAffine(name=name, inputs=(source,), scale=one, shift=0 * one)
-        changed = rewire(graph.node(sink), {source: name})
-        others = (changed if node.name == sink else node for node in graph.nodes)
-        graph = graph.with_nodes([*others, diagonal(scale, shape)])
-    return _one_bias(main_path_first(graph))
+        name = editor.fresh_name(f"{sink}.{source.rpartition('.')[2]}")
+        scale = pure_scale(name, source, np.ones((1,) * len(shape), np.float32))
+        editor.insert_on_edge(source, sink, dense(scale, shape))
+    return _one_bias(main_path_first(editor.build()))
 
 
 def missing_connections(graph: Graph) -> list[tuple[str, str]]:

@@ -15,7 +15,7 @@ never does again. Its weight into a channel of the next population is that chann
 
 Padding has no relay, so the weight stands at one tap of the kernel that lies inside the image at
 every position. Into the output no relay goes, and into a sum it goes by one connection only, where
-there is a sum at all: joins are made straight first (nir_straight).
+there is a sum at all: joins are made straight first (inline_shortcuts).
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from icsnn_deploy.exporters.nir.portable.private_connections import add_private_
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import IF, Add, Conv, Flatten, Input, Linear, Node, Output, Shape
+from icsnn_deploy.passes.affine import is_per_channel
 
 FIRES = 1.5
 """Current of a relay in the first step, in thresholds."""
@@ -236,7 +237,7 @@ def _is_part(graph: Graph, sink: Add) -> bool:
 def _per_channel(population: IF, shape: Shape) -> Array | None:
     """v_init, [C], or None where it differs within a channel."""
     v_init = population.v_init
-    if any(size > 1 for size in v_init.shape[1:]):
+    if not is_per_channel(v_init):
         first = v_init[(slice(None), *(slice(1),) * (v_init.ndim - 1))]
         if (v_init != first).any():
             return None

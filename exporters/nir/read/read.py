@@ -23,9 +23,10 @@ from icsnn_deploy.exporters.nir.read.nodes import NodePlace, read_input, read_no
 from icsnn_deploy.exporters.nir.read.remove_relay import without_relay
 from icsnn_deploy.exporters.nir.read.sums import Sums, in_order, names_of, without_unused
 from icsnn_deploy.exporters.nir.read.zero_rows import without_zero_rows
-from icsnn_deploy.graph.graph import Graph, unique_name
+from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.limits import check_result
 from icsnn_deploy.graph.nodes import Encoding, InputDtype, Node, Shape
+from icsnn_deploy.passes.edit import unique_name
 
 
 def read_graph(path: str | os.PathLike[str]) -> Graph:

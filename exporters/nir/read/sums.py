@@ -13,8 +13,8 @@ import numpy as np
 
 from icsnn_deploy.errors import GraphError
 from icsnn_deploy.exporters.nir.notes import MOST_TERMS, SUM, TERMS, TIMES
-from icsnn_deploy.graph.graph import unique_name
 from icsnn_deploy.graph.nodes import Add, Node
+from icsnn_deploy.passes.edit import unique_name
 
 Terms = list[Any]  # names of NIR nodes, and (name of a sum, its Terms)
 

@@ -21,11 +21,12 @@ from icsnn_deploy.conversion.calibration.threshold_rules import (
 )
 from icsnn_deploy.conversion.calibration.v_init_rules import initialize
 from icsnn_deploy.conversion.report import CandidateResult
-from icsnn_deploy.conversion.spiking import Population, shift_current, to_spiking
+from icsnn_deploy.conversion.spiking import Population, to_spiking
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import IF, Relu
 from icsnn_deploy.passes.fold_scales import fold_scales
+from icsnn_deploy.passes.shift_current import shift_current
 from icsnn_deploy.progress import Progress
 
 

@@ -21,16 +21,13 @@ from torch import Tensor
 from icsnn_deploy.backends.torch.ops import integrate_and_fire
 from icsnn_deploy.backends.torch.simulator import TorchSimulator
 from icsnn_deploy.conversion.calibration.samples import CalibrationSet
-from icsnn_deploy.conversion.spiking import (
-    private_affine,
-    scale_current,
-    set_threshold,
-    shift_current,
-)
+from icsnn_deploy.conversion.spiking import set_threshold
 from icsnn_deploy.distributed import Result
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import IF, LINEAR_NODES, Conv, Input, Linear, Output
+from icsnn_deploy.passes.scale_current import scale_current
+from icsnn_deploy.passes.shift_current import private_affine, shift_current
 from icsnn_deploy.progress import Progress, silent
 
 Reset = Literal["soft", "hard"]

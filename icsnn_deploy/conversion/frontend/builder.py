@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 
 import torch
 
-from icsnn_deploy.graph.graph import unique_name
 from icsnn_deploy.graph.nodes import Flatten, Input, Node, Pairs, Shape
+from icsnn_deploy.graph.order import walk_back
+from icsnn_deploy.passes.edit import unique_name
 
 Lowering = Callable[..., str]
 """Takes a Site and a call's arguments, adds nodes, and names the one of the (first) result."""
@@ -88,12 +89,7 @@ class Builder:
 
     def leading_to(self, name: str) -> list[Node]:
         """The nodes that `name` depends on, itself included, in the order they were made."""
-        wanted, waiting = {name}, [name]
-        while waiting:
-            for source in self.nodes[waiting.pop()].inputs:
-                if source not in wanted:
-                    wanted.add(source)
-                    waiting.append(source)
+        wanted = {node.name for node in walk_back(self.nodes, [name], lambda node: True)}
         return [node for node in self.nodes.values() if node.name in wanted]
 
 

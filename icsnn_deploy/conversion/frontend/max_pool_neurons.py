@@ -17,6 +17,7 @@ from icsnn_deploy.conversion.frontend.max_pool_cost import MAX_POOLS
 from icsnn_deploy.conversion.frontend.nonnegative import is_nonnegative
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.nodes import Add, Flatten, Linear, Node, Relu
+from icsnn_deploy.passes.edit import fresh_name, insert_after
 
 
 def relay_max_pools(graph: Graph) -> Graph:
@@ -35,8 +36,8 @@ def relay_max_pools(graph: Graph) -> Graph:
         sums = [name, *(node.name for node in graph.ancestors(name, _is_sum))]
         pool = next((one for one in sums if one in pools), None)
         if pool is not None:
-            relay = Relu(name=graph.fresh_name(f"{name}.relay"), inputs=(name,))
-            graph = graph.insert_after(name, relay)
+            relay = Relu(name=fresh_name(graph, f"{name}.relay"), inputs=(name,))
+            graph = insert_after(graph, name, relay)
             pools[pool] = [*pools[pool], relay.name]
     return replace(graph, provenance={**graph.provenance, MAX_POOLS: pools}) if pools else graph
 

@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from icsnn_deploy.conversion.frontend.builder import Unsupported
 from icsnn_deploy.conversion.frontend.operators import call_path, normalize
-from icsnn_deploy.graph.graph import unique_name
+from icsnn_deploy.passes.edit import unique_name
 
 Replacement = Literal["average"]
 REPLACEMENTS: tuple[Replacement, ...] = ("average",)

@@ -14,6 +14,7 @@ from icsnn_deploy.errors import DataError
 from icsnn_deploy.evaluation.activity import estimate_energy, measure_activity
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.nodes import IF, ChannelAffine, Conv, Flatten, Input, Linear, Output
+from icsnn_deploy.passes.edit import insert_after
 from icsnn_deploy.report.resources import activity_table, energy_table
 from tests.support.graphs import residual_network, samples
 
@@ -108,7 +109,7 @@ def test_zeros_are_counted_behind_the_zero_point() -> None:
         scale=np.ones((1, 1, 1), np.int8),
         shift=np.full((1, 1, 1), -7, np.int16),
     )
-    graph = tiny().insert_after("input", point)
+    graph = insert_after(tiny(), "input", point)
     inputs = np.full((2, 1, 2, 2), 7, np.uint8)
     inputs[:, 0, 0, 0] = 0
     activity = measure_activity(graph, {"if": counts()}, inputs)

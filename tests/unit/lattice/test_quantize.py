@@ -35,6 +35,7 @@ from icsnn_deploy.lattice.prepare import is_sum_pool, prepare
 from icsnn_deploy.lattice.quantize import Quantization, quantize
 from icsnn_deploy.lattice.round_network import round_to_lattice
 from icsnn_deploy.lattice.rounding import best_scales, round_weights
+from icsnn_deploy.passes.edit import insert_after
 from icsnn_deploy.targets import find_target
 from icsnn_deploy.targets.profile import TargetProfile
 from tests.support.graphs import residual_network, samples
@@ -145,7 +146,7 @@ def test_pixels_lose_an_integer_zero_point() -> None:
         shift=np.array([-1.3, -2.1]).reshape(2, 1, 1),
     )
     network = network.replace(replace(network.input, dtype="uint8"))
-    network = network.insert_after("input", normalization)
+    network = insert_after(network, "input", normalization)
     integer = rounded(network, pixels(0))
     (zero,) = [n for n in integer.nodes_of(ChannelAffine) if n.inputs == ("input",)]
     assert zero.shift.ravel().tolist() == [-83, -134]  # -round(1.3 * 64), -round(2.1 * 64)

@@ -25,6 +25,7 @@ from icsnn_deploy.lava.plan import LavaPlan, make_plan
 from icsnn_deploy.lava.range import check_range, matrix_entries, potential_reach
 from icsnn_deploy.lava.stock import lava_weights, stock_parts
 from icsnn_deploy.lava.worker_process import WORKER
+from icsnn_deploy.passes.edit import insert_after
 from tests.support.graphs import conv, if_graphs, residual_network, samples, spiking
 
 BATCHED = Style(tag="floating_pt", neurons="soft-reset", connections="batched")
@@ -387,7 +388,7 @@ def test_a_mean_is_no_integer() -> None:
     graph = integer_network(weight=4)
     pool = AvgPool(name="pool", inputs=("if",), kernel=(1, 1), stride=(1, 1), padding=((0, 0),) * 2)
     with pytest.raises(GraphError, match=r"pool +a mean"):
-        check_range(make_plan(graph.insert_after("if", pool)), FIXED)
+        check_range(make_plan(insert_after(graph, "if", pool)), FIXED)
 
 
 def test_large_networks_are_too_large_for_matrices() -> None:

@@ -27,6 +27,7 @@ from icsnn_deploy.graph.nodes import (
     Node,
     Output,
 )
+from icsnn_deploy.passes.edit import insert_after
 from icsnn_deploy.targets import find_target
 from icsnn_deploy.targets.allocate import allocate_alike, allocate_cnn
 from icsnn_deploy.targets.cnn import CnnLayer
@@ -307,6 +308,6 @@ def test_a_zero_point_has_no_synapses_of_its_own() -> None:
         scale=np.ones((1, 1, 1), np.int8),
         shift=np.full((1, 1, 1), -30, np.int16),
     )
-    with_point = graph.insert_after("input", point)
+    with_point = insert_after(graph, "input", point)
     assert count_resources(with_point).connections == count_resources(graph).connections
     assert count_resources(with_point).layers[0].synapses == 89

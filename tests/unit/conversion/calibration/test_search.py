@@ -19,10 +19,10 @@ from icsnn_deploy.conversion.calibration.refit import refit
 from icsnn_deploy.conversion.calibration.sampled_activations import sample_activations
 from icsnn_deploy.conversion.calibration.samples import CalibrationSet
 from icsnn_deploy.conversion.calibration.search import _Channels, search
-from icsnn_deploy.conversion.spiking import scale_current
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array, if_step
 from icsnn_deploy.graph.nodes import IF, Conv, Flatten, Input, Linear, Output, Relu
+from icsnn_deploy.passes.scale_current import scale_current
 from tests.support.building import node_of
 from tests.support.graphs import conv, random_images, residual_ann, spiking_network
 

@@ -1,0 +1,218 @@
+"""Rewriting a graph: insert, replace and remove nodes, in one place for every pass.
+
+    a -> b       insert_on_edge(graph, "a", "b", n)        a -> n -> b
+    a -> c                                                 a -> c
+
+    a -> b       insert_after(graph, "a", n)               a -> n -> b
+    a -> c                                                      n -> c
+
+A pass that makes several edits makes them on one GraphEditor and builds one Graph in the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import TypeVar
+
+from icsnn_deploy.errors import GraphError
+from icsnn_deploy.graph.graph import Graph
+from icsnn_deploy.graph.nodes import Node, Shape
+
+N = TypeVar("N", bound=Node)
+
+
+def insert_after(graph: Graph, name: str, node: Node) -> Graph:
+    """Insert a node after `name`; all consumers of `name` take it instead.
+
+    Raises:
+        GraphError: the node has other sources than `name`, or its name is taken.
+    """
+    editor = GraphEditor(graph)
+    editor.insert_after(name, node)
+    return editor.build()
+
+
+def insert_on_edge(graph: Graph, source: str, sink: str, node: Node) -> Graph:
+    """Insert a node between `source` and `sink`; other consumers of `source` keep it.
+
+    A sink that takes the source twice takes the node twice.
+
+    Raises:
+        GraphError: there is no such edge, the node has other sources than `source`, or its name
+            is taken.
+    """
+    editor = GraphEditor(graph)
+    editor.insert_on_edge(source, sink, node)
+    return editor.build()
+
+
+def rewire(node: Node, renamed: Mapping[str, str]) -> Node:
+    """Return the node with its sources renamed; the same object if none is."""
+    inputs = tuple(renamed.get(source, source) for source in node.inputs)
+    return node if inputs == node.inputs else replace(node, inputs=inputs)
+
+
+def unique_name(wish: str, taken: Iterable[str]) -> str:
+    """Return `wish`, or the first of `wish_1`, `wish_2`... that is not taken."""
+    used = set(taken)
+    number = 0
+    name = wish
+    while name in used:
+        number += 1
+        name = f"{wish}_{number}"
+    return name
+
+
+def fresh_name(graph: Graph, wish: str) -> str:
+    """Return `wish`, or the first of `wish_1`, `wish_2`... that no node of the graph has."""
+    return unique_name(wish, (node.name for node in graph.nodes))
+
+
+class GraphEditor:
+    """A graph under rewriting: edits in sequence, one Graph built at the end.
+
+    A node that is new, or whose place in the network changed, comes after every node that does not
+    depend on it. That is where Graph sorts a node that is given last; the order of the nodes is
+    part of a graph's hash, so the result is the one of building a Graph after every edit.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        self._start = graph
+        self._nodes = {node.name: node for node in graph.nodes}
+        self._shapes = {node.name: graph.shape(node.name) for node in graph.nodes}
+        self._consumers: dict[str, list[str]] | None = None  # made when asked for
+
+    def build(self) -> Graph:
+        """Return the graph with all edits; raises GraphError where it is not a valid one."""
+        return self._start.with_nodes(self._nodes.values())
+
+    def node(self, name: str) -> Node:
+        """Return the node of that name; raises GraphError."""
+        try:
+            return self._nodes[name]
+        except KeyError:
+            raise GraphError(f"no node {name!r}; there are {', '.join(self._nodes)}") from None
+
+    def nodes_of(self, *types: type[N]) -> tuple[N, ...]:
+        """Return the nodes of these types, in topological order."""
+        return tuple(node for node in self._nodes.values() if isinstance(node, types))
+
+    def shape(self, name: str) -> Shape:
+        """Return the shape of a node's result, without time and batch."""
+        return self._shapes[self.node(name).name]
+
+    def consumers(self, name: str) -> tuple[Node, ...]:
+        """Return the nodes that take this one; one that takes it twice is listed twice."""
+        if self._consumers is None:
+            self._consumers = {each: [] for each in self._nodes}
+            for node in self._nodes.values():
+                for source in node.inputs:
+                    self._consumers[source].append(node.name)
+        return tuple(self._nodes[each] for each in self._consumers[self.node(name).name])
+
+    def fresh_name(self, wish: str) -> str:
+        """Return `wish`, or the first of `wish_1`, `wish_2`... that no node has."""
+        return unique_name(wish, self._nodes)
+
+    def replace(self, *nodes: Node) -> None:
+        """Put each node in the place of the one with its name, of the same shape.
+
+        Its sources must come before it.
+        """
+        for node in nodes:
+            self._nodes[self.node(node.name).name] = node
+            self._measure(node)
+        self._consumers = None
+
+    def remove(self, name: str) -> None:
+        """Remove a node of one input; its consumers take that input instead."""
+        (source,) = self.node(name).inputs
+        self._rename(name, source)
+        self._drop(name)
+
+    def discard(self, name: str) -> None:
+        """Remove a node that no other takes."""
+        takers = self.consumers(name)
+        if takers:
+            raise GraphError(f"{name}: taken by {takers[0].name}; only an unused node is discarded")
+        self._drop(name)
+
+    def insert_after(self, name: str, node: Node) -> None:
+        """Insert a node after `name`; all consumers of `name` take it instead."""
+        self._check_new(node, name)
+        self._rename(name, node.name)
+        self._append(node)
+
+    def insert_on_edge(self, source: str, sink: str, node: Node) -> None:
+        """Insert a node between `source` and `sink`; other consumers of `source` keep it."""
+        self._check_new(node, source)
+        taker = self.node(sink)
+        if source not in taker.inputs:
+            raise GraphError(f"{sink}: takes {', '.join(taker.inputs)}, not {source!r}")
+        self._nodes[sink] = rewire(taker, {source: node.name})
+        self._append(node)
+
+    def insert_before(self, sink: str, nodes: Sequence[Node]) -> None:
+        """Insert a node before each input of `sink`, in the order of the inputs."""
+        taker = self.node(sink)
+        if len(nodes) != len(taker.inputs):
+            raise GraphError(f"{sink}: {len(nodes)} nodes for {len(taker.inputs)} inputs")
+        for source, node in zip(taker.inputs, nodes, strict=True):
+            self._check_new(node, source)
+        self._nodes[sink] = replace(taker, inputs=tuple(node.name for node in nodes))
+        self._append(*nodes)
+
+    def substitute(self, name: str, nodes: Sequence[Node]) -> None:
+        """Put a chain of nodes in the place of one; its consumers take the last of the chain."""
+        shape, last = self.shape(name), nodes[-1].name
+        self._rename(name, last)
+        self._drop(name)
+        for node in nodes:
+            self._check_name(node)
+        self._append(*nodes)
+        if self.shape(last) != shape:
+            raise GraphError(f"{last}: shape {self.shape(last)}, {shape} needed as {name} had")
+
+    def _check_new(self, node: Node, source: str) -> None:
+        if node.inputs != (source,):
+            raise GraphError(f"{node.name}: must have {source!r} as its only source")
+        self._check_name(node)
+
+    def _check_name(self, node: Node) -> None:
+        if node.name in self._nodes:
+            raise GraphError(f"{node.name}: more than one node of this name")
+
+    def _drop(self, name: str) -> None:
+        del self._nodes[name], self._shapes[name]
+        self._consumers = None
+
+    def _rename(self, name: str, other: str) -> None:
+        """Let the consumers of one node take another."""
+        if other != name:
+            for taker in dict.fromkeys(self.consumers(name)):
+                self._nodes[taker.name] = rewire(taker, {name: other})
+            self._consumers = None
+
+    def _append(self, *added: Node) -> None:
+        """Add nodes after all that do not depend on them."""
+        names = [node.name for node in added]
+        late, early, after = set(names), list[Node](), list[Node]()
+        for node in self._nodes.values():
+            if late.isdisjoint(node.inputs):
+                early.append(node)
+            else:
+                late.add(node.name)
+                after.append(node)
+        self._nodes = {node.name: node for node in (*early, *added, *after)}
+        for node in added:
+            self._measure(node)
+        self._consumers = None
+
+    def _measure(self, node: Node) -> None:
+        """Keep a node's shape; the nodes after it have theirs already, so it must not change."""
+        shape = node.output_shape(*(self.shape(source) for source in node.inputs))
+        if self._shapes.setdefault(node.name, shape) != shape:
+            raise GraphError(
+                f"{node.name}: shape {shape}, {self._shapes[node.name]} needed as before"
+            )
