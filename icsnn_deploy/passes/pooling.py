@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -10,9 +10,9 @@ from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import AvgPool, Conv, Node
 
 
-def window_sum(pool: AvgPool, channels: int) -> Conv:
-    """Return the sum over a pooling's windows, under its name; its weights are int8."""
-    return _convolution(pool, channels, np.int8(1))
+def window_sum(pool: AvgPool, channels: int, dtype: type[np.number[Any]] = np.int8) -> Conv:
+    """Return the sum over a pooling's windows, under its name, with weights of this type."""
+    return _convolution(pool, channels, dtype(1))
 
 
 def window_mean(pool: AvgPool, channels: int) -> Conv:
@@ -30,7 +30,7 @@ def is_window_sum(node: Node) -> TypeGuard[Conv]:
     )
 
 
-def _convolution(pool: AvgPool, channels: int, weight: np.generic) -> Conv:
+def _convolution(pool: AvgPool, channels: int, weight: np.number[Any]) -> Conv:
     kernel: Array = np.full((channels, 1, *pool.kernel), weight)
     return Conv(
         name=pool.name,

@@ -26,6 +26,7 @@ from icsnn_deploy.graph.nodes import (
     Pairs,
     Shape,
 )
+from icsnn_deploy.passes.pooling import window_sum
 
 KNOWN = (
     "Affine",
@@ -205,16 +206,8 @@ def _sum_pool(node: Any, name: str, source: str, shape: Shape) -> Conv:
     kernel, stride, padding = _pool_sizes(node, name)
     if shape[0] * kernel[0] * kernel[1] > 2**24:
         raise GraphError(f"{name}.kernel_size: {kernel} is too large")
-    return Conv(
-        name=name,
-        inputs=(source,),
-        weight=np.ones((shape[0], 1, *kernel), np.float32),
-        bias=np.zeros(shape[0], np.float32),
-        stride=stride,
-        padding=padding,
-        dilation=(1, 1),
-        groups=shape[0],
-    )
+    pool = AvgPool(name=name, inputs=(source,), kernel=kernel, stride=stride, padding=padding)
+    return window_sum(pool, shape[0], np.float32)
 
 
 def _flatten(node: Any, place: NodePlace) -> Flatten:

@@ -10,7 +10,7 @@ import pytest
 
 from icsnn_deploy.errors import GraphError
 from icsnn_deploy.graph.graph import Graph
-from icsnn_deploy.graph.nodes import Add, Conv, Input, Node, Output, Relu
+from icsnn_deploy.graph.nodes import Add, Conv, Relu
 from icsnn_deploy.passes.edit import (
     GraphEditor,
     fresh_name,
@@ -19,15 +19,8 @@ from icsnn_deploy.passes.edit import (
     rewire,
     unique_name,
 )
-from tests.support.building import make
+from tests.support.building import ann, make
 from tests.support.graphs import residual_network
-
-
-def ann(*nodes: Node) -> Graph:
-    """The input a, the nodes, and an output that takes the last of them."""
-    last = nodes[-1].name if nodes else "a"
-    ends = (Input(name="a", shape=(2, 3, 3)), Output(name="output", inputs=(last,)))
-    return Graph(nodes=(ends[0], *nodes, ends[1]))
 
 
 def relu(name: str, source: str) -> Relu:
@@ -100,7 +93,7 @@ def test_the_editor_answers_for_the_edited_graph() -> None:
     editor.insert_on_edge("a", "b", relu("n", "a"))
     assert [node.name for node in editor.consumers("a")] == ["n", "c"]
     assert [node.name for node in editor.nodes_of(Relu)] == ["n", "b"]
-    assert editor.shape("n") == (2, 3, 3)
+    assert editor.shape("n") == (2, 4, 4)
     assert editor.fresh_name("n") == "n_1"
     built = editor.build()
     assert [node.name for node in built.consumers("a")] == ["n", "c"]
@@ -118,7 +111,7 @@ REFUSED: dict[str, Callable[[Graph], object]] = {
     "output: an output can't be a source": lambda g: insert_after(g, "output", relu("n", "output")),
     "no node 'x'; there are a, b, c, output": lambda g: insert_after(g, "x", relu("n", "x")),
     "c: 1 nodes for 2 inputs": lambda g: GraphEditor(g).insert_before("c", [relu("n", "a")]),
-    "b: shape (1, 3, 3), (2, 3, 3) needed": lambda g: GraphEditor(g).replace(
+    "b: shape (1, 4, 4), (2, 4, 4) needed": lambda g: GraphEditor(g).replace(
         replace(make(Conv, weight=np.ones((1, 2, 1, 1)), bias=np.ones(1)), name="b")
     ),
 }

@@ -22,7 +22,8 @@ from icsnn_deploy.conversion.frontend.builder import CallContext, Lowering
 from icsnn_deploy.conversion.frontend.nonnegative import is_nonnegative
 from icsnn_deploy.conversion.frontend.rules.affine import spread
 from icsnn_deploy.conversion.frontend.rules.max_pool_windows import Windows, cheapest, shared
-from icsnn_deploy.graph.nodes import Add, ChannelAffine, Conv, Relu, Shape
+from icsnn_deploy.graph.nodes import Add, Conv, Relu, Shape
+from icsnn_deploy.passes.affine import pure_scale
 from icsnn_deploy.passes.window import windows
 
 
@@ -168,9 +169,8 @@ class _Tree:
         return _Form(tap=left.tap, excesses=(*left.excesses, excess.name))
 
     def _negative(self, source: str) -> str:
-        one = np.ones((1,) * len(self.site.builder.shapes[source]), np.float32)
-        name = self.site.name("negative")
-        return self.site.add(ChannelAffine(name=name, inputs=(source,), scale=-one, shift=0 * one))
+        minus = np.full((1,) * len(self.site.builder.shapes[source]), -1, np.float32)
+        return self.site.add(pure_scale(self.site.name("negative"), source, minus))
 
     def _read(self, source: str, pool: Windows, taps: dict[Shape, int], name: str) -> str:
         """A depthwise convolution with these weights at these taps."""

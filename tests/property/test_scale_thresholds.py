@@ -1,0 +1,70 @@
+"""Other thresholds by powers of two: every spike and logit stays, by either way of scaling."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from icsnn_deploy.backends.reference import ReferenceSimulator
+from icsnn_deploy.graph.graph import Graph
+from icsnn_deploy.graph.neuron import Array
+from icsnn_deploy.graph.nodes import IF, Add, Conv, Linear
+from icsnn_deploy.passes.fold_scales import fold_scales
+from icsnn_deploy.passes.scale_thresholds import scale_thresholds
+from tests.support.graphs import if_graphs, samples
+
+networks = if_graphs(resets=("subtract", "v_reset"))
+
+
+def powers_apart(graph: Graph, seed: int) -> dict[str, Array]:
+    """A threshold for each population, each channel a power of two from what it was."""
+    rng = np.random.default_rng(seed)
+    return {
+        node.name: node.v_threshold
+        * (2.0 ** rng.integers(-3, 4, node.v_threshold.shape)).astype(np.float32)
+        for node in graph.nodes_of(IF)
+    }
+
+
+@settings(deadline=None)
+@given(networks, st.integers(0, 2**32 - 1), st.booleans())
+def test_every_spike_and_logit_stays(graph: Graph, seed: int, absorb: bool) -> None:
+    wanted = powers_apart(graph, seed)
+    scaled = scale_thresholds(graph, wanted, absorb=absorb)
+    for name, v_threshold in wanted.items():
+        node = scaled.node(name)
+        assert isinstance(node, IF)
+        np.testing.assert_array_equal(node.v_threshold, v_threshold)
+    x = samples(graph, 3)
+    before, after = ReferenceSimulator(graph).run(x), ReferenceSimulator(scaled).run(x)
+    np.testing.assert_array_equal(after.logits, before.logits)
+    for name in wanted:
+        np.testing.assert_array_equal(after.spikes[name], before.spikes[name])
+
+
+@settings(deadline=None)
+@given(networks, st.integers(0, 2**32 - 1))
+def test_scaling_twice_is_scaling_once(graph: Graph, seed: int) -> None:
+    """But for a source that a sum takes twice, which gets another factor: of one."""
+    wanted = powers_apart(graph, seed)
+    scaled = scale_thresholds(graph, wanted, absorb=True)
+    twice = scale_thresholds(scaled, wanted, absorb=True)
+    doubled = any(len(set(node.inputs)) < len(node.inputs) for node in graph.nodes_of(Add))
+    assert doubled or twice.hash() == scaled.hash()
+    for node in twice.nodes:
+        for field, value in node.arrays().items():
+            before = scaled.node(node.name).arrays() if node.name in scaled else {"scale": 1}
+            np.testing.assert_array_equal(value, before.get(field, 0))
+
+
+@settings(deadline=None)
+@given(networks, st.integers(0, 2**32 - 1))
+def test_folding_the_factors_is_absorbing_them(graph: Graph, seed: int) -> None:
+    """Powers of two round nothing, so both ways end in the same weights; their order may differ."""
+    wanted = powers_apart(graph, seed)
+    absorbed = scale_thresholds(fold_scales(graph), wanted, absorb=True)
+    folded = fold_scales(scale_thresholds(fold_scales(graph), wanted, absorb=False))
+    for node in absorbed.nodes_of(Conv, Linear):
+        for field, value in node.arrays().items():
+            np.testing.assert_array_equal(folded.node(node.name).arrays()[field], value)
