@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from icsnn_deploy.conversion.calibration.recipe import NAMED
+from icsnn_deploy.conversion.calibration.recipe import RECIPES
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")  # Okabe-Ito
 MARKERS = "osD^vPX"
@@ -45,7 +45,7 @@ def accuracy_figure(
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(10.5, 5.2), layout="constrained")
         left, right = figure.subplots(1, 2, sharey=True)
-        recipes = [name for name in accuracies if name in NAMED or name.startswith("auto")]
+        recipes = [name for name in accuracies if name in RECIPES or name.startswith("auto")]
         readings = [name for name in accuracies if name not in recipes]
         for axes, names, label in (
             (left, recipes, "Recipes"),

@@ -137,7 +137,7 @@ class Measurement:
         conversion, convert_s = self.convert(recipe_of(name, t))
         images = self.images[:BATCH]
         started = time.monotonic()
-        recording = TorchSimulator(conversion.graph, device=self.device).run(
+        recording = TorchSimulator(conversion.network, device=self.device).run(
             images, Record(spikes=False, counts=True, first_spikes=True)
         )
         layers = compare_layers(conversion, recording, images)
@@ -161,7 +161,7 @@ class Measurement:
         """Convert once, run once, and read the logits after each of the numbers of steps."""
         conversion, convert_s = self.convert(recipe)
         started = time.monotonic()
-        simulator = TorchSimulator(conversion.graph, device=self.device)
+        simulator = TorchSimulator(conversion.network, device=self.device)
         wanted = Record(spikes=False, logits_t=True)
         classes = []
         starts = range(0, len(self.images), BATCH)
@@ -190,7 +190,7 @@ class Measurement:
 
 def compare_layers(conversion: Conversion, recording: Recording, images: Array) -> dict[str, Any]:
     """Each population beside the rectifier it comes from (Measurement.layers_of)."""
-    populations = {node.name: node for node in conversion.graph.nodes_of(IF)}
+    populations = {node.name: node for node in conversion.network.nodes_of(IF)}
     spiking = {found.layer: found for found in first_spikes(recording)}
     rng = np.random.default_rng(0)
     layers: dict[str, Any] = {}
@@ -198,7 +198,7 @@ def compare_layers(conversion: Conversion, recording: Recording, images: Array) 
     def observe(node: Node, value: Tensor) -> None:
         if node.name not in spiking:
             return
-        rate = recording.counts[node.name] / conversion.graph.steps
+        rate = recording.counts[node.name] / conversion.network.steps
         activation, output = value.numpy(), rate * populations[node.name].v_threshold
         fit = OutputFit()
         fit.add(activation, output)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import fields, replace
 from typing import Any, cast
 
-from icsnn_deploy.conversion.calibration.recipe import AUTO, NAMED, Method, Recipe
+from icsnn_deploy.conversion.calibration.auto import Auto
+from icsnn_deploy.conversion.calibration.method import Method
+from icsnn_deploy.conversion.calibration.recipe import AUTO, RECIPES, Recipe
 from icsnn_deploy.conversion.calibration.threshold_rules import (
     LearnedBound,
     MaxThreshold,
@@ -17,13 +19,13 @@ from icsnn_deploy.conversion.calibration.v_init_rules import (
     Compensation,
     DataResidual,
     Half,
-    InitialRule,
+    VInitRule,
     WeightResidual,
     Zero,
 )
 
 
-def _reading(v_init: InitialRule) -> Method:
+def _reading(v_init: VInitRule) -> Method:
     """All readings on one threshold, that of the papers' recipes, so that only v_init differs."""
     return Method(threshold=QuantileThreshold(p=0.99), v_init=v_init)
 
@@ -35,7 +37,7 @@ READINGS: dict[str, Method] = {
     "algorithm-2-clamp": _reading(DataResidual(reduce="clamp")),
     "algorithm-2-mod": _reading(DataResidual(reduce="mod")),  # i-snn
     "compensation-printed": _reading(Compensation(reading="printed")),  # c-snn
-    "compensation-equation": NAMED["opi"][0],  # v_threshold / 2 is half the threshold
+    "compensation-equation": RECIPES["opi"].methods[0],  # v_threshold / 2 is half the threshold
     "algorithm-3-raw-printed": _reading(CompensatedResidual(reduce="raw", reading="printed")),
     "algorithm-3-clamp-printed": _reading(CompensatedResidual(reduce="clamp", reading="printed")),
     "algorithm-3-mod-printed": _reading(CompensatedResidual(reduce="mod", reading="printed")),
@@ -44,7 +46,9 @@ READINGS: dict[str, Method] = {
     "algorithm-3-mod-equation": _reading(CompensatedResidual(reduce="mod", reading="equation")),
 }
 
-ALL = (AUTO, *NAMED, *READINGS)
+PUBLISHED_RECIPES = tuple(name for name in RECIPES if name != AUTO)
+
+ALL = (AUTO, *PUBLISHED_RECIPES, *READINGS)
 
 
 def recipe_of(name: str, time_steps: int) -> Recipe:
@@ -79,7 +83,8 @@ def serves(recipe: Recipe, time_steps: int) -> bool:
 
 def methods_of(recipe: Recipe) -> tuple[Method, ...]:
     """What a recipe tries; nothing for one that searches by itself."""
-    return recipe.methods or NAMED.get(recipe.name, ())
+    strategy = recipe.strategy
+    return () if isinstance(strategy, Auto) else strategy.methods
 
 
 def describe(recipe: Recipe) -> str:

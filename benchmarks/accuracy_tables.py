@@ -10,9 +10,7 @@ from dataclasses import dataclass
 
 from accuracy_cells import Key, Result
 from accuracy_published import PUBLISHED
-from accuracy_recipes import READINGS, describe, recipe_of
-
-from icsnn_deploy.conversion.calibration.recipe import NAMED
+from accuracy_recipes import PUBLISHED_RECIPES, READINGS, describe, recipe_of
 
 Cell = tuple[Key, Result]
 Cells = Mapping[tuple[str, int], Cell]
@@ -42,7 +40,9 @@ def choose(found: list[Cell], names: list[str]) -> dict[tuple[str, int], Cell]:
         found: cells of one network and one data set.
         names: rows to look for, beside those that were measured.
     """
-    rows = dict.fromkeys([*NAMED, *READINGS, *names, *(result.name for _, result in found)])
+    rows = dict.fromkeys(
+        [*PUBLISHED_RECIPES, *READINGS, *names, *(result.name for _, result in found)]
+    )
     chosen: dict[tuple[str, int], Cell] = {}
     for key, result in found:
         for name in rows:
@@ -67,7 +67,7 @@ def markdown(cells: Cells, about: Circumstances) -> str:
     }
     readings = [name for name in READINGS if any(row == name for row, _ in cells)]
     own = [name for name in dict.fromkeys(row for row, _ in cells) if name not in READINGS]
-    order = {name: place for place, name in enumerate(NAMED)}
+    order = {name: place for place, name in enumerate(PUBLISHED_RECIPES)}
     own.sort(key=lambda name: order.get(name, -1))  # what is not in a paper comes first
     parts = [
         _header(about, cells, usual, marks),

@@ -25,7 +25,6 @@ import torch
 import torchvision
 from torch import nn
 
-from icsnn_deploy.bundle.bundle import create_bundle
 from icsnn_deploy.conversion.calibration.recipe import Recipe
 from icsnn_deploy.conversion.convert import convert
 from icsnn_deploy.exporters import export_into
@@ -56,15 +55,9 @@ def main() -> None:
         recipe = Recipe(name=options.recipe, time_steps=options.time_steps, batch_size=4)
         conversion = convert(model, images, recipe)
     with stage("quantize"):
-        result = quantize(conversion.graph, images, conversion.ann, LatticeOptions(batch_size=4))
+        result = quantize(conversion, images, options=LatticeOptions(batch_size=4))
     with tempfile.TemporaryDirectory() as folder:
-        bundle = create_bundle(
-            Path(folder) / "bundle",
-            network=result.graph,
-            ann=conversion.ann,
-            samples=images[: options.images],
-            report={},
-        )
+        bundle = result.save(Path(folder) / "bundle", images[: options.images])
         for export_format in ("nir", "onnx"):
             with stage(f"export {export_format}"):
                 bundle = export_into(bundle, export_format)
@@ -73,7 +66,7 @@ def main() -> None:
         sizes = [
             f"{name} {bundle.manifest.files[file].size:,}" for name, file in bundle.exports.items()
         ]
-    network, tightest = result.graph, result.certificate.tightest
+    network, tightest = result.network, result.certificate.tightest
     populations = network.nodes_of(IF)
     neurons = sum(int(np.prod(network.shape(node.name))) for node in populations)
     print(f"{neurons:,} neurons in {len(populations)} populations; bytes: {', '.join(sizes)}")

@@ -64,8 +64,8 @@ def main() -> None:
             LatticeOptions(bits=bits),
         )
         seconds = time.monotonic() - started
-        x = to_input_units(result.graph, images)
-        found = accuracy(TorchSimulator(result.graph).classify(x), labels)
+        x = to_input_units(result.network, images)
+        found = accuracy(TorchSimulator(result.network).classify(x), labels)
         tightest = result.certificate.tightest
         print(
             f"{bits} bits {found}; widths {sorted(set(result.bits.values()))}, headroom "
@@ -73,7 +73,7 @@ def main() -> None:
             flush=True,
         )
         if number == 0:
-            print_parity(result.graph, ann, x[: options.parity])
+            print_parity(result.network, ann, x[: options.parity])
 
 
 def accuracy(logits: Array, labels: Array) -> str:

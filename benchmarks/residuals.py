@@ -41,7 +41,7 @@ def main() -> None:
     networks = {
         name: convert(
             model, samples, recipe_of(name, options.time_steps), normalization=normalization
-        ).graph
+        ).network
         for name in ("snn", "algorithm-1")
     }
     by_weights = networks["algorithm-1"]

@@ -148,7 +148,7 @@ def our_classes(
     found, longest = {}, 0.0
     for t in time_steps:
         started = time.monotonic()
-        graph = convert(model, calibration, Recipe(name=name, time_steps=t)).graph
+        graph = convert(model, calibration, Recipe(name=name, time_steps=t)).network
         longest = max(longest, time.monotonic() - started)
         simulator = TorchSimulator(graph)
         starts = range(0, len(images), BATCH)

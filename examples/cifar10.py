@@ -29,15 +29,7 @@ def main(name: str, weights: str, out: str) -> None:
 
     recipe = icsnn.Recipe(name="default", time_steps=8)
     conversion = icsnn.convert(model.eval(), calibration, recipe, normalization=NORMALIZATION)
-    bundle = icsnn.create_bundle(
-        Path(out),
-        network=conversion.graph,
-        ann=conversion.ann,
-        samples=calibration[:8],
-        report=conversion.report.to_json(),
-        normalization=NORMALIZATION,
-    )
-    bundle = icsnn.export_into(bundle, "nir", "onnx")
+    bundle = icsnn.export_into(conversion.save(out, calibration[:8]), "nir", "onnx")
     report = icsnn.verify(bundle, ["torch", "onnxruntime", "nir"], images[:20])
     print(report.summary())
 
@@ -46,7 +38,7 @@ def main(name: str, weights: str, out: str) -> None:
 
     for kind, logits in (
         ("ANN", TorchANN(conversion.ann).run(images)),
-        ("SNN", TorchSimulator(conversion.graph).classify(images)),
+        ("SNN", TorchSimulator(conversion.network).classify(images)),
     ):
         print(f"{kind} accuracy on {len(images)} images: {np.mean(logits.argmax(1) == labels):.1%}")
 

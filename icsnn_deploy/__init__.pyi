@@ -4,7 +4,7 @@
 # Convert
 from .conversion.convert import Conversion as Conversion
 from .conversion.convert import convert as convert
-from .conversion.calibration.recipe import Method as Method
+from .conversion.calibration.method import Method as Method
 from .conversion.calibration.recipe import Recipe as Recipe
 from .conversion.calibration.threshold_rules import LearnedBound as LearnedBound
 from .conversion.calibration.threshold_rules import MaxThreshold as MaxThreshold
@@ -25,7 +25,7 @@ from .graph.certificate import Certificate as Certificate
 from .graph.certificate import certify as certify
 from .graph.graph import Graph as Graph
 from .lattice.options import LatticeOptions as LatticeOptions
-from .lattice.quantize import Quantization as Quantization
+from .lattice.quantization import Quantization as Quantization
 from .lattice.quantize import quantize as quantize
 
 # Files

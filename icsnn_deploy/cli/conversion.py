@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from icsnn_deploy.bundle.bundle import check_free, create_bundle
+from icsnn_deploy.bundle.bundle import check_free
 from icsnn_deploy.cli.inputs import SAMPLES_KEPT, first
 from icsnn_deploy.cli.output import (
     JsonFlag,
@@ -72,10 +72,6 @@ def convert(
     """Convert a trained ReLU network and write a bundle; torchrun's processes share the work."""
     with reporting(as_json):
         check_free(out, overwrite=overwrite)
-        if recipe != "auto" and (effort != "standard" or keep_weights or seed):
-            raise DataError(
-                f"--effort, --keep-weights and --seed go with --recipe auto, not {recipe}"
-            )
         normalization = _normalization(mean, std)
         if weights is not None:
             scan_checkpoint(weights)  # before PyTorch is loaded
@@ -110,15 +106,7 @@ def convert(
             )
         if ranks.rank:
             return
-        bundle = create_bundle(
-            out,
-            network=result.graph,
-            ann=result.ann,
-            samples=samples[:SAMPLES_KEPT],
-            report=result.report.to_json(),
-            normalization=normalization,
-            overwrite=overwrite,
-        )
+        bundle = result.save(out, samples[:SAMPLES_KEPT], overwrite=overwrite)
         if as_json:
             said = {"graph_hash": bundle.graph_hash, "report": result.report.to_json()}
             print_json({"bundle": str(out), **said})
@@ -126,7 +114,7 @@ def convert(
             print_table(candidates_table(result.report))
             for line in max_pool_lines(result.report.max_pools, result.report.losses):
                 typer.echo(line)
-            if chosen.name == "default" and result.graph.steps <= _FEW_STEPS:
+            if chosen.name == "default" and result.network.steps <= _FEW_STEPS:
                 typer.echo("--recipe auto takes minutes and loses less at so few time steps")
             typer.echo(f"wrote {out}; next: icsnn export {out} --format nir --format onnx")
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from icsnn_deploy.bundle.bundle import check_free, create_bundle, open_bundle
+from icsnn_deploy.bundle.bundle import check_free, open_bundle
 from icsnn_deploy.cli.inputs import SAMPLES_KEPT, first, load_inputs
 from icsnn_deploy.cli.output import (
     JsonFlag,
@@ -46,39 +46,25 @@ def quantize(
             raise BundleError(f"{out}: --out is the float bundle itself; choose another folder")
         network = opened.network()
         samples = load_inputs(opened, calibration, network.input.encoding, limit)
-        from icsnn_deploy.graph.inputs import to_input_units
         from icsnn_deploy.lattice.options import LatticeOptions
         from icsnn_deploy.lattice.quantize import quantize as run_quantization
-        from icsnn_deploy.parity.golden import golden_bytes
         from icsnn_deploy.targets import find_target
 
         profile = find_target(target)
         options = LatticeOptions.for_target(
             profile, bits=bits, per_layer=per_layer, input_bits=input_bits
         )
-        ann = None if opened.ann_hash is None else opened.ann()
         with progress_bars() as progress:
             result = run_quantization(
-                network,
+                opened,
                 samples,
-                ann,
-                options,
+                options=options,
                 profile=profile,
                 device=device,
                 progress=progress,
             )
         kept = first(samples, SAMPLES_KEPT, network.input.encoding)
-        kept = to_input_units(result.graph, kept)
-        written = create_bundle(
-            out,
-            network=result.graph,
-            ann=ann,
-            samples=kept,
-            report={**opened.report(), "lattice": result.to_json()},
-            normalization=opened.normalization,
-            golden=golden_bytes(result.graph, kept),
-            overwrite=overwrite,
-        )
+        written = result.save(out, kept, overwrite=overwrite)
         if as_json:
             print_json(
                 {"bundle": str(out), "graph_hash": written.graph_hash, "lattice": result.to_json()}
@@ -88,7 +74,11 @@ def quantize(
         for name, width in narrowed.items():
             typer.echo(f"{name}: weights of {width} bits, so that it fits")
         tightest = result.certificate.tightest
-        judged = "samples as the float network" if ann is None else "held-out samples as the ANN"
+        judged = (
+            "samples as the float network"
+            if opened.ann_hash is None
+            else "held-out samples as the ANN"
+        )
         for name, share in result.agreement.items():
             mark = ", kept" if name == result.kept else ""
             typer.echo(

@@ -1,22 +1,23 @@
-"""The main path: a trained ReLU network in, a calibrated integrate-and-fire network out."""
+"""Convert a trained ReLU network to a calibrated integrate-and-fire network."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 from torch.export import ExportedProgram
 
+from icsnn_deploy.bundle.bundle import Bundle, create_bundle
 from icsnn_deploy.conversion.calibration.agreement import AgreementScorer
-from icsnn_deploy.conversion.calibration.auto import run_stages
 from icsnn_deploy.conversion.calibration.candidates import CandidateRunner
+from icsnn_deploy.conversion.calibration.context import CalibrationContext
 from icsnn_deploy.conversion.calibration.recipe import Recipe
 from icsnn_deploy.conversion.calibration.samples import CalibrationSet, CalibrationSource
-from icsnn_deploy.conversion.calibration.statistics import collect_statistics
 from icsnn_deploy.conversion.frontend.max_pool_cost import losses, max_pool_costs
 from icsnn_deploy.conversion.frontend.max_pool_neurons import relay_max_pools
 from icsnn_deploy.conversion.frontend.replace_max_pool import Replacement
@@ -26,6 +27,7 @@ from icsnn_deploy.data import Normalization
 from icsnn_deploy.distributed import SINGLE, Ranks
 from icsnn_deploy.errors import ConversionError, DataError
 from icsnn_deploy.graph.graph import Graph
+from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import ChannelAffine
 from icsnn_deploy.passes.edit import fresh_name, insert_after
 from icsnn_deploy.passes.fold_scales import fold_scales
@@ -35,11 +37,40 @@ from icsnn_deploy.progress import Progress, silent
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Conversion:
-    """A converted network, the ANN it comes from as a graph, and the report."""
+    """A converted network.
 
-    graph: Graph
+    Args:
+        network: the IF network.
+        ann: the traced ANN that it comes from.
+        report: the candidates, and the one that was chosen.
+        normalization: of the pixels that the network takes; None where it takes floats.
+    """
+
+    network: Graph
     ann: Graph
     report: ConversionReport
+    normalization: Normalization | None = None
+
+    def save(self, path: Path | str, samples: Array | None, *, overwrite: bool = False) -> Bundle:
+        """Write a bundle, whole or not at all.
+
+        Args:
+            path: the folder to make.
+            samples: a few input samples to store with it, [N, *input shape]; None stores none.
+            overwrite: replace a bundle that exists already.
+
+        Raises:
+            BundleError: the path exists, or cannot be written.
+        """
+        return create_bundle(
+            Path(path),
+            network=self.network,
+            ann=self.ann,
+            samples=samples,
+            report=self.report.to_json(),
+            normalization=self.normalization,
+            overwrite=overwrite,
+        )
 
 
 def convert(
@@ -61,44 +92,50 @@ def convert(
         calibration_data: samples as the model takes them, [N, *shape] floats (an array, a
             DataLoader, an iterable of batches); with a normalization, uint8 pixels [N, C, H, W].
         recipe: thresholds, initial potentials, time steps.
-        normalization: what the model's training did to a pixel; it becomes part of the network.
-        activations: the model's own clip or QCFS activation classes.
-        replace_max_pool: None: max pooling becomes populations, exactly; "average": average pooling
-            takes its place, which is another network.
+        normalization: of pixels in the model's training; it becomes part of the network.
+        activations: clip or QCFS activation classes of the model.
+        replace_max_pool: None converts max pooling exactly, to populations; "average" replaces it
+            by average pooling, which makes another network.
         device: torch device that calibration runs on.
-        progress: told how far each stage is.
-        ranks: the processes that share the calibration; each gets the same network.
+        progress: called as each stage advances.
+        ranks: the processes that share the calibration; each returns the same network.
 
     Raises:
         UnsupportedOperatorError: lists everything in the model that has no IF equivalent.
-        ConversionError: the model can't be traced, or a rule can't be applied.
-        DataError: calibration data that does not fit.
-        RankError: processes that lost each other, or that were not given the same.
+        ConversionError: the model cannot be traced, or a rule cannot be applied.
+        DataError: calibration data that does not fit the model.
+        RankError: a process was lost, or processes were given different inputs.
     """
     _check_kinds(model, recipe)
     started = time.monotonic()
-    calibration = CalibrationSet.of(calibration_data, progress=progress, ranks=ranks)
+    context = CalibrationContext.of(
+        calibration_data,
+        batch_size=recipe.batch_size,
+        device=device,
+        progress=progress,
+        ranks=ranks,
+    )
     ann = to_ann_graph(
-        model, calibration, normalization, activations, replace_max_pool=replace_max_pool
+        model, context.samples, normalization, activations, replace_max_pool=replace_max_pool
     )
     ranks.require_equal("the traced ANN", ann.hash)
-    held_out = max(1, round(len(calibration) * recipe.held_out))
-    fit = calibration.part(0, max(1, len(calibration) - held_out))
-    judged = calibration.part(len(calibration) - held_out, len(calibration))
-    judge = AgreementScorer(ann, judged, device, recipe.readout_steps)
-    statistics = collect_statistics(
-        ann, fit, batch_size=recipe.batch_size, device=device, progress=progress
+    fit, held_out = context.split(recipe.held_out)
+    runner = CandidateRunner(
+        ann,
+        fit,
+        AgreementScorer(ann, held_out, recipe.readout_steps),
+        readout_steps=recipe.readout_steps,
+        readout_start=recipe.readout_start,
     )
-    runner = CandidateRunner(ann, statistics, fit, judge, recipe, device, progress)
-    run_stages(runner) if recipe.is_auto else runner.try_all(recipe.candidates)
+    recipe.strategy.run(runner)
     chosen = runner.best()
     network = chosen.network
     report = ConversionReport(
         recipe=recipe.name,
         time_steps=recipe.steps,
-        counted=recipe.readout_steps,
-        calibration_samples=len(calibration),
-        held_out_samples=held_out,
+        readout_steps=recipe.readout_steps,
+        calibration_samples=len(context),
+        held_out_samples=len(held_out),
         chosen=chosen.result,
         candidates=tuple(candidate.result for candidate in runner.candidates),
         populations=describe_populations(network),
@@ -113,11 +150,16 @@ def convert(
         "ann_hash": ann.hash(),
         "counted": list(recipe.readout_steps),
     }
-    return Conversion(graph=replace(network, provenance=provenance), ann=ann, report=report)
+    return Conversion(
+        network=replace(network, provenance=provenance),
+        ann=ann,
+        report=report,
+        normalization=normalization,
+    )
 
 
 def _check_kinds(model: object, recipe: object) -> None:
-    """Raise ConversionError where a name, a class or a state dict stands for what it names."""
+    """Raise ConversionError unless the model is a module or a program, and the recipe a Recipe."""
     if not isinstance(model, (nn.Module, ExportedProgram)):
         raise ConversionError(
             f"a model of type {type(model).__name__}: an nn.Module with its weights loaded, or a "
@@ -147,7 +189,7 @@ def to_ann_graph(
     if normalization is not None and samples.dtype != np.uint8:
         raise DataError(f"calibration data of type {samples.dtype}: a normalization needs uint8")
     prepared = samples if normalization is None else normalization.apply(samples)
-    # A copy: the model may work in place, and a mapped file can't be written to.
+    # A copy: the model may work in place, and a mapped file is read-only.
     example = torch.from_numpy(np.array(prepared, np.float32, order="C"))
     if isinstance(model, ExportedProgram):
         ann = trace_exported(
@@ -161,7 +203,7 @@ def to_ann_graph(
 
 
 def _normalized(ann: Graph, normalization: Normalization) -> Graph:
-    """The graph on uint8 pixels: pixel / (255 std) - mean / std in front of it."""
+    """The graph on uint8 pixels: pixel / (255 std) - mean / std as its first node."""
     shape = (len(normalization.mean), *(1,) * (len(ann.input.shape) - 1))
     mean = np.asarray(normalization.mean, np.float64).reshape(shape)
     std = np.asarray(normalization.std, np.float64).reshape(shape)

@@ -1,4 +1,4 @@
-"""What a conversion did, in figures."""
+"""The report of a conversion: plain data, filled by the front end and by calibration."""
 
 from __future__ import annotations
 
@@ -7,51 +7,90 @@ from typing import Any
 
 import numpy as np
 
-from icsnn_deploy.conversion.frontend.max_pool_cost import MaxPoolCost
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.nodes import IF
 
 
 @dataclass(frozen=True, kw_only=True)
 class CandidateResult:
-    """How one method did on the held-out calibration samples."""
+    """Scores of one candidate on the held-out calibration samples.
+
+    Args:
+        method: the method, or the stage of the recipe auto.
+        agreement: share of samples with the top-1 class of the ANN.
+        divergence: mean KL divergence between the class distributions of ANN and network, nats.
+        seconds: to build and score it.
+    """
 
     method: str
-    agreement: float  # share of samples with the ANN's top-1 class
-    divergence: float  # mean KL divergence of the ANN's class distribution from the SNN's, nats
+    agreement: float
+    divergence: float
     seconds: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class PopulationResult:
-    """The potentials that one population was given, activation units."""
+    """Calibrated potentials of one population, activation units.
+
+    Args:
+        name: the population.
+        shape: its neurons, [C, ...].
+        v_threshold: least, mean and largest.
+        v_init: least, mean and largest.
+        granularity: of v_threshold: layer, channel or neuron.
+    """
 
     name: str
     shape: tuple[int, ...]
-    v_threshold: tuple[float, float, float]  # least, mean, largest
+    v_threshold: tuple[float, float, float]
     v_init: tuple[float, float, float]
-    granularity: str  # of v_threshold: layer, channel or neuron
+    granularity: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaxPoolCost:
+    """What one max pooling costs as populations of its own."""
+
+    name: str
+    populations: int
+    neurons: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConversionReport:
-    """The recipe, the candidates it tried, and what came out."""
+    """The recipe, the candidates, and the network that was chosen.
+
+    Args:
+        recipe: its name.
+        time_steps: T that the network runs for.
+        readout_steps: the T at which candidates were scored ("counted" in JSON).
+        calibration_samples: number of samples given.
+        held_out_samples: number of them that candidates were scored on.
+        chosen: the best candidate.
+        candidates: all candidates, in order.
+        populations: the potentials of the network.
+        seconds: of the whole conversion.
+        max_pools: max poolings that became populations.
+        losses: requested changes that make it another network than the trained one, one sentence
+            each.
+    """
 
     recipe: str
-    time_steps: int  # T that the network runs for
-    counted: tuple[int, ...]  # the T that candidates were judged at
+    time_steps: int
+    readout_steps: tuple[int, ...]
     calibration_samples: int
     held_out_samples: int
     chosen: CandidateResult
     candidates: tuple[CandidateResult, ...]
     populations: tuple[PopulationResult, ...]
     seconds: float
-    max_pools: tuple[MaxPoolCost, ...] = ()  # those that became populations
-    losses: tuple[str, ...] = ()  # what was asked for and is another network, in words
+    max_pools: tuple[MaxPoolCost, ...] = ()
+    losses: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The report as JSON values."""
-        return asdict(self)
+        json_names = {"readout_steps": "counted"}
+        return {json_names.get(name, name): value for name, value in asdict(self).items()}
 
 
 def describe_populations(network: Graph) -> tuple[PopulationResult, ...]:

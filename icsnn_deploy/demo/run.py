@@ -13,7 +13,7 @@ from torch import nn
 
 from icsnn_deploy.backends.torch.ann import TorchANN
 from icsnn_deploy.backends.torch.simulator import TorchSimulator
-from icsnn_deploy.bundle.bundle import Bundle, check_free, create_bundle
+from icsnn_deploy.bundle.bundle import Bundle, check_free
 from icsnn_deploy.conversion.calibration.recipe import Recipe
 from icsnn_deploy.conversion.convert import convert
 from icsnn_deploy.demo.digits import load_digits, train
@@ -25,7 +25,6 @@ from icsnn_deploy.graph.readout import top1
 from icsnn_deploy.lattice.quantize import quantize
 from icsnn_deploy.lava.environment import find_worker
 from icsnn_deploy.parity.compare import ParityReport
-from icsnn_deploy.parity.golden import golden_bytes
 from icsnn_deploy.parity.verify import verify
 from icsnn_deploy.progress import Progress, silent, tracked
 
@@ -103,7 +102,7 @@ def _run(out: Path, progress: Progress, *, lava: bool, overwrite: bool) -> DemoR
     runs = [(name, t) for name in RECIPES for t in range(1, TIME_STEPS + 1)]
     table: dict[str, dict[int, float]] = {name: {} for name in RECIPES}
     for name, t in tracked(runs, "recipes", len(runs), progress):
-        network = convert(model, calibration, Recipe(name=name, time_steps=t, effort="quick")).graph
+        network = convert(model, calibration, _recipe(name, t)).network
         logits = TorchSimulator(network).classify(digits.test_images)
         table[name][t] = _accuracy(logits, digits.test_labels)
     bundle = _deploy(model, calibration, out, progress, overwrite=overwrite)
@@ -128,6 +127,13 @@ def _run(out: Path, progress: Progress, *, lava: bool, overwrite: bool) -> DemoR
     )
 
 
+def _recipe(name: str, time_steps: int) -> Recipe:
+    """A recipe by name; the recipe auto with its least effort."""
+    return Recipe(
+        name=name, time_steps=time_steps, effort="quick" if name == "auto" else "standard"
+    )
+
+
 def _integer_path(out: Path) -> Path:
     return out.with_name(f"{out.name}-int8")
 
@@ -138,33 +144,15 @@ def _deploy(
     """Convert with the default recipe, write the bundle and its exports."""
     recipe = Recipe(name="default", time_steps=TIME_STEPS)
     conversion = convert(model, calibration, recipe, progress=progress)
-    bundle = create_bundle(
-        out,
-        network=conversion.graph,
-        ann=conversion.ann,
-        samples=calibration[:8],
-        report=conversion.report.to_json(),
-        overwrite=overwrite,
-    )
-    return export_into(bundle, *GENERAL)
+    return export_into(conversion.save(out, calibration[:8], overwrite=overwrite), *GENERAL)
 
 
 def _quantize(
     bundle: Bundle, calibration: Array, out: Path, progress: Progress, *, overwrite: bool
 ) -> Bundle:
     """The integer network of a bundle, with golden spikes and its exports."""
-    result = quantize(bundle.network(), calibration, bundle.ann(), progress=progress)
-    samples = to_input_units(result.graph, calibration[:8])
-    integer = create_bundle(
-        out,
-        network=result.graph,
-        ann=bundle.ann(),
-        samples=samples,
-        report={**bundle.report(), "lattice": result.to_json()},
-        golden=golden_bytes(result.graph, samples),
-        overwrite=overwrite,
-    )
-    return export_into(integer, *GENERAL)
+    result = quantize(bundle, calibration, progress=progress)
+    return export_into(result.save(out, calibration[:8], overwrite=overwrite), *GENERAL)
 
 
 def _accuracy(logits: Array, labels: Array) -> float:

@@ -1,4 +1,4 @@
-"""Second moments of what the affine nodes of a network receive, over calibration samples."""
+"""Second moments of the inputs of affine nodes, over calibration samples."""
 
 from __future__ import annotations
 
@@ -7,46 +7,39 @@ from torch import Tensor
 from torch.nn import functional
 
 from icsnn_deploy.backends.torch.simulator import TorchSimulator
-from icsnn_deploy.conversion.calibration.samples import CalibrationSet
+from icsnn_deploy.conversion.calibration.context import CalibrationContext
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import Conv, Linear, Node
-from icsnn_deploy.progress import Progress, silent, tracked
+from icsnn_deploy.progress import tracked
 
-_ROWS = 8192  # positions taken of all samples; neighbors say much the same
-_ROWS_A_BATCH = 4096
+_ROWS = 8192  # positions taken from all samples; neighbors are much alike
+_ROWS_PER_BATCH = 4096
 _EXACT = 1024  # inputs up to which products are summed in double precision
-WHOLE = 8192  # inputs up to which every correlation counts: their matrix has 512 MiB
+WHOLE = 8192  # inputs up to which all correlations are kept: a matrix of 512 MiB
 
 
-def input_moments(
-    network: Graph,
-    calibration: CalibrationSet,
-    *,
-    batch_size: int,
-    device: str = "cpu",
-    progress: Progress = silent,
-) -> dict[str, Array]:
+def input_moments(network: Graph, context: CalibrationContext) -> dict[str, Array]:
     """Mean of x x^T over samples and positions, x the mean over time of a node's input patch.
 
     Returns:
         float64 [groups, K, K] for each Conv and Linear, K the row length of its weights. Where that
         is beyond WHOLE, [blocks, K / blocks, K / blocks]: correlations between blocks are left out.
     """
-    simulator = TorchSimulator(network, device=device)
-    steady = network.constant_nodes()
+    simulator = TorchSimulator(network, device=context.device)
+    constant = network.constant_nodes()
     sums: dict[str, Array] = {}
     rows: dict[str, int] = {}
 
-    batches = -(-len(calibration) // batch_size)
+    batches = context.batch_count
 
     def collect(node: Node, sources: list[Tensor]) -> None:
         if not isinstance(node, (Conv, Linear)):
             return
         x = sources[0]
-        if node.inputs[0] not in steady:
+        if node.inputs[0] not in constant:
             x = x.reshape(network.steps, -1, *x.shape[1:]).mean(dim=0)  # [B, *shape]
-        patches = _patches(node, x, min(_ROWS_A_BATCH, max(1, _ROWS // batches)))
+        patches = _patches(node, x, min(_ROWS_PER_BATCH, max(1, _ROWS // batches)))
         count = patches.shape[1]
         patches = _in_blocks(patches)  # [groups or blocks, M, K]
         patches = patches.double() if patches.shape[2] <= _EXACT else patches
@@ -54,7 +47,8 @@ def input_moments(
         sums[node.name] = sums.get(node.name, 0.0) + part
         rows[node.name] = rows.get(node.name, 0) + count
 
-    for batch in tracked(calibration.batches(batch_size), "input moments", batches, progress):
+    samples = context.samples.batches(context.batch_size)
+    for batch in tracked(samples, "input moments", batches, context.progress):
         simulator.observe(batch, sources=collect)
     return {name: total / rows[name] for name, total in sums.items()}
 

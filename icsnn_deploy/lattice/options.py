@@ -1,4 +1,4 @@
-"""How a network is put on the integer lattice."""
+"""Options of the quantization."""
 
 from __future__ import annotations
 
@@ -16,11 +16,14 @@ class LatticeOptions:
 
     Args:
         bits: signed width of the weights, 2 to 16.
-        per_layer: one threshold a layer, for targets and readers that take no other.
+        per_layer: one threshold per layer, for targets and readers that allow no other.
         input_bits: 8 or 16, for a float input.
-        held_out: share of the calibration samples that only judge the correction.
+        held_out: share of the calibration samples that is held out to compare candidates.
         batch_size: samples run at once.
-        moment_samples: samples that the rounding looks at.
+        moment_samples: samples that the input moments are measured on.
+
+    Raises:
+        LatticeError: a number out of range.
     """
 
     bits: int = 8
@@ -42,10 +45,10 @@ class LatticeOptions:
     def for_target(
         cls, profile: TargetProfile, *, bits: int | None, per_layer: bool, input_bits: int
     ) -> LatticeOptions:
-        """Options that keep a target's weight width and threshold granularity.
+        """Options that respect the weight width and threshold granularity of a target.
 
         Raises:
-            TargetError: more bits than the target has.
+            TargetError: more weight bits than the target has.
         """
         most = profile.weight_bits
         if bits is not None and most is not None and bits > most:

@@ -1,26 +1,21 @@
-"""Calibrate the integer network itself, so that what is deployed is what was calibrated."""
+"""Calibrate the integer network itself, because it is the one that is deployed."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from icsnn_deploy.conversion.calibration.bias_correction import correct_bias
+from icsnn_deploy.conversion.calibration.context import CalibrationContext
 from icsnn_deploy.conversion.calibration.layer_sweep import Visitor, sweep
-from icsnn_deploy.conversion.calibration.sampled_activations import (
-    SampledActivations,
-    sample_activations,
-)
-from icsnn_deploy.conversion.calibration.samples import CalibrationSet
+from icsnn_deploy.conversion.calibration.sampled_activations import SampledActivations
 from icsnn_deploy.conversion.calibration.search import search
 from icsnn_deploy.errors import LatticeError
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import IF
-from icsnn_deploy.lattice.options import LatticeOptions
 from icsnn_deploy.lattice.round_network import Lattice
-from icsnn_deploy.progress import Progress
 
 
 def readout_steps(network: Graph) -> tuple[int, ...]:
@@ -33,71 +28,53 @@ def readout_steps(network: Graph) -> tuple[int, ...]:
     return tuple(sorted(t for t in sensible if t <= network.steps)) or (network.steps,)
 
 
-def recalibrated(
-    network: Graph,
-    prepared: Graph,
+def recalibrate(
     lattice: Lattice,
-    ann: Graph,
-    samples: CalibrationSet,
-    integers: CalibrationSet,
-    options: LatticeOptions,
-    device: str,
-    progress: Progress,
+    activations: SampledActivations,
+    units: Mapping[str, Array],
+    integers: CalibrationContext,
+    *,
+    readout_steps: Sequence[int],
+    keep_thresholds: bool,
 ) -> dict[str, Graph]:
-    """The rounded network, and the ones that calibrations make of it, by name.
+    """The rounded network and its calibrated versions, by name.
 
-    rounded: as it is. corrected: biases shifted layer by layer until the mean outputs are the
-    ANN's. searched: v_threshold, v_init and bias of each channel searched on the lattice, on the
+    rounded: as it is. corrected: biases shifted layer by layer until the mean outputs are those of
+    the ANN. searched: v_threshold, v_init and bias of each channel searched on the lattice, on the
     currents of the integer network.
 
     Args:
-        network: the float IF network.
-        prepared: the same in the form that was rounded.
         lattice: the rounded network and its units.
-        ann: the ANN.
-        samples: calibration samples as the float network takes them.
-        integers: the same as the integer network takes them.
-        options: widths, granularity, batch size.
-        device: torch device.
-        progress: told how far each stage is.
+        activations: of the ANN, on the same samples.
+        units: activation, and logit, that one unit represents, [C] by name (activation_units).
+        integers: calibration samples as the integer network takes them.
+        readout_steps: the T after which the network is read, ascending.
+        keep_thresholds: search v_init and bias only.
     """
-    units = _activation_units(network, prepared, lattice)
-    activations = sample_activations(
-        ann,
-        samples,
-        batch_size=options.batch_size,
-        device=device,
-        progress=progress,
-    )
-
-    def swept(stage: str, visitor: Visitor) -> Graph:
-        return sweep(
-            lattice.graph,
-            integers,
-            visitor,
-            batch_size=options.batch_size,
-            device=device,
-            stage=stage,
-            progress=progress,
-        )
-
-    settle = search(
+    network = lattice.graph
+    choose = search(
         activations,
-        readout_steps(network),
+        readout_steps,
         units=units,
-        keep_thresholds=options.per_layer,
+        keep_thresholds=keep_thresholds,
         readout_start=network.readout_start,
     )
-    correct = _lattice_correction(activations, units, lattice.graph)
+    correct = _lattice_correction(activations, units, network)
     return {
-        "rounded": lattice.graph,
-        "corrected": swept("integer bias correction", correct),
-        "searched": swept("integer search", settle),
+        "rounded": network,
+        "corrected": sweep(network, integers, correct, stage="integer bias correction"),
+        "searched": sweep(network, integers, choose, stage="integer search"),
     }
 
 
-def _activation_units(network: Graph, prepared: Graph, lattice: Lattice) -> dict[str, Array]:
-    """The activation, and the logit, that one unit stands for, [C] each."""
+def activation_units(network: Graph, prepared: Graph, lattice: Lattice) -> dict[str, Array]:
+    """Activation, and logit, that one unit of a population, and of the output, represents, [C].
+
+    Args:
+        network: the float IF network.
+        prepared: the same network as lattice.prepare leaves it.
+        lattice: the rounded network and its units.
+    """
     units = {}
     for node in network.nodes_of(IF):
         ready = prepared.node(node.name)

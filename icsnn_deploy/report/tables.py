@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from rich.table import Table
 
 from icsnn_deploy.bundle.bundle import Bundle
-from icsnn_deploy.conversion.frontend.max_pool_cost import MaxPoolCost, losses, max_pool_costs
-from icsnn_deploy.conversion.report import ConversionReport
+from icsnn_deploy.conversion.frontend.max_pool_cost import losses, max_pool_costs
+from icsnn_deploy.conversion.report import ConversionReport, MaxPoolCost
 from icsnn_deploy.graph.certificate import Certificate
 from icsnn_deploy.graph.graph import Graph, hard_resets
 from icsnn_deploy.graph.neuron import Array

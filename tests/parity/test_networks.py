@@ -15,7 +15,8 @@ from torchvision.models.squeezenet import Fire
 from torchvision.ops import Conv2dNormActivation
 
 from icsnn_deploy.bundle.bundle import create_bundle
-from icsnn_deploy.conversion.calibration.recipe import Method, Recipe
+from icsnn_deploy.conversion.calibration.method import Method
+from icsnn_deploy.conversion.calibration.recipe import Recipe
 from icsnn_deploy.conversion.calibration.threshold_rules import QuantileThreshold
 from icsnn_deploy.conversion.calibration.v_init_rules import Half
 from icsnn_deploy.conversion.convert import convert
@@ -184,13 +185,13 @@ def test_every_spike_of_the_written_files(name: str, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     images = rng.standard_normal((6, 3, size, size), dtype=np.float32)
     conversion = convert(model, images, RECIPE)
-    result = quantize(conversion.graph, images, conversion.ann)
+    result = quantize(conversion.network, images, conversion.ann)
     assert result.certificate.float32
     assert set(result.bits.values()) == {8}
-    assert connections_in_a_row(result.graph) == []
+    assert connections_in_a_row(result.network) == []
     bundle = create_bundle(
         tmp_path / "bundle",
-        network=result.graph,
+        network=result.network,
         ann=conversion.ann,
         samples=images[:2],
         report=conversion.report.to_json(),

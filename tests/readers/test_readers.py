@@ -67,19 +67,19 @@ def assert_same(found: Recording, expected: Recording) -> None:
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     digits = load_digits()
     model = train(digits, silent, epochs=1)
-    recipe = Recipe(name="default", time_steps=STEPS, effort="quick")
+    recipe = Recipe(name="default", time_steps=STEPS)
     conversion = convert(model, digits.train_images[:128], recipe)
     lattice = quantize(
-        conversion.graph,
+        conversion.network,
         digits.train_images[:64],
         conversion.ann,
         LatticeOptions(per_layer=True),
     )
     made = create_bundle(
         tmp_path_factory.mktemp("readers") / "demo",
-        network=lattice.graph,
+        network=lattice.network,
         ann=conversion.ann,
-        samples=to_input_units(lattice.graph, digits.test_images[:IMAGES]),
+        samples=to_input_units(lattice.network, digits.test_images[:IMAGES]),
         report={},
     )
     return export_into(made, *FILES)

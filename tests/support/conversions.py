@@ -8,7 +8,8 @@ import sys
 import numpy as np
 import torch
 
-from icsnn_deploy.conversion.calibration.recipe import Method, Recipe
+from icsnn_deploy.conversion.calibration.method import Method
+from icsnn_deploy.conversion.calibration.recipe import Recipe
 from icsnn_deploy.conversion.calibration.threshold_rules import MaxThreshold
 from icsnn_deploy.conversion.calibration.v_init_rules import Half
 from icsnn_deploy.conversion.convert import convert
@@ -36,7 +37,7 @@ def results(ranks: Ranks) -> dict[str, object]:
     for name, recipe in RECIPES.items():
         result = convert(small_model(), samples, recipe, ranks=ranks)
         figures = [(c.method, c.agreement, c.divergence) for c in result.report.candidates]
-        found[name] = [result.graph.hash(), *map(list, figures)]
+        found[name] = [result.network.hash(), *map(list, figures)]
     return found
 
 

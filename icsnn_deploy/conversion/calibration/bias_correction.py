@@ -1,11 +1,9 @@
-"""What a sweep may do at each population: make the mean right, or follow the largest current."""
+"""Bias correction: shift each current until the mean output equals that of the ANN."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,59 +16,54 @@ from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import IF
 
 
-def correct_bias(ann_mean: dict[str, Array], logits_mean: Array, readout_start: int = 0) -> Visitor:
-    """A visitor that shifts each current until the mean output is the ANN's.
+def correct_bias(
+    ann_mean: Mapping[str, Array], logits_mean: Array, readout_start: int = 0
+) -> Visitor:
+    """A visitor that shifts each current until the mean output is that of the ANN.
 
-    b += mean over samples and positions of (ANN activation - v_threshold * firing rate), channel by
+    b += mean over samples and positions of (ANN activation - v_threshold * firing rate), per
     channel; at the output, of (ANN logits - current).
 
     Args:
-        ann_mean: mean activation [C] of each rectifier.
+        ann_mean: mean activation [C] of each rectifier, by name.
         logits_mean: mean logits of the ANN, [classes].
         readout_start: t0 of the network.
     """
 
     def visit(population_input: PopulationInput) -> CalibrationUpdate:
         node = population_input.node
-
-        def measure(start: int, currents: Tensor) -> tuple[Array, int]:
-            values = currents[readout_start:]
-            if isinstance(node, IF):
-                spikes = population_input.integrate(node, currents)
-                values = spikes * torch.as_tensor(node.v_threshold.copy()).to(spikes)
-            by_channel = values.flatten(0, 1).transpose(0, 1).flatten(1)  # [C, T B positions]
-            part = by_channel.sum(dim=1, dtype=torch.float64).cpu().numpy()
-            return part, by_channel.shape[1]
-
-        total: Array | None = None
-        count = 0
-        for part, number in population_input.replay(measure):
-            total = part if total is None else total + part
-            count += number
         wanted = ann_mean[node.name] if isinstance(node, IF) else logits_mean
-        return (
-            CalibrationUpdate()
-            if total is None
-            else CalibrationUpdate(shift=wanted - total / count)
-        )
+        return shift_to_mean(population_input, wanted, readout_start)
 
     return visit
 
 
-def spike_norm(bounds: Mapping[str, float | None]) -> Visitor:
-    """A visitor that sets v_threshold to the largest current that arrives (SpikeNorm).
+def shift_to_mean(
+    population_input: PopulationInput, wanted: Array, readout_start: int = 0
+) -> CalibrationUpdate:
+    """The shift by which the present mean output differs from the wanted one.
 
     Args:
-        bounds: what each rectifier clips to, by name: its threshold goes no higher.
+        population_input: currents of a population, or of the output.
+        wanted: mean of v_threshold * spikes of a population, or mean current of the output, [C].
+        readout_start: t0 of the network; the output's current counts from there on.
     """
+    node = population_input.node
 
-    def visit(population_input: PopulationInput) -> CalibrationUpdate:
-        node = population_input.node
-        if not isinstance(node, IF):
-            return CalibrationUpdate()
-        largest = max(population_input.replay(lambda start, currents: float(currents.max())))
-        upper = bounds.get(node.name)
-        value = min(largest if largest > 0 else 1.0, math.inf if upper is None else upper)
-        return CalibrationUpdate(v_threshold=np.full_like(node.v_threshold, value))
+    def measure(start: int, currents: Tensor) -> tuple[Array, int]:
+        values = currents[readout_start:]
+        if isinstance(node, IF):
+            spikes = population_input.integrate(node, currents)
+            values = spikes * torch.as_tensor(node.v_threshold.copy()).to(spikes)
+        by_channel = values.flatten(0, 1).transpose(0, 1).flatten(1)  # [C, T B positions]
+        part = by_channel.sum(dim=1, dtype=torch.float64).cpu().numpy()
+        return part, by_channel.shape[1]
 
-    return visit
+    total: Array | None = None
+    count = 0
+    for part, number in population_input.replay(measure):
+        total = part if total is None else total + part
+        count += number
+    if total is None:
+        return CalibrationUpdate()
+    return CalibrationUpdate(shift=wanted - total / count)

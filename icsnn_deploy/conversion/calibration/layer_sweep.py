@@ -1,10 +1,11 @@
-"""Calibrate population by population, each on the spikes that the ones before it really emit.
+"""Calibrate population by population, each on the spikes that the preceding ones emit.
 
 The sweep visits the populations in topological order. For each it can replay, batch by batch, the
-currents that arrive there; the visitor settles the population's parameters; then the sweep runs it
-and keeps its spikes, one bit each, in a temporary file until nobody needs them. So every layer is
-simulated a fixed number of times, whatever the depth, and memory does not grow with the samples.
-Several processes share the batches: each keeps the spikes of its own.
+currents that arrive there; a visitor chooses the population's parameters; then the sweep runs the
+population and stores its spikes, one bit each, in a temporary file until no later layer needs them.
+So every layer is simulated a fixed number of times, whatever the depth of the network, and memory
+does not grow with the samples. Several processes share the batches: each stores the spikes of its
+own batches.
 """
 
 from __future__ import annotations
@@ -20,18 +21,18 @@ from torch import Tensor
 
 from icsnn_deploy.backends.torch.ops import integrate_and_fire
 from icsnn_deploy.backends.torch.simulator import TorchSimulator
-from icsnn_deploy.conversion.calibration.samples import CalibrationSet
+from icsnn_deploy.conversion.calibration.context import CalibrationContext
 from icsnn_deploy.conversion.spiking import set_threshold
 from icsnn_deploy.distributed import Result
+from icsnn_deploy.errors import GraphError
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import IF, LINEAR_NODES, Conv, Input, Linear, Output
 from icsnn_deploy.passes.scale_current import scale_current
 from icsnn_deploy.passes.shift_current import private_affine, shift_current
-from icsnn_deploy.progress import Progress, silent
 
 Reset = Literal["soft", "hard"]
-"""hard (v = 0), which no converted network has, is there to measure others' rules."""
+"""Reset of the populations during a sweep; "hard" (v = 0) is for the rules of other papers."""
 
 
 class Replay(Protocol):
@@ -41,9 +42,9 @@ class Replay(Protocol):
 
 
 class ReplayAffine(Protocol):
-    """Calls work(index of the first sample, input, currents) for successive batches.
+    """Calls work(index of the first sample, inputs, currents) for successive batches.
 
-    Both are means over time: of what the affine node takes [B, *its shape], and of the currents
+    Both are means over time: inputs of the affine node [B, *its input shape], and currents
     [B, *shape].
     """
 
@@ -52,23 +53,35 @@ class ReplayAffine(Protocol):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PopulationInput:
-    """What arrives at one population, or at the output, over all calibration samples."""
+    """Currents of one population, or of the output, over all calibration samples.
+
+    Args:
+        node: the population or the output.
+        replay: runs through the currents, batch by batch.
+        integrate: spikes of a population for currents, both [T, B, *shape].
+        affine: the affine node that feeds only this node, directly or through sums; if any.
+        replay_affine: runs through the inputs of `affine` and the currents.
+    """
 
     node: IF | Output
     replay: Replay
-    integrate: Callable[[IF, Tensor], Tensor]  # spikes [T, B, *shape] for currents
-    affine: Conv | Linear | None  # whose result arrives here alone
+    integrate: Callable[[IF, Tensor], Tensor]
+    affine: Conv | Linear | None
     replay_affine: ReplayAffine
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CalibrationUpdate:
-    """What a visitor wants of a population, or of the output (only a shift).
+    """New parameters of a population, or a shift of the output; None keeps a parameter.
 
-    gain and shift are one value a channel, [C]: the current becomes gain * current + shift.
-    v_threshold and v_init are ready to broadcast. weight is for the arrival's affine node and comes
-    first. Where `rescale` is off, the weights behind the population keep the amplitude they have
-    (those of an integer network can't follow).
+    Args:
+        v_threshold: ready to broadcast.
+        v_init: ready to broadcast.
+        gain: one value per channel, [C]: the current becomes gain * current + shift.
+        shift: one value per channel, [C].
+        weight: of the affine node that feeds only this population; it is applied first.
+        rescale: scale the outgoing weights to the new v_threshold. False for integer networks,
+            whose weights stay as they are.
     """
 
     v_threshold: Array | None = None
@@ -79,7 +92,7 @@ class CalibrationUpdate:
     rescale: bool = True
 
     def apply(self, network: Graph, name: str) -> Graph:
-        """The network with the change."""
+        """The network with the new parameters."""
         affine = private_affine(network, name)
         if self.weight is not None and affine is not None:
             network = network.replace(replace(affine, weight=self.weight))
@@ -91,88 +104,82 @@ class CalibrationUpdate:
             network = set_threshold(network, name, self.v_threshold)
         elif self.v_threshold is not None:
             network = network.replace(
-                replace(network.node(name), v_threshold=self.v_threshold)  # type: ignore[call-arg]
+                replace(_population(network, name), v_threshold=self.v_threshold)
             )
         if self.v_init is not None:
-            network = network.replace(
-                replace(network.node(name), v_init=self.v_init)  # type: ignore[call-arg]
-            )
+            network = network.replace(replace(_population(network, name), v_init=self.v_init))
         return network
 
 
+def _population(network: Graph, name: str) -> IF:
+    node = network.node(name)
+    if not isinstance(node, IF):
+        raise GraphError(f"{name}: a {node.kind}; only a population has v_threshold and v_init")
+    return node
+
+
 class Visitor(Protocol):
-    """Calibrates one population from what arrives there."""
+    """Looks at the currents of one population, or of the output, and returns the update for it."""
 
     def __call__(self, population_input: PopulationInput) -> CalibrationUpdate: ...
 
 
 def sweep(
     network: Graph,
-    calibration: CalibrationSet,
+    context: CalibrationContext,
     *visitors: Visitor,
-    batch_size: int,
     reset: Reset = "soft",
-    device: str = "cpu",
     stage: str = "sweep",
-    progress: Progress = silent,
 ) -> Graph:
-    """Visit every population and the output once, in order, and apply what the visitors want.
+    """Visit every population and the output once, in order, and apply the visitors' updates.
 
     Args:
         network: the IF network.
-        calibration: samples that the network is run on.
-        visitors: called with each arrival, in turn; each sees what the one before changed.
-        batch_size: samples simulated at once.
-        reset: of the populations while they are measured.
-        device: torch device.
-        stage: what to call this in the progress.
-        progress: told after each population.
+        context: samples that the network is run on.
+        visitors: called in turn for each population and the output; each sees the network as the
+            one before left it.
+        reset: of the populations during the sweep.
+        stage: name under which progress is reported.
     """
-    runner = _Runner(network, calibration, batch_size, reset, device)
-    targets = [*network.nodes_of(IF), network.output]
-    for done, target in enumerate(targets):
-        progress(stage, done, len(targets))
+    runner = _Runner(network, context, reset)
+    names = [node.name for node in (*network.nodes_of(IF), network.output)]
+    for done, name in enumerate(names):
+        context.progress(stage, done, len(names))
         for visit in visitors:
-            change = visit(runner.population_input(network.node(target.name)))  # type: ignore[arg-type]
-            network = change.apply(network, target.name)
+            update = visit(runner.population_input(name))
+            network = update.apply(network, name)
             runner.network = network
-        if isinstance(target, IF):
-            runner.settle(target.name)
-    progress(stage, len(targets), len(targets))
+        if name != network.output.name:
+            runner.store_spikes(name)
+    context.progress(stage, len(names), len(names))
     return network
 
 
 class _Runner:
-    """Replays currents out of stored spikes."""
+    """Computes the currents of a population from the stored spikes of the preceding ones."""
 
-    def __init__(
-        self,
-        network: Graph,
-        calibration: CalibrationSet,
-        batch_size: int,
-        reset: Reset,
-        device: str,
-    ) -> None:
+    def __init__(self, network: Graph, context: CalibrationContext, reset: Reset) -> None:
         self.network = network
-        self.calibration = calibration
-        self.batch_size = batch_size
+        self.context = context
         self.reset = reset
-        self.device = device
         self.stored: dict[str, Array] = {}  # packed spikes [N, bytes], mapped files
-        self.settled: set[str] = set()
+        self.finished: set[str] = set()  # populations that were simulated
 
-    def population_input(self, node: IF | Output) -> PopulationInput:
-        simulator = TorchSimulator(self.network, device=self.device)
-        order, frontier = self._path(node.name)
+    def population_input(self, name: str) -> PopulationInput:
+        node = self.network.node(name)
+        if not isinstance(node, (IF, Output)):
+            raise GraphError(f"{name}: a {node.kind}; a population or the output is needed")
+        simulator = TorchSimulator(self.network, device=self.context.device)
+        order, frontier = self._path(name)
         (source,) = node.inputs
-        affine = private_affine(self.network, node.name)
+        affine = private_affine(self.network, name)
 
         def replay(work: Callable[[int, Tensor], Result]) -> Iterator[Result]:
             def one(start: int, samples: Array) -> Result:
                 (currents,) = self._values(simulator, (source,), order, frontier, start, samples)
                 return work(start, currents)
 
-            return self.calibration.map(self.batch_size, one)
+            return self.context.map(one)
 
         def replay_affine(work: Callable[[int, Tensor, Tensor], Result]) -> Iterator[Result]:
             if affine is None:
@@ -180,10 +187,10 @@ class _Runner:
             names = (affine.inputs[0], source)
 
             def one(start: int, samples: Array) -> Result:
-                taken, currents = self._values(simulator, names, order, frontier, start, samples)
-                return work(start, taken.mean(dim=0), currents.mean(dim=0))
+                inputs, currents = self._values(simulator, names, order, frontier, start, samples)
+                return work(start, inputs.mean(dim=0), currents.mean(dim=0))
 
-            return self.calibration.map(self.batch_size, one)
+            return self.context.map(one)
 
         def integrate(population: IF, currents: Tensor) -> Tensor:
             v_init = simulator.ops.tensor(population.v_init)
@@ -199,32 +206,33 @@ class _Runner:
             replay_affine=replay_affine,
         )
 
-    def settle(self, name: str) -> None:
-        """Run a population with its settled parameters and keep its spikes."""
-        population_input = self.population_input(self.network.node(name))  # type: ignore[arg-type]
+    def store_spikes(self, name: str) -> None:
+        """Run a population with its final parameters and store its spikes."""
+        population = _population(self.network, name)
+        population_input = self.population_input(name)
         bits = self.network.steps * int(np.prod(self.network.shape(name)))
         row = -(-bits // 8)  # bytes of a sample
         with tempfile.TemporaryFile() as file:
 
             def keep(start: int, currents: Tensor) -> None:
-                spikes = population_input.integrate(population_input.node, currents)  # type: ignore[arg-type]
+                spikes = population_input.integrate(population, currents)
                 rows = spikes.transpose(0, 1).flatten(1).to(torch.uint8)  # [B, T neurons]
-                file.seek(start * row)  # another process's batches stay holes
+                file.seek(start * row)  # batches of other processes stay empty
                 file.write(np.packbits(rows.cpu().numpy(), axis=1).tobytes())
 
             for _ in population_input.replay(keep):
                 pass
-            file.truncate(len(self.calibration) * row)
-            # The mapping keeps the file when it is closed.
-            shape = (len(self.calibration), row)
+            file.truncate(len(self.context) * row)
+            # The mapping keeps the file alive after it is closed.
+            shape = (len(self.context), row)
             self.stored[name] = np.memmap(file, np.uint8, "r", shape=shape)
-        self.settled.add(name)
-        waiting = [n.name for n in self.network.nodes_of(IF) if n.name not in self.settled]
+        self.finished.add(name)
+        waiting = [n.name for n in self.network.nodes_of(IF) if n.name not in self.finished]
         needed = set().union(*(self._path(n)[1] for n in [*waiting, self.network.output.name]))
         self.stored = {n: spikes for n, spikes in self.stored.items() if n in needed}
 
     def _path(self, name: str) -> tuple[list[str], set[str]]:
-        """The memoryless nodes that lead to `name`, in order, and the sources they start from."""
+        """The memoryless nodes that lead to `name`, in order, and the nodes that feed them."""
         found = self.network.ancestors(name, lambda node: isinstance(node, LINEAR_NODES))
         frontier = {node.name for node in found if isinstance(node, (IF, Input))}
         return [node.name for node in found if node.name not in frontier], frontier
@@ -247,7 +255,7 @@ class _Runner:
         return [simulator.over_time(name, values[name], len(samples)) for name in names]
 
     def _source(self, simulator: TorchSimulator, name: str, samples: Array, start: int) -> Tensor:
-        """Samples, or stored spikes folded over time, [T B, *shape]."""
+        """Samples [B, *shape], or stored spikes with time folded into the batch, [T B, *shape]."""
         if isinstance(self.network.node(name), Input):
             return simulator.ops.tensor(samples)
         shape = self.network.shape(name)

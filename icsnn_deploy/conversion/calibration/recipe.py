@@ -1,51 +1,39 @@
-"""Recipes: which rules make an IF network out of an ANN, named after where they come from."""
+"""Recipes: named ways to calibrate an IF network, with the papers that they come from."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
+from icsnn_deploy.conversion.calibration.auto import Auto, Effort
+from icsnn_deploy.conversion.calibration.method import Method
+from icsnn_deploy.conversion.calibration.strategy import Strategy, TryMethods
 from icsnn_deploy.conversion.calibration.threshold_rules import (
     LearnedBound,
     MaxThreshold,
     MSEThreshold,
     QuantileThreshold,
     SpikeNormThreshold,
-    ThresholdRule,
+    StatisticsRule,
 )
 from icsnn_deploy.conversion.calibration.v_init_rules import (
     CompensatedResidual,
     Compensation,
     DataResidual,
     Half,
-    InitialRule,
     Zero,
 )
 from icsnn_deploy.errors import ConversionError
 from icsnn_deploy.graph.limits import MAX_TIME_STEPS
 
-
-@dataclass(frozen=True, kw_only=True)
-class Method:
-    """One way from activations to v_threshold, v_init and biases."""
-
-    threshold: ThresholdRule
-    v_init: InitialRule
-    bias_shift: bool = False  # v_threshold / (2 T) added to every step's current (Opt)
-    bias_correction: bool = False  # layer by layer, on the network's own spikes
-
-    def __str__(self) -> str:
-        parts = [str(self.threshold), f"v_init {self.v_init}"]
-        parts += ["bias shift"] if self.bias_shift else []
-        parts += ["bias correction"] if self.bias_correction else []
-        return ", ".join(parts)
+AUTO = "auto"
+_QUANTILE = QuantileThreshold(p=0.99)
 
 
-def _candidates() -> tuple[Method, ...]:
-    thresholds: list[ThresholdRule] = [
+def _default_methods() -> tuple[Method, ...]:
+    thresholds: tuple[StatisticsRule, ...] = (
         *(QuantileThreshold(p=p) for p in (0.98, 0.99, 0.999)),
         MSEThreshold(per="channel"),
-    ]
+    )
     return tuple(
         Method(threshold=threshold, v_init=Half(), bias_correction=correct)
         for threshold in thresholds
@@ -53,37 +41,32 @@ def _candidates() -> tuple[Method, ...]:
     )
 
 
-_QUANTILE = QuantileThreshold(p=0.99)
+def _one(method: Method) -> TryMethods:
+    return TryMethods((method,))
 
-AUTO = "auto"
-Effort = Literal["quick", "standard", "best"]
-EFFORTS: tuple[Effort, ...] = ("quick", "standard", "best")
 
-STARTS = (
-    Method(threshold=LearnedBound(otherwise=_QUANTILE), v_init=Half()),
-    Method(threshold=LearnedBound(otherwise=MSEThreshold(per="channel")), v_init=Half()),
-)
-
-NAMED: dict[str, tuple[Method, ...]] = {
-    # Candidates; the one that agrees best with the ANN on held-out calibration samples is taken.
-    "default": _candidates(),
+RECIPES: dict[str, Strategy] = {
+    AUTO: Auto(),
+    # Several candidates; the one that agrees best with the ANN on held-out samples is taken.
+    "default": TryMethods(_default_methods()),
     # Diehl et al. 2015: largest activation.
-    "diehl": (Method(threshold=MaxThreshold(), v_init=Zero()),),
+    "diehl": _one(Method(threshold=MaxThreshold(), v_init=Zero())),
     # Rueckauer et al. 2017: 99.9 % quantile.
-    "robust-norm": (Method(threshold=QuantileThreshold(p=0.999), v_init=Zero()),),
+    "robust-norm": _one(Method(threshold=QuantileThreshold(p=0.999), v_init=Zero())),
     # Sengupta et al. 2019: largest current in the (hard reset) network itself.
-    "spike-norm": (Method(threshold=SpikeNormThreshold(reset="hard"), v_init=Zero()),),
+    "spike-norm": _one(Method(threshold=SpikeNormThreshold(reset="hard"), v_init=Zero())),
     # Han et al. 2020: the same, measured with soft reset.
-    "rmp": (Method(threshold=SpikeNormThreshold(reset="soft"), v_init=Zero()),),
+    "rmp": _one(Method(threshold=SpikeNormThreshold(reset="soft"), v_init=Zero())),
     # Deng & Gu 2021: largest activation, bias shifted by v_threshold / (2 T).
-    "opt": (Method(threshold=MaxThreshold(), v_init=Zero(), bias_shift=True),),
+    "opt": _one(Method(threshold=MaxThreshold(), v_init=Zero(), bias_shift=True)),
     # Bu et al. 2022 (AAAI): half threshold; the trained clip bound where there is one.
-    "opi": (Method(threshold=LearnedBound(otherwise=_QUANTILE), v_init=Half()),),
-    # Li et al. 2023 (IC-SNN), Algorithms 2, compensation alone, and 3.
-    "i-snn": (Method(threshold=_QUANTILE, v_init=DataResidual()),),
-    "c-snn": (Method(threshold=_QUANTILE, v_init=Compensation()),),
-    "ic-snn": (Method(threshold=_QUANTILE, v_init=CompensatedResidual()),),
+    "opi": _one(Method(threshold=LearnedBound(otherwise=_QUANTILE), v_init=Half())),
+    # Li et al. 2023 (IC-SNN): Algorithm 2, compensation alone, and Algorithm 3.
+    "i-snn": _one(Method(threshold=_QUANTILE, v_init=DataResidual())),
+    "c-snn": _one(Method(threshold=_QUANTILE, v_init=Compensation())),
+    "ic-snn": _one(Method(threshold=_QUANTILE, v_init=CompensatedResidual())),
 }
+"""Every recipe that has a name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,17 +74,20 @@ class Recipe:
     """How to convert.
 
     Args:
-        name: "auto" (see conversion.auto), a named recipe (`NAMED`), or a name of your own beside
-            `methods`.
+        name: a name of RECIPES, or a name of your own with `methods`.
         time_steps: T, from the first input step to the last readout step; or the least and the
-            largest T of a range that one network is to serve, stopped early or late.
-        effort: "auto": how long to calibrate.
-        weights: "auto": may change weights too, not only potentials and biases.
-        seed: "auto": of the samples' places and order.
-        methods: candidates of your own; with several, held-out samples decide.
+            largest T of a range for which one network is calibrated.
+        effort: recipe "auto" alone: how long to calibrate, "quick", "standard" or "best".
+        weights: recipe "auto" alone: change weights too, not only potentials and biases.
+        seed: recipe "auto" alone: of the sampled places and of the order of samples.
+        methods: methods of your own; with several, held-out samples decide.
         readout_start: t0; the readout averages the steps in (t0, T].
-        held_out: share of the calibration samples that only judge.
+        held_out: share of the calibration samples that is held out to compare candidates.
         batch_size: samples run at once.
+
+    Raises:
+        ConversionError: an unknown recipe, numbers out of range, or an option of "auto" that is
+            changed for another recipe.
     """
 
     name: str = "default"
@@ -115,14 +101,15 @@ class Recipe:
     batch_size: int = 64
 
     def __post_init__(self) -> None:
-        if not self.methods and self.name not in (AUTO, *NAMED):
+        if not self.methods and self.name not in RECIPES:
             raise ConversionError(
-                f"no recipe {self.name!r}; there are {', '.join((AUTO, *NAMED))}, or give methods"
+                f"no recipe {self.name!r}; there are {', '.join(RECIPES)}, or give methods"
             )
-        if self.effort not in EFFORTS:
-            raise ConversionError(f"effort {self.effort!r}: {', '.join(EFFORTS)} are there")
-        if self.seed < 0:
-            raise ConversionError(f"seed {self.seed}: 0 or more is needed")
+        if self._auto != Auto() and not self._is_auto:
+            raise ConversionError(
+                f"recipe {self.name!r}: effort, weights (--keep-weights) and seed go with the "
+                "recipe auto alone; leave them out, or choose auto"
+            )
         ends = self._range
         if len(ends) != 2 or any(type(t) is not int for t in (*ends, self.readout_start)):
             raise ConversionError(
@@ -150,24 +137,27 @@ class Recipe:
 
     @property
     def steps(self) -> int:
-        """T that the network runs for, the largest of a range."""
+        """T that the network runs for: the largest of a range."""
         return self._range[1]
 
     @property
     def readout_steps(self) -> tuple[int, ...]:
-        """The T that calibration counts: the ends of the range and the powers of two between."""
+        """The T that calibration looks at: the ends of a range and the powers of two between."""
         least, most = self._range
         powers = (2**n for n in range(most.bit_length()))
         return tuple(sorted({least, *(t for t in powers if least < t < most), most}))
 
     @property
-    def is_auto(self) -> bool:
-        """Whether stages are built on each other, instead of candidates beside each other."""
+    def _is_auto(self) -> bool:
         return self.name == AUTO and not self.methods
 
     @property
-    def candidates(self) -> tuple[Method, ...]:
-        """The methods to try; those that "auto" starts from."""
-        if self.is_auto:
-            return STARTS
-        return self.methods or NAMED[self.name]
+    def _auto(self) -> Auto:
+        return Auto(effort=self.effort, weights=self.weights, seed=self.seed)
+
+    @property
+    def strategy(self) -> Strategy:
+        """What builds the candidates."""
+        if self.methods:
+            return TryMethods(self.methods)
+        return self._auto if self._is_auto else RECIPES[self.name]

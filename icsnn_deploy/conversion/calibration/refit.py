@@ -1,7 +1,7 @@
-"""Refit the weights of a layer to the spikes that it really gets: ridge regression, no gradient.
+"""Refit the weights of a layer to the spikes that it receives: ridge regression, no gradient.
 
-The spikes of the layers before are a noisy copy of the ANN's activations. The weights that are best
-for the activations are not the ones that are best for the copy.
+The spikes of the preceding layers are a noisy copy of the ANN's activations. The weights that are
+best for the activations are not those that are best for the copy.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from icsnn_deploy.graph.nodes import IF, Conv, Linear
 
 
 def refit(activations: SampledActivations, ridge: float) -> Visitor:
-    """A visitor that refits the weights of the affine node that feeds a population alone.
+    """A visitor that refits the weights of the affine node that feeds only this population.
 
         minimize over D  mean(|D x - r|^2) + ridge * mean(x^2) * |D|^2
 
-    x: what the node takes, mean over the T steps (a spike rate); r: what the population's current,
-    mean over the steps, lacks of the ANN's activation, where that matters: a current below zero is
-    right for an activation of zero. D is added to the weights; with ridge they stay near the ANN's.
+    x: input of the node, mean over the T steps (a spike rate). r: the ANN's activation minus the
+    population's current, mean over the steps; 0 where the activation is 0 and the current is
+    negative, which is correct. D is added to the weights; the ridge keeps it small.
 
     Args:
         activations: of the samples that the sweep runs.
@@ -37,15 +37,15 @@ def refit(activations: SampledActivations, ridge: float) -> Visitor:
     def visit(population_input: PopulationInput) -> CalibrationUpdate:
         affine = population_input.affine
         if affine is None or not isinstance(population_input.node, IF):
-            return CalibrationUpdate()  # the readout has one place a sample: too few to fit to
+            return CalibrationUpdate()  # the readout has one place per sample: too few for a fit
         name, groups = population_input.node.name, affine.groups if isinstance(affine, Conv) else 1
 
-        def look(start: int, taken: Tensor, currents: Tensor) -> tuple[Tensor, Tensor]:
-            index = activations.places[name][start : start + len(taken)].to(taken.device)
-            seen = _windows(affine, taken, index)
-            return seen, _lacking(activations, name, currents, start)
+        def sample(start: int, inputs: Tensor, currents: Tensor) -> tuple[Tensor, Tensor]:
+            index = activations.places[name][start : start + len(inputs)].to(inputs.device)
+            windows = _windows(affine, inputs, index)
+            return windows, _residual(activations, name, currents, start)
 
-        found = zip(*population_input.replay_affine(look), strict=True)
+        found = zip(*population_input.replay_affine(sample), strict=True)
         x, r = (torch.cat(parts, dim=1).chunk(groups) for parts in found)
         change = torch.stack([_ridge(*each, ridge) for each in zip(x, r, strict=True)])  # [G, O, K]
         refitted = affine.weight + change.cpu().numpy().reshape(affine.weight.shape)
@@ -55,7 +55,7 @@ def refit(activations: SampledActivations, ridge: float) -> Visitor:
 
 
 def _ridge(x: Tensor, r: Tensor, ridge: float) -> Tensor:
-    """D [O, K] for inputs x [K, M] and what is lacking r [O, M]."""
+    """D [O, K] for inputs x [K, M] and residuals r [O, M]."""
     inputs, places = x.shape
     penalty = ridge * float(x.square().mean()) * places + 1e-12
     # With fewer places than inputs the dual form has the smaller matrix.
@@ -69,8 +69,8 @@ def _ridge(x: Tensor, r: Tensor, ridge: float) -> Tensor:
     return found.float()
 
 
-def _lacking(activations: SampledActivations, name: str, currents: Tensor, start: int) -> Tensor:
-    """What the mean currents [B, C, *positions] lack at the sampled places, [C, B places]."""
+def _residual(activations: SampledActivations, name: str, currents: Tensor, start: int) -> Tensor:
+    """ANN activations minus mean currents [B, C, *positions] at sampled places, [C, B places]."""
     current = activations.pick(name, currents.unsqueeze(0), start)[0]
     count = activations.places[name].shape[1]
     part = slice(start * count, (start + len(currents)) * count)
@@ -79,11 +79,11 @@ def _lacking(activations: SampledActivations, name: str, currents: Tensor, start
     return torch.where(wanted > 0, wanted - current, -excited)
 
 
-def _windows(affine: Conv | Linear, taken: Tensor, index: Tensor) -> Tensor:
-    """What each sampled place sees: [K, B places], all groups below each other."""
+def _windows(affine: Conv | Linear, inputs: Tensor, index: Tensor) -> Tensor:
+    """Input window of each sampled place, [K, B places]; the rows of all groups in order."""
     if isinstance(affine, Linear):
-        return taken.T
-    padding, x = symmetric_padding(affine.padding, taken)
+        return inputs.T
+    padding, x = symmetric_padding(affine.padding, inputs)
     kernel, stride, dilation = affine.kernel, affine.stride, affine.dilation
     if len(kernel) == 1:
         x, padding = x.unsqueeze(2), (0, *padding)

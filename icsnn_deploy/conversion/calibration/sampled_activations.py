@@ -1,7 +1,7 @@
-"""The ANN's activations at sampled places: what each population should put out there.
+"""The ANN's activations at sampled places: the targets of the calibration.
 
-A population's parameters are one a channel, so a few thousand places a channel tell as much as all
-of them. The same places are read from the currents of the spiking network later.
+A population has one value of each parameter per channel, so that a few thousand places per channel
+determine it as well as all places do. The currents of the IF network are read at the same places.
 """
 
 from __future__ import annotations
@@ -13,22 +13,27 @@ import torch
 from torch import Tensor
 
 from icsnn_deploy.backends.torch.ann import TorchANN
-from icsnn_deploy.conversion.calibration.samples import CalibrationSet
+from icsnn_deploy.conversion.calibration.context import CalibrationContext
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import Node, Relu
-from icsnn_deploy.progress import Progress, silent, tracked
 
-PLACES = 1 << 15  # a channel: what a search of a few parameters needs
+PLACES = 1 << 15  # per channel: enough for a search of a few parameters
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SampledActivations:
-    """Activations of every rectifier at the same number of places of each sample."""
+    """Activations of every rectifier at the same number of places of each sample.
 
-    places: dict[str, Tensor]  # int64 [N, places]: positions, flattened
-    values: dict[str, Tensor]  # [C, N * places], sample by sample, activation units
-    logits: Tensor  # [N, *output shape]
+    Args:
+        places: flat positions by rectifier, int64 [N, places].
+        values: activations there, [C, N * places], sample by sample, activation units.
+        logits: of the ANN, [N, *output shape].
+    """
+
+    places: dict[str, Tensor]
+    values: dict[str, Tensor]
+    logits: Tensor
 
     @property
     def logits_mean(self) -> Array:
@@ -37,7 +42,7 @@ class SampledActivations:
         return mean
 
     def pick(self, name: str, currents: Tensor, start: int) -> Tensor:
-        """The sampled places of a batch, [T, B, C, *positions] -> [T, C, B * places].
+        """Currents at the sampled places of a batch, [T, B, C, *positions] -> [T, C, B * places].
 
         Args:
             name: a population.
@@ -53,34 +58,24 @@ class SampledActivations:
 
 
 def sample_activations(
-    ann: Graph,
-    calibration: CalibrationSet,
-    *,
-    places: int = PLACES,
-    batch_size: int,
-    seed: int = 0,
-    device: str = "cpu",
-    progress: Progress = silent,
+    ann: Graph, context: CalibrationContext, *, places: int = PLACES, seed: int = 0
 ) -> SampledActivations:
-    """Run the ANN once and keep about `places` activations a channel.
+    """Run the ANN once and keep about `places` activations per channel.
 
     Args:
         ann: the traced network.
-        calibration: the samples.
-        places: activations wanted per channel, over all samples; at least one a sample is kept.
-        batch_size: samples run at once.
+        context: calibration samples.
+        places: activations to keep per channel, over all samples; at least one per sample is kept.
         seed: of the places.
-        device: torch device.
-        progress: told how many batches are done.
     """
     generator = np.random.default_rng(seed)
     chosen = {
         relu.name: torch.from_numpy(
-            _places(generator, ann.shape(relu.name)[1:], len(calibration), places)
+            _places(generator, ann.shape(relu.name)[1:], len(context), places)
         )
         for relu in ann.nodes_of(Relu)
     }
-    network = TorchANN(ann, device=device)
+    network = TorchANN(ann, device=context.device)
 
     def sample(start: int, batch: Array) -> tuple[dict[str, Tensor], Array]:
         picked: dict[str, Tensor] = {}
@@ -95,8 +90,7 @@ def sample_activations(
         logits = network.run(batch, observe)
         return picked, logits
 
-    batches = -(-len(calibration) // batch_size)
-    found = list(tracked(calibration.map(batch_size, sample), "activations", batches, progress))
+    found = list(context.map(sample, stage="activations"))
     values = {name: torch.cat([picked[name] for picked, _ in found], dim=1) for name in chosen}
     logits = torch.from_numpy(np.concatenate([part for _, part in found]))
     return SampledActivations(places=chosen, values=values, logits=logits)
@@ -105,7 +99,7 @@ def sample_activations(
 def _places(
     generator: np.random.Generator, positions: tuple[int, ...], samples: int, places: int
 ) -> np.ndarray:
-    """Positions of each sample, [N, places a sample], without one twice."""
+    """Distinct random positions of each sample, [N, places per sample]."""
     count = int(np.prod(positions))
     wanted = min(count, max(1, places // samples))
     if wanted == count:

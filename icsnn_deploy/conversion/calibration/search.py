@@ -1,7 +1,7 @@
-"""Search v_threshold, v_init and bias of each channel, on the currents that really arrive there.
+"""Search v_threshold, v_init and bias of each channel on the currents of the IF network itself.
 
-What a population makes of its current depends on when the current comes: early spikes that a later
-inhibition can't take back are the error that no rule on ANN activations sees. So every candidate is
+The output of a population depends on when its current arrives: early spikes cannot be taken back by
+later inhibition, and no rule on ANN activations accounts for that error. So every candidate is
 simulated through all T steps, on sampled places of the calibration samples, and compared with the
 ANN's activations at the same places.
 """
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from icsnn_deploy.conversion.calibration.bias_correction import correct_bias
+from icsnn_deploy.conversion.calibration.bias_correction import shift_to_mean
 from icsnn_deploy.conversion.calibration.layer_sweep import (
     CalibrationUpdate,
     PopulationInput,
@@ -25,10 +25,10 @@ from icsnn_deploy.conversion.calibration.sampled_activations import SampledActiv
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import IF
 
-_FACTORS = (0.8, 1.0, 1.25)  # of the threshold that the search starts from
-_SHARES = (0.25, 0.5)  # v_init / v_threshold
+_FACTORS = (0.8, 1.0, 1.25)  # times the threshold that the search starts from
+_V_INIT_RATIOS = (0.25, 0.5)  # v_init / v_threshold
 _ROUNDS = 4
-_CHUNK = 1 << 17  # currents at a time: what stays in a processor's cache
+_CHUNK = 1 << 17  # currents at a time, so that they stay in the processor's cache
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,7 @@ class ChannelParams:
     shift: Tensor  # added to the current
 
     def where(self, better: Tensor, other: ChannelParams) -> ChannelParams:
-        """The other's values where `better`, these elsewhere."""
+        """The values of `other` where `better` is true, these elsewhere."""
         return ChannelParams(
             v_threshold=torch.where(better, other.v_threshold, self.v_threshold),
             v_init_ratio=torch.where(better, other.v_init_ratio, self.v_init_ratio),
@@ -50,11 +50,11 @@ class ChannelParams:
 
 @dataclass(frozen=True, kw_only=True)
 class FitError:
-    """How near a setting comes to the activations, [C] each."""
+    """Error of a setting of the parameters against the activations, [C] each."""
 
-    error: Tensor  # mean squared, over places and wanted T
+    error: Tensor  # mean squared error over places and readout steps
     gain: Tensor  # amplitude / v_threshold of the least error
-    mean: Tensor  # of v_threshold * rate; of amplitude * rate where the amplitude is given
+    mean: Tensor  # mean of v_threshold * rate, or of amplitude * rate with a given amplitude
 
 
 def search(
@@ -65,20 +65,21 @@ def search(
     keep_thresholds: bool = False,
     readout_start: int = 0,
 ) -> Visitor:
-    """A visitor that settles each population, and the mean of the output, by simulation.
+    """A visitor that chooses the parameters of each population by simulation.
 
         minimize over v_threshold, v_init, b and amplitude, channel by channel,
         sum over T of mean((amplitude / T * count_T(I + b) - a)^2)
 
-    a: the ANN's activation, count_T: spikes in T steps of a neuron with current I. The least
-    squares amplitude becomes the threshold, and the current is scaled to it, so that a spike still
-    stands for v_threshold.
+    a: the ANN's activation; count_T: spikes in T steps of a neuron with current I. The least
+    squares amplitude becomes the threshold, and the current is scaled accordingly, so that a spike
+    still represents v_threshold. At the output, the mean current is shifted to the mean logits.
 
     Args:
         activations: of the samples that the sweep runs.
-        time_steps: the T that the network will be read out at, ascending.
-        units: for an integer network, the activation that one unit stands for, [C] by name, the
-            output's too: v_threshold, v_init and shift stay on the lattice, amplitudes as they are.
+        time_steps: readout steps, ascending: the T after which the network is read.
+        units: for an integer network, the activation that one unit represents, [C] by name, also
+            of the output; v_threshold, v_init and shift then stay on the lattice, and the
+            amplitudes stay as they are.
         keep_thresholds: search v_init and shift only.
         readout_start: t0 of the network.
     """
@@ -86,9 +87,9 @@ def search(
     def visit(population_input: PopulationInput) -> CalibrationUpdate:
         node = population_input.node
         if not isinstance(node, IF):
-            unit_of_logits = 1.0 if units is None else units[node.name]
-            return correct_bias({}, activations.logits_mean / unit_of_logits, readout_start)(
-                population_input
+            logit_unit = 1.0 if units is None else units[node.name]
+            return shift_to_mean(
+                population_input, activations.logits_mean / logit_unit, readout_start
             )
         name = node.name
         picked = population_input.replay(lambda start, found: activations.pick(name, found, start))
@@ -107,7 +108,7 @@ def search(
             keep_thresholds=keep_thresholds,
         )
         best, fit = channels.search(_per_channel(node.v_init, len(wanted)).to(current))
-        return _change(node, best, fit, on_lattice=unit is not None)
+        return _update(node, best, fit, on_lattice=unit is not None)
 
     return visit
 
@@ -133,7 +134,7 @@ class _Channels:
         self.keep_thresholds = keep_thresholds
 
     def search(self, v_init: Tensor) -> tuple[ChannelParams, FitError]:
-        """The best setting found: coarse starts, then steps that shrink."""
+        """The best setting found: a coarse grid first, then steps of decreasing size."""
         best = self._setting(self.amplitude, v_init / self.amplitude, 0 * self.amplitude)
         fit = self.fit(best)
 
@@ -151,10 +152,10 @@ class _Channels:
 
         wanted = self.wanted.mean(dim=1)
         for factor in (1.0,) if self.keep_thresholds else _FACTORS:
-            for v_init_ratio in _SHARES:
+            for v_init_ratio in _V_INIT_RATIOS:
                 v_threshold = self.amplitude * factor
                 shift = torch.zeros_like(wanted)
-                for _ in range(3):  # towards the shift at which the means agree
+                for _ in range(3):  # approach the shift at which the means agree
                     setting = self._setting(
                         v_threshold, torch.full_like(wanted, v_init_ratio), shift
                     )
@@ -166,7 +167,7 @@ class _Channels:
         return best, fit
 
     def _setting(self, v_threshold: Tensor, v_init_ratio: Tensor, shift: Tensor) -> ChannelParams:
-        """The setting, on the lattice if the network is."""
+        """The setting, rounded to the lattice for an integer network."""
         if not self.on_lattice:
             return ChannelParams(v_threshold=v_threshold, v_init_ratio=v_init_ratio, shift=shift)
         whole = v_threshold.round().clamp(min=1)
@@ -174,7 +175,7 @@ class _Channels:
         return ChannelParams(v_threshold=whole, v_init_ratio=v_init / whole, shift=shift.round())
 
     def fit(self, setting: ChannelParams) -> FitError:
-        """Simulate the setting."""
+        """Simulate a setting and measure its error."""
         channels, places = self.wanted.shape
         squares, products, sums = (self.wanted.new_zeros(channels) for _ in range(3))
         size = places if self.current.is_cuda else max(1, _CHUNK // channels)
@@ -198,7 +199,7 @@ class _Channels:
         return FitError(error=error, gain=amplitude / scale, mean=reached * sums)
 
     def _rates(self, setting: ChannelParams, part: slice) -> list[Tensor]:
-        """Spikes a step up to each wanted T, [C, places]."""
+        """Spikes per step up to each readout step, [C, places]."""
         v_threshold = setting.v_threshold.unsqueeze(1)
         shift = setting.shift.unsqueeze(1)
         v = (setting.v_init_ratio * setting.v_threshold).unsqueeze(1) + shift
@@ -221,7 +222,7 @@ _Move = Callable[[ChannelParams, float], tuple[Tensor, Tensor, Tensor]]
 
 
 def _moves(size: float, time_steps: int) -> tuple[_Move, ...]:
-    """Steps along each parameter, v_threshold first, and one that leaves the charge of T steps."""
+    """Steps along each parameter, v_threshold first; the last keeps the total charge of T steps."""
 
     def threshold(s: ChannelParams, sign: float) -> tuple[Tensor, Tensor, Tensor]:
         return s.v_threshold * (1 + sign * 0.15 * size), s.v_init_ratio, s.shift
@@ -239,14 +240,14 @@ def _moves(size: float, time_steps: int) -> tuple[_Move, ...]:
     return threshold, v_init_ratio, shift, later
 
 
-def _change(node: IF, best: ChannelParams, fit: FitError, *, on_lattice: bool) -> CalibrationUpdate:
-    """The change that puts a setting into the network."""
+def _update(node: IF, best: ChannelParams, fit: FitError, *, on_lattice: bool) -> CalibrationUpdate:
+    """The update that gives a population the best setting."""
     shape = (-1, *(1,) * (node.v_threshold.ndim - 1))
     gain = torch.ones_like(fit.gain) if on_lattice else fit.gain
     v_threshold = best.v_threshold * gain
     v_init = best.v_init_ratio * v_threshold
     if on_lattice:
-        v_init = v_init.floor() + 0.5  # exactly, whatever the quotient lost
+        v_init = v_init.floor() + 0.5  # exact, whatever the division rounded
 
     def ready(values: Tensor) -> Array:
         kind = node.v_threshold.dtype if values is v_threshold else node.v_init.dtype
@@ -263,6 +264,6 @@ def _change(node: IF, best: ChannelParams, fit: FitError, *, on_lattice: bool) -
 
 
 def _per_channel(values: Array, channels: int) -> Tensor:
-    """A threshold's or initial potential's value per channel; the mean where it is per neuron."""
+    """v_threshold or v_init as one value per channel: the mean where there is one per neuron."""
     spread = values.reshape(values.shape[0], -1).astype(np.float64).mean(axis=1)
     return torch.from_numpy(np.broadcast_to(spread, (channels,)).copy())

@@ -1,8 +1,8 @@
-"""What the ANN's activations look like on the calibration set, in one pass and constant memory.
+"""Statistics of the ANN's activations on the calibration samples: one pass, constant memory.
 
-Activations are counted in bins of constant relative width, 64 an octave: the bin of a positive
-float32 is the upper bits of its own representation. Counts from different batches or machines add
-up to the same histogram in any order.
+Activations are counted in bins of constant relative width, 64 per octave: the bin of a positive
+float32 is given by the upper bits of its representation. Counts of different batches or machines
+add up to the same histogram in any order.
 """
 
 from __future__ import annotations
@@ -14,13 +14,12 @@ import torch
 from torch import Tensor
 
 from icsnn_deploy.backends.torch.ann import TorchANN
-from icsnn_deploy.conversion.calibration.samples import CalibrationSet
+from icsnn_deploy.conversion.calibration.context import CalibrationContext
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import Node, Relu
-from icsnn_deploy.progress import Progress, silent, tracked
 
-_BITS = 6  # mantissa bits kept: 64 bins an octave, 1.6 % wide
+_BITS = 6  # mantissa bits kept: 64 bins per octave, 1.6 % wide
 _OCTAVES = (-24, 24)  # values below 2^-24 count as zero, above 2^24 as the last bin
 _SHIFT = 23 - _BITS
 _LOWEST = (127 + _OCTAVES[0]) << _BITS
@@ -39,12 +38,19 @@ def bin_values() -> Array:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ActivationStatistics:
-    """One rectifier's activations, per channel."""
+    """Activations of one rectifier, per channel, in activation units.
 
-    histogram: Array  # int64 [C, BINS]
-    maximum: Array  # [C]
-    total: Array  # sum of activations, [C]
-    upper: float | None  # the rectifier's own bound
+    Args:
+        histogram: counts, int64 [C, BINS].
+        maximum: largest activation, [C].
+        total: sum of the activations, [C].
+        upper: upper bound of the rectifier itself (ReLU6, a trained clip); None without one.
+    """
+
+    histogram: Array
+    maximum: Array
+    total: Array
+    upper: float | None
 
     @property
     def mean(self) -> Array:
@@ -52,10 +58,18 @@ class ActivationStatistics:
         mean: Array = self.total / np.maximum(self.histogram.sum(axis=1), 1)
         return mean
 
+    def counts(self, *, per_channel: bool) -> Array:
+        """The histogram of each channel, [C, BINS], or of the layer, [1, BINS]."""
+        return self.histogram if per_channel else self.histogram.sum(axis=0, keepdims=True)
+
+    def largest(self, *, per_channel: bool) -> Array:
+        """The largest activation of each channel, [C], or of the layer, [1]."""
+        return self.maximum if per_channel else self.maximum.max(keepdims=True)
+
     def quantile(self, p: float, *, per_channel: bool) -> Array:
         """The p-quantile of all activations, zeros included; [C] or [1]."""
-        counts = self.histogram if per_channel else self.histogram.sum(axis=0, keepdims=True)
-        limit = self.maximum if per_channel else self.maximum.max(keepdims=True)
+        counts = self.counts(per_channel=per_channel)
+        limit = self.largest(per_channel=per_channel)
         cumulated = counts.cumsum(axis=1)
         reached = cumulated >= p * cumulated[:, -1:]
         found: Array = np.minimum(bin_values()[reached.argmax(axis=1)], limit)
@@ -64,15 +78,15 @@ class ActivationStatistics:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Statistics:
-    """The ANN on the calibration set: each rectifier's activations, and the mean logits."""
+    """Statistics of every rectifier by name, and the mean logits of the ANN, [C]."""
 
     layers: dict[str, ActivationStatistics]
-    logits_mean: Array  # [C] of the output
+    logits_mean: Array
 
 
 @dataclass(frozen=True, eq=False)
 class _Batch:
-    """What has to be put together in the order of the batches; counts need no order."""
+    """Results that are combined in the order of the batches; counts need no order."""
 
     peaks: dict[str, Array]
     sums: dict[str, Array]
@@ -80,19 +94,12 @@ class _Batch:
     logits_count: int
 
 
-def collect_statistics(
-    ann: Graph,
-    calibration: CalibrationSet,
-    *,
-    batch_size: int,
-    device: str = "cpu",
-    progress: Progress = silent,
-) -> Statistics:
-    """One pass of the ANN over the calibration set, shared by the processes of the run."""
-    network = TorchANN(ann, device=device)
+def collect_statistics(ann: Graph, context: CalibrationContext) -> Statistics:
+    """Run the ANN once over the calibration samples, shared by the processes of the run."""
+    network = TorchANN(ann, device=context.device)
     relus = {node.name: node for node in ann.nodes_of(Relu)}
     histograms = {
-        name: torch.zeros(ann.shape(name)[0] * BINS, dtype=torch.int64, device=device)
+        name: torch.zeros(ann.shape(name)[0] * BINS, dtype=torch.int64, device=context.device)
         for name in relus
     }
 
@@ -114,14 +121,13 @@ def collect_statistics(
     maxima = {name: np.zeros(ann.shape(name)[0]) for name in relus}
     totals = {name: np.zeros(ann.shape(name)[0]) for name in relus}
     logits_sum, logits_count = np.zeros(ann.shape(ann.output.name)[0]), 0
-    batches = -(-len(calibration) // batch_size)
-    for found in tracked(calibration.map(batch_size, measure), "activations", batches, progress):
+    for found in context.map(measure, stage="activations"):
         for name in relus:
             np.maximum(maxima[name], found.peaks[name], out=maxima[name])
             totals[name] += found.sums[name]
         logits_sum += found.logits_sum
         logits_count += found.logits_count
-    summed = {name: calibration.ranks.sum(counts) for name, counts in histograms.items()}
+    summed = {name: context.samples.ranks.sum(counts) for name, counts in histograms.items()}
     layers = {
         name: ActivationStatistics(
             histogram=summed[name].reshape(-1, BINS).cpu().numpy(),
@@ -135,7 +141,7 @@ def collect_statistics(
 
 
 def _count(values: Tensor) -> Tensor:
-    """Histogram of each row of non-negative values, [C, M] -> [C * BINS]."""
+    """Histogram of each row of nonnegative values, [C, M] -> [C * BINS]."""
     bits = values.contiguous().view(torch.int32) >> _SHIFT
     index = (bits - (_LOWEST - 1)).clamp(0, BINS - 1)  # bin 0: everything below the lowest octave
     row = torch.arange(len(values), device=values.device, dtype=index.dtype).unsqueeze(1) * BINS

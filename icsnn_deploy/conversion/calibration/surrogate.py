@@ -16,15 +16,15 @@ class SurrogateIF(torch.autograd.Function):
         u[t] = v[t-1] + kappa * I[t] + sigma;   s[t] = u[t] >= 1;   v[t] = u[t] - s[t]
         y[t] = rho * s[t],   v[0] = iota
 
-    All in units of the threshold. Backward, the step has the slope max(0, 1 - |u - 1|) (a
-    triangular surrogate gradient, Bellec et al. 2018; Neftci et al. 2019), and the reset is part of
-    the gradient.
+    All in units of the threshold. In the backward pass the step has the slope max(0, 1 - |u - 1|)
+    (a triangular surrogate gradient, Bellec et al. 2018; Neftci et al. 2019), and the gradient
+    passes through the reset.
 
     Args of apply:
         current: [T B, *shape], or [B, *shape] if it is the same at every step.
-        kappa, sigma, iota, rho: one value a channel, (C, 1, 1).
+        kappa, sigma, iota, rho: one value per channel, (C, 1, 1).
         steps: T.
-        steady: whether the current has no time axis.
+        constant: whether the current is the same at every step and has no time axis.
     """
 
     @staticmethod
@@ -36,9 +36,9 @@ class SurrogateIF(torch.autograd.Function):
         iota: Tensor,
         rho: Tensor,
         steps: int,
-        steady: bool,
+        constant: bool,
     ) -> Tensor:
-        batch = len(current) if steady else len(current) // steps
+        batch = len(current) if constant else len(current) // steps
         potentials = empty_over_time(current[:batch], steps).flatten(0, 1)
         result = torch.empty_like(potentials)
         v = torch.empty_like(current[:batch]).copy_(iota.expand(current.shape[1:]))
@@ -46,21 +46,21 @@ class SurrogateIF(torch.autograd.Function):
         for step in range(steps):
             part = slice(step * batch, (step + 1) * batch)
             u = potentials[part]
-            torch.addcmul(v + sigma, current if steady else current[part], kappa, out=u)
+            torch.addcmul(v + sigma, current if constant else current[part], kappa, out=u)
             torch.ge(u, 1.0, out=spikes)
             torch.sub(u, spikes, out=v)
             torch.mul(spikes, rho, out=result[part])
         ctx.save_for_backward(current, potentials, kappa, rho)
-        ctx.steps, ctx.steady = steps, steady
+        ctx.steps, ctx.constant = steps, constant
         return result
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:
         (outer,) = gradients
         current, potentials, kappa, rho = ctx.saved_tensors
-        steps, steady = ctx.steps, ctx.steady
+        steps, constant = ctx.steps, ctx.constant
         batch = len(potentials) // steps
-        of_current = torch.zeros_like(current) if steady else torch.empty_like(current)
+        of_current = torch.zeros_like(current) if constant else torch.empty_like(current)
         of_v = torch.zeros_like(potentials[:batch])
         by_current, by_charge, by_spike = (torch.zeros_like(of_v) for _ in range(3))
         for step in reversed(range(steps)):
@@ -70,12 +70,12 @@ class SurrogateIF(torch.autograd.Function):
             by_spike.addcmul_(outer[part], (u >= 1.0).to(u.dtype))
             of_v += slope.mul_(torch.mul(outer[part], rho).sub_(of_v))
             by_charge += of_v
-            if steady:
+            if constant:
                 of_current += of_v
             else:
                 torch.mul(of_v, kappa, out=of_current[part])
                 by_current.addcmul_(of_v, current[part])
-        if steady:
+        if constant:
             by_current.addcmul_(by_charge, current)
             of_current.mul_(kappa)
 

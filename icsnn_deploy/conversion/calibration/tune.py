@@ -1,8 +1,8 @@
-"""Optimize all populations together, by gradient through the T steps.
+"""Optimize the parameters of all populations together, by gradient through the T steps.
 
-The search settles one population after the other; what one could do for another behind it is left
-to this. Nothing but the network's own parameters changes, and nobody needs labels: the ANN's logits
-and activations on the same samples are what is aimed at.
+The search chooses one population after the other and cannot trade an error in one layer against the
+layers after it; this can. The targets are the ANN's logits and activations on the same samples, so
+that no labels are needed.
 """
 
 from __future__ import annotations
@@ -16,27 +16,26 @@ from torch import Tensor
 
 from icsnn_deploy.backends.torch.ann import TorchANN
 from icsnn_deploy.backends.torch.simulator import TorchSimulator
+from icsnn_deploy.conversion.calibration.context import CalibrationContext
 from icsnn_deploy.conversion.calibration.layer_sweep import CalibrationUpdate
-from icsnn_deploy.conversion.calibration.samples import CalibrationSet
 from icsnn_deploy.conversion.calibration.surrogate import SurrogateIF
 from icsnn_deploy.errors import ConversionError
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import IF, Conv, Linear, Node, Relu
 from icsnn_deploy.graph.readout import torch_kl_divergence
-from icsnn_deploy.progress import Progress, silent
 
 
 @dataclass(frozen=True, kw_only=True)
 class TuneOptions:
-    """How to optimize.
+    """Options of the optimizer.
 
     Args:
         iterations: optimizer steps.
-        batch_size: samples in each.
-        rate: largest learning rate of the populations' parameters (Adam, one cycle).
-        weight_rate: the same of the weights; 0 leaves them as they are.
-        activation_share: weight of the activations' error beside that of the logits.
+        batch_size: samples per step.
+        rate: peak learning rate of the populations' parameters (Adam, one cycle).
+        weight_rate: peak learning rate of the weights; 0 leaves them unchanged.
+        activation_share: factor of the activation error in the loss.
         seed: of the order of samples.
     """
 
@@ -58,12 +57,9 @@ class TuneOptions:
 def tune(
     network: Graph,
     ann: Graph,
-    calibration: CalibrationSet,
+    context: CalibrationContext,
     time_steps: Sequence[int],
     options: TuneOptions = TuneOptions(),
-    *,
-    device: str = "cpu",
-    progress: Progress = silent,
 ) -> Graph:
     """The network with v_threshold, v_init and bias of every channel (and weights) optimized.
 
@@ -72,15 +68,13 @@ def tune(
 
     Args:
         network: a float IF network with direct input.
-        ann: the ANN it comes from.
-        calibration: samples that are learned from.
-        time_steps: the T that the network will be read out at.
-        options: length and rates.
-        device: torch device.
-        progress: told after each iteration.
+        ann: the ANN that the network comes from.
+        context: samples that are learned from; options.batch_size of them are used at a time.
+        time_steps: readout steps: the T after which the network is read.
+        options: number of steps and learning rates.
     """
-    tunable = _Tunable(network, device, train_weights=options.weight_rate > 0)
-    teacher = _Teacher(ann, device)
+    tunable = _Tunable(network, context.device, train_weights=options.weight_rate > 0)
+    teacher = _Teacher(ann, context.device)
     groups = [{"params": tunable.potentials, "lr": options.rate}]
     if options.weight_rate > 0:
         groups.append({"params": tunable.weights, "lr": options.weight_rate})
@@ -91,10 +85,10 @@ def tune(
         total_steps=options.iterations + 1,
         pct_start=0.2,
     )
-    batches = _Order(len(calibration), options.batch_size, options.seed)
+    batches = _Order(len(context), options.batch_size, options.seed)
     for iteration in range(options.iterations):
-        progress("tuning", iteration, options.iterations)
-        samples = np.asarray(calibration.samples[batches.next()])
+        context.progress("tuning", iteration, options.iterations)
+        samples = np.asarray(context.samples.samples[batches.next()])
         wanted, activations = teacher.run(samples)
         logits, errors = tunable.run(samples, activations)
         readout_steps = [logits[network.readout_start : t].mean(dim=0) for t in time_steps]
@@ -106,12 +100,12 @@ def tune(
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         schedule.step()
-    progress("tuning", options.iterations, options.iterations)
+    context.progress("tuning", options.iterations, options.iterations)
     return tunable.result()
 
 
 class _Order:
-    """Sample indices, batch by batch: every sample once before any comes again."""
+    """Random batches of sample indices: every sample once before any is repeated."""
 
     def __init__(self, samples: int, batch_size: int, seed: int) -> None:
         self.generator = np.random.default_rng(seed)
@@ -144,13 +138,13 @@ class _Teacher:
 
 
 class _Tunable:
-    """The network with parameters that gradients reach."""
+    """The IF network with parameters that receive gradients."""
 
     def __init__(self, network: Graph, device: str, *, train_weights: bool) -> None:
         self.network = network
         self.simulator = TorchSimulator(network, device=device)
         self.ops = self.simulator.ops
-        self.steady = network.constant_nodes()
+        self.constant = network.constant_nodes()
         self.weights: list[Tensor] = []
         self.trained: list[Conv | Linear] = []
         if train_weights:
@@ -164,12 +158,12 @@ class _Tunable:
         self.potentials.append(self.readout)
 
     def _parameters(self, node: IF) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """log(kappa v_threshold), sigma, iota, log rho: one value a channel."""
+        """log(kappa v_threshold), sigma, iota, log rho: one value per channel."""
         channels = self.network.shape(node.name)[0]
         column = (channels, *(1,) * (node.v_threshold.ndim - 1))
         zeros = [torch.zeros(column, device=self.ops.device) for _ in range(3)]
-        share = torch.as_tensor(np.broadcast_to(_share(node), column).copy())
-        iota = share.to(self.ops.device, torch.float32)
+        ratio = torch.as_tensor(np.broadcast_to(_v_init_ratio(node), column).copy())
+        iota = ratio.to(self.ops.device, torch.float32)
         for parameter in (*zeros, iota):
             parameter.requires_grad_()
         return zeros[0], zeros[1], iota, zeros[2]
@@ -208,23 +202,23 @@ class _Tunable:
             iota,
             log_amplitude.exp(),
             self.network.steps,
-            node.inputs[0] in self.steady,
+            node.inputs[0] in self.constant,
         )
         return spikes
 
     def result(self) -> Graph:
-        """The network with what was learned."""
+        """The network with the parameters learned."""
         network = self.network
         for trained, value in zip(self.trained, self.weights, strict=True):
             found = value.detach().cpu().contiguous().numpy()
             network = network.replace(replace(trained, weight=found))
         for node in network.nodes_of(IF):
-            network = self._change(node).apply(network, node.name)
+            network = self._update(node).apply(network, node.name)
         shift = self.readout.detach().cpu().numpy().astype(np.float64)
         return CalibrationUpdate(shift=shift).apply(network, network.output.name)
 
-    def _change(self, node: IF) -> CalibrationUpdate:
-        """In real units: I' = gain I + shift, and a spike stands for v_threshold as before."""
+    def _update(self, node: IF) -> CalibrationUpdate:
+        """The learned values in activation units: I' = gain I + shift, a spike is v_threshold."""
         log_gain, sigma, iota, log_amplitude = (
             p.detach().cpu().numpy().astype(np.float64) for p in self.by_population[node.name]
         )
@@ -238,8 +232,8 @@ class _Tunable:
         )
 
 
-def _share(node: IF) -> Array:
-    """v_init / v_threshold, one value a channel; the mean where there is one a neuron."""
-    share = node.v_init.astype(np.float64) / node.v_threshold
-    axes = tuple(range(1, share.ndim))
-    return share.mean(axis=axes, keepdims=True) if axes else share
+def _v_init_ratio(node: IF) -> Array:
+    """v_init / v_threshold, one value per channel: the mean where there is one per neuron."""
+    ratio = node.v_init.astype(np.float64) / node.v_threshold
+    axes = tuple(range(1, ratio.ndim))
+    return ratio.mean(axis=axes, keepdims=True) if axes else ratio

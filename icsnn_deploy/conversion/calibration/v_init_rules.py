@@ -1,59 +1,108 @@
 """Rules for v_init, the initial membrane potential.
 
-IC-SNN's algorithms leave room for more than one reading; docs/recipes.md says what each one does.
+IC-SNN's algorithms allow more than one reading; docs/recipes.md says what each reading does.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal, TypeAlias
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from icsnn_deploy.backends.torch.simulator import TorchSimulator
-from icsnn_deploy.conversion.calibration.samples import CalibrationSet
+from icsnn_deploy.conversion.calibration.context import CalibrationContext
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import IF, LINEAR_NODES, Conv, Linear
-from icsnn_deploy.progress import Progress, silent, tracked
 
 Reduce = Literal["mod", "clamp", "raw"]
 Reading = Literal["printed", "equation"]
 
 
+class VInitRule(ABC):
+    """A rule for v_init. Subclass it, as a frozen dataclass with __str__, to add one."""
+
+    @abstractmethod
+    def v_init(
+        self, network: Graph, ann: Graph, context: CalibrationContext
+    ) -> Mapping[str, Array]:
+        """v_init of each population by name, ready to broadcast, activation units.
+
+        Args:
+            network: the IF network, with its final thresholds.
+            ann: the ANN that the network comes from.
+            context: samples that the network may be run on.
+        """
+
+
+def set_v_init(network: Graph, values: Mapping[str, Array]) -> Graph:
+    """The network with another v_init of the populations named."""
+    return network.replace(
+        *(
+            replace(node, v_init=values[node.name])
+            for node in network.nodes_of(IF)
+            if node.name in values
+        )
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
-class Zero:
+class Zero(VInitRule):
     """v_init = 0."""
 
     def __str__(self) -> str:
         return "zero"
 
+    def v_init(
+        self, network: Graph, ann: Graph, context: CalibrationContext
+    ) -> Mapping[str, Array]:
+        """0 everywhere."""
+        return _times_threshold(network, 0.0)
+
 
 @dataclass(frozen=True, kw_only=True)
-class Half:
+class Half(VInitRule):
     """v_init = v_threshold / 2, the least expected error for uniform input (OPI, AAAI 2022)."""
 
     def __str__(self) -> str:
         return "half"
 
+    def v_init(
+        self, network: Graph, ann: Graph, context: CalibrationContext
+    ) -> Mapping[str, Array]:
+        """v_threshold / 2."""
+        return _times_threshold(network, 0.5)
+
 
 @dataclass(frozen=True, kw_only=True)
-class WeightResidual:
+class WeightResidual(VInitRule):
     """IC-SNN, Algorithm 1: mean((W T + b) mod v_threshold) over the ANN's weights of a layer."""
 
     def __str__(self) -> str:
         return "IC-SNN algorithm 1"
 
+    def v_init(
+        self, network: Graph, ann: Graph, context: CalibrationContext
+    ) -> Mapping[str, Array]:
+        """One value per layer."""
+        residuals = {
+            node.name: _weight_residual(ann, node, network.steps) for node in network.nodes_of(IF)
+        }
+        return _plus(_times_threshold(network, 0.0), residuals)
+
 
 @dataclass(frozen=True, kw_only=True)
-class DataResidual:
-    """IC-SNN, Algorithm 2: the mean residual potential v(T) of a run from v = 0, one a layer.
+class DataResidual(VInitRule):
+    """IC-SNN, Algorithm 2: the mean residual potential v(T) of a run from v = 0, one per layer.
 
-    reduce says how one neuron's v(T) enters the mean. The text calls v(T) the remainder of a
-    division by the threshold: "mod" makes it that, "clamp" cuts it to [0, v_threshold], "raw" takes
-    it as it is, negative for every inhibited neuron.
+    `reduce` says how the v(T) of a neuron enters the mean. The paper calls v(T) the remainder of a
+    division by the threshold: "mod" takes that remainder, "clamp" cuts v(T) to [0, v_threshold],
+    "raw" takes it as it is, negative for every inhibited neuron.
     """
 
     reduce: Reduce = "mod"
@@ -61,9 +110,16 @@ class DataResidual:
     def __str__(self) -> str:
         return f"IC-SNN algorithm 2 ({self.reduce})"
 
+    def v_init(
+        self, network: Graph, ann: Graph, context: CalibrationContext
+    ) -> Mapping[str, Array]:
+        """One value per layer."""
+        zeros = _times_threshold(network, 0.0)
+        return _plus(zeros, _mean_residuals(set_v_init(network, zeros), self.reduce, context))
+
 
 @dataclass(frozen=True, kw_only=True)
-class Compensation:
+class Compensation(VInitRule):
     """Coding compensation alone: v_init is the mean coding error.
 
     "printed": v_threshold / (2 T), as Algorithm 3 prints it. "equation": v_threshold / 2; Eq. 15
@@ -75,9 +131,16 @@ class Compensation:
     def __str__(self) -> str:
         return f"compensation ({self.reading})"
 
+    def v_init(
+        self, network: Graph, ann: Graph, context: CalibrationContext
+    ) -> Mapping[str, Array]:
+        """v_threshold / (2 T) or v_threshold / 2."""
+        ratio = 0.5 / network.steps if self.reading == "printed" else 0.5
+        return _times_threshold(network, ratio)
+
 
 @dataclass(frozen=True, kw_only=True)
-class CompensatedResidual:
+class CompensatedResidual(VInitRule):
     """IC-SNN, Algorithm 3: compensate, run Algorithm 2 from there, compensate again."""
 
     reduce: Reduce = "mod"
@@ -86,89 +149,27 @@ class CompensatedResidual:
     def __str__(self) -> str:
         return f"IC-SNN algorithm 3 ({self.reduce}, {self.reading})"
 
-
-InitialRule: TypeAlias = (
-    Zero | Half | WeightResidual | DataResidual | Compensation | CompensatedResidual
-)
-
-
-def initialize(
-    network: Graph,
-    ann: Graph,
-    rule: InitialRule,
-    calibration: CalibrationSet,
-    *,
-    batch_size: int,
-    device: str = "cpu",
-    progress: Progress = silent,
-) -> Graph:
-    """The network with v_init set by the rule, everything else unchanged.
-
-    Args:
-        network: the IF network.
-        ann: the ANN it comes from, for Algorithm 1.
-        rule: which initial potential.
-        calibration: samples, for Algorithms 2 and 3.
-        batch_size: samples simulated at once.
-        device: torch device.
-        progress: told how far the simulation is.
-    """
-
-    def residual(start: Graph, reduce: Reduce) -> dict[str, float]:
-        return _mean_residuals(start, reduce, calibration, batch_size, device, progress)
-
-    match rule:
-        case Zero():
-            return _set(network, {})
-        case Half():
-            return _set_share(network, 0.5)
-        case WeightResidual():
-            values = {
-                node.name: _weight_residual(ann, node, network.steps) for node in _ifs(network)
-            }
-            return _set(network, values)
-        case DataResidual(reduce=reduce):
-            return _set(network, residual(_set(network, {}), reduce))
-        case Compensation(reading=reading):
-            return _set_share(network, _share(reading, network.steps))
-        case CompensatedResidual(reduce=reduce, reading=reading):
-            compensated = _set_share(network, _share(reading, network.steps))
-            return _add(compensated, residual(compensated, reduce))
+    def v_init(
+        self, network: Graph, ann: Graph, context: CalibrationContext
+    ) -> Mapping[str, Array]:
+        """The compensation plus one value per layer."""
+        compensation = Compensation(reading=self.reading).v_init(network, ann, context)
+        compensated = set_v_init(network, compensation)
+        return _plus(compensation, _mean_residuals(compensated, self.reduce, context))
 
 
-def _ifs(network: Graph) -> tuple[IF, ...]:
-    return network.nodes_of(IF)
+def _times_threshold(network: Graph, ratio: float) -> dict[str, Array]:
+    """ratio * v_threshold of each population."""
+    return {node.name: node.v_threshold * np.float32(ratio) for node in network.nodes_of(IF)}
 
 
-def _share(reading: Reading, time_steps: int) -> float:
-    return 0.5 / time_steps if reading == "printed" else 0.5
-
-
-def _set_share(network: Graph, share: float) -> Graph:
-    """v_init = share * v_threshold everywhere."""
-    return network.replace(
-        *(replace(node, v_init=node.v_threshold * np.float32(share)) for node in _ifs(network))
-    )
-
-
-def _set(network: Graph, values: dict[str, float]) -> Graph:
-    """One v_init a layer; 0 where none is given."""
-    cleared = (replace(node, v_init=np.zeros_like(node.v_threshold)) for node in _ifs(network))
-    return _add(network.replace(*cleared), values)
-
-
-def _add(network: Graph, values: dict[str, float]) -> Graph:
-    """v_init plus one value a layer."""
-    return network.replace(
-        *(
-            replace(node, v_init=node.v_init + np.float32(values.get(node.name, 0.0)))
-            for node in _ifs(network)
-        )
-    )
+def _plus(values: Mapping[str, Array], residuals: Mapping[str, float]) -> dict[str, Array]:
+    """The values plus one number per layer."""
+    return {name: value + np.float32(residuals[name]) for name, value in values.items()}
 
 
 def _weight_residual(ann: Graph, node: IF, time_steps: int) -> float:
-    """Mean over the weights w (with their bias b) of (w T + b) mod v_threshold, floored mod."""
+    """Mean over the weights w, with their biases b, of the floored (w T + b) mod v_threshold."""
     limit = float(node.v_threshold.mean())
     remainders: list[Array] = []
     waiting = [ann.node(name) for name in ann.node(node.name).inputs]
@@ -184,15 +185,10 @@ def _weight_residual(ann: Graph, node: IF, time_steps: int) -> float:
 
 
 def _mean_residuals(
-    network: Graph,
-    reduce: Reduce,
-    calibration: CalibrationSet,
-    batch_size: int,
-    device: str,
-    progress: Progress,
+    network: Graph, reduce: Reduce, context: CalibrationContext
 ) -> dict[str, float]:
-    """Mean over samples and neurons of the reduced residual potential v(T), one a layer."""
-    simulator = TorchSimulator(network, device=device)
+    """Mean over samples and neurons of the reduced residual potential v(T), one per layer."""
+    simulator = TorchSimulator(network, device=context.device)
 
     def measure(start: int, batch: Array) -> dict[str, tuple[float, int]]:
         found: dict[str, tuple[float, int]] = {}
@@ -208,10 +204,9 @@ def _mean_residuals(
         simulator.observe(batch, observe)
         return found
 
-    sums = {node.name: 0.0 for node in _ifs(network)}
-    count = {node.name: 0 for node in _ifs(network)}
-    batches = -(-len(calibration) // batch_size)
-    for part in tracked(calibration.map(batch_size, measure), "residuals", batches, progress):
+    sums = {node.name: 0.0 for node in network.nodes_of(IF)}
+    count = {node.name: 0 for node in network.nodes_of(IF)}
+    for part in context.map(measure, stage="residuals"):
         for name, (total, number) in part.items():
             sums[name] += total
             count[name] += number

@@ -1,33 +1,24 @@
-"""What became of a network's max poolings: neurons that exactness costs, or a loss on request."""
+"""What became of the max poolings of a network: populations, or a requested average pooling."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
+from icsnn_deploy.conversion.report import MaxPoolCost
 from icsnn_deploy.graph.graph import Graph
 
-MAX_POOLS = "max_pool"  # provenance: for each pooling the rectifiers that it became, its relays
+MAX_POOLS = "max_pool"  # provenance: names of the rectifiers that each pooling became
 REPLACED = "max_pool_replaced"  # provenance: poolings that became averages
 
 
-@dataclass(frozen=True, kw_only=True)
-class MaxPoolCost:
-    """One max pooling as populations of its own."""
-
-    name: str
-    populations: int
-    neurons: int
-
-
 def max_pool_costs(graph: Graph) -> tuple[MaxPoolCost, ...]:
-    """The poolings that are exact, of an ANN or of the network it became."""
+    """The max poolings that became populations, of an ANN or of the network made from it."""
     recorded = graph.provenance.get(MAX_POOLS)
     if not isinstance(recorded, dict):
         return ()
     costs = []
     for pool, names in recorded.items():
-        # Provenance may come with a file from elsewhere: only what makes sense is taken.
+        # Provenance may come from a foreign file: ignore what is malformed.
         wanted = names if isinstance(names, list) else []
         found = [name for name in wanted if isinstance(name, str) and name in graph]
         neurons = sum(math.prod(graph.shape(name)) for name in found)
@@ -36,7 +27,7 @@ def max_pool_costs(graph: Graph) -> tuple[MaxPoolCost, ...]:
 
 
 def losses(graph: Graph) -> tuple[str, ...]:
-    """What the network has lost against the trained one, in words."""
+    """Requested changes that make it another network than the trained one, one sentence each."""
     recorded = graph.provenance.get(REPLACED)
     names = recorded if isinstance(recorded, list) else []
     return tuple(

@@ -14,7 +14,6 @@ import pytest
 
 from icsnn_deploy import Recipe, convert
 from icsnn_deploy.backends.torch.simulator import TorchSimulator
-from icsnn_deploy.conversion.calibration.recipe import NAMED
 from icsnn_deploy.conversion.convert import Conversion
 from icsnn_deploy.conversion.frontend.load_model import load_model
 from icsnn_deploy.data import load_array
@@ -88,7 +87,7 @@ def test_the_cells_are_what_convert_and_the_simulator_give(
     images, labels = (load_array(f"{tmp_path}/test.npz:{name}") for name in ("images", "labels"))
     for name in ("opi", "ic-snn"):
         for t in (1, 2):
-            graph = convert(model, calibration, Recipe(name=name, time_steps=t)).graph
+            graph = convert(model, calibration, Recipe(name=name, time_steps=t)).network
             right = (TorchSimulator(graph).classify(images).argmax(axis=1) == labels).mean()
             assert float(found[name, t]["accuracy"]) == pytest.approx(100 * right)
             assert found[name, t]["images"] == "40"
@@ -158,9 +157,10 @@ def test_a_damaged_cell_is_an_error_that_names_it(
 
 
 def test_which_recipes_depend_on_the_number_of_steps() -> None:
-    from accuracy_recipes import READINGS, depends_on_steps, recipe_of
+    from accuracy_recipes import PUBLISHED_RECIPES, READINGS, depends_on_steps, recipe_of
 
-    independent = {name for name in (*NAMED, *READINGS) if not depends_on_steps(recipe_of(name, 4))}
+    names = (*PUBLISHED_RECIPES, *READINGS)
+    independent = {name for name in names if not depends_on_steps(recipe_of(name, 4))}
     assert independent == {"diehl", "robust-norm", "opi", "snn", "compensation-equation"}
 
 
@@ -168,14 +168,15 @@ def test_recipes_called_independent_give_the_same_network_at_every_step(
     arguments: list[str], tmp_path: Path
 ) -> None:
     """What lets one long run stand for all shorter ones."""
-    from accuracy_recipes import READINGS, depends_on_steps, recipe_of
+    from accuracy_recipes import PUBLISHED_RECIPES, READINGS, depends_on_steps, recipe_of
 
     assert arguments
     model = load_model(f"{tmp_path}/model.py:tiny")
     data = load_array(f"{tmp_path}/calibration.npz:images")
-    independent = [n for n in (*NAMED, *READINGS) if not depends_on_steps(recipe_of(n, 4))]
+    names = (*PUBLISHED_RECIPES, *READINGS)
+    independent = [name for name in names if not depends_on_steps(recipe_of(name, 4))]
     for name in independent:
-        short, long = (convert(model, data, recipe_of(name, t)).graph for t in (3, 8))
+        short, long = (convert(model, data, recipe_of(name, t)).network for t in (3, 8))
         for one, other in zip(short.nodes, long.nodes, strict=True):
             for field, value in one.arrays().items():
                 np.testing.assert_array_equal(value, other.arrays()[field], err_msg=name)

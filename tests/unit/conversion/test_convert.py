@@ -15,7 +15,8 @@ from torch import nn
 
 from icsnn_deploy.backends.recording import Record
 from icsnn_deploy.backends.reference import ReferenceSimulator, run_ann
-from icsnn_deploy.conversion.calibration.recipe import NAMED, Method, Recipe
+from icsnn_deploy.conversion.calibration.method import Method
+from icsnn_deploy.conversion.calibration.recipe import RECIPES, Recipe
 from icsnn_deploy.conversion.calibration.samples import CalibrationSet
 from icsnn_deploy.conversion.calibration.threshold_rules import (
     LearnedBound,
@@ -52,16 +53,22 @@ def model_logits(model: nn.Module, x: Array) -> Array:
 def held_out_agreement(result: Conversion, x: Array) -> float:
     last = x[len(x) - result.report.held_out_samples :]
     wanted = run_ann(result.ann, last).argmax(axis=1)
-    got = ReferenceSimulator(result.graph).run(last).logits.argmax(axis=1)
+    got = ReferenceSimulator(result.network).run(last).logits.argmax(axis=1)
     return float((wanted == got).mean())
 
 
-@pytest.mark.parametrize("name", NAMED)
+def methods_of(recipe: Recipe) -> list[str]:
+    """The candidates of a recipe; the recipe auto adds its stages to its methods."""
+    stages = ["search", "refit", "tune"] if recipe.name == "auto" else []
+    return [*map(str, recipe.strategy.methods), *stages]
+
+
+@pytest.mark.parametrize("name", RECIPES)
 def test_every_named_recipe_makes_a_network(name: str) -> None:
     model, x = small_model(), images()
     recipe = Recipe(name=name, time_steps=4)
     result = convert(model, x, recipe)
-    graph, report = result.graph, result.report
+    graph, report = result.network, result.report
 
     assert graph.time_steps == 4
     assert [node.name for node in graph.nodes_of(IF)] == ["2", "5"]
@@ -74,7 +81,7 @@ def test_every_named_recipe_makes_a_network(name: str) -> None:
 
     assert (report.recipe, report.time_steps) == (name, 4)
     assert (report.calibration_samples, report.held_out_samples) == (12, 3)
-    assert [c.method for c in report.candidates] == [str(method) for method in NAMED[name]]
+    assert [c.method for c in report.candidates] == methods_of(recipe)
     assert report.chosen in report.candidates
     assert report.chosen.agreement == held_out_agreement(result, x)
     assert report.chosen.divergence >= 0
@@ -99,7 +106,7 @@ def test_every_named_recipe_makes_a_network(name: str) -> None:
 def test_the_same_input_makes_the_same_network(name: str) -> None:
     recipe = Recipe(name=name, time_steps=4)
     one, two = (convert(small_model(), images(), recipe) for _ in range(2))
-    assert one.graph.hash() == two.graph.hash()
+    assert one.network.hash() == two.network.hash()
     assert one.report.populations == two.report.populations
 
 
@@ -129,7 +136,7 @@ def test_held_out_samples_do_not_enter_the_calibration() -> None:
     other[9:] *= 100  # the last quarter only judges
     recipe = Recipe(name="diehl", time_steps=4)
     one, two = (convert(small_model(), data, recipe) for data in (x, other))
-    assert one.graph.hash() == two.graph.hash()
+    assert one.network.hash() == two.network.hash()
 
 
 def test_one_sample_is_enough() -> None:
@@ -141,8 +148,8 @@ def test_one_sample_is_enough() -> None:
 def test_the_batch_size_does_not_matter(batch_size: int) -> None:
     method = Method(threshold=MaxThreshold(), v_init=Half(), bias_correction=True)
     recipe = Recipe(name="mine", methods=(method,), time_steps=4)
-    one = convert(small_model(), images(), recipe).graph
-    other = convert(small_model(), images(), replace(recipe, batch_size=batch_size)).graph
+    one = convert(small_model(), images(), recipe).network
+    other = convert(small_model(), images(), replace(recipe, batch_size=batch_size)).network
     for node in one.nodes:
         for field, value in node.arrays().items():
             found = getattr(other.node(node.name), field)
@@ -161,10 +168,10 @@ def test_every_source_of_samples_makes_the_same_network(kind: str) -> None:
         ),
     }
     recipe = Recipe(name="spike-norm", time_steps=4)
-    expected = convert(small_model(), x.copy(), recipe).graph.hash()
+    expected = convert(small_model(), x.copy(), recipe).network.hash()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        found = convert(small_model(), sources[kind], recipe).graph
+        found = convert(small_model(), sources[kind], recipe).network
     assert found.hash() == expected
     assert [str(warning.message) for warning in caught] == []
 
@@ -189,7 +196,7 @@ def test_an_exported_program_makes_the_same_function() -> None:
     model, x = small_model(), images()
     program = torch.export.export(model, (torch.from_numpy(x[:2]),))
     recipe = Recipe(name="diehl", time_steps=4)
-    traced, exported = (convert(source, x, recipe).graph for source in (model, program))
+    traced, exported = (convert(source, x, recipe).network for source in (model, program))
     logits = [ReferenceSimulator(graph).run(x).logits for graph in (traced, exported)]
     np.testing.assert_allclose(logits[1], logits[0], atol=1e-5)
 
@@ -215,8 +222,8 @@ def test_pixels_with_a_normalization_equal_normalized_floats(padding: int) -> No
 def test_pixels_and_floats_make_networks_that_agree() -> None:
     x = pixels()
     recipe = Recipe(name="diehl", time_steps=8)
-    one = convert(small_model(), x, recipe, normalization=NORMALIZATION).graph
-    other = convert(small_model(), NORMALIZATION.apply(x), recipe).graph
+    one = convert(small_model(), x, recipe, normalization=NORMALIZATION).network
+    other = convert(small_model(), NORMALIZATION.apply(x), recipe).network
     left, right = one.nodes_of(IF), other.nodes_of(IF)
     for a, b in zip(left, right, strict=True):
         np.testing.assert_allclose(a.v_threshold, b.v_threshold, rtol=1e-4)
@@ -293,9 +300,9 @@ def test_a_recipe_that_makes_no_sense_is_refused(fields: dict[str, Any], message
 
 def test_a_recipe_of_your_own_needs_methods() -> None:
     method = Method(threshold=MaxThreshold(), v_init=Half())
-    assert Recipe(name="mine", methods=(method,)).candidates == (method,)
-    assert Recipe(name="diehl", methods=(method,)).candidates == (method,)
-    assert Recipe(name="diehl").candidates == NAMED["diehl"]
+    assert Recipe(name="mine", methods=(method,)).strategy.methods == (method,)
+    assert Recipe(name="diehl", methods=(method,)).strategy.methods == (method,)
+    assert Recipe(name="diehl").strategy == RECIPES["diehl"]
 
 
 # Thresholds and initial potentials of particular recipes
@@ -307,7 +314,7 @@ def thresholds(graph: Graph) -> list[list[float]]:
 
 def test_a_bounded_rectifier_gives_its_bound() -> None:
     x = images() * 30
-    graph = convert(small_model(nn.ReLU6), x, Recipe(name="opi", time_steps=4)).graph
+    graph = convert(small_model(nn.ReLU6), x, Recipe(name="opi", time_steps=4)).network
     assert thresholds(graph) == [[6.0], [6.0]]
     assert all((node.v_init == 3.0).all() for node in graph.nodes_of(IF))
 
@@ -327,7 +334,7 @@ def test_a_declared_clip_gives_its_trained_bound() -> None:
     declared = DeclaredActivation(class_name="Clip", bound="bound")
     recipe = Recipe(name="opi", time_steps=4)
     result = convert(small_model(Clip), images(), recipe, activations=[declared])
-    assert thresholds(result.graph) == [[0.75], [0.75]]
+    assert thresholds(result.network) == [[0.75], [0.75]]
     wanted = model_logits(small_model(Clip), images())
     np.testing.assert_allclose(run_ann(result.ann, images()), wanted, atol=1e-5)
 
@@ -354,7 +361,7 @@ EXACT_SAMPLES = np.array([[1.5, 0.5], [0.5, 1.5], [-1.0, 1.0], [0.25, 0.0]], np.
 
 def test_opt_shifts_each_bias_by_half_a_threshold_over_the_steps() -> None:
     opt, diehl = (
-        convert(exact_model(), EXACT_SAMPLES, Recipe(name=name, time_steps=4)).graph
+        convert(exact_model(), EXACT_SAMPLES, Recipe(name=name, time_steps=4)).network
         for name in ("opt", "diehl")
     )
     assert thresholds(opt) == thresholds(diehl)
@@ -368,7 +375,7 @@ def test_opt_shifts_each_bias_by_half_a_threshold_over_the_steps() -> None:
 
 
 def test_diehl_takes_the_largest_activation_of_the_samples_that_fit() -> None:
-    graph = convert(exact_model(), EXACT_SAMPLES, Recipe(name="diehl", time_steps=4)).graph
+    graph = convert(exact_model(), EXACT_SAMPLES, Recipe(name="diehl", time_steps=4)).network
     first = np.maximum(EXACT_SAMPLES[:3] @ [[1, -0.25], [0.5, 1]] + [0.25, -0.5], 0)
     second = np.maximum(first @ [[1, -0.25], [0.5, 1]] + [0.25, -0.5], 0)
     assert thresholds(graph) == [[first.max()], [second.max()]]
@@ -386,7 +393,7 @@ def test_spike_norm_measures_with_hard_reset_and_rmp_with_soft(name: str, expect
         second.bias.fill_(0.25)
     # Threshold 2, currents 1.5, 1, 2: neuron 1 fires alone at step 3, but only with soft reset.
     x = np.array([[1.5, 1.0, 2.0]], np.float32)
-    graph = convert(model.eval(), x, Recipe(name=name, time_steps=4)).graph
+    graph = convert(model.eval(), x, Recipe(name=name, time_steps=4)).network
     assert thresholds(graph) == [[2.0], [expected]]
 
 
@@ -398,7 +405,7 @@ def test_spike_norm_keeps_a_clip(name: str) -> None:
         first.weight.fill_(1.0)
         first.bias.zero_()
     x = np.array([[20.0], [3.0]], np.float32)
-    assert thresholds(convert(model.eval(), x, Recipe(name=name, time_steps=4)).graph) == [[6.0]]
+    assert thresholds(convert(model.eval(), x, Recipe(name=name, time_steps=4)).network) == [[6.0]]
 
 
 def test_candidates_for_a_single_logit_are_told_apart() -> None:
@@ -410,7 +417,7 @@ def test_candidates_for_a_single_logit_are_told_apart() -> None:
 @pytest.mark.parametrize("name", ["opi", "c-snn"])
 def test_the_initial_potential_of_the_recipe_is_set(name: str) -> None:
     share = {"opi": 0.5, "c-snn": 0.5 / 4}[name]
-    for node in convert(small_model(), images(), Recipe(name=name, time_steps=4)).graph.nodes_of(
+    for node in convert(small_model(), images(), Recipe(name=name, time_steps=4)).network.nodes_of(
         IF
     ):
         np.testing.assert_array_equal(node.v_init, node.v_threshold * np.float32(share))
@@ -418,7 +425,7 @@ def test_the_initial_potential_of_the_recipe_is_set(name: str) -> None:
 
 def test_algorithm_3_does_not_give_what_its_parts_give() -> None:
     hashes = {
-        convert(small_model(), images(), Recipe(name=name, time_steps=4)).graph.hash()
+        convert(small_model(), images(), Recipe(name=name, time_steps=4)).network.hash()
         for name in ("i-snn", "c-snn", "ic-snn", "robust-norm")
     }
     assert len(hashes) == 4
@@ -432,15 +439,15 @@ def test_the_readout_starts_where_the_recipe_says() -> None:
     method = Method(threshold=MaxThreshold(), v_init=Half(), bias_correction=True)
     recipe = Recipe(methods=(method,), time_steps=6, readout_start=2)
     result = convert(model, x, recipe)
-    assert result.graph.readout_start == 2
+    assert result.network.readout_start == 2
     # The correction of the output aims at the mean over those steps.
     fit = x[: len(x) - result.report.held_out_samples]
-    recording = ReferenceSimulator(result.graph).run(fit, Record(logits_t=True))
+    recording = ReferenceSimulator(result.network).run(fit, Record(logits_t=True))
     assert recording.logits_t is not None
     assert (recording.logits_t[:2] == 0).all()
     wanted = run_ann(result.ann, fit).mean(axis=0)
     np.testing.assert_allclose(recording.logits.mean(axis=0), wanted, atol=1e-4)
-    from_the_start = replace(result.graph, readout_start=0)
+    from_the_start = replace(result.network, readout_start=0)
     other = ReferenceSimulator(from_the_start).run(fit).logits.mean(axis=0)
     assert np.abs(other - wanted).max() > 1e-3
 

@@ -172,7 +172,7 @@ def test_differences_are_counted(tmp_path: Path) -> None:
 
 def test_an_integer_network_must_be_exact(tmp_path: Path) -> None:
     x, _ = data(tmp_path, 12)
-    integer = quantize(NETWORK, x, None, LatticeOptions(bits=5)).graph
+    integer = quantize(NETWORK, x, None, LatticeOptions(bits=5)).network
     built = build(tmp_path / "bundle", integer, "onnx", ann=False)
     units = to_input_units(integer, x)
     np.save(tmp_path / "x.npy", units)

@@ -117,7 +117,7 @@ def test_it_is_quantized_without_an_ann() -> None:
     result = quantize(graph, samples(graph, 40), None)
     assert result.kept == "rounded"
     assert result.certificate.float32
-    assert hard_resets(result.graph) == POPULATIONS
+    assert hard_resets(result.network) == POPULATIONS
     assert result.agreement["rounded"] > 0.7
 
 

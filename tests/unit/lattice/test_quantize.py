@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from icsnn_deploy.backends.reference import ReferenceSimulator
-from icsnn_deploy.conversion.calibration.samples import CalibrationSet
+from icsnn_deploy.conversion.calibration.context import CalibrationContext
 from icsnn_deploy.conversion.spiking import Population, to_spiking
 from icsnn_deploy.errors import LatticeError, TargetError
 from icsnn_deploy.graph.certificate import certify
@@ -32,7 +32,8 @@ from icsnn_deploy.graph.nodes import (
 from icsnn_deploy.lattice.input_moments import input_moments
 from icsnn_deploy.lattice.options import LatticeOptions
 from icsnn_deploy.lattice.prepare import is_sum_pool, prepare
-from icsnn_deploy.lattice.quantize import Quantization, quantize
+from icsnn_deploy.lattice.quantization import Quantization
+from icsnn_deploy.lattice.quantize import quantize
 from icsnn_deploy.lattice.round_network import round_to_lattice
 from icsnn_deploy.lattice.rounding import best_scales, round_weights
 from icsnn_deploy.passes.edit import insert_after
@@ -58,7 +59,8 @@ def quantized(network: Graph, **options: Any) -> Quantization:
 def rounded(network: Graph, x: Array, *, bits: int = 8, per_layer: bool = False) -> Graph:
     """The network rounded, without the correction towards an ANN that these have none of."""
     prepared = prepare(network, x, per_layer=per_layer, input_bits=8)
-    moments = input_moments(prepared, CalibrationSet(to_input_units(prepared, x)), batch_size=8)
+    context = CalibrationContext.of(to_input_units(prepared, x), batch_size=8)
+    moments = input_moments(prepared, context)
     widths = {n.name: bits for n in prepared.nodes_of(Conv, Linear) if not is_sum_pool(n)}
     return round_to_lattice(prepared, moments, widths, per_layer=per_layer).graph
 
@@ -75,9 +77,9 @@ def agreement(network: Graph, integer: Graph) -> float:
 def test_weights_keep_their_width_and_the_network_its_spikes(bits: int) -> None:
     network = residual_network()
     result = quantized(network, bits=bits)
-    assert result.graph.is_integer
+    assert result.network.is_integer
     assert result.certificate.float32
-    layers: list[Conv | Linear] = [*result.graph.nodes_of(Conv), *result.graph.nodes_of(Linear)]
+    layers: list[Conv | Linear] = [*result.network.nodes_of(Conv), *result.network.nodes_of(Linear)]
     for node in layers:
         if not is_sum_pool(node):
             assert np.abs(node.weight).max() <= 2 ** (bits - 1) - 1
@@ -88,12 +90,12 @@ def test_weights_keep_their_width_and_the_network_its_spikes(bits: int) -> None:
 
 def test_two_runs_give_the_same_network() -> None:
     network = residual_network()
-    assert quantized(network).graph.hash() == quantized(network).graph.hash()
+    assert quantized(network).network.hash() == quantized(network).network.hash()
 
 
 def test_one_threshold_a_layer() -> None:
     result = quantized(residual_network(), per_layer=True)
-    for node in result.graph.nodes_of(IF):
+    for node in result.network.nodes_of(IF):
         assert len(np.unique(node.v_threshold)) == 1
     network = residual_network()
     integer = rounded(network, samples(network, 16), per_layer=True)
@@ -120,16 +122,16 @@ def test_pooling_becomes_a_sum_and_every_sum_has_affine_sources() -> None:
 
 def test_float_input_is_put_in_steps_of_a_unit() -> None:
     network = residual_network()
-    signed = quantized(network).graph
+    signed = quantized(network).network
     assert signed.input.dtype == "int8"
-    assert quantized(network, input_bits=16).graph.input.dtype == "int16"
+    assert quantized(network, input_bits=16).network.input.dtype == "int16"
     x = samples(network, 4)
     back = to_real_units(signed, to_input_units(signed, x))
     np.testing.assert_allclose(back, x, atol=signed.input.unit / 2 + 1e-6)
     positive = quantize(
         network, np.abs(samples(network, 16)), ann_of(network), LatticeOptions(batch_size=8)
     )
-    assert positive.graph.input.dtype == "uint8"
+    assert positive.network.input.dtype == "uint8"
 
 
 def pixels(seed: int) -> Array:
@@ -274,15 +276,15 @@ def test_thresholds_are_real_ones_in_whole_units() -> None:
 
 def test_the_certificate_is_kept_with_the_network() -> None:
     result = quantized(residual_network())
-    kept = result.graph.provenance["certificate"]
-    assert kept == certify(result.graph).to_json()
-    assert result.graph.provenance["float_hash"] == residual_network().hash()
+    kept = result.network.provenance["certificate"]
+    assert kept == certify(result.network).to_json()
+    assert result.network.provenance["float_hash"] == residual_network().hash()
 
 
 def test_a_network_on_the_lattice_is_refused() -> None:
     result = quantized(residual_network())
     with pytest.raises(LatticeError, match="on the lattice already: give the float one"):
-        prepare(result.graph, pixels(0), per_layer=False, input_bits=8)
+        prepare(result.network, pixels(0), per_layer=False, input_bits=8)
 
 
 @pytest.mark.parametrize(
@@ -312,8 +314,8 @@ def test_a_target_limits_width_and_granularity() -> None:
 
 def test_moments_are_those_of_the_patches() -> None:
     network = residual_network(time_steps=4)
-    calibration = CalibrationSet(samples(network, 4))
-    moments = input_moments(network, calibration, batch_size=3)
+    context = CalibrationContext.of(samples(network, 4), batch_size=3)
+    moments = input_moments(network, context)
     head = network.node("head")
     spikes = ReferenceSimulator(network).run(samples(network, 4)).spikes["block.if2"]
     rate = spikes.mean(axis=0)  # [B, 4, 6, 6]
@@ -347,7 +349,7 @@ def test_inputs_that_never_come_are_rounded_plainly() -> None:
 
 
 def test_input_must_be_checked_against_its_type() -> None:
-    graph = quantized(residual_network()).graph
+    graph = quantized(residual_network()).network
     assert isinstance(graph.input, Input)
     far = np.full((1, *graph.input.shape), 1e6, np.float32)
     assert to_input_units(graph, far).max() == np.iinfo(graph.input.dtype).max

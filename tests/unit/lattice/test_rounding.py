@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from icsnn_deploy.conversion.calibration.context import CalibrationContext
 from icsnn_deploy.conversion.calibration.samples import CalibrationSet
 from icsnn_deploy.conversion.convert import to_ann_graph
 from icsnn_deploy.conversion.spiking import Population, to_spiking
@@ -65,10 +66,10 @@ def test_long_rows_are_rounded_in_blocks(monkeypatch: pytest.MonkeyPatch) -> Non
         node.name: Population(v_threshold=one, v_init=one / 2) for node in ann.nodes_of(Relu)
     }
     prepared = prepare(to_spiking(ann, populations, 4), x, per_layer=False, input_bits=8)
-    samples = CalibrationSet(np.round(x * 255).astype(np.uint8))
-    whole = input_moments(prepared, samples, batch_size=2)
+    context = CalibrationContext.of(np.round(x * 255).astype(np.uint8), batch_size=2)
+    whole = input_moments(prepared, context)
     monkeypatch.setattr(moments, "WHOLE", 16)
-    parts = input_moments(prepared, samples, batch_size=2)
+    parts = input_moments(prepared, context)
     name, moment = next((n, m) for n, m in whole.items() if m.shape[1:] == (36, 36))
     blocks = parts[name]
     assert len(blocks) * blocks.shape[1] == 36

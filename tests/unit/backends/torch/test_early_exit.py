@@ -109,7 +109,7 @@ def integer_network(steps: int) -> tuple[Graph, Array]:
     graph = residual_network(time_steps=steps)
     x = samples(graph, 24)
     result = quantize(graph, x, None, LatticeOptions(bits=6))
-    return result.graph, to_input_units(result.graph, x)
+    return result.network, to_input_units(result.network, x)
 
 
 def test_an_integer_network_counts_in_its_unit() -> None:

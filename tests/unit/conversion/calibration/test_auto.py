@@ -22,7 +22,7 @@ CALIBRATION = np.random.default_rng(0).normal(size=(64, 3, 6, 6)).astype(np.floa
 @pytest.fixture(autouse=True)
 def _short(monkeypatch: pytest.MonkeyPatch) -> None:
     plans = {name: replace(plan, iterations=plan.iterations and 3) for name, plan in _PLANS.items()}
-    monkeypatch.setattr(auto, "PLANS", plans)
+    monkeypatch.setattr(auto, "EFFORT_PLANS", plans)
 
 
 _PLANS: dict[Any, EffortPlan] = dict(auto.EFFORT_PLANS)
@@ -35,7 +35,7 @@ def methods(recipe: Recipe) -> list[str]:
 
 
 def test_the_report_is_the_ablation() -> None:
-    starts = [str(method) for method in Recipe(name="auto").candidates]
+    starts = [str(method) for method in Recipe(name="auto").strategy.methods]
     assert methods(Recipe(name="auto")) == [*starts, "search", "refit", "tune"]
     assert methods(Recipe(name="auto", effort="quick")) == [*starts, "search", "refit"]
     assert methods(Recipe(name="auto", weights=False)) == [*starts, "search", "tune"]
@@ -44,7 +44,7 @@ def test_the_report_is_the_ablation() -> None:
 @pytest.mark.parametrize("effort", ["quick", "best"])
 def test_it_can_be_repeated(effort: Any) -> None:
     recipe = Recipe(name="auto", effort=effort, time_steps=4)
-    first, second = (convert(small_model(), CALIBRATION, recipe).graph for _ in range(2))
+    first, second = (convert(small_model(), CALIBRATION, recipe).network for _ in range(2))
     assert first.hash() == second.hash()
 
 
@@ -52,7 +52,7 @@ def test_weights_are_kept_but_for_a_factor_a_channel() -> None:
     """Thresholds and gains scale rows and columns: a product of two vectors, rank one."""
     recipe = Recipe(name="auto", effort="best", weights=False)
     found = convert(small_model(), CALIBRATION, recipe)
-    layers: list[Conv | Linear] = [*found.graph.nodes_of(Conv), *found.graph.nodes_of(Linear)]
+    layers: list[Conv | Linear] = [*found.network.nodes_of(Conv), *found.network.nodes_of(Linear)]
     for node in layers:
         before = found.ann.node(node.name)
         assert isinstance(before, (Conv, Linear))
@@ -66,8 +66,8 @@ def test_one_network_serves_a_range() -> None:
     recipe = Recipe(name="auto", time_steps=(3, 16))
     assert recipe.readout_steps == (3, 4, 8, 16)
     found = convert(small_model(), CALIBRATION, recipe)
-    assert found.graph.time_steps == found.report.time_steps == 16
-    assert found.report.counted == (3, 4, 8, 16)
+    assert found.network.time_steps == found.report.time_steps == 16
+    assert found.report.readout_steps == (3, 4, 8, 16)
 
 
 @pytest.mark.parametrize(

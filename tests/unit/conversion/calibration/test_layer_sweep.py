@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from icsnn_deploy.backends.recording import Record
 from icsnn_deploy.backends.reference import ReferenceSimulator, evaluate, run_ann
-from icsnn_deploy.conversion.calibration.bias_correction import correct_bias, spike_norm
+from icsnn_deploy.conversion.calibration.bias_correction import correct_bias
+from icsnn_deploy.conversion.calibration.context import CalibrationContext
 from icsnn_deploy.conversion.calibration.layer_sweep import (
     CalibrationUpdate,
     PopulationInput,
@@ -21,7 +22,7 @@ from icsnn_deploy.conversion.calibration.layer_sweep import (
     _Runner,
     sweep,
 )
-from icsnn_deploy.conversion.calibration.samples import CalibrationSet
+from icsnn_deploy.conversion.calibration.spike_norm import spike_norm
 from icsnn_deploy.conversion.spiking import Population, to_spiking
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
@@ -67,7 +68,7 @@ def charges(network: Graph, x: Array) -> tuple[dict[str, Array], dict[str, Array
 
 def assert_replay_equals_reference(network: Graph, visitor: Recorder, batch_size: int) -> None:
     x = samples(network, 5)
-    final = sweep(network, CalibrationSet.of(x), visitor, batch_size=batch_size)
+    final = sweep(network, CalibrationContext.of(x, batch_size=batch_size), visitor)
     currents, spikes, logits = charges(final, x)
     for name, expected in currents.items():
         np.testing.assert_array_equal(visitor.currents[name], expected)
@@ -104,10 +105,9 @@ def test_with_changes_the_replay_is_the_network_that_comes_out(graph: Graph, see
 
 def test_nothing_wanted_nothing_changed() -> None:
     network = residual_network()
-    calibration = CalibrationSet.of(samples(network, 3))
-    assert sweep(
-        network, calibration, lambda population_input: CalibrationUpdate(), batch_size=2
-    ).hash() == (network.hash())
+    context = CalibrationContext.of(samples(network, 3), batch_size=2)
+    unchanged = sweep(network, context, lambda population_input: CalibrationUpdate())
+    assert unchanged.hash() == network.hash()
 
 
 def test_every_population_and_the_output_are_visited_once_in_order() -> None:
@@ -119,14 +119,10 @@ def test_every_population_and_the_output_are_visited_once_in_order() -> None:
         visited.append(population_input.node.name)
         return CalibrationUpdate()
 
-    sweep(
-        network,
-        CalibrationSet.of(samples(network, 3)),
-        visit,
-        batch_size=2,
-        stage="my stage",
-        progress=lambda *args: told.append(args),
+    context = CalibrationContext.of(
+        samples(network, 3), batch_size=2, progress=lambda *args: told.append(args)
     )
+    sweep(network, context, visit, stage="my stage")
     assert visited == ["stem.if", "block.if1", "block.if2", "output"]
     assert told == [("my stage", done, 4) for done in range(5)]
 
@@ -149,11 +145,11 @@ def chain(depth: int) -> Graph:
 
 def settled(network: Graph, batch_size: int = 2) -> tuple[_Runner, list[set[str]]]:
     """A runner that settled every population, and what it had stored after each."""
-    calibration = CalibrationSet.of(samples(network, 3))
-    runner = _Runner(network, calibration, batch_size, "soft", "cpu")
+    context = CalibrationContext.of(samples(network, 3), batch_size=batch_size)
+    runner = _Runner(network, context, "soft")
     kept = []
     for node in network.nodes_of(IF):
-        runner.settle(node.name)
+        runner.store_spikes(node.name)
         kept.append(set(runner.stored))
     return runner, kept
 
@@ -220,7 +216,7 @@ def spiking(ann: Graph, x: Array, readout_start: int = 0) -> Graph:
 def corrected(network: Graph, ann: Graph, x: Array, batch_size: int = 4) -> Graph:
     means = ann_means(ann, x)
     visit = correct_bias(means, means["output"], network.readout_start)
-    return sweep(network, CalibrationSet.of(x), visit, batch_size=batch_size)
+    return sweep(network, CalibrationContext.of(x, batch_size=batch_size), visit)
 
 
 def mean_errors(network: Graph, ann: Graph, x: Array) -> dict[str, float]:
@@ -251,7 +247,7 @@ def test_a_correction_reduces_the_mean_error_of_its_own_layer() -> None:
                 else CalibrationUpdate()
             )
 
-        changed = sweep(network, CalibrationSet.of(x), only, batch_size=4)
+        changed = sweep(network, CalibrationContext.of(x, batch_size=4), only)
         before, after = mean_errors(network, ann, x)[name], mean_errors(changed, ann, x)[name]
         assert 0 < after < 0.8 * before, name
         network = changed
@@ -328,9 +324,8 @@ def test_spike_norm_by_hand() -> None:
     for reset, expected in cases:
         network = sweep(
             tiny(),
-            CalibrationSet.of(np.array([[1.5, 1.0, 2.0]], np.float32)),
+            CalibrationContext.of(np.array([[1.5, 1.0, 2.0]], np.float32), batch_size=1),
             spike_norm({}),
-            batch_size=1,
             reset=reset,
         )
         found = {node.name: node.v_threshold.tolist() for node in network.nodes_of(IF)}
@@ -343,18 +338,18 @@ def test_spike_norm_by_hand() -> None:
 def test_spike_norm_sees_every_batch() -> None:
     x = np.array([[0.5, 0.5, 0.5], [0.5, 3.0, 0.5], [0.25, 0.0, 0.5]], np.float32)
     for batch_size in (1, 2, 3):
-        network = sweep(tiny(), CalibrationSet.of(x), spike_norm({}), batch_size=batch_size)
+        network = sweep(tiny(), CalibrationContext.of(x, batch_size=batch_size), spike_norm({}))
         assert network.nodes_of(IF)[0].v_threshold.tolist() == [3.0]
 
 
 def test_spike_norm_of_a_population_that_is_only_inhibited_is_one() -> None:
     x = np.array([[-1.0, -1.0, -2.0]], np.float32)
-    network = sweep(tiny(), CalibrationSet.of(x), spike_norm({}), batch_size=1)
+    network = sweep(tiny(), CalibrationContext.of(x, batch_size=1), spike_norm({}))
     assert network.nodes_of(IF)[0].v_threshold.tolist() == [1.0]
 
 
 def test_spike_norm_goes_no_higher_than_the_rectifier() -> None:
     x = np.array([[1.5, 1.0, 2.0]], np.float32)  # relu1 receives 2
     visit = spike_norm({"relu1": 1.25, "relu2": None})
-    network = sweep(tiny(), CalibrationSet.of(x), visit, batch_size=1)
+    network = sweep(tiny(), CalibrationContext.of(x, batch_size=1), visit)
     assert network.nodes_of(IF)[0].v_threshold.tolist() == [1.25]

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from icsnn_deploy.backends.recording import Record
 from icsnn_deploy.backends.reference import ReferenceSimulator, evaluate
+from icsnn_deploy.conversion.calibration.context import CalibrationContext
 from icsnn_deploy.conversion.calibration.layer_sweep import (
     CalibrationUpdate,
     PopulationInput,
@@ -17,7 +18,6 @@ from icsnn_deploy.conversion.calibration.layer_sweep import (
 )
 from icsnn_deploy.conversion.calibration.refit import refit
 from icsnn_deploy.conversion.calibration.sampled_activations import sample_activations
-from icsnn_deploy.conversion.calibration.samples import CalibrationSet
 from icsnn_deploy.conversion.calibration.search import _Channels, search
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array, if_step
@@ -39,7 +39,7 @@ def relu_values(ann: Graph, x: Array) -> dict[str, Array]:
 @pytest.mark.parametrize("places", [1, 60, 10_000])
 def test_sampled_activations_are_the_anns_at_those_places(places: int) -> None:
     ann, x = residual_ann(), random_images()
-    found = sample_activations(ann, CalibrationSet.of(x), places=places, batch_size=4)
+    found = sample_activations(ann, CalibrationContext.of(x, batch_size=4), places=places)
     values = relu_values(ann, x)
     per_sample = min(25, max(1, places // len(x)))
     for name in ("relu1", "relu2", "relu3"):
@@ -95,9 +95,9 @@ def errors(network: Graph, ann: Graph, x: Array, time_steps: tuple[int, ...]) ->
 @pytest.mark.parametrize("time_steps", [(STEPS,), (2, STEPS)])
 def test_the_search_brings_every_population_nearer_to_the_ann(time_steps: tuple[int, ...]) -> None:
     ann, x = residual_ann(), random_images(16)
-    network, calibration = spiking_network(ann), CalibrationSet.of(x)
-    activations = sample_activations(ann, calibration, places=10_000, batch_size=16)
-    found = sweep(network, calibration, search(activations, time_steps), batch_size=16)
+    network, calibration = spiking_network(ann), CalibrationContext.of(x, batch_size=16)
+    activations = sample_activations(ann, calibration, places=10_000)
+    found = sweep(network, calibration, search(activations, time_steps))
     before, after = (errors(g, ann, x, time_steps) for g in (network, found))
     for name in before:
         assert after[name] < 0.8 * before[name]
@@ -135,7 +135,7 @@ def test_a_fit_is_what_the_neuron_does(seed: int, on_lattice: bool) -> None:
     assert (fit.error <= first.error).all()
 
 
-def linear_case(groups: int, perturbed: float) -> tuple[Graph, Graph, CalibrationSet, Array]:
+def linear_case(groups: int, perturbed: float) -> tuple[Graph, Graph, CalibrationContext, Array]:
     """An ANN, its network with noise on the second convolution, samples, and the clean weights."""
     rng = np.random.default_rng(3)
     first = conv("conv1", "input", rng, (2, 4), (1, 1), padding=0)
@@ -167,20 +167,21 @@ def linear_case(groups: int, perturbed: float) -> tuple[Graph, Graph, Calibratio
     noisy = (node.weight * (1 + perturbed * rng.normal(size=node.weight.shape))).astype(np.float32)
     fields = ("name", "inputs", "stride", "padding", "dilation", "groups", "bias")
     changed = Conv(**{**{f: getattr(node, f) for f in fields}, "weight": noisy})
-    return ann, network.replace(changed), CalibrationSet.of(random_images(32)), node.weight
+    calibration = CalibrationContext.of(random_images(32), batch_size=8)
+    return ann, network.replace(changed), calibration, node.weight
 
 
 @pytest.mark.parametrize("groups", [1, 2])
 @pytest.mark.parametrize("places", [40, 20_000])  # fewer than inputs (dual form), and more
 def test_refit_finds_the_weights_that_were_lost(groups: int, places: int) -> None:
     ann, network, calibration, clean = linear_case(groups, 0.5)
-    activations = sample_activations(ann, calibration, places=places, batch_size=8)
+    activations = sample_activations(ann, calibration, places=places)
 
     def only_second(population_input: PopulationInput) -> CalibrationUpdate:
         wanted = population_input.node.name == "relu2"
         return refit(activations, 1e-4)(population_input) if wanted else CalibrationUpdate()
 
-    found = sweep(network, calibration, only_second, batch_size=8)
+    found = sweep(network, calibration, only_second)
 
     def distance(graph: Graph) -> float:
         node = graph.node("conv2")
@@ -192,8 +193,8 @@ def test_refit_finds_the_weights_that_were_lost(groups: int, places: int) -> Non
 
 def test_a_large_ridge_leaves_the_weights() -> None:
     ann, network, calibration, _ = linear_case(1, 0.5)
-    activations = sample_activations(ann, calibration, places=1000, batch_size=8)
-    found = sweep(network, calibration, refit(activations, 1e9), batch_size=8)
+    activations = sample_activations(ann, calibration, places=1000)
+    found = sweep(network, calibration, refit(activations, 1e9))
     for node in network.nodes_of(Conv):
         kept = node_of(found, node.name, Conv)
         np.testing.assert_allclose(kept.weight, node.weight, rtol=1e-5)

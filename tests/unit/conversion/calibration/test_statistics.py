@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from icsnn_deploy.backends.reference import evaluate, run_ann
-from icsnn_deploy.conversion.calibration.samples import CalibrationSet
+from icsnn_deploy.conversion.calibration.context import CalibrationContext
 from icsnn_deploy.conversion.calibration.statistics import (
     BINS,
     ActivationStatistics,
@@ -36,7 +36,7 @@ def rectifier(shape: tuple[int, ...], upper: float | None = None) -> Graph:
 def activations_of(values: Array, upper: float | None = None) -> ActivationStatistics:
     """Statistics of the rectified values [N, *shape]."""
     found = collect_statistics(
-        rectifier(values.shape[1:], upper), CalibrationSet.of(values), batch_size=7
+        rectifier(values.shape[1:], upper), CalibrationContext.of(values, batch_size=7)
     )
     return found.layers["relu"]
 
@@ -132,7 +132,7 @@ def test_a_bound_is_kept_and_cuts_the_values() -> None:
 def test_every_rectifier_and_the_logits_are_measured() -> None:
     ann = small_ann()
     x = dyadic(np.random.default_rng(3), 12, 2, 5, 5, low=-64, high=64)
-    found = collect_statistics(ann, CalibrationSet.of(x), batch_size=5)
+    found = collect_statistics(ann, CalibrationContext.of(x, batch_size=5))
     conv1 = ann.node("conv1")
     assert isinstance(conv1, Conv)
     first = by_channel(np.maximum(evaluate(conv1, x.astype(np.float64)), 0))
@@ -155,15 +155,15 @@ def assert_identical(one: Statistics, other: Statistics) -> None:
 @pytest.mark.parametrize("batch_size", [1, 4, 10, 100])
 def test_the_batch_size_changes_nothing(batch_size: int) -> None:
     x = dyadic(np.random.default_rng(4), 10, 2, 5, 5, low=-64, high=64)
-    one = collect_statistics(small_ann(), CalibrationSet.of(x), batch_size=3)
-    other = collect_statistics(small_ann(), CalibrationSet.of(x), batch_size=batch_size)
+    one = collect_statistics(small_ann(), CalibrationContext.of(x, batch_size=3))
+    other = collect_statistics(small_ann(), CalibrationContext.of(x, batch_size=batch_size))
     assert_identical(one, other)
 
 
 def test_the_order_of_samples_changes_nothing() -> None:
     x = dyadic(np.random.default_rng(5), 10, 2, 5, 5, low=-64, high=64)
-    one = collect_statistics(small_ann(), CalibrationSet.of(x), batch_size=3)
-    other = collect_statistics(small_ann(), CalibrationSet.of(x[::-1].copy()), batch_size=3)
+    one = collect_statistics(small_ann(), CalibrationContext.of(x, batch_size=3))
+    other = collect_statistics(small_ann(), CalibrationContext.of(x[::-1].copy(), batch_size=3))
     assert_identical(one, other)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from icsnn_deploy.conversion.calibration.samples import CalibrationSet
+from icsnn_deploy.conversion.calibration.context import CalibrationContext
 from icsnn_deploy.conversion.calibration.statistics import ActivationStatistics, collect_statistics
 from icsnn_deploy.conversion.calibration.threshold_rules import (
     LearnedBound,
@@ -13,8 +13,7 @@ from icsnn_deploy.conversion.calibration.threshold_rules import (
     MSEThreshold,
     QuantileThreshold,
     SpikeNormThreshold,
-    StatisticRule,
-    threshold_of,
+    ThresholdRule,
 )
 from icsnn_deploy.errors import ConversionError
 from icsnn_deploy.graph.graph import Graph
@@ -24,7 +23,7 @@ from icsnn_deploy.graph.nodes import Input, Output, Relu
 GRID = np.geomspace(0.02, 1.0, 96)
 GRID_STEP = GRID[1] / GRID[0]
 
-RULES: list[StatisticRule] = [
+RULES: list[ThresholdRule] = [
     MaxThreshold(),
     MaxThreshold(per="channel"),
     QuantileThreshold(p=0.9),
@@ -44,7 +43,7 @@ def statistics_of(values: Array, upper: float | None = None) -> ActivationStatis
             Output(name="output", inputs=("relu",)),
         )
     )
-    return collect_statistics(ann, CalibrationSet.of(values), batch_size=4096).layers["relu"]
+    return collect_statistics(ann, CalibrationContext.of(values, batch_size=4096)).layers["relu"]
 
 
 def random_values(seed: int, count: int = 2000) -> Array:
@@ -68,8 +67,8 @@ def brute_force(values: Array, time_steps: int) -> float:
 def test_max_is_the_largest_activation() -> None:
     values = random_values(0)
     found = statistics_of(values)
-    assert threshold_of(MaxThreshold(), "relu", found, 4).tolist() == [values.max()]
-    per_channel = threshold_of(MaxThreshold(per="channel"), "relu", found, 4)
+    assert MaxThreshold().threshold("relu", found, 4).tolist() == [values.max()]
+    per_channel = MaxThreshold(per="channel").threshold("relu", found, 4)
     np.testing.assert_array_equal(per_channel, values.max(axis=0))
 
 
@@ -77,9 +76,9 @@ def test_max_is_the_largest_activation() -> None:
 def test_quantile_is_that_of_all_activations(p: float) -> None:
     values = random_values(1)
     found, raw = statistics_of(values), np.maximum(values, 0)
-    layer = threshold_of(QuantileThreshold(p=p), "relu", found, 4)
+    layer = QuantileThreshold(p=p).threshold("relu", found, 4)
     np.testing.assert_allclose(layer, [np.quantile(raw, p, method="inverted_cdf")], rtol=1 / 64)
-    channel = threshold_of(QuantileThreshold(p=p, per="channel"), "relu", found, 4)
+    channel = QuantileThreshold(p=p, per="channel").threshold("relu", found, 4)
     expected = np.quantile(raw, p, axis=0, method="inverted_cdf")
     np.testing.assert_allclose(channel, expected, rtol=1 / 64)
 
@@ -94,8 +93,8 @@ def test_a_quantile_outside_0_to_1_is_refused(p: float) -> None:
 def test_mse_finds_what_a_search_of_the_raw_values_finds(time_steps: int) -> None:
     values = random_values(2)
     found = statistics_of(values)
-    per_channel = threshold_of(MSEThreshold(), "relu", found, time_steps)
-    layer = threshold_of(MSEThreshold(per="layer"), "relu", found, time_steps)
+    per_channel = MSEThreshold().threshold("relu", found, time_steps)
+    layer = MSEThreshold(per="layer").threshold("relu", found, time_steps)
     columns = [*values.T, values]
     for column, v_threshold in zip(columns, [*per_channel, *layer], strict=True):
         best = brute_force(column, time_steps)
@@ -107,30 +106,30 @@ def test_mse_finds_what_a_search_of_the_raw_values_finds(time_steps: int) -> Non
 
 def test_mse_takes_the_number_of_steps_into_account() -> None:
     found = statistics_of(random_values(3))
-    few, many = (threshold_of(MSEThreshold(), "relu", found, steps) for steps in (2, 64))
+    few, many = (MSEThreshold().threshold("relu", found, steps) for steps in (2, 64))
     assert (few < many).all()
 
 
 def test_mse_of_a_single_level_is_that_level() -> None:
     values = np.array([[-1.0], [2.0], [2.0]], np.float32)
-    found = threshold_of(MSEThreshold(), "relu", statistics_of(values), 4)
+    found = MSEThreshold().threshold("relu", statistics_of(values), 4)
     np.testing.assert_allclose(found, [2.0], rtol=1 / 64)
 
 
 @pytest.mark.parametrize("rule", RULES, ids=str)
-def test_no_threshold_is_above_the_bound_of_the_rectifier(rule: StatisticRule) -> None:
+def test_no_threshold_is_above_the_bound_of_the_rectifier(rule: ThresholdRule) -> None:
     values = random_values(4)
     assert values.max() > 30
-    found = threshold_of(rule, "relu", statistics_of(values, upper=1.5), 4)
+    found = rule.threshold("relu", statistics_of(values, upper=1.5), 4)
     assert (found <= 1.5).all()
     assert (found > 0).all()
 
 
 @pytest.mark.parametrize("rule", RULES, ids=str)
-def test_a_dead_channel_takes_a_positive_threshold(rule: StatisticRule) -> None:
+def test_a_dead_channel_takes_a_positive_threshold(rule: ThresholdRule) -> None:
     values = random_values(5)
     values[:, 1] = -1
-    found = threshold_of(rule, "relu", statistics_of(values), 4)
+    found = rule.threshold("relu", statistics_of(values), 4)
     assert (found > 0).all()
     assert len(found) in (1, 3)
     if len(found) == 3:
@@ -138,40 +137,40 @@ def test_a_dead_channel_takes_a_positive_threshold(rule: StatisticRule) -> None:
 
 
 @pytest.mark.parametrize("rule", RULES, ids=str)
-def test_a_dead_layer_takes_a_positive_threshold(rule: StatisticRule) -> None:
-    found = threshold_of(rule, "relu", statistics_of(np.full((5, 3), -1.0, np.float32)), 4)
+def test_a_dead_layer_takes_a_positive_threshold(rule: ThresholdRule) -> None:
+    found = rule.threshold("relu", statistics_of(np.full((5, 3), -1.0, np.float32)), 4)
     assert (found == 1).all()
 
 
 @pytest.mark.parametrize("rule", RULES, ids=str)
-def test_a_dead_layer_stays_below_its_bound(rule: StatisticRule) -> None:
+def test_a_dead_layer_stays_below_its_bound(rule: ThresholdRule) -> None:
     statistics = statistics_of(np.full((5, 3), -1.0, np.float32), upper=0.25)
-    assert (threshold_of(rule, "relu", statistics, 4) == 0.25).all()
+    assert (rule.threshold("relu", statistics, 4) == 0.25).all()
 
 
 def test_a_quantile_that_falls_on_zero_takes_the_largest_activation() -> None:
     values = np.array([[-1.0]] * 9 + [[3.0]], np.float32)
-    found = threshold_of(QuantileThreshold(p=0.5), "relu", statistics_of(values), 4)
+    found = QuantileThreshold(p=0.5).threshold("relu", statistics_of(values), 4)
     assert found.tolist() == [3.0]
 
 
 def test_a_learned_bound_is_the_threshold() -> None:
     statistics = statistics_of(random_values(6), upper=2.5)
     for rule in (LearnedBound(), LearnedBound(otherwise=MaxThreshold(per="channel"))):
-        assert threshold_of(rule, "relu", statistics, 4).tolist() == [2.5]
+        assert rule.threshold("relu", statistics, 4).tolist() == [2.5]
 
 
 def test_without_a_learned_bound_the_other_rule_decides() -> None:
     statistics = statistics_of(random_values(6))
     rule = MaxThreshold(per="channel")
-    found = threshold_of(LearnedBound(otherwise=rule), "relu", statistics, 4)
-    np.testing.assert_array_equal(found, threshold_of(rule, "relu", statistics, 4))
+    found = LearnedBound(otherwise=rule).threshold("relu", statistics, 4)
+    np.testing.assert_array_equal(found, rule.threshold("relu", statistics, 4))
 
 
 def test_without_a_learned_bound_or_another_rule_the_layer_is_named() -> None:
     statistics = statistics_of(random_values(6))
     with pytest.raises(ConversionError) as caught:
-        threshold_of(LearnedBound(), "layer3.relu", statistics, 4)
+        LearnedBound().threshold("layer3.relu", statistics, 4)
     assert str(caught.value) == (
         "layer3.relu: no learned bound; declare the activation class that holds it "
         "(--activation CLASS:BOUND), or choose a recipe that measures thresholds"

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from icsnn_deploy.backends.reference import ReferenceSimulator
 from icsnn_deploy.conversion.calibration.agreement import AgreementScorer
-from icsnn_deploy.conversion.calibration.samples import CalibrationSet
+from icsnn_deploy.conversion.calibration.context import CalibrationContext
 from icsnn_deploy.conversion.calibration.surrogate import SurrogateIF
 from icsnn_deploy.conversion.calibration.tune import TuneOptions, _Order, _Teacher, _Tunable, tune
 from icsnn_deploy.errors import ConversionError
@@ -96,13 +96,14 @@ def test_the_result_is_what_was_trained(weights: bool) -> None:
 
 
 def test_tuning_brings_the_logits_nearer_and_can_be_repeated() -> None:
-    ann, calibration = residual_ann(), CalibrationSet.of(random_images(64))
+    ann = residual_ann()
+    calibration = CalibrationContext.of(random_images(64), batch_size=64)
     network = spiking_network(ann)
-    judge = AgreementScorer(ann, calibration, "cpu")
+    judge = AgreementScorer(ann, calibration)
     options = TuneOptions(iterations=20, batch_size=16, rate=2e-2)
     first, second = (tune(network, ann, calibration, (3, 6), options) for _ in range(2))
     assert first.hash() == second.hash()
-    assert judge.score(first, 64)[1] < 0.7 * judge.score(network, 64)[1]
+    assert judge.score(first)[1] < 0.7 * judge.score(network)[1]
     other = tune(network, ann, calibration, (6,), TuneOptions(iterations=2, seed=1))
     assert other.hash() != first.hash()
 

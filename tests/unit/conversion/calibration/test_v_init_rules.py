@@ -9,18 +9,18 @@ import pytest
 
 from icsnn_deploy.backends.recording import Record
 from icsnn_deploy.backends.reference import ReferenceSimulator
-from icsnn_deploy.conversion.calibration.samples import CalibrationSet
+from icsnn_deploy.conversion.calibration.context import CalibrationContext
 from icsnn_deploy.conversion.calibration.v_init_rules import (
     CompensatedResidual,
     Compensation,
     DataResidual,
     Half,
-    InitialRule,
     Reading,
     Reduce,
+    VInitRule,
     WeightResidual,
     Zero,
-    initialize,
+    set_v_init,
 )
 from icsnn_deploy.conversion.spiking import Population, to_spiking
 from icsnn_deploy.graph.graph import Graph
@@ -30,7 +30,7 @@ from tests.support.graphs import dyadic, residual_network, samples
 
 TIME_STEPS = 4
 
-ALL_RULES: list[InitialRule] = [
+ALL_RULES: list[VInitRule] = [
     Zero(),
     Half(),
     WeightResidual(),
@@ -75,8 +75,9 @@ def two_populations() -> Graph:
     return spiking(two_layers(), {"relu1": np.array([1.5, 2.0]), "relu2": np.array([1.5])})
 
 
-def initialized(network: Graph, rule: InitialRule, x: Array, ann: Graph | None = None) -> Graph:
-    return initialize(network, ann or two_layers(), rule, CalibrationSet.of(x), batch_size=2)
+def initialized(network: Graph, rule: VInitRule, x: Array, ann: Graph | None = None) -> Graph:
+    context = CalibrationContext.of(x, batch_size=2)
+    return set_v_init(network, rule.v_init(network, ann or two_layers(), context))
 
 
 def v_init(network: Graph, name: str) -> Array:
@@ -102,7 +103,7 @@ def test_zero() -> None:
         (Compensation(reading="equation"), 0.5),
     ],
 )
-def test_a_share_of_each_threshold(rule: InitialRule, share: float) -> None:
+def test_a_share_of_each_threshold(rule: VInitRule, share: float) -> None:
     network = initialized(two_populations(), rule, SAMPLES)
     assert v_init(network, "relu1").tolist() == [1.5 * share, 2.0 * share]
     assert v_init(network, "relu2").tolist() == [1.5 * share]
@@ -260,7 +261,7 @@ def test_algorithm_3_compensates_runs_algorithm_2_from_there_and_compensates_aga
 
 
 @pytest.mark.parametrize("rule", ALL_RULES, ids=str)
-def test_nothing_but_the_initial_potentials_changes(rule: InitialRule) -> None:
+def test_nothing_but_the_initial_potentials_changes(rule: VInitRule) -> None:
     network = two_populations()
     found = initialized(network, rule, SAMPLES)
     assert found.hash() != network.hash()
@@ -269,7 +270,7 @@ def test_nothing_but_the_initial_potentials_changes(rule: InitialRule) -> None:
 
 
 @pytest.mark.parametrize("rule", ALL_RULES, ids=str)
-def test_the_former_initial_potential_has_no_influence(rule: InitialRule) -> None:
+def test_the_former_initial_potential_has_no_influence(rule: VInitRule) -> None:
     network = two_populations()
     other = network.replace(
         *(replace(node, v_init=node.v_init * 0 - 3) for node in network.nodes_of(IF))
@@ -279,24 +280,21 @@ def test_the_former_initial_potential_has_no_influence(rule: InitialRule) -> Non
 
 def test_the_batch_size_changes_nothing() -> None:
     network, x = dyadic_network()
-    calibration = CalibrationSet.of(x)
     rule = CompensatedResidual()
     one, all_at_once = (
-        initialize(network, network, rule, calibration, batch_size=size) for size in (1, 5)
+        rule.v_init(network, network, CalibrationContext.of(x, batch_size=size)) for size in (1, 5)
     )
-    assert one.hash() == all_at_once.hash()
+    assert set_v_init(network, one).hash() == set_v_init(network, all_at_once).hash()
 
 
 def test_progress_covers_the_samples() -> None:
     told: list[tuple[str, int, int | None]] = []
-    initialize(
-        two_populations(),
-        two_layers(),
-        DataResidual(),
-        CalibrationSet.of(dyadic(np.random.default_rng(0), 5, 2)),
+    context = CalibrationContext.of(
+        dyadic(np.random.default_rng(0), 5, 2),
         batch_size=2,
         progress=lambda *args: told.append(args),
     )
+    DataResidual().v_init(two_populations(), two_layers(), context)
     assert told == [("residuals", done, 3) for done in range(4)]
 
 

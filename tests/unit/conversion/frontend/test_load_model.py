@@ -321,7 +321,7 @@ def test_a_program_converts_end_to_end(tmp_path: Path) -> None:
     result = convert(program, example().numpy(), Recipe(name="opi", time_steps=2))
     expected = model(example()).detach().numpy()
     assert np.allclose(run_ann(result.ann, example().numpy()), expected, atol=1e-5)
-    assert result.graph.steps == 2
+    assert result.network.steps == 2
 
 
 class Residual(nn.Module):

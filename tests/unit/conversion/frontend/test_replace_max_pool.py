@@ -17,7 +17,8 @@ from typer.testing import CliRunner
 
 from icsnn_deploy.backends.reference import run_ann
 from icsnn_deploy.cli import app
-from icsnn_deploy.conversion.calibration.recipe import Method, Recipe
+from icsnn_deploy.conversion.calibration.method import Method
+from icsnn_deploy.conversion.calibration.recipe import Recipe
 from icsnn_deploy.conversion.calibration.threshold_rules import MaxThreshold
 from icsnn_deploy.conversion.calibration.v_init_rules import Half
 from icsnn_deploy.conversion.convert import convert
@@ -48,7 +49,7 @@ def test_the_cost_is_reported_and_recorded() -> None:
     (cost,) = conversion.report.max_pools
     # Three neurons an output, and one that relays it to the fully connected layer.
     assert (cost.name, cost.populations, cost.neurons) == ("2", 3, 4 * 4 * 9)
-    assert max_pool_costs(conversion.graph) == (cost,)
+    assert max_pool_costs(conversion.network) == (cost,)
     assert conversion.report.to_json()["max_pools"][0]["neurons"] == 144
     assert conversion.report.losses == ()
     rectifiers = conversion.ann.nodes_of(Relu)[1:]
@@ -66,7 +67,7 @@ def test_a_pooling_that_does_nothing_costs_nothing(second: nn.Module) -> None:
 
 def test_the_fully_connected_layer_stays_one() -> None:
     conversion = convert(model(), images(4, 3, 6, 6).numpy(), RECIPE)
-    weights = [node for node in conversion.graph.nodes if node.kind == "linear"]
+    weights = [node for node in conversion.network.nodes if node.kind == "linear"]
     assert len(weights) == 1
 
 
@@ -81,8 +82,8 @@ def test_average_in_the_place_of_the_maximum() -> None:
     assert conversion.report.max_pools == ()
     (loss,) = conversion.report.losses
     assert loss.startswith("2: max pooling replaced by average pooling")
-    assert conversion.graph.provenance[REPLACED] == ["2"]
-    assert losses(conversion.graph) == (loss,)
+    assert conversion.network.provenance[REPLACED] == ["2"]
+    assert losses(conversion.network) == (loss,)
 
 
 def test_the_model_itself_is_not_changed() -> None:

@@ -1,0 +1,83 @@
+"""The calibration context: the samples, and how passes over them are run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+from icsnn_deploy.conversion.calibration.samples import CalibrationSet, CalibrationSource
+from icsnn_deploy.distributed import SINGLE, Ranks, Result
+from icsnn_deploy.graph.neuron import Array
+from icsnn_deploy.progress import Progress, silent, tracked
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CalibrationContext:
+    """What every calibration step needs besides the networks, passed as one object.
+
+    Args:
+        samples: the calibration samples; they know the processes that share the passes.
+        batch_size: samples run at once.
+        device: torch device.
+        progress: called as each stage advances.
+    """
+
+    samples: CalibrationSet
+    batch_size: int
+    device: str = "cpu"
+    progress: Progress = silent
+
+    @classmethod
+    def of(
+        cls,
+        source: CalibrationSource | CalibrationSet,
+        *,
+        batch_size: int,
+        device: str = "cpu",
+        progress: Progress = silent,
+        ranks: Ranks = SINGLE,
+    ) -> CalibrationContext:
+        """The context of an array, a DataLoader or an iterable of batches (see CalibrationSet.of).
+
+        Raises:
+            DataError: no samples, or batches that do not fit each other.
+            RankError: the processes of the run have different samples.
+        """
+        samples = CalibrationSet.of(source, progress=progress, ranks=ranks)
+        return cls(samples=samples, batch_size=batch_size, device=device, progress=progress)
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def part(self, start: int, stop: int) -> CalibrationContext:
+        """The same context on samples start to stop, without a copy."""
+        return replace(self, samples=self.samples.part(start, stop))
+
+    def split(self, held_out: float) -> tuple[CalibrationContext, CalibrationContext]:
+        """(samples to fit on, held-out samples at the end); both overlap where there is only one.
+
+        Args:
+            held_out: share of the samples that is held out, 0 to 1; at least one sample is.
+        """
+        count = max(1, round(len(self) * held_out))
+        fit = self.part(0, max(1, len(self) - count))
+        return fit, self.part(len(self) - count, len(self))
+
+    def map(
+        self, work: Callable[[int, Array], Result], *, stage: str | None = None
+    ) -> Iterator[Result]:
+        """Results of work(index of the first sample, batch) for successive batches, in order.
+
+        Args:
+            work: called once for each batch [<= batch_size, *shape], in one of the processes.
+            stage: name under which progress is reported; None reports none.
+        """
+        results = self.samples.map(self.batch_size, work)
+        if stage is None:
+            return results
+        return tracked(results, stage, self.batch_count, self.progress)
+
+    @property
+    def batch_count(self) -> int:
+        """Number of batches in one pass."""
+        return -(-len(self) // self.batch_size)

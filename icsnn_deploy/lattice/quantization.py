@@ -1,0 +1,126 @@
+"""The result of a quantization, and how it is saved."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from icsnn_deploy.bundle.bundle import Bundle, create_bundle
+from icsnn_deploy.conversion.convert import Conversion
+from icsnn_deploy.data import Normalization
+from icsnn_deploy.errors import LatticeError
+from icsnn_deploy.graph.certificate import Certificate
+from icsnn_deploy.graph.graph import Graph
+from icsnn_deploy.graph.inputs import to_input_units
+from icsnn_deploy.graph.neuron import Array
+from icsnn_deploy.parity.golden import golden_bytes
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FloatNetwork:
+    """A float IF network, and what belongs to it.
+
+    Args:
+        network: the IF network.
+        ann: the ANN that it comes from; None for a network from elsewhere.
+        report: how it was converted, JSON values.
+        normalization: of the pixels that it takes; None where it takes floats.
+    """
+
+    network: Graph
+    ann: Graph | None
+    report: Mapping[str, Any]
+    normalization: Normalization | None
+
+    @classmethod
+    def of(cls, source: Graph | Conversion | Bundle, ann: Graph | None = None) -> FloatNetwork:
+        """The network of a conversion or a bundle; or a graph, with the ANN that it comes from.
+
+        Raises:
+            LatticeError: an ANN beside a conversion or a bundle, which have their own.
+        """
+        if isinstance(source, Graph):
+            return cls(network=source, ann=ann, report={}, normalization=None)
+        if ann is not None:
+            raise LatticeError(
+                f"ann: given beside a {type(source).__name__}, which has its own; leave it out, or "
+                "give the network as a graph"
+            )
+        if isinstance(source, Conversion):
+            report = source.report.to_json()
+            return cls(
+                network=source.network,
+                ann=source.ann,
+                report=report,
+                normalization=source.normalization,
+            )
+        return cls(
+            network=source.network(),
+            ann=None if source.ann_hash is None else source.ann(),
+            report=source.report(),
+            normalization=source.normalization,
+        )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Quantization:
+    """An integer network.
+
+    Args:
+        network: the integer network.
+        certificate: its bounds.
+        bits: weight width of each Conv and Linear, by name.
+        agreement: of each candidate, the share of held-out samples with the ANN's top-1 class.
+        divergence: of each candidate, the mean KL divergence between the class distributions of
+            ANN and network, nats.
+        kept: the candidate that `network` is: "rounded", "corrected" or "searched".
+        source: the float network, and what belongs to it.
+        samples: a few calibration samples, as the float network takes them.
+    """
+
+    network: Graph
+    certificate: Certificate
+    bits: Mapping[str, int]
+    agreement: Mapping[str, float]
+    divergence: Mapping[str, float]
+    kept: str
+    source: FloatNetwork
+    samples: Array
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as JSON values."""
+        return {
+            "bits": dict(self.bits),
+            "agreement": dict(self.agreement),
+            "divergence": dict(self.divergence),
+            "kept": self.kept,
+            "certificate": self.certificate.to_json(),
+        }
+
+    def save(
+        self, path: Path | str, samples: Array | None = None, *, overwrite: bool = False
+    ) -> Bundle:
+        """Write a bundle with golden spikes of its samples, whole or not at all.
+
+        Args:
+            path: the folder to make.
+            samples: input samples to store with it, as the float network takes them; None stores
+                a few of the calibration samples.
+            overwrite: replace a bundle that exists already.
+
+        Raises:
+            BundleError: the path exists, or cannot be written.
+        """
+        inputs = to_input_units(self.network, self.samples if samples is None else samples)
+        return create_bundle(
+            Path(path),
+            network=self.network,
+            ann=self.source.ann,
+            samples=inputs,
+            report={**self.source.report, "lattice": self.to_json()},
+            normalization=self.source.normalization,
+            golden=golden_bytes(self.network, inputs),
+            overwrite=overwrite,
+        )
