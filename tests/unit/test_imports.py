@@ -186,6 +186,24 @@ def test_houses_that_are_apart_do_not_import_each_other(one: str, other: str) ->
     assert [str(found) for found in files if found.module.startswith(dotted)] == []
 
 
+@pytest.mark.parametrize(("one", "other"), [*APART, *(pair[::-1] for pair in APART)])
+def test_houses_that_are_apart_do_not_reach_each_other(one: str, other: str) -> None:
+    """Not through other files either."""
+    needs: dict[str, set[str]] = {}
+    for found in IMPORTS:
+        needs.setdefault(module_of(PACKAGE / found.file), set()).add(found.module)
+    house, forbidden = ("icsnn_deploy." + name.replace("/", ".") for name in (one, other))
+    reached: set[str] = set()
+    waiting = [name for name in MODULES if name.startswith(house)]
+    while waiting:
+        name = waiting.pop()
+        if name not in reached:
+            reached.add(name)
+            waiting += needs.get(name, ())
+    assert house in reached
+    assert sorted(name for name in reached if name.startswith(forbidden)) == []
+
+
 def test_no_files_import_each_other_in_a_circle() -> None:
     """Over the files of the whole package, imports inside functions included."""
     known = {module_of(path): path for path in modules()}

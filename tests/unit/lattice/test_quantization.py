@@ -1,0 +1,91 @@
+"""Saving conversions and quantizations, and what a quantization can start from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from icsnn_deploy.bundle.bundle import Bundle, create_bundle
+from icsnn_deploy.conversion.calibration.recipe import Recipe
+from icsnn_deploy.conversion.convert import Conversion, convert
+from icsnn_deploy.data import Normalization
+from icsnn_deploy.errors import BundleError, LatticeError
+from icsnn_deploy.graph.inputs import to_input_units
+from icsnn_deploy.lattice.quantize import quantize
+from icsnn_deploy.parity.golden import golden_bytes
+from tests.support.graphs import residual_network, samples
+from tests.support.traced import small_model
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (12, 3, 6, 6), np.uint8)
+NORMALIZATION = Normalization(mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.3))
+
+
+@pytest.fixture(scope="module")
+def conversion() -> Conversion:
+    recipe = Recipe(name="opi", time_steps=4)
+    return convert(small_model(), PIXELS, recipe, normalization=NORMALIZATION)
+
+
+def contents(bundle: Bundle) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(bundle.path.iterdir())}
+
+
+def test_a_saved_conversion_is_the_bundle_of_its_parts(
+    conversion: Conversion, tmp_path: Path
+) -> None:
+    saved = conversion.save(tmp_path / "saved", PIXELS[:2])
+    by_hand = create_bundle(
+        tmp_path / "by hand",
+        network=conversion.network,
+        ann=conversion.ann,
+        samples=PIXELS[:2],
+        report=conversion.report.to_json(),
+        normalization=NORMALIZATION,
+    )
+    assert contents(saved) == contents(by_hand)
+    with pytest.raises(BundleError, match="exists already"):
+        conversion.save(tmp_path / "saved", None)
+    replaced = conversion.save(tmp_path / "saved", None, overwrite=True)
+    assert "samples.safetensors" not in contents(replaced)
+
+
+def test_a_conversion_and_its_bundle_quantize_to_the_same_files(
+    conversion: Conversion, tmp_path: Path
+) -> None:
+    bundle = conversion.save(tmp_path / "float", PIXELS[:2])
+    by_parts = quantize(conversion.network, PIXELS, conversion.ann)
+    found = []
+    sources: tuple[Conversion | Bundle, ...] = (conversion, bundle)
+    for number, source in enumerate(sources):
+        result = quantize(source, PIXELS)
+        assert result.network.hash() == by_parts.network.hash()
+        found.append(contents(result.save(tmp_path / str(number))))
+    assert found[0] == found[1]
+    inputs = to_input_units(by_parts.network, PIXELS[:8])
+    by_hand = create_bundle(
+        tmp_path / "by hand",
+        network=by_parts.network,
+        ann=conversion.ann,
+        samples=inputs,
+        report={**bundle.report(), "lattice": by_parts.to_json()},
+        normalization=NORMALIZATION,
+        golden=golden_bytes(by_parts.network, inputs),
+    )
+    assert contents(by_hand) == found[0]
+
+
+def test_samples_to_save_are_converted_to_input_units(tmp_path: Path) -> None:
+    network = residual_network()
+    x = samples(network, 12)
+    result = quantize(network, x)
+    saved = result.save(tmp_path / "b", x[8:10])
+    np.testing.assert_array_equal(saved.samples(), to_input_units(result.network, x[8:10]))
+    kept = result.save(tmp_path / "c").samples()
+    np.testing.assert_array_equal(kept, to_input_units(result.network, x[:8]))
+
+
+def test_an_ann_beside_a_conversion_is_refused(conversion: Conversion) -> None:
+    with pytest.raises(LatticeError, match="ann: given beside a Conversion, which has its own"):
+        quantize(conversion, PIXELS, conversion.ann)
