@@ -23,8 +23,8 @@ def input_moments(network: Graph, context: CalibrationContext) -> dict[str, Arra
     """Mean of x x^T over samples and positions, x the mean over time of a node's input patch.
 
     Returns:
-        float64 [groups, K, K] for each Conv and Linear, K the row length of its weights. Where that
-        is beyond WHOLE, [blocks, K / blocks, K / blocks]: correlations between blocks are left out.
+        float64 [groups, K, K] for each Conv and Linear by name, K the row length of its weights.
+        For K > WHOLE, [blocks, K / blocks, K / blocks] without correlations between blocks.
     """
     simulator = TorchSimulator(network, device=context.device)
     constant = network.constant_nodes()
@@ -54,11 +54,11 @@ def input_moments(network: Graph, context: CalibrationContext) -> dict[str, Arra
 
 
 def _patches(node: Conv | Linear, x: Tensor, most: int) -> Tensor:
-    """Some of the rows that the weights are multiplied with, [groups, M, K]."""
+    """At most `most` of the rows that the weights are multiplied with, [groups, M, K]."""
     if isinstance(node, Linear):
         return x.unsqueeze(0)
     kernel, stride, padding, dilation = node.kernel, node.stride, node.padding, node.dilation
-    if len(kernel) == 1:  # a signal is an image of height 1
+    if len(kernel) == 1:  # treat a signal as an image of height 1
         x = x.unsqueeze(2)
         kernel, stride, dilation = (1, *kernel), (1, *stride), (1, *dilation)
         padding = ((0, 0), *padding)

@@ -1,9 +1,9 @@
-"""Every parameter of a prepared network in integers on its lattice.
+"""Round every parameter of a prepared network to integers on its lattice.
 
-A connection's integers have a value, its unit, per output channel. Connections that are summed
-share it (see sharing). A population's unit is that of its current; its threshold, in whole units,
-then has a value slightly off the one that was calibrated, which the outgoing weights take up before
-they are rounded.
+One integer step of a connection has a real value per output channel, its unit. Connections that are
+summed share their units (see shared_units). The unit of a population is that of its current; its
+threshold, in whole units, then differs slightly from the calibrated one, and the outgoing weights
+are scaled by the ratio before they are rounded.
 """
 
 from __future__ import annotations
@@ -27,17 +27,16 @@ from icsnn_deploy.lattice.shared_units import (
 )
 
 DIAGONAL_BITS = 16
-"""Widest weight of a diagonal connection. A shortcut's weight is its source's whole threshold, many
-times any weight beside it; on hardware it is several synapses of one neuron."""
-
+"""Largest weight width of a diagonal connection. The weight of a shortcut is the whole threshold of
+its source, many times any other weight of the sum; on hardware it is several synapses per neuron."""
 
 THRESHOLD_BITS = 8
-"""A threshold has at most this many bits more than the weights beside it."""
+"""Largest number of bits that a threshold has beyond the weights that feed its population."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Lattice:
-    """An integer network, and the real value of one integer step of each node's result."""
+    """An integer network, and the real value of one integer step of each node's result by name."""
 
     graph: Graph
     units: Mapping[str, Array]  # ready to broadcast
@@ -55,10 +54,10 @@ def round_to_lattice(
 
     Args:
         graph: as lattice.prepare leaves it.
-        moments: second moments of the inputs by node, as lattice.moments gives them; missing ones
-            mean plain rounding.
+        moments: second moments of the inputs by node (see lattice.input_moments); a node without
+            one is rounded weight by weight.
         bits: signed width of the weights of each Conv and Linear.
-        per_layer: one unit a layer, not one a channel.
+        per_layer: one unit per layer, not one per channel.
     """
     return _Rounder(graph, moments, bits, per_layer).run()
 
@@ -98,7 +97,7 @@ class _Rounder:
         return Lattice(graph=self.graph.with_nodes(nodes), units=self.units)
 
     def _passed_on(self, node: Node) -> Array:
-        """Unit of a node that keeps its source's: input, zero point, sum, pooling, flatten."""
+        """Unit of a node that keeps the unit of its source: zero point, sum, pooling, flatten."""
         rank = len(self.graph.shape(node.name))
         if isinstance(node, Input):
             return np.ones((1,) * rank)
@@ -112,7 +111,7 @@ class _Rounder:
         return unit
 
     def _settle(self, members: list[str]) -> None:
-        """Choose the unit of summed connections and round them."""
+        """Choose the common unit of summed connections and round them."""
         nodes = [self.graph.node(name) for name in members]
         weights = {n.name: self._real_weight(n) for n in nodes}
         shape = self.graph.shape(members[0])
@@ -123,7 +122,7 @@ class _Rounder:
             self.units[node.name] = ready
 
     def _real_weight(self, node: Node) -> Array:
-        """Weights for integer inputs, in real units: as rows [O, K], or as a Scale has them."""
+        """Weights for integer inputs, in real units: rows [O, K], or the scale of a ChannelAffine."""
         unit = self.units[node.inputs[0]]
         if isinstance(node, ChannelAffine):
             scaled: Array = node.scale.astype(np.float64) * unit
@@ -156,7 +155,7 @@ class _Rounder:
             unit = np.full(channels, unit.max())
         width = max((self.bits[node.name] for node in trained), default=DIAGONAL_BITS // 2)
         for node in nodes:
-            if node.name in self.thresholds:  # a channel of tiny weights needs no finer steps
+            if node.name in self.thresholds:  # a channel of tiny weights needs no finer unit
                 least = self.thresholds[node.name] / 2 ** (width + THRESHOLD_BITS)
                 unit = np.maximum(unit, least)
             if isinstance(
@@ -169,7 +168,7 @@ class _Rounder:
         return np.where(unit > 0, unit, fallback)
 
     def _wanted(self, node: Conv | Linear, weight: Array) -> Array:
-        """The unit that rounds one connection best, [O]."""
+        """The unit of least rounding error for one connection, [O]."""
         largest = 2 ** (self.bits[node.name] - 1) - 1
         moment = self._moment(node)
         energy = np.ones((1, weight.shape[1]))
@@ -217,7 +216,7 @@ class _Rounder:
     def _blocks(
         self, node: Conv | Linear, weight: Array
     ) -> Iterator[tuple[slice, slice, Array | None]]:
-        """Parts of the weights [O, K] that are rounded by themselves, and their inputs' moment."""
+        """Parts of the weights [O, K] that are rounded separately, with the moment of their inputs."""
         moment, groups = self._moment(node), _groups_of(node)
         width = len(weight) // groups
         blocks = 1 if moment is None else len(moment) // groups
@@ -239,7 +238,7 @@ class _Rounder:
             v_init=_half_integers(node.v_init / unit),
             v_reset=_half_integers(node.v_reset / unit) if hard else None,
         )
-        # With soft reset a spike stands for its threshold: slightly more or less than the outgoing
+        # With soft reset a spike represents its threshold: slightly more or less than the outgoing
         # weights assume. With hard reset no potential is carried over, and a spike is a spike.
         ratio = v_threshold * unit / node.v_threshold
         self.units[node.name] = np.ones_like(ratio) if hard else ratio
@@ -250,19 +249,19 @@ def _groups_of(node: Conv | Linear) -> int:
 
 
 def _half_integers(values: Array) -> Array:
-    # Beyond 2^22 float32 has no half integers; the certificate fails there, and says so.
+    # Beyond 2^22 float32 has no half integers: the certificate fails there and reports it.
     return (np.clip(np.floor(values), -(2**22), 2**22 - 1) + 0.5).astype(np.float32)
 
 
 def _is_integer_valued(graph: Graph, node: Node) -> bool:
-    """Whether the prepared network's value is that of the integer network already."""
+    """Whether a value of the prepared network equals that of the integer network."""
     while isinstance(node, Flatten) or is_sum_pool(node) or is_zero_point(node):
         node = graph.node(node.inputs[0])
     return isinstance(node, (IF, Input))
 
 
 def _group_rows(node: Conv, values: Array) -> Array:
-    """Input-channel values as each output channel sees them, [O, C_in / groups]."""
+    """Values of the input channels that each output channel reads, [O, C_in / groups]."""
     per_group = node.weight.shape[1]
     channels = per_group * node.groups
     grouped = np.broadcast_to(values, (channels,)).reshape(node.groups, per_group)

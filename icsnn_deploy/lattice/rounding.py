@@ -1,8 +1,8 @@
-"""Round a weight matrix to integers so that its products change least.
+"""Round a weight matrix to integers so that its products with the inputs change least.
 
-Column by column; what one column's rounding does to the output, the columns not rounded yet make
-good as far as their inputs are correlated with its (Frantar & Alistarh, Optimal Brain Compression,
-2022; the order and the Cholesky form are those of GPTQ, 2023).
+Column by column: the columns that are not rounded yet compensate the error of the rounded column,
+as far as their inputs are correlated with its input (Frantar & Alistarh, Optimal Brain Compression,
+2022; order and Cholesky form as in GPTQ, 2023).
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import torch
 from icsnn_deploy.graph.neuron import Array
 
 _CLIPS = np.linspace(0.5, 1.0, 21)
-_CHUNK = 1 << 18  # weights at a time: what stays in a processor's cache
+_CHUNK = 1 << 18  # weights at a time, so that they stay in the processor's cache
 _DAMPING = 0.01
-_BLOCK = 128  # columns between which errors are handed on one by one
+_BLOCK = 128  # columns within which errors are passed on one by one
 
 
 def best_scales(weight: Array, energy: Array, largest: int) -> Array:
@@ -27,7 +27,7 @@ def best_scales(weight: Array, energy: Array, largest: int) -> Array:
         largest: largest integer magnitude.
 
     Returns:
-        one scale a row, [O]; 0 for a row of zeros.
+        one scale per row, [O]; 0 for a row of zeros.
     """
     rows = max(1, _CHUNK // weight.shape[1])
     parts = []
@@ -51,7 +51,7 @@ def _best_of(weight: Array, energy: Array, largest: int) -> Array:
 
 
 def round_weights(weight: Array, scale: Array, moment: Array | None, largest: int) -> Array:
-    """Integers [O, K] whose product with the inputs is nearest to that of the weights.
+    """Integers [O, K] whose product with the inputs is close to that of the weights.
 
     Args:
         weight: [O, K], float64.
@@ -63,7 +63,7 @@ def round_weights(weight: Array, scale: Array, moment: Array | None, largest: in
     if moment is None:
         return _nearest(target, largest)
     used = np.diag(moment) > 0
-    integers = _nearest(target, largest)  # inputs that never come keep plain rounding
+    integers = _nearest(target, largest)  # inputs that are always zero keep plain rounding
     if used.any():
         part = moment[np.ix_(used, used)]
         integers[:, used] = _round_correlated(target[:, used], part, largest)
@@ -75,11 +75,13 @@ def _nearest(target: Array, largest: int) -> Array:
 
 
 def _round_correlated(target: Array, moment: Array, largest: int) -> Array:
-    order = np.argsort(-np.diag(moment), kind="stable")  # what matters most has most to lean on
+    order = np.argsort(
+        -np.diag(moment), kind="stable"
+    )  # the strongest inputs first: most columns are left to compensate
     damped = moment[np.ix_(order, order)].copy()
     damped[np.diag_indices_from(damped)] += _DAMPING * np.mean(np.diag(moment))
     upper = _upper_factor_of_inverse(damped)
-    left = np.ascontiguousarray(target[:, order].T)  # [K, O]: a column of weights in one piece
+    left = np.ascontiguousarray(target[:, order].T)  # [K, O]: columns of weights are contiguous
     integers = np.empty(left.shape, np.int64)
     for begin in range(0, len(left), _BLOCK):
         end = min(begin + _BLOCK, len(left))
@@ -95,7 +97,7 @@ def _round_correlated(target: Array, moment: Array, largest: int) -> Array:
 
 
 def _upper_factor_of_inverse(matrix: Array) -> Array:
-    """Upper triangular U with U^T U the inverse: row k holds what column k hands on to later ones.
+    """Upper triangular U with U^T U the inverse: row k holds what column k passes on to later ones.
 
     With the order reversed the matrix is M M^T, M lower triangular; U is M's inverse, reversed.
     """

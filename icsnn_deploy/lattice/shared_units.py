@@ -1,4 +1,4 @@
-"""Which connections must share a lattice: those that are summed, or meet at the output."""
+"""Find the connections that must share a unit: those that are summed, or feed the output."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from icsnn_deploy.lattice.prepare import is_sum_pool, is_zero_point
 
 
 def sharing_groups(graph: Graph) -> dict[str, list[str]]:
-    """Affine nodes by the sum they end in: those that must share a unit, by one of their names."""
+    """Groups of affine nodes that must share a unit, each under the name of one of its nodes."""
     parent = {node.name: node.name for node in graph.nodes}
 
     def find(name: str) -> str:
@@ -39,7 +39,7 @@ def thresholds_of(graph: Graph) -> dict[str, Array]:
 
 
 def feeding_output(graph: Graph) -> set[str]:
-    """Nodes whose channels meet at the output: its logits are compared, so they share a unit."""
+    """Nodes that feed the output: logits are compared, so all their channels share one unit."""
     feeding = graph.ancestors(
         graph.output.name, lambda node: isinstance(node, (Add, Flatten)) or is_sum_pool(node)
     )
@@ -47,7 +47,7 @@ def feeding_output(graph: Graph) -> set[str]:
 
 
 def per_channel(values: Array) -> Array:
-    """Mean over the spatial axes, one value a channel."""
+    """Mean over the spatial axes, one value per channel."""
     if values.ndim == 1:
         return values
     mean: Array = values.mean(axis=tuple(range(1, values.ndim)), keepdims=True)

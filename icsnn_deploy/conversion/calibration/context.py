@@ -40,7 +40,7 @@ class CalibrationContext:
         """The context of an array, a DataLoader or an iterable of batches (see CalibrationSet.of).
 
         Raises:
-            DataError: no samples, or batches that do not fit each other.
+            DataError: no samples, or batches of different shapes or types.
             RankError: the processes of the run have different samples.
         """
         samples = CalibrationSet.of(source, progress=progress, ranks=ranks)

@@ -1,10 +1,10 @@
-"""The calibration set: any source of samples, held so that memory does not grow with it.
+"""Calibration samples from any source, in memory that does not grow with their number.
 
-Calibration makes several passes over the same samples in the same order. Arrays are used where they
-lie; everything else (a shuffling DataLoader, a generator) is written once to a temporary file.
+Calibration makes several passes over the same samples in the same order. Arrays are used in place;
+everything else (a shuffling DataLoader, a generator) is written once to a temporary file.
 
-Passes that are worth it are shared by the processes of a run (`map`): each runs its own batches,
-and gets the results of all batches in their order.
+The processes of a run share a pass (`map`): each runs its own batches and gets the results of all
+batches in order.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class CalibrationSet:
         (a DataLoader's (images, labels)).
 
         Raises:
-            DataError: no samples, or batches that do not fit each other.
+            DataError: no samples, or batches of different shapes or types.
             RankError: the processes of the run have different samples.
         """
         if limit is not None and limit < 1:
@@ -83,7 +83,7 @@ class CalibrationSet:
             yield np.asarray(self.samples[start : start + size])
 
     def map(self, size: int, work: Callable[[int, Array], Result]) -> Iterator[Result]:
-        """work(index of its first sample, batch) of successive batches, shared by the processes."""
+        """Results of work(index of the first sample, batch) for successive batches, in order."""
 
         def one(number: int) -> Result:
             start = number * size
@@ -119,7 +119,7 @@ def _array(batch: Any) -> Array:
 
 
 def _spool(source: Iterable[Any], limit: int | None, progress: Progress) -> Array:
-    """Write the batches one after the other to an unnamed temporary file and map it."""
+    """Write the batches to an unnamed temporary file, in order, and map it."""
     count, first = 0, None
     with tempfile.TemporaryFile() as file:
         for batch in source:
@@ -141,5 +141,5 @@ def _spool(source: Iterable[Any], limit: int | None, progress: Progress) -> Arra
         if first is None or count == 0:
             raise DataError("the calibration data holds no samples")
         file.flush()
-        # The mapping keeps the file when it is closed.
+        # The mapping keeps the file alive after it is closed.
         return np.memmap(file, first.dtype, "r", shape=(count, *first.shape[1:]))

@@ -1,4 +1,4 @@
-"""What a lowering works with: traced values, the nodes so far, and the place in the model."""
+"""What lowering rules work with: traced tensors, the graph under construction, a call's context."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from icsnn_deploy.graph.order import walk_back
 from icsnn_deploy.passes.edit import unique_name
 
 Lowering = Callable[..., str]
-"""Takes a Site and a call's arguments, adds nodes, and names the one of the (first) result."""
+"""Takes a CallContext and the arguments of a call; adds nodes; returns the result's node name."""
 
 
 class Unsupported(Exception):  # noqa: N818 - caught by the driver, which makes it a Rejection
-    """An operator, or an argument of one, that has no place in the graph."""
+    """An operator, or an argument of one, that has no equivalent in the graph."""
 
     def __init__(self, *, got: str, allowed: str, remedy: str, node: str | None = None) -> None:
         self.got, self.allowed, self.remedy, self.node = got, allowed, remedy, node
@@ -26,7 +26,7 @@ class Unsupported(Exception):  # noqa: N818 - caught by the driver, which makes 
 
 @dataclass(eq=False)
 class Storage:
-    """Memory that several tensors may look at."""
+    """Memory that several tensors may share."""
 
     members: list[Traced] = field(default_factory=list)
 
@@ -44,13 +44,13 @@ class Traced:
     dtype: torch.dtype
     origin: str  # path of the operation that made it
     storage: Storage
-    stale: str | None = None  # the in-place operation that changed it under our feet
+    stale: str | None = None  # the in-place operation that overwrote its memory
 
     def __post_init__(self) -> None:
         self.storage.members.append(self)
 
     def overwrite(self, node: str, origin: str) -> None:
-        """The tensor now holds another node's result; other views of its memory are stale."""
+        """Let the tensor hold another node's result; other views of its memory become stale."""
         self.node = node
         for other in self.storage.members:
             if other is not self:
@@ -58,15 +58,17 @@ class Traced:
 
 
 class Builder:
-    """The nodes made so far, their shapes and their names."""
+    """The graph under construction: its nodes, their shapes and names."""
 
     def __init__(self, shape: Shape) -> None:
         self.nodes: dict[str, Node] = {}
         self.shapes: dict[str, Shape] = {}
         self.taken = {"input", "output"}
-        self.selections: dict[str, tuple[str, tuple[range, ...]]] = {}  # node -> what it picks
-        self.paddings: dict[str, tuple[str, Pairs]] = {}  # node -> what it pads, and by how much
-        self.max_pools: dict[str, tuple[str, ...]] = {}  # node -> the rectifiers it is made of
+        self.selections: dict[
+            str, tuple[str, tuple[range, ...]]
+        ] = {}  # node -> (source, positions it selects)
+        self.paddings: dict[str, tuple[str, Pairs]] = {}  # node -> (source, padding)
+        self.max_pools: dict[str, tuple[str, ...]] = {}  # node -> rectifiers of that max pooling
         self.add(Input(name="input", shape=shape))
 
     def add(self, node: Node) -> str:
@@ -76,13 +78,13 @@ class Builder:
         return node.name
 
     def name(self, wish: str) -> str:
-        """A name that no other node has."""
+        """A name that no other node has, as close to the wish as possible."""
         name = unique_name(wish.replace("/", "_"), self.taken)
         self.taken.add(name)
         return name
 
     def stand_in(self, wish: str, shape: Shape) -> str:
-        """A name for the result of a rejected call, so that what follows can be checked too."""
+        """A name for the result of a rejected call, so that the calls after it are checked too."""
         name = self.name(f"{wish} (rejected)")
         self.shapes[name] = shape
         return name
@@ -111,7 +113,7 @@ class CallContext:
         self.got = got
         self.shape = shape  # of the result, batch first
         self.dtype = dtype
-        self.rectified = rectified  # nothing but rectifiers takes the result
+        self.rectified = rectified  # the result goes to rectifiers only
         self._added = False
 
     def name(self, suffix: str = "") -> str:
@@ -119,10 +121,10 @@ class CallContext:
         return self.builder.name(f"{self.path}.{suffix}" if suffix else self.path)
 
     def source(self, x: object) -> str:
-        """The node that computes x, whose shape must be the one PyTorch sees.
+        """The node that computes x; its shape must be that of x in PyTorch.
 
         Raises:
-            Unsupported: x is a constant, or reshaped to something that is not a node's shape.
+            Unsupported: x is a constant, or was reshaped to a shape that no node has.
         """
         if not isinstance(x, Traced):
             raise self.unsupported(
@@ -148,7 +150,7 @@ class CallContext:
         return self.builder.add(node)
 
     def flattened(self, name: str) -> str:
-        """The node, with a Flatten after it if PyTorch sees a vector where it has an image."""
+        """The node, followed by a Flatten if PyTorch has a vector and the node has not."""
         shape = self.builder.shapes[name]
         if len(self.shape) != 2 or len(shape) == 1 or self.shape[1] != math.prod(shape):
             return name
@@ -156,5 +158,5 @@ class CallContext:
         return self.add(Flatten(name=own_name, inputs=(name,)))
 
     def unsupported(self, got: str, allowed: str, remedy: str = "Rewrite it.") -> Unsupported:
-        """This call, rejected for one of its arguments."""
+        """The rejection of this call because of one of its arguments."""
         return Unsupported(got=f"{self.got}: {got}", allowed=allowed, remedy=remedy)

@@ -1,4 +1,4 @@
-"""Reading a model with torch.fx: every call it makes, in order, in-place ones included."""
+"""Capture the calls of a model with torch.fx, in order, in-place calls included."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class _InPlaceProxy(fx.Proxy):
 
 
 class _Tracer(fx.Tracer):
-    """Traces down to the modules that are lowered whole; one that can't be traced is kept whole."""
+    """Traces down to modules with a lowering rule; a module that can't be traced stays a call."""
 
     def __init__(self, is_leaf: Callable[[nn.Module], bool]) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
-"""A first look at a checkpoint, without PyTorch: does it name anything but tensors?
+"""Scan a checkpoint, without PyTorch, for anything but tensors.
 
-torch.load(weights_only=True) decides, and refuses what this should not have let through. But
-PyTorch takes seconds and half a gigabyte to import, and a hostile file should not get that far.
+torch.load(weights_only=True) makes the final decision. But PyTorch takes seconds and half a
+gigabyte to import, and a hostile file should be refused before that.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from icsnn_deploy.errors import DataError
 
-_MODULES = frozenset({"torch", "collections", "numpy", "_codecs"})  # roots of what tensors need
+_MODULES = frozenset({"torch", "collections", "numpy", "_codecs"})  # all that tensors need
 _BUILTINS = frozenset({"set", "frozenset", "complex", "bytearray", "int", "float", "list", "dict"})
 _LARGEST = 1 << 26  # bytes of a structure pickle; tensors lie outside it
 _LEGACY_PICKLES = 4  # magic number, protocol, system, structure
@@ -56,7 +56,7 @@ def _pickles(path: Path) -> Iterator[bytes]:
 
 
 def _globals(data: bytes) -> Iterator[str]:
-    """What a pickle, or several one after the other, would import: "module name" each."""
+    """Names that a pickle, or several in sequence, would import, each as "module name"."""
     stream = io.BytesIO(data)
     for _ in range(_LEGACY_PICKLES):
         texts: list[str] = []
@@ -68,7 +68,7 @@ def _globals(data: bytes) -> Iterator[str]:
                     yield " ".join(texts[-2:])
                 elif isinstance(argument, str):
                     texts.append(argument)
-        except Exception:  # genops raises nearly any type; a damaged pickle is torch's to refuse
+        except Exception:  # genops raises nearly any type; torch refuses a damaged pickle later
             return
 
 

@@ -1,7 +1,8 @@
-"""Concatenation along the channels, as long as a model is being lowered.
+"""Concatenation along the channels, which exists only while a model is lowered.
 
-What comes behind takes the parts (see lower_cat). For what can't, it becomes a sum in the end, each
-part put into its channels by a one-hot 1x1 convolution:
+Most operators after it are applied to its parts (see rules.concatenate). Where that is not
+possible, the concatenation becomes a sum, with each part moved to its channels by a one-hot 1x1
+convolution:
 
     cat(a, b) = conv_a(a) + conv_b(b)
 """
@@ -20,7 +21,7 @@ from icsnn_deploy.graph.nodes import Add, Conv, Linear, Node, Shape
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Concatenation(Node):
-    """The inputs side by side; not a node of a Graph."""
+    """Concatenation of the inputs along the channels; not a node of a Graph."""
 
     kind: ClassVar[str] = "concatenation"
 
@@ -32,7 +33,7 @@ class Concatenation(Node):
 
 
 def as_sums(builder: Builder, nodes: Iterable[Node]) -> Iterator[Node]:
-    """The nodes, each concatenation among them as a sum."""
+    """The nodes, with every concatenation rewritten as a sum."""
     for node in nodes:
         if not isinstance(node, Concatenation):
             yield node
@@ -47,7 +48,7 @@ def as_sums(builder: Builder, nodes: Iterable[Node]) -> Iterator[Node]:
 
 
 def _placed(name: str, part: str, shape: Shape, begin: int, total: int) -> Node:
-    """The part in its channels, zeros in the others."""
+    """A layer that moves the part to its channels and leaves the others zero."""
     channels, *space = shape
     weight = np.eye(total, channels, -begin, dtype=np.float32)
     bias = np.zeros(total, np.float32)

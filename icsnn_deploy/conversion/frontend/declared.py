@@ -1,4 +1,4 @@
-"""Activation classes of the user's own whose meaning is declared, never guessed."""
+"""Activation classes of the user, whose function is declared and never guessed."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from icsnn_deploy.errors import ConversionError
 
 @dataclass(frozen=True, kw_only=True)
 class DeclaredActivation:
-    """A user's clip or QCFS class, and where it keeps its trained bound and level count.
+    """A clip or QCFS class of the user, and the attributes of its trained bound and level count.
 
         y = clip(x, 0, bound)
         y = bound / L * clip(floor(x * L / bound + 1/2), 0, L)      with levels L (QCFS)
 
     Args:
-        class_name: the class, bare ("Clip") or qualified ("models.layers.Clip").
+        class_name: the class, plain ("Clip") or qualified ("models.layers.Clip").
         bound: attribute that holds the bound: a number or a tensor of one value.
         levels: attribute that holds L, for QCFS.
     """
@@ -51,10 +51,10 @@ class DeclaredActivation:
 
 
 def check_declared(model: nn.Module, activations: Sequence[DeclaredActivation]) -> None:
-    """Every declared class must occur in the model: a misspelled one would go unnoticed.
+    """Check that every declared class occurs in the model; a misspelled one would go unnoticed.
 
     Raises:
-        ConversionError: names the declared class and the classes there are.
+        ConversionError: names the declared class and the classes of the model.
     """
     modules = list(model.modules())
     for declared in activations:
@@ -73,7 +73,7 @@ def _number(module: nn.Module, attribute: str) -> float:
         raise _unusable(module, f"no attribute {attribute!r}", "an attribute it has") from None
     if isinstance(value, torch.Tensor):
         if value.numel() != 1:
-            raise _unusable(module, f"{attribute} of {value.numel()} values", "one value a layer")
+            raise _unusable(module, f"{attribute} of {value.numel()} values", "one value per layer")
         value = value.item()
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise _unusable(module, f"{attribute} = {value!r}", "a real number")

@@ -1,4 +1,4 @@
-"""One run of the real model: the shape of every tensor, and which calls share or change memory."""
+"""Run the model once on an example: shapes of tensors, and memory that calls share or change."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class TensorMeta:
 
 @dataclass(frozen=True, kw_only=True)
 class CallResult:
-    """What one call gave.
+    """The result of one call.
 
     Args:
-        value: the result; tensors that depend on the input are replaced by their Meta.
+        value: the result; tensors that depend on the input are replaced by their TensorMeta.
         base: the operand whose memory the result shares.
         same: the result is that operand, in the same shape.
         changed: the operands that the call changed in place.
@@ -39,7 +39,7 @@ class CallResult:
 
 
 def record(module: fx.GraphModule, example: torch.Tensor) -> dict[fx.Node, CallResult]:
-    """Run the module once on the example; what each of its calls gave.
+    """Run the module once on the example; the result of each call.
 
     Raises:
         ConversionError: the run failed; names the call.

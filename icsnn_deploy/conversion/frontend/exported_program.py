@@ -1,9 +1,9 @@
-"""Look through a .pt2 archive before torch.export loads it, and refuse what could run code.
+"""Check a .pt2 archive before torch.export loads it, and refuse what could run code.
 
 torch.export.load unpickles some records without weights_only, loads compiled libraries, evaluates
 the expressions of symbolic sizes and the guards as Python, resolves operator names by getattr
 beginning at `torch`, and pastes names into generated source. So only what a program of tensors
-needs is let through: known records, no pickled payloads, aten operators, names that are names.
+needs is accepted: known records, no pickled payloads, aten operators, plain names.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _GUARD = re.compile(
     rf"|[<>=!]=|[<>]|and |or |{_NUMBER})*"
 )
 _CONTAINERS = (None, "builtins.tuple", "builtins.list", "builtins.dict")
-_FREE_TEXT = (  # torch looks these up or keeps them, and neither calls nor evaluates them
+_FREE_TEXT = (  # torch only looks these up or stores them; it never calls or evaluates them
     *("stack_trace", "nn_module_stack", "source_fn_stack", "torch_fn", "from_node"),
     *("custom", "torch_version"),
 )
@@ -66,7 +66,7 @@ def load_program(path: Path) -> torch.export.ExportedProgram:
             "or convert the nn.Module"
         ) from error
     try:
-        data = path.read_bytes()  # once: what is checked is what is loaded
+        data = path.read_bytes()  # read once, so that what is checked is what is loaded
         reader = PT2ArchiveReader(io.BytesIO(data))
         problem = next(_problems(reader), None)
         programs = {} if problem else load_pt2(io.BytesIO(data)).exported_programs
@@ -85,7 +85,7 @@ def load_program(path: Path) -> torch.export.ExportedProgram:
 
 
 def _problems(reader: Any) -> Iterator[str]:
-    """What the archive holds that a program of tensors does not."""
+    """Everything in the archive that a program of tensors does not need."""
     for name in reader.get_file_names():
         if not _RECORDS.fullmatch(name):
             yield f"record {name[:100]!r}"
@@ -110,7 +110,7 @@ def _payload_problems(name: str, config: Any) -> Iterator[str]:
 
 
 def _value_problems(key: str, value: Any) -> Iterator[str]:
-    """Strings that are no plain names, where torch would evaluate or paste them."""
+    """Strings that are not plain names where torch would evaluate or paste them."""
     if isinstance(value, dict):
         for inner, entry in value.items():
             if not _NAME.fullmatch(inner):

@@ -1,4 +1,4 @@
-"""A PyTorch model by name: a callable in a module or a file with its weights, or a .pt2 program."""
+"""Load a PyTorch model: a callable in a module or file, with weights; or a .pt2 program."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def load_model(spec: str, weights: Path | None = None) -> nn.Module | ExportedPr
         raise ConversionError(f"{place}: has no callable {name!r}")
     try:
         model = make()
-    except Exception as error:  # the user's own code: whatever it raises is its message
+    except Exception as error:  # the user's code may raise anything
         raise ConversionError(
             f"{spec}: calling it raised {type(error).__name__}: {error}"
         ) from error
@@ -95,7 +95,7 @@ def load_weights(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _fit(model: nn.Module, state: dict[str, torch.Tensor], path: Path | None, spec: str) -> None:
-    """Load the weights, or say all that does not fit."""
+    """Load the weights; raises DataError with everything that does not fit."""
     own = model.state_dict()
     problems = [f"missing {key}" for key in own if key not in state]
     problems += [f"not in the model: {key}" for key in state if key not in own]

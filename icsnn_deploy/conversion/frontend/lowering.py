@@ -1,4 +1,4 @@
-"""From the calls of a model to the nodes of a graph, in program order."""
+"""Lower the calls of a model to the nodes of a graph, in program order."""
 
 from __future__ import annotations
 
@@ -25,30 +25,32 @@ from icsnn_deploy.conversion.frontend.max_pool_cost import MAX_POOLS
 from icsnn_deploy.conversion.frontend.operators import METADATA, Call, normalize
 from icsnn_deploy.conversion.frontend.remedies import unsupported, untraceable
 from icsnn_deploy.conversion.frontend.replace_max_pool import Replaced
-from icsnn_deploy.conversion.frontend.rules import activation as lower_activation
-from icsnn_deploy.conversion.frontend.rules import affine as lower_affine
-from icsnn_deploy.conversion.frontend.rules import average_pool as lower_pool
-from icsnn_deploy.conversion.frontend.rules import concatenate as lower_cat
-from icsnn_deploy.conversion.frontend.rules import max_pool as lower_max_pool
-from icsnn_deploy.conversion.frontend.rules import shape as lower_shape
+from icsnn_deploy.conversion.frontend.rules import (
+    activation,
+    affine,
+    average_pool,
+    concatenate,
+    max_pool,
+    shape,
+)
 from icsnn_deploy.errors import ConversionError, Rejection, UnsupportedOperatorError
 from icsnn_deploy.graph.nodes import Node, Output
 
 _LOWERINGS: dict[str, Lowering] = {
-    **lower_activation.LOWERINGS,
-    **lower_affine.LOWERINGS,
-    **lower_cat.LOWERINGS,
-    **lower_max_pool.LOWERINGS,
-    **lower_pool.LOWERINGS,
-    **lower_shape.LOWERINGS,
+    **activation.LOWERINGS,
+    **affine.LOWERINGS,
+    **concatenate.LOWERINGS,
+    **max_pool.LOWERINGS,
+    **average_pool.LOWERINGS,
+    **shape.LOWERINGS,
 }
 _PARAMETERS = {"input": "x", "min": "low", "max": "high", "min_val": "low", "max_val": "high"}
-"""torch's names of arguments that would hide builtins in a lowering."""
+"""Argument names of torch that would hide builtins in a lowering rule."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Lowered:
-    """The nodes of a graph, and what to say of how they came about."""
+    """The nodes of a graph, and the provenance to record with them."""
 
     nodes: tuple[Node, ...]
     provenance: Mapping[str, Any]
@@ -62,17 +64,17 @@ def lower(
     failed: Mapping[str, str] | None = None,
     replaced: Replaced = Replaced(),
 ) -> Lowered:
-    """The nodes of the graph that the module computes, dead branches left out.
+    """The nodes of the graph that the module computes, without dead branches.
 
     Args:
         module: the model's calls.
-        results: what each of them gave on the example.
-        activations: classes that stand for a bounded rectifier.
-        failed: paths of modules that could not be traced, and what to say of them.
-        replaced: what became of max poolings that were to be replaced.
+        results: the result of each call on the example.
+        activations: classes that are bounded rectifiers.
+        failed: paths of modules that could not be traced, with the reason.
+        replaced: max poolings that were replaced by average pooling, or could not be.
 
     Raises:
-        UnsupportedOperatorError: every operator that has no place in the graph.
+        UnsupportedOperatorError: lists every operator without an equivalent in the graph.
         ConversionError: several inputs or outputs, or an output that is not a tensor.
     """
     lowering = _Lowering(module, results, activations, failed or {}, replaced)
@@ -94,7 +96,7 @@ class _Lowering:
         self.activations = activations
         self.failed = failed
         self.replaced = replaced
-        self.not_computed: set[str] = set()  # stand-ins for second results
+        self.not_computed: set[str] = set()  # placeholders for second and further results
         self.values: dict[fx.Node, Any] = {}
         self.rejections: list[Rejection] = []
         placeholders = [node for node in self.graph.nodes if node.op == "placeholder"]
@@ -137,7 +139,7 @@ class _Lowering:
         result = self.results[node]
         traced = _traced((args, kwargs))
         if not traced or (result.value is None and not result.changed):
-            # Arithmetic on sizes and parameters, and checks: the run has the answer.
+            # Arithmetic on sizes and parameters, and checks: take the result of the example run.
             self.values[node] = result.value
             return
         call = normalize(node, args, kwargs, self.modules)
@@ -149,7 +151,7 @@ class _Lowering:
             self.values[node] = self._result(node, call, traced)
 
     def _result(self, node: fx.Node, call: Call, traced: list[Traced]) -> Any:
-        """Lower one call, and keep account of the memory that it shares or changes."""
+        """Lower one call, and track the memory that it shares or changes."""
         result = self.results[node]
         metas, tree = pytree.tree_flatten(result.value)
         name: str | None = None
@@ -161,7 +163,10 @@ class _Lowering:
                 error = _in_place_of_max(error)
             called = node.op == "call_module"
             self._reject(call.path if called else self.builder.name(call.path), error)
-        names = (name, *(None for _ in metas[1:]))  # a graph holds no indices, no statistics
+        names = (
+            name,
+            *(None for _ in metas[1:]),
+        )  # only the first result has a node: no indices, no statistics
         values = [
             self._value(call, meta, one, result) if isinstance(meta, TensorMeta) else meta
             for meta, one in zip(metas, names, strict=False)
@@ -173,7 +178,7 @@ class _Lowering:
         return pytree.tree_unflatten(values, tree)
 
     def _taken(self, node: fx.Node, call: Call) -> Any:
-        """One of several results."""
+        """One of the results of a call that has several."""
         value = call.args[0][call.args[1]]
         if isinstance(value, Traced) and value.node in self.not_computed and node.users:
             self._reject(
@@ -196,7 +201,7 @@ class _Lowering:
         rule = _LOWERINGS.get(call.operator)
         if rule is None or not metas or not isinstance(metas[0], TensorMeta):
             raise unsupported(call.operator, call.got)
-        site = CallContext(
+        context = CallContext(
             self.builder,
             call.path,
             call.got,
@@ -206,24 +211,24 @@ class _Lowering:
         )
         options = {_PARAMETERS.get(key, key): value for key, value in call.kwargs.items()}
         try:
-            bound = inspect.signature(rule).bind(site, *call.args, **options)
+            bound = inspect.signature(rule).bind(context, *call.args, **options)
         except TypeError as error:
-            raise site.unsupported(str(error), "its usual arguments") from None
-        return self._by_parts(site, call, rule, bound) or rule(*bound.args, **bound.kwargs)
+            raise context.unsupported(str(error), "its usual arguments") from None
+        return self._by_parts(context, call, rule, bound) or rule(*bound.args, **bound.kwargs)
 
     def _by_parts(
-        self, site: CallContext, call: Call, rule: Lowering, bound: inspect.BoundArguments
+        self, context: CallContext, call: Call, rule: Lowering, bound: inspect.BoundArguments
     ) -> str | None:
         variable = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
         named = {
             name: value
             for name, value in bound.arguments.items()
-            if bound.signature.parameters[name].kind not in variable and value is not site
+            if bound.signature.parameters[name].kind not in variable and value is not context
         }
-        return lower_cat.by_parts(site, call.operator, rule, named)
+        return concatenate.by_parts(context, call.operator, rule, named)
 
     def _rectified(self, node: fx.Node) -> bool:
-        """Whether the result goes to rectifiers alone."""
+        """Whether the result goes only to rectifiers."""
         return all(user.op.startswith("call") and self._leads_on(user) for user in node.users)
 
     def _leads_on(self, user: fx.Node) -> bool:
@@ -239,7 +244,7 @@ class _Lowering:
         return declared or clipped or call.operator in ("relu", "relu6")
 
     def _declared(self, call: Call) -> Call:
-        """The call as a bounded rectifier if its module's class is declared to be one."""
+        """The call, as a bounded rectifier if the class of its module is declared to be one."""
         module = self.modules[call.path]
         for declared in self.activations:
             if declared.names(module):
@@ -263,7 +268,7 @@ class _Lowering:
             )
 
     def _value(self, call: Call, meta: TensorMeta, name: str | None, result: CallResult) -> Traced:
-        """The traced tensor that a call gave; one that was rejected gets a stand-in."""
+        """The traced tensor of a call's result; that of a rejected call gets a placeholder node."""
         if name is None:
             name = self.builder.stand_in(call.path, meta.shape[1:])
         for changed in result.changed:
@@ -288,10 +293,10 @@ class _Lowering:
                 "returns only its logits"
             )
         (output,) = tensors
-        site = CallContext(self.builder, "output", "output", output.shape, output.dtype)
+        context = CallContext(self.builder, "output", "output", output.shape, output.dtype)
         try:
             self._check_memory(_OUTPUT, tensors, CallResult(value=None))
-            return site.source(output)
+            return context.source(output)
         except Unsupported as error:
             self._reject("output", error)
             return output.node

@@ -1,12 +1,12 @@
-"""A population of its own for what a fully connected layer takes of a max pooling.
+"""Insert a population between a max pooling and a fully connected layer.
 
     conv --+--> max (a sum of connections) --> linear            before
     conv --+--> max --> relu (a copy) --> linear                 after
 
-The maximum of what is never negative is a sum of connections. A fully connected layer behind it
-would need a copy of its matrix for each of them, or take sums of weights instead of spikes, which
-leaves the integer lattice few bits, the readout's sums included. One neuron a value is cheaper, and
-the rectifier of what is never negative changes nothing.
+The maximum of nonnegative values is a sum of connections. A fully connected layer after it would
+need one copy of its matrix for each connection, or sums of weights instead of spikes as its input,
+which leaves few bits on the integer lattice. One neuron per value is cheaper, and rectifying
+nonnegative values changes nothing.
 """
 
 from __future__ import annotations
@@ -21,16 +21,18 @@ from icsnn_deploy.passes.edit import fresh_name, insert_after
 
 
 def relay_max_pools(graph: Graph) -> Graph:
-    """The network with a rectifier behind each max pooling, never negative, that a Linear takes.
+    """The network with a rectifier after each nonnegative max pooling that feeds a Linear.
 
-    Each is recorded as part of its max pooling.
+    Each rectifier is recorded in the provenance as part of its max pooling.
 
     Args:
-        graph: a traced ANN; its provenance says which sums are max poolings.
+        graph: a traced ANN, whose provenance names the sums that are max poolings.
     """
     pools = dict(graph.provenance.get(MAX_POOLS, {}))
     known = {node.name: node for node in graph.nodes}
-    for name in dict.fromkeys(_taken(graph, linear) for linear in graph.nodes_of(Linear)):
+    for name in dict.fromkeys(
+        _unflattened_input(graph, linear) for linear in graph.nodes_of(Linear)
+    ):
         if not isinstance(known[name], Add) or not is_nonnegative(known, name):
             continue
         sums = [name, *(node.name for node in graph.ancestors(name, _is_sum))]
@@ -46,8 +48,8 @@ def _is_sum(node: Node) -> bool:
     return isinstance(node, Add)
 
 
-def _taken(graph: Graph, linear: Linear) -> str:
-    """What a fully connected layer flattens."""
+def _unflattened_input(graph: Graph, linear: Linear) -> str:
+    """The input of a fully connected layer before it is flattened."""
     source = graph.node(linear.inputs[0])
     while isinstance(source, Flatten):
         source = graph.node(source.inputs[0])

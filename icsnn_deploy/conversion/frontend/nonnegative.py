@@ -1,4 +1,4 @@
-"""What is never negative, whatever the input: read off the graph."""
+"""Find out from the graph whether a node's result is never negative."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def is_nonnegative(nodes: Mapping[str, Node], name: str) -> bool:
     while waiting:
         node = nodes.get(waiting.pop())
         if node is None or isinstance(node, Relu):
-            continue  # what stands in for a rejected operator is taken to be one
+            continue  # the placeholder of a rejected operator counts as one
         if not _keeps_sign(node):
             return False
         waiting += [source for source in node.inputs if source not in seen]
@@ -28,7 +28,7 @@ def is_nonnegative(nodes: Mapping[str, Node], name: str) -> bool:
 
 
 def _keeps_sign(node: Node) -> bool:
-    """Whether a linear node makes nothing negative of what is not."""
+    """Whether the result of a linear node is nonnegative for nonnegative inputs."""
     if isinstance(node, (Conv, Linear)):
         return bool((node.weight >= 0).all() and (node.bias >= 0).all())
     if isinstance(node, ChannelAffine):

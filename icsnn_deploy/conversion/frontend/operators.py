@@ -1,4 +1,4 @@
-"""Modules, functions, methods and aten operators under one name and one set of arguments."""
+"""Normalize modules, functions, methods and aten operators to one name and set of arguments."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Arguments = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Call:
-    """One call of the model in a single vocabulary, that of torch.nn.functional."""
+    """One call of the model, with the names of torch.nn.functional."""
 
     operator: str
     args: tuple[Any, ...]
@@ -105,7 +105,7 @@ _MODULES: dict[type[nn.Module], Callable[[Any], tuple[str, Arguments]]] = {
     nn.ConstantPad2d: _pad,
     nn.Flatten: _without_arguments("reshape"),
     nn.Identity: _without_arguments("identity"),
-    # Dropout in eval mode; a module in training mode is turned away before.
+    # Dropout in eval mode; a module in training mode was rejected before.
     **dict.fromkeys(
         (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.AlphaDropout, nn.FeatureAlphaDropout),
         _without_arguments("identity"),
@@ -148,7 +148,7 @@ _SYNONYMS = {
     "_native_batch_norm_legit_no_training": "native_batch_norm",
 }
 
-_SPOKEN = {
+_DISPLAY_NAMES = {
     "getitem": "slice",
     "iadd": "add",
     "isub": "sub",
@@ -157,7 +157,7 @@ _SPOKEN = {
     "itruediv": "div",
     "constant_pad_nd": "pad",
 }
-"""What a node is called after, where Python's or aten's name is not what people say."""
+"""Names for nodes where the name in Python or aten is not the usual one."""
 
 _ATTRIBUTES = {
     "data": "identity",
@@ -165,14 +165,14 @@ _ATTRIBUTES = {
 }
 METADATA = {"size", "dim", "ndimension", "numel", "nelement", "sym_size", "sym_numel", "stride"}
 METADATA |= {"is_contiguous", "is_floating_point", "element_size", "sym_stride", "len"}
-"""Operators whose result says something about a tensor, not about its values."""
+"""Operators whose result does not depend on the values of the tensor."""
 
 _SPACES = (torch, functional, operator)
 _ATEN_NAMES = {"self": "input", "train": "training"}
 
 
 def lowered_whole(module: nn.Module) -> bool:
-    """Whether the module is one operator: of a class that is, or one that inherits its forward."""
+    """Whether the module is one operator: its class has a rule, or inherits forward from one."""
     return _rule(module) is not None
 
 
@@ -189,7 +189,7 @@ def _rule(module: nn.Module) -> Callable[[Any], tuple[str, Arguments]] | None:
 def normalize(
     node: fx.Node, args: tuple[Any, ...], kwargs: Mapping[str, Any], modules: dict[str, nn.Module]
 ) -> Call:
-    """The call that an fx node makes, with its operands filled in."""
+    """The call that an fx node makes, with the values of its operands."""
     if node.op == "call_module":
         return _module_call(modules[str(node.target)], str(node.target), args, kwargs)
     options = dict(kwargs)
@@ -226,7 +226,7 @@ def _module_call(
 def _aten(
     target: torch._ops.OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> tuple[str, Arguments]:
-    """Name and named arguments of an aten operator; of another library's, with its name space."""
+    """Name and named arguments of an aten operator; others keep their namespace in the name."""
     schema = target._schema
     names = [argument.name for argument in schema.arguments]
     given = {**dict(zip(names, args, strict=False)), **kwargs}
@@ -244,10 +244,10 @@ def _function_name(target: Any) -> str:
 
 
 def call_path(node: fx.Node, plain: str) -> str:
-    """Where the call stands: the enclosing module's path and the operator.
+    """Path of a call: the path of the enclosing module and the operator.
 
-    An exported program has only operators; one that stands for a whole torch.nn module takes
-    that module's path.
+    An exported program has only operators; an operator that is a whole torch.nn module gets the
+    path of that module.
     """
     stack = list((node.meta.get("nn_module_stack") or {}).values())
     path, kind = stack[-1] if stack else ("", "")
@@ -255,5 +255,5 @@ def call_path(node: fx.Node, plain: str) -> str:
     if path and full.startswith("torch.nn.modules.") and ".container." not in full:
         return str(path)
     short = plain.split(".")[-1]
-    short = _SPOKEN.get(short, short)
+    short = _DISPLAY_NAMES.get(short, short)
     return f"{path}.{short}" if path else short

@@ -1,4 +1,4 @@
-"""What to say about operators that have no integrate-and-fire equivalent."""
+"""Messages for operators without an integrate-and-fire equivalent: what is allowed, what to do."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ _FAMILIES = {
 
 
 def unsupported(operator: str, got: str) -> Unsupported:
-    """What to raise for an operator: what is allowed in its place, and what to do."""
+    """The error for an operator: what is allowed instead, and what to do."""
     key = operator.split(".")[-1].replace("_", "").lower()
     family = next((text for prefix, text in _FAMILIES.items() if key.startswith(prefix)), _SIMPLE)
     allowed, remedy = _KNOWN.get(key, family)
@@ -89,7 +89,7 @@ def unsupported(operator: str, got: str) -> Unsupported:
 
 
 def untraceable(got: str) -> Unsupported:
-    """What to raise for a module whose forward torch.fx can't trace."""
+    """The error for a module whose forward torch.fx cannot trace."""
     return Unsupported(
         got=got,
         allowed="a forward without control flow that depends on data",

@@ -1,6 +1,6 @@
-"""The lossy alternative to exact max pooling: average pooling over the same windows.
+"""Replace max pooling by average pooling over the same windows, which is lossy.
 
-Another network than the trained one. Only on request, and what was replaced is reported.
+The result is another network than the trained one: it is done only on request, and reported.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ _FUNCTIONS: dict[str, tuple[Any, tuple[str, ...]]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Replaced:
-    """Calls of max pooling that average now, each by a name of its own, and those that can't."""
+    """Max pooling calls that were replaced, with unique names, and those that could not be."""
 
     names: Mapping[fx.Node, str] = field(default_factory=dict)
     refused: Mapping[fx.Node, Unsupported] = field(default_factory=dict)
 
 
 def replace_max_pools(module: fx.GraphModule) -> Replaced:
-    """Put average pooling in the place of every max pooling that has one."""
+    """Replace every max pooling that has an average pooling of the same windows."""
     names: dict[fx.Node, str] = {}
     refused: dict[fx.Node, Unsupported] = {}
     modules = dict(module.named_modules())
@@ -84,7 +84,7 @@ def _replace(module: fx.GraphModule, node: fx.Node, modules: dict[str, nn.Module
 
 
 def _averaging(pool: Any, kind: type[Any]) -> nn.Module:
-    """The averaging module that pools as this one does."""
+    """The average pooling with the windows of this max pooling."""
     _check(
         type(pool).__name__, getattr(pool, "dilation", 1), getattr(pool, "return_indices", False)
     )
@@ -98,7 +98,7 @@ def _averaging(pool: Any, kind: type[Any]) -> nn.Module:
 
 
 def _average_call(node: fx.Node, got: str, target: Any, options: dict[str, Any]) -> None:
-    """Make an fx call of max pooling one of average pooling."""
+    """Turn an fx call of max pooling into one of average pooling."""
     pair = isinstance(node.target, torch._ops.OpOverload) and len(node.target._schema.returns) > 1
     indices = options.pop("return_indices", False) or (pair and not _takes_values_alone(node))
     _check(got, options.pop("dilation", 1), indices)

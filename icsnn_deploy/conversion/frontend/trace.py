@@ -1,4 +1,4 @@
-"""PyTorch model -> ANN graph: capture the calls, run once for the shapes, lower, check.
+"""Trace a PyTorch model to an ANN graph: capture the calls, run once for shapes, lower, check.
 
 nn.Module --torch.fx--> calls --lower--> Graph of Relu and linear nodes
 """
@@ -41,10 +41,10 @@ logger = logging.getLogger(__name__)
 
 _TOLERANCE = 1e-3
 _TOLERANCE_QUANTIZED = 5e-2
-"""Rounding before a floor can move one neuron by one level; a wrong lowering is far off."""
+"""Rounding before a floor can move a neuron by one level; a wrong lowering differs far more."""
 
 
-@torch.inference_mode(False)  # its tensors would not say whether an operator changed them
+@torch.inference_mode(False)  # inference tensors do not count in-place changes
 def trace(
     model: nn.Module,
     example: torch.Tensor,
@@ -57,12 +57,12 @@ def trace(
     Args:
         model: in eval mode, on any device, of any real floating type (float32 is used).
         example: a batch [B, ...] as the model takes it.
-        activations: the user's own clip and QCFS classes.
-        replace_max_pool: "average": put average pooling, another network, for max pooling.
+        activations: clip and QCFS classes of the user.
+        replace_max_pool: "average" replaces max pooling by average pooling: another network.
 
     Returns:
-        A graph with the nodes named by the modules' paths, "input" and "output". Its provenance
-        says what became of max poolings.
+        A graph with nodes named after the paths of the modules, "input" and "output". Its
+        provenance records max poolings and replacements.
 
     Raises:
         UnsupportedOperatorError: lists every operator without an equivalent.
@@ -85,7 +85,7 @@ def trace(
     return graph
 
 
-@torch.inference_mode(False)  # its tensors would not say whether an operator changed them
+@torch.inference_mode(False)  # inference tensors do not count in-place changes
 def trace_exported(
     program: ExportedProgram,
     example: torch.Tensor,
@@ -93,7 +93,7 @@ def trace_exported(
     activations: Sequence[DeclaredActivation] = (),
     replace_max_pool: Replacement | None = None,
 ) -> Graph:
-    """The ANN graph of a program of torch.export, as `trace` gives it.
+    """The ANN graph of an exported program (see `trace`).
 
     Args:
         program: exported in eval mode, in any dialect that keeps aten operators.
@@ -123,7 +123,7 @@ def trace_exported(
 
 
 def _replaced(module: fx.GraphModule, replacement: Replacement | None) -> Replaced:
-    """Replace max poolings if that is wanted."""
+    """Replace max poolings if a replacement is given."""
     if replacement is None:
         return Replaced()
     if replacement not in REPLACEMENTS:
@@ -135,7 +135,7 @@ def _replaced(module: fx.GraphModule, replacement: Replacement | None) -> Replac
 
 
 def _provenance(lowered: Lowered, replaced: Replaced) -> dict[str, Any]:
-    """What became of max poolings."""
+    """Provenance of max poolings and of their replacements."""
     names = list(replaced.names.values())
     return {**({REPLACED: names} if names else {}), **lowered.provenance}
 
@@ -191,7 +191,7 @@ def _fixed_batch(module: fx.GraphModule) -> int | None:
 def _recorded(
     module: fx.GraphModule, batches: list[torch.Tensor]
 ) -> tuple[torch.Tensor, dict[fx.Node, CallResult]]:
-    """The first batch that the model runs on, and what its calls gave."""
+    """The first batch that the model runs on, and the results of its calls."""
     for batch in batches[:-1]:
         try:
             return batch, record(module, batch)
@@ -201,10 +201,10 @@ def _recorded(
 
 
 def _check_same(graph: Graph, model: nn.Module, samples: torch.Tensor) -> None:
-    """The graph must give the model's own output, whatever the lowering thought.
+    """Check that the graph reproduces the output of the model.
 
     Raises:
-        ConversionError: with the largest difference; or an output that is not finite.
+        ConversionError: it does not; or the output of the model is not finite.
     """
     outputs = _in_double(model, samples)
     logits = run_ann(graph, samples[:2].numpy())
@@ -238,7 +238,7 @@ def _check_same(graph: Graph, model: nn.Module, samples: torch.Tensor) -> None:
 
 
 def _in_double(model: nn.Module, samples: torch.Tensor) -> Callable[[torch.Tensor], Array]:
-    """The model as a function of NumPy results, in double precision where it runs so."""
+    """The model as a function that returns NumPy arrays, in double precision where possible."""
 
     def run(batch: torch.Tensor) -> Array:
         batch = batch.to(dtype) if batch.is_floating_point() else batch.clone()

@@ -22,7 +22,7 @@ from icsnn_deploy.graph.nodes import (
 
 
 def conv(
-    site: CallContext,
+    context: CallContext,
     x: Any,
     weight: Any,
     bias: Any = None,
@@ -32,29 +32,29 @@ def conv(
     groups: int = 1,
     padding_mode: str = "zeros",
 ) -> str:
-    """Conv1d and Conv2d; a zero padding of its own before it is taken into the convolution."""
-    kernels = constant(site, weight)
+    """Conv1d and Conv2d; a zero padding before it becomes part of the convolution."""
+    kernels = constant(context, weight)
     axes = kernels.ndim - 2
     if axes not in (1, 2):
-        raise site.unsupported(f"{axes} spatial axes", "one or two", "Use Conv1d or Conv2d.")
+        raise context.unsupported(f"{axes} spatial axes", "one or two", "Use Conv1d or Conv2d.")
     if padding_mode != "zeros":
-        raise site.unsupported(
+        raise context.unsupported(
             f"padding_mode {padding_mode!r}", "padding_mode 'zeros'", "Retrain with zero padding."
         )
-    source = site.source(x)
-    if len(site.source_shape(x)) != axes + 1:
-        raise site.unsupported("an input without a batch axis", f"[B, C] and {axes} more axes")
+    source = context.source(x)
+    if len(context.source_shape(x)) != axes + 1:
+        raise context.unsupported("an input without a batch axis", f"[B, C] and {axes} more axes")
     holes = spread(dilation, axes)
     pads = _conv_padding(padding, kernels.shape[2:], holes)
-    if source in site.builder.paddings:
-        source, before = site.builder.paddings[source]
+    if source in context.builder.paddings:
+        source, before = context.builder.paddings[source]
         pads = tuple((p[0] + q[0], p[1] + q[1]) for p, q in zip(pads, before, strict=True))
-    return site.add(
+    return context.add(
         Conv(
-            name=site.name(),
+            name=context.name(),
             inputs=(source,),
             weight=kernels,
-            bias=_bias(site, bias, len(kernels)),
+            bias=_bias(context, bias, len(kernels)),
             stride=spread(stride, axes),
             padding=pads,
             dilation=holes,
@@ -64,7 +64,7 @@ def conv(
 
 
 def convolution(
-    site: CallContext,
+    context: CallContext,
     x: Any,
     weight: Any,
     bias: Any,
@@ -75,39 +75,43 @@ def convolution(
     output_padding: Any,
     groups: int,
 ) -> str:
-    """aten.convolution: what every convolution of a decomposed exported program is."""
+    """aten.convolution: any convolution of a decomposed exported program."""
     if transposed:
-        raise site.unsupported("transposed", "Conv1d, Conv2d", "Replace it by a convolution.")
-    return conv(site, x, weight, bias, stride, padding, dilation, groups)
+        raise context.unsupported("transposed", "Conv1d, Conv2d", "Replace it by a convolution.")
+    return conv(context, x, weight, bias, stride, padding, dilation, groups)
 
 
-def linear(site: CallContext, x: Any, weight: Any, bias: Any = None) -> str:
+def linear(context: CallContext, x: Any, weight: Any, bias: Any = None) -> str:
     """y = x @ weight.T + bias, on vectors."""
-    matrix = constant(site, weight)
-    if len(site.source_shape(x)) != 1:
-        raise site.unsupported(
-            f"an input of shape {site.source_shape(x)}", "(features,)", "Flatten to [B, -1] before."
+    matrix = constant(context, weight)
+    if len(context.source_shape(x)) != 1:
+        raise context.unsupported(
+            f"an input of shape {context.source_shape(x)}",
+            "(features,)",
+            "Flatten to [B, -1] before.",
         )
-    bias = _bias(site, bias, len(matrix))
-    return site.add(Linear(name=site.name(), inputs=(site.source(x),), weight=matrix, bias=bias))
+    bias = _bias(context, bias, len(matrix))
+    return context.add(
+        Linear(name=context.name(), inputs=(context.source(x),), weight=matrix, bias=bias)
+    )
 
 
 def addmm(
-    site: CallContext, x: Any, mat1: Any, mat2: Any, *, beta: float = 1, alpha: float = 1
+    context: CallContext, x: Any, mat1: Any, mat2: Any, *, beta: float = 1, alpha: float = 1
 ) -> str:
     """y = beta * x + alpha * (mat1 @ mat2): a linear layer of a decomposed exported program."""
     if beta != 1 or alpha != 1 or isinstance(x, Traced):
-        raise site.unsupported("a scaled or traced bias", "a constant bias, alpha = beta = 1")
-    return linear(site, mat1, _transposed(site, mat2), x)
+        raise context.unsupported("a scaled or traced bias", "a constant bias, alpha = beta = 1")
+    return linear(context, mat1, _transposed(context, mat2), x)
 
 
-def matmul(site: CallContext, x: Any, other: Any = None, mat2: Any = None) -> str:
+def matmul(context: CallContext, x: Any, other: Any = None, mat2: Any = None) -> str:
     """y = x @ W for a constant matrix W."""
-    return linear(site, x, _transposed(site, other if mat2 is None else mat2))
+    return linear(context, x, _transposed(context, other if mat2 is None else mat2))
 
 
 def batch_norm(
-    site: CallContext,
+    context: CallContext,
     x: Any,
     running_mean: Any,
     running_var: Any,
@@ -120,24 +124,24 @@ def batch_norm(
 ) -> str:
     """y = weight * (x - running_mean) / sqrt(running_var + eps) + bias, per channel"""
     if running_mean is None or running_var is None:
-        raise site.unsupported(
+        raise context.unsupported(
             "no running statistics", "track_running_stats=True", "Retrain with running statistics."
         )
     if training:
-        raise site.unsupported("training mode", "eval mode", "Call model.eval() before.")
-    mean, variance = _double(site, running_mean), _double(site, running_var)
+        raise context.unsupported("training mode", "eval mode", "Call model.eval() before.")
+    mean, variance = _double(context, running_mean), _double(context, running_var)
     scale = 1 / np.sqrt(variance + eps)
     if weight is not None:
-        scale = scale * _double(site, weight)
+        scale = scale * _double(context, weight)
     shift = -mean * scale
     if bias is not None:
-        shift = shift + _double(site, bias)
-    per_channel = (-1, *(1,) * (len(site.source_shape(x)) - 1))
-    return _scale(site, x, scale.reshape(per_channel), shift.reshape(per_channel))
+        shift = shift + _double(context, bias)
+    per_channel = (-1, *(1,) * (len(context.source_shape(x)) - 1))
+    return _scale(context, x, scale.reshape(per_channel), shift.reshape(per_channel))
 
 
 def native_batch_norm(
-    site: CallContext,
+    context: CallContext,
     x: Any,
     weight: Any,
     bias: Any,
@@ -146,94 +150,96 @@ def native_batch_norm(
     momentum: float,
     eps: float,
 ) -> str:
-    """aten's batch normalization in eval mode, which also gives two empty statistics."""
-    return batch_norm(site, x, running_mean, running_var, weight, bias, eps=eps)
+    """aten's batch normalization in eval mode, which also returns two empty statistics."""
+    return batch_norm(context, x, running_mean, running_var, weight, bias, eps=eps)
 
 
-def add(site: CallContext, x: Any, other: Any, *, alpha: float = 1) -> str:
+def add(context: CallContext, x: Any, other: Any, *, alpha: float = 1) -> str:
     """y = x + alpha * other"""
     if isinstance(x, Traced) and isinstance(other, Traced):
-        return _sum(site, x, other, alpha)
+        return _sum(context, x, other, alpha)
     if isinstance(x, Traced):
-        return _affine(site, x, 1, alpha * _values(site, other, x))
-    return _affine(site, other, alpha, _values(site, x, other))
+        return _affine(context, x, 1, alpha * _values(context, other, x))
+    return _affine(context, other, alpha, _values(context, x, other))
 
 
-def sub(site: CallContext, x: Any, other: Any, *, alpha: float = 1) -> str:
+def sub(context: CallContext, x: Any, other: Any, *, alpha: float = 1) -> str:
     """y = x - alpha * other"""
-    return add(site, x, other, alpha=-alpha)
+    return add(context, x, other, alpha=-alpha)
 
 
-def rsub(site: CallContext, x: Any, other: Any, alpha: float = 1) -> str:
+def rsub(context: CallContext, x: Any, other: Any, alpha: float = 1) -> str:
     """y = other - alpha * x"""
-    return add(site, other, x, alpha=-alpha)
+    return add(context, other, x, alpha=-alpha)
 
 
-def mul(site: CallContext, x: Any, other: Any) -> str:
+def mul(context: CallContext, x: Any, other: Any) -> str:
     """y = x * c, c constant."""
     if isinstance(x, Traced) and isinstance(other, Traced):
-        raise site.unsupported(
+        raise context.unsupported(
             "a product of two tensors that depend on the input",
             "a product with a constant",
             "Remove the gate or attention and retrain.",
         )
     data, factor = (x, other) if isinstance(x, Traced) else (other, x)
-    return _affine(site, data, _values(site, factor, data), 0)
+    return _affine(context, data, _values(context, factor, data), 0)
 
 
-def div(site: CallContext, x: Any, other: Any, *, rounding_mode: str | None = None) -> str:
+def div(context: CallContext, x: Any, other: Any, *, rounding_mode: str | None = None) -> str:
     """y = x / c, c constant."""
     if isinstance(other, Traced) or rounding_mode is not None:
-        raise site.unsupported(
+        raise context.unsupported(
             "a rounded division, or one by data", "a division by a constant", "Remove it."
         )
-    return _affine(site, x, 1 / _values(site, other, x), 0)
+    return _affine(context, x, 1 / _values(context, other, x), 0)
 
 
-def neg(site: CallContext, x: Any) -> str:
+def neg(context: CallContext, x: Any) -> str:
     """y = -x"""
-    return _affine(site, x, -1, 0)
+    return _affine(context, x, -1, 0)
 
 
-def _sum(site: CallContext, x: Traced, other: Traced, alpha: float) -> str:
-    first, second = site.source(x), site.source(other)
+def _sum(context: CallContext, x: Traced, other: Traced, alpha: float) -> str:
+    first, second = context.source(x), context.source(other)
     if x.shape != other.shape:
-        raise site.unsupported(
+        raise context.unsupported(
             f"shapes {x.shape[1:]} and {other.shape[1:]}", "two tensors of one shape"
         )
-    name = site.name()
+    name = context.name()
     if alpha != 1:
         ones = np.ones((1,) * (len(x.shape) - 1))
         node = ChannelAffine(
-            name=site.name("scale"), inputs=(second,), scale=ones * alpha, shift=ones * 0
+            name=context.name("scale"), inputs=(second,), scale=ones * alpha, shift=ones * 0
         )
-        second = site.add(node)
-    return site.add(Add(name=name, inputs=(first, second)))
+        second = context.add(node)
+    return context.add(Add(name=name, inputs=(first, second)))
 
 
-def _affine(site: CallContext, x: Any, scale: Any, shift: Any) -> str:
+def _affine(context: CallContext, x: Any, scale: Any, shift: Any) -> str:
     """scale * x + shift for arrays with a batch axis of 1, or numbers."""
-    shape = site.source_shape(x)
-    return _scale(site, x, _per_sample(site, scale, shape), _per_sample(site, shift, shape))
+    shape = context.source_shape(x)
+    return _scale(
+        context, x, _per_sample(context, scale, shape), _per_sample(context, shift, shape)
+    )
 
 
-def _scale(site: CallContext, x: Any, scale: Array, shift: Array) -> str:
+def _scale(context: CallContext, x: Any, scale: Array, shift: Array) -> str:
     if np.all(scale == 1) and np.all(shift == 0):
-        return site.source(x)
-    node = ChannelAffine(name=site.name(), inputs=(site.source(x),), scale=scale, shift=shift)
-    return site.add(node)
+        return context.source(x)
+    node = ChannelAffine(name=context.name(), inputs=(context.source(x),), scale=scale, shift=shift)
+    return context.add(node)
 
 
-def _values(site: CallContext, value: Any, x: Any) -> Array:
-    """A constant operand as float64, which must not enlarge x."""
-    site.source(x)
+def _values(context: CallContext, value: Any, x: Any) -> Array:
+    """A constant operand as float64."""
+    context.source(x)
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return np.asarray(value, np.float64)
-    return _double(site, value)
+    return _double(context, value)
 
 
-def _per_sample(site: CallContext, value: Any, shape: Shape) -> Array:
-    """A constant that PyTorch broadcasts against [B, *shape], in a shape that Scale takes."""
+def _per_sample(context: CallContext, value: Any, shape: Shape) -> Array:
+    """A constant that PyTorch broadcasts against [B, *shape], in a shape for ChannelAffine."""
     array = np.asarray(value, np.float64)
     rank = len(shape) + 1
     if array.ndim <= rank:
@@ -242,7 +248,7 @@ def _per_sample(site: CallContext, value: Any, shape: Shape) -> Array:
         a in (1, b) for a, b in zip(array.shape, (1, *shape), strict=True)
     )
     if not fits:
-        raise site.unsupported(
+        raise context.unsupported(
             f"a constant of shape {np.shape(value)}",
             f"one that broadcasts to {shape}, the same for every sample",
         )
@@ -250,37 +256,37 @@ def _per_sample(site: CallContext, value: Any, shape: Shape) -> Array:
     return array if array.shape in broadcast_shapes(shape) else np.broadcast_to(array, shape)
 
 
-def constant(site: CallContext, value: Any) -> Array:
+def constant(context: CallContext, value: Any) -> Array:
     """A parameter of the model as float32; raises Unsupported if it depends on the input."""
-    return _double(site, value).astype(np.float32)
+    return _double(context, value).astype(np.float32)
 
 
-def _double(site: CallContext, value: Any) -> Array:
+def _double(context: CallContext, value: Any) -> Array:
     if not isinstance(value, torch.Tensor):
-        raise site.unsupported(
+        raise context.unsupported(
             "a parameter that depends on the input", "constant parameters", "Make it constant."
         )
     if value.is_complex():
-        raise site.unsupported("complex numbers", "real numbers", "Use a real-valued model.")
+        raise context.unsupported("complex numbers", "real numbers", "Use a real-valued model.")
     array: Array = value.detach().to("cpu", torch.float64).numpy()
     return array
 
 
-def _transposed(site: CallContext, value: Any) -> Any:
+def _transposed(context: CallContext, value: Any) -> Any:
     if not isinstance(value, torch.Tensor) or value.dim() != 2:
-        raise site.unsupported(
+        raise context.unsupported(
             "a matrix product of two tensors that depend on the input, or not of rank 2",
             "a product with one constant matrix",
         )
     return value.t()
 
 
-def _bias(site: CallContext, bias: Any, width: int) -> Array:
-    return np.zeros(width, np.float32) if bias is None else constant(site, bias)
+def _bias(context: CallContext, bias: Any, width: int) -> Array:
+    return np.zeros(width, np.float32) if bias is None else constant(context, bias)
 
 
 def spread(value: Any, axes: int) -> tuple[int, ...]:
-    """One integer for each spatial axis, from one for all or one each."""
+    """One integer per spatial axis, from one for all axes or one for each."""
     values = tuple(int(one) for one in value) if isinstance(value, (tuple, list)) else (int(value),)
     return values * axes if len(values) == 1 else values
 

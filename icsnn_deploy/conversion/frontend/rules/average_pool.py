@@ -1,4 +1,4 @@
-"""Average pooling in its four spellings: windows, adaptive, mean over axes, global."""
+"""Average pooling in its four forms: windows, adaptive, mean over axes, global."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from icsnn_deploy.graph.nodes import AvgPool, Shape
 
 
 def avg_pool(
-    site: CallContext,
+    context: CallContext,
     x: Any,
     kernel_size: Any,
     stride: Any = None,
@@ -25,74 +25,74 @@ def avg_pool(
     axes: int,
 ) -> str:
     """avg_pool1d and avg_pool2d."""
-    shape = _image(site, x, axes)
+    shape = _image(context, x, axes)
     kernel, pads = spread(kernel_size, axes), spread(padding, axes)
     stride = kernel if stride is None or stride == [] else spread(stride, axes)
     if any(pads) and not count_include_pad:
-        raise site.unsupported(
+        raise context.unsupported(
             f"count_include_pad=False with padding {pads}",
             "count_include_pad=True, or no padding",
             "Pool without padding and retrain.",
         )
     if divisor_override not in (None, math.prod(kernel)):
-        raise site.unsupported(
+        raise context.unsupported(
             f"divisor_override={divisor_override}", f"the window's {math.prod(kernel)}"
         )
     node = AvgPool(
         name="pool",
-        inputs=(site.source(x),),
+        inputs=(context.source(x),),
         kernel=kernel,
         stride=stride,
         padding=tuple((p, p) for p in pads),
     )
-    if node.output_shape(shape) != site.shape[1:]:
-        raise site.unsupported(
+    if node.output_shape(shape) != context.shape[1:]:
+        raise context.unsupported(
             "ceil_mode=True where the last window sticks out",
             "windows inside the padded input",
             "Use ceil_mode=False, or an input size that the stride divides.",
         )
-    return site.add(replace(node, name=site.name()))
+    return context.add(replace(node, name=context.name()))
 
 
-def adaptive_avg_pool(site: CallContext, x: Any, output_size: Any, *, axes: int) -> str:
+def adaptive_avg_pool(context: CallContext, x: Any, output_size: Any, *, axes: int) -> str:
     """adaptive_avg_pool1d and 2d, where all windows have one size."""
-    shape = _image(site, x, axes)
-    wanted = site.shape[2:]
+    shape = _image(context, x, axes)
+    wanted = context.shape[2:]
     if any(length % out for length, out in zip(shape[1:], wanted, strict=True)):
-        raise site.unsupported(
+        raise context.unsupported(
             f"{shape[1:]} to {wanted}",
             "an output size that divides the input's",
             "Choose another output size, or the input size that the model was trained with.",
         )
     kernel = tuple(length // out for length, out in zip(shape[1:], wanted, strict=True))
-    return _pool(site, site.source(x), kernel)
+    return _pool(context, context.source(x), kernel)
 
 
 def mean(
-    site: CallContext, x: Any, dim: Any = None, keepdim: bool = False, dtype: Any = None
+    context: CallContext, x: Any, dim: Any = None, keepdim: bool = False, dtype: Any = None
 ) -> str:
-    """Mean over spatial axes; with the result flattened where it is a vector."""
+    """Mean over spatial axes; the result is flattened if it is a vector."""
     if not isinstance(x, Traced):
-        raise site.unsupported("a constant", "data")
-    shape = site.builder.shapes[x.node]
+        raise context.unsupported("a constant", "data")
+    shape = context.builder.shapes[x.node]
     rank = len(x.shape)
     given = range(rank) if dim is None else dim if isinstance(dim, (tuple, list)) else (dim,)
     dims = {int(d) % rank for d in given}
     axes = _graph_axes(x.shape[1:], shape, {d - 1 for d in dims if d > 0})
     if 0 in dims or axes is None or 0 in axes:
-        raise site.unsupported(
+        raise context.unsupported(
             f"axes {sorted(dims)} of {len(x.shape)}",
             "spatial axes (2, or 2 and 3)",
             "Average over space only, not over samples or channels.",
         )
     kernel = tuple(length if axis in axes else 1 for axis, length in enumerate(shape))[1:]
-    return site.flattened(_pool(site, x.node, kernel))
+    return context.flattened(_pool(context, x.node, kernel))
 
 
 def _graph_axes(seen: Shape, shape: Shape, dims: set[int]) -> set[int] | None:
-    """The node's axes that the given axes, of the shape that PyTorch sees, stand for.
+    """Axes of the node's shape that correspond to axes of the shape in PyTorch.
 
-    Where the two shapes differ, (C, H * W) seen for (C, H, W), trailing axes still correspond.
+    Where the two shapes differ, such as (C, H * W) for (C, H, W), trailing axes still correspond.
     """
     if seen == shape:
         return dims
@@ -105,18 +105,20 @@ def _graph_axes(seen: Shape, shape: Shape, dims: set[int]) -> set[int] | None:
     return None
 
 
-def _pool(site: CallContext, source: str, kernel: Shape) -> str:
+def _pool(context: CallContext, source: str, kernel: Shape) -> str:
     if math.prod(kernel) == 1:
         return source
     none = ((0, 0),) * len(kernel)
-    node = AvgPool(name=site.name(), inputs=(source,), kernel=kernel, stride=kernel, padding=none)
-    return site.add(node)
+    node = AvgPool(
+        name=context.name(), inputs=(source,), kernel=kernel, stride=kernel, padding=none
+    )
+    return context.add(node)
 
 
-def _image(site: CallContext, x: Any, axes: int) -> Shape:
-    shape = site.source_shape(x)
+def _image(context: CallContext, x: Any, axes: int) -> Shape:
+    shape = context.source_shape(x)
     if len(shape) != axes + 1:
-        raise site.unsupported(f"an input of shape {shape}", f"channels and {axes} spatial axes")
+        raise context.unsupported(f"an input of shape {shape}", f"channels and {axes} spatial axes")
     return shape
 
 

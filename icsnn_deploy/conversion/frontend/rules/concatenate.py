@@ -1,9 +1,9 @@
-"""Concatenation along the channels, taken apart again by what comes behind it.
+"""Concatenation along the channels; the operators after it are applied to its parts.
 
     conv(cat(a, b)) = conv_a(a) + conv_b(b)          the weights split
     relu(cat(a, b)) = cat(relu(a), relu(b))          likewise pooling, batch norm, flatten
 
-What can't be taken apart gets the concatenation as a whole.
+An operator that cannot be applied to parts gets the whole concatenation.
 """
 
 from __future__ import annotations
@@ -21,36 +21,38 @@ from icsnn_deploy.graph.nodes import Add
 Arguments = Mapping[str, Any]
 
 
-def cat(site: CallContext, tensors: Any, dim: int = 0) -> str:
-    """torch.cat of tensors that agree in space."""
+def cat(context: CallContext, tensors: Any, dim: int = 0) -> str:
+    """torch.cat of tensors of equal spatial shape, along the channels."""
     if not all(isinstance(one, Traced) for one in tensors):
-        raise site.unsupported("a constant among the parts", "parts that depend on the input")
-    sources = [site.source(one) for one in tensors]
-    if dim % len(site.shape) != 1:
-        raise site.unsupported(f"dim={dim}", "dim=1, the channels", "Concatenate along dim=1.")
-    if len(site.shape) > 4:
-        raise site.unsupported(f"{len(site.shape) - 2} spatial axes", "two at most")
-    return _joined(site, [part for source in sources for part in _parts(site, source)])
+        raise context.unsupported("a constant among the parts", "parts that depend on the input")
+    sources = [context.source(one) for one in tensors]
+    if dim % len(context.shape) != 1:
+        raise context.unsupported(f"dim={dim}", "dim=1, the channels", "Concatenate along dim=1.")
+    if len(context.shape) > 4:
+        raise context.unsupported(f"{len(context.shape) - 2} spatial axes", "two at most")
+    return _joined(context, [part for source in sources for part in _parts(context, source)])
 
 
-def _parts(site: CallContext, name: str) -> tuple[str, ...]:
-    """What a node puts side by side: itself, if it is no concatenation."""
-    node = site.builder.nodes.get(name)
+def _parts(context: CallContext, name: str) -> tuple[str, ...]:
+    """The parts of a concatenation; the node itself if it is none."""
+    node = context.builder.nodes.get(name)
     return node.inputs if isinstance(node, Concatenation) else (name,)
 
 
-def _joined(site: CallContext, parts: list[str]) -> str:
-    """A node for the parts side by side, left out in the end if nobody takes it as a whole."""
+def _joined(context: CallContext, parts: list[str]) -> str:
+    """The concatenation of the parts; dropped in the end if no node uses it as a whole."""
     if len(parts) == 1:
         return parts[0]
-    return site.add(Concatenation(name=site.name(), inputs=tuple(parts)))
+    return context.add(Concatenation(name=context.name(), inputs=tuple(parts)))
 
 
-def by_parts(site: CallContext, operator: str, rule: Lowering, arguments: Arguments) -> str | None:
-    """The call on each part of a concatenation, or None if its operand isn't one or is kept whole.
+def by_parts(
+    context: CallContext, operator: str, rule: Lowering, arguments: Arguments
+) -> str | None:
+    """Apply a call to each part of a concatenation; None if it must take its operand as a whole.
 
     Args:
-        site: the call.
+        context: the call.
         operator: its name.
         rule: how it is lowered.
         arguments: of the call, by name.
@@ -58,70 +60,75 @@ def by_parts(site: CallContext, operator: str, rule: Lowering, arguments: Argume
     x, split = arguments.get("x"), _SPLITS.get(operator)
     if split is None or not isinstance(x, Traced):
         return None
-    parts = _parts(site, x.node)
-    if len(parts) == 1 or x.shape[1:] != site.builder.shapes[x.node]:
+    parts = _parts(context, x.node)
+    if len(parts) == 1 or x.shape[1:] != context.builder.shapes[x.node]:
         return None
-    return split(site, rule, parts, arguments)
+    return split(context, rule, parts, arguments)
 
 
 def _channelwise(
-    site: CallContext, rule: Lowering, parts: tuple[str, ...], arguments: Arguments
+    context: CallContext, rule: Lowering, parts: tuple[str, ...], arguments: Arguments
 ) -> str:
     """f(cat(a, b)) = cat(f(a), f(b)), parameters per channel split."""
     results, begin = [], 0
     for part in parts:
-        shape = site.builder.shapes[part]
+        shape = context.builder.shapes[part]
         end = begin + shape[0]
         own = {
             name: value[begin:end] if isinstance(value, torch.Tensor) and value.ndim else value
             for name, value in arguments.items()
         }
-        own["x"] = _traced(site, part, arguments["x"])
-        size = (site.shape[0], shape[0], *site.shape[2:])
+        own["x"] = _traced(context, part, arguments["x"])
+        size = (context.shape[0], shape[0], *context.shape[2:])
         inner = CallContext(
-            site.builder, site.path, site.got, size, site.dtype, rectified=site.rectified
+            context.builder,
+            context.path,
+            context.got,
+            size,
+            context.dtype,
+            rectified=context.rectified,
         )
         results.append(rule(inner, **own))
         begin = end
-    return _joined(site, results)
+    return _joined(context, results)
 
 
 def _flat(
-    site: CallContext, rule: Lowering, parts: tuple[str, ...], arguments: Arguments
+    context: CallContext, rule: Lowering, parts: tuple[str, ...], arguments: Arguments
 ) -> str | None:
-    """Flattened to vectors: the channels run slowest, so the parts stay side by side."""
-    shapes = [site.builder.shapes[part] for part in parts]
-    if len(site.shape) != 2 or site.shape[1] != sum(math.prod(shape) for shape in shapes):
+    """flatten(cat(a, b)) = cat(flatten(a), flatten(b)): the channel axis is the slowest."""
+    shapes = [context.builder.shapes[part] for part in parts]
+    if len(context.shape) != 2 or context.shape[1] != sum(math.prod(shape) for shape in shapes):
         return None
     results = []
     for part, shape in zip(parts, shapes, strict=True):
-        size = (site.shape[0], math.prod(shape))
-        inner = CallContext(site.builder, site.path, site.got, size, site.dtype)
+        size = (context.shape[0], math.prod(shape))
+        inner = CallContext(context.builder, context.path, context.got, size, context.dtype)
         results.append(inner.flattened(part))
-    return _joined(site, results)
+    return _joined(context, results)
 
 
 def _affine(
-    site: CallContext, rule: Lowering, parts: tuple[str, ...], arguments: Arguments
+    context: CallContext, rule: Lowering, parts: tuple[str, ...], arguments: Arguments
 ) -> str | None:
-    """Convolution or linear: the weights split by input channel, the bias once."""
+    """Convolution or linear: weights split by input channel, the bias added once."""
     weight = arguments["weight"]
     if not isinstance(weight, torch.Tensor) or arguments.get("groups", 1) != 1:
         return None
     results, begin = [], 0
     for part in parts:
-        end = begin + site.builder.shapes[part][0]
+        end = begin + context.builder.shapes[part][0]
         own = {**arguments, "weight": weight[:, begin:end]}
-        own["x"] = _traced(site, part, arguments["x"])
+        own["x"] = _traced(context, part, arguments["x"])
         if begin:
             own["bias"] = None
-        results.append(rule(site, **own))
+        results.append(rule(context, **own))
         begin = end
-    return site.add(Add(name=site.name("sum"), inputs=tuple(results)))
+    return context.add(Add(name=context.name("sum"), inputs=tuple(results)))
 
 
-def _traced(site: CallContext, part: str, whole: Traced) -> Traced:
-    shape = (whole.shape[0], *site.builder.shapes[part])
+def _traced(context: CallContext, part: str, whole: Traced) -> Traced:
+    shape = (whole.shape[0], *context.builder.shapes[part])
     return Traced(part, shape, whole.dtype, whole.origin, Storage())
 
 

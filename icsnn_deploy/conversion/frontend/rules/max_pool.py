@@ -1,11 +1,11 @@
-r"""Max pooling out of rectifiers, exactly: max(a, b) = a + relu(b - a).
+r"""Exact max pooling from rectifiers: max(a, b) = a + relu(b - a).
 
     x --- picks the first element of each window ------------------ + --> max
       \-- difference (depthwise, +1 and -1) --> relu (excess) -----/
 
-Windows of several elements are trees of such pairs, each population straight on what is pooled and
-on the populations before it. The trees are built axis after axis, or over the whole window at once,
-and overlapping windows share what they have in common, whichever takes fewer neurons.
+Windows of several elements are trees of such pairs; each population reads the pooled values and the
+populations before it. The trees are built axis after axis, or over the whole window at once, and
+overlapping windows share common parts, whichever needs fewer neurons.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from icsnn_deploy.passes.window import windows
 
 @dataclass(frozen=True, kw_only=True)
 class _Form:
-    """A maximum so far: the element that is picked, and the excesses on top of it."""
+    """A partial maximum: one element of the window plus the excesses over it."""
 
-    tap: Shape  # where x is read, relative to stride * position
+    tap: Shape  # offset of the element, relative to stride * position
     excesses: tuple[str, ...] = ()
 
 
 def max_pool(
-    site: CallContext,
+    context: CallContext,
     x: Any,
     kernel_size: Any,
     stride: Any = None,
@@ -49,61 +49,61 @@ def max_pool(
 ) -> str:
     """max_pool1d and max_pool2d."""
     if return_indices:
-        raise site.unsupported("return_indices=True", "values alone", "Pool without indices.")
-    shape = site.source_shape(x)
+        raise context.unsupported("return_indices=True", "values alone", "Pool without indices.")
+    shape = context.source_shape(x)
     if len(shape) != axes + 1:
-        raise site.unsupported(f"an input of shape {shape}", f"channels and {axes} spatial axes")
+        raise context.unsupported(f"an input of shape {shape}", f"channels and {axes} spatial axes")
     kernel = spread(kernel_size, axes)
     return _pooled(
-        site,
-        site.source(x),
+        context,
+        context.source(x),
         Windows(
             kernel=kernel,
             stride=kernel if stride is None or stride == [] else spread(stride, axes),
             dilation=spread(dilation, axes),
             before=spread(padding, axes),
-            positions=site.shape[2:],  # PyTorch has rounded, up with ceil_mode
+            positions=context.shape[2:],  # as PyTorch rounded it, up with ceil_mode
         ),
     )
 
 
 def adaptive_max_pool(
-    site: CallContext, x: Any, output_size: Any, return_indices: bool = False, *, axes: int
+    context: CallContext, x: Any, output_size: Any, return_indices: bool = False, *, axes: int
 ) -> str:
     """adaptive_max_pool1d and 2d, where all windows have one size."""
-    lengths, wanted = site.source_shape(x)[1:], site.shape[2:]
+    lengths, wanted = context.source_shape(x)[1:], context.shape[2:]
     if any(length % out for length, out in zip(lengths, wanted, strict=True)):
-        raise site.unsupported(
+        raise context.unsupported(
             f"{lengths} to {wanted}",
             "an output size that divides the input's",
             "Choose another output size, or the input size that the model was trained with.",
         )
     kernel = tuple(length // out for length, out in zip(lengths, wanted, strict=True))
-    return max_pool(site, x, kernel, return_indices=return_indices, axes=axes)
+    return max_pool(context, x, kernel, return_indices=return_indices, axes=axes)
 
 
-def _pooled(site: CallContext, source: str, pool: Windows) -> str:
-    shape = site.builder.shapes[source]
+def _pooled(context: CallContext, source: str, pool: Windows) -> str:
+    shape = context.builder.shapes[source]
     rectified = []
-    if _sees_padding(pool, shape[1:]) and not is_nonnegative(site.builder.nodes, source):
-        if not site.rectified:
-            raise site.unsupported(
+    if _sees_padding(pool, shape[1:]) and not is_nonnegative(context.builder.nodes, source):
+        if not context.rectified:
+            raise context.unsupported(
                 f"padding around the output of '{source}', which may be negative",
                 "padding of what is never negative (behind a ReLU), MaxPool between a layer and "
                 "its ReLU, or no padding",
                 "Put the ReLU before the MaxPool, or replace it: --replace-maxpool average.",
             )
-        # relu(max(x)) = max(relu(x)), and zeros do for the padding of what is never negative
-        source = site.add(Relu(name=site.name("relu"), inputs=(source,)))
+        # relu(max(x)) = max(relu(x)), and zeros are a valid padding of nonnegative values
+        source = context.add(Relu(name=context.name("relu"), inputs=(source,)))
         rectified.append(source)
-    tree = _Tree(site)
+    tree = _Tree(context)
     steps = cheapest(pool, shape[1:])
     for step in steps[:-1]:
-        source = tree.pool(source, step, site.name("line"))
-    source = tree.pool(source, steps[-1], site.name())
+        source = tree.pool(source, step, context.name("line"))
+    source = tree.pool(source, steps[-1], context.name())
     rectifiers = (*rectified, *tree.excesses)
-    if rectifiers:  # a window of one element takes none, and may be its source
-        site.builder.max_pools[source] = rectifiers
+    if rectifiers:  # a window of one element needs none, and may be its own source
+        context.builder.max_pools[source] = rectifiers
     return source
 
 
@@ -121,60 +121,60 @@ def _sees_padding(pool: Windows, lengths: Shape) -> bool:
 class _Tree:
     """Adds the nodes of one max pooling."""
 
-    def __init__(self, site: CallContext) -> None:
-        self.site = site
+    def __init__(self, context: CallContext) -> None:
+        self.context = context
         self.excesses: list[str] = []
 
     def pool(self, source: str, pool: Windows, name: str) -> str:
-        """The maximum over each window of a node's result; the last node gets the name."""
+        """The maximum over each window of a node's result; `name` is the name of the last node."""
         if math.prod(pool.kernel) == 1 and pool.positions == self._lengths(source):
             return source
         halves = shared(pool)
         if halves is not None:
-            shorter = self.pool(source, halves[0], self.site.name("shared"))
+            shorter = self.pool(source, halves[0], self.context.name("shared"))
             return self.pool(shorter, halves[1], name)
         taps = [
             tuple(i * d - b for i, d, b in zip(tap, pool.dilation, pool.before, strict=True))
             for tap in np.ndindex(*pool.kernel)
         ]
-        # Best is an element such that what would be picked beyond the last window is beyond x, too:
-        # a padded convolution can then take x itself.
+        # Preferred is the element with which a window after the last one would lie outside x: a
+        # padded convolution can then read x directly.
         axes = zip(self._lengths(source), pool.stride, pool.positions, strict=True)
         best = tuple(max(0, length - stride * count) for length, stride, count in axes)
         taps.sort(key=lambda tap: tap != best)
         found = self._larger(source, pool, [_Form(tap=tap) for tap in taps])
         if not found.excesses:
             return self._read(source, pool, {found.tap: 1}, name)
-        picked = self._read(source, pool, {found.tap: 1}, self.site.name("pick"))
-        return self.site.add(Add(name=name, inputs=(picked, *found.excesses)))
+        picked = self._read(source, pool, {found.tap: 1}, self.context.name("pick"))
+        return self.context.add(Add(name=name, inputs=(picked, *found.excesses)))
 
     def _lengths(self, source: str) -> Shape:
-        return self.site.builder.shapes[source][1:]
+        return self.context.builder.shapes[source][1:]
 
     def _larger(self, source: str, pool: Windows, forms: Sequence[_Form]) -> _Form:
-        """The maximum of some forms; the first one's element stays the one that is picked."""
+        """The maximum of partial maxima; it keeps the element of the first one."""
         if len(forms) == 1:
             return forms[0]
         half = (len(forms) + 1) // 2
         left = self._larger(source, pool, forms[:half])
         right = self._larger(source, pool, forms[half:])
         taps = {right.tap: 1, left.tap: -1}
-        current = [self._read(source, pool, taps, self.site.name("difference"))]
+        current = [self._read(source, pool, taps, self.context.name("difference"))]
         current += right.excesses
         current += [self._negative(name) for name in left.excesses]
         if len(current) > 1:
-            current = [self.site.add(Add(name=self.site.name("gap"), inputs=tuple(current)))]
-        excess = Relu(name=self.site.name("excess"), inputs=tuple(current))
-        self.excesses.append(self.site.add(excess))
+            current = [self.context.add(Add(name=self.context.name("gap"), inputs=tuple(current)))]
+        excess = Relu(name=self.context.name("excess"), inputs=tuple(current))
+        self.excesses.append(self.context.add(excess))
         return _Form(tap=left.tap, excesses=(*left.excesses, excess.name))
 
     def _negative(self, source: str) -> str:
-        minus = np.full((1,) * len(self.site.builder.shapes[source]), -1, np.float32)
-        return self.site.add(pure_scale(self.site.name("negative"), source, minus))
+        minus = np.full((1,) * len(self.context.builder.shapes[source]), -1, np.float32)
+        return self.context.add(pure_scale(self.context.name("negative"), source, minus))
 
     def _read(self, source: str, pool: Windows, taps: dict[Shape, int], name: str) -> str:
-        """A depthwise convolution with these weights at these taps."""
-        shape = self.site.builder.shapes[source]
+        """A depthwise convolution with the given weights at the given offsets."""
+        shape = self.context.builder.shapes[source]
         ends = [(min(axis), max(axis)) for axis in zip(*taps, strict=True)]
         found = windows(
             tuple(range(low, high + 1) for low, high in ends),
@@ -183,7 +183,7 @@ class _Tree:
             positions=pool.positions,
         )
         if found is None:
-            raise self.site.unsupported(
+            raise self.context.unsupported(
                 f"windows {pool.kernel} at stride {pool.stride} on {shape[1:]}",
                 "windows that begin inside the padded input",
             )
@@ -191,7 +191,7 @@ class _Tree:
         for tap, weight in taps.items():
             place = (t - low + one.first for t, (low, _), one in zip(tap, ends, found, strict=True))
             kernel[tuple(place)] = weight
-        return self.site.add(
+        return self.context.add(
             Conv(
                 name=name,
                 inputs=(source,),

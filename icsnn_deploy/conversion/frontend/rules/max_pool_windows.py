@@ -1,8 +1,8 @@
-"""Windows of a max pooling, and the order to take their maximum in that needs fewest neurons.
+"""Windows of a max pooling, and the order of pairwise maxima that needs the fewest neurons.
 
-The maximum of two values takes one neuron. A window can be taken at once, or axis after axis, where
-the results of one axis serve several windows; and a window of k elements is the union of two
-shorter ones, which overlapping windows may share.
+The maximum of two values needs one neuron. A window can be reduced at once, or axis after axis, so
+that the results of one axis serve several windows; and a window of k elements is the union of two
+shorter windows, which overlapping windows may share.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Windows:
     positions: Shape
 
     def along(self, axis: int, lengths: Shape) -> Windows:
-        """The same on one axis; on every other each element is a window of its own."""
+        """The windows along one axis; on the other axis each element is a window."""
 
         def only(values: Shape, others: Shape) -> Shape:
             return tuple(
@@ -42,7 +42,7 @@ class Windows:
 
 
 def cheapest(pool: Windows, lengths: Shape) -> list[Windows]:
-    """The steps, one after the other, that take fewest neurons.
+    """The sequence of steps that needs the fewest neurons.
 
     Args:
         pool: the windows.
@@ -67,7 +67,7 @@ def _one_by_one(pool: Windows, lengths: Shape, order: tuple[int, ...]) -> list[W
 
 
 def neurons(pool: Windows) -> int:
-    """Neurons a channel."""
+    """Neurons per channel."""
     halves = shared(pool)
     if halves is None:
         return (math.prod(pool.kernel) - 1) * math.prod(pool.positions)
@@ -75,10 +75,10 @@ def neurons(pool: Windows) -> int:
 
 
 def shared(pool: Windows) -> tuple[Windows, Windows] | None:
-    """Shorter windows and pairs of them, where a window is two others' union and that is less.
+    """Shorter windows and pairs of them whose unions are the windows, if that needs fewer neurons.
 
-    A window of k elements is one of h and another h of them, k - h elements further on. Where that
-    is a whole number of strides, both are among the same windows of h elements.
+    A window of k elements is the union of two windows of h elements that are k - h elements apart.
+    If that distance is a whole number of strides, neighboring windows share them.
     """
     axes = [axis for axis, size in enumerate(pool.kernel) if size > 1]
     if len(axes) != 1:
