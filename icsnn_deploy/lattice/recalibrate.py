@@ -80,7 +80,7 @@ def activation_units(network: Graph, prepared: Graph, lattice: Lattice) -> dict[
         ready = prepared.node(node.name)
         if not isinstance(ready, IF):
             raise LatticeError(f"{node.name}: prepared as a {ready.kind}")
-        # Preparing may have given the population another unit: one threshold a layer.
+        # Preparing may have given the population another unit: one threshold per layer.
         activation = node.v_threshold.astype(np.float64) / ready.v_threshold
         unit = activation * lattice.units[ready.inputs[0]]
         per_channel = unit.mean(axis=tuple(range(1, unit.ndim)))

@@ -28,7 +28,7 @@ from icsnn_deploy.lattice.shared_units import (
 
 DIAGONAL_BITS = 16
 """Largest weight width of a diagonal connection. The weight of a shortcut is the whole threshold of
-its source, many times any other weight of the sum; on hardware it is several synapses per neuron."""
+its source, many times any other weight of the sum; hardware spends several synapses on it."""
 
 THRESHOLD_BITS = 8
 """Largest number of bits that a threshold has beyond the weights that feed its population."""
@@ -122,7 +122,7 @@ class _Rounder:
             self.units[node.name] = ready
 
     def _real_weight(self, node: Node) -> Array:
-        """Weights for integer inputs, in real units: rows [O, K], or the scale of a ChannelAffine."""
+        """Real weights for integer inputs: rows [O, K], or the scale of a ChannelAffine."""
         unit = self.units[node.inputs[0]]
         if isinstance(node, ChannelAffine):
             scaled: Array = node.scale.astype(np.float64) * unit
@@ -216,7 +216,7 @@ class _Rounder:
     def _blocks(
         self, node: Conv | Linear, weight: Array
     ) -> Iterator[tuple[slice, slice, Array | None]]:
-        """Parts of the weights [O, K] that are rounded separately, with the moment of their inputs."""
+        """Parts of the weights [O, K] that are rounded apart, and the moment of their inputs."""
         moment, groups = self._moment(node), _groups_of(node)
         width = len(weight) // groups
         blocks = 1 if moment is None else len(moment) // groups
