@@ -34,7 +34,8 @@ from .bundle.bundle import create_bundle as create_bundle
 from .bundle.bundle import open_bundle as open_bundle
 from .exporters import export as export
 from .exporters import export_into as export_into
-from .exporters.nir.read.read import from_nir as from_nir
+from .exporters.nir.formats import NirOptions as NirOptions
+from .exporters.nir.read.file import from_nir as from_nir
 from .exporters.onnx.contract import OnnxOptions as OnnxOptions
 
 # Run and prove

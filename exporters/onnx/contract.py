@@ -1,6 +1,6 @@
 """The contract of an exported ONNX file: its layouts, options, tensor names and operators.
 
-What the exporter writes and the reader demands stands here once. Nothing in it needs onnx.
+The writer follows it and the reader checks it. Nothing here needs the onnx package.
 """
 
 from __future__ import annotations
@@ -8,20 +8,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from icsnn_deploy.exporters.options import ExportOptions
+
+TimedLayout = Literal["unrolled", "folded", "scan"]
 Layout = Literal["unrolled", "folded", "scan", "step"]
-
-LAYOUTS: tuple[Layout, ...] = ("unrolled", "folded", "scan", "step")
-TIMED_LAYOUTS: tuple[Layout, ...] = ("unrolled", "folded", "scan")
-"""Those of a file that runs all T steps."""
 Runtime = Literal["onnxruntime", "openvino"]
-
-RUNTIMES: tuple[Runtime, ...] = ("onnxruntime", "openvino")
-
 Step = int | Literal["t"] | None
 
+TIMED_LAYOUTS: tuple[TimedLayout, ...] = ("unrolled", "folded", "scan")
+"""Layouts of a file that runs all T steps."""
+LAYOUTS: tuple[Layout, ...] = (*TIMED_LAYOUTS, "step")
+RUNTIMES: tuple[Runtime, ...] = ("onnxruntime", "openvino")
+
 OPSET = 18
-IR_VERSION = 8  # the one that came with opset 18, so that old runtimes read the file
-FORMAT = "1"  # raise it when a reader of today would misread a file of tomorrow
+IR_VERSION = 8  # released with opset 18, so that old runtimes read the file
+FORMAT = "1"  # increase it when today's reader would misread the new files
 PRODUCER = "icsnn-deploy"
 
 # Each of these runs on ONNX Runtime, TensorRT, OpenVINO and onnx's own reference evaluator.
@@ -54,31 +55,41 @@ CURRENT = "y"  # step layout: the readout's current of this step, [N, *output sh
 BATCH = "N"
 FOLDED = "TN"  # folded and scan: all steps of all samples on one axis, T slowest
 
-# First parts of names that are not a node's: a node called like one gets a scope of its own.
+# First parts of names that belong to no node: a node with such a name gets its own scope.
 _TAKEN = ("const", "spike_count", "spikes")
 
 MAX_BYTES = 2**31 - 1
-"""A protobuf message can't be longer."""
+"""Longest protobuf message."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class OnnxOptions:
-    """How an exported file is laid out, and what it hands out besides the logits.
+class OnnxOptions(ExportOptions):
+    """Layout and outputs of an exported ONNX file.
 
-    Outputs that sum over time are not in the step layout, which calls its spikes
-    <population>/spikes.
+    The step layout has no outputs that sum over time (logits_t, spike_counts); its spikes are
+    called <population>/spikes.
+
+    Args:
+        layout: how T steps are written; "auto" chooses by T, network size and runtime.
+        runtime: the runtime that "auto" chooses for.
+        logits_t: add the output logits_t, the running mean of the readout
+            [T, N, *output shape].
+        spike_counts: add the outputs spike_count/<population>, int32 [N, *shape].
+        raw_spikes: add the outputs spikes/<population>, uint8 [T, N, *shape].
+        inline_bytes: largest size of all parameters together that stays in the model; beyond it
+            they are written to a second file, <name>.data.
     """
 
     layout: Layout | Literal["auto"] = "auto"
-    runtime: Runtime = "onnxruntime"  # what auto chooses for
-    logits_t: bool = False  # running mean of the readout, [T, N, *output shape]
-    spike_counts: bool = False  # int32 spike_count/<population>, [N, *shape]
-    raw_spikes: bool = False  # uint8 spikes/<population>, [T, N, *shape]
-    inline_bytes: int = 2**31 - 2**26  # of parameters; more go into a second file, <name>.data
+    runtime: Runtime = "onnxruntime"
+    logits_t: bool = False
+    spike_counts: bool = False
+    raw_spikes: bool = False
+    inline_bytes: int = 2**31 - 2**26
 
 
 def tensor_name(node: str, role: str, step: Step = None) -> str:
-    """Name of a tensor of a node: layer1.0.if1/v@7; @t in a Scan's body; else without @."""
+    """Name of a tensor of a node: layer1.0.if1/v@7; v@t in the body of a Scan; v elsewhere."""
     scope = f"{node}/" if node in _TAKEN else node
     return f"{scope}/{role}" if step is None else f"{scope}/{role}@{step}"
 

@@ -9,7 +9,7 @@ from icsnn_deploy.backends import Backend
 from icsnn_deploy.backends.recording import Record, Recording, Simulator
 from icsnn_deploy.backends.reference import ReferenceSimulator
 from icsnn_deploy.bundle.bundle import Bundle
-from icsnn_deploy.exporters.nir.read.read import read_graph
+from icsnn_deploy.exporters.nir.read.file import read_graph
 from icsnn_deploy.graph.neuron import Array
 
 

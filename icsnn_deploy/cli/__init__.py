@@ -1,26 +1,39 @@
-"""The icsnn command.
+"""The icsnn command: one file per command, joined here.
 
-Results go to standard output, progress and errors to standard error. Exit code 0: good; 1: parity
-or a target check fails; 2: bad usage or input.
+Results go to standard output, progress and errors to standard error. Exit codes: 0, success; 1, a
+parity or target check fails; 2, wrong usage or input.
+
+    arguments.py      arguments and options that several commands share
+    input_arrays.py   loads the arrays that a network is run on
+    printing.py       results, errors and progress
+    freed_memory.py   a setting of the C library that saves time
+    others            one command, or one group of commands, each
+
+Backends and other heavy packages are imported when a command runs, so that `icsnn --help` is fast.
 """
 
 from __future__ import annotations
 
 import io
 import sys
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
 
-from icsnn_deploy.cli.conversion import convert
-from icsnn_deploy.cli.evaluation import evaluate
-from icsnn_deploy.cli.exporting import export
-from icsnn_deploy.cli.hardware import check, quantize, targets
-from icsnn_deploy.cli.importing import import_
+from icsnn_deploy.cli.check import check
+from icsnn_deploy.cli.convert import convert
+from icsnn_deploy.cli.demo import demo
+from icsnn_deploy.cli.evaluate import evaluate
+from icsnn_deploy.cli.export import export
+from icsnn_deploy.cli.freed_memory import keep_freed_memory
+from icsnn_deploy.cli.import_nir import import_nir
+from icsnn_deploy.cli.inspect import inspect
 from icsnn_deploy.cli.lava import lava
-from icsnn_deploy.cli.memory import keep_freed_memory
+from icsnn_deploy.cli.quantize import quantize
 from icsnn_deploy.cli.readers import readers
-from icsnn_deploy.cli.verification import demo, inspect, verify
+from icsnn_deploy.cli.targets import targets
+from icsnn_deploy.cli.verify import verify
 from icsnn_deploy.distributed import is_launched
 from icsnn_deploy.version import __version__
 
@@ -32,12 +45,26 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-for _command in (convert, quantize, export, verify, evaluate, inspect, targets, check, demo):
-    app.command()(_command)
-_SHARED = ("convert", "evaluate")  # commands that several processes may run together
-app.command("import")(import_)
-app.add_typer(lava)
-app.add_typer(readers)
+COMMANDS: dict[str, Callable[..., None]] = {
+    "convert": convert,
+    "quantize": quantize,
+    "export": export,
+    "verify": verify,
+    "evaluate": evaluate,
+    "inspect": inspect,
+    "targets": targets,
+    "check": check,
+    "demo": demo,
+    "import": import_nir,
+}
+GROUPS = (lava, readers)
+DISTRIBUTED = ("convert", "evaluate")
+"""Commands that run in several processes under torchrun."""
+
+for _name, _command in COMMANDS.items():
+    app.command(_name)(_command)
+for _group in GROUPS:
+    app.add_typer(_group)
 
 
 def _version(wanted: bool) -> None:
@@ -53,10 +80,10 @@ def _options(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    if is_launched() and context.invoked_subcommand not in _SHARED:
+    if is_launched() and context.invoked_subcommand not in DISTRIBUTED:
         print(
             f"error: {context.invoked_subcommand} runs in one process, not under torchrun; "
-            f"{' and '.join(_SHARED)} share their work",
+            f"only {' and '.join(DISTRIBUTED)} do",
             file=sys.stderr,
         )
         raise typer.Exit(2)
@@ -64,11 +91,11 @@ def _options(
 
 def main() -> None:
     """Entry point of the icsnn command."""
-    if isinstance(sys.stdout, io.TextIOWrapper):  # a name that a terminal can't show is no failure
+    if isinstance(sys.stdout, io.TextIOWrapper):  # escape what the terminal can't show
         sys.stdout.reconfigure(errors="backslashreplace")
     keep_freed_memory()
     try:
         app()
-    except OSError as error:  # full disks end with 2, too: 1 would be a verdict
-        print(f"error: {error}; what was written is not whole", file=sys.stderr)
+    except OSError as error:  # a full disk: exit code 2, because 1 means that a check failed
+        print(f"error: {error}; the output is incomplete", file=sys.stderr)
         sys.exit(2)

@@ -1,4 +1,4 @@
-"""Commands that set Lava up: icsnn lava setup, icsnn lava status."""
+"""icsnn lava setup, icsnn lava status: the environment that Lava runs in."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from icsnn_deploy.cli.output import JsonFlag, print_json, progress_bars, reporting
+from icsnn_deploy.cli.arguments import JsonFlag
+from icsnn_deploy.cli.printing import print_json, progress_bars, report_errors
 from icsnn_deploy.errors import BackendUnavailableError
 from icsnn_deploy.lava.environment import WorkerEnvironment, find_worker
 
@@ -19,20 +20,23 @@ lava = typer.Typer(
 
 Folder = Annotated[
     Path | None,
-    typer.Option("--at", help="Its folder; default: $ICSNN_LAVA, or .venv-lava beside this one."),
+    typer.Option(
+        "--at",
+        help="Its folder. Default: $ICSNN_LAVA, or .venv-lava beside the current environment.",
+    ),
 ]
 
 
 @lava.command()
 def setup(
     python: Annotated[
-        str | None, typer.Option(help="The Python to make it with: 3.10, 3.11, 3.12 or a path.")
+        str | None, typer.Option(help="The Python to create it with: 3.10, 3.11, 3.12 or a path.")
     ] = None,
     at: Folder = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Make the environment that Lava runs in; one that is ready is left as it is."""
-    with reporting(as_json):
+    """Create the environment that Lava runs in; a complete one is left as it is."""
+    with report_errors(as_json):
         from icsnn_deploy.lava.setup import set_up
 
         with progress_bars() as progress:
@@ -44,8 +48,8 @@ def setup(
 
 @lava.command()
 def status(at: Folder = None, as_json: JsonFlag = False) -> None:
-    """Show the environment that Lava runs in, and run two neurons in it."""
-    with reporting(as_json):
+    """Show the environment that Lava runs in, and test it with two neurons."""
+    with report_errors(as_json):
         from icsnn_deploy.lava.setup import check
 
         environment = find_worker(at)
@@ -54,7 +58,7 @@ def status(at: Folder = None, as_json: JsonFlag = False) -> None:
 
 
 def _is_found(environment: WorkerEnvironment) -> bool:
-    """Whether it is the one that is used when no folder is named."""
+    """Whether this environment is used where no folder is named."""
     try:
         return find_worker().folder == environment.folder
     except BackendUnavailableError:
@@ -62,7 +66,7 @@ def _is_found(environment: WorkerEnvironment) -> bool:
 
 
 def _show(environment: WorkerEnvironment, *, as_json: bool) -> None:
-    """An environment whose self-test passed."""
+    """Print an environment whose self-test passed."""
     if as_json:
         print_json(
             {

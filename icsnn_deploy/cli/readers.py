@@ -1,4 +1,4 @@
-"""Commands that set NIR readers up: icsnn readers setup, icsnn readers status."""
+"""icsnn readers setup, icsnn readers status: the environments of the NIR readers."""
 
 from __future__ import annotations
 
@@ -6,20 +6,21 @@ from collections.abc import Mapping
 
 import typer
 
-from icsnn_deploy.cli.output import JsonFlag, print_json, progress_bars, reporting
+from icsnn_deploy.cli.arguments import JsonFlag
+from icsnn_deploy.cli.printing import print_json, progress_bars, report_errors
 from icsnn_deploy.readers.environment import KINDS, ReaderEnvironment, find_environment
 
 readers = typer.Typer(
     name="readers",
-    help="Set up the environments that other frameworks read NIR files in.",
+    help="Set up the environments in which other frameworks read NIR files.",
     no_args_is_help=True,
 )
 
 
 @readers.command()
 def setup(as_json: JsonFlag = False) -> None:
-    """Make the environments of the NIR readers; those that are ready are left as they are."""
-    with reporting(as_json):
+    """Create the environments of the NIR readers; complete ones are left as they are."""
+    with report_errors(as_json):
         from icsnn_deploy.readers.setup import set_up
 
         with progress_bars() as progress:
@@ -29,8 +30,8 @@ def setup(as_json: JsonFlag = False) -> None:
 
 @readers.command()
 def status(as_json: JsonFlag = False) -> None:
-    """Show the environments of the NIR readers, and run three neurons in each reader."""
-    with reporting(as_json):
+    """Show the environments of the NIR readers, and test each reader with three neurons."""
+    with report_errors(as_json):
         from icsnn_deploy.readers.setup import check
 
         found = {name: find_environment(name) for name in KINDS}
@@ -40,7 +41,7 @@ def status(as_json: JsonFlag = False) -> None:
 
 
 def _show(found: Mapping[str, ReaderEnvironment], *, as_json: bool) -> None:
-    """Environments whose self-tests passed."""
+    """Print environments whose self-tests passed."""
     if as_json:
         print_json(
             {

@@ -14,7 +14,7 @@ from icsnn_deploy.environments.build import lock_folder, run_program
 from icsnn_deploy.environments.spec import default_folder, python_of
 from icsnn_deploy.environments.stamp import write_stamp
 from icsnn_deploy.errors import BackendUnavailableError, IcsnnError
-from icsnn_deploy.exporters.nir.write import write
+from icsnn_deploy.exporters.nir.write.file import write
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.nodes import IF, Input, Linear, Output
 from icsnn_deploy.progress import Progress, silent

@@ -10,7 +10,7 @@ from typing import Any
 from icsnn_deploy.backends import Backend
 from icsnn_deploy.backends.recording import Record, Recording, Simulator
 from icsnn_deploy.bundle.bundle import Bundle
-from icsnn_deploy.exporters.nir.read.read import read_graph
+from icsnn_deploy.exporters.nir.read.file import read_graph
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.readers.environment import environment_of, find_environment
 from icsnn_deploy.readers.launch import Request, run_requests

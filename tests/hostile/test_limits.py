@@ -67,7 +67,7 @@ from icsnn_deploy.backends.onnx.onnxruntime import OnnxRuntimeSimulator
 from pathlib import Path
 import h5py, nir, onnx, onnxruntime
 import safetensors.numpy
-import icsnn_deploy.exporters.nir.read.read, icsnn_deploy.backends.onnx.onnxruntime
+import icsnn_deploy.exporters.nir.read.file, icsnn_deploy.backends.onnx.onnxruntime
 from icsnn_deploy.bundle.bundle import open_bundle
 from icsnn_deploy.parity.verify import verify
 """,

@@ -20,8 +20,8 @@ from icsnn_deploy.backends.nir import NirSimulator
 from icsnn_deploy.backends.reference import ReferenceSimulator
 from icsnn_deploy.errors import ExportError
 from icsnn_deploy.exporters.nir.metadata import KEY, V_INIT
-from icsnn_deploy.exporters.nir.read.read import from_nir, read_graph
-from icsnn_deploy.exporters.nir.write import to_nir, write
+from icsnn_deploy.exporters.nir.read.file import from_nir, read_graph
+from icsnn_deploy.exporters.nir.write.file import to_nir, write
 from icsnn_deploy.graph.nodes import ChannelAffine
 from tests.support.graphs import residual_network, samples
 

@@ -28,7 +28,7 @@ from icsnn_deploy.backends.reference import ReferenceSimulator
 from icsnn_deploy.errors import ExportError
 from icsnn_deploy.exporters import export
 from icsnn_deploy.exporters.nir.metadata import KEY, V_INIT
-from icsnn_deploy.exporters.nir.read.read import from_nir
+from icsnn_deploy.exporters.nir.read.file import from_nir
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.nodes import (
     Add,

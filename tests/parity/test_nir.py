@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from icsnn_deploy.backends.nir import NirSimulator
 from icsnn_deploy.backends.recording import Record
 from icsnn_deploy.backends.reference import ReferenceSimulator
-from icsnn_deploy.exporters.nir.write import write
+from icsnn_deploy.exporters.nir.write.file import write
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
 from tests.support.graphs import dyadic, if_graphs, residual_network, samples

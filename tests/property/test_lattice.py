@@ -20,7 +20,7 @@ from icsnn_deploy.backends.recording import Record, Recording
 from icsnn_deploy.backends.reference import ReferenceSimulator
 from icsnn_deploy.backends.torch.simulator import TorchSimulator
 from icsnn_deploy.exporters import export
-from icsnn_deploy.exporters.nir.read.read import from_nir
+from icsnn_deploy.exporters.nir.read.file import from_nir
 from icsnn_deploy.exporters.onnx.contract import LAYOUTS, TIMED_LAYOUTS, Layout
 from icsnn_deploy.exporters.onnx.write import OnnxOptions, write
 from icsnn_deploy.graph.certificate import certify

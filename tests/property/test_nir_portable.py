@@ -24,8 +24,8 @@ from icsnn_deploy.exporters.nir.portable.find_unportable import limits
 from icsnn_deploy.exporters.nir.portable.portable import to_portable
 from icsnn_deploy.exporters.nir.portable.private_connections import add_private_connections
 from icsnn_deploy.exporters.nir.portable.relay import plan, relay_inputs, relayed
-from icsnn_deploy.exporters.nir.read.read import read_graph
-from icsnn_deploy.exporters.nir.write import write
+from icsnn_deploy.exporters.nir.read.file import read_graph
+from icsnn_deploy.exporters.nir.write.file import write
 from icsnn_deploy.graph.graph import Graph, describe_node
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import (

@@ -14,7 +14,7 @@ from icsnn_deploy.backends.reference import ReferenceSimulator
 from icsnn_deploy.backends.torch.simulator import TorchSimulator
 from icsnn_deploy.exporters import export
 from icsnn_deploy.exporters.nir.metadata import Reset
-from icsnn_deploy.exporters.nir.read.read import from_nir
+from icsnn_deploy.exporters.nir.read.file import from_nir
 from icsnn_deploy.graph.nodes import IF
 from icsnn_deploy.readers.environment import find_environment
 

@@ -152,7 +152,7 @@ def test_the_trees_were_read() -> None:
     assert {
         "exporters/onnx/write.py",
         "targets/profile.py",
-        "exporters/nir/read/read.py",
+        "exporters/nir/read/file.py",
         "cli/__init__.py",
     } <= files
     assert any(str(i).endswith("imports icsnn_deploy.exporters.onnx.write") for i in IMPORTS)

@@ -69,8 +69,11 @@ def test_for_a_reader_its_needs_are_printed(bundle: str) -> None:
     ("options", "message"),
     [
         (("--format", "nir", "--for", "brian"), "no NIR reader 'brian' is known"),
-        (("--format", "onnx", "--for", "norse"), "go with --format nir, not onnx"),
-        (("--format", "nir", "--profile", "wide"), "no NIR with profile wide"),
+        (
+            ("--format", "onnx", "--for", "norse"),
+            "go with --format nir or nir-portable",
+        ),
+        (("--format", "nir", "--profile", "wide"), "'wide' is not one of"),
         (
             ("--format", "nir", "--profile", "spec", "--v-init-encoding", "relay"),
             "no NIR with profile spec and v_init_encoding relay; there are spec with metadata",

@@ -12,7 +12,7 @@ import pytest
 from icsnn_deploy.bundle.bundle import create_bundle, open_bundle
 from icsnn_deploy.errors import GraphError
 from icsnn_deploy.exporters import export
-from icsnn_deploy.exporters.nir.read.read import read_graph
+from icsnn_deploy.exporters.nir.read.file import read_graph
 from icsnn_deploy.exporters.onnx.contract import Layout, OnnxOptions
 from icsnn_deploy.exporters.onnx.read import read
 from icsnn_deploy.exporters.onnx.write import write

@@ -17,13 +17,14 @@ from icsnn_deploy.backends.nir import NirSimulator
 from icsnn_deploy.backends.reference import ReferenceSimulator
 from icsnn_deploy.errors import ExportError
 from icsnn_deploy.exporters import export
+from icsnn_deploy.exporters.nir.formats import NirOptions
 from icsnn_deploy.exporters.nir.metadata import CHANNELS, KEY, V_INIT, NirProfile
 from icsnn_deploy.exporters.nir.portable import find_unportable as nir_limits
 from icsnn_deploy.exporters.nir.portable.portable import to_portable
 from icsnn_deploy.exporters.nir.portable.reader_limits import READERS, needs
 from icsnn_deploy.exporters.nir.portable.relay import relay_inputs, relayed
-from icsnn_deploy.exporters.nir.read.read import read_graph
-from icsnn_deploy.exporters.nir.write import to_nir, write
+from icsnn_deploy.exporters.nir.read.file import read_graph
+from icsnn_deploy.exporters.nir.write.file import to_nir, write
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import (
@@ -506,12 +507,12 @@ def test_a_reader_is_asked_before_anything_is_written(tmp_path: Path) -> None:
         shape=(2, 8),
     )
     for name in READERS:
-        export(residual_network(), tmp_path / "x.nir", "nir-portable", for_reader=name)
+        export(residual_network(), tmp_path / "x.nir", "nir-portable", NirOptions(for_reader=name))
         if name == "spikingjelly":
-            export(signal, tmp_path / "s.nir", "nir-relay", for_reader=name)
+            export(signal, tmp_path / "s.nir", "nir-relay", NirOptions(for_reader=name))
             continue
         with pytest.raises(ExportError, match="can't hold this network") as caught:
-            export(signal, tmp_path / "no.nir", "nir-relay", for_reader=name)
+            export(signal, tmp_path / "no.nir", "nir-relay", NirOptions(for_reader=name))
         assert READERS[name].version in str(caught.value)
         assert "Conv1d" in str(caught.value)
     assert {file.name for file in tmp_path.iterdir()} == {"x.nir", "s.nir"}
@@ -520,10 +521,10 @@ def test_a_reader_is_asked_before_anything_is_written(tmp_path: Path) -> None:
 def test_readers_that_are_not_or_can_not(tmp_path: Path) -> None:
     graph = residual_network()
     with pytest.raises(ExportError, match="no NIR reader 'brian' is known; there are snntorch"):
-        export(graph, tmp_path / "x", "nir-portable", for_reader="brian")
-    for name in ("nir", "onnx"):
-        with pytest.raises(ExportError, match="take nir-portable or nir-relay"):
-            export(graph, tmp_path / "x", name, for_reader="norse")
+        export(graph, tmp_path / "x", "nir-portable", NirOptions(for_reader="brian"))
+    with pytest.raises(ExportError, match="take nir-portable or nir-relay"):
+        export(graph, tmp_path / "x", "nir", NirOptions(profile="spec", for_reader="norse"))
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", READERS)

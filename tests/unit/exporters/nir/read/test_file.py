@@ -17,7 +17,7 @@ from icsnn_deploy.bundle.bundle import open_bundle
 from icsnn_deploy.cli import app
 from icsnn_deploy.errors import BundleError, ExportError
 from icsnn_deploy.exporters.nir.metadata import Reset
-from icsnn_deploy.exporters.nir.read.read import from_nir
+from icsnn_deploy.exporters.nir.read.file import from_nir
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import IF, ChannelAffine, Conv
 from icsnn_deploy.parity.verify import verify

@@ -1,4 +1,8 @@
-"""What all commands share: arguments, and how results, errors and progress are shown."""
+"""How commands report results, errors and progress.
+
+Results go to standard output, errors and progress to standard error. Of several processes under
+torchrun, only the first prints results and progress.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +10,7 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 from rich.console import Console
@@ -17,15 +20,16 @@ from icsnn_deploy.distributed import is_first
 from icsnn_deploy.errors import IcsnnError, UnsupportedOperatorError
 from icsnn_deploy.report.bar import ProgressBars
 
-BundlePath = Annotated[Path, typer.Argument(help="A bundle, as icsnn convert makes it.")]
-JsonFlag = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-
-_LOG_WIDTH = 120  # characters of a line where nobody resizes the window
+_LOG_WIDTH = 120  # characters per line where the output is no terminal
 
 
 @contextmanager
-def reporting(as_json: bool) -> Iterator[None]:
-    """Turn our own errors into one message on standard error and exit code 2."""
+def report_errors(as_json: bool) -> Iterator[None]:
+    """Turn an IcsnnError into one message on standard error and exit code 2.
+
+    Args:
+        as_json: also print the error as a JSON object on standard output.
+    """
     try:
         yield
     except IcsnnError as error:
@@ -39,17 +43,17 @@ def reporting(as_json: bool) -> Iterator[None]:
 
 
 def progress_bars() -> ProgressBars:
-    """Progress on standard error; of several processes, the first one's."""
+    """Progress bars on standard error; nothing in processes other than the first."""
     return ProgressBars(Console(stderr=True, quiet=not is_first()))
 
 
 def print_json(value: Any) -> None:
-    """A JSON result on standard output."""
+    """Print a result as JSON on standard output."""
     typer.echo(json.dumps(value, indent=2))
 
 
 def print_table(table: Table) -> None:
-    """A table on standard output, as wide as the terminal."""
+    """Print a table on standard output, as wide as the terminal."""
     console = Console()
     if not console.is_terminal:
         console.width = _LOG_WIDTH

@@ -1,23 +1,25 @@
-"""The command that makes networks: convert."""
+"""icsnn convert: make an integrate-and-fire network of a trained model."""
 
 from __future__ import annotations
 
 import sys
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from icsnn_deploy.bundle.bundle import check_free
-from icsnn_deploy.cli.inputs import SAMPLES_KEPT, first
-from icsnn_deploy.cli.output import (
+from icsnn_deploy.cli.arguments import (
+    BatchSize,
+    CalibrationArray,
+    CalibrationLimit,
     JsonFlag,
-    print_json,
-    print_table,
-    progress_bars,
-    reporting,
+    OutputBundle,
+    Overwrite,
 )
+from icsnn_deploy.cli.input_arrays import SAMPLES_KEPT, take_first
+from icsnn_deploy.cli.printing import print_json, print_table, progress_bars, report_errors
 from icsnn_deploy.conversion.frontend.checkpoint_scan import scan_checkpoint
 from icsnn_deploy.data import Normalization, check_finite, load_images
 from icsnn_deploy.distributed import open_ranks, own_device
@@ -26,56 +28,70 @@ from icsnn_deploy.errors import DataError
 if TYPE_CHECKING:
     from icsnn_deploy.conversion.frontend.declared import DeclaredActivation
 
-_FEW_STEPS = 16  # up to here the recipe auto is worth its minutes (docs/accuracy.md)
+# Spelled out here because the modules of conversion that define them import PyTorch.
+Effort = Literal["quick", "standard", "best"]
+Replacement = Literal["average"]
+
+_FEW_STEPS = 16  # up to this T the recipe auto is worth its minutes (docs/accuracy.md)
 
 
 def convert(
     model: Annotated[
         str,
-        typer.Argument(help="package.module:callable, path/to/file.py:callable, or a .pt2 file."),
+        typer.Argument(
+            help="The trained model: package.module:callable, path/to/file.py:callable, or a .pt2 "
+            "file."
+        ),
     ],
-    calibration: Annotated[
-        str, typer.Option(help="Calibration samples: FILE.npz:array or FILE.npy.")
-    ],
-    out: Annotated[Path, typer.Option(help="The bundle to write.")],
-    weights: Annotated[Path | None, typer.Option(help="State dict; no code in it is run.")] = None,
+    calibration: CalibrationArray,
+    out: OutputBundle,
+    weights: Annotated[
+        Path | None, typer.Option(help="State dict to load; no code in the file is run.")
+    ] = None,
     mean: Annotated[
         str | None,
-        typer.Option(help="Comma-separated mean per channel; makes the input uint8 images."),
+        typer.Option(help="Mean per channel, comma-separated: the network takes uint8 images."),
     ] = None,
-    std: Annotated[str | None, typer.Option(help="Comma-separated std per channel.")] = None,
+    std: Annotated[
+        str | None, typer.Option(help="Standard deviation per channel, comma-separated.")
+    ] = None,
     time_steps: Annotated[
-        str, typer.Option(help="T; or a range, as 4,32: one network that may stop at any of them.")
+        str,
+        typer.Option(
+            help="T; or a range, such as 4,32: one network that can stop at any step in it."
+        ),
     ] = "8",
-    recipe: Annotated[str, typer.Option(help="A named recipe; see docs/recipes.md.")] = "default",
-    effort: Annotated[str, typer.Option(help="Recipe auto: quick, standard or best.")] = "standard",
+    recipe: Annotated[str, typer.Option(help="Name of a recipe; see docs/recipes.md.")] = "default",
+    effort: Annotated[Effort, typer.Option(help="Recipe auto: how long to search.")] = "standard",
     keep_weights: Annotated[
-        bool, typer.Option("--keep-weights", help="Recipe auto: change potentials and biases only.")
+        bool,
+        typer.Option("--keep-weights", help="Recipe auto: change potentials and biases only."),
     ] = False,
-    seed: Annotated[int, typer.Option(help="Recipe auto: seed.")] = 0,
+    seed: Annotated[int, typer.Option(help="Recipe auto: seed of the search.")] = 0,
     activation: Annotated[
         list[str] | None,
-        typer.Option(help="The model's clip or QCFS class: CLASS:BOUND or CLASS:BOUND:LEVELS."),
+        typer.Option(
+            help="The model's own clip or QCFS class: CLASS:BOUND or CLASS:BOUND:LEVELS. May be "
+            "repeated."
+        ),
     ] = None,
     replace_maxpool: Annotated[
-        str | None,
-        typer.Option(help="average: average pooling in the place of max pooling, which loses."),
+        Replacement | None,
+        typer.Option(help="Replace max pooling by average pooling, which changes the results."),
     ] = None,
-    limit: Annotated[
-        int | None, typer.Option(help="Use at most this many calibration samples.")
-    ] = None,
-    batch_size: Annotated[int, typer.Option(help="Samples run at once.")] = 64,
-    device: Annotated[str, typer.Option(help="Torch device that calibration runs on.")] = "cpu",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the bundle.")] = False,
+    limit: CalibrationLimit = None,
+    batch_size: BatchSize = 64,
+    device: Annotated[str, typer.Option(help="Torch device to calibrate on.")] = "cpu",
+    overwrite: Overwrite = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Convert a trained ReLU network and write a bundle; torchrun's processes share the work."""
-    with reporting(as_json):
+    with report_errors(as_json):
         check_free(out, overwrite=overwrite)
         normalization = _normalization(mean, std)
         if weights is not None:
             scan_checkpoint(weights)  # before PyTorch is loaded
-        samples = first(load_images(calibration, normalization), limit)
+        samples = take_first(load_images(calibration, normalization), limit)
         check_finite(calibration, samples)
         from icsnn_deploy.conversion.calibration.recipe import Recipe
         from icsnn_deploy.conversion.convert import convert as run_conversion
@@ -86,12 +102,12 @@ def convert(
             name=recipe,
             time_steps=_time_steps(time_steps),
             batch_size=batch_size,
-            effort=effort,  # type: ignore[arg-type]
+            effort=effort,
             weights=not keep_weights,
             seed=seed,
         )
         device = own_device(device)
-        # what the user's own code prints is not the result
+        # what the user's own code prints is not part of the result
         with redirect_stdout(sys.stderr), progress_bars() as progress, open_ranks(device) as ranks:
             result = run_conversion(
                 load_model(model, weights),
@@ -99,7 +115,7 @@ def convert(
                 chosen,
                 normalization=normalization,
                 activations=_declared(activation or []),
-                replace_max_pool=replace_maxpool,  # type: ignore[arg-type]
+                replace_max_pool=replace_maxpool,
                 device=device,
                 progress=progress,
                 ranks=ranks,
@@ -108,8 +124,8 @@ def convert(
             return
         bundle = result.save(out, samples[:SAMPLES_KEPT], overwrite=overwrite)
         if as_json:
-            said = {"graph_hash": bundle.graph_hash, "report": result.report.to_json()}
-            print_json({"bundle": str(out), **said})
+            written = {"graph_hash": bundle.graph_hash, "report": result.report.to_json()}
+            print_json({"bundle": str(out), **written})
         else:
             print_table(candidates_table(result.report))
             for line in max_pool_lines(result.report.max_pools, result.report.losses):
@@ -122,7 +138,7 @@ def convert(
 def _time_steps(text: str) -> int | tuple[int, int]:
     fields = text.split(",")
     if len(fields) > 2 or not all(field.strip().isdecimal() for field in fields):
-        raise DataError(f"--time-steps {text}: a number, or the two ends of a range, as 4,32")
+        raise DataError(f"--time-steps {text}: a number, or the two ends of a range, such as 4,32")
     numbers = [int(field) for field in fields]
     return numbers[0] if len(numbers) == 1 else (numbers[0], numbers[1])
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from icsnn_deploy.errors import ExportError
-from icsnn_deploy.exporters.nir.builder import NirBuilder, full
-from icsnn_deploy.exporters.nir.convolutions import write_conv, write_pool_1d
 from icsnn_deploy.exporters.nir.metadata import V_INIT
+from icsnn_deploy.exporters.nir.write.builder import NirBuilder, full
+from icsnn_deploy.exporters.nir.write.convolutions import write_conv, write_pool_1d
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import (
     IF,

@@ -15,8 +15,8 @@ from icsnn_deploy.backends.reference import ReferenceSimulator
 from icsnn_deploy.errors import ExportError
 from icsnn_deploy.exporters.nir.kernels import embed, extract, find_embedding
 from icsnn_deploy.exporters.nir.metadata import KEY
-from icsnn_deploy.exporters.nir.read.read import read_graph
-from icsnn_deploy.exporters.nir.write import to_nir, write
+from icsnn_deploy.exporters.nir.read.file import read_graph
+from icsnn_deploy.exporters.nir.write.file import to_nir, write
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.nodes import (
     IF,

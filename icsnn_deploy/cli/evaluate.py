@@ -1,4 +1,4 @@
-"""The command that counts over data sets: evaluate."""
+"""icsnn evaluate: accuracy, spikes and parity over a data set."""
 
 from __future__ import annotations
 
@@ -10,16 +10,9 @@ from typing import Annotated
 
 import typer
 
-from icsnn_deploy.backends import BACKENDS
 from icsnn_deploy.bundle.bundle import open_bundle
-from icsnn_deploy.cli.output import (
-    BundlePath,
-    JsonFlag,
-    print_json,
-    print_table,
-    progress_bars,
-    reporting,
-)
+from icsnn_deploy.cli.arguments import BACKEND_NAMES, BatchSize, BundlePath, JsonFlag, Margin
+from icsnn_deploy.cli.printing import print_json, print_table, progress_bars, report_errors
 from icsnn_deploy.distributed import WAIT_S, is_first, open_ranks
 from icsnn_deploy.evaluation.options import EvaluationOptions
 from icsnn_deploy.evaluation.samples import open_labels, open_samples
@@ -29,48 +22,48 @@ def evaluate(
     bundle: BundlePath,
     images: Annotated[
         str,
-        typer.Option(help="FILE.npz:array, FILE.npy, FOLDER:array of .npz, or FOLDER of .npy."),
+        typer.Option(
+            help="FILE.npz:array, FILE.npy, FOLDER:array of .npz files, or FOLDER of .npy files."
+        ),
     ],
     labels: Annotated[
-        str | None, typer.Option(help="Class indices, named as the images are.")
+        str | None, typer.Option(help="Class indices of the images, given in the same form.")
     ] = None,
     backend: Annotated[
-        str, typer.Option(help=f"The backend to measure: {', '.join(BACKENDS)}.")
+        str, typer.Option(help=f"The backend to measure: {BACKEND_NAMES}.")
     ] = "torch",
     parity_backend: Annotated[
         list[str] | None,
-        typer.Option(help="Compare this one with it, spike for spike. May be repeated."),
+        typer.Option(help="Compare this backend with it, spike by spike. May be repeated."),
     ] = None,
     early_exit: Annotated[
         float | None,
-        typer.Option(help="Also stop each sample at this softmax confidence, 0 to 1."),
+        typer.Option(help="Also measure stopping each sample at this softmax confidence, 0 to 1."),
     ] = None,
     limit: Annotated[int | None, typer.Option(help="Use at most this many samples.")] = None,
-    batch_size: Annotated[int, typer.Option(help="Samples run at once.")] = 64,
+    batch_size: BatchSize = 64,
     shard_size: Annotated[
-        int, typer.Option(help="Samples dealt to a process, and kept, together.")
+        int, typer.Option(help="Samples per shard: given to one process, and saved, together.")
     ] = 256,
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder that keeps what is finished; a run that broke off goes on."),
+        typer.Option(help="Folder for finished shards; an interrupted run continues from it."),
     ] = None,
     device: Annotated[
         str | None,
         typer.Option(
-            help="Torch device of the ANN, and of torch backends that name none. Default: that of "
-            "--backend torch:DEVICE, or cpu."
+            help="Torch device of the ANN, and of torch backends without :DEVICE. Default: the "
+            "device of --backend torch:DEVICE, or cpu."
         ),
     ] = None,
-    margin: Annotated[
-        float, typer.Option(help="Float networks: allowed |u - v_threshold| / v_threshold.")
-    ] = 1e-4,
+    margin: Margin = 1e-4,
     wait: Annotated[
-        float, typer.Option(help="Seconds to wait for other processes (torchrun).")
+        float, typer.Option(help="Under torchrun: seconds to wait for other processes.")
     ] = WAIT_S,
     as_json: JsonFlag = False,
 ) -> None:
-    """Count accuracy, spikes and parity over a data set; torchrun's processes share the work."""
-    with reporting(as_json):
+    """Measure accuracy, spikes and parity on a data set; torchrun's processes share the work."""
+    with report_errors(as_json):
         options = EvaluationOptions(
             backend=backend,
             parity=tuple(dict.fromkeys(parity_backend or [])),
@@ -93,7 +86,7 @@ def evaluate(
         from icsnn_deploy.report import evaluation as report
 
         with (
-            _broken_off(out),
+            _interruptible(out),
             progress_bars() as progress,
             open_ranks(options.torch_device, wait_s=wait) as ranks,
         ):
@@ -121,16 +114,16 @@ def evaluate(
 
 
 @contextmanager
-def _broken_off(out: Path | None) -> Iterator[None]:
-    """Say what is left of a run that Ctrl-C ends."""
+def _interruptible(out: Path | None) -> Iterator[None]:
+    """On Ctrl-C, print what is kept of the run."""
     try:
         yield
     except KeyboardInterrupt:
         if is_first():
             kept = (
-                f"the same command goes on from what {out} holds"
+                f"the same command continues from what {out} holds"
                 if out
-                else ("nothing is kept; with --out finished shards are")
+                else "nothing is kept; with --out, finished shards are"
             )
-            print(f"broken off: {kept}", file=sys.stderr)
+            print(f"interrupted: {kept}", file=sys.stderr)
         raise

@@ -16,11 +16,11 @@ import numpy as np
 
 from icsnn_deploy.atomic import atomic_write
 from icsnn_deploy.errors import ExportError, Rejection, rejection_table
-from icsnn_deploy.exporters.nir.builder import NirBuilder
 from icsnn_deploy.exporters.nir.metadata import KEY, NirProfile, VInitEncoding, describe
 from icsnn_deploy.exporters.nir.portable.portable import Portable, to_portable
 from icsnn_deploy.exporters.nir.portable.relay import relayed
-from icsnn_deploy.exporters.nir.write_nodes import write_node
+from icsnn_deploy.exporters.nir.write.builder import NirBuilder
+from icsnn_deploy.exporters.nir.write.nodes import write_node
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import AvgPool, ChannelAffine

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from icsnn_deploy.errors import ExportError
-from icsnn_deploy.exporters.nir.builder import NirBuilder, full
 from icsnn_deploy.exporters.nir.kernels import Embedding, embed, find_embedding
+from icsnn_deploy.exporters.nir.write.builder import NirBuilder, full
 from icsnn_deploy.graph.nodes import AvgPool, Conv, Node, Shape
 from icsnn_deploy.passes.pooling import window_mean
 

@@ -1,0 +1,29 @@
+"""Arguments and options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from icsnn_deploy.backends import BACKENDS
+
+BundlePath = Annotated[Path, typer.Argument(help="A bundle, as icsnn convert writes it.")]
+CalibrationArray = Annotated[
+    str, typer.Option(help="Calibration samples: FILE.npz:array or FILE.npy.")
+]
+CalibrationLimit = Annotated[
+    int | None, typer.Option(help="Use at most this many calibration samples.")
+]
+ImageLimit = Annotated[int | None, typer.Option(help="Use at most this many images.")]
+BatchSize = Annotated[int, typer.Option(help="Samples per batch.")]
+Margin = Annotated[
+    float,
+    typer.Option(help="For float networks: largest allowed |u - v_threshold| / v_threshold."),
+]
+OutputBundle = Annotated[Path, typer.Option(help="Folder of the bundle to write.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing bundle.")]
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+BACKEND_NAMES = ", ".join(BACKENDS)

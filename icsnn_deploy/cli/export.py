@@ -1,0 +1,142 @@
+"""icsnn export: write a bundle's network in other file formats."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Annotated, Any, Literal
+
+import typer
+
+from icsnn_deploy.bundle.bundle import DATA, Bundle, open_bundle
+from icsnn_deploy.cli.arguments import BundlePath, JsonFlag
+from icsnn_deploy.cli.printing import print_json, report_errors
+from icsnn_deploy.errors import DataError
+from icsnn_deploy.exporters import FORMATS, ExportOptions, export_into
+from icsnn_deploy.exporters.formats import plan_exports
+from icsnn_deploy.exporters.nir.formats import VARIANTS, NirOptions
+from icsnn_deploy.exporters.nir.metadata import NirProfile, VInitEncoding
+from icsnn_deploy.exporters.nir.portable.reader_limits import READERS, needs
+from icsnn_deploy.exporters.onnx.contract import OnnxOptions, Runtime, TimedLayout
+from icsnn_deploy.exporters.onnx.layouts.choose import layout_of
+from icsnn_deploy.graph.graph import Graph
+
+
+def export(
+    bundle: BundlePath,
+    export_format: Annotated[
+        list[str], typer.Option("--format", help=f"One of {', '.join(FORMATS)}. May be repeated.")
+    ],
+    layout: Annotated[
+        Literal["auto", TimedLayout], typer.Option(help="ONNX: how T steps are written.")
+    ] = "auto",
+    runtime: Annotated[
+        Runtime, typer.Option(help="ONNX: the runtime that layout auto chooses for.")
+    ] = "onnxruntime",
+    logits_t: Annotated[
+        bool, typer.Option("--logits-t", help="ONNX: add the running mean of the logits.")
+    ] = False,
+    spike_counts: Annotated[
+        bool, typer.Option("--spike-counts", help="ONNX: add the spike count of each neuron.")
+    ] = False,
+    raw_spikes: Annotated[
+        bool, typer.Option("--raw-spikes", help="ONNX: add every spike, for debugging.")
+    ] = False,
+    lossy: Annotated[
+        bool,
+        typer.Option("--lossy", help="netx: write it although its readers lose meaning."),
+    ] = False,
+    profile: Annotated[
+        NirProfile | None,
+        typer.Option(help="NIR: spec, or portable for the NIR readers of other frameworks."),
+    ] = None,
+    v_init_encoding: Annotated[
+        VInitEncoding,
+        typer.Option(help="NIR portable: store v_init in the metadata, or send it by a relay."),
+    ] = "metadata",
+    for_reader: Annotated[
+        str | None,
+        typer.Option(
+            "--for",
+            help="NIR portable: check that this framework can run the file, and print what it "
+            f"needs; {', '.join(READERS)}.",
+        ),
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Export a bundle's network to other formats; the files are written into the bundle."""
+    with report_errors(as_json):
+        onnx = OnnxOptions(
+            layout=layout,
+            runtime=runtime,
+            logits_t=logits_t,
+            spike_counts=spike_counts,
+            raw_spikes=raw_spikes,
+        )
+        nir = NirOptions(profile=profile, v_init_encoding=v_init_encoding, for_reader=for_reader)
+        _check_used(export_format, onnx, nir, lossy=lossy)
+        options: list[ExportOptions] = [given for given in (onnx, nir) if given != type(given)()]
+        opened = open_bundle(bundle)
+        names = {task.name for task in plan_exports(tuple(export_format), tuple(options))}
+        exported = export_into(opened, *export_format, options=options, lossy=lossy)
+        network = opened.network()  # loaded already, unlike that of `exported`
+        written = {
+            name: {
+                **_written(exported, name),
+                **({"layout": layout_of(network, onnx)} if name == "onnx" else {}),
+                **_needs(exported, network, name, for_reader),
+            }
+            for name in exported.exports
+            if name in names
+        }
+        if as_json:
+            print_json({"bundle": str(bundle), "exports": written})
+        else:
+            _show(written)
+
+
+def _check_used(formats: list[str], onnx: OnnxOptions, nir: NirOptions, *, lossy: bool) -> None:
+    """Raise DataError where an option belongs to a format that is not written."""
+    timed = replace(onnx, raw_spikes=False) != OnnxOptions()
+    for given, names, takers in (
+        (timed, "--layout, --runtime, --logits-t and --spike-counts go", ("onnx",)),
+        (onnx.raw_spikes, "--raw-spikes goes", ("onnx", "onnx-step")),
+        (lossy, "--lossy goes", ("netx",)),
+        (nir != NirOptions(), "--profile, --v-init-encoding and --for go", tuple(VARIANTS)),
+    ):
+        if given and not set(takers) & set(formats):
+            raise DataError(
+                f"{names} with --format {' or '.join(takers)}, not {', '.join(formats)}"
+            )
+
+
+def _written(bundle: Bundle, export_format: str) -> dict[str, Any]:
+    """An export's file, its size in bytes including a data file beside it, and what it loses."""
+    file, manifest = bundle.exports[export_format], bundle.manifest
+    names = [name for name in (file, file + DATA) if name in manifest.files]
+    return {
+        "file": str(bundle.path / file),
+        "bytes": sum(manifest.files[name].size for name in names),
+        "losses": list(manifest.losses.get(export_format, ())),
+    }
+
+
+def _needs(
+    bundle: Bundle, network: Graph, export_format: str, reader: str | None
+) -> dict[str, Any]:
+    """What the framework named by --for needs after loading this export."""
+    if reader is None or export_format not in VARIANTS:
+        return {}
+    _, encoding = VARIANTS[export_format]
+    path = bundle.path / bundle.exports[export_format]
+    return {"for": reader, "needs": needs(reader, str(path), network, encoding)}
+
+
+def _show(written: Mapping[str, Mapping[str, Any]]) -> None:
+    for name, result in written.items():
+        layout = f", layout {result['layout']}" if "layout" in result else ""
+        typer.echo(f"{name}: {result['file']} ({result['bytes']:,} bytes{layout})")
+        for loss in result["losses"]:
+            typer.echo(f"  not known to its readers: {loss}")
+        for line in result.get("needs", ()):
+            typer.echo(f"  {line}")

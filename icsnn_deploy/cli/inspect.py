@@ -1,0 +1,95 @@
+"""icsnn inspect: what a bundle holds and, on images, what its network does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from icsnn_deploy.bundle.bundle import Bundle, open_bundle
+from icsnn_deploy.cli.arguments import BundlePath, ImageLimit, JsonFlag
+from icsnn_deploy.cli.input_arrays import load_inputs
+from icsnn_deploy.cli.printing import print_json, print_table, report_errors
+from icsnn_deploy.graph.graph import Graph
+
+if TYPE_CHECKING:
+    from icsnn_deploy.evaluation.activity import Activity
+
+
+def inspect(
+    bundle: BundlePath,
+    images: Annotated[
+        str | None,
+        typer.Option(
+            help="Also run these images, FILE.npz:array or FILE.npy, and count spikes, operations "
+            "and energy."
+        ),
+    ] = None,
+    limit: ImageLimit = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Show what a bundle holds and, with --images, what its network does with them."""
+    with report_errors(as_json):
+        opened = open_bundle(bundle)
+        opened.check_files()
+        graph, report = opened.network(), opened.report()
+        activity = None if images is None else _measure(opened, graph, images, limit)
+        if as_json:
+            print_json(_to_json(bundle, opened, graph, report, activity))
+        else:
+            _show(opened, graph, report, activity)
+
+
+def _measure(bundle: Bundle, graph: Graph, images: str, limit: int | None) -> Activity:
+    """Spikes, operations and energy of the network on images, on the torch backend."""
+    from icsnn_deploy.backends.recording import Record
+    from icsnn_deploy.backends.torch.simulator import TorchSimulator
+    from icsnn_deploy.evaluation.activity import measure_activity
+    from icsnn_deploy.graph.inputs import to_input_units
+
+    samples = load_inputs(bundle, images, graph.input.encoding, limit)
+    x = to_input_units(graph, samples)
+    recording = TorchSimulator(graph).run(x, Record(spikes=False, counts=True))
+    return measure_activity(graph, recording, x)
+
+
+def _to_json(
+    path: Path, bundle: Bundle, graph: Graph, report: Any, activity: Activity | None
+) -> dict[str, Any]:
+    from icsnn_deploy.graph.certificate import certify
+    from icsnn_deploy.graph.graph import describe_node
+
+    return {
+        "bundle": str(path),
+        "graph_hash": bundle.graph_hash,
+        "ann_hash": bundle.ann_hash,
+        "time_steps": graph.time_steps,
+        "readout_start": graph.readout_start,
+        "exports": dict(bundle.exports),
+        "nodes": [
+            {**describe_node(node), "shape": list(graph.shape(node.name))} for node in graph.nodes
+        ],
+        "report": report,
+        "certificate": certify(graph).to_json() if graph.is_integer else None,
+        "activity": activity.to_json() if activity else None,
+    }
+
+
+def _show(bundle: Bundle, graph: Graph, report: Any, activity: Activity | None) -> None:
+    from icsnn_deploy.graph.certificate import certify
+    from icsnn_deploy.report.resources import activity_table, energy_table
+    from icsnn_deploy.report.tables import bundle_lines, certificate_table, graph_table
+
+    for line in bundle_lines(bundle, graph):
+        typer.echo(line)
+    if bundle.ann_hash is None:
+        typer.echo(f"from      {report.get('imported_from')}, reset {report.get('reset')}")
+    else:
+        typer.echo(f"recipe    {report.get('recipe')}: {graph.provenance.get('method')}")
+    print_table(graph_table(graph))
+    if graph.is_integer:
+        print_table(certificate_table(certify(graph)))
+    if activity is not None:
+        print_table(activity_table(activity))
+        print_table(energy_table(activity))

@@ -1,0 +1,97 @@
+"""icsnn quantize: make an integer network of a float one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from icsnn_deploy.bundle.bundle import check_free, open_bundle
+from icsnn_deploy.cli.arguments import (
+    CalibrationArray,
+    CalibrationLimit,
+    JsonFlag,
+    OutputBundle,
+    Overwrite,
+)
+from icsnn_deploy.cli.input_arrays import SAMPLES_KEPT, load_inputs, take_first
+from icsnn_deploy.cli.printing import print_json, progress_bars, report_errors
+from icsnn_deploy.errors import BundleError
+
+if TYPE_CHECKING:
+    from icsnn_deploy.lattice.quantize import Quantization
+
+
+def quantize(
+    bundle: Annotated[Path, typer.Argument(help="A bundle with a float network.")],
+    calibration: CalibrationArray,
+    out: OutputBundle,
+    target: Annotated[
+        str, typer.Option(help="Hardware target whose bit widths are kept.")
+    ] = "generic",
+    bits: Annotated[
+        int | None, typer.Option(help="Bits per weight, 2 to 16. Default: the target's, or 8.")
+    ] = None,
+    per_layer: Annotated[
+        bool, typer.Option("--per-layer", help="One threshold per layer, not per channel.")
+    ] = False,
+    input_bits: Annotated[int, typer.Option(help="Bits of a float input: 8 or 16.")] = 8,
+    limit: CalibrationLimit = None,
+    device: Annotated[str, typer.Option(help="Torch device to calibrate on.")] = "cpu",
+    overwrite: Overwrite = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Round a bundle's network to integers and certify that it runs exactly; write a new bundle."""
+    with report_errors(as_json):
+        check_free(out, overwrite=overwrite)
+        opened = open_bundle(bundle)
+        if out.resolve() == bundle.resolve():
+            raise BundleError(f"{out}: --out is the float bundle itself; choose another folder")
+        network = opened.network()
+        samples = load_inputs(opened, calibration, network.input.encoding, limit)
+        from icsnn_deploy.lattice.options import LatticeOptions
+        from icsnn_deploy.lattice.quantize import quantize as run_quantization
+        from icsnn_deploy.targets import find_target
+
+        profile = find_target(target)
+        options = LatticeOptions.for_target(
+            profile, bits=bits, per_layer=per_layer, input_bits=input_bits
+        )
+        with progress_bars() as progress:
+            result = run_quantization(
+                opened,
+                samples,
+                options=options,
+                profile=profile,
+                device=device,
+                progress=progress,
+            )
+        kept = take_first(samples, SAMPLES_KEPT, network.input.encoding)
+        written = result.save(out, kept, overwrite=overwrite)
+        if as_json:
+            print_json(
+                {"bundle": str(out), "graph_hash": written.graph_hash, "lattice": result.to_json()}
+            )
+            return
+        _show(result, options.bits, has_ann=opened.ann_hash is not None)
+        typer.echo(f"wrote {out}; next: icsnn export {out} --format nir --format onnx")
+
+
+def _show(result: Quantization, bits: int, *, has_ann: bool) -> None:
+    """Print the narrowed layers, the agreement of each variant, and the certificate."""
+    for name, width in result.bits.items():
+        if width != bits:
+            typer.echo(f"{name}: weights of {width} bits, so that it fits")
+    compared = "held-out samples as the ANN" if has_ann else "samples as the float network"
+    for name, share in result.agreement.items():
+        mark = ", kept" if name == result.kept else ""
+        typer.echo(
+            f"{name:<10} classifies {share:.1%} of {compared} does, "
+            f"KL divergence {result.divergence[name]:.4f}{mark}"
+        )
+    tightest = result.certificate.tightest
+    typer.echo(
+        f"certified: {tightest.headroom_bits:.1f} bits of headroom at {tightest.layer}, "
+        f"the tightest layer"
+    )

@@ -1,0 +1,103 @@
+"""icsnn verify: compare backends with the reference simulator."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from icsnn_deploy.backends import find_backend
+from icsnn_deploy.bundle.bundle import Bundle, open_bundle
+from icsnn_deploy.cli.arguments import BACKEND_NAMES, BundlePath, ImageLimit, JsonFlag, Margin
+from icsnn_deploy.cli.input_arrays import load_inputs, take_first
+from icsnn_deploy.cli.printing import print_json, print_table, progress_bars, report_errors
+from icsnn_deploy.data import load_labels
+from icsnn_deploy.errors import DataError
+
+_USUAL_BACKENDS = {
+    "onnx": "onnxruntime",
+    "onnx-step": "onnxruntime-step",
+    "nir": "nir",
+    "nir-portable": "nir-portable",
+    "nir-relay": "nir-relay",
+}
+"""The backend that runs each export where no backend is named."""
+
+
+def verify(
+    bundle: BundlePath,
+    backend: Annotated[
+        list[str] | None,
+        typer.Option(help=f"NAME or NAME:OPTION; {BACKEND_NAMES}. May be repeated."),
+    ] = None,
+    images: Annotated[
+        str | None,
+        typer.Option(help="FILE.npz:array or FILE.npy. Default: the samples in the bundle."),
+    ] = None,
+    labels: Annotated[
+        str | None, typer.Option(help="Class indices of the images: FILE.npz:array or FILE.npy.")
+    ] = None,
+    limit: ImageLimit = None,
+    against: Annotated[
+        Path | None,
+        typer.Option(
+            help="Also compare an .npz recording: logits, and spikes [T, N, ...] by layer name."
+        ),
+    ] = None,
+    margin: Margin = 1e-4,
+    as_json: JsonFlag = False,
+) -> None:
+    """Compare backends with the reference simulator, spike by spike."""
+    with report_errors(as_json):
+        opened = open_bundle(bundle)
+        backends = backend or ([] if against else _default_backends(opened))
+        for spec in backends:  # report a missing export before anything is loaded
+            needed = find_backend(spec)[0].export
+            if needed is not None:
+                opened.export(needed)
+        network = opened.network()
+        encoding = network.input.encoding
+        if images:
+            inputs = load_inputs(opened, images, encoding, limit)
+        else:
+            inputs = take_first(opened.samples(), limit, encoding)
+        count = inputs.shape[0 if encoding == "direct" else 1] if inputs.ndim > 1 else 0
+        if labels and not images:
+            raise DataError("--labels needs --images: the bundle's own samples have no labels")
+        truth = load_labels(labels, count) if labels else None
+        from icsnn_deploy.backends.recording_file import load_recording
+        from icsnn_deploy.parity.compare import Tolerance
+        from icsnn_deploy.parity.verify import verify as run_verification
+        from icsnn_deploy.report.tables import parity_table
+
+        recording = load_recording(against, network, against.name) if against else None
+        with progress_bars() as progress:
+            report = run_verification(
+                opened,
+                backends,
+                inputs,
+                labels=truth,
+                against=recording,
+                tolerance=Tolerance(margin=margin),
+                progress=progress,
+            )
+        if as_json:
+            print_json(report.to_json())
+        else:
+            print_table(parity_table(report))
+            for comparison in report.comparisons:
+                typer.echo(f"{comparison.backend}: {comparison.reason}")
+                if comparison.first_divergence:
+                    typer.echo(f"  first divergence: {comparison.first_divergence}")
+            if report.snn_accuracy is not None:
+                ann = "" if report.ann_accuracy is None else f"ANN {report.ann_accuracy:.2%}, "
+                typer.echo(f"accuracy: {ann}SNN {report.snn_accuracy:.2%}")
+        if report.verdict != "pass":
+            raise typer.Exit(1)
+
+
+def _default_backends(bundle: Bundle) -> list[str]:
+    """torch, and the usual backend of each export in the bundle."""
+    exported = (backend for needed, backend in _USUAL_BACKENDS.items() if needed in bundle.exports)
+    return ["torch", *exported]
