@@ -1,4 +1,4 @@
-"""Folds a sum over windows into the connection behind it: lava-dl's .net has no pooling."""
+"""Fold a sum over windows into the next connection: lava-dl's .net has no pooling."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from icsnn_deploy.graph.nodes import Conv, Linear, Shape
 
 
 def is_foldable(conv: Conv) -> bool:
-    """Whether each channel goes to one channel of its own, without bias."""
+    """Whether a convolution works on each channel alone, without bias."""
     return conv.groups == conv.weight.shape[0] and conv.weight.shape[1] == 1 and not conv.bias.any()
 
 
 def fold_into_conv(first: Conv, lengths: Shape, positions: Shape, second: Conv) -> Conv | None:
-    """One convolution that does both; None where padding between the two keeps them apart.
+    """One convolution that does both; None where padding between the two prevents it.
 
         y = conv(w2, conv(w1, x))        before
         y = conv(w, x)                   after: w[d1 j + s1 d2 k] = sum of w1[j] w2[k]
@@ -32,7 +32,7 @@ def fold_into_conv(first: Conv, lengths: Shape, positions: Shape, second: Conv) 
     for axis, (before, after) in enumerate(second.padding):
         start, reach = first.padding[axis][0], _reach(first, axis)
         stride = first.stride[axis]
-        # a padded zero must be the sum of a window that sees nothing but zeros
+        # a padded zero must equal the sum of a window that holds only zeros
         if before and reach > stride + start:
             return None
         if after and stride * positions[axis] - start < lengths[axis]:
@@ -68,7 +68,7 @@ def fold_into_linear(first: Conv, lengths: Shape, positions: Shape, second: Line
     """One linear layer that does both.
 
     Args:
-        first: a foldable convolution, flattened behind.
+        first: a foldable convolution, followed by a flatten.
         lengths: spatial shape of its input.
         positions: spatial shape of its result.
         second: what takes the flattened result.
@@ -94,12 +94,12 @@ def fold_into_linear(first: Conv, lengths: Shape, positions: Shape, second: Line
 
 
 def _reach(conv: Conv, axis: int) -> int:
-    """How many values of the input lie under the kernel."""
+    """Length of the input under the kernel."""
     return conv.dilation[axis] * (conv.kernel[axis] - 1) + 1
 
 
 def _tap(conv: Conv, place: tuple[int, ...]) -> Array:
-    """The weight of each channel at one place of the kernel, [C]."""
+    """The weight of each channel at one position of the kernel, [C]."""
     index: Any = (slice(None), 0, *place)
     weights: Array = conv.weight[index].astype(np.int64)
     return weights

@@ -1,4 +1,4 @@
-"""The layers of a sequential integer network as lava-dl's .net holds them, or all that misfits."""
+"""Plan the layers of a .net file for a sequential integer network, or list all that misfits."""
 
 from __future__ import annotations
 
@@ -31,26 +31,26 @@ _WEIGHTS = "-128 to 127, even -256 to 254, or 0 to 255, with one above 0"
 
 @dataclass(frozen=True, kw_only=True)
 class NetxLayer:
-    """A connection with the population behind it, or without one at the readout."""
+    """A connection with the population after it, or without one at the readout."""
 
     name: str  # of the population, or of the readout's connection
     connection: Conv | Linear
     padding: Shape  # on both sides; convolutions only
     shape: Shape  # of the result
     population: IF | None
-    flatten: bool  # what comes in is an image
+    flatten: bool  # whether its input is an image to flatten
 
 
 @dataclass(frozen=True, kw_only=True)
 class NetxPlan:
-    """What goes into a .net file."""
+    """Content of a .net file."""
 
     zero_point: Array | None  # to subtract from the input, [C, 1, 1]
     layers: tuple[NetxLayer, ...]
 
 
 def plan_layers(graph: Graph) -> NetxPlan:
-    """The layers of a network, poolings folded into the connections behind them.
+    """Plan the layers of a network, with pooling folded into the next connection.
 
     Args:
         graph: an integer network.
@@ -73,7 +73,7 @@ def plan_layers(graph: Graph) -> NetxPlan:
 
 
 class _Planner:
-    """Walks along the chain of nodes and collects what does not fit."""
+    """Walks along the chain of nodes, and collects layers and rejections."""
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
@@ -89,7 +89,7 @@ class _Planner:
         self.rejections.append(Rejection(node=node.name, got=got, allowed=allowed, remedy=remedy))
 
     def _check_node(self, node: Node) -> None:
-        """What misfits wherever the node stands."""
+        """Reject what a .net file can't hold, wherever the node is."""
         nir = "Export to NIR instead."
         if len(node.inputs) > 1:
             self._reject(node, f"a sum of {len(node.inputs)} sources", "one source", nir)
@@ -168,7 +168,7 @@ class _Planner:
         self._flatten = False
 
     def _folded(self, node: Conv | Linear) -> Conv | Linear | None:
-        """The connection with a pooling in front of it folded in; None if that can't be."""
+        """The connection with the pooling before it folded in; None where that is not possible."""
         pool, self._pending = self._pending, None
         if pool is None:
             return node
@@ -187,7 +187,7 @@ class _Planner:
         return folded
 
     def _check_weights(self, node: Conv | Linear) -> None:
-        """Lava shifts weights to fill 8 bits and a sign; what this rule takes comes out unchanged.
+        """Reject weights that Lava would change when it shifts them to fill 8 bits and a sign.
 
         (lava-dl 0.6.0, netx/utils.py, optimize_weight_bits: it fails on zeros, and matrices
         without a positive weight can come out wrong.)
@@ -201,7 +201,7 @@ class _Planner:
             self._reject(node, f"weights from {low} to {high}", _WEIGHTS, remedy)
 
     def _padding(self, node: Conv | Linear) -> Shape:
-        """The padding of each side, which .net has once an axis."""
+        """The padding of each axis, which .net has once for both sides."""
         if isinstance(node, Linear):
             return ()
         lengths = self.graph.shape(node.inputs[0])[1:]

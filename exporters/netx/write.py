@@ -1,7 +1,7 @@
 """Export to lava-dl's netx, the .net files that lava.lib.dl.netx.hdf5.Network reads.
 
-The format has no soft reset, initial potential or threshold per channel. They stand in datasets of
-our own beside lava-dl's, whose reader passes them over; icsnn_lava.netx reads them.
+The format has no soft reset, initial potentials or thresholds per channel. They are stored in
+additional datasets, which lava-dl's reader ignores and icsnn_lava.netx reads.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ if TYPE_CHECKING:
     import h5py
 
 KEY = "icsnn_deploy"
-"""Root dataset: a JSON object with what the format has no field for."""
+"""Root dataset: a JSON object for what the format has no field for."""
 
 V_THRESHOLD, V_INIT, NAME = "icsnn_v_threshold", "icsnn_v_init", "icsnn_name"
-"""Datasets of our own: the first two in layer/<i>/neuron, the last in layer/<i>."""
+"""Additional datasets: the first two in layer/<i>/neuron, the last in layer/<i>."""
 
 _MOST_THRESHOLD = 2**17 - 1  # vth of lava's LIF: 17 bits, unsigned
 
 
 def losses(graph: Graph) -> tuple[str, ...]:
-    """Where the network goes beyond the format, one sentence each.
+    """What lava-dl's reader does not learn of the network, one sentence each.
 
     Raises:
-        ExportError: the format can't hold it at all.
+        ExportError: the format can't hold the network at all.
     """
     plan_layers(graph)
     populations = graph.nodes_of(IF)
@@ -65,7 +65,7 @@ def write(graph: Graph, path: str | os.PathLike[str]) -> None:
 
     Args:
         graph: an integer IF network.
-        path: of the file, replaced at once when the new one is complete.
+        path: of the file; an existing one is replaced once the new file is complete.
 
     Raises:
         ExportError: not an integer network, everything that the format can't hold, or the file
@@ -76,7 +76,7 @@ def write(graph: Graph, path: str | os.PathLike[str]) -> None:
 
     target = Path(path)
     zero_point = None if plan.zero_point is None else plan.zero_point.ravel().tolist()
-    content = io.BytesIO()  # HDF5 brings the process down where the disk is full
+    content = io.BytesIO()  # HDF5 crashes the process when the disk is full
     with h5py.File(content, "w") as file:
         file[KEY] = _text(_header(graph, zero_point))
         file["simulation/Ts"] = 1
@@ -108,7 +108,7 @@ def _header(graph: Graph, zero_point: list[int] | None) -> str:
 
 
 def _write_layers(group: h5py.Group, graph: Graph, layers: tuple[NetxLayer, ...]) -> None:
-    """layer/0 is the input, a flatten stands where an image becomes a vector."""
+    """layer/0 is the input; a flatten layer precedes the first connection of a vector."""
     entry = group.create_group("0")
     entry["type"], entry["shape"] = _kind("input"), _whole(graph.input.shape)
     shape = graph.input.shape
@@ -141,7 +141,7 @@ def _write_layer(entry: h5py.Group, layer: NetxLayer) -> None:
 
 
 def _write_neuron(entry: h5py.Group, population: IF) -> None:
-    """Lava's LIF without leak, and beside it what soft reset needs.
+    """Lava's LIF without leak, and the additional datasets for soft reset.
 
     v_init is an integer and a half, thresholds and currents are integers: u >= v_threshold is the
     same with v_init floored, and the same as v > v_threshold - 1.
@@ -165,7 +165,7 @@ def _kind(name: str) -> Array:
 
 
 def _text(value: str) -> Any:
-    """A string of fixed length: others go where bytes depend on what else is written."""
+    """A string of fixed length: bytes of variable-length ones depend on what else is written."""
     return np.bytes_(value.encode())
 
 

@@ -1,1 +1,10 @@
-"""NIR files: writing and reading."""
+"""NIR files, written and read.
+
+formats.py      the formats nir, nir-portable and nir-relay; NirOptions
+metadata.py     what NIR has no field for: a JSON string in the metadata
+notes.py        notes on nodes, so that reading restores the same graph
+kernels.py      square kernels with symmetric padding, as NIR's type check needs them
+write/          a graph -> a NIR file
+read/           a NIR file of any origin -> a graph
+portable/       the form of a network that other frameworks run correctly
+"""

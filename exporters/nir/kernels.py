@@ -1,9 +1,9 @@
-"""How a convolution is written in NIR: with symmetric padding, a square kernel and one group.
+"""Embed a convolution in one with symmetric padding, a square kernel and one group.
 
 The type checker of nir 1.0.8 takes the first kernel size for both axes, and weight.shape[1] for
 the number of input channels: a non-square kernel gets a wrong output shape, and a grouped
 convolution builds but can't be read back. What is left is a dense, square kernel with symmetric
-padding; any other is embedded in one, with zeros around it:
+padding; any other convolution is embedded in such a one, with zeros around its taps:
 
     padding (0, 1), kernel [a b]        ->  padding 1, kernel [0 a b]
     padding (1, 0), kernel [a b]        ->  padding 1, kernel [a b 0]
@@ -23,7 +23,7 @@ from icsnn_deploy.graph.nodes import Conv, Shape
 
 @dataclass(frozen=True, kw_only=True)
 class Embedding:
-    """Where the taps stand in the written kernel: tap k of axis i at offset[i] + step[i] * k."""
+    """Position of the taps in the written kernel: tap k of axis i at offset[i] + step[i] * k."""
 
     kernel: Shape  # of the written convolution
     padding: Shape  # symmetric
@@ -40,7 +40,7 @@ class Embedding:
 
 
 def find_embedding(conv: Conv, lengths: Shape, positions: Shape) -> Embedding | None:
-    """The smallest square kernel with symmetric padding that does the same; None if there is none.
+    """The smallest square kernel with symmetric padding that gives the same result, if any.
 
     There is none where one axis needs an even and the other an odd size (stride 1).
 
@@ -96,7 +96,7 @@ def embed(conv: Conv, embedding: Embedding) -> Array:
 
 
 def extract(weight: Array, embedding: Embedding, kernel: Shape, groups: int) -> Array | None:
-    """The weight that `embed` was given, or None if other values than its taps are not zero."""
+    """The weight that `embed` was given; None if any value other than its taps is not zero."""
     taps = weight[(slice(None), slice(None), *embedding.slices(kernel))]
     outputs, inputs = taps.shape[:2]
     width, per_group = outputs // groups, inputs // groups

@@ -1,6 +1,7 @@
-"""What NIR has no field for: one JSON string in the graph's metadata, and one in each node's.
+"""Metadata of a NIR file: a JSON string for the graph, and one for each node.
 
-Strings survive every NIR writer and reader; None, lists of dicts and 0-d arrays do not.
+It holds what NIR has no field for. Strings survive every NIR writer and reader; None, lists of
+dicts and 0-d arrays do not.
 """
 
 from __future__ import annotations
@@ -18,19 +19,19 @@ from icsnn_deploy.graph.nodes import IF, Add, Encoding, InputDtype
 from icsnn_deploy.version import __version__
 
 KEY = "icsnn_deploy"
-"""Under this key the string stands, in the metadata of the graph and of each node."""
+"""Key of the JSON string in the metadata of the graph and of each node."""
 
 V_INIT = "v_init"
-"""Under this key an IF node's metadata holds its initial potentials: float32, full shape."""
+"""Key of the initial potentials in an IF node's metadata: float32, full shape."""
 
 JOINS, CHANNELS = "joins", "channels"
-"""In files with a relay: the joins that were made straight, and how many channels of an IF node
-are its population's own. Those come first."""
+"""Keys in files with a relay: the shortcuts that were inlined, and how many channels of an IF node
+belong to its population. Those come first."""
 
 Reset = Literal["subtract", "v_reset"]
 
 FIRES: dict[Reset, str] = {"subtract": "u >= v_threshold", "v_reset": "u > v_threshold"}
-"""By the reset, how the numbers of a file that we wrote are to be compared."""
+"""For each reset, the comparison that the numbers of an exported file are written for."""
 
 NirProfile = Literal["spec", "portable"]
 VInitEncoding = Literal["metadata", "relay"]
@@ -39,7 +40,7 @@ _MOST_CHARACTERS = 2**20
 
 @dataclass(frozen=True, kw_only=True)
 class NirHeader:
-    """What the graph's metadata says about running it."""
+    """How the network of a file is run, from the metadata of the graph."""
 
     time_steps: int
     reset: Reset = "subtract"
@@ -48,22 +49,29 @@ class NirHeader:
     input_dtype: InputDtype = "float32"
     input_unit: float = 1.0
     graph_hash: str | None = None
-    order: tuple[str, ...] = ()  # of the graph's nodes, where the file's edges do not give it
+    order: tuple[str, ...] = ()  # of the graph's nodes, where edges do not determine it
     v_init_encoding: VInitEncoding = "metadata"
     notes: Mapping[str, dict[str, Any]] = field(default_factory=dict)  # by NIR node
-    joins: tuple[Any, ...] = ()  # of a file with a relay, as the file has them
+    joins: tuple[Any, ...] = ()  # of a file with a relay, unchecked
 
 
 def dump(value: Mapping[str, Any]) -> str:
-    """The value as JSON in ASCII, the same text every time."""
+    """The value as JSON in ASCII; equal values give equal text."""
     return json.dumps(value, sort_keys=True, ensure_ascii=True, allow_nan=False)
 
 
 def load(metadata: Any, where: str) -> dict[str, Any]:
-    """The JSON object of this package in a node's or graph's metadata; empty if there is none.
+    """Load this package's JSON object from the metadata of a node or graph.
+
+    Args:
+        metadata: of a NIR node or graph.
+        where: what it belongs to, for messages.
+
+    Returns:
+        the object; empty where there is none.
 
     Raises:
-        GraphError: it is there, but not a JSON object in a string.
+        GraphError: the entry is not a string that holds a JSON object.
     """
     text = metadata.get(KEY) if isinstance(metadata, Mapping) else None
     if text is None:
@@ -90,17 +98,17 @@ def describe(
     notes: Mapping[str, Mapping[str, Any]] | None = None,
     extra: Mapping[str, Any] | None = None,
 ) -> str:
-    """The JSON string for the graph's metadata.
+    """The JSON string for the metadata of the graph.
 
     Args:
-        graph: the network that was asked for.
-        losses: what float32 had to round, one sentence each.
-        rewritten: what is written as something else, one sentence each.
-        written: the network as the file's nodes have it, which the profile may have rewritten.
-        profile: that the file keeps.
-        v_init_encoding: where its initial potentials are.
-        notes: on the nodes, by name, where they do not carry them themselves.
-        more: of the way that initial potentials take.
+        graph: the network to export.
+        losses: values that float32 rounds, one sentence each.
+        rewritten: nodes that are written as something else, one sentence each.
+        written: the network that the file's nodes stand for; the profile may have rewritten it.
+        profile: of the file.
+        v_init_encoding: where initial potentials are stored.
+        notes: on the nodes, by NIR name; only where the nodes have no metadata of their own.
+        extra: further entries, for v_init_encoding "relay".
     """
     reset: Reset = "v_reset" if hard_resets(graph) else "subtract"
     unit, sums = graph.input.unit, written.nodes_of(Add)
@@ -129,7 +137,11 @@ def describe(
 
 
 def foreign_header(given: Mapping[str, Any]) -> NirHeader:
-    """The header of a file that has none, from what its reader was told; raises GraphError."""
+    """The header of a file written by another program, from the arguments of from_nir.
+
+    Raises:
+        GraphError: an argument is missing or has a wrong value.
+    """
     missing = [name for name in ("reset", "time_steps") if given.get(name) is None]
     if missing:
         raise GraphError(
@@ -148,10 +160,10 @@ def foreign_header(given: Mapping[str, Any]) -> NirHeader:
 
 
 def read_header(metadata: Any) -> NirHeader | None:
-    """The header of a file that icsnn-deploy wrote; None for others.
+    """The header of a file that icsnn-deploy wrote; None for other files.
 
     Raises:
-        GraphError: a value that can't be.
+        GraphError: a value of a wrong type or out of range.
     """
     said = load(metadata, "graph")
     if not said:
@@ -185,7 +197,7 @@ def read_header(metadata: Any) -> NirHeader | None:
 
 
 def _notes(value: Any) -> dict[str, dict[str, Any]]:
-    """The notes on nodes that stand with the graph."""
+    """The notes on nodes that are stored with the graph."""
     if not isinstance(value, dict) or not all(isinstance(note, dict) for note in value.values()):
         raise GraphError(f"nodes {_short(value)}: an object of objects is needed")
     return value

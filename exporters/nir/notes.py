@@ -1,7 +1,8 @@
-"""How a graph's node holds its arrays and sums, where NIR's float32 of full shape does not tell.
+"""Notes on NIR nodes, so that reading a file gives the same graph, with the same hash.
 
-Written only where reading would find something else: an integer network comes back as the network
-it was, with the same hash. A reader believes a note if it changes no value.
+NIR stores float32 arrays of full shape, and sums as several edges. A note says how the graph held
+them (integer types, smaller shapes, names and nesting of sums). It is written only where reading
+would otherwise give something else, and applied only if it changes no value.
 """
 
 from __future__ import annotations
@@ -16,20 +17,20 @@ from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import IF, Add, ChannelAffine, Node, Shape
 
 TYPES, SHAPES, SUM, TERMS = "types", "shapes", "sum", "terms"
-"""Keys of the notes: of each array's type and shape; of a sum's name, and of what is added up."""
+"""Keys of a note: type and shape of each array; name and terms of a sum."""
 
 TIMES = "times"
-"""What a nir.Scale was that stands for a source that is added several times."""
+"""Value of "was" for a nir.Scale that stands for a source that is added several times."""
 
 MOST_TERMS = 64
-"""A sum of more is read back as one flat sum."""
+"""A sum of more terms is read back as one flat sum."""
 
 
 def array_note(node: Node, shape: Shape) -> dict[str, Any]:
-    """The note on a node's arrays: those of another type or shape than reading finds.
+    """The note on arrays whose type or shape differs from what reading gives.
 
     Args:
-        node: of the graph.
+        node: a node of the graph.
         shape: of its result.
     """
     arrays = node.arrays()
@@ -45,7 +46,7 @@ def array_note(node: Node, shape: Shape) -> dict[str, Any]:
 
 
 def reduced(array: Array) -> Array:
-    """An array of the full shape with one value a channel where all in it are the same."""
+    """An array of full shape, reduced to one value per channel where each channel is constant."""
     if array.ndim < 2:
         return array
     channel = array[(slice(None), *(slice(1),) * (array.ndim - 1))]  # [C, 1, ...]
@@ -53,12 +54,12 @@ def reduced(array: Array) -> Array:
 
 
 def sum_note(graph: Graph, add: str, parts: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
-    """The note on the sum that enters a node: its name, and its terms where edges do not tell them.
+    """The note on the sum that enters a node: its name, and its terms where edges do not give them.
 
     Args:
         graph: the network.
         add: name of the sum.
-        parts: of each graph node, the NIR nodes whose sum it is, and how often each is in it.
+        parts: for each graph node, the NIR nodes whose sum it is, and how often each is added.
     """
     node = graph.node(add)
     nested = any(isinstance(graph.node(source), Add) for source in node.inputs)
@@ -71,7 +72,7 @@ def sum_note(graph: Graph, add: str, parts: Mapping[str, Mapping[str, int]]) -> 
 def _terms(
     graph: Graph, add: Node, parts: Mapping[str, Mapping[str, int]], most: int
 ) -> list[Any] | None:
-    """Names of NIR nodes, and sums in the sum as objects of the same two keys."""
+    """Names of NIR nodes; nested sums are objects with the same two keys."""
     found: list[Any] = []
     for source in add.inputs:
         if isinstance(graph.node(source), Add):
@@ -82,7 +83,7 @@ def _terms(
         elif len(parts[source]) == 1:
             found += parts[source]
         else:
-            return None  # a node that became several: their sum has no name in the file
+            return None  # a node written as several: their sum has no name in the file
         if count(found) > most:
             return None
     return found

@@ -1,4 +1,4 @@
-"""Parameters in a second file beside the model, for networks that one file can't hold."""
+"""Store parameters in a second file beside the model, for networks beyond 2 GB."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 ALIGNMENT = 4096  # runtimes map the file into memory page by page
 SMALLEST = 1024
-"""Bytes of a parameter that goes out; smaller ones stay in the model."""
+"""Smallest parameter, in bytes, that is moved to the second file."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExternalData:
-    """The second file, as the model's metadata knows it."""
+    """The second file, as the model's metadata describes it."""
 
     sha256: str
     size: int
@@ -37,14 +37,14 @@ def data_file(path: Path) -> str:
 
 
 def consume(tensors: list[onnx.TensorProto]) -> Iterator[onnx.TensorProto]:
-    """Empty a list one by one, so that gigabytes are not held twice while they are copied."""
+    """Yield and remove tensors one by one, so that memory does not hold all of them twice."""
     tensors.reverse()
     while tensors:
         yield tensors.pop()
 
 
 def move_out(tensors: list[onnx.TensorProto], location: str) -> list[bytes]:
-    """Replace large parameters by where they will lie; returns the bytes of the second file."""
+    """Replace large parameters by references into the second file; returns its bytes."""
     from onnx import TensorProto
 
     kept, pieces, offset = [], [], 0
@@ -54,7 +54,7 @@ def move_out(tensors: list[onnx.TensorProto], location: str) -> list[bytes]:
             kept.append(tensor)
             continue
         pieces += [tensor.raw_data, bytes(-size % ALIGNMENT)]
-        # A new one, since a message keeps the memory of a field that is cleared.
+        # a new message: protobuf keeps the memory of a cleared field
         outside = TensorProto(name=tensor.name, dims=tensor.dims, data_type=tensor.data_type)
         outside.data_location = TensorProto.EXTERNAL
         for key, value in _place(location, offset, size).items():
@@ -76,18 +76,19 @@ def data_of(pieces: Sequence[bytes]) -> ExternalData:
 def read_parameters(
     path: Path, model: onnx.ModelProto, expected: ExternalData | None
 ) -> dict[str, Array]:
-    """The parameters that lie in the second file, by name; {} where all are in the model.
+    """Read the parameters in the second file, by name; {} where all are in the model.
 
-    The file is read and hashed here, and what was hashed is what is handed out: no runtime opens
-    it by its name.
+    The file is read and hashed here, and the hashed bytes are returned: no runtime opens it by
+    its name.
 
     Args:
         path: of the model.
-        model: whose parameters must stand in the second file exactly where `move_out` puts them.
-        expected: what the model's metadata says of the second file, None if nothing.
+        model: its parameters must lie in the second file exactly where `move_out` puts them.
+        expected: the second file according to the model's metadata; None if there is none.
 
     Raises:
-        ExportError: any other place, or a second file that is missing, damaged or changed.
+        ExportError: a parameter in another place, or a second file that is missing, damaged or
+            changed.
     """
     from onnx import TensorProto
 
@@ -129,7 +130,7 @@ def _place(location: str, offset: int, size: int) -> dict[str, str]:
 
 
 def _bytes(path: Path, expected: ExternalData) -> bytes:
-    """The second file, if it is the one that was written with the model."""
+    """The bytes of the second file, after checking that it was written with the model."""
     try:
         status = path.lstat()
         if not stat.S_ISREG(status.st_mode):

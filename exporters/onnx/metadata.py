@@ -1,4 +1,4 @@
-"""What an exported ONNX file says about itself, in metadata_props, and how far it is believed."""
+"""Metadata of an exported ONNX file (metadata_props): written, parsed and checked."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from icsnn_deploy.graph.nodes import IF, Encoding, Shape, broadcast_shapes
 from icsnn_deploy.version import __version__
 
 CONTENT_KEY = "content_sha256"
-BLANK = "0" * 64  # what stands in the place of the content hash while it is computed
+BLANK = "0" * 64  # in place of the content hash while it is computed
 
 _DATA_HASH, _DATA_BYTES = "data_sha256", "data_bytes"
 MAX_DATA_BYTES = 2**38
@@ -36,25 +36,25 @@ _V_INIT = "v_init/"  # step layout: key prefix of each population's initial pote
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class OnnxMetadata:
-    """Description of an exported network, enough to run the file without the graph."""
+    """Description of an exported network, sufficient to run the file without the graph."""
 
     layout: Layout
     time_steps: int
     readout_start: int
     encoding: Encoding
     graph_hash: str
-    reset: str  # "subtract"; or "v_reset", which stands in the model
+    reset: str  # "subtract", or "v_reset" with values in the model
     populations: Mapping[str, Shape]  # IF populations, in topological order
     v_init: Mapping[str, Array] = field(default_factory=dict)  # step layout, float32
     version: str
     certificate: str  # of an integer network, its summary as JSON; "none" of a float network
-    input_unit: float  # what one unit of an integer input is worth
-    logit_unit: float | None  # what one unit of the output is worth; None where nobody knows
-    data: ExternalData | None = None  # a second file that holds parameters
+    input_unit: float  # input value of one unit of an integer input
+    logit_unit: float | None  # logit of one unit of the output; None where unknown
+    data: ExternalData | None = None  # the second file with parameters, if any
 
     @classmethod
     def of(cls, graph: Graph, layout: Layout) -> OnnxMetadata:
-        """The description of a graph in a layout."""
+        """Describe a graph in a layout."""
         populations = graph.nodes_of(IF)
         initial = populations if layout == "step" else ()
         return cls(
@@ -74,8 +74,7 @@ class OnnxMetadata:
 
     def entries(self) -> dict[str, str]:
         """The entries of metadata_props, without the content hash."""
-        # A loop over a step file on a device has only the runtime's metadata call to learn
-        # v_init from: that is why it is not an initializer.
+        # v_init is metadata, not an initializer: a step loop on a device can read metadata only.
         initial = {
             _V_INIT + name: base64.b64encode(value.astype("<f4").tobytes()).decode("ascii")
             for name, value in self.v_init.items()
@@ -105,10 +104,10 @@ class OnnxMetadata:
 
     @classmethod
     def parse(cls, entries: Mapping[str, str]) -> OnnxMetadata:
-        """The description a file gives of itself; every value is checked.
+        """Parse the description in a file, and check every value.
 
         Raises:
-            ExportError: says which entry is missing or wrong, without the file's name.
+            ExportError: names the entry that is missing or wrong, but not the file.
         """
         for key, wanted in (("producer", PRODUCER), ("format", FORMAT)):
             if (got := _entry(entries, key)) != wanted:
@@ -135,17 +134,17 @@ class OnnxMetadata:
 
 
 def content_hash(data: bytes, stamp: str) -> str | None:
-    """sha256 of a serialized model with the content hash `stamp` blanked out.
+    """The sha256 of a serialized model whose content hash `stamp` is replaced by BLANK.
 
-    The bytes themselves are hashed, so that any flipped bit is found, also one that a parser
-    would overlook. None if the stamp does not stand in the bytes exactly once.
+    The bytes themselves are hashed, so that any changed bit is found, also one that a parser
+    ignores. None if the stamp does not occur in the bytes exactly once.
     """
     place = _stamp_place(data, stamp)
     return None if place is None else _hash_around(data, place)
 
 
 def stamp_content(data: bytes) -> bytes | None:
-    """A serialized model with its content hash in the place of BLANK; None as in content_hash."""
+    """A serialized model with its content hash in place of BLANK; None as in content_hash."""
     place = _stamp_place(data, BLANK)
     if place is None:
         return None
@@ -162,7 +161,7 @@ def _hash_around(data: bytes, place: slice) -> str:
 
 
 def _stamp_place(data: bytes, stamp: str) -> slice | None:
-    """Where a stamp stands in a serialized model, if it does so exactly once."""
+    """The position of a stamp in a serialized model, if it occurs exactly once."""
     # A protobuf entry: the key, then field 2 of 64 bytes.
     mark = CONTENT_KEY.encode() + b"\x12\x40" + stamp.encode()
     if data.count(mark) != 1:
@@ -219,7 +218,7 @@ def _choice(entries: Mapping[str, str], key: str, allowed: tuple[str, ...]) -> s
 def _populations(text: str) -> dict[str, Shape]:
     try:
         rows = json.loads(text)
-    except (ValueError, RecursionError):  # a hostile file nests brackets without end
+    except (ValueError, RecursionError):  # a hostile file may nest brackets arbitrarily deep
         raise ExportError("metadata populations is not JSON") from None
     result: dict[str, Shape] = {}
     for row in rows if isinstance(rows, list) else [None]:

@@ -1,4 +1,4 @@
-"""One node of our graph as ONNX operators, and the lists that an ONNX graph is collected in."""
+"""Write one node of a graph as ONNX operators, and collect the parts of an ONNX graph."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class OnnxWriter:
         return results[0]
 
     def constant(self, name: str, value: Array) -> str:
-        """Store a constant unless it is there; returns its name."""
+        """Store a constant unless it is stored already; returns its name."""
         from onnx import numpy_helper
 
         if name not in self._constants:
@@ -86,7 +86,7 @@ class OnnxWriter:
         return self.constant(constant_name(f"scalar_{value}"), np.array(value, np.float32))
 
     def parameter(self, node: Node, field: str, repeat_count: int = 1) -> str:
-        """An array field of a node as float32, multiplied by `times`; returns its name."""
+        """An array field of a node as float32, times `repeat_count`; returns its name."""
         name = tensor_name(
             node.name, field if repeat_count == 1 else f"{field}_times_{repeat_count}"
         )
@@ -98,7 +98,7 @@ class OnnxWriter:
         return name
 
     def cast(self, source: str, result: str, dtype: str) -> str:
-        """Cast to a type named as NumPy names it."""
+        """Cast to a type, given by its NumPy name."""
         return self.op("Cast", [source], result, {"to": element_type(dtype)})
 
     def describe(self, name: str, shape: Sequence[int | str], dtype: str = "float32") -> None:
@@ -106,9 +106,11 @@ class OnnxWriter:
         self.described[name] = _value_info(name, shape, dtype)
 
     def network_input(self, node: Input, steps: int | None) -> str:
-        """Declare the network's input and return its name as float32.
+        """Declare the network's input and cast it to float32; returns the name of the result.
 
-        Its shape is [N, *shape], or [T, N, *shape] where it changes over the steps (if any).
+        Args:
+            node: the input: [N, *shape] for direct encoding, else [T, N, *shape].
+            steps: T; None for the step layout, which has no time axis.
         """
         timed = node.encoding != "direct"
         self.add_input(INPUT, batched(node.shape, steps if timed else None), node.dtype)
@@ -137,12 +139,12 @@ def element_type(dtype: str) -> int:
 
 
 def batched(shape: Shape, time_steps: int | None = None) -> list[int | str]:
-    """A shape of the graph with the batch axis N, and the time axis if there is one, in front."""
+    """A shape of the graph after the batch axis N and, if there is one, the time axis."""
     return [*([] if time_steps is None else [time_steps]), BATCH, *shape]
 
 
 def folded(shape: Shape) -> list[int | str]:
-    """A shape of the graph with all steps of all samples in front."""
+    """A shape of the graph after one axis with all steps of all samples."""
     return [FOLDED, *shape]
 
 
@@ -155,7 +157,7 @@ def exact_float32(name: str, field: str, value: Array) -> Array:
     single = value.astype(np.float32, copy=False)
     if value.dtype.kind == "f":
         return single
-    # Beyond 2^62 the way back to int64 is undefined.
+    # beyond 2^62, the cast back to int64 is undefined
     held = (np.abs(single) < 2.0**62) & (single.astype(np.int64) == value)
     if not held.all():
         worst = value.flat[int(np.argmin(held))]
@@ -175,8 +177,8 @@ def emit(
 ) -> str:
     """Write a node without memory; returns the name of its result.
 
-    With `times` n it maps the sum of n steps' sources to the sum of n steps' results: what is
-    added at each step counts n times.
+    With `repeat_count` n it maps the sum of its sources over n steps to the sum of its results
+    over n steps: biases and shifts, which are added at each step, count n times.
     """
     result = tensor_name(node.name, "y", step)
     match node:
@@ -211,7 +213,9 @@ def emit_if(
     u[t] = v[t-1] + I[t];  s[t] = u[t] >= v_threshold;  v[t] = u[t] - v_threshold * s[t]
     with hard reset v[t] = v_reset where s[t] else u[t]
 
-    v_after is the name of v[t]; None where nothing needs it.
+    Args:
+        v: name of v[t-1].
+        v_after: name for v[t]; None where it is not needed.
     """
     name = node.name
     threshold = writer.parameter(node, "v_threshold")
@@ -229,7 +233,7 @@ def emit_if(
 def _scale(
     writer: OnnxWriter, node: ChannelAffine, source: str, step: int | None, repeat_count: int
 ) -> str:
-    """Mul and Add, each left out where it would change nothing."""
+    """Mul and Add, each omitted where it would change nothing."""
     result = source
     if (node.scale != 1).any():
         factor = writer.parameter(node, "scale")
@@ -241,7 +245,7 @@ def _scale(
 
 
 def _sum(writer: OnnxWriter, node: Add, sources: Sequence[str], step: int | None) -> str:
-    """Two-by-two additions: Sum of many is not on the list of safe operators."""
+    """Pairwise additions: Sum of several is not among the operators of the contract."""
     total = sources[0]
     for index, source in enumerate(sources[1:], start=1):
         role = "y" if index == len(sources) - 1 else f"sum{index}"
@@ -274,5 +278,5 @@ def _pool_attributes(node: AvgPool) -> Attributes:
 
 
 def _pads(padding: Pairs) -> list[int]:
-    """All paddings before, then all after, as ONNX has it."""
+    """All paddings before, then all after, as ONNX orders them."""
     return [pair[0] for pair in padding] + [pair[1] for pair in padding]

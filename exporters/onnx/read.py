@@ -1,4 +1,4 @@
-"""Read an exported ONNX file that may be damaged or hostile, before any runtime sees it."""
+"""Read and check an exported ONNX file, which may be damaged or hostile, before a runtime does."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ class OnnxFile:
     """An exported file that passed every check."""
 
     path: Path
-    data: bytes  # the file as it is
-    parameters: Mapping[str, Array]  # those that lie in the file beside it
+    data: bytes  # the content of the file
+    parameters: Mapping[str, Array]  # those in the second file
     metadata: OnnxMetadata
     input_dtype: InputDtype
     input_shape: Shape  # of one sample
@@ -52,7 +52,7 @@ def read(path: str | os.PathLike[str]) -> OnnxFile:
     """Read a file that exporters.onnx wrote.
 
     Raises:
-        ExportError: names the file, what is wrong with it, and what to do.
+        ExportError: names the file, what is wrong with it, and the remedy.
     """
     try:
         return _read(Path(path))
@@ -61,7 +61,7 @@ def read(path: str | os.PathLike[str]) -> OnnxFile:
 
 
 def parse(data: bytes) -> onnx.ModelProto:
-    """The model that the bytes hold; raises ExportError."""
+    """Parse a serialized model; raises ExportError."""
     import onnx
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
@@ -78,7 +78,7 @@ def _read(path: Path) -> OnnxFile:
     model = parse(data)
     entries = {entry.key: entry.value for entry in model.metadata_props}
     if not all(isinstance(text, str) for pair in entries.items() for text in pair):
-        raise ExportError("metadata that is not UTF-8")  # protobuf hands it out as bytes
+        raise ExportError("metadata that is not UTF-8")  # protobuf returns it as bytes
     if len(entries) != len(model.metadata_props):
         raise ExportError("a metadata entry stands twice")
     if CONTENT_KEY not in entries:
@@ -97,7 +97,7 @@ def _read(path: Path) -> OnnxFile:
 def _bytes(path: Path) -> bytes:
     try:
         status = path.stat()
-        if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for, a device has no end
+        if not stat.S_ISREG(status.st_mode):  # reading a pipe may block, a device may never end
             raise ExportError("not a regular file")
         if not 0 < status.st_size <= MAX_BYTES:
             raise ExportError(f"{status.st_size} bytes: an ONNX file holds 1 to {MAX_BYTES}")
@@ -107,7 +107,7 @@ def _bytes(path: Path) -> bytes:
 
 
 def _shapes(model: onnx.ModelProto, time_steps: int) -> dict[str, tuple[int, ...]]:
-    """The shape of every tensor, 0 for an open size, as onnx's checker and inference find it."""
+    """The shape of every tensor as onnx infers it, with 0 for an unknown size; runs its checker."""
     import onnx
 
     slim = onnx.ModelProto()
@@ -121,7 +121,7 @@ def _shapes(model: onnx.ModelProto, time_steps: int) -> dict[str, tuple[int, ...
             )
         else:
             slim.graph.initializer.append(tensor)
-    del slim.graph.value_info[:]  # what the file claims is compared, not believed
+    del slim.graph.value_info[:]  # compared below, not trusted
     try:
         onnx.checker.check_model(slim)
         inferred = onnx.shape_inference.infer_shapes(slim, check_type=True, strict_mode=True)
@@ -145,7 +145,7 @@ def _sample_values(shape: tuple[int, ...], time_steps: int) -> int:
 
 
 def _sample_bytes(shapes: Mapping[str, tuple[int, ...]], metadata: OnnxMetadata) -> int:
-    """Bytes of the largest tensor for one sample, where an open first size may be all its steps."""
+    """Bytes of the largest tensor for one sample; an unknown first size may be all T steps."""
     folded = metadata.time_steps if metadata.layout in ("folded", "scan") else 1
     return 4 * max(
         math.prod(size or 1 for size in shape) * (folded if shape[:1] == (0,) else 1)
@@ -154,7 +154,7 @@ def _sample_bytes(shapes: Mapping[str, tuple[int, ...]], metadata: OnnxMetadata)
 
 
 def _check_claim(info: onnx.ValueInfoProto, found: Mapping[str, onnx.ValueInfoProto]) -> None:
-    """What the file says of an inner tensor must be what follows from its operators."""
+    """Check that the shape stated for an inner tensor follows from its operators."""
     if info.name not in found:
         raise ExportError(f"a shape for {info.name[:80]!r}, which is no tensor")
     claimed, known = info.type.tensor_type, found[info.name].type.tensor_type
@@ -162,14 +162,16 @@ def _check_claim(info: onnx.ValueInfoProto, found: Mapping[str, onnx.ValueInfoPr
     if (
         claimed.elem_type != known.elem_type
         or len(claimed.shape.dim) != len(known.shape.dim)
-        or any(said.dim_value != dim.dim_value for said, dim in pairs)
-        or any(not said.dim_value and said.dim_param not in (BATCH, FOLDED) for said, _ in pairs)
+        or any(stated.dim_value != dim.dim_value for stated, dim in pairs)
+        or any(
+            not stated.dim_value and stated.dim_param not in (BATCH, FOLDED) for stated, _ in pairs
+        )
     ):
         raise ExportError(f"tensor {info.name[:80]!r} has another shape than the file says")
 
 
 def _check_populations(metadata: OnnxMetadata, shapes: dict[str, tuple[int, ...]]) -> None:
-    """The populations that the metadata lists must be in the model, in that shape, at T steps."""
+    """Check that the model has the populations of the metadata, in their shapes, at T steps."""
     steps = metadata.time_steps
     for name, shape in metadata.populations.items():
         if metadata.layout == "step":
@@ -191,7 +193,7 @@ def _described(
     metadata: OnnxMetadata,
     shapes: Mapping[str, tuple[int, ...]],
 ) -> OnnxFile:
-    """Check the model's inputs and outputs against the metadata and describe them."""
+    """Check the model's inputs and outputs against the metadata, and describe the file."""
     inputs = {info.name: info for info in model.graph.input}
     outputs = {info.name: info for info in model.graph.output}
     step = metadata.layout == "step"
@@ -231,7 +233,7 @@ def _dtype(info: onnx.ValueInfoProto) -> InputDtype:
 
 
 def _sample_shape(info: onnx.ValueInfoProto, time_steps: int | None) -> Shape:
-    """The shape behind the time axis (if any) and the batch axis."""
+    """The shape after the time axis (if any) and the batch axis."""
     dims = list(info.type.tensor_type.shape.dim)
     if time_steps is not None and (not dims or dims.pop(0).dim_value != time_steps):
         raise ExportError(f"{info.name}: its first axis is not the {time_steps} steps")

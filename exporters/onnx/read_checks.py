@@ -1,4 +1,4 @@
-"""What an ONNX file holds that the exporter never writes."""
+"""Find what an ONNX file holds that the exporter never writes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def foreign(model: onnx.ModelProto, metadata: OnnxMetadata) -> Iterator[str]:
-    """Everything in the model that can't come from the exporter, one sentence each."""
+    """Find everything in a model that the exporter does not write, one sentence each."""
     opsets = [(opset.domain, opset.version) for opset in model.opset_import]
     if model.ir_version != IR_VERSION or opsets != [("", OPSET)]:
         yield f"IR version {model.ir_version} and opsets {opsets}: {IR_VERSION} and {OPSET} needed"
@@ -36,7 +36,7 @@ def foreign(model: onnx.ModelProto, metadata: OnnxMetadata) -> Iterator[str]:
 
 
 def _foreign_node(node: onnx.NodeProto, metadata: OnnxMetadata) -> Iterator[str]:
-    """An operator or attribute that is not ours; only a Scan has a graph inside."""
+    """An operator or attribute that the exporter does not write; only a Scan contains a graph."""
     from onnx import AttributeProto
 
     if node.domain or node.op_type not in OPERATORS:
@@ -51,7 +51,7 @@ def _foreign_node(node: onnx.NodeProto, metadata: OnnxMetadata) -> Iterator[str]
 
 
 def _foreign_scan(node: onnx.NodeProto, metadata: OnnxMetadata) -> Iterator[str]:
-    """A Scan is a population of the metadata, and its body is the IF step to the letter."""
+    """A Scan that is no population of the metadata, or whose body is not exactly the IF step."""
     from onnx import AttributeProto
 
     spikes = list(node.output)[1:]
@@ -70,7 +70,7 @@ def _foreign_scan(node: onnx.NodeProto, metadata: OnnxMetadata) -> Iterator[str]
 
 
 def _is_if_step(body: onnx.GraphProto, population: str, metadata: OnnxMetadata) -> bool:
-    """Whether the exporter would write exactly this for the numbers that it holds."""
+    """Whether the exporter would write exactly this body for the parameters in it."""
     from onnx import numpy_helper
 
     held = {tensor.name: numpy_helper.to_array(tensor) for tensor in body.initializer}
@@ -96,7 +96,7 @@ def _is_if_step(body: onnx.GraphProto, population: str, metadata: OnnxMetadata) 
 
 
 def _foreign_parameters(graph: onnx.GraphProto, *, inside: bool = False) -> Iterator[str]:
-    """What is wrong with the parameters of a graph; those outside the file are checked apart."""
+    """Wrong parameters of a graph; those in the second file are checked by read_parameters."""
     from onnx import TensorProto
 
     if graph.sparse_initializer or graph.quantization_annotation:

@@ -1,4 +1,4 @@
-"""What stands once and what iterates: a network over T steps in three parts."""
+"""Split a network over T steps into constant nodes, nodes per step, and the readout."""
 
 from __future__ import annotations
 
@@ -13,18 +13,24 @@ from icsnn_deploy.graph.nodes import Input, Node
 
 @dataclass(frozen=True, kw_only=True)
 class TimeSplit:
-    """The nodes without the input, in topological order."""
+    """The nodes of a network without its input, in topological order.
 
-    constant: tuple[Node, ...]  # the same at every step: written once
-    per_step: tuple[Node, ...]  # what spikes depend on
-    readout: tuple[Node, ...]  # leads to no population: linear, so once behind a sum over time
-    readout_inputs: tuple[
-        str, ...
-    ]  # where the tail begins: the results whose sum over time it takes
+    Args:
+        constant: nodes whose result is the same at every step; written once.
+        per_step: nodes that spikes depend on; written or run at every step.
+        readout: nodes that lead to no population. They are linear, so that they are written once,
+            after a sum over time.
+        readout_inputs: names of the results that enter the readout, without constant ones.
+    """
+
+    constant: tuple[Node, ...]
+    per_step: tuple[Node, ...]
+    readout: tuple[Node, ...]
+    readout_inputs: tuple[str, ...]
 
     @classmethod
     def of(cls, graph: Graph) -> TimeSplit:
-        """The parts of a network."""
+        """Split a network."""
         constant, readout = graph.constant_nodes(), graph.readout_nodes()
         nodes = [node for node in graph.nodes if not isinstance(node, Input)]
         late = [node for node in nodes if node.name in readout]
@@ -39,7 +45,7 @@ class TimeSplit:
         )
 
 
-def write_tail(
+def write_readout(
     writer: OnnxWriter,
     graph: Graph,
     parts: TimeSplit,
@@ -47,7 +53,7 @@ def write_tail(
     step: int | None = None,
     repeat_count: int = 1,
 ) -> str:
-    """Write the tail over its sources; returns the name of the readout's result."""
+    """Write the readout nodes on these sources; returns the name of the output's tensor."""
     values = dict(sources)
     for node in parts.readout:
         wired = [values[name] for name in node.inputs]
@@ -62,11 +68,14 @@ def write_mean(
     constants: Mapping[str, str],
     sums: Mapping[str, str],
 ) -> None:
-    """Logits = tail(sum over time of what enters it) / n.
+    """Write logits = readout(sum over the n steps read out of its inputs) / n.
 
     Args:
-        once: tensors of the steady nodes, and of the input if that is steady.
-        sums: over the n steps that are read out, of each entry.
+        writer: the ONNX graph to add to.
+        graph: the network.
+        parts: of the network.
+        constants: tensors of the constant nodes, and of the input if it is constant.
+        sums: for each of readout_inputs, the tensor of its sum over the steps read out.
     """
     count = graph.steps - graph.readout_start
     sources = dict(sums)
@@ -74,6 +83,6 @@ def write_mean(
     for name in [name for name in constants if name in taken]:
         operands = [constants[name], writer.scalar(count)]
         sources[name] = writer.op("Mul", operands, tensor_name(name, "sum"))
-    total = write_tail(writer, graph, parts, sources, repeat_count=count)
+    total = write_readout(writer, graph, parts, sources, repeat_count=count)
     writer.op("Div", [total, writer.scalar(count)], LOGITS)
     writer.add_output(LOGITS, batched(graph.shape(graph.output.name)))

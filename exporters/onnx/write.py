@@ -42,10 +42,10 @@ __all__ = ["OnnxOptions", "build", "write"]
 
 
 def write(graph: Graph, path: str | os.PathLike[str], options: OnnxOptions = OnnxOptions()) -> None:
-    """Write an IF network as one ONNX file, checked, or leave what was there untouched.
+    """Write an IF network as an ONNX file and check it; on failure, existing files are kept.
 
-    Parameters beyond options.inline_bytes go into a second file beside it, <name>.data, which is
-    renamed first: an old model that is cut off there finds that its data changed, and is refused.
+    Parameters beyond options.inline_bytes go into a second file, <name>.data. It is renamed first:
+    if the process ends before the model follows, the old model is refused, as its data changed.
 
     Raises:
         ExportError: the network has no ONNX form, or the file can't be written.
@@ -68,20 +68,20 @@ def build(graph: Graph, options: OnnxOptions = OnnxOptions()) -> onnx.ModelProto
 
     Args:
         graph: the network; integers must be exact in float32.
-        options: the layout, and what to hand out.
+        options: the layout and the outputs.
 
     Raises:
-        ExportError: an ANN, an unknown layout, an option that the layout has not, a parameter
+        ExportError: an ANN, an unknown layout, an option that the layout does not have, a parameter
             that float32 can't hold, a network beyond 2 GB.
     """
     _check(graph, options)
     if _parameter_bytes(graph) > options.inline_bytes:
-        raise ExportError("its parameters are beyond inline_bytes, so it is two files: write them")
+        raise ExportError("its parameters exceed inline_bytes and need a second file; use write")
     return parse(_stamped(*_assemble(graph, options)))
 
 
 def _assemble(graph: Graph, options: OnnxOptions) -> tuple[OnnxWriter, OnnxMetadata]:
-    """What makes the model, and its metadata."""
+    """The parts of the model, and its metadata."""
     layout = layout_of(graph, options)
     writer = OnnxWriter()
     match layout:
@@ -136,7 +136,7 @@ def _model(writer: OnnxWriter) -> onnx.ModelProto:
 
 
 def _stamped(writer: OnnxWriter, metadata: OnnxMetadata) -> bytes:
-    """The model with its metadata and the hash of its bytes, taken with zeros in its place."""
+    """The serialized model with its metadata and content hash."""
     from google.protobuf.message import EncodeError  # type: ignore[import-untyped]
 
     model = _model(writer)
@@ -155,13 +155,13 @@ def _stamped(writer: OnnxWriter, metadata: OnnxMetadata) -> bytes:
 
 
 def _put(target: Path, data: bytes, outside: Sequence[bytes]) -> None:
-    """Write and check in a folder of its own and rename: a half-written file is never seen."""
+    """Write and check in a temporary folder, then rename: no incomplete file is ever visible."""
     try:
         with folder_beside(target) as folder:
             drafts = [folder / target.name]
             drafts[0].write_bytes(data)
             if outside:
-                # It goes first: until the model follows, an old one finds that the data changed.
+                # First: until the model follows, an old one is refused, as its data changed.
                 drafts.insert(0, folder / data_file(target))
                 with drafts[0].open("wb") as file:
                     file.writelines(outside)
@@ -173,7 +173,7 @@ def _put(target: Path, data: bytes, outside: Sequence[bytes]) -> None:
 
 
 def _check_file(draft: Path, target: Path) -> None:
-    """Let onnx check a finished file; raises ExportError."""
+    """Run onnx's checker on a complete file; raises ExportError."""
     import onnx
 
     try:

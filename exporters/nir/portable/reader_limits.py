@@ -1,4 +1,4 @@
-"""What other readers hold of a portable file, and what each needs after loading it."""
+"""What other frameworks can read of a portable file, and what each needs after loading it."""
 
 from __future__ import annotations
 
@@ -17,16 +17,27 @@ _IMAGES = frozenset({"Affine", "Conv2d", "Flatten", "IF", "Input", "Linear", "Ou
 
 @dataclass(frozen=True, kw_only=True)
 class Reader:
-    """A framework that reads NIR files, at the version that this was tried with."""
+    """A framework that reads NIR files, in the version that was tested.
+
+    Args:
+        version: name and tested version.
+        load: its plain import.
+        holds: types of NIR nodes that it runs; it drops others or fails on them.
+        one_threshold: it has one threshold for a whole population.
+        reset: what makes its neuron reset by subtraction.
+        depth_first: it runs a join before the shortcut, until it is told the order.
+        potentials: where v_init goes, for a file without a relay.
+        fires: "u > v_threshold" or "u >= v_threshold".
+    """
 
     version: str
-    load: str  # its plain import
-    holds: frozenset[str]  # types of NIR nodes; it drops others or fails on them
-    one_threshold: bool = False  # for a whole population
-    reset: str  # what makes its neuron the soft-reset one
-    depth_first: bool = False  # it runs a join before its shortcut, until told the order
-    potentials: str  # where v_init goes, for a file without a relay
-    fires: str  # "u > v_threshold" or "u >= v_threshold"
+    load: str
+    holds: frozenset[str]
+    one_threshold: bool = False
+    reset: str
+    depth_first: bool = False
+    potentials: str
+    fires: str
 
 
 READERS: dict[str, Reader] = {
@@ -75,7 +86,7 @@ READERS: dict[str, Reader] = {
         fires="as the IF module says",
     ),
 }
-"""Each one's `icsnn_deploy.readers` module sets all of it; the tests hold both to this table."""
+"""The modules of `icsnn_deploy.readers` apply all of this; the tests compare both."""
 
 
 def find_reader(name: str) -> Reader:
@@ -86,7 +97,7 @@ def find_reader(name: str) -> Reader:
 
 
 def require_held(graph: Graph, name: str) -> None:
-    """See that a reader holds a network's portable form.
+    """Check that a reader can run the portable form of a network.
 
     Raises:
         ExportError: no such reader, no portable form, or everything that the reader can't hold.
@@ -111,13 +122,13 @@ def needs(name: str, path: str, graph: Graph, v_init_encoding: VInitEncoding) ->
     """What a reader needs after loading a file, one sentence each.
 
     Args:
-        name: of READERS.
+        name: a name of READERS.
         path: of the file.
-        graph: the network that was exported.
+        graph: the exported network.
         v_init_encoding: of the file.
     """
     reader = find_reader(name)
-    said = [
+    lines = [
         f"{reader.version}: {reader.load}; then",
         f"reset: {reader.reset}",
     ]
@@ -125,22 +136,22 @@ def needs(name: str, path: str, graph: Graph, v_init_encoding: VInitEncoding) ->
     if v_init_encoding == "relay":
         form = relayed(form)
     if reader.depth_first and form.graph.nodes_of(Add):
-        said.append("joins: set its execution_order to a topological one")
+        lines.append("joins: set its execution_order to a topological one")
     if v_init_encoding == "relay":
         timed = ", timed=True" if graph.input.encoding != "direct" else ""
-        said.append(
+        lines.append(
             "input: icsnn_deploy.exporters.nir.portable.relay.relay_inputs"
             f"(x, {graph.steps}{timed}), one step after the other; potentials start at 0"
         )
     else:
-        said.append(f"potentials: {reader.potentials}; v_init is metadata[{V_INIT!r}] of the node")
-    said.append(f"time: dt = 1, {graph.steps} steps; logits are the mean of the output over steps")
+        lines.append(f"potentials: {reader.potentials}; v_init is metadata[{V_INIT!r}] of the node")
+    lines.append(f"time: dt = 1, {graph.steps} steps; logits are the mean of the output over steps")
     if graph.readout_start:
-        said[-1] += f" {graph.readout_start + 1} to {graph.steps}"
+        lines[-1] += f" {graph.readout_start + 1} to {graph.steps}"
     if reader.fires == "u > v_threshold" and not graph.is_integer:
-        said.append(f"ties: it fires at {reader.fires}: of a float network they may differ")
-    said.append(f"or all of this: icsnn_deploy.readers.{name}.load({path!r})")
-    return said
+        lines.append(f"ties: it fires at {reader.fires}: of a float network they may differ")
+    lines.append(f"or all of this: icsnn_deploy.readers.{name}.load({path!r})")
+    return lines
 
 
 def _kinds(node: Node) -> Iterator[str]:

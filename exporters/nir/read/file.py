@@ -1,4 +1,4 @@
-"""Read a NIR file, ours or another's, into a graph, trusting nothing but the file."""
+"""Read a NIR file of any origin into a graph, checking everything in it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def read_graph(path: str | os.PathLike[str]) -> Graph:
         ExportError: not a NIR file, damaged, hostile, one of other origin, or a network that is not
             one of IF neurons and linear connections; names the file.
     """
-    return _read(Path(path), _our_header)
+    return _read(Path(path), _own_header)
 
 
 def from_nir(
@@ -51,9 +51,10 @@ def from_nir(
 ) -> Graph:
     """The network in any NIR file of IF neurons and linear connections.
 
-    A file by others says neither how many steps it runs nor, clearly, how its neurons reset; one by
-    icsnn-deploy says all of it, and what is given here must agree. Initial potentials are 0 where
-    the file has none. A resistance r other than 1 becomes a Scale, v[t] = v[t-1] + r I[t].
+    A file written by another program does not state how many steps it runs, nor clearly how its
+    neurons reset. A file written by icsnn-deploy states both, and the arguments must agree with
+    it. Initial potentials are 0 where the file has none. A resistance r other than 1 becomes a
+    ChannelAffine before the population: v[t] = v[t-1] + r I[t].
 
     Args:
         path: of the file.
@@ -82,7 +83,7 @@ def from_nir(
     return _read(Path(path), lambda found: _agreed(found, given))
 
 
-def _our_header(found: NirHeader | None) -> NirHeader:
+def _own_header(found: NirHeader | None) -> NirHeader:
     if found is None:
         raise GraphError(
             "the file does not say how it runs (it was not written by icsnn-deploy); read it with "
@@ -92,15 +93,15 @@ def _our_header(found: NirHeader | None) -> NirHeader:
 
 
 def _agreed(found: NirHeader | None, given: Mapping[str, Any]) -> NirHeader:
-    """The header of our file, which must say what is given; of another, made of what is given."""
+    """The header of the file, which must agree with the arguments given; else made of them."""
     if found is None:
         return foreign_header(given)
     for name, value in given.items():
-        said = getattr(found, name)
-        if value != said:
+        stated = getattr(found, name)
+        if value != stated:
             raise GraphError(
-                f"{name} {value!r} is asked for, the file (one of icsnn-deploy) says {said!r}; "
-                "leave it out"
+                f"{name} {value!r} is asked for, but the file, which icsnn-deploy wrote, states "
+                f"{stated!r}; leave it out"
             )
     return found
 
@@ -125,13 +126,13 @@ def _read(file: Path, header_of: Callable[[NirHeader | None], NirHeader]) -> Gra
 
 
 def _parse(file: Path) -> Any:
-    """What the nir package makes of the file, without its type check: ours follows."""
+    """Parse the file with the nir package, without its type check: this reader checks itself."""
     import nir
 
     try:
-        with np.errstate(all="ignore"):  # nir computes shapes of whatever sizes the file says
+        with np.errstate(all="ignore"):  # nir computes shapes from any size in the file
             network = nir.read(file, type_check=False)
-    except Exception as error:  # nir checks little itself: nearly any type of exception comes out
+    except Exception as error:  # nir checks little itself and raises nearly any type
         raise ExportError(
             f"{file}: not a NIR network ({type(error).__name__}: {error}); write the file again"
         ) from error
@@ -157,7 +158,7 @@ def _build(network: Any, header: NirHeader, file_name: str) -> Graph:
 
 
 class _Reading:
-    """Turns NIR nodes into ours, one after the other, each after its sources."""
+    """Turns NIR nodes into graph nodes, each after its sources."""
 
     def __init__(self, network: Any, sources: dict[str, list[str]], header: NirHeader) -> None:
         self.nodes = network.nodes
@@ -178,7 +179,7 @@ class _Reading:
         self.multiples = frozenset(self.names[key] for key in self.sums.multiples)
 
     def read(self, key: str) -> list[Node]:
-        """Our nodes for the NIR node of this name."""
+        """The graph nodes for the NIR node of this name."""
         node, name = self.nodes[key], self.names[key]
         new: list[Node]
         if type(node).__name__ == "Input":
@@ -201,7 +202,7 @@ class _Reading:
 
 
 def _sources(network: Any) -> dict[str, list[str]]:
-    """The nodes that lead into each node, in the file's order."""
+    """The sources of each node, in the file's order."""
     sources: dict[str, list[str]] = {name: [] for name in network.nodes}
     seen = set()
     for source, target in network.edges:
@@ -215,7 +216,7 @@ def _sources(network: Any) -> dict[str, list[str]]:
 
 
 def _order(sources: dict[str, list[str]]) -> list[str]:
-    """The nodes so that each stands after its sources."""
+    """The nodes in an order that has each after its sources; raises GraphError for a cycle."""
     try:
         return list(graphlib.TopologicalSorter(sources).static_order())
     except graphlib.CycleError as error:
@@ -226,6 +227,6 @@ def _order(sources: dict[str, list[str]]) -> list[str]:
 
 
 def _appearance(network: Any, sources: dict[str, list[str]]) -> list[str]:
-    """The nodes as the edges reach them: HDF5 sorts nodes by name, but keeps the order of edges."""
+    """The nodes in the order of the edges: HDF5 sorts nodes by name, but keeps edges in order."""
     targets = [target for _, target in network.edges]
     return list(dict.fromkeys([*(n for n in sources if not sources[n]), *targets]))

@@ -1,8 +1,8 @@
-"""Look through an HDF5 file before anything parses it, and refuse what a network never needs.
+"""Scan an HDF5 file before anything parses it, and refuse what no network needs.
 
-HDF5 follows links into other files, hands out sectors of any file as the data of an array, and
-lets 64 KiB declare terabytes. Nothing is read here but headers and the lengths of strings; what
-passes can be read into memory in bounded time and space.
+HDF5 follows links into other files, returns sectors of any file as the data of an array, and lets
+64 KiB declare terabytes. The scan reads headers and lengths of strings only; a file that passes can
+be loaded in bounded time and memory.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ MOST_DEPTH = 12
 MOST_CHUNKS = 20_000
 MOST_BYTES = 2**31
 SLACK = 64 * 2**20
-"""A small file may hold constant arrays that compress a thousandfold; beyond this it may not."""
+"""Declared bytes that are allowed for any file: small constant arrays compress a thousandfold."""
 _LZF_RATIO = 132  # a 2-byte match token of LZF copies at most 264 bytes
 _HARMLESS = 2**16  # stored bytes of a chunk: deflate expands them 1032 times at most, to SLACK
 
 
 class _RefusedError(Exception):
-    """What was found; `scan` adds the file's name."""
+    """Something that is refused; `scan` adds the file's name."""
 
 
 def scan(path: str | os.PathLike[str]) -> None:
-    """Check that a file is HDF5 and holds nothing but plain arrays and strings of sane size.
+    """Check that a file is HDF5 and holds only plain arrays and strings of reasonable size.
 
     Raises:
         ExportError: names the file, what was found and what to do.
@@ -57,7 +57,7 @@ def scan(path: str | os.PathLike[str]) -> None:
         raise ExportError(
             f"{file}: {error}. A NIR file needs no such thing: do not use it, write it again"
         ) from error
-    except Exception as error:  # h5py turns a damaged file into nearly any type of exception
+    except Exception as error:  # h5py raises nearly any type for a damaged file
         raise ExportError(
             f"{file}: not a readable HDF5 file ({type(error).__name__}: {error}); it is truncated, "
             "damaged or something else: write it again"

@@ -1,7 +1,7 @@
-"""Variable-length strings of an HDF5 file, checked in the raw bytes.
+"""Check the variable-length strings of an HDF5 file in its raw bytes.
 
-The HDF5 library (2.0.0) runs forever on a heap with an entry of size 0, and many strings may point
-at one long text: what it will read is measured before it is asked to.
+The HDF5 library (2.0.0) never returns from a heap with an entry of size 0, and many strings may
+point at one long text. So the amount to read is measured before the library reads it.
 
     element of an array     length (4), address of its heap (8), index in it (4)
     heap                    "GCOL", version 1, 0 (3), size (8), then entries
@@ -29,11 +29,11 @@ class StringHeaps:
         self._heaps: dict[int, dict[int, int]] = {}
 
     def total_length(self, start: int, count: int) -> int:
-        """Bytes of all strings of a contiguous array together.
+        """Total bytes of all strings of a contiguous array.
 
         Args:
-            start: where its elements begin in the file.
-            count: of its elements.
+            start: offset of its first element in the file.
+            count: number of elements.
 
         Raises:
             GraphError: elements, heaps or strings that lie outside, overlap or do not exist.

@@ -1,4 +1,4 @@
-"""Each NIR node as one or several nodes of our graph, every value checked."""
+"""Read each NIR node as one or several nodes of a graph, and check every value."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ KNOWN = (
 
 
 def rejection(name: str, node: Any, reset: Reset) -> Rejection | None:
-    """Why a NIR node can't be run as part of an IF network with this reset, or None."""
+    """Why a NIR node can't be part of an IF network with this reset; None if it can."""
     kind = type(node).__name__
     if kind == "LIF" and not _is_without_leak(node):
         return Rejection(
@@ -74,7 +74,7 @@ def rejection(name: str, node: Any, reset: Reset) -> Rejection | None:
 
 
 def _is_without_leak(node: Any) -> bool:
-    """Whether LIF is what snnTorch writes for beta = 1: tau = dt / (1 - beta) and r = tau / dt."""
+    """Whether a LIF has no leak: snnTorch writes beta = 1 as tau = r = infinity."""
     values = [np.asarray(value) for value in (node.tau, node.r, node.v_leak)]
     if any(value.dtype.kind not in "fiu" for value in values):
         return False
@@ -83,7 +83,7 @@ def _is_without_leak(node: Any) -> bool:
 
 
 def read_input(node: Any, name: str, header: NirHeader) -> Input:
-    """The input, of the shape that the node says."""
+    """The input, with the shape in the file."""
     return Input(
         name=name,
         shape=integers(node.input_type["input"], name, "shape", least=1),
@@ -95,25 +95,25 @@ def read_input(node: Any, name: str, header: NirHeader) -> Input:
 
 @dataclass(frozen=True, kw_only=True)
 class NodePlace:
-    """Where a NIR node stands in our graph."""
+    """The place of a NIR node in the graph that is read."""
 
-    name: str  # for the node
-    source: str  # the node whose result enters
+    name: str  # of the node in the graph
+    source: str  # the graph node whose result it takes
     shape: Shape  # of that result
     after: tuple[Any, ...]  # the NIR nodes that take its own result
-    spare: str  # a free name, for a node before it
+    spare: str  # a free name, for a graph node before it
 
 
 def read_node(
     node: Any, place: NodePlace, about: Mapping[str, Any], reset: Reset
 ) -> tuple[Node, ...]:
-    """The nodes that do what a NIR node does, the last of them under its name.
+    """Read a NIR node as graph nodes that compute the same; the last has its name.
 
     Args:
         node: the NIR node.
-        arrival: its place.
-        about: what the export noted about it.
-        reset: of populations.
+        place: its place in the graph.
+        about: the note that the export wrote on it.
+        reset: of the network's populations.
 
     Raises:
         GraphError: a value of a wrong type or shape.
@@ -202,7 +202,7 @@ def _pool_sizes(node: Any, name: str) -> tuple[Shape, Shape, Pairs]:
 
 
 def _sum_pool(node: Any, name: str, source: str, shape: Shape) -> Conv:
-    """A sum over windows is a diagonal convolution of ones."""
+    """A sum over windows, as a diagonal convolution of ones."""
     kernel, stride, padding = _pool_sizes(node, name)
     if shape[0] * kernel[0] * kernel[1] > 2**24:
         raise GraphError(f"{name}.kernel_size: {kernel} is too large")
@@ -211,37 +211,37 @@ def _sum_pool(node: Any, name: str, source: str, shape: Shape) -> Conv:
 
 
 def _flatten(node: Any, place: NodePlace) -> Flatten:
-    """All axes into one.
+    """A flatten of all axes into one.
 
-    Some frameworks count a batch axis, which NIR shapes have not: start_dim 1 is then the first
-    axis. That is so if the node's own input_type has an axis more, or if what follows are
-    connections from all values.
+    NIR shapes have no batch axis, but some frameworks count one: start_dim 1 is then the first
+    axis. This is assumed where the node's own input_type has one axis more, or where all nodes
+    after it take every value.
     """
     name, shape = place.name, place.shape
     (start,) = integers(node.start_dim, name, "start_dim", 1)
     (end,) = integers(node.end_dim, name, "end_dim", 1)
     declared = node.input_type.get("input")
-    said = None if declared is None else integers(declared, name, "input_type")
+    stated = None if declared is None else integers(declared, name, "input_type")
     rank = len(shape)
     weights = [np.asarray(getattr(after, "weight", None)) for after in place.after]
     whole = bool(weights) and all(weight.shape[1:] == (math.prod(shape),) for weight in weights)
-    batched = said is not None and said[1:] == shape
+    batched = stated is not None and stated[1:] == shape
     if batched or (whole and start == 1):
         start, end = (axis - 1 if axis > 0 else axis for axis in (start, end))
     if batched:
-        said = None
+        stated = None
     if (start + rank if start < 0 else start, end + rank if end < 0 else end) != (0, rank - 1):
         raise GraphError(
             f"{name}: flattens axes {start} to {end} of shape {shape}; all of them are needed "
             "(NIR shapes have no batch axis)"
         )
-    if said is not None:
-        same_shape(said, shape, name, "input_type")
+    if stated is not None:
+        same_shape(stated, shape, name, "input_type")
     return Flatten(name=name, inputs=(place.source,))
 
 
 def _population(node: Any, place: NodePlace, reset: Reset) -> tuple[Node, ...]:
-    """IF; a resistance other than 1 becomes a scale before it, v += r * I."""
+    """A population; a resistance other than 1 becomes a ChannelAffine before it: v += r * I."""
     name, shape = place.name, place.shape
     without_leak = type(node).__name__ == "LIF"  # its r is infinite, r / tau is 1
     resistance = np.ones(1, np.float32) if without_leak else numbers(node.r, name, "r")
@@ -258,7 +258,8 @@ def _population(node: Any, place: NodePlace, reset: Reset) -> tuple[Node, ...]:
     population = IF(
         name=name,
         inputs=(before[0].name if before else place.source,),
-        # NIR fires at v > v_threshold; only with hard reset the threshold is not subtracted too
+        # NIR fires at v > v_threshold. With hard reset the threshold is only compared, so that the
+        # next larger float32 does the same with >=; with soft reset it is subtracted as well.
         v_threshold=np.nextafter(v_threshold, np.float32(np.inf)) if hard else v_threshold,
         v_init=per_neuron(v_init, name, V_INIT, shape),
         v_reset=per_neuron(node.v_reset, name, "v_reset", shape) if hard else None,

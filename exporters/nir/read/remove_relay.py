@@ -31,14 +31,14 @@ from icsnn_deploy.graph.nodes import IF, Add, Conv, Flatten, Input, Linear, Node
 
 
 def without_relay(graph: Graph, joins: Sequence[Any]) -> Graph:
-    """The portable network that a relay was put into: its channels, joins, and v_init.
+    """The portable network without its relay: with its own channels, shortcuts and v_init.
 
     Args:
-        graph: as the file says, with the encoding and input type of the network it was made from.
-        joins: what the file says was made straight, not checked.
+        graph: as the file has it, with the encoding and input type of the original network.
+        joins: the inlined shortcuts that the file lists, unchecked.
 
     Raises:
-        GraphError: not what `with_relay` makes of any network.
+        GraphError: `with_relay` does not make this graph of any network.
     """
     bare = _stripped(graph)
     restored = bare.map(lambda node: _with_v_init(graph, bare, node))
@@ -56,7 +56,7 @@ def without_relay(graph: Graph, joins: Sequence[Any]) -> Graph:
 
 
 def _join(value: Any) -> Join:
-    """A join as the metadata has it; raises GraphError."""
+    """Read a join from the metadata; raises GraphError."""
     names = ("sum", "shortcut", "connection", "source")
     if not isinstance(value, dict) or set(value) != {*names, "stride"}:
         raise GraphError(f"joins: an object of {', '.join(names)} and stride is needed")
@@ -69,7 +69,7 @@ def _join(value: Any) -> Join:
 
 
 def _stripped(graph: Graph) -> Graph:
-    """Without the last channel of the input, of each population and of what lies between."""
+    """Without the last channel of the input, of each population and of the nodes between them."""
     ends = set(connections(graph, graph.output))
     extra: dict[str, int] = {}
     nodes: list[Node] = []
@@ -82,7 +82,7 @@ def _stripped(graph: Graph) -> Graph:
 
 
 def _bare(node: Node, before: int, *, rows: int) -> Node:
-    """A node without its relay: `before` inputs and `rows` outputs of a connection."""
+    """A node without its relay: a connection loses `before` inputs and `rows` outputs."""
     match node:
         case Input():
             return replace(node, shape=(_fewer(node, node.shape[0], 1), *node.shape[1:]))
@@ -105,7 +105,7 @@ def _fewer(node: Node, size: int, by: int) -> int:
 
 
 def _with_v_init(graph: Graph, bare: Graph, node: Node) -> Node:
-    """A population with the potentials that the relay's weights give it."""
+    """A population with the initial potentials that the relay's weights give it."""
     if not isinstance(node, IF):
         return node
     shape = bare.shape(node.name)
@@ -115,7 +115,7 @@ def _with_v_init(graph: Graph, bare: Graph, node: Node) -> Node:
 
 
 def _relay_weights(graph: Graph, bare: Graph, name: str) -> Array:
-    """What a connection's relay adds to each of its channels."""
+    """The weights from the relay to each channel of a connection, [C]."""
     written, node = graph.node(name), bare.node(name)
     tap: Shape = ()
     if isinstance(node, Conv):
@@ -127,7 +127,7 @@ def _relay_weights(graph: Graph, bare: Graph, name: str) -> Array:
 
 
 def _check_same(graph: Graph, again: Graph) -> None:
-    """Raise unless every node of the file is what the restored network's relay needs."""
+    """Raise GraphError unless adding a relay to the restored network gives the file's nodes."""
     for node in graph.nodes:
         if node.name not in again:
             raise GraphError(f"{node.name}: has no place in a network with a relay")
@@ -151,5 +151,5 @@ def _same_values(node: Node, other: Node) -> bool:
 
 
 def _equal(one: Array, other: Array) -> bool:
-    """Equal once one value stands for all."""
+    """Whether two arrays are equal after broadcasting single values."""
     return (one.shape == other.shape or 1 in (one.size, other.size)) and bool((one == other).all())

@@ -1,7 +1,7 @@
-"""Undo what the NIR export had to rewrite, where the file itself bears it out.
+"""Undo what the NIR export had to rewrite.
 
-The export notes in a node's metadata what the node was in the graph. The note is believed only if
-the written numbers say the same thing; otherwise the written operation stands as it is.
+The export notes in a node's metadata what the node was in the graph. The note is applied only if
+the numbers in the file confirm it; otherwise the operation is read as it is written.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ MOST_STORED = 2**22
 
 
 def restore_conv(conv: Conv, about: Mapping[str, Any], shape: Shape) -> Node:
-    """What the convolution was written for: one of other geometry, a 1-D pooling, or a scale.
+    """The node that a convolution was written for: another convolution, a 1-D pooling, a scale.
 
     Args:
-        conv: as the file says.
+        conv: as the file has it.
         about: the node's note.
         shape: of its input.
     """
@@ -44,7 +44,7 @@ def restore_conv(conv: Conv, about: Mapping[str, Any], shape: Shape) -> Node:
                 stride=original.stride,
                 padding=original.padding,
             )
-    elif about.get("was") == "scale" and _pointwise(original):
+    elif about.get("was") == "scale" and _is_pointwise(original):
         per_channel = (shape[0], *(1,) * (len(shape) - 1))
         return ChannelAffine(
             name=original.name,
@@ -56,10 +56,10 @@ def restore_conv(conv: Conv, about: Mapping[str, Any], shape: Shape) -> Node:
 
 
 def restore_embedded(conv: Conv, about: Mapping[str, Any], shape: Shape) -> Conv:
-    """The convolution of other geometry that it was written for, if one is noted.
+    """The convolution that was embedded in this one, if the note has one that fits.
 
     Args:
-        conv: as the file says.
+        conv: as the file has it.
         about: the node's note.
         shape: of its input.
     """
@@ -67,7 +67,7 @@ def restore_embedded(conv: Conv, about: Mapping[str, Any], shape: Shape) -> Conv
 
 
 def restore_linear(linear: Linear, about: Mapping[str, Any]) -> Node:
-    """A diagonal matrix that was a scale becomes one again."""
+    """The scale that a diagonal matrix was written for, if the note says so."""
     weight = linear.weight
     square = weight.shape[0] == weight.shape[1]
     if about.get("was") != "scale" or not square:
@@ -79,7 +79,7 @@ def restore_linear(linear: Linear, about: Mapping[str, Any]) -> Node:
 
 
 def restore_stored(node: Node, about: Mapping[str, Any]) -> Node:
-    """The node with its arrays of the types and shapes noted, as far as no value changes."""
+    """The node with the types and shapes of the note for its arrays, where no value changes."""
     types, shapes = about.get(TYPES), about.get(SHAPES)
     changes: dict[str, Any] = {}
     for field, array in node.arrays().items():
@@ -94,7 +94,7 @@ def restore_stored(node: Node, about: Mapping[str, Any]) -> Node:
 
 
 def _of_shape(array: Array, noted: Any) -> Array:
-    """The array with axes of length one as noted, if its values allow that."""
+    """The array with the noted axes of length one, if its values allow it."""
     try:
         shape = _integers(noted, array.ndim, 1)
         part = array[tuple(slice(1) if size == 1 else slice(None) for size in shape)]
@@ -106,7 +106,7 @@ def _of_shape(array: Array, noted: Any) -> Array:
 
 
 def _of_type(array: Array, noted: Any) -> Array:
-    """The array in the type noted, if that holds its values."""
+    """The array in the noted type, if that holds its values."""
     if noted not in INTEGERS or not (np.abs(array) <= 2.0**62).all():
         return array
     limits, doubles = np.iinfo(noted), array.astype(np.float64)
@@ -114,13 +114,13 @@ def _of_type(array: Array, noted: Any) -> Array:
     return array.astype(noted) if whole.all() else array
 
 
-def _pointwise(conv: Conv) -> bool:
+def _is_pointwise(conv: Conv) -> bool:
     unmoved = all(pair == (0, 0) for pair in conv.padding) and all(s == 1 for s in conv.stride)
     return unmoved and all(size == 1 for size in conv.kernel)
 
 
 def _unembedded(conv: Conv, note: Any, shape: Shape) -> Conv | None:
-    """The convolution of the note, if writing it gives exactly the one in the file."""
+    """The convolution in the note, if writing it gives exactly the one in the file."""
     axes = len(conv.kernel)
     try:
         kernel, dilation = _integers(note["kernel"], axes, 1), _integers(note["dilation"], axes, 1)
@@ -165,7 +165,7 @@ def _unembedded(conv: Conv, note: Any, shape: Shape) -> Conv | None:
 
 
 def _integers(value: Any, count: int, least: int) -> Shape:
-    """A list of so many integers as a tuple; raises ValueError for anything else."""
+    """A list of `count` integers as a tuple; raises ValueError for anything else."""
     if not isinstance(value, list) or len(value) != count:
         raise ValueError
     if not all(type(entry) is int and least <= entry < 2**31 for entry in value):

@@ -1,6 +1,7 @@
-"""Sums, which NIR has no node for: several edges into one node; and the names of nodes.
+"""Read sums, and the names of nodes.
 
-What the export noted of a sum is believed if it adds up the same terms.
+NIR has no node for a sum: it is several edges into one node. The note of the export on a sum is
+applied if it adds up the same terms.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ class Sums:
     """Builds the Add that stands for several edges, each sum once.
 
     Args:
-        nodes: of NIR, by key.
-        sources: keys of the nodes that lead into each.
-        notes: what the export said about each.
-        names: of each in our graph.
-        taken: all names that are in use; grows.
+        nodes: NIR nodes, by key.
+        sources: for each node, the keys of its sources.
+        notes: for each node, the note of the export.
+        names: for each node, its name in the graph.
+        taken: all names in use; names of sums are added.
     """
 
     def __init__(
@@ -39,7 +40,7 @@ class Sums:
         taken: set[str],
     ) -> None:
         self.sources, self.notes, self.names, self.taken = sources, notes, names, taken
-        self.multiples: dict[str, int] = {}  # nodes that multiply their one source, and by what
+        self.multiples: dict[str, int] = {}  # nodes that multiply their only source
         for key, node in nodes.items():
             times = _times(node) if notes[key].get("was") == TIMES else None
             if times is not None and len(sources[key]) == 1:
@@ -47,7 +48,11 @@ class Sums:
         self._built: dict[tuple[tuple[str, ...], str | None], str] = {}
 
     def entering(self, key: str) -> tuple[list[Node], str]:
-        """The sums to build before a node, and the name of what enters it; raises GraphError."""
+        """The Add nodes to insert before a node, and the name of the one that it takes.
+
+        Raises:
+            GraphError: the node has no source.
+        """
         sources = self.sources[key]
         if not sources:
             raise GraphError(f"{self.names[key]}: no edge leads to it")
@@ -60,7 +65,7 @@ class Sums:
         return self._add(list(sources), wish, self.names[key])
 
     def _expanded(self, sources: Sequence[str]) -> Counter[str]:
-        """How often each node is in the sum of these."""
+        """How often each node is added in the sum of these sources."""
         total: Counter[str] = Counter()
         for key in sources:
             times = self.multiples.get(key)
@@ -86,14 +91,14 @@ class Sums:
 
 
 def without_unused(nodes: Iterable[Node], names: frozenset[str]) -> list[Node]:
-    """The nodes without those of these names whose result nobody takes."""
+    """The nodes without those in `names` whose result no node takes."""
     listed = list(nodes)
     used = {source for node in listed for source in node.inputs}
     return [node for node in listed if node.name in used or node.name not in names]
 
 
 def in_order(nodes: list[Node], order: Sequence[str]) -> tuple[Node, ...]:
-    """The nodes in the order noted, if it names each of them once."""
+    """The nodes in the noted order, if it names each node once."""
     by_name = {node.name: node for node in nodes}
     if len(order) != len(nodes) or set(order) != set(by_name):
         return tuple(nodes)
@@ -101,7 +106,7 @@ def in_order(nodes: list[Node], order: Sequence[str]) -> tuple[Node, ...]:
 
 
 def names_of(notes: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """Our name of each NIR node: the graph's own one where it is noted, valid and given once."""
+    """The name of each NIR node in the graph: the noted one where it is valid and unique."""
     noted = {key: name for key, note in notes.items() if (name := name_of(note.get("name")))}
     claims = Counter(noted.values())
     names = {key: name for key, name in noted.items() if claims[name] == 1}
@@ -114,13 +119,13 @@ def names_of(notes: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
 
 
 def name_of(wish: Any) -> str | None:
-    """A name from the metadata, if it can be one."""
+    """A name from the metadata; None where it is not valid."""
     good = isinstance(wish, str) and 0 < len(wish) <= 1000 and "/" not in wish
     return wish if good else None
 
 
 def _times(node: Any) -> int | None:
-    """What a nir.Scale multiplies by, if that is one small integer."""
+    """The factor of a nir.Scale, if it is one small integer."""
     scale = getattr(node, "scale", None)
     if not isinstance(scale, np.ndarray) or scale.dtype.kind != "f" or scale.size == 0:
         return None
@@ -130,7 +135,7 @@ def _times(node: Any) -> int | None:
 
 
 def _terms(noted: Any, most: int, depth: int = 0) -> Terms | None:
-    """The note as terms, if it is one of at most so many."""
+    """The terms in a note, if it is valid and has at most `most` terms."""
     if not isinstance(noted, list) or not 0 < len(noted) <= most or depth > MOST_TERMS:
         return None
     terms: Terms = []

@@ -1,4 +1,4 @@
-"""The values of a NIR node, checked: numbers, sizes, shapes, parameters of neurons."""
+"""Check the values of a NIR node: numbers, sizes, shapes, parameters of neurons."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from icsnn_deploy.graph.nodes import Shape
 
 
 def per_neuron(value: Any, name: str, field: str, shape: Shape) -> Array:
-    """A parameter, reduced to one value a channel where all in it are the same.
+    """A parameter of neurons, reduced to one value per channel where each channel is constant.
 
-    NIR's are of the full shape. One value alone, [C, 1, 1], and [C] where no other axis is as long
-    as the channels, can mean but one thing.
+    NIR stores full shapes. A single value, [C, 1, 1], and [C] where no other axis has the length of
+    the channel axis are accepted too, because their meaning is unique.
     """
     array = numbers(value, name, field)
     rest = (1,) * (len(shape) - 1)
@@ -43,7 +43,7 @@ def numbers(value: Any, name: str, field: str) -> Array:
 def integers(
     value: Any, name: str, field: str, count: int | None = None, least: int = -(2**31)
 ) -> Shape:
-    """Sizes as a tuple of Python integers; one stands for all axes."""
+    """Sizes as a tuple of Python integers; a single one applies to all axes."""
     if isinstance(value, int) and not isinstance(value, bool):
         value = np.array(value)
     array = np.asarray(value) if isinstance(value, (np.ndarray, np.generic, tuple, list)) else None
@@ -60,7 +60,7 @@ def integers(
 
 
 def same_shape(declared: Any, shape: Shape, name: str, field: str) -> None:
-    """Raise unless the file's own word about a shape agrees with what enters the node."""
-    said = integers(declared, name, field) if not isinstance(declared, tuple) else declared
-    if tuple(int(size) for size in said) != shape:
-        raise GraphError(f"{name}.{field}: shape {tuple(said)}, {shape} needed")
+    """Raise GraphError unless a shape in the file equals that of what enters the node."""
+    stated = integers(declared, name, field) if not isinstance(declared, tuple) else declared
+    if tuple(int(size) for size in stated) != shape:
+        raise GraphError(f"{name}.{field}: shape {tuple(stated)}, {shape} needed")

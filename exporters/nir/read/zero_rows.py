@@ -1,7 +1,7 @@
-r"""Take out the zero row that the NIR export appends where no square kernel would do.
+r"""Remove the zero row that the NIR export appends where no square kernel would do.
 
-The export makes [x; 0] of x by six nodes (exporters.nir_conv). A convolution of it is one of x with
-one zero more behind its first axis: that holds for any file in which the six stand so.
+The export makes [x; 0] of x by six nodes (write/convolutions.py). A convolution of [x; 0] is one of
+x with one more zero after its first axis. This holds for any file with these six nodes.
 
     x -> rows -> pairs -> kept \                       before
                                 add -> conv
@@ -26,12 +26,12 @@ from icsnn_deploy.passes.pooling import is_window_sum
 def without_zero_rows(
     nodes: list[Node], shapes: Mapping[str, Shape], notes: Mapping[str, Mapping[str, Any]]
 ) -> list[Node]:
-    """The nodes with every such convolution on x itself, in the form that was noted.
+    """The nodes, with every such convolution taking x itself, in the noted form.
 
     Args:
         nodes: in any order.
         shapes: of their results.
-        notes: what the export said about each, by its name.
+        notes: of the export on each node, by name.
     """
     by_name = {node.name: node for node in nodes}
     dropped: set[str] = set()
@@ -47,7 +47,7 @@ def without_zero_rows(
                 by_name[node.name] = restore_embedded(conv, note, shapes[origin])
                 dropped |= inner
     kept = [by_name[node.name] for node in nodes]
-    while dropped:  # what nothing else takes, from the last to the first
+    while dropped:  # remove what no other node takes, from the last to the first
         used = {source for node in kept for source in node.inputs}
         gone = {name for name in dropped if name not in used}
         if not gone:
@@ -88,7 +88,7 @@ def _sums_pairs(node: Node) -> bool:
 
 
 def _masks(node: Node, parity: int, shapes: Mapping[str, Shape]) -> bool:
-    """Whether a node keeps the even, or the odd, rows and sets the others to zero."""
+    """Whether a node keeps the even (parity 0) or odd (1) rows and sets the others to zero."""
     if not isinstance(node, ChannelAffine) or node.shift.any():
         return False
     shape = shapes[node.name]

@@ -1,4 +1,4 @@
-"""A NIR graph in the making: nodes, edges, names, and what each graph node became."""
+"""Collect the nodes, edges, names and notes of a NIR graph."""
 
 from __future__ import annotations
 
@@ -18,46 +18,54 @@ from icsnn_deploy.passes.edit import unique_name
 
 
 class NirBuilder:
-    """Collects NIR nodes and edges; a sum has no node, it is several edges into its consumer."""
+    """Collects NIR nodes and edges.
+
+    NIR has no node for a sum: it is several edges into the consumer.
+
+    Args:
+        graph: the network to write.
+        profile: of the file.
+        extra_notes: entries to add to the notes on graph nodes, by name.
+    """
 
     def __init__(
         self,
         graph: Graph,
         profile: NirProfile = "spec",
-        more: Mapping[str, Mapping[str, Any]] | None = None,
+        extra_notes: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         self.graph = graph
         self.profile = profile
-        self.more = more or {}  # to note on graph nodes
+        self.extra_notes = extra_notes or {}
         self.nodes: dict[str, Any] = {}
         self.edges: list[tuple[str, str]] = []
         self.losses: list[str] = []
         self.rewritten: list[str] = []
-        # for the graph's metadata: up to NIR 1.0.4 many nodes can't be read with one of their own
+        # stored with the graph: before NIR 1.0.5, many nodes can't be read with their own metadata
         self.notes: dict[str, Mapping[str, Any]] = {}
-        self._names: dict[str, str] = {}  # of the graph's own nodes; others avoid them
+        self._names: dict[str, str] = {}  # of graph nodes; other NIR nodes avoid them
         for node in graph.nodes:
             self._names[node.name] = unique_name(nir_name(node.name), self._names.values())
-        # graph node -> the NIR nodes whose sum is its result, and how often each is in it
+        # graph node -> the NIR nodes whose sum is its result, and how often each is added
         self._parts: dict[str, dict[str, int]] = {}
-        self._terms: dict[str, dict[str, int]] = {}  # the same, but never with a multiple resolved
+        self._terms: dict[str, dict[str, int]] = {}  # the same, before `sources` resolves multiples
 
     def bind(self, node: Node, parts: Sequence[str]) -> None:
-        """Note the NIR nodes whose sum is the result of a graph node."""
+        """Bind a graph node to the NIR nodes whose sum is its result."""
         self._parts[node.name] = dict.fromkeys(parts, 1)
         self._terms[node.name] = dict.fromkeys(parts, 1)
 
-    def become_sum(self, node: Add) -> None:
-        """Note that a graph node is the sum of what its sources became."""
+    def bind_sum(self, node: Add) -> None:
+        """Bind an Add to the NIR nodes of all its sources."""
         total: Counter[str] = Counter()
         for source in node.inputs:
             total.update(self._parts[source])
         self._parts[node.name] = dict(total)
 
     def sources(self, name: str) -> list[str]:
-        """The NIR nodes whose sum is the result of a graph node, each of them once.
+        """The NIR nodes whose sum is the result of a graph node, each once.
 
-        NIR refuses the same edge twice, so a multiple goes through a nir.Scale.
+        NIR refuses the same edge twice, so a source that is added n times goes through a nir.Scale.
         """
         import nir
 
@@ -86,12 +94,12 @@ class NirBuilder:
 
         Args:
             node: the NIR node.
-            sources: the NIR nodes that lead into it.
-            source: the graph node whose result they sum up to.
-            owner: the graph node that it stands for, and is named after.
-            wish: its name if it stands for none.
-            about: more for its metadata.
-            summed_up: whether the whole sum enters it, or one term of it.
+            sources: the NIR nodes with an edge into it.
+            source: the graph node whose result is the sum of `sources`.
+            owner: the graph node that it stands for and is named after.
+            wish: preferred name if it has no owner.
+            about: further entries of its note.
+            summed_up: whether the whole sum enters it, rather than one term of it.
         """
         said = dict(about or {})
         if owner is None:
@@ -99,7 +107,7 @@ class NirBuilder:
         else:
             name = self._names[owner.name]
             said |= {"name": owner.name, **array_note(owner, self.graph.shape(owner.name))}
-            said |= self.more.get(owner.name, {})
+            said |= self.extra_notes.get(owner.name, {})
         if summed_up and isinstance(self.graph.node(source), Add):
             note = sum_note(self.graph, source, self._terms)
             said |= note if len(sources) > 1 or len(note) > 1 else {}
@@ -113,10 +121,10 @@ class NirBuilder:
 
 
 def nir_name(name: str) -> str:
-    """A name without "/", which breaks reading, and ".", which nirtorch rewrites."""
+    """The name without "/", which breaks reading, and ".", which nirtorch rewrites."""
     return re.sub(r"[^0-9A-Za-z_]", "_", name)
 
 
 def full(value: Array, shape: Shape) -> Array:
-    """One float32 value per neuron: NIR infers shapes from its parameters."""
+    """The value as float32, one per neuron: NIR infers shapes from its parameters."""
     return np.ascontiguousarray(np.broadcast_to(value, shape), dtype=np.float32)

@@ -1,4 +1,4 @@
-"""Convolutions, in the form that NIR types rightly, and what is written as one."""
+"""Write convolutions in the form that NIR types correctly, and nodes that become convolutions."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def write_conv(
     """Add a convolution; returns its NIR name.
 
     Args:
-        draft: where to.
+        builder: the NIR graph to add it to.
         conv: the convolution, named after the graph node that it is written for.
         shape: of its input.
-        sources: the NIR nodes that lead into it.
+        sources: the NIR nodes with an edge into it.
         owner: the graph node that it stands for, or None.
-        was: "conv", or what it was in the graph, or the part it plays.
+        was: the kind of node that it is written for ("conv" where it is one), or its purpose.
     """
     source = conv.inputs[0]
     about: dict[str, Any] = {} if was == "conv" else {"was": was}
@@ -58,7 +58,7 @@ def write_conv(
 
 
 def write_pool_1d(builder: NirBuilder, node: AvgPool, shape: Shape, sources: list[str]) -> str:
-    """Average pooling of a signal, which NIR has not: a diagonal convolution."""
+    """Average pooling over one axis, which NIR does not have, as a diagonal convolution."""
     size = node.kernel[0]
     if size & (size - 1):
         builder.losses.append(
@@ -70,7 +70,7 @@ def write_pool_1d(builder: NirBuilder, node: AvgPool, shape: Shape, sources: lis
 
 
 def _geometry(conv: Conv, embedding: Embedding) -> dict[str, Any]:
-    """What a reader needs to take the zeros out again."""
+    """What a reader needs to remove the embedding zeros."""
     return {
         "kernel": conv.kernel,
         "padding": conv.padding,

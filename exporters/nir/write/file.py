@@ -1,7 +1,7 @@
 """Export to NIR, the Neuromorphic Intermediate Representation.
 
 Profile "spec" keeps the network's own operations and writes every field of the NIR text. Profile
-"portable" uses the few operations that other readers run right (see nir_portable), and leaves out
+"portable" uses the few operations that other readers run correctly (see portable/), and leaves out
 v_reset, which readers before NIR 1.0.5 do not know and later ones take as 0.
 """
 
@@ -32,15 +32,15 @@ if TYPE_CHECKING:
 def to_nir(
     graph: Graph, profile: NirProfile = "spec", v_init_encoding: VInitEncoding = "metadata"
 ) -> nir.NIRGraph:
-    """The network as a NIR graph that passes NIR's type check.
+    """Build the NIR graph of a network; it passes NIR's type check.
 
-    Soft reset, initial potential and time are not part of NIR: they stand in the metadata, which
-    also lists every such loss against the letter of the NIR text.
+    Soft reset, initial potentials and time are not part of NIR. The metadata holds them, and lists
+    each as a loss against the NIR specification.
 
     Args:
         graph: an IF network.
         profile: which operations to use.
-        v_init_encoding: where initial potentials go; "relay" needs profile portable.
+        v_init_encoding: where initial potentials are stored; "relay" needs profile portable.
 
     Raises:
         ExportError: an ANN, an operation that NIR can't express, or a value that float32 can't.
@@ -74,7 +74,7 @@ def to_nir(
 
 
 def _form(graph: Graph, profile: NirProfile, v_init_encoding: VInitEncoding) -> Portable:
-    """The network that the file's nodes stand for."""
+    """The network as the profile writes it."""
     if profile == "spec":
         if v_init_encoding != "metadata":
             raise ExportError("v_init_encoding 'relay' needs profile 'portable'")
@@ -93,9 +93,9 @@ def write(
 
     Args:
         graph: an IF network.
-        path: of the file, replaced at once when the new one is complete.
+        path: of the file; an existing one is replaced once the new file is complete.
         profile: which operations to use.
-        v_init_encoding: where initial potentials go; "relay" needs profile portable.
+        v_init_encoding: where initial potentials are stored; "relay" needs profile portable.
 
     Raises:
         ExportError: as `to_nir`, or the file can't be written.
@@ -106,28 +106,28 @@ def write(
     network: Any = to_nir(graph, profile, v_init_encoding)
     if profile == "portable":
         network = _WithoutReset(network)
-    # In memory first: HDF5 brings the process down where the disk is full.
+    # In memory first: HDF5 crashes the process when the disk is full.
     content = io.BytesIO()
     # uncompressed: gzip saves a tenth of the size and takes fifteen times as long
     nir.write(content, network, compression=None)
     try:
-        with atomic_write(target) as builder:
-            builder.write_bytes(content.getbuffer())
+        with atomic_write(target) as draft:
+            draft.write_bytes(content.getbuffer())
     except OSError as error:
         raise ExportError(f"{target}: can't be written ({error})") from error
 
 
 class _WithoutReset:
-    """What NIR's writer asks a graph for, with no v_reset in it."""
+    """A NIR graph as NIR's writer takes it, without v_reset."""
 
     def __init__(self, network: nir.NIRGraph) -> None:
         self.network = network
 
     def to_dict(self) -> dict[str, Any]:
-        said: dict[str, Any] = self.network.to_dict()
-        for node in said["nodes"].values():
+        content: dict[str, Any] = self.network.to_dict()
+        for node in content["nodes"].values():
             node.pop("v_reset", None)
-        return said
+        return content
 
 
 def _rejections(graph: Graph) -> list[Rejection]:

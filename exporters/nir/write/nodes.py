@@ -1,4 +1,4 @@
-"""Each node of a graph as one or several NIR nodes."""
+"""Write each node of a graph as one or several NIR nodes."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from icsnn_deploy.passes.convolutions import depthwise
 
 
 def write_node(builder: NirBuilder, node: Node) -> None:
-    """Add what a graph node becomes to the draft, which holds its sources already."""
+    """Add the NIR nodes of a graph node to the builder; its sources must be there already."""
     import nir
 
     if isinstance(node, Input):
         result = nir.Input(input_type=np.array(node.shape))
         builder.bind(node, [builder.add_node(result, [], node.name, owner=node)])
     elif isinstance(node, Add):
-        builder.become_sum(node)
+        builder.bind_sum(node)
     else:
         shape = builder.graph.shape(node.inputs[0])
         builder.bind(node, _write(builder, node, shape, builder.sources(node.inputs[0])))
@@ -52,12 +52,12 @@ def _write(builder: NirBuilder, node: Node, shape: Shape, sources: list[str]) ->
         case AvgPool():
             return [_write_pool(builder, node, shape, sources)]
         case Linear():
-            # sinabs drops a nir.Linear, so the portable profile has a bias of zeros instead
+            # sinabs drops a nir.Linear: profile portable writes a nir.Affine with a bias of zeros
             result = _affine(node.weight, node.bias, biased=builder.profile == "portable")
         case IF():
             result = _write_if(node, shape)
         case Flatten():
-            # counted from the end, so that readers which put a batch axis in front get it right
+            # axes from the end, which hold with a batch axis in front too
             result = nir.Flatten(
                 input_type={"input": np.array(shape)}, start_dim=-len(shape), end_dim=-1
             )
@@ -69,7 +69,7 @@ def _write(builder: NirBuilder, node: Node, shape: Shape, sources: list[str]) ->
 
 
 def _write_if(node: IF, shape: Shape) -> object:
-    """A population with hard reset is what NIR's text says: its threshold is written for `>`."""
+    """A population; with hard reset, its threshold is written for NIR's comparison, `>`."""
     import nir
 
     v_threshold, v_reset = full(node.v_threshold, shape), np.zeros(shape, np.float32)
@@ -85,7 +85,7 @@ def _write_if(node: IF, shape: Shape) -> object:
 
 
 def fires_above(v_threshold: Array) -> Array:
-    """The float32 below: v >= v_threshold is v > it, for every v of type float32."""
+    """The next smaller float32 b: v >= v_threshold if and only if v > b, for float32 v."""
     below: Array = np.nextafter(v_threshold, np.float32(-np.inf))
     return below
 
@@ -101,7 +101,7 @@ def _affine(weight: Array, bias: Array, *, biased: bool = False) -> object:
 def _write_scale(
     builder: NirBuilder, node: ChannelAffine, shape: Shape, sources: list[str]
 ) -> list[str]:
-    """One NIR node, or two whose results add up where scale or shift differ in space."""
+    """One NIR node, or two whose results add up where scale or shift varies in space."""
     import nir
 
     source, unpadded = node.inputs[0], ((0, 0),) * (len(shape) - 1)
@@ -134,7 +134,7 @@ def _write_pool(builder: NirBuilder, node: AvgPool, shape: Shape, sources: list[
     if len(node.kernel) == 1:
         return write_pool_1d(builder, node, shape, sources)
     if any(pair != (0, 0) for pair in node.padding):
-        # NIR does not say whether padded zeros count: pad first, then pool
+        # NIR does not define whether padded zeros count in the mean: pad first, then pool
         builder.rewritten.append(f"{node.name}: padding -> a diagonal convolution before it")
         ones = np.ones(shape[0], np.float32)
         padded = depthwise(node, ones, 0 * ones, node.padding)

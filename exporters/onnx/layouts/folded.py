@@ -1,4 +1,4 @@
-"""The folded layouts: what has no memory once for all steps, only the populations iterate.
+"""The folded layouts: nodes without memory run once on all steps, only populations iterate.
 
 A tensor is folded, [T*N, *shape], where layers work on it, and stacked, [T, N, *shape], where time
 matters. The two forms are the same bytes: a Reshape between them costs nothing.
@@ -28,10 +28,10 @@ from icsnn_deploy.graph.nodes import IF, Add, Node, Shape
 
 @dataclass(frozen=True, kw_only=True)
 class Currents:
-    """What flows into a population: one tensor, and whether it is the same at every step."""
+    """Input current of a population."""
 
-    tensor: str  # [N, *shape] if steady, else [T, N, *shape]
-    constant: bool
+    tensor: str  # [N, *shape] if constant, else [T, N, *shape]
+    constant: bool  # whether it is the same at every step
     shape: Shape
     steps: int
 
@@ -49,13 +49,16 @@ def write_folded(
     """Write all T steps, the readout and the outputs that the options ask for.
 
     Args:
-        recurrence: how the populations iterate; without one, step after step.
+        writer: the ONNX graph to add to.
+        graph: the network.
+        options: the outputs to add.
+        recurrence: writes a population over all steps; None: `write_steps`.
     """
     _Folded(writer, graph, options, recurrence or write_steps).write()
 
 
 def write_steps(writer: OnnxWriter, node: IF, currents: Currents) -> None:
-    """The IF step T times over, on slices of the current."""
+    """Write the IF step T times, on slices of the current."""
     name, shape, steps = node.name, currents.shape, range(1, currents.steps + 1)
     row: list[int | str] = batched(shape, 1)
     if currents.constant:
@@ -78,7 +81,7 @@ def write_steps(writer: OnnxWriter, node: IF, currents: Currents) -> None:
 
 
 class _Folded:
-    """The steady nodes once, the stepped ones over all steps at once, the tail behind a sum."""
+    """Writes constant nodes once, others on all steps at once, the readout on a sum over time."""
 
     def __init__(
         self, writer: OnnxWriter, graph: Graph, options: OnnxOptions, recurrence: Recurrence
@@ -86,7 +89,7 @@ class _Folded:
         self.writer, self.graph, self.options = writer, graph, options
         self.recurrence = recurrence
         self.parts = TimeSplit.of(graph)
-        self.constants: dict[str, str] = {}  # tensors of steady nodes, [N, *shape]
+        self.constants: dict[str, str] = {}  # tensors of constant nodes, [N, *shape]
         self.folded: dict[str, str] = {}  # of the others, [T*N, *shape]
         self.stacked: dict[str, str] = {}  # the same, [T, N, *shape]
 
@@ -102,7 +105,7 @@ class _Folded:
             sources = [self.constants[name] for name in node.inputs]
             self.constants[node.name] = emit(self.writer, self.graph, node, sources, None)
         for node in self.parts.per_step:
-            self._stepped(node)
+            self._per_step(node)
         if self.options.logits_t:
             self._running_mean()
         else:
@@ -127,13 +130,13 @@ class _Folded:
             to = self.writer.integers([steps, -1, *shape])
             self.stacked[name] = tensor_name(name, "stacked")
             self.writer.op("Reshape", [self.folded[name], to], self.stacked[name])
-            # A batch axis of its own for every tensor makes loading take T^2 time.
+            # With an unnamed batch axis per tensor, loading would take T^2 time.
             self.writer.describe(self.stacked[name], batched(shape, steps))
         return self.stacked[name]
 
     # The nodes
 
-    def _stepped(self, node: Node) -> None:
+    def _per_step(self, node: Node) -> None:
         if isinstance(node, IF):
             source = node.inputs[0]
             constant = source in self.constants
@@ -147,7 +150,7 @@ class _Folded:
             self.stacked[node.name] = tensor_name(node.name, "s")
             self._fold(node.name)
         elif isinstance(node, Add) and any(name in self.constants for name in node.inputs):
-            # A steady term has no time axis: it is added to every step.
+            # a constant term has no time axis: it is added to every step
             sources = [self.constants.get(name) or self._stack(name) for name in node.inputs]
             self.stacked[node.name] = emit(self.writer, self.graph, node, sources, None)
             self._fold(node.name)
@@ -178,11 +181,11 @@ class _Folded:
         writer, start, steps = self.writer, self.graph.readout_start, self.graph.steps
         output, shape = self.graph.output.name, self.graph.shape(self.graph.output.name)
         for node in self.parts.readout:
-            self._stepped(node)
+            self._per_step(node)
         x = self.constants[output] if output in self.constants else self._stack(output)
         column = (steps, *(1,) * (1 + len(shape)))
         since = np.arange(1, steps + 1, dtype=np.float32).reshape(column) - np.float32(start)
-        if start or output in self.constants:  # gives a steady result its time axis, too
+        if start or output in self.constants:  # also gives a constant result its time axis
             kept = writer.constant(constant_name("kept"), (since > 0).astype(np.float32))
             x = writer.op("Mul", [x, kept], tensor_name(output, "kept"))
         axis = writer.constant(constant_name("time_axis"), np.array(0, np.int64))

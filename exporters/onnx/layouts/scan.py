@@ -1,4 +1,4 @@
-"""The recurrence of the scan layout: one Scan a population, whose body is the IF step."""
+"""The scan layout: one Scan operator per population, whose body is the IF step."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def write_scan(writer: OnnxWriter, node: IF, currents: Currents) -> None:
-    """A population over all steps in one operator: file and loading do not grow with T."""
+    """Write a population over all steps as one operator: file and load time do not grow with T."""
     name, shape, steps = node.name, currents.shape, currents.steps
     first = current = currents.tensor
     if currents.constant:
@@ -28,7 +28,7 @@ def write_scan(writer: OnnxWriter, node: IF, currents: Currents) -> None:
         row = writer.op("Slice", [current, *ends], tensor_name(name, "row"))  # [1, N, *shape]
         first = writer.op("Reshape", [row, writer.integers([-1, *shape])], tensor_name(name, "i"))
     writer.describe(current, batched(shape, steps))
-    # v_init, as large as the current: a comparison, since infinity times 0 is no number.
+    # v_init in the shape of the current, by a comparison: infinity times 0 would be NaN.
     v_init = writer.parameter(node, "v_init")
     same = writer.op("GreaterOrEqual", [first, first], tensor_name(name, "any"))
     v = writer.op("Where", [same, v_init, v_init], tensor_name(name, "v@0"))
@@ -40,7 +40,7 @@ def write_scan(writer: OnnxWriter, node: IF, currents: Currents) -> None:
 
 
 def scan_body(node: IF, shape: tuple[int, ...]) -> onnx.GraphProto:
-    """(v[t-1], I[t]) -> (v[t], s[t]), each [N, *shape]; it sees nothing from outside."""
+    """(v[t-1], I[t]) -> (v[t], s[t]), each [N, *shape]; it uses no tensor of the outer graph."""
     from onnx import helper
 
     inner, name = OnnxWriter(), node.name

@@ -1,4 +1,4 @@
-"""The step layout: one time step, the membrane potentials as inputs and outputs."""
+"""The step layout: one time step, with membrane potentials as inputs and outputs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from icsnn_deploy.graph.nodes import IF
 
 
 def write_step(writer: OnnxWriter, graph: Graph, options: OnnxOptions) -> None:
-    """Write (x[t], v[t-1]) -> (y[t], v[t]) and, if asked for, the spikes s[t]."""
+    """Write (x[t], v[t-1]) -> (y[t], v[t]) and, with raw_spikes, the spikes s[t]."""
     source = graph.input
     values = {source.name: writer.network_input(source, None)}
     writer.add_output(CURRENT, batched(graph.shape(graph.output.name)))
@@ -27,5 +27,5 @@ def write_step(writer: OnnxWriter, graph: Graph, options: OnnxOptions) -> None:
             spikes = tensor_name(node.name, "spikes")
             writer.cast(values[node.name], spikes, "uint8")
             writer.add_output(spikes, shape, "uint8")
-    # Gives the result its public name; runtimes drop an addition of nothing.
+    # gives the result its public name; runtimes remove the addition of 0
     writer.op("Add", [values[graph.output.name], writer.scalar(0)], CURRENT)

@@ -1,4 +1,4 @@
-"""The unrolled layout: the layer graph T times over, the constants shared."""
+"""The unrolled layout: the network written T times, with shared parameters."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from icsnn_deploy.exporters.onnx.contract import (
     tensor_name,
 )
 from icsnn_deploy.exporters.onnx.operators import OnnxWriter, batched, emit, emit_if
-from icsnn_deploy.exporters.onnx.time_split import TimeSplit, write_mean, write_tail
+from icsnn_deploy.exporters.onnx.time_split import TimeSplit, write_mean, write_readout
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.nodes import IF
 
@@ -25,13 +25,13 @@ def write_unrolled(writer: OnnxWriter, graph: Graph, options: OnnxOptions) -> No
 
 
 class _Unrolled:
-    """The steady nodes once, the stepped ones at every step, and the tail behind a sum."""
+    """Writes constant nodes once, nodes per step T times, and the readout after a sum over time."""
 
     def __init__(self, writer: OnnxWriter, graph: Graph, options: OnnxOptions) -> None:
         self.writer, self.graph, self.options = writer, graph, options
         self.parts = TimeSplit.of(graph)
         self.populations = graph.nodes_of(IF)
-        self.constants: dict[str, str] = {}  # tensors of steady nodes
+        self.constants: dict[str, str] = {}  # tensors of constant nodes
         self.v = {node.name: writer.parameter(node, "v_init") for node in self.populations}
         self.sums: dict[str, str] = {}  # over the steps read out so far
         self.counts: dict[str, str] = {}
@@ -56,7 +56,7 @@ class _Unrolled:
         self._spike_outputs()
 
     def _input(self) -> list[str]:
-        """The input as float32: once for direct encoding, else a tensor for each step."""
+        """Declare the input as float32; returns one tensor per step, none for direct encoding."""
         node, writer = self.graph.input, self.writer
         timed = node.encoding != "direct"
         steps = self.graph.steps
@@ -73,7 +73,7 @@ class _Unrolled:
         return names
 
     def _step(self, step: int, values: dict[str, str]) -> None:
-        """Write the nodes between the steady ones and the tail; adds their results to values."""
+        """Write the nodes of one step, and add their results to `values`."""
         last = step == self.graph.steps
         for node in self.parts.per_step:
             sources = [values[name] for name in node.inputs]
@@ -87,7 +87,7 @@ class _Unrolled:
             values[node.name] = result
 
     def _gather(self, step: int, values: Mapping[str, str]) -> None:
-        """Add this step's results to what is kept over time."""
+        """Add this step's results to the sums, counts and spikes over time."""
         for node in self.populations:
             spikes = values[node.name]
             self.spikes[node.name].append(spikes)
@@ -96,7 +96,7 @@ class _Unrolled:
         if step <= self.graph.readout_start:
             return
         if self.options.logits_t:
-            self.currents[step] = write_tail(self.writer, self.graph, self.parts, values, step)
+            self.currents[step] = write_readout(self.writer, self.graph, self.parts, values, step)
             return
         for name in self.parts.readout_inputs:
             self._accumulate(self.sums, name, "sum", step, values[name])
