@@ -42,7 +42,7 @@ def losses(graph: Graph) -> tuple[str, ...]:
     """
     plan_layers(graph)
     populations = graph.nodes_of(IF)
-    said = [
+    found = [
         "reset by subtraction (v -= v_threshold): netx's LIF sets v to 0",
         f"initial potentials stand in neuron/{V_INIT} only: netx's LIF starts at 0",
         f"time steps, readout window and zero point of the input stand in {KEY} only",
@@ -50,14 +50,14 @@ def losses(graph: Graph) -> tuple[str, ...]:
     ]
     several = [node.name for node in populations if len(np.unique(node.v_threshold)) > 1]
     if several:
-        said.append(
+        found.append(
             f"{len(several)} of {len(populations)} populations have more than one threshold: "
             f"vThMant holds their median, all stand in neuron/{V_THRESHOLD}"
         )
     clipped = [node.name for node in populations if _mantissa(node) == _MOST_THRESHOLD]
     if clipped:
-        said.append(f"vThMant ends at {_MOST_THRESHOLD}; the threshold is higher at {clipped[0]}")
-    return tuple(said)
+        found.append(f"vThMant ends at {_MOST_THRESHOLD}; the threshold is higher at {clipped[0]}")
+    return tuple(found)
 
 
 def write(graph: Graph, path: str | os.PathLike[str]) -> None:
@@ -90,7 +90,7 @@ def write(graph: Graph, path: str | os.PathLike[str]) -> None:
 
 
 def _header(graph: Graph, zero_point: list[int] | None) -> str:
-    said = {
+    header = {
         "producer": "icsnn-deploy",
         "version": __version__,
         "graph_hash": graph.hash(),
@@ -104,7 +104,7 @@ def _header(graph: Graph, zero_point: list[int] | None) -> str:
         "fires": "u >= v_threshold",
         "losses": losses(graph),
     }
-    return json.dumps(said, sort_keys=True, allow_nan=False)
+    return json.dumps(header, sort_keys=True, allow_nan=False)
 
 
 def _write_layers(group: h5py.Group, graph: Graph, layers: tuple[NetxLayer, ...]) -> None:

@@ -165,34 +165,34 @@ def read_header(metadata: Any) -> NirHeader | None:
     Raises:
         GraphError: a value of a wrong type or out of range.
     """
-    said = load(metadata, "graph")
-    if not said:
+    stated = load(metadata, "graph")
+    if not stated:
         return None
-    reset: Reset = _one_of("reset", said.get("reset"), get_args(Reset))
-    if said.get("fires") != FIRES[reset]:
-        raise GraphError(f"fires {_short(said.get('fires'))}: {FIRES[reset]!r} is needed")
-    if said.get("dt") != 1:
-        raise GraphError(f"dt {_short(said.get('dt'))}: only 1 can be run")
-    steps = _integer("time_steps", said.get("time_steps"), 1, MAX_TIME_STEPS)
-    unit = said.get("input_unit", 1.0)
+    reset: Reset = _one_of("reset", stated.get("reset"), get_args(Reset))
+    if stated.get("fires") != FIRES[reset]:
+        raise GraphError(f"fires {_short(stated.get('fires'))}: {FIRES[reset]!r} is needed")
+    if stated.get("dt") != 1:
+        raise GraphError(f"dt {_short(stated.get('dt'))}: only 1 can be run")
+    steps = _integer("time_steps", stated.get("time_steps"), 1, MAX_TIME_STEPS)
+    unit = stated.get("input_unit", 1.0)
     if not is_positive(unit) or unit > 1e30:
         raise GraphError(f"input_unit {_short(unit)}: a finite number > 0 is needed")
-    graph_hash, order = said.get("graph_hash"), said.get("order")
+    graph_hash, order = stated.get("graph_hash"), stated.get("order")
     listed = isinstance(order, list) and all(isinstance(name, str) for name in order)
     return NirHeader(
         time_steps=steps,
         reset=reset,
-        readout_start=_integer("readout_start", said.get("readout_start", 0), 0, steps - 1),
-        encoding=_one_of("encoding", said.get("encoding", "direct"), get_args(Encoding)),
-        input_dtype=_one_of("input_dtype", said.get("input_dtype"), get_args(InputDtype)),
+        readout_start=_integer("readout_start", stated.get("readout_start", 0), 0, steps - 1),
+        encoding=_one_of("encoding", stated.get("encoding", "direct"), get_args(Encoding)),
+        input_dtype=_one_of("input_dtype", stated.get("input_dtype"), get_args(InputDtype)),
         input_unit=float(unit),
         graph_hash=graph_hash if isinstance(graph_hash, str) else None,
         order=tuple(order or ()) if listed else (),
         v_init_encoding=_one_of(
-            "v_init_encoding", said.get("v_init_encoding", "metadata"), get_args(VInitEncoding)
+            "v_init_encoding", stated.get("v_init_encoding", "metadata"), get_args(VInitEncoding)
         ),
-        notes=_notes(said.get("nodes", {})),
-        joins=tuple(joins) if isinstance(joins := said.get(JOINS), list) else (),
+        notes=_notes(stated.get("nodes", {})),
+        joins=tuple(joins) if isinstance(joins := stated.get(JOINS), list) else (),
     )
 
 
@@ -221,19 +221,21 @@ def _short(value: Any) -> str:
 
 
 def _losses(graph: Graph, v_init_encoding: VInitEncoding) -> list[str]:
-    """Where this network goes beyond the letter of the NIR text, one sentence each."""
-    said = ["discrete time with dt = 1: the NIR text is in continuous time"]
+    """What the NIR specification does not express of this network, one sentence each."""
+    found = ["discrete time with dt = 1: the NIR text is in continuous time"]
     if not hard_resets(graph):
-        said += [
+        found += [
             "reset by subtraction (v -= v_threshold): the NIR text from 1.0.5 on sets v to v_reset",
             "fires at u >= v_threshold: the NIR text fires at v > v_threshold; they differ at ties",
         ]
-    said.append("time steps, readout window and input encoding stand in this string only")
+    found.append("time steps, readout window and input encoding stand in this string only")
     if v_init_encoding == "relay":
-        said.append("an extra input channel is 1 in the first step and 0 after: it sets potentials")
+        found.append(
+            "an extra input channel is 1 in the first step and 0 after: it sets potentials"
+        )
     elif any(population.v_init.any() for population in graph.nodes_of(IF)):
-        said.append(f"initial potentials stand in the metadata of the IF nodes ({V_INIT!r}) only")
+        found.append(f"initial potentials stand in the metadata of the IF nodes ({V_INIT!r}) only")
     integer = {v.dtype.name for node in graph.nodes for v in node.arrays().values()} - {"float32"}
     if integer:
-        said.append(f"parameters of type {', '.join(sorted(integer))} are written as float32")
-    return said
+        found.append(f"parameters of type {', '.join(sorted(integer))} are written as float32")
+    return found

@@ -1,1 +1,9 @@
-"""Tables, bars and plain text for what the commands print."""
+"""Results as tables and lines for a terminal, and figures per layer.
+
+tables.py       conversion, parity, graph, certificate, bundle
+evaluation.py   an evaluation over a data set
+resources.py    targets, resources, misfits, allocation, activity, energy
+layers.py       first-spike times, and how well outputs match activations
+plain.py        the style of every table
+bar.py          progress bars
+"""

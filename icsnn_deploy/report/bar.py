@@ -1,4 +1,4 @@
-"""Progress as a person sees it: one line a stage, on standard error."""
+"""Progress bars for a terminal: one line per stage, on standard error."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rich.progress import (
 
 
 class ProgressBars:
-    """A context manager that shows the stages it is called with (progress.Progress)."""
+    """A context manager that shows progress, called as progress.Progress is."""
 
     def __init__(self, console: Console) -> None:
         self._bars = Progress(

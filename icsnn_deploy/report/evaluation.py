@@ -11,7 +11,7 @@ from icsnn_deploy.report.plain import plain_table
 
 
 def evaluation_table(result: Evaluation) -> Table:
-    """The figures of the network and of the ANN beside each other."""
+    """Accuracy of the ANN, of the network, and of the network with early exit: one row each."""
     steps = f"{result.graph.steps}"
     rows = [("SNN", _share(result.top1), _share(result.top5), _share(result.agreement), steps)]
     if result.ann_top1 is not None:
@@ -24,7 +24,7 @@ def evaluation_table(result: Evaluation) -> Table:
 
 
 def over_time_table(result: Evaluation) -> Table:
-    """Accuracy, and agreement with the ANN, at each step where the run might be stopped."""
+    """Accuracy, and agreement with the ANN, at each step where the run could be stopped."""
     rows = [
         (str(t), _share(result.top1_t.get(t)), _share(result.agreement_t.get(t)))
         for t in sorted({*result.top1_t, *result.agreement_t})
@@ -33,7 +33,7 @@ def over_time_table(result: Evaluation) -> Table:
 
 
 def parity_counts_table(result: Evaluation) -> Table:
-    """One row a backend: how many spikes, logits and samples differ."""
+    """One row per backend: how many spikes, logits and samples differ."""
     table = plain_table(f"parity with {result.backend}: {result.verdict}")
     for column in ("backend", "verdict"):
         table.add_column(column, no_wrap=True)
@@ -54,14 +54,14 @@ def parity_counts_table(result: Evaluation) -> Table:
 
 
 def activity_line(result: Evaluation) -> str:
-    """Spikes and firing rate, in one line."""
+    """Spikes and firing rate, as one line."""
     if result.spikes is None or result.firing_rate is None:
         return f"{result.backend} counts no spikes"
-    return f"{result.spikes:,.0f} spikes a sample, {result.firing_rate:.4f} a neuron and step"
+    return f"{result.spikes:,.0f} spikes per sample, {result.firing_rate:.4f} per neuron and step"
 
 
 def _measured(title: str, columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Table:
-    """The rows, without the columns that nothing was measured for."""
+    """A table of the rows, without columns that hold no measurement."""
     table = plain_table(title)
     kept = [n for n in range(len(columns)) if any(row[n] for row in rows)]
     for n in kept:

@@ -1,6 +1,6 @@
-"""What each layer of a network does: when its neurons first fire, and how near its output comes.
+"""Measures per layer: first-spike times, and how well outputs match the ANN's activations.
 
-IC-SNN (Li et al. 2023) shows both, in figures 6 and 7.
+Both are shown in figures 6 and 7 of IC-SNN (Li et al. 2023).
 """
 
 from __future__ import annotations
@@ -16,17 +16,23 @@ from icsnn_deploy.graph.neuron import Array
 
 @dataclass(frozen=True, kw_only=True)
 class FirstSpikes:
-    """When the neurons of one population first fire, over all samples."""
+    """First-spike times of one population, over all samples.
+
+    Args:
+        layer: name of the population.
+        mean: mean first-spike step, 1 to T, of the neurons that fire; None where none fires.
+        silent: share of neurons without a spike in T steps, 0 to 1.
+    """
 
     layer: str
-    mean: float | None  # step 1..T, of the neurons that fire at all; None where none does
-    silent: float  # share of neurons without a spike in T steps
+    mean: float | None
+    silent: float
 
 
 def first_spikes(recording: Recording) -> tuple[FirstSpikes, ...]:
-    """One entry a population, in the network's order.
+    """First-spike times per population, in the network's order.
 
-    A silent neuron has no first spike, so the mean leaves it out and its share stands beside.
+    A silent neuron has no first spike: the mean excludes it, and `silent` counts it.
 
     Raises:
         DataError: the recording holds neither spikes nor first_spikes.
@@ -44,10 +50,10 @@ def first_spikes(recording: Recording) -> tuple[FirstSpikes, ...]:
 
 
 class OutputFit:
-    """How near a population's output x = v_threshold * spikes / T comes to the activation a.
+    """How well a population's output x = v_threshold * spikes / T matches the activation a.
 
-    R^2 = 1 - sum((a - x)^2) / sum((a - mean(a))^2): 1 where x is a, 0 where the mean would do as
-    well, below 0 where it is worse than that.
+    R^2 = 1 - sum((a - x)^2) / sum((a - mean(a))^2): 1 where x equals a, 0 where mean(a) would
+    match as well, below 0 where x is worse.
     """
 
     def __init__(self) -> None:
@@ -55,10 +61,11 @@ class OutputFit:
         self._sum = self._squares = self._error = 0.0
 
     def add(self, activation: Array, output: Array) -> None:
-        """Take in some values, both of the same shape; raises DataError."""
+        """Add values of the same shape; raises DataError for different shapes."""
         if activation.shape != output.shape:
             raise DataError(
-                f"outputs of shape {output.shape} for activations of shape {activation.shape}"
+                f"outputs of shape {output.shape} for activations of shape {activation.shape}: "
+                "the shapes must be equal"
             )
         a, x = activation.astype(np.float64), output.astype(np.float64)
         self._count += a.size
@@ -68,6 +75,6 @@ class OutputFit:
 
     @property
     def r_squared(self) -> float | None:
-        """None where the activation never varies."""
+        """R^2 of all values added; None where the activation is constant."""
         spread = self._squares - self._sum**2 / max(self._count, 1)
         return 1 - self._error / spread if spread > 1e-12 * self._squares else None

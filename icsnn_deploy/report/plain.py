@@ -1,4 +1,4 @@
-"""The look of every table."""
+"""The style of every table."""
 
 from __future__ import annotations
 
@@ -7,5 +7,5 @@ from rich.table import Table
 
 
 def plain_table(title: str) -> Table:
-    """A table with a rule under its header only, so that eight columns fit in eighty characters."""
+    """A table with a rule below its header only, so that eight columns fit in eighty characters."""
     return Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1))

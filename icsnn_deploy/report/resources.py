@@ -15,8 +15,8 @@ from icsnn_deploy.targets.resources import ResourceReport
 
 
 def targets_table(profiles: Iterable[TargetProfile]) -> Table:
-    """One row a target; a number that may be wrong is marked."""
-    table = plain_table("targets; ? marks numbers to override when you know better")
+    """One row per target; uncertain numbers are marked."""
+    table = plain_table("targets; ? marks uncertain numbers, which icsnn check --set overrides")
     table.add_column("target", no_wrap=True)
     table.add_column("about")
     for column in ("weights", "potentials", "cores"):
@@ -33,14 +33,14 @@ def targets_table(profiles: Iterable[TargetProfile]) -> Table:
             _number(profile, "weight_bits", profile.weight_bits, " bits"),
             _number(profile, "potential_bits", profile.potential_bits, " bits"),
             _number(profile, "cores", cores, ""),
-            f"a {profile.threshold_granularity}",
+            f"per {profile.threshold_granularity}",
             "analog" if profile.analog_input else "spikes",
         )
     return table
 
 
 def resources_table(report: ResourceReport) -> Table:
-    """One row a population, one for the readout, and the totals."""
+    """One row per population, one for the readout; totals in the title."""
     table = plain_table(
         f"{report.neurons:,} neurons, {report.synapses:,} synapses "
         f"({report.synapses_dense:,} dense), {report.weights:,} weights, "
@@ -66,7 +66,7 @@ def resources_table(report: ResourceReport) -> Table:
 
 
 def misfits_table(result: CheckResult) -> Table:
-    """One row a misfit, with what would make it fit."""
+    """One row per misfit, with its remedy."""
     table = plain_table(result.summary())
     table.add_column("node", overflow="fold")
     table.add_column("what", overflow="fold")
@@ -82,12 +82,12 @@ def misfits_table(result: CheckResult) -> Table:
 
 
 def allocation_table(allocation: Allocation) -> Table:
-    """One row a layer on the chip, the fullest resource of each."""
+    """One row per layer on the chip, with its fullest resource."""
     table = plain_table(f"{allocation.cores_used} of {allocation.cores_available} cores")
     table.add_column("layer")
     table.add_column("cores", justify="right", no_wrap=True)
     table.add_column("tightest")
-    for column in ("needs", "a core has", "full"):
+    for column in ("needs", "core has", "full"):
         table.add_column(column, justify="right", no_wrap=True)
     for p in allocation.placements:
         table.add_row(
@@ -103,9 +103,9 @@ def allocation_table(allocation: Allocation) -> Table:
 
 
 def activity_table(activity: Activity) -> Table:
-    """One row a population, mean over the samples."""
+    """One row per population; numbers are means over the samples."""
     table = plain_table(
-        f"a sample, mean of {activity.samples}, T = {activity.time_steps}; "
+        f"per sample, mean of {activity.samples}, T = {activity.time_steps}; "
         f"activation sparsity {activity.activation_sparsity:.1%}"
     )
     table.add_column("layer")
@@ -123,9 +123,9 @@ def activity_table(activity: Activity) -> Table:
 
 
 def energy_table(activity: Activity) -> Table:
-    """Operations and the energy they stand for, with the constants in the title."""
+    """Operations and their estimated energy, with the constants in the title."""
     energy = activity.energy
-    table = plain_table(f"operations a sample; an estimate, not a measurement: {energy.source}")
+    table = plain_table(f"operations per sample; an estimate, not a measurement: {energy.source}")
     table.add_column("analog first layer")
     for column in ("MACs", "ACs", "energy (nJ)"):
         table.add_column(column, justify="right", no_wrap=True)

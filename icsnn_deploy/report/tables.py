@@ -1,4 +1,4 @@
-"""Results as tables for a terminal."""
+"""Conversion, parity, graph, certificate and bundle as tables and lines for a terminal."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from icsnn_deploy.report.plain import plain_table
 
 
 def candidates_table(report: ConversionReport) -> Table:
-    """The methods that were tried, and which one was taken."""
+    """One row per method that was tried; the chosen one is bold."""
     table = plain_table(
         f"{report.recipe}, T = {report.time_steps}, judged on "
         f"{report.held_out_samples} held-out samples"
@@ -29,19 +29,19 @@ def candidates_table(report: ConversionReport) -> Table:
     table.add_column("KL divergence", justify="right")
     table.add_column("seconds", justify="right")
     for result in report.candidates:
-        taken = "bold" if result == report.chosen else None
+        style = "bold" if result == report.chosen else None
         table.add_row(
             result.method,
             f"{result.agreement:.1%}",
             f"{result.divergence:.4f}",
             f"{result.seconds:.1f}",
-            style=taken,
+            style=style,
         )
     return table
 
 
 def parity_table(report: ParityReport, what: str = "parity") -> Table:
-    """One row a backend."""
+    """One row per backend."""
     images = max((comparison.images for comparison in report.comparisons), default=0)
     table = plain_table(f"{what} with the reference on {images} images: {report.verdict}")
     for column in ("backend", "verdict"):
@@ -64,7 +64,7 @@ def parity_table(report: ParityReport, what: str = "parity") -> Table:
 
 
 def graph_table(graph: Graph) -> Table:
-    """One row a node."""
+    """One row per node."""
     table = plain_table("network" if graph.time_steps else "ANN")
     for column in ("node", "kind", "from"):
         table.add_column(column)
@@ -90,7 +90,7 @@ def graph_table(graph: Graph) -> Table:
 
 
 def certificate_table(certificate: Certificate) -> Table:
-    """One row a population: what it reaches, and the room that is left."""
+    """One row per population: the values it reaches, and the headroom."""
     table = plain_table(
         f"certificate: {'exact' if certificate.float32 else 'NOT exact'} in float32"
         f"{', TF32' if certificate.tf32 else ''}{', bfloat16' if certificate.bfloat16 else ''}"
@@ -132,7 +132,7 @@ def _span(values: Array) -> str:
 
 
 def bundle_lines(bundle: Bundle, graph: Graph) -> list[str]:
-    """What a bundle holds, as lines of text."""
+    """The content of a bundle, as lines of text."""
     neurons = sum(math.prod(graph.shape(node.name)) for node in graph.nodes_of(IF))
     exports = ", ".join(f"{f} ({name})" for f, name in bundle.exports.items()) or "none yet"
     return [
@@ -148,7 +148,7 @@ def bundle_lines(bundle: Bundle, graph: Graph) -> list[str]:
 
 
 def max_pool_lines(costs: Sequence[MaxPoolCost], lost: Sequence[str]) -> list[str]:
-    """What became of the network's max poolings, as lines of text."""
+    """How max pooling was converted, as lines of text."""
     populations, neurons = sum(c.populations for c in costs), sum(c.neurons for c in costs)
     exact = f"max pool  {len(costs)} exact: {neurons:,} neurons in {populations} populations"
     return [*([exact] if costs else []), *(f"LOSS      {text}" for text in lost)]

@@ -101,20 +101,20 @@ class NirBuilder:
             about: further entries of its note.
             summed_up: whether the whole sum enters it, rather than one term of it.
         """
-        said = dict(about or {})
+        note = dict(about or {})
         if owner is None:
             name = unique_name(nir_name(wish), [*self._names.values(), *self.nodes])
         else:
             name = self._names[owner.name]
-            said |= {"name": owner.name, **array_note(owner, self.graph.shape(owner.name))}
-            said |= self.extra_notes.get(owner.name, {})
+            note |= {"name": owner.name, **array_note(owner, self.graph.shape(owner.name))}
+            note |= self.extra_notes.get(owner.name, {})
         if summed_up and isinstance(self.graph.node(source), Add):
-            note = sum_note(self.graph, source, self._terms)
-            said |= note if len(sources) > 1 or len(note) > 1 else {}
+            sum_entries = sum_note(self.graph, source, self._terms)
+            note |= sum_entries if len(sources) > 1 or len(sum_entries) > 1 else {}
         if self.profile == "portable":
-            self.notes[name] = said
+            self.notes[name] = note
         else:
-            node.metadata = {**node.metadata, KEY: dump(said)}
+            node.metadata = {**node.metadata, KEY: dump(note)}
         self.nodes[name] = node
         self.edges += [(part, name) for part in sources]
         return name

@@ -763,7 +763,7 @@ def test_what_quantize_refuses(
 def test_inspect_counts_what_images_cost(place: Desk, bundle: Path) -> None:
     images = f"{place.path}/data.npz:images"
     printed = succeeded(place.run("inspect", str(bundle), "--images", images, "--limit", "5"))
-    assert "a sample, mean of 5, T = 3" in printed
+    assert "per sample, mean of 5, T = 3" in printed
     assert "an estimate, not a measurement" in printed
     as_json = place.run("inspect", str(bundle), "--images", images, "--json")
     activity = json.loads(succeeded(as_json))["activity"]
