@@ -262,7 +262,7 @@ def test_a_bundle_from_a_file_by_others(cnn: Path, tmp_path: Path) -> None:
     assert "v_reset" in text
     lattice = str(tmp_path / "q")
     code, text = run("quantize", bundle, "--calibration", samples, "--out", lattice)
-    assert (code, "as the float network classifies them" in text) == (0, True)
+    assert (code, "of samples as the float network does" in text) == (0, True)
     assert run("export", lattice, "--format", "onnx", "--format", "nir")[0] == 0
     integer = open_bundle(Path(lattice))
     assert verify(integer, ["torch", "onnxruntime", "nir"]).verdict == "pass"
