@@ -20,7 +20,7 @@ from icsnn_deploy.cli.printing import print_json, progress_bars, report_errors
 from icsnn_deploy.errors import BundleError
 
 if TYPE_CHECKING:
-    from icsnn_deploy.lattice.quantize import Quantization
+    from icsnn_deploy.lattice.quantization import Quantization
 
 
 def quantize(

@@ -9,7 +9,7 @@ from typing import get_args
 from typer.testing import CliRunner
 
 import icsnn_deploy.cli as cli
-from icsnn_deploy.conversion.calibration.recipe import EFFORTS
+from icsnn_deploy.conversion.calibration import auto
 from icsnn_deploy.conversion.frontend.replace_max_pool import REPLACEMENTS
 from icsnn_deploy.exporters.nir.metadata import NirProfile, VInitEncoding
 from icsnn_deploy.exporters.onnx.contract import RUNTIMES, TIMED_LAYOUTS
@@ -31,7 +31,7 @@ def test_every_command_has_a_file() -> None:
 def test_choices_of_convert_are_those_of_the_library() -> None:
     module = inspect.getmodule(cli.COMMANDS["convert"])
     assert module is not None
-    assert get_args(vars(module)["Effort"]) == EFFORTS
+    assert get_args(vars(module)["Effort"]) == get_args(auto.Effort)
     assert get_args(vars(module)["Replacement"]) == REPLACEMENTS
 
 
