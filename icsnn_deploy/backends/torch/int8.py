@@ -2,7 +2,9 @@
 
 A spike is 0 or 1 and a weight of an integer network fits a byte, so oneDNN can multiply bytes and
 add up in 32 bits. It hands out float32: the same numbers, as long as float32 holds them, which is
-what the network's certificate says of the float32 convolution as well.
+what the network's certificate says of the float32 convolution as well. That oneDNN adds up
+correctly is not taken for granted: each shape proves itself first (torch_proof), and a layer that
+is refused runs in float32.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from icsnn_deploy.backends.torch.proof import Convolve, Geometry, ProvenConvolution
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.nodes import IF, Add, Conv, Flatten, Node
 
@@ -21,40 +24,51 @@ MOST = 127
 processors without VNNI, 2 * 127 * 127 < 2**15."""
 
 
+class PackedKernel:
+    """oneDNN's 8-bit convolution, as inductor calls it: inputs uint8 from 0 to MOST."""
+
+    name = "8-bit"
+    dtype = torch.uint8
+
+    def prepare(self, weight: Tensor, bias: Tensor, geometry: Geometry) -> Convolve:
+        """The convolution with these integers; its result is float32."""
+        scale = torch.ones(len(bias))
+        zero = torch.zeros(len(bias), dtype=torch.int64)
+        sizes = (list(geometry.stride), list(geometry.padding), list(geometry.dilation))
+        packed = _onednn().qconv_prepack(
+            weight.to(torch.int8), scale, 1.0, 0, *sizes, geometry.groups, None
+        )
+
+        def convolve(x: Tensor) -> Tensor:
+            result: Tensor = _onednn().qconv2d_pointwise(
+                x,
+                *(1.0, 0),  # scale and zero of the input
+                *(packed, scale, zero, bias),
+                *sizes,
+                geometry.groups,
+                *(1.0, 0, torch.float32),  # scale, zero and type of the output
+                *("none", [], ""),  # nothing after it
+            )
+            return result
+
+        return convolve
+
+    def limits(self, window: int) -> tuple[int, int, int]:
+        """Inputs from 0 to MOST, weights of a signed byte without -128."""
+        return 0, MOST, 127
+
+
 class Int8Convolution:
     """One convolution whose inputs are integers from 0 to MOST."""
 
     def __init__(self, node: Conv) -> None:
-        channels = len(node.bias)
-        self._scale = torch.ones(channels)
-        self._zero = torch.zeros(channels, dtype=torch.int64)
-        self._bias = torch.from_numpy(node.bias.astype(np.float32))
-        self._sizes = (
-            list(node.stride),
-            [before for before, _ in node.padding],
-            list(node.dilation),
-        )
-        self._groups = node.groups
-        self._node = node
-        self._packed: Any = None  # calibration makes many simulators and runs few layers of each
+        self.proven = ProvenConvolution(node, PackedKernel())
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """float32 [N, C, H, W] for counts [N, C, H, W], bytes or floating."""
-        if self._packed is None:
-            weight = torch.from_numpy(self._node.weight.astype(np.int8))
-            self._packed = _onednn().qconv_prepack(
-                weight, self._scale, 1.0, 0, *self._sizes, self._groups, None
-            )
-        result: Tensor = _onednn().qconv2d_pointwise(
-            _as_bytes(x),
-            *(1.0, 0),  # scale and zero of the input
-            *(self._packed, self._scale, self._zero, self._bias),
-            *self._sizes,
-            self._groups,
-            *(1.0, 0, torch.float32),  # scale, zero and type of the output
-            *("none", [], ""),  # nothing after it
-        )
-        return result
+    def __call__(self, x: Tensor) -> Tensor | None:
+        """float32 [N, C, H, W] for counts [N, C, H, W], bytes or floating; None where it is wrong
+        on this machine.
+        """
+        return self.proven(_as_bytes(x).contiguous(memory_format=torch.channels_last))
 
 
 def int8_convolutions(graph: Graph, device: torch.device) -> dict[str, Int8Convolution]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -50,13 +50,15 @@ class TorchOps:
         dtype: torch.dtype,
         *,
         tf32: bool = False,
-        int8: Mapping[str, Callable[[Tensor], Tensor]] | None = None,
+        int8: Mapping[str, Callable[[Tensor], Tensor | None]] | None = None,
+        float32: Mapping[str, Callable[[Tensor], Tensor]] | None = None,
     ) -> None:
         self.graph = graph
         self.device = device
         self.dtype = dtype
         self.tf32 = tf32
-        self.int8 = int8 or {}  # convolutions that take bytes
+        self.int8 = int8 or {}  # convolutions that take bytes, or give None
+        self.float32 = float32 or {}  # convolutions that are proven
         self._parameters: dict[tuple[str, str], Tensor] = {}  # those that were needed so far
 
     def tensor(self, array: Array) -> Tensor:
@@ -75,7 +77,9 @@ class TorchOps:
     def evaluate(self, node: Node, *sources: Tensor) -> Tensor:
         """Result of a node without memory, batch first."""
         if node.name in self.int8:
-            return self.int8[node.name](sources[0])
+            result = self.int8[node.name](sources[0])
+            if result is not None:
+                return result
         sources = tuple(self._floating(source) for source in sources)
         x = sources[0]
         match node:
@@ -104,7 +108,10 @@ class TorchOps:
         return x if x.is_floating_point() else x.view(torch.bool).to(self.dtype)
 
     def _conv(self, node: Conv, x: Tensor) -> Tensor:
-        padding, x = symmetric_padding(node.padding, x)
+        if node.name in self.float32:
+            return self.float32[node.name](x)
+        reaches = [d * (k - 1) + 1 for d, k in zip(node.dilation, node.kernel, strict=True)]
+        padding, x = symmetric_padding(node.padding, x, reaches)
         weight, bias = self.parameter(node, "weight"), self.parameter(node, "bias")
         options: dict[str, Any] = {
             "stride": node.stride,
@@ -174,16 +181,27 @@ def empty_over_time(step: Tensor, steps: int, dtype: torch.dtype | None = None) 
     return folded.view(steps, *step.shape)
 
 
-def symmetric_padding(padding: Pairs, x: Tensor) -> tuple[tuple[int, ...], Tensor]:
-    """Padding that PyTorch can do by itself, and x padded by hand where it can't."""
-    if all(before == after for before, after in padding):
+def symmetric_padding(
+    padding: Pairs, x: Tensor, reaches: Sequence[int]
+) -> tuple[tuple[int, ...], Tensor]:
+    """Padding that PyTorch can do by itself, and x padded by hand where it can't.
+
+    Padding that holds a whole window is done by hand, too (torch_proof.pad_by_hand says why).
+
+    Args:
+        padding: zeros before and after, per axis.
+        x: [N, C, *shape].
+        reaches: size of a window with its gaps, per axis.
+    """
+    known = zip(padding, reaches, strict=True)
+    if all(before == after and before < reach for (before, after), reach in known):
         return tuple(before for before, _ in padding), x
     flat = [n for pair in reversed(padding) for n in pair]
     return (0,) * len(padding), functional.pad(x, flat)
 
 
 def _avg_pool(node: AvgPool, x: Tensor) -> Tensor:
-    padding, x = symmetric_padding(node.padding, x)
+    padding, x = symmetric_padding(node.padding, x, node.kernel)
     if any(p > k // 2 for p, k in zip(padding, node.kernel, strict=True)):  # torch refuses these
         x = functional.pad(x, [n for p in reversed(padding) for n in (p, p)])
         padding = (0,) * len(padding)

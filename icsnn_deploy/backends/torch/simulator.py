@@ -16,6 +16,7 @@ from torch import Tensor
 from icsnn_deploy.backends import Backend
 from icsnn_deploy.backends.recording import Record, Recording, Simulator
 from icsnn_deploy.backends.torch.cuda_graphs import CapturedRuns
+from icsnn_deploy.backends.torch.float32 import float32_convolutions
 from icsnn_deploy.backends.torch.int8 import int8_convolutions
 from icsnn_deploy.backends.torch.ops import TorchOps, integrate_and_fire, open_device
 from icsnn_deploy.backends.torch.recorder import Recorder
@@ -106,7 +107,9 @@ class TorchSimulator:
             )
         wanted = int8 and dtype == torch.float32
         found = int8_convolutions(graph, opened) if wanted else {}
-        self.ops = TorchOps(graph, opened, dtype, tf32=tf32, int8=found)
+        self._int8 = found
+        self._float32 = float32_convolutions(graph, opened, dtype)
+        self.ops = TorchOps(graph, opened, dtype, tf32=tf32, int8=found, float32=self._float32)
         self._as_bytes = {graph.node(name).inputs[0] for name in found}
         self.memory = _memory_of(opened) if memory is None else memory
         self._steady = graph.constant_nodes()

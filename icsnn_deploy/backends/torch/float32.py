@@ -1,0 +1,119 @@
+"""Convolutions of integer networks in float32 on the CPU, by a kernel that proves itself.
+
+The certificate covers every order of summation, but no convolution by Winograd or FFT. torch does
+not say which it takes, so the kernel is compared with exact sums like the 8-bit one; where it is
+refused, the layer adds up in float64 by matrix products.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from icsnn_deploy.backends.torch.proof import (
+    FLOAT32_INTEGER,
+    Convolve,
+    Geometry,
+    ProvenConvolution,
+    exact_convolution,
+)
+from icsnn_deploy.graph.graph import Graph
+from icsnn_deploy.graph.nodes import Conv
+
+_PRODUCTS = 1 << 22  # values of a float64 convolution that are held at once
+
+
+class Float32Kernel:
+    """torch's own convolution."""
+
+    name = "float32"
+    dtype = torch.float32
+
+    def prepare(self, weight: Tensor, bias: Tensor, geometry: Geometry) -> Convolve:
+        """The convolution with these integers."""
+        kernel = weight.contiguous(memory_format=torch.channels_last)
+
+        def convolve(x: Tensor) -> Tensor:
+            return functional.conv2d(
+                x,
+                kernel,
+                bias,
+                stride=geometry.stride,
+                padding=geometry.padding,
+                dilation=geometry.dilation,
+                groups=geometry.groups,
+            )
+
+        return convolve
+
+    def limits(self, window: int) -> tuple[int, int, int]:
+        """Inputs and weights as large as float32 can hold the sums of."""
+        largest = math.isqrt((FLOAT32_INTEGER - 1000) // window)
+        return -largest, largest, largest
+
+
+class Float32Convolution:
+    """One convolution of integers whose sums float32 holds; any padding, one or two axes."""
+
+    def __init__(self, node: Conv) -> None:
+        self._signal = len(node.kernel) == 1
+        self._pads = [n for pair in reversed(node.padding) for n in pair]
+        symmetric = all(before == after for before, after in node.padding)
+        padding = node.padding if symmetric else ((0, 0),) * len(node.padding)
+        if symmetric:
+            self._pads = []
+        if self._signal:
+            node = replace(
+                node,
+                weight=node.weight[:, :, None],
+                stride=(1, *node.stride),
+                dilation=(1, *node.dilation),
+                padding=((0, 0), *padding),
+            )
+        else:
+            node = replace(node, padding=padding)
+        self._node = node
+        self.proven = ProvenConvolution(node, Float32Kernel())
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """float32 [N, O, *positions] for float32 [N, C, *shape]."""
+        if self._pads:
+            x = functional.pad(x, self._pads)
+        if self._signal:
+            x = x.unsqueeze(2)  # [N, C, 1, L]
+        y = self.proven(x.contiguous(memory_format=torch.channels_last))
+        if y is None:
+            y = self._in_float64(x)
+        return y.squeeze(2) if self._signal else y
+
+    def _in_float64(self, x: Tensor) -> Tensor:
+        node, geometry = self._node, Geometry.of(self._node)
+        weight = torch.from_numpy(node.weight.astype(np.float64))
+        bias = torch.from_numpy(node.bias.astype(np.float64))
+        each = max(1, _PRODUCTS // (max(1, x[:1].numel()) * weight[0, 0].numel()))
+        parts = []
+        for sample in x.split(1):
+            if geometry.groups > 1:  # its outputs belong to their own inputs
+                parts.append(exact_convolution(sample, weight, bias, geometry))
+                continue
+            blocks = zip(weight.split(each), bias.split(each), strict=True)
+            found = [exact_convolution(sample, w, b, geometry) for w, b in blocks]
+            parts.append(torch.cat(found, dim=1))
+        if not parts:
+            parts = [exact_convolution(x, weight, bias, geometry)]
+        result = torch.cat(parts).float()
+        return result.contiguous(memory_format=torch.channels_last)
+
+
+def float32_convolutions(
+    graph: Graph, device: torch.device, dtype: torch.dtype
+) -> dict[str, Float32Convolution]:
+    """The convolutions of an integer network on the CPU, by name; none of any other network."""
+    if device.type != "cpu" or dtype != torch.float32 or not graph.is_integer:
+        return {}
+    return {node.name: Float32Convolution(node) for node in graph.nodes_of(Conv)}
