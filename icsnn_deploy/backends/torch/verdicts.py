@@ -1,0 +1,145 @@
+"""What the proofs of kernels came to: kept for the process, and on disk for the next one.
+
+A proof takes one to three milliseconds a shape, 5 to 12 % of a first run over 64 images of a small
+network; a process that finds its verdicts pays nothing. The file is named after all that the
+library chooses its code by: processor, build of torch and oneDNN, environment variables. Another
+machine or build has a file of its own and proves anew.
+
+The folder is $ICSNN_KERNEL_CACHE, else $XDG_CACHE_HOME/icsnn-deploy, else ~/.cache/icsnn-deploy. An
+empty ICSNN_KERNEL_CACHE keeps nothing on disk. A file that can't be read or written is passed over.
+"""
+
+from __future__ import annotations
+
+import atexit
+import hashlib
+import json
+import logging
+import os
+import platform
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from icsnn_deploy.atomic import atomic_write
+from icsnn_deploy.version import __version__
+
+LOGGER = logging.getLogger(__name__)
+FOLDER = "ICSNN_KERNEL_CACHE"
+
+_CPU_FIELDS = ("vendor_id", "cpu family", "model", "stepping", "microcode", "flags")
+_CHOOSING = ("ONEDNN_", "DNNL_", "MKL_", "ATEN_", "TORCH_", "OMP_", "KMP_")
+_MAX_BYTES = 1 << 24
+
+
+@dataclass
+class Verdict:
+    """What the proof of a kernel for a shape came to."""
+
+    fault: str | None  # None: proven
+    batches: set[int] = field(default_factory=set)  # sizes that were proven
+
+
+class Verdicts:
+    """Verdicts by the text of their key.
+
+    Args:
+        path: file that they are read from and written to; None for this process alone.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._found: dict[str, Verdict] = {} if path is None else _read(path)
+        self._written = self._rows()
+
+    def get(self, key: str) -> Verdict | None:
+        """The verdict, if there is one."""
+        return self._found.get(key)
+
+    def add(self, key: str, verdict: Verdict) -> None:
+        """Keep a verdict."""
+        self._found[key] = verdict
+
+    def clear(self) -> None:
+        """Forget all verdicts, not those on disk."""
+        self._found.clear()
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def save(self) -> None:
+        """Write them to the file, with those that other processes wrote meanwhile."""
+        rows = self._rows()
+        if self._path is None or rows == self._written:
+            return
+        others = {key: _row(verdict) for key, verdict in _read(self._path).items()}
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_write(self._path) as draft:
+                draft.write_text(json.dumps({**others, **rows}, indent=1, sort_keys=True))
+        except OSError as error:
+            LOGGER.debug("%s: can't be written (%s)", self._path, error.strerror)
+
+    def _rows(self) -> dict[str, Any]:
+        return {key: _row(verdict) for key, verdict in self._found.items()}
+
+
+def default_path() -> Path | None:
+    """The file of this machine and this build of torch; None where nothing is to be kept."""
+    chosen = os.environ.get(FOLDER)
+    if chosen == "":
+        return None
+    try:
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError:  # nobody's home
+        return None
+    folder = Path(chosen) if chosen else cache / "icsnn-deploy"
+    return folder / f"kernels-{_machine()}.json"
+
+
+def _machine() -> str:
+    """A hash of all that a library may choose its code by."""
+    variables = {k: v for k, v in os.environ.items() if k.startswith(_CHOOSING)}
+    known = [__version__, platform.platform(), _processor(), torch.__version__]
+    known += [torch.__config__.show(), torch.backends.cpu.get_cpu_capability()]  # type: ignore[no-untyped-call]
+    text = json.dumps([known, variables], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _processor() -> str:
+    """Model, microcode and flags as Linux lists them; elsewhere the name alone."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().partition("\n\n")[0].splitlines()
+    except OSError:
+        return platform.processor()
+    return "\n".join(line for line in lines if line.partition("\t")[0].strip() in _CPU_FIELDS)
+
+
+def _row(verdict: Verdict) -> dict[str, Any]:
+    return {"fault": verdict.fault, "batches": sorted(verdict.batches)}
+
+
+def _read(path: Path) -> dict[str, Verdict]:
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            return {}
+        rows = json.loads(path.read_text())
+        return {
+            str(key): Verdict(_fault(row["fault"]), {int(size) for size in row["batches"]})
+            for key, row in rows.items()
+        }
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return {}
+
+
+def _fault(value: object) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    raise ValueError(f"a fault of {value!r:.40}")
+
+
+VERDICTS = Verdicts(default_path())
+"""Of this process."""
+atexit.register(VERDICTS.save)
