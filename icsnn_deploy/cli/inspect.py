@@ -11,9 +11,11 @@ from icsnn_deploy.bundle.bundle import Bundle, open_bundle
 from icsnn_deploy.cli.arguments import BundlePath, ImageLimit, JsonFlag
 from icsnn_deploy.cli.input_arrays import load_inputs
 from icsnn_deploy.cli.printing import print_json, print_table, report_errors
+from icsnn_deploy.errors import DataError
 from icsnn_deploy.graph.graph import Graph
 
 if TYPE_CHECKING:
+    from icsnn_deploy.backends.torch.kernels import LayerKernel
     from icsnn_deploy.evaluation.activity import Activity
 
 
@@ -27,6 +29,10 @@ def inspect(
         ),
     ] = None,
     limit: ImageLimit = None,
+    backend: Annotated[
+        str | None,
+        typer.Option(help="torch: also show which kernel runs each convolution on this machine."),
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Show what a bundle holds and, with --images, what its network does with them."""
@@ -35,10 +41,18 @@ def inspect(
         opened.check_files()
         graph, report = opened.network(), opened.report()
         activity = None if images is None else _measure(opened, graph, images, limit)
+        kernels = None if backend is None else _kernels(opened, graph, backend)
         if as_json:
-            print_json(_to_json(bundle, opened, graph, report, activity))
+            content = _to_json(bundle, opened, graph, report, activity)
+            if kernels is not None:
+                content["kernels"] = {name: kernel.to_json() for name, kernel in kernels.items()}
+            print_json(content)
         else:
             _show(opened, graph, report, activity)
+            if kernels is not None:
+                from icsnn_deploy.report.tables import kernels_table
+
+                print_table(kernels_table(kernels))
 
 
 def _measure(bundle: Bundle, graph: Graph, images: str, limit: int | None) -> Activity:
@@ -52,6 +66,18 @@ def _measure(bundle: Bundle, graph: Graph, images: str, limit: int | None) -> Ac
     x = to_input_units(graph, samples)
     recording = TorchSimulator(graph).run(x, Record(spikes=False, counts=True))
     return measure_activity(graph, recording, x)
+
+
+def _kernels(bundle: Bundle, graph: Graph, backend: str) -> dict[str, LayerKernel]:
+    """Run the bundle's own samples, and return which kernel ran each convolution."""
+    if backend != "torch":
+        raise DataError(f"--backend {backend}: only torch chooses among kernels that it can name")
+    from icsnn_deploy.backends.torch.simulator import TorchSimulator
+    from icsnn_deploy.graph.inputs import to_input_units
+
+    simulator = TorchSimulator(graph)
+    simulator.classify(to_input_units(graph, bundle.samples()))
+    return simulator.kernels()
 
 
 def _to_json(

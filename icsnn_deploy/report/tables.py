@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 
@@ -16,6 +17,9 @@ from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import IF
 from icsnn_deploy.parity.compare import ParityReport
 from icsnn_deploy.report.plain import plain_table
+
+if TYPE_CHECKING:
+    from icsnn_deploy.backends.torch.kernels import LayerKernel
 
 
 def candidates_table(report: ConversionReport) -> Table:
@@ -109,6 +113,17 @@ def certificate_table(certificate: Certificate) -> Table:
             f"{bound.headroom_bits:.1f} bits",
             style="bold" if bound == certificate.tightest else None,
         )
+    return table
+
+
+def kernels_table(kernels: Mapping[str, LayerKernel]) -> Table:
+    """One row a convolution of an integer network: what runs it on this machine, and why."""
+    title = "kernels on this machine" if kernels else "kernels: a float network, nothing is proven"
+    table = plain_table(title)
+    for column in ("convolution", "kernel", "why"):
+        table.add_column(column)
+    for name, layer in kernels.items():
+        table.add_row(name, layer.kernel, layer.reason)
     return table
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +16,11 @@ from icsnn_deploy.exporters import export
 from icsnn_deploy.exporters.onnx.contract import TIMED_LAYOUTS, Layout, OnnxOptions
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.inputs import to_input_units
-from icsnn_deploy.graph.nodes import Input, Output
+from icsnn_deploy.graph.nodes import IF, Input, Output
 from icsnn_deploy.lattice.prepare import prepare
 from icsnn_deploy.lattice.round_network import even_widths, round_to_lattice
 from icsnn_deploy.parity.compare import Tolerance, compare
-from tests.support.graphs import conv, residual_network, samples, spiking
+from tests.support.graphs import conv, residual_network, samples
 
 
 def integer_network(seed: int, time_steps: int) -> Graph:
@@ -53,29 +54,54 @@ def test_integer_networks_are_bit_identical(
     assert found.max_abs_logit_difference == 0
 
 
-def test_what_it_runs_wrongly_is_refused_before_it_is_compiled(
+def pointwise_network(kind: type = np.float32) -> Graph:
+    """A 1x1 convolution with stride and padding after a population."""
+    rng = np.random.default_rng(0)
+    first, last = rng.integers(-9, 10, (2, 2, 3, 3)), rng.integers(-9, 10, (3, 2, 1, 1))
+    one = np.ones((1, 1, 1))
+    integer = kind is not np.float32
+    nodes = (
+        Input(name="input", shape=(2, 6, 6), dtype="uint8" if integer else "float32"),
+        replace(
+            conv("first", "input", rng, (2, 2)), weight=first.astype(kind), bias=np.zeros(2, kind)
+        ),
+        IF(
+            name="if",
+            inputs=("first",),
+            v_threshold=(one * 9).astype(kind),
+            v_init=(one * 4.5).astype(np.float32),
+        ),
+        replace(
+            conv("pointwise", "if", rng, (2, 3), (1, 1), stride=2, padding=1),
+            weight=last.astype(kind),
+            bias=np.array([1, 2, 3], kind),
+        ),
+        Output(name="output", inputs=("pointwise",)),
+    )
+    return Graph(nodes=nodes, time_steps=2)
+
+
+def test_float_networks_that_it_breaks_are_refused_before_they_are_compiled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(openvino, "Core", None)
-    graph = integer_network(0, 2)
-    export(graph, tmp_path / "step.onnx", "onnx-step")
+    export(residual_network(0, 2), tmp_path / "step.onnx", "onnx-step")
     with pytest.raises(ExportError, match="give it the unrolled one"):
         OpenVinoSimulator(tmp_path / "step.onnx")
-
-
-def test_a_pointwise_convolution_with_stride_and_padding_is_refused(tmp_path: Path) -> None:
-    """It gave results of another shape, or of the same shape and wrong."""
-    rng = np.random.default_rng(0)
-    nodes = (
-        Input(name="input", shape=(2, 6, 6)),
-        conv("first", "input", rng, (2, 2)),
-        spiking("if", "first", rng, (2, 6, 6)),
-        conv("pointwise", "if", rng, (2, 3), (1, 1), stride=2, padding=1),
-        Output(name="output", inputs=("pointwise",)),
-    )
-    export(Graph(nodes=nodes, time_steps=2), tmp_path / "network.onnx", "onnx")
+    export(pointwise_network(), tmp_path / "network.onnx", "onnx")
     with pytest.raises(ExportError, match="computes 'pointwise/y' wrongly"):
         OpenVinoSimulator(tmp_path / "network.onnx")
+
+
+@pytest.mark.parametrize("name", ["step", "pointwise"])
+def test_integer_networks_that_it_breaks_fail_their_proof(name: str, tmp_path: Path) -> None:
+    """No list of shapes is asked: a version that is right will be used."""
+    graph = integer_network(0, 2) if name == "step" else pointwise_network(np.int32)
+    assert graph.is_integer
+    path = tmp_path / "network.onnx"
+    export(graph, path, "onnx-step" if name == "step" else "onnx")
+    with pytest.raises(ExportError, match=r"network.onnx: openvino\S* computes '.*' wrongly"):
+        OpenVinoSimulator(path)
 
 
 def test_a_missing_device_is_an_error(tmp_path: Path) -> None:

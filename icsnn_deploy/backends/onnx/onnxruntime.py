@@ -27,6 +27,8 @@ class OnnxRuntimeSimulator(OnnxFileSimulator):
         threads: threads inside an operator; None leaves it to the runtime.
         batch_size: samples run at a time at most.
         time_limit_s: most seconds that running one such part of the batch may take.
+        prove: compare with onnx's reference evaluator first, where the network is certified; None:
+            where that takes about a second at most.
 
     Raises:
         DataError: a batch_size below 1.
@@ -42,10 +44,11 @@ class OnnxRuntimeSimulator(OnnxFileSimulator):
         threads: int | None = None,
         batch_size: int = 32,
         time_limit_s: float | None = None,
+        prove: bool | None = None,
     ) -> None:
         options = RunOptions(provider=provider, threads=threads, time_limit_s=time_limit_s)
 
         def open_session(file: OnnxFile, data: bytes) -> RuntimeSession:
             return RuntimeSession(file, data, options)
 
-        super().__init__(path, "onnxruntime", open_session, batch_size=batch_size)
+        super().__init__(path, "onnxruntime", open_session, batch_size=batch_size, prove=prove)

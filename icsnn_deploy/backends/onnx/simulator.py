@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator
 import numpy as np
 
 from icsnn_deploy.backends.onnx.extra_outputs import Tap, taps_of, with_taps
+from icsnn_deploy.backends.onnx.proof import is_certified, is_cheap, prove_session
 from icsnn_deploy.backends.onnx.session import OpenSession, Session
 from icsnn_deploy.backends.onnx.step_loop import run_steps
 from icsnn_deploy.backends.recording import Record, Recording
@@ -37,10 +38,14 @@ class OnnxFileSimulator:
         runtime: what the backend is called; a file of one step adds "-step".
         open_session: loads a serialized model of the file.
         batch_size: samples run at a time at most; fewer where a tensor would take over 1 GiB.
+        prove: compare each session with onnx's reference evaluator when it is opened, where the
+            file's certificate says that it must be equal (onnx_proof); None: where that takes
+            about a second at most.
 
     Raises:
         DataError: a batch_size below 1.
-        ExportError: the file is damaged, hostile, or not one of ours.
+        ExportError: the file is damaged, hostile, or not one of ours; or the runtime runs it
+            wrongly.
         BackendUnavailableError: the runtime is missing.
     """
 
@@ -53,6 +58,7 @@ class OnnxFileSimulator:
         open_session: OpenSession,
         *,
         batch_size: int = 32,
+        prove: bool | None = None,
     ) -> None:
         if batch_size < 1:
             raise DataError(f"batch_size {batch_size}: at least 1 is needed")
@@ -60,11 +66,12 @@ class OnnxFileSimulator:
         self._refuse()
         self.batch_size = max(1, min(batch_size, LARGEST // self.file.sample_bytes))
         self._open_session = open_session
-        self._session = open_session(self.file, self.file.data)
-        self._tapped: dict[frozenset[Tap], Session] = {}
-        self._stand_in = _stand_in(self.file)
         step = self.file.metadata.layout == "step"
         self.name = f"{runtime}-step" if step else runtime
+        self._prove = self._is_proven(prove)
+        self._session = self._open(self.file.data, sorted(self.file.outputs))
+        self._tapped: dict[frozenset[Tap], Session] = {}
+        self._stand_in = _stand_in(self.file)
         self.gives_logits_t = step or LOGITS_T in self.file.outputs
 
     def run(self, inputs: Array, record: Record = Record()) -> Recording:
@@ -140,8 +147,21 @@ class OnnxFileSimulator:
     def _session_with(self, taps: frozenset[Tap]) -> Session:
         if taps not in self._tapped:
             data = with_taps(self.file.data, taps)
-            self._tapped[taps] = self._open_session(self.file, data)
+            self._tapped[taps] = self._open(data, sorted(tap.output for tap in taps))
         return self._tapped[taps]
+
+    def _open(self, data: bytes, outputs: list[str]) -> Session:
+        """A session of the file's model, or of one made of it; proven on these outputs."""
+        session = self._open_session(self.file, data)
+        if self._prove:
+            prove_session(self.file, data, session, outputs, self.name)
+        return session
+
+    def _is_proven(self, wanted: bool | None) -> bool:
+        """Whether sessions are proven."""
+        if wanted is False or not is_certified(self.file):
+            return False
+        return wanted is True or is_cheap(self.file)
 
 
 def _recording(backend: str, values: dict[tuple[str, str], Array]) -> Recording:

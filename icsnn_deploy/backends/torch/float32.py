@@ -96,18 +96,22 @@ class Float32Convolution:
         weight = torch.from_numpy(node.weight.astype(np.float64))
         bias = torch.from_numpy(node.bias.astype(np.float64))
         each = max(1, _PRODUCTS // (max(1, x[:1].numel()) * weight[0, 0].numel()))
-        parts = []
-        for sample in x.split(1):
-            if geometry.groups > 1:  # its outputs belong to their own inputs
-                parts.append(exact_convolution(sample, weight, bias, geometry))
-                continue
-            blocks = zip(weight.split(each), bias.split(each), strict=True)
-            found = [exact_convolution(sample, w, b, geometry) for w, b in blocks]
-            parts.append(torch.cat(found, dim=1))
-        if not parts:
-            parts = [exact_convolution(x, weight, bias, geometry)]
-        result = torch.cat(parts).float()
-        return result.contiguous(memory_format=torch.channels_last)
+        if geometry.groups > 1:  # outputs belong to their own inputs
+            each = len(weight)
+        parts = [
+            torch.cat(
+                [
+                    exact_convolution(
+                        x[n : n + 1], weight[o : o + each], bias[o : o + each], geometry
+                    )
+                    for o in range(0, len(weight), each)
+                ],
+                dim=1,
+            )
+            for n in range(len(x))
+        ]
+        result = torch.cat(parts) if parts else exact_convolution(x, weight, bias, geometry)
+        return result.float().contiguous(memory_format=torch.channels_last)
 
 
 def float32_convolutions(

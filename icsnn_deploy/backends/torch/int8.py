@@ -84,14 +84,35 @@ def int8_convolutions(graph: Graph, device: torch.device) -> dict[str, Int8Convo
     return {
         node.name: Int8Convolution(node)
         for node in graph.nodes_of(Conv)
-        if counts.get(node.inputs[0], MOST + 1) <= MOST and _fits(node)
+        if misfit(node, counts.get(node.inputs[0])) is None
     }
 
 
-def _fits(node: Conv) -> bool:
-    symmetric = all(before == after for before, after in node.padding)
-    image = len(node.kernel) == 2
-    return image and symmetric and bool(node.weight.min() >= -127 and node.weight.max() <= 127)
+def misfits(graph: Graph) -> dict[str, str]:
+    """The convolutions of an integer network that can't run so on any machine, and why."""
+    counts = _counts(graph)
+    found = {node.name: misfit(node, counts.get(node.inputs[0])) for node in graph.nodes_of(Conv)}
+    return {name: why for name, why in found.items() if why is not None}
+
+
+def misfit(node: Conv, largest: int | None) -> str | None:
+    """Why a convolution can't run in 8 bits.
+
+    Args:
+        node: a convolution of integers.
+        largest: what its input can reach, if that is an integer from 0 on.
+    """
+    if largest is None:
+        return "its input is no spikes and no sum of spikes"
+    if largest > MOST:
+        return f"its input reaches {largest}, {MOST} is the most"
+    if len(node.kernel) != 2:
+        return "it has one spatial axis"
+    if any(before != after for before, after in node.padding):
+        return "its padding is not symmetric"
+    if node.weight.min() < -127 or node.weight.max() > 127:
+        return "its weights are not from -127 to 127"
+    return None
 
 
 def _counts(graph: Graph) -> dict[str, int]:

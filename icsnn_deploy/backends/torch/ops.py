@@ -182,7 +182,7 @@ def empty_over_time(step: Tensor, steps: int, dtype: torch.dtype | None = None) 
 
 
 def symmetric_padding(
-    padding: Pairs, x: Tensor, reaches: Sequence[int]
+    padding: Pairs, x: Tensor, reaches: Sequence[int] | None = None
 ) -> tuple[tuple[int, ...], Tensor]:
     """Padding that PyTorch can do by itself, and x padded by hand where it can't.
 
@@ -191,10 +191,12 @@ def symmetric_padding(
     Args:
         padding: zeros before and after, per axis.
         x: [N, C, *shape].
-        reaches: size of a window with its gaps, per axis.
+        reaches: size of a window with its gaps, per axis; None: any padding will do.
     """
-    known = zip(padding, reaches, strict=True)
-    if all(before == after and before < reach for (before, after), reach in known):
+    symmetric = all(before == after for before, after in padding)
+    if symmetric and (
+        reaches is None or all(p < reach for (p, _), reach in zip(padding, reaches, strict=True))
+    ):
         return tuple(before for before, _ in padding), x
     flat = [n for pair in reversed(padding) for n in pair]
     return (0,) * len(padding), functional.pad(x, flat)

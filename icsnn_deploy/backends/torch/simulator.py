@@ -17,7 +17,8 @@ from icsnn_deploy.backends import Backend
 from icsnn_deploy.backends.recording import Record, Recording, Simulator
 from icsnn_deploy.backends.torch.cuda_graphs import CapturedRuns
 from icsnn_deploy.backends.torch.float32 import float32_convolutions
-from icsnn_deploy.backends.torch.int8 import int8_convolutions
+from icsnn_deploy.backends.torch.int8 import int8_convolutions, misfits
+from icsnn_deploy.backends.torch.kernels import LayerKernel, kernel_of
 from icsnn_deploy.backends.torch.ops import TorchOps, integrate_and_fire, open_device
 from icsnn_deploy.backends.torch.recorder import Recorder
 from icsnn_deploy.bundle.bundle import Bundle
@@ -109,6 +110,7 @@ class TorchSimulator:
         found = int8_convolutions(graph, opened) if wanted else {}
         self._int8 = found
         self._float32 = float32_convolutions(graph, opened, dtype)
+        self._misfits = misfits(graph) if self._float32 else {}
         self.ops = TorchOps(graph, opened, dtype, tf32=tf32, int8=found, float32=self._float32)
         self._as_bytes = {graph.node(name).inputs[0] for name in found}
         self.memory = _memory_of(opened) if memory is None else memory
@@ -214,6 +216,16 @@ class TorchSimulator:
         flow = self.begin(inputs, sources)
         currents = self.advance(flow, self.time_steps, observer, potentials, sources)
         return self._running_mean(currents)
+
+    def kernels(self) -> dict[str, LayerKernel]:
+        """What ran each convolution of an integer network in the last run, by name.
+
+        Empty for float networks, other devices and double precision, where nothing is proven.
+        """
+        return {
+            name: kernel_of(self._int8.get(name), convolution, self._misfits.get(name))
+            for name, convolution in self._float32.items()
+        }
 
     @torch.no_grad()
     def begin(

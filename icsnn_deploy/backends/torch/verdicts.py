@@ -103,7 +103,7 @@ def _machine() -> str:
     """A hash of all that a library may choose its code by."""
     variables = {k: v for k, v in os.environ.items() if k.startswith(_CHOOSING)}
     known = [__version__, platform.platform(), _processor(), torch.__version__]
-    known += [torch.__config__.show(), torch.backends.cpu.get_cpu_capability()]  # type: ignore[no-untyped-call]
+    known += [torch.__config__.show(), torch.backends.cpu.get_cpu_capability()]
     text = json.dumps([known, variables], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -1,0 +1,135 @@
+"""A runtime proves itself on a file of an integer network before its results are used.
+
+Where the certificate in the file says that float32 is exact, a runtime must give the numbers of
+onnx's own reference evaluator (NumPy, independent of every runtime) bit for bit. So a session is
+run once, when it is opened, on random samples over the whole range of the file's input: as a batch
+and one sample alone. Fused kernels that lose a term, a stride or a padding show there.
+
+A float network has no exact result; `verify` compares its spikes.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from icsnn_deploy.backends.onnx.reference_session import ReferenceSession
+from icsnn_deploy.backends.onnx.session import Session
+from icsnn_deploy.errors import ExportError
+from icsnn_deploy.exporters.onnx.contract import INPUT, LOGITS, LOGITS_T, tensor_name
+from icsnn_deploy.exporters.onnx.read import OnnxFile, parse
+from icsnn_deploy.graph.neuron import Array
+
+SAMPLES = 3
+CHEAP = 1 << 26
+"""Multiply-adds of all samples and steps up to which a session is proven unasked: about a second
+of the reference evaluator."""
+_SEED = 20261
+
+
+def is_certified(file: OnnxFile) -> bool:
+    """Whether the file says that float32 runs its network exactly."""
+    try:
+        summary = json.loads(file.metadata.certificate)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(summary, dict) and summary.get("float32") is True
+
+
+def is_cheap(file: OnnxFile) -> bool:
+    """Whether a proof takes about a second at most."""
+    return SAMPLES * file.metadata.time_steps * multiply_adds(file) <= CHEAP
+
+
+def multiply_adds(file: OnnxFile) -> int:
+    """An upper estimate for one sample and step, from the sizes of weights and activations."""
+    model = parse(file.data)
+    sizes = {tensor.name: list(tensor.dims) for tensor in model.graph.initializer}
+    positions = file.sample_bytes // 4  # of the largest tensor
+    total = 0
+    seen = set()
+    for node in model.graph.node:
+        weight = next((name for name in node.input[1:2] if name in sizes), None)
+        if node.op_type not in ("Conv", "Gemm") or weight is None or weight in seen:
+            continue
+        seen.add(weight)
+        dims = sizes[weight]
+        spatial = positions // dims[0] if node.op_type == "Conv" else 1
+        total += math.prod(dims) * max(1, spatial)
+    return total
+
+
+def prove_session(
+    file: OnnxFile, data: bytes, session: Session, outputs: Sequence[str], runtime: str
+) -> None:
+    """Run a session on random samples and compare it with the reference evaluator.
+
+    Args:
+        file: what was read.
+        data: the model of the session: the file's, or one made of it that has more outputs.
+        session: to be proven.
+        outputs: what is compared, by name.
+        runtime: its name, for the message.
+
+    Raises:
+        ExportError: an output differs; names the file, the output and what to do.
+    """
+    reference = ReferenceSession(file, data)
+    for samples in (SAMPLES, 1):
+        feed = random_feed(file, samples)
+        expected = reference.run(outputs, feed)
+        got = session.run(outputs, feed)
+        for name, right, found in zip(outputs, expected, got, strict=True):
+            if not _equal(file, name, found, right):
+                raise ExportError(
+                    f"{file.path}: {runtime} computes {name[:80]!r} wrongly on this machine: "
+                    f"{_difference(found, right)}. The network is certified, so every runtime "
+                    "must give the same numbers; use another backend or layout, or report it to "
+                    "the runtime's authors"
+                )
+
+
+def random_feed(file: OnnxFile, samples: int) -> dict[str, Array]:
+    """Random samples over the range of the file's input, and v_init where states are inputs."""
+    rng = np.random.default_rng(_SEED)
+    metadata = file.metadata
+    timed = metadata.encoding != "direct"
+    step = metadata.layout == "step"
+    lead = (metadata.time_steps, samples) if timed and not step else (samples,)
+    shape = (*lead, *file.input_shape)
+    if timed:
+        x = rng.integers(0, 2, shape).astype(file.input_dtype)
+    elif file.input_dtype == "float32":
+        x = rng.integers(-1, 2, shape).astype(np.float32)
+    else:
+        limits = np.iinfo(file.input_dtype)
+        x = rng.integers(limits.min, limits.max + 1, shape).astype(file.input_dtype)
+    states: Mapping[str, Array] = metadata.v_init if step else {}
+    v = {
+        tensor_name(name, "v_in"): np.broadcast_to(
+            value, (samples, *metadata.populations[name])
+        ).astype(np.float32)
+        for name, value in states.items()
+    }
+    return {INPUT: x, **v}
+
+
+def _equal(file: OnnxFile, name: str, found: Array, right: Array) -> bool:
+    if found.shape != right.shape:
+        return False
+    if name not in (LOGITS, LOGITS_T):
+        return bool(np.array_equal(found, right))
+    # A mean of integers: runtimes may round the division differently.
+    steps = file.metadata.time_steps - file.metadata.readout_start
+    return bool((np.abs(found.astype(np.float64) - right) < 0.5 / steps).all())
+
+
+def _difference(found: Array, right: Array) -> str:
+    if found.shape != right.shape:
+        return f"shape {list(found.shape)} in place of {list(right.shape)}"
+    place = tuple(int(n) for n in np.argwhere(found != right)[0])
+    count = int((found != right).sum())
+    return f"{count} of {right.size} values, first {found[place]} for {right[place]} at {place}"
