@@ -13,8 +13,8 @@ QUICK := not slow and not cuda and not lava_dl and not snn_mlir
 LOWEST_TORCH ?= cpu
 LAVA_TESTS := $(wildcard tests/*/test_lava*.py tests/unit/lava/*.py)
 
-.PHONY: setup demo lint quick test links test-lowest test-gpu test-lava test-lava-dl test-snn-mlir \
-	dist clean
+.PHONY: setup demo lint quick test links sweep-kernels test-lowest test-gpu test-lava test-lava-dl \
+	test-snn-mlir dist clean
 
 setup: .venv/ready .venv-lava/icsnn-lava.json .venv-readers/icsnn-readers.json
 
@@ -63,6 +63,10 @@ build/lowest/ready: pyproject.toml
 	build/lowest/bin/uv pip install --quiet --python build/lowest/bin/python \
 	  --resolution lowest-direct --torch-backend $(LOWEST_TORCH) --editable '.[cpu,demo,dev]'
 	touch $@
+
+# Convolution kernels over tens of thousands of shapes, with each instruction set of this processor.
+sweep-kernels: .venv/ready
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.support.kernel_sweep --count 10000
 
 test-gpu: setup
 	$(BIN)/python -m pytest -m cuda

@@ -88,10 +88,11 @@ class Float32Convolution:
             x = x.unsqueeze(2)  # [N, C, 1, L]
         y = self.proven(x.contiguous(memory_format=torch.channels_last))
         if y is None:
-            y = self._in_float64(x)
+            y = self.in_float64(x)
         return y.squeeze(2) if self._signal else y
 
-    def _in_float64(self, x: Tensor) -> Tensor:
+    def in_float64(self, x: Tensor) -> Tensor:
+        """The same in float64, without a convolution kernel."""
         node, geometry = self._node, Geometry.of(self._node)
         weight = torch.from_numpy(node.weight.astype(np.float64))
         bias = torch.from_numpy(node.bias.astype(np.float64))

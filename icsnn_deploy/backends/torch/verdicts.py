@@ -66,6 +66,10 @@ class Verdicts:
         """Forget all verdicts, not those on disk."""
         self._found.clear()
 
+    def keys(self) -> list[str]:
+        """The keys that have a verdict."""
+        return list(self._found)
+
     def __len__(self) -> int:
         return len(self._found)
 

@@ -9,7 +9,7 @@ import torch
 
 from icsnn_deploy.backends.recording import Record
 from icsnn_deploy.backends.reference import ReferenceSimulator
-from icsnn_deploy.backends.torch.int8 import int8_convolutions
+from icsnn_deploy.backends.torch.int8 import int8_convolutions, misfits
 from icsnn_deploy.backends.torch.simulator import TorchSimulator
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.nodes import IF, Conv, Flatten, Input, Linear, Output
@@ -87,6 +87,7 @@ def _images(count: int = 3) -> np.ndarray:
 
 def test_they_are_those_that_take_spikes_or_sums_of_spikes() -> None:
     assert set(int8_convolutions(_network(), CPU)) == {"pool", "conv2"}
+    assert misfits(_network()) == {"conv1": "its input is no spikes and no sum of spikes"}
 
 
 def test_larger_weights_and_counts_stay_in_floating_point() -> None:
