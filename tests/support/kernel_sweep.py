@@ -1,4 +1,4 @@
-"""Sweep over shapes of convolutions: what a kernel's proof accepts is right, and callers always are.
+"""Sweep over shapes of convolutions: what a proof accepts is right, and callers always are.
 
     python tests/kernel_sweep.py [--count 10000] [--seed 0] [--isa default,AVX2,...]
 
@@ -147,8 +147,7 @@ def run_child(isa: str, count: int, seed: int) -> dict[str, list[str]]:
         child = subprocess.run(
             [sys.executable, __file__, "--child", str(state), f"--count={count}", f"--seed={seed}"],
             env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            capture_output=True,
             text=True,
         )
         if child.returncode:

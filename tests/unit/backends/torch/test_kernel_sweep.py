@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from kernel_sweep import ISAS, cases, processor, run_child
 
-SLICE = 150
+SLICE = 40
 
 
 def test_the_shapes_are_those_that_were_asked_for() -> None:
