@@ -15,13 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from icsnn_deploy.backends.torch.proof import (
-    FLOAT32_INTEGER,
-    Convolve,
-    Geometry,
-    ProvenConvolution,
-    exact_convolution,
-)
+from icsnn_deploy.backends.torch.exact import FLOAT32_INTEGER, Geometry, exact_convolution
+from icsnn_deploy.backends.torch.proof import Convolve, ProvenConvolution
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.nodes import Conv
 

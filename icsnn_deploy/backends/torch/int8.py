@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from icsnn_deploy.backends.torch.proof import Convolve, Geometry, ProvenConvolution
+from icsnn_deploy.backends.torch.exact import Geometry
+from icsnn_deploy.backends.torch.proof import Convolve, ProvenConvolution
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.nodes import IF, Add, Conv, Flatten, Node
 

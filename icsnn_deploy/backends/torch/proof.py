@@ -11,20 +11,14 @@ only after two exact comparisons on this machine, in this process:
 2. Proof of the batch size. Up to SMALL_BATCH the same comparison runs on that very size. The result
    of a larger size is compared when it first occurs: its first and its last sample, before anybody
    gets it. oneDNN may choose another blocking for another batch, but one call treats all
-   its samples alike, each with the same code. A size counts as proven once these samples were not
-   silent.
+   its samples alike, each with the same code. Where both samples are silent, random inputs of the
+   whole size take their place.
 
 Sizes that occur are T * B and what remains of it, parts of T where memory is short, and each number
 of samples that early exit leaves: too many to prove each at full size. Splitting calls into a few
 proven sizes was measured, and takes 15 to 40 % more time for the convolutions of a ResNet20.
 
-The comparison is exact and costs one output channel per group. With random integers r[o],
-
-    sum_o r[o] y[n, o, p]  =  conv(x, sum_o r[o] w[o])[n, p] + sum_o r[o] bias[o]
-
-holds in integers; a wrong y passes with a probability of 1/127 for each wrong position. Both sides
-are computed in float64, below 2^53, by matrix products and sums of shifted slices: no convolution
-kernel takes part.
+How the comparison is made: torch_exact.is_exact.
 
 Matrix products (linear layers) are not proven: they add up in float32, which the certificate
 covers, and no library that torch is built with computes them by a fast transform.
@@ -43,6 +37,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from icsnn_deploy.backends.torch.exact import FLOAT32_INTEGER, Geometry, is_exact
 from icsnn_deploy.backends.torch.verdicts import VERDICTS, Verdict
 from icsnn_deploy.errors import first_line
 from icsnn_deploy.graph.nodes import Conv
@@ -51,37 +46,7 @@ LOGGER = logging.getLogger(__name__)
 
 SHAPE_BATCH = 1
 SMALL_BATCH = 8
-FLOAT32_INTEGER = 2**24  # integers are exact below
-_FACTORS = 2**7  # of the random combination of output channels
 _SEED = 20261
-
-
-@dataclass(frozen=True, kw_only=True)
-class Geometry:
-    """How a convolution's windows lie, in two spatial axes."""
-
-    stride: tuple[int, int]
-    padding: tuple[int, int]
-    dilation: tuple[int, int]
-    groups: int
-
-    @classmethod
-    def of(cls, node: Conv) -> Geometry:
-        """The geometry of a node with two spatial axes and symmetric padding."""
-        (top, _), (left, _) = node.padding
-        stride, dilation = node.stride, node.dilation
-        return cls(
-            stride=(stride[0], stride[1]),
-            padding=(top, left),
-            dilation=(dilation[0], dilation[1]),
-            groups=node.groups,
-        )
-
-    def without_padding(self) -> Geometry:
-        """The same for an input that was padded by hand."""
-        return Geometry(
-            stride=self.stride, padding=(0, 0), dilation=self.dilation, groups=self.groups
-        )
 
 
 Convolve = Callable[[Tensor], Tensor]
@@ -125,7 +90,7 @@ class ProvenConvolution:
     def __init__(self, node: Conv, kernel: Kernel) -> None:
         self._node = node
         self._kernel = kernel
-        self._prepared: dict[Geometry, tuple[Convolve, Tensor, Tensor]] = {}
+        self._prepared: dict[Geometry, Convolve] = {}
         self.refused: str | None = None  # why the last call gave None
         self.proven_batches: set[int] = set()
 
@@ -134,20 +99,6 @@ class ProvenConvolution:
         geometry, x = pad_by_hand(Geometry.of(self._node), self._node.kernel, x)
         if not x.numel():
             return None
-        verdict = self._verdict(geometry, x)
-        if verdict.fault is None:
-            convolve, weight, bias = self._prepare(geometry)
-            y = convolve(x)
-            if len(x) not in verdict.batches:
-                prove_result(verdict, x, y, weight, bias, geometry)
-            if verdict.fault is None:
-                self.proven_batches.add(len(x))
-                self.refused = None
-                return y
-        self._refuse(verdict.fault)
-        return None
-
-    def _verdict(self, geometry: Geometry, x: Tensor) -> Verdict:
         key = ProofKey(
             kernel=self._kernel.name,
             geometry=geometry,
@@ -156,7 +107,24 @@ class ProvenConvolution:
             strides=x.stride()[1:],
             threads=torch.get_num_threads(),
         )
-        batch = len(x)
+        verdict = self._verdict(key, len(x))
+        if verdict.fault is None:
+            try:
+                y = self._prepare(geometry)(x)
+            except RuntimeError as error:
+                verdict.fault = f"torch can't run it ({first_line(error):.200})"
+            else:
+                if len(x) not in verdict.batches:
+                    self._prove_result(key, verdict, x, y)
+                if verdict.fault is None:
+                    self.proven_batches.add(len(x))
+                    self.refused = None
+                    return y
+        self._refuse(verdict.fault or "")
+        return None
+
+    def _verdict(self, key: ProofKey, batch: int) -> Verdict:
+        """What is known of a key; of small batches, all that is needed."""
         verdict = VERDICTS.get(repr(key))
         if verdict is None:
             verdict = Verdict(prove(key, self._kernel, SHAPE_BATCH), {SHAPE_BATCH})
@@ -166,13 +134,21 @@ class ProvenConvolution:
             verdict.batches.add(batch)
         return verdict
 
-    def _prepare(self, geometry: Geometry) -> tuple[Convolve, Tensor, Tensor]:
+    def _prove_result(self, key: ProofKey, verdict: Verdict, x: Tensor, y: Tensor) -> None:
+        """The first result of a larger batch, before anybody gets it."""
+        seen = prove_result(verdict, x, y, *self._integers(), key.geometry)
+        if not seen and verdict.fault is None:
+            verdict.fault = prove(key, self._kernel, len(x))
+        verdict.batches.add(len(x))
+
+    def _integers(self) -> tuple[Tensor, Tensor]:
+        weight = torch.from_numpy(self._node.weight.astype(np.float32))
+        return weight, torch.from_numpy(self._node.bias.astype(np.float32))
+
+    def _prepare(self, geometry: Geometry) -> Convolve:
         """Packed on use: calibration makes many simulators and runs few layers of each."""
         if geometry not in self._prepared:
-            weight = torch.from_numpy(self._node.weight.astype(np.float32))
-            bias = torch.from_numpy(self._node.bias.astype(np.float32))
-            convolve = self._kernel.prepare(weight, bias, geometry)
-            self._prepared[geometry] = convolve, weight, bias
+            self._prepared[geometry] = self._kernel.prepare(*self._integers(), geometry)
         return self._prepared[geometry]
 
     def _refuse(self, fault: str) -> None:
@@ -251,67 +227,18 @@ def _weights(shape: tuple[int, ...], limit: int, rng: np.random.Generator) -> li
 @torch.no_grad()
 def prove_result(
     verdict: Verdict, x: Tensor, y: Tensor, weight: Tensor, bias: Tensor, geometry: Geometry
-) -> None:
-    """Compare some samples of a result of a batch size that is new; the verdict takes it down."""
-    ends = slice(None, None, max(1, len(x) - 1))  # the first and the last
+) -> bool:
+    """Compare the first and the last sample of a result, and write a fault into the verdict.
+
+    Returns:
+        whether they say anything: not where both are silent, nor where float32 can't hold the sums
+        (a network without certificate).
+    """
+    ends = slice(None, None, max(1, len(x) - 1))
     some = x[ends]
     largest = float(some.abs().max() if some.is_floating_point() else some.max())
-    if largest * float(weight.abs().flatten(1).sum(1).max()) >= FLOAT32_INTEGER:
-        return  # a network without certificate: float32 does not hold its sums
+    if not largest or largest * float(weight.abs().flatten(1).sum(1).max()) >= FLOAT32_INTEGER:
+        return False
     if not is_exact(some, y[ends], weight, bias, geometry):
         verdict.fault = f"wrong sums for input {list(x.shape)}"
-    elif largest:
-        verdict.batches.add(len(x))
-
-
-def is_exact(x: Tensor, y: Tensor, weight: Tensor, bias: Tensor, geometry: Geometry) -> bool:
-    """Whether y is the convolution of x, by one random combination of the output channels."""
-    groups = geometry.groups
-    outputs = len(weight) // groups
-    rng = np.random.default_rng(_SEED)
-    factors = torch.from_numpy(rng.integers(1, _FACTORS, (groups, outputs)).astype(np.float32))
-    # float32 holds the combined weights of 1,000 outputs of 7 bits
-    kind = torch.float32 if _FACTORS * float(weight.abs().max()) * outputs < 2**24 else torch.double
-    flat = weight.to(kind).reshape(groups, outputs, -1)
-    combined = torch.bmm(factors.to(kind).unsqueeze(1), flat).reshape(groups, *weight.shape[1:])
-    factors = factors.double()
-    shift = (factors * bias.double().reshape(groups, outputs)).sum(1)
-    expected = exact_convolution(x, combined, shift, geometry)  # [N, groups, H, W]
-    if y.shape[1] != len(weight) or y.shape[2:] != expected.shape[2:]:
-        return False
-    channels_last = y.permute(0, 2, 3, 1).reshape(-1, groups, outputs).double()  # [N H W, g, O / g]
-    got = (channels_last * factors).sum(2) if groups > 1 else channels_last[:, 0] @ factors.T
-    return torch.equal(got, expected.permute(0, 2, 3, 1).reshape(-1, groups))
-
-
-def exact_convolution(x: Tensor, weight: Tensor, bias: Tensor, geometry: Geometry) -> Tensor:
-    """float64 [N, O, H, W] by matrix products and shifted sums, no convolution kernel.
-
-    Args:
-        x: integers [N, C, H, W].
-        weight: integers [O, C / groups, K, K].
-        bias: integers [O].
-        geometry: of the convolution.
-    """
-    groups = geometry.groups
-    outputs, channels, height, width = weight.shape
-    each = outputs // groups
-    (high, wide), (down, right), (gap_h, gap_w) = (
-        geometry.padding,
-        geometry.stride,
-        geometry.dilation,
-    )
-    padded = functional.pad(x, (wide, wide, high, high)).permute(0, 2, 3, 1).double()
-    n, rows, columns, _ = padded.shape
-    out_h = (rows - gap_h * (height - 1) - 1) // down + 1
-    out_w = (columns - gap_w * (width - 1) - 1) // right + 1
-    left = padded.reshape(-1, groups, channels).transpose(0, 1)  # [groups, N H W, C / groups]
-    taps = weight.double().reshape(groups, each, channels, -1).permute(0, 3, 1, 2)
-    products = torch.bmm(taps.reshape(groups, -1, channels), left.transpose(1, 2))
-    products = products.reshape(groups, height * width, each, n, rows, columns)
-    total = bias.double().reshape(groups, each, 1, 1, 1).repeat(1, 1, n, out_h, out_w)
-    for tap in range(height * width):
-        top, start = gap_h * (tap // width), gap_w * (tap % width)
-        bottom, end = top + down * (out_h - 1) + 1, start + right * (out_w - 1) + 1
-        total += products[:, tap, :, :, top:bottom:down, start:end:right]
-    return total.permute(2, 0, 1, 3, 4).reshape(n, outputs, out_h, out_w)
+    return True
