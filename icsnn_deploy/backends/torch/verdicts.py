@@ -1,6 +1,6 @@
 """What the proofs of kernels came to: kept for the process, and on disk for the next one.
 
-A proof takes one to three milliseconds a shape, 5 to 12 % of a first run over 64 images of a small
+A proof takes two to six milliseconds a shape, 7 to 11 % of a first run over 64 images of a small
 network; a process that finds its verdicts pays nothing. The file is named after all that the
 library chooses its code by: processor, build of torch and oneDNN, environment variables. Another
 machine or build has a file of its own and proves anew.
