@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from icsnn_deploy.backends.torch import proof as torch_proof
+from icsnn_deploy.backends.torch import proof, verdicts
 from icsnn_deploy.backends.torch.simulator import TorchSimulator
 from icsnn_deploy.bundle.bundle import open_bundle
 from icsnn_deploy.data import load_array
@@ -36,13 +36,13 @@ def main() -> None:
     network = open_bundle(given.bundle).network()
     x = np.ascontiguousarray(load_array(given.images)[: given.limit].transpose(0, 3, 1, 2))
     spent: list[float] = []
-    torch_proof.prove = _timed(torch_proof.prove, spent)
-    torch_proof.prove_result = _timed(torch_proof.prove_result, spent)
+    proof.prove = _timed(proof.prove, spent)
+    proof.prove_result = _timed(proof.prove_result, spent)
     simulator = TorchSimulator(network)
     simulator.classify(x)
     proofs, runs = [], []
     for _ in range(given.runs):
-        torch_proof.VERDICTS.clear()
+        verdicts.VERDICTS.clear()
         spent.clear()
         simulator.classify(x)
         proofs.append(sum(spent))
@@ -52,7 +52,7 @@ def main() -> None:
     proof, run = statistics.median(proofs), statistics.median(runs)
     print(
         f"{given.bundle.name}: T = {network.steps}, {len(x)} images, {torch.get_num_threads()} "
-        f"threads: {len(torch_proof.VERDICTS)} shapes proven in {1000 * proof:.1f} ms, "
+        f"threads: {len(verdicts.VERDICTS)} shapes proven in {1000 * proof:.1f} ms, "
         f"{100 * proof / run:.2f} % of a run of {1000 * run:.0f} ms"
     )
 

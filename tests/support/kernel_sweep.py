@@ -1,6 +1,6 @@
 """Sweep over shapes of convolutions: what a proof accepts is right, and callers always are.
 
-    python tests/kernel_sweep.py [--count 10000] [--seed 0] [--isa default,AVX2,...]
+    python -m tests.support.kernel_sweep [--count 10000] [--seed 0] [--isa default,AVX2,...]
 
 Each instruction set is tried in a child process, since oneDNN reads ONEDNN_MAX_CPU_ISA once, when
 it starts; one above the processor's own changes nothing. A child that crashes names its shape. Each

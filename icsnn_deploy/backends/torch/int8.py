@@ -3,8 +3,8 @@
 A spike is 0 or 1 and a weight of an integer network fits a byte, so oneDNN can multiply bytes and
 add up in 32 bits. It hands out float32: the same numbers, as long as float32 holds them, which is
 what the network's certificate says of the float32 convolution as well. That oneDNN adds up
-correctly is not taken for granted: each shape proves itself first (torch_proof), and a layer that
-is refused runs in float32.
+correctly is not taken for granted: each shape proves itself first (see proof.py), and a
+layer that is refused runs in float32.
 """
 
 from __future__ import annotations
@@ -66,8 +66,13 @@ class Int8Convolution:
         self.proven = ProvenConvolution(node, PackedKernel())
 
     def __call__(self, x: Tensor) -> Tensor | None:
-        """float32 [N, C, H, W] for counts [N, C, H, W], bytes or floating; None where it is wrong
-        on this machine.
+        """Convolve counts, bytes or floating; None where the kernel is wrong on this machine.
+
+        Args:
+            x: integers from 0 to MOST, [N, C, H, W].
+
+        Returns:
+            float32 [N, O, H, W].
         """
         return self.proven(_as_bytes(x).contiguous(memory_format=torch.channels_last))
 

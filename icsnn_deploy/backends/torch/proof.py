@@ -18,7 +18,7 @@ Sizes that occur are T * B and what remains of it, parts of T where memory is sh
 of samples that early exit leaves: too many to prove each at full size. Splitting calls into a few
 proven sizes was measured, and takes 15 to 40 % more time for the convolutions of a ResNet20.
 
-How the comparison is made: torch_exact.is_exact.
+How the comparison is made: backends.torch.exact.is_exact.
 
 Matrix products (linear layers) are not proven: they add up in float32, which the certificate
 covers, and no library that torch is built with computes them by a fast transform.

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from graphs import residual_network, samples
 
 from icsnn_deploy.backends.onnx import proof as onnx_proof
 from icsnn_deploy.backends.onnx.onnxruntime import OnnxRuntimeSimulator
@@ -22,6 +21,7 @@ from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.lattice.prepare import prepare
 from icsnn_deploy.lattice.round_network import even_widths, round_to_lattice
+from tests.support.graphs import residual_network, samples
 
 
 def integer_network() -> Graph:

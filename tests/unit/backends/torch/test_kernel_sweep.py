@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from kernel_sweep import ISAS, cases, processor, run_child
+
+from tests.support.kernel_sweep import ISAS, cases, processor, run_child
 
 SLICE = 40
 

@@ -27,6 +27,7 @@ from icsnn_deploy.backends.torch.verdicts import VERDICTS, Verdict, Verdicts
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.nodes import IF, Conv, Flatten, Input, Linear, Node, Output
 
+KernelClass = type[PackedKernel] | type[Float32Kernel]
 Wrong = Callable[[Tensor, Tensor, Tensor], None]  # spoils y, given x and the weight
 
 
@@ -37,9 +38,11 @@ def _forgotten() -> Iterator[None]:
     VERDICTS.clear()
 
 
-def spoil(monkeypatch: pytest.MonkeyPatch, kernel: type, spoiled: Wrong) -> list[tuple[int, ...]]:
+def spoil(
+    monkeypatch: pytest.MonkeyPatch, kernel: KernelClass, spoiled: Wrong
+) -> list[tuple[int, ...]]:
     """Make a kernel wrong; the shapes of the inputs that it is given."""
-    right = kernel.prepare
+    right: Callable[..., Convolve] = kernel.prepare
     calls: list[tuple[int, ...]] = []
 
     def prepare(self: object, weight: Tensor, bias: Tensor, geometry: Geometry) -> Convolve:
@@ -265,7 +268,7 @@ def test_exact_convolution_is_the_references(
         weight=rng.integers(-127, 128, (12, 6 // groups, 3, 2), np.int32),
         bias=rng.integers(-9, 10, 12, np.int32),
         stride=(2, 1),
-        padding=tuple((p, p) for p in padding),  # type: ignore[arg-type]
+        padding=tuple((p, p) for p in padding),
         dilation=dilation,
         groups=groups,
     )
