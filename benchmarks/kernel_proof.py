@@ -49,11 +49,11 @@ def main() -> None:
         started = time.process_time()
         simulator.classify(x)
         runs.append(time.process_time() - started)
-    proof, run = statistics.median(proofs), statistics.median(runs)
+    proving, run = statistics.median(proofs), statistics.median(runs)
     print(
         f"{given.bundle.name}: T = {network.steps}, {len(x)} images, {torch.get_num_threads()} "
-        f"threads: {len(verdicts.VERDICTS)} shapes proven in {1000 * proof:.1f} ms, "
-        f"{100 * proof / run:.2f} % of a run of {1000 * run:.0f} ms"
+        f"threads: {len(verdicts.VERDICTS)} shapes proven in {1000 * proving:.1f} ms, "
+        f"{100 * proving / run:.2f} % of a run of {1000 * run:.0f} ms"
     )
 
 

@@ -39,7 +39,7 @@ class OnnxFileSimulator:
         open_session: loads a serialized model of the file.
         batch_size: samples run at a time at most; fewer where a tensor would take over 1 GiB.
         prove: compare each session with onnx's reference evaluator when it is opened, where the
-            file's certificate says that it must be equal (onnx_proof); None: where that takes
+            file's certificate says that it must be equal (see proof.py); None: where that takes
             about a second at most.
 
     Raises:

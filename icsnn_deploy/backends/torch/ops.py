@@ -186,7 +186,7 @@ def symmetric_padding(
 ) -> tuple[tuple[int, ...], Tensor]:
     """Padding that PyTorch can do by itself, and x padded by hand where it can't.
 
-    Padding that holds a whole window is done by hand, too (torch_proof.pad_by_hand says why).
+    Padding that holds a whole window is done by hand, too (see proof.pad_by_hand).
 
     Args:
         padding: zeros before and after, per axis.
