@@ -11,10 +11,12 @@ from .conversion.calibration.threshold_rules import MaxThreshold as MaxThreshold
 from .conversion.calibration.threshold_rules import MSEThreshold as MSEThreshold
 from .conversion.calibration.threshold_rules import QuantileThreshold as QuantileThreshold
 from .conversion.calibration.threshold_rules import SpikeNormThreshold as SpikeNormThreshold
+from .conversion.calibration.threshold_rules import ThresholdRule as ThresholdRule
 from .conversion.calibration.v_init_rules import CompensatedResidual as CompensatedResidual
 from .conversion.calibration.v_init_rules import Compensation as Compensation
 from .conversion.calibration.v_init_rules import DataResidual as DataResidual
 from .conversion.calibration.v_init_rules import Half as Half
+from .conversion.calibration.v_init_rules import VInitRule as VInitRule
 from .conversion.calibration.v_init_rules import WeightResidual as WeightResidual
 from .conversion.calibration.v_init_rules import Zero as Zero
 from .conversion.frontend.declared import DeclaredActivation as DeclaredActivation
