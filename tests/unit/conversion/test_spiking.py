@@ -137,7 +137,6 @@ def test_one_population_codes_a_constant_current_as_the_formula_says() -> None:
     np.testing.assert_array_equal(logits, evaluate(head, coded))
 
 
-@pytest.mark.slow
 def test_many_steps_approach_the_ann() -> None:
     ann = residual_ann()
     x = samples(ann, 6)

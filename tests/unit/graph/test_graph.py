@@ -116,7 +116,6 @@ def test_the_memory_layout_is_not_hashed() -> None:
     assert len(hashes) == 1
 
 
-@pytest.mark.slow
 @given(if_graphs(), st.data())
 def test_every_bit_of_every_array_is_hashed(graph: Graph, data: st.DataObject) -> None:
     node = data.draw(st.sampled_from([node for node in graph.nodes if node.arrays()]))
@@ -206,7 +205,6 @@ def test_nodes_may_come_in_any_order(graph: Graph, shuffler: random.Random) -> N
         assert all(position[source] < position[node.name] for source in node.inputs)
 
 
-@pytest.mark.slow
 @given(if_graphs())
 def test_an_order_that_fits_is_kept(graph: Graph) -> None:
     assert graph.with_nodes(graph.nodes).nodes == graph.nodes

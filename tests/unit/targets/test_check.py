@@ -290,7 +290,6 @@ def test_an_ann_has_no_resources() -> None:
         check(Graph(nodes=nodes), find_target("generic"))
 
 
-@pytest.mark.slow
 def test_the_verdict_is_json_and_prints() -> None:
     console = Console(width=120, file=StringIO())
     console.print(targets_table(find_target(name) for name in TARGETS))
