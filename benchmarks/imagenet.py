@@ -28,7 +28,7 @@ from torch import nn
 from icsnn_deploy.conversion.calibration.recipe import Recipe
 from icsnn_deploy.conversion.convert import convert
 from icsnn_deploy.exporters import export_into
-from icsnn_deploy.graph.nodes import IF
+from icsnn_deploy.graph.nodes import Population
 from icsnn_deploy.lattice.options import LatticeOptions
 from icsnn_deploy.lattice.quantize import quantize
 from icsnn_deploy.parity.verify import verify
@@ -67,7 +67,7 @@ def main() -> None:
             f"{name} {bundle.manifest.files[file].size:,}" for name, file in bundle.exports.items()
         ]
     network, tightest = result.network, result.certificate.tightest
-    populations = network.nodes_of(IF)
+    populations = network.nodes_of(Population)
     neurons = sum(int(np.prod(network.shape(node.name))) for node in populations)
     print(f"{neurons:,} neurons in {len(populations)} populations; bytes: {', '.join(sizes)}")
     print(

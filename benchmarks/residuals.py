@@ -22,7 +22,7 @@ from icsnn_deploy import convert
 from icsnn_deploy.backends.torch.simulator import TorchSimulator
 from icsnn_deploy.conversion.frontend.load_model import load_model
 from icsnn_deploy.data import Normalization, load_images
-from icsnn_deploy.graph.nodes import IF
+from icsnn_deploy.graph.nodes import Population
 
 
 def main() -> None:
@@ -49,9 +49,9 @@ def main() -> None:
     columns = ("raw", "clamp", "mod", "below 0", "algorithm 1")
     print(f"{'layer':<24}" + "".join(f"{name:>13}" for name in columns))
     found = []
-    initial = {node.name: node for node in by_weights.nodes_of(IF)}
+    initial = {node.name: node for node in by_weights.nodes_of(Population)}
 
-    def observe(node: IF, spikes: Tensor, v: Tensor, u: Tensor | None) -> None:
+    def observe(node: Population, spikes: Tensor, v: Tensor, u: Tensor | None) -> None:
         share = v / simulator.ops.parameter(node, "v_threshold")
         same = initial[node.name]
         values = (

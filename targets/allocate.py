@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from icsnn_deploy.graph.graph import Graph
-from icsnn_deploy.graph.nodes import IF, ChannelAffine, Output
+from icsnn_deploy.graph.nodes import ChannelAffine, Output, Population
 from icsnn_deploy.targets.cnn import CnnLayer
 from icsnn_deploy.targets.connectivity import reached
 from icsnn_deploy.targets.matching import match
@@ -68,7 +68,7 @@ Needs = dict[str, tuple[int, int]]  # resource -> need of the layer, limit of a 
 
 def allocate_alike(
     graph: Graph,
-    targets: Sequence[IF | Output],
+    targets: Sequence[Population | Output],
     resources: ResourceReport,
     profile: TargetProfile,
 ) -> Allocation | None:
@@ -101,8 +101,8 @@ def allocate_alike(
 
 def _output_axons(
     graph: Graph,
-    source: IF | Output,
-    targets: Sequence[IF | Output],
+    source: Population | Output,
+    targets: Sequence[Population | Output],
     cores: Mapping[str, int],
 ) -> int:
     """Axons of a layer, one for each neuron and each core it sends to; at least so many.
@@ -121,7 +121,9 @@ def _output_axons(
     return total
 
 
-def _needs(graph: Graph, target: IF | Output, row: LayerResources, profile: TargetProfile) -> Needs:
+def _needs(
+    graph: Graph, target: Population | Output, row: LayerResources, profile: TargetProfile
+) -> Needs:
     paths = paths_into(graph, target)
     nodes = list({node.name: node for path in paths for node in path.weighted}.values())
     weights = sum(weight_of(node).size * parallel_synapses(node, profile) for node in nodes)
@@ -132,7 +134,7 @@ def _needs(graph: Graph, target: IF | Output, row: LayerResources, profile: Targ
     weight_bits = profile.weight_bits or row.weight_bits
     stored = weights if profile.shares_kernels else synapses
     sources = sum(math.prod(graph.shape(s.name)) for s in distinct_sources(paths))
-    state = list(target.arrays().values()) if isinstance(target, IF) else []
+    state = list(target.arrays().values()) if isinstance(target, Population) else []
     # 32-bit words: a potential and a current a neuron, biases, thresholds, initial potentials.
     words = 2 * row.neurons + sum(a.size for a in [*state, *(bias_of(n) for n in nodes)])
     limits = {

@@ -9,7 +9,7 @@ import numpy as np
 
 from icsnn_deploy.errors import TargetError
 from icsnn_deploy.graph.graph import Graph
-from icsnn_deploy.graph.nodes import IF, Input, Output
+from icsnn_deploy.graph.nodes import IF, Input, Output, Population
 from icsnn_deploy.targets.allocate import Allocation, Placement, allocate_alike, allocate_cnn
 from icsnn_deploy.targets.cnn import cnn_layers
 from icsnn_deploy.targets.misfit import Misfit, amount
@@ -88,7 +88,7 @@ def check(graph: Graph, profile: TargetProfile, *, host_first_layer: bool = Fals
         TargetError: an ANN, or host_first_layer for a network whose input is spikes already.
     """
     resources = count_resources(graph)
-    if host_first_layer and graph.input.encoding != "direct":
+    if host_first_layer and graph.input.is_timed:
         raise TargetError(
             f"host_first_layer: the input is spikes already ({graph.input.encoding} encoding)"
         )
@@ -97,6 +97,7 @@ def check(graph: Graph, profile: TargetProfile, *, host_first_layer: bool = Fals
     )
     misfits = _input(graph, profile, targets)
     misfits += check_widths(graph, profile, certificate_of(graph), targets)
+    misfits += _models(targets)
     misfits += _resets(graph, profile, targets)
     if profile.structure == "cnn":
         layers, problems = cnn_layers(graph, targets, profile)
@@ -119,9 +120,11 @@ def check(graph: Graph, profile: TargetProfile, *, host_first_layer: bool = Fals
     )
 
 
-def _input(graph: Graph, profile: TargetProfile, targets: tuple[IF | Output, ...]) -> list[Misfit]:
+def _input(
+    graph: Graph, profile: TargetProfile, targets: tuple[Population | Output, ...]
+) -> list[Misfit]:
     node = graph.input
-    if profile.analog_input or node.encoding != "direct":
+    if profile.analog_input or node.is_timed:
         return []
     fed = [
         target.name
@@ -145,7 +148,25 @@ def _input(graph: Graph, profile: TargetProfile, targets: tuple[IF | Output, ...
     ]
 
 
-def _resets(graph: Graph, profile: TargetProfile, targets: tuple[IF | Output, ...]) -> list[Misfit]:
+def _models(targets: tuple[Population | Output, ...]) -> list[Misfit]:
+    """Neuron models other than integrate-and-fire, which is what the profiles describe."""
+    return [
+        Misfit(
+            node=target.name,
+            what="neuron model",
+            got=target.kind,
+            allowed=IF.kind,
+            over="",
+            remedy="Run it on the host.",
+        )
+        for target in targets
+        if isinstance(target, Population) and not isinstance(target, IF)
+    ]
+
+
+def _resets(
+    graph: Graph, profile: TargetProfile, targets: tuple[Population | Output, ...]
+) -> list[Misfit]:
     """A hard reset to another potential than the target's; a v_reset of 1/2 is 0 in integers."""
     if profile.hard_reset == "any":
         return []
@@ -167,7 +188,7 @@ def _resets(graph: Graph, profile: TargetProfile, targets: tuple[IF | Output, ..
 
 
 def _axons(
-    resources: ResourceReport, profile: TargetProfile, targets: tuple[IF | Output, ...]
+    resources: ResourceReport, profile: TargetProfile, targets: tuple[Population | Output, ...]
 ) -> list[Misfit]:
     """A neuron can't be split: all its sources need an axon into its core."""
     limit = profile.core_in_axons
@@ -203,12 +224,12 @@ def _no_room(proof: str, allocation: Allocation) -> Misfit:
 def _notes(
     graph: Graph,
     profile: TargetProfile,
-    targets: tuple[IF | Output, ...],
+    targets: tuple[Population | Output, ...],
     on_host: tuple[str, ...],
 ) -> list[str]:
     """What was taken for granted, said in words."""
     notes = []
-    populations = [name for name in on_host if isinstance(graph.node(name), IF)]
+    populations = [name for name in on_host if isinstance(graph.node(name), Population)]
     if populations:
         notes.append(f"The host runs {', '.join(populations)} and sends its spikes to the chip.")
     if graph.output.name in on_host:

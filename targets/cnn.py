@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from icsnn_deploy.graph.graph import Graph
-from icsnn_deploy.graph.nodes import IF, AvgPool, Conv, Flatten, Linear, Output
+from icsnn_deploy.graph.nodes import AvgPool, Conv, Flatten, Linear, Output, Population
 from icsnn_deploy.targets.misfit import Misfit
 from icsnn_deploy.targets.paths import SpikePath, image_shape, is_pool, is_weighted, paths_into
 from icsnn_deploy.targets.profile import TargetProfile
@@ -69,7 +69,7 @@ class _Branch:
 
 
 def cnn_layers(
-    graph: Graph, targets: Iterable[IF | Output], profile: TargetProfile
+    graph: Graph, targets: Iterable[Population | Output], profile: TargetProfile
 ) -> tuple[tuple[CnnLayer, ...], list[Misfit]]:
     """The cores' layers, and what keeps the network from being made of such."""
     chip = list(targets)
@@ -131,7 +131,7 @@ def _branch(graph: Graph, path: SpikePath) -> tuple[_Branch, list[Misfit]]:
 
 
 def _layer(
-    graph: Graph, target: IF | Output, branches: list[_Branch], destinations: int
+    graph: Graph, target: Population | Output, branches: list[_Branch], destinations: int
 ) -> CnnLayer:
     first = tuple(min(branch.first[axis] for branch in branches) for axis in (0, 1))
     last = tuple(max(branch.last[axis] for branch in branches) for axis in (0, 1))

@@ -13,12 +13,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+from typing_extensions import assert_never
 
 from icsnn_deploy.errors import TargetError
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import (
-    IF,
     Add,
     AvgPool,
     ChannelAffine,
@@ -28,6 +28,8 @@ from icsnn_deploy.graph.nodes import (
     Linear,
     Node,
     Output,
+    Population,
+    Relu,
     Shape,
 )
 from icsnn_deploy.passes.pooling import window_sum
@@ -44,9 +46,9 @@ def fan_in(graph: Graph, *, dense: bool = False) -> dict[str, Array]:
     values: dict[str, Array] = {}
     result: dict[str, Array] = {}
     for node in graph.nodes:
-        if isinstance(node, (IF, Output)):
+        if isinstance(node, (Population, Output)):
             result[node.name] = values[node.inputs[0]]
-        if isinstance(node, (IF, Input)):
+        if isinstance(node, (Population, Input)):
             values[node.name] = np.ones(graph.shape(node.name))
         elif not isinstance(node, Output):
             sources = [values[name] for name in node.inputs]
@@ -61,7 +63,7 @@ def fan_out(graph: Graph, *, dense: bool = False) -> dict[str, Array]:
         if isinstance(node, Input):
             continue
         arriving = pending[node.name]
-        if isinstance(node, (IF, Output)):
+        if isinstance(node, (Population, Output)):
             arriving = np.ones(graph.shape(node.name))
         for name in node.inputs:
             pending[name] = pending[name] + _backward(node, arriving, graph.shape(name), dense)
@@ -98,7 +100,10 @@ def _forward(node: Node, sources: list[Array], dense: bool) -> Array:
         case Add():
             joined: Array = np.sum(sources, axis=0)
             return joined
-    raise _unknown(node)
+        case Input() | Relu() | Population() | Output():
+            raise _unknown(node)
+        case _:
+            assert_never(node)
 
 
 def _backward(node: Node, y: Array, shape: Shape, dense: bool) -> Array:
@@ -113,9 +118,12 @@ def _backward(node: Node, y: Array, shape: Shape, dense: bool) -> Array:
             return y * _pattern(node.scale, dense)
         case Flatten():
             return y.reshape(shape)
-        case Add() | IF() | Output():
+        case Add() | Population() | Output():
             return y
-    raise _unknown(node)
+        case Input() | Relu():
+            raise _unknown(node)
+        case _:
+            assert_never(node)
 
 
 def _unknown(node: Node) -> TargetError:

@@ -15,7 +15,6 @@ import numpy as np
 
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.nodes import (
-    IF,
     LINEAR_NODES,
     Add,
     AvgPool,
@@ -25,6 +24,7 @@ from icsnn_deploy.graph.nodes import (
     Linear,
     Node,
     Output,
+    Population,
     Shape,
 )
 from icsnn_deploy.passes.pooling import is_window_sum
@@ -34,9 +34,9 @@ from icsnn_deploy.passes.pooling import is_window_sum
 class SpikePath:
     """One chain of linear nodes, joins and zero points left out, from a source to a target."""
 
-    source: Input | IF
+    source: Input | Population
     nodes: tuple[Node, ...]
-    target: IF | Output
+    target: Population | Output
 
     @property
     def weighted(self) -> tuple[Conv | Linear | ChannelAffine, ...]:
@@ -68,13 +68,13 @@ def is_weighted(node: Node) -> bool:
     return isinstance(node, (Conv, Linear, ChannelAffine)) and not is_pool(node)
 
 
-def paths_into(graph: Graph, target: IF | Output) -> tuple[SpikePath, ...]:
+def paths_into(graph: Graph, target: Population | Output) -> tuple[SpikePath, ...]:
     """All paths into a population or the output, in the order of the joins' sources."""
     found: list[SpikePath] = []
     open_ends: list[tuple[Node, tuple[Node, ...]]] = [(graph.node(target.inputs[0]), ())]
     while open_ends:
         node, after = open_ends.pop()
-        if isinstance(node, (Input, IF)):
+        if isinstance(node, (Input, Population)):
             found.append(SpikePath(node, after, target))
         elif isinstance(node, LINEAR_NODES):
             skipped = isinstance(node, Add) or is_zero_point(graph, node)
@@ -83,9 +83,9 @@ def paths_into(graph: Graph, target: IF | Output) -> tuple[SpikePath, ...]:
     return tuple(found)
 
 
-def sinks(graph: Graph) -> tuple[IF | Output, ...]:
+def sinks(graph: Graph) -> tuple[Population | Output, ...]:
     """Where currents arrive: the populations and the output, in topological order."""
-    return tuple(node for node in graph.nodes if isinstance(node, (IF, Output)))
+    return tuple(node for node in graph.nodes if isinstance(node, (Population, Output)))
 
 
 def weighted_of(graph: Graph) -> tuple[Conv | Linear | ChannelAffine, ...]:
@@ -96,13 +96,13 @@ def weighted_of(graph: Graph) -> tuple[Conv | Linear | ChannelAffine, ...]:
 
 def chip_targets(
     graph: Graph, *, host_first_layer: bool, host_readout: bool
-) -> tuple[tuple[IF | Output, ...], tuple[str, ...]]:
+) -> tuple[tuple[Population | Output, ...], tuple[str, ...]]:
     """The populations (and readout) that the chip runs, and the names of those the host runs.
 
     host_first_layer leaves to the host the populations whose current is the same at every step.
     """
     steady = graph.constant_nodes()
-    chip: list[IF | Output] = []
+    chip: list[Population | Output] = []
     host: list[str] = []
     for target in sinks(graph):
         if isinstance(target, Output):
@@ -122,6 +122,6 @@ def image_shape(shape: Shape) -> tuple[int, int, int]:
     return channels, height, width
 
 
-def distinct_sources(paths: Iterable[SpikePath]) -> tuple[Input | IF, ...]:
+def distinct_sources(paths: Iterable[SpikePath]) -> tuple[Input | Population, ...]:
     """The sources of some paths, each once, in order."""
     return tuple({path.source.name: path.source for path in paths}.values())

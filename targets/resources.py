@@ -25,7 +25,7 @@ from icsnn_deploy.errors import TargetError
 from icsnn_deploy.graph.certificate import Certificate, certify, signed_bits
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
-from icsnn_deploy.graph.nodes import IF, AvgPool, ChannelAffine, Conv, Linear, Shape
+from icsnn_deploy.graph.nodes import AvgPool, ChannelAffine, Conv, Linear, Population, Shape
 from icsnn_deploy.targets.connectivity import fan_in, fan_out
 from icsnn_deploy.targets.paths import is_pool, paths_into, sinks, weighted_of
 
@@ -152,7 +152,7 @@ def _layers(graph: Graph, bits: dict[str, int]) -> tuple[LayerResources, ...]:
     rows = []
     for target in sinks(graph):
         weights = [node for path in paths_into(graph, target) for node in path.weighted]
-        population = isinstance(target, IF)
+        population = isinstance(target, Population)
         rows.append(
             LayerResources(
                 layer=target.name,
@@ -165,7 +165,9 @@ def _layers(graph: Graph, bits: dict[str, int]) -> tuple[LayerResources, ...]:
                 fan_out=int(out[target.name].max()) if population else 0,
                 weight_bits=max((array_bits(weight_of(node)) for node in weights), default=1),
                 potential_bits=bits.get(target.name),
-                thresholds=np.unique(target.v_threshold).size if isinstance(target, IF) else 0,
+                thresholds=np.unique(target.v_threshold).size
+                if isinstance(target, Population)
+                else 0,
             )
         )
     return tuple(rows)

@@ -10,7 +10,7 @@ import numpy as np
 from icsnn_deploy.graph.certificate import Bound, Certificate, signed_bits
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
-from icsnn_deploy.graph.nodes import IF, ChannelAffine, Conv, Linear, Output
+from icsnn_deploy.graph.nodes import ChannelAffine, Conv, Linear, Output, Population
 from icsnn_deploy.targets.misfit import Misfit, amount
 from icsnn_deploy.targets.paths import SpikePath, paths_into
 from icsnn_deploy.targets.profile import GRANULARITIES, Granularity, TargetProfile
@@ -21,7 +21,7 @@ def check_widths(
     graph: Graph,
     profile: TargetProfile,
     certificate: Certificate | None,
-    targets: Iterable[IF | Output],
+    targets: Iterable[Population | Output],
 ) -> list[Misfit]:
     """Weights, biases, thresholds and potentials of what the chip runs.
 
@@ -47,7 +47,7 @@ def check_widths(
             found += [misfit for node in new for misfit in _weights(node, profile)]
             found += _chain(path)
         found += _bias(target, paths, profile)
-        if isinstance(target, IF):
+        if isinstance(target, Population):
             found += _threshold(target, profile)
         found += _potential(bounds[target.name], profile, graph)
     return found
@@ -127,7 +127,7 @@ def _chain(path: SpikePath) -> list[Misfit]:
 
 
 def _bias(
-    target: IF | Output, paths: tuple[SpikePath, ...], profile: TargetProfile
+    target: Population | Output, paths: tuple[SpikePath, ...], profile: TargetProfile
 ) -> list[Misfit]:
     """The sum of all biases that arrive, as mantissa and exponent in units of v."""
     if profile.bias_bits is None:
@@ -166,7 +166,7 @@ def _by_channel(bias: Array) -> Array:
     return values.reshape(*values.shape, *(1,) * (3 - values.ndim))
 
 
-def _threshold(node: IF, profile: TargetProfile) -> list[Misfit]:
+def _threshold(node: Population, profile: TargetProfile) -> list[Misfit]:
     found = []
     largest = int(node.v_threshold.max()) * profile.weight_step
     if profile.threshold_bits is not None and largest.bit_length() > profile.threshold_bits:

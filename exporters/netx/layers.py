@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from typing_extensions import assert_never
 
 from icsnn_deploy.errors import ExportError, Rejection, rejection_table
 from icsnn_deploy.exporters.netx.fold_pooling import fold_into_conv, fold_into_linear, is_foldable
@@ -12,6 +13,9 @@ from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import (
     IF,
+    Add,
+    AvgPool,
+    BaseNode,
     ChannelAffine,
     Conv,
     Flatten,
@@ -19,6 +23,8 @@ from icsnn_deploy.graph.nodes import (
     Linear,
     Node,
     Output,
+    Population,
+    Relu,
     Shape,
 )
 
@@ -85,7 +91,7 @@ class _Planner:
         for node in graph.nodes:
             self._check_node(node)
 
-    def _reject(self, node: Node, got: str, allowed: str, remedy: str) -> None:
+    def _reject(self, node: BaseNode, got: str, allowed: str, remedy: str) -> None:
         self.rejections.append(Rejection(node=node.name, got=got, allowed=allowed, remedy=remedy))
 
     def _check_node(self, node: Node) -> None:
@@ -96,16 +102,22 @@ class _Planner:
         takers = len(self.graph.consumers(node.name))
         if takers > 1:
             self._reject(node, f"a result that {takers} nodes take", "one taker", nir)
-        if isinstance(node, IF) and node.v_reset is not None:
+        if isinstance(node, Population) and not isinstance(node, IF):
+            self._reject(node, f"a population of kind {node.kind!r}", f"{IF.kind!r}", nir)
+        elif isinstance(node, IF) and node.v_reset is not None:
             self._reject(node, "hard reset", "reset by subtraction", nir)
-        if isinstance(node, Input) and node.encoding != "direct":
+        if isinstance(node, Input) and node.is_timed:
             self._reject(node, f"{node.encoding} encoding", "direct encoding", nir)
         if isinstance(node, Conv):
             if len(node.kernel) != 2:
                 self._reject(node, f"{len(node.kernel)} spatial axis", "two spatial axes", nir)
             elif node.groups > _MOST_GROUPS and not is_foldable(node):
                 self._reject(node, f"{node.groups} groups", f"at most {_MOST_GROUPS}", nir)
-        held = {"bias": getattr(node, "bias", None)} if not isinstance(node, IF) else node.arrays()
+        held = (
+            {"bias": getattr(node, "bias", None)}
+            if not isinstance(node, Population)
+            else node.arrays()
+        )
         for field, value in held.items():
             if value is not None and np.abs(value.astype(np.float64)).max() >= REGISTER:
                 got = f"{field} beyond 24 bits"
@@ -116,14 +128,19 @@ class _Planner:
         node: Node = self.graph.input
         while not isinstance(node, Output):
             (node,) = self.graph.consumers(node.name)
-            if isinstance(node, Flatten):
-                self._flatten = len(self.graph.source_shapes(node.name)[0]) > 1
-            elif isinstance(node, ChannelAffine):
-                self._take_scale(node)
-            elif isinstance(node, (Conv, Linear)):
-                self._take_connection(node)
-            elif isinstance(node, IF):
-                self._misplaced(node)
+            match node:
+                case Flatten():
+                    self._flatten = len(self.graph.source_shapes(node.name)[0]) > 1
+                case ChannelAffine():
+                    self._take_scale(node)
+                case Conv() | Linear():
+                    self._take_connection(node)
+                case Population():
+                    self._misplaced(node)
+                case Input() | AvgPool() | Add() | Relu() | Output():
+                    pass
+                case _:
+                    assert_never(node)
 
     def _take_scale(self, node: ChannelAffine) -> None:
         first = node.inputs == (self.graph.input.name,)
@@ -228,7 +245,7 @@ class _Planner:
             "Put a ReLU behind it, or make it one layer with the next.",
         )
 
-    def _misplaced(self, node: IF) -> None:
+    def _misplaced(self, node: Population) -> None:
         if not self.layers or self.layers[-1].population is not node:
             self._reject(
                 node,

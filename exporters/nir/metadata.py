@@ -15,7 +15,7 @@ from icsnn_deploy.errors import GraphError
 from icsnn_deploy.graph.graph import Graph, hard_resets
 from icsnn_deploy.graph.limits import MAX_TIME_STEPS
 from icsnn_deploy.graph.node import is_positive
-from icsnn_deploy.graph.nodes import IF, Add, Encoding, InputDtype
+from icsnn_deploy.graph.nodes import Add, Encoding, InputDtype, Population
 from icsnn_deploy.version import __version__
 
 KEY = "icsnn_deploy"
@@ -233,7 +233,7 @@ def _losses(graph: Graph, v_init_encoding: VInitEncoding) -> list[str]:
         found.append(
             "an extra input channel is 1 in the first step and 0 after: it sets potentials"
         )
-    elif any(population.v_init.any() for population in graph.nodes_of(IF)):
+    elif any(population.v_init.any() for population in graph.nodes_of(Population)):
         found.append(f"initial potentials stand in the metadata of the IF nodes ({V_INIT!r}) only")
     integer = {v.dtype.name for node in graph.nodes for v in node.arrays().values()} - {"float32"}
     if integer:

@@ -14,7 +14,7 @@ import numpy as np
 
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
-from icsnn_deploy.graph.nodes import IF, Add, ChannelAffine, Node, Shape
+from icsnn_deploy.graph.nodes import Add, ChannelAffine, Node, Population, Shape
 
 TYPES, SHAPES, SUM, TERMS = "types", "shapes", "sum", "terms"
 """Keys of a note: type and shape of each array; name and terms of a sum."""
@@ -36,7 +36,7 @@ def array_note(node: Node, shape: Shape) -> dict[str, Any]:
     arrays = node.arrays()
     types = {name: a.dtype.name for name, a in arrays.items() if a.dtype != np.float32}
     shapes: dict[str, Shape] = {}
-    if isinstance(node, (IF, ChannelAffine)):
+    if isinstance(node, (Population, ChannelAffine)):
         shapes = {
             name: array.shape
             for name, array in arrays.items()

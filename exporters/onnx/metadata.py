@@ -22,7 +22,7 @@ from icsnn_deploy.graph.graph import Graph, hard_resets
 from icsnn_deploy.graph.inputs import logit_unit
 from icsnn_deploy.graph.limits import MAX_AXES, MAX_TIME_STEPS
 from icsnn_deploy.graph.neuron import Array
-from icsnn_deploy.graph.nodes import IF, Encoding, Shape, broadcast_shapes
+from icsnn_deploy.graph.nodes import Encoding, Population, Shape, broadcast_shapes, is_timed
 from icsnn_deploy.version import __version__
 
 CONTENT_KEY = "content_sha256"
@@ -52,10 +52,20 @@ class OnnxMetadata:
     logit_unit: float | None  # logit of one unit of the output; None where unknown
     data: ExternalData | None = None  # the second file with parameters, if any
 
+    @property
+    def is_timed(self) -> bool:
+        """Whether the network's input has a time axis, as Input.is_timed."""
+        return is_timed(self.encoding)
+
+    @property
+    def batch_axis(self) -> int:
+        """The axis of the network's input that counts the samples, as Input.batch_axis."""
+        return int(self.is_timed)
+
     @classmethod
     def of(cls, graph: Graph, layout: Layout) -> OnnxMetadata:
         """Describe a graph in a layout."""
-        populations = graph.nodes_of(IF)
+        populations = graph.nodes_of(Population)
         initial = populations if layout == "step" else ()
         return cls(
             layout=layout,

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from typing_extensions import assert_never
 
 from icsnn_deploy.errors import ExportError
 from icsnn_deploy.exporters.onnx.contract import (
@@ -21,7 +22,9 @@ from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import (
     IF,
     Add,
+    AnyPopulation,
     AvgPool,
+    BaseNode,
     ChannelAffine,
     Conv,
     Flatten,
@@ -30,6 +33,8 @@ from icsnn_deploy.graph.nodes import (
     Node,
     Output,
     Pairs,
+    Population,
+    Relu,
     Shape,
 )
 
@@ -85,7 +90,7 @@ class OnnxWriter:
         """A constant float32 of rank 0."""
         return self.constant(constant_name(f"scalar_{value}"), np.array(value, np.float32))
 
-    def parameter(self, node: Node, field: str, repeat_count: int = 1) -> str:
+    def parameter(self, node: BaseNode, field: str, repeat_count: int = 1) -> str:
         """An array field of a node as float32, times `repeat_count`; returns its name."""
         name = tensor_name(
             node.name, field if repeat_count == 1 else f"{field}_times_{repeat_count}"
@@ -112,7 +117,7 @@ class OnnxWriter:
             node: the input: [N, *shape] for direct encoding, else [T, N, *shape].
             steps: T; None for the step layout, which has no time axis.
         """
-        timed = node.encoding != "direct"
+        timed = node.is_timed
         self.add_input(INPUT, batched(node.shape, steps if timed else None), node.dtype)
         if node.dtype == "float32":
             return INPUT
@@ -202,7 +207,32 @@ def emit(
             return _sum(writer, node, sources, step)
         case Output():
             return sources[0]
-    raise ExportError(f"{node.name} ({node.kind}): no ONNX form; export the converted IF network")
+        case Input() | Relu() | Population():
+            raise ExportError(
+                f"{node.name} ({node.kind}): no ONNX form; export the converted IF network"
+            )
+        case _:
+            assert_never(node)
+
+
+def emit_population(
+    writer: OnnxWriter, node: AnyPopulation, current: str, v: str, step: Step, v_after: str | None
+) -> str:
+    """Write one step of a population; returns the name of its spikes, 0 or 1 as float32.
+
+    Args:
+        writer: of the model.
+        node: the population.
+        current: name of I[t].
+        v: name of v[t-1].
+        step: t, for the names of the results.
+        v_after: the name that v[t] gets; None where nothing needs it.
+    """
+    match node:
+        case IF():
+            return emit_if(writer, node, current, v, step, v_after)
+        case _:
+            assert_never(node)
 
 
 def emit_if(

@@ -203,7 +203,7 @@ def _described(
         raise ExportError("its inputs and outputs are not those of its layout")
     if step and not {tensor_name(name, "v_out") for name in metadata.populations} <= set(outputs):
         raise ExportError("a population has no v_out")
-    steps = metadata.time_steps if metadata.encoding != "direct" and not step else None
+    steps = metadata.time_steps if metadata.is_timed and not step else None
     return OnnxFile(
         path=path,
         data=data,

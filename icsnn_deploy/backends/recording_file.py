@@ -12,7 +12,7 @@ from icsnn_deploy.backends.recording import Recording
 from icsnn_deploy.data import load_archive
 from icsnn_deploy.errors import DataError
 from icsnn_deploy.graph.graph import Graph
-from icsnn_deploy.graph.nodes import IF
+from icsnn_deploy.graph.nodes import Population
 
 
 def load_recording(path: Path, network: Graph, backend: str) -> Recording:
@@ -30,7 +30,7 @@ def load_recording(path: Path, network: Graph, backend: str) -> Recording:
             f"{path}: logits {logits.dtype} {list(logits.shape)}; numbers [N, classes] needed, "
             f"classes {list(network.shape(network.output.name))}"
         )
-    populations = [node.name for node in network.nodes_of(IF)]
+    populations = [node.name for node in network.nodes_of(Population)]
     unknown = [name for name in arrays if name not in populations]
     if unknown:
         raise DataError(f"{path}: {unknown[0]!r} is no population; those are {populations}")

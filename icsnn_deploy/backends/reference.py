@@ -7,6 +7,7 @@ half, are rounded down, which changes no comparison with an integer threshold.
 from __future__ import annotations
 
 import numpy as np
+from typing_extensions import assert_never
 
 from icsnn_deploy.backends import Backend
 from icsnn_deploy.backends.recording import Record, Recording, Simulator
@@ -18,13 +19,16 @@ from icsnn_deploy.graph.neuron import Array, if_step
 from icsnn_deploy.graph.nodes import (
     IF,
     Add,
+    AnyPopulation,
     AvgPool,
     ChannelAffine,
     Conv,
     Flatten,
+    Input,
     Linear,
     Node,
     Output,
+    Population,
     Relu,
 )
 
@@ -49,15 +53,13 @@ class ReferenceSimulator:
         kind = np.int64 if graph.is_integer else np.float64
         half = 0.5 if graph.is_integer else 0.0  # what rounding v_init down took from potentials
         x = check_inputs(graph, inputs).astype(kind)
-        timed = graph.input.encoding != "direct"
+        timed = graph.input.is_timed
         batch = x.shape[1] if timed else x.shape[0]
         v: dict[str, Array] = {}
-        v_reset: dict[str, Array | None] = {}
-        for population in graph.nodes_of(IF):
-            name, hard = population.name, population.v_reset
+        for population in graph.nodes_of(Population):
+            name = population.name
             shape = (batch, *graph.shape(name))
             v[name] = np.broadcast_to(population.v_init - half, shape).astype(kind)
-            v_reset[name] = None if hard is None else (hard - half).astype(kind)
         spikes: dict[str, list[Array]] = {name: [] for name in v if record.needs_spikes}
         potentials: dict[str, list[Array]] = {name: [] for name in v if name in record.potentials}
         currents: list[Array] = []
@@ -65,10 +67,8 @@ class ReferenceSimulator:
             values = {graph.input.name: x[step] if timed else x}
             for node in graph.nodes[1:]:
                 sources = [values[name] for name in node.inputs]
-                if isinstance(node, IF):
-                    s, u, v[node.name] = if_step(
-                        v[node.name], sources[0], node.v_threshold, v_reset[node.name]
-                    )
+                if isinstance(node, Population):
+                    s, u, v[node.name] = fire(node, v[node.name], sources[0], half)
                     values[node.name] = s.astype(kind)
                     if node.name in spikes:
                         spikes[node.name].append(s)
@@ -133,7 +133,28 @@ def evaluate(node: Node, *sources: Array) -> Array:
             return _relu(node, x)
         case Output():
             return x
-    raise GraphError(f"{node.name}: the reference has no rule for {node.kind!r}")
+        case Input() | Population():
+            raise GraphError(f"{node.name}: the reference has no rule for {node.kind!r}")
+        case _:
+            assert_never(node)
+
+
+def fire(node: AnyPopulation, v: Array, current: Array, half: float) -> tuple[Array, Array, Array]:
+    """One step of a population, (s, u, v) as neuron.if_step gives them.
+
+    Args:
+        node: the population.
+        v: potential after the last step, [B, *shape].
+        current: input current of this step, [B, *shape].
+        half: what was subtracted from v_init: 1/2 in an integer network, where potentials are
+            integers; otherwise 0.
+    """
+    match node:
+        case IF():
+            reset = None if node.v_reset is None else (node.v_reset - half).astype(v.dtype)
+            return if_step(v, current, node.v_threshold, reset)
+        case _:
+            assert_never(node)
 
 
 def _relu(node: Relu, x: Array) -> Array:

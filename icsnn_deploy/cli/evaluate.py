@@ -77,7 +77,7 @@ def evaluate(
         network = opened.network()
         samples = open_samples(
             images,
-            axis=0 if network.input.encoding == "direct" else 1,
+            axis=network.input.batch_axis,
             normalization=opened.normalization,
             whole=opened.ann_hash is None,
         )

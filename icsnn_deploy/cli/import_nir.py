@@ -62,7 +62,7 @@ def import_nir(
         )
         kept = None
         if samples is not None:
-            found = take_first(load_array(samples), SAMPLES_KEPT, network.input.encoding)
+            found = take_first(load_array(samples), SAMPLES_KEPT, network.input.batch_axis)
             kept = check_inputs(network, found)
         bundle = create_bundle(
             out,

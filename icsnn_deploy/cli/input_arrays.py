@@ -6,13 +6,13 @@ from icsnn_deploy.bundle.bundle import Bundle
 from icsnn_deploy.data import check_finite, load_array, load_images
 from icsnn_deploy.errors import DataError
 from icsnn_deploy.graph.neuron import Array
-from icsnn_deploy.graph.nodes import Encoding
+from icsnn_deploy.graph.nodes import Input
 
 SAMPLES_KEPT = 8
 """Calibration samples that are stored in a bundle."""
 
 
-def load_inputs(bundle: Bundle, spec: str, encoding: Encoding, limit: int | None) -> Array:
+def load_inputs(bundle: Bundle, spec: str, node: Input, limit: int | None) -> Array:
     """Load inputs for a bundle's network.
 
     Images are normalized as the bundle says. A network without ANN (an imported one) takes the
@@ -21,7 +21,7 @@ def load_inputs(bundle: Bundle, spec: str, encoding: Encoding, limit: int | None
     Args:
         bundle: an opened bundle.
         spec: FILE.npz:array or FILE.npy.
-        encoding: of the network's input.
+        node: the network's input.
         limit: use at most this many samples; None: all.
 
     Returns:
@@ -32,17 +32,17 @@ def load_inputs(bundle: Bundle, spec: str, encoding: Encoding, limit: int | None
     """
     is_imported = bundle.ann_hash is None
     array = load_array(spec) if is_imported else load_images(spec, bundle.normalization)
-    taken = take_first(array, limit, encoding)
+    taken = take_first(array, limit, node.batch_axis)
     check_finite(spec, taken)
     return taken
 
 
-def take_first(samples: Array, limit: int | None, encoding: Encoding = "direct") -> Array:
-    """The first `limit` samples of [N, *shape] or, for rate and event input, [T, N, *shape].
+def take_first(samples: Array, limit: int | None, batch_axis: int = 0) -> Array:
+    """The first `limit` samples along the batch axis, or all of them.
 
     Raises:
         DataError: a limit below 1.
     """
     if limit is not None and limit < 1:
         raise DataError(f"--limit {limit}: at least 1 is needed")
-    return samples[:limit] if encoding == "direct" else samples[:, :limit]
+    return samples[(slice(None),) * batch_axis + (slice(limit),)]

@@ -62,7 +62,7 @@ def _measure(bundle: Bundle, graph: Graph, images: str, limit: int | None) -> Ac
     from icsnn_deploy.evaluation.activity import measure_activity
     from icsnn_deploy.graph.inputs import to_input_units
 
-    samples = load_inputs(bundle, images, graph.input.encoding, limit)
+    samples = load_inputs(bundle, images, graph.input, limit)
     x = to_input_units(graph, samples)
     recording = TorchSimulator(graph).run(x, Record(spikes=False, counts=True))
     return measure_activity(graph, recording, x)

@@ -49,7 +49,7 @@ def quantize(
         if out.resolve() == bundle.resolve():
             raise BundleError(f"{out}: --out is the float bundle itself; choose another folder")
         network = opened.network()
-        samples = load_inputs(opened, calibration, network.input.encoding, limit)
+        samples = load_inputs(opened, calibration, network.input, limit)
         from icsnn_deploy.lattice.options import LatticeOptions
         from icsnn_deploy.lattice.quantize import quantize as run_quantization
         from icsnn_deploy.targets import find_target
@@ -67,7 +67,7 @@ def quantize(
                 device=device,
                 progress=progress,
             )
-        kept = take_first(samples, SAMPLES_KEPT, network.input.encoding)
+        kept = take_first(samples, SAMPLES_KEPT, network.input.batch_axis)
         written = result.save(out, kept, overwrite=overwrite)
         if as_json:
             print_json(

@@ -57,12 +57,12 @@ def verify(
             if needed is not None:
                 opened.export(needed)
         network = opened.network()
-        encoding = network.input.encoding
+        axis = network.input.batch_axis
         if images:
-            inputs = load_inputs(opened, images, encoding, limit)
+            inputs = load_inputs(opened, images, network.input, limit)
         else:
-            inputs = take_first(opened.samples(), limit, encoding)
-        count = inputs.shape[0 if encoding == "direct" else 1] if inputs.ndim > 1 else 0
+            inputs = take_first(opened.samples(), limit, axis)
+        count = inputs.shape[axis] if inputs.ndim > 1 else 0
         if labels and not images:
             raise DataError("--labels needs --images: the bundle's own samples have no labels")
         truth = load_labels(labels, count) if labels else None

@@ -148,14 +148,14 @@ def convert(
         "recipe": recipe.name,
         "method": chosen.result.method,
         "ann_hash": ann.hash(),
-        "counted": list(recipe.readout_steps),
     }
-    return Conversion(
-        network=replace(network, provenance=provenance),
-        ann=ann,
-        report=report,
-        normalization=normalization,
+    network = replace(
+        network,
+        calibrated_steps=recipe.readout_steps,
+        max_pools=ann.max_pools,
+        provenance=provenance,
     )
+    return Conversion(network=network, ann=ann, report=report, normalization=normalization)
 
 
 def _check_kinds(model: object, recipe: object) -> None:

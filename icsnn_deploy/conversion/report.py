@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from icsnn_deploy.graph.graph import Graph
-from icsnn_deploy.graph.nodes import IF
+from icsnn_deploy.graph.nodes import Population
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +103,7 @@ def describe_populations(network: Graph) -> tuple[PopulationResult, ...]:
             v_init=_range(node.v_init),
             granularity=_granularity(node),
         )
-        for node in network.nodes_of(IF)
+        for node in network.nodes_of(Population)
     )
 
 
@@ -111,7 +111,7 @@ def _range(values: Any) -> tuple[float, float, float]:
     return float(np.min(values)), float(np.mean(values)), float(np.max(values))
 
 
-def _granularity(node: IF) -> str:
+def _granularity(node: Population) -> str:
     if node.v_threshold.size == 1:
         return "layer"
     return "channel" if node.v_threshold.size == node.v_threshold.shape[0] else "neuron"

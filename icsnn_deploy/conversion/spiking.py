@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from icsnn_deploy.errors import ConversionError, GraphError
+from icsnn_deploy.errors import ConversionError
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import IF, Node, Relu
@@ -79,9 +79,7 @@ def set_threshold(graph: Graph, name: str, v_threshold: Array) -> Graph:
         name: a population.
         v_threshold: ready to broadcast, > 0, unit of the current.
     """
-    node = graph.node(name)
-    if not isinstance(node, IF):
-        raise GraphError(f"{name}: a population is needed, this is a {node.kind}")
+    node = graph.population(name)
     ratio = v_threshold.astype(np.float64) / node.v_threshold
     changed = graph.replace(replace(node, v_threshold=v_threshold))
     amplitude = pure_scale(fresh_name(graph, f"{name}.amplitude"), name, ratio)

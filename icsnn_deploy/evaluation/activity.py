@@ -29,7 +29,7 @@ from icsnn_deploy.errors import DataError
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.inputs import check_inputs
 from icsnn_deploy.graph.neuron import Array
-from icsnn_deploy.graph.nodes import IF
+from icsnn_deploy.graph.nodes import Population
 from icsnn_deploy.targets.connectivity import fan_in, fan_out
 from icsnn_deploy.targets.paths import is_zero_point
 
@@ -101,7 +101,7 @@ def measure_activity(
             input spikes.
     """
     found = counts.spike_counts() if isinstance(counts, Recording) else counts
-    populations = graph.nodes_of(IF)
+    populations = graph.nodes_of(Population)
     samples = _check_counts(graph, found)
     outgoing = fan_out(graph)
     layers = []
@@ -117,7 +117,7 @@ def measure_activity(
                 acs=float((spikes * outgoing[node.name]).sum()) / samples,
             )
         )
-    direct = graph.input.encoding == "direct"
+    direct = not graph.input.is_timed
     macs = float(outgoing[graph.input.name].sum()) if direct else 0.0
     effective = _input_operations(graph, inputs, outgoing, samples) if direct else 0.0
     acs = sum(layer.acs for layer in layers)
@@ -162,7 +162,7 @@ def estimate_energy(acs: float, macs_once: float, macs_every_step: float) -> Ene
 
 def _check_counts(graph: Graph, counts: Mapping[str, Array]) -> int:
     """Number of samples; raises DataError where the counts do not fit the graph."""
-    populations = graph.nodes_of(IF)
+    populations = graph.nodes_of(Population)
     missing = [node.name for node in populations if node.name not in counts]
     if missing or not populations:
         raise DataError(
@@ -188,7 +188,7 @@ def _input_operations(
     if inputs is None:
         return None
     values = check_inputs(graph, inputs)
-    batch = values.shape[0 if graph.input.encoding == "direct" else 1]
+    batch = values.shape[graph.input.batch_axis]
     if batch != samples:
         raise DataError(f"{batch} inputs for spikes of {samples} samples")
     reached = outgoing[graph.input.name]

@@ -39,7 +39,7 @@ class Evaluator:
             require_certificate(network)
         self.options = options
         self.tolerance = options.tolerance(network)
-        self.axis = 0 if network.input.encoding == "direct" else 1
+        self.axis = network.input.batch_axis
         self.others = {spec: open_backend(bundle, options.placed(spec)) for spec in options.parity}
         self.simulator = open_backend(bundle, options.placed(options.backend))
         if options.confidence is not None and not self.simulator.gives_logits_t:

@@ -8,7 +8,7 @@ from typing import Any
 
 from icsnn_deploy.evaluation.counts import Counts
 from icsnn_deploy.graph.graph import Graph
-from icsnn_deploy.graph.nodes import IF
+from icsnn_deploy.graph.nodes import Population
 from icsnn_deploy.parity.compare import Verdict
 
 
@@ -70,7 +70,7 @@ class Evaluation:
         """Spikes a neuron and step."""
         if self.spikes is None:
             return None
-        neurons = sum(self._neurons(node.name) for node in self.graph.nodes_of(IF))
+        neurons = sum(self._neurons(node.name) for node in self.graph.nodes_of(Population))
         return self.spikes / (neurons * self.graph.steps)
 
     @property

@@ -29,7 +29,7 @@ from icsnn_deploy.evaluation.result import Evaluation
 from icsnn_deploy.evaluation.samples import Samples
 from icsnn_deploy.graph.inputs import check_inputs, to_input_units
 from icsnn_deploy.graph.neuron import Array
-from icsnn_deploy.graph.nodes import IF
+from icsnn_deploy.graph.nodes import Population
 from icsnn_deploy.progress import Progress, silent
 from icsnn_deploy.version import __version__
 
@@ -82,7 +82,7 @@ def evaluate(
         graph_hash=bundle.graph_hash,
         backend=options.backend,
         confidence=options.confidence,
-        counts=counts.ordered([node.name for node in network.nodes_of(IF)]),
+        counts=counts.ordered([node.name for node in network.nodes_of(Population)]),
     )
     if ledger is not None and ranks.rank == 0:
         ledger.finish(result.to_json())

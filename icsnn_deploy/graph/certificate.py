@@ -1,18 +1,18 @@
 """The certificate: why an integer network gives the same spikes on every backend.
 
-Every value of an integer network is an integer, and v_init (and v_reset, where a reset is hard) an
-integer plus one half, so no potential ever equals a threshold. float32 holds each integer up to
-2^24, and each half integer up to 2^23. Where no partial sum of a population's current, in any
-order, and no potential reaches that, float32 makes no rounding error at all, and no order of
-summation can change a spike.
+Every value of an integer network is an integer, except v_init (and v_reset, with hard reset), which
+is an integer plus one half: no potential ever equals a threshold. float32 represents every integer
+up to 2^24 and every half integer up to 2^23. Where neither a potential nor a partial sum of a
+population's current, in any order, reaches that, float32 makes no rounding error, and the order of
+summation can't change a spike.
 
-The bounds are interval arithmetic over the graph (see interval).
+The bounds come from interval arithmetic over the graph (see interval.py).
 
-A population whose current is the same at every step (direct input, first layer) needs less. A
+A population whose current I is the same at every step (direct input, first layer) needs less. A
 potential that such a current drives away from the threshold never comes back: with I <= 0 it only
-falls, with I >= v_threshold it fires at every step from the first spike on, and rounding is
-monotone, so it can change neither. What must be exact is the current and the potentials between.
-With hard reset a spike puts the potential back to v_reset, and the same holds from there.
+falls, and with I >= v_threshold it spikes at every step from the first spike on. Rounding is
+monotone, so that it changes neither. Only the current and the potentials near the threshold must
+be exact. With hard reset a spike sets the potential to v_reset, and the same holds from there.
 """
 
 from __future__ import annotations
@@ -23,12 +23,24 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from typing_extensions import assert_never
 
 from icsnn_deploy.errors import LatticeError
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.interval import Range, range_of
 from icsnn_deploy.graph.neuron import Array
-from icsnn_deploy.graph.nodes import IF, ChannelAffine, Conv, Linear, Output
+from icsnn_deploy.graph.nodes import (
+    IF,
+    Add,
+    AvgPool,
+    ChannelAffine,
+    Conv,
+    Flatten,
+    Input,
+    Linear,
+    Output,
+    Relu,
+)
 
 FLOAT32_POTENTIAL = 2**23  # half integers are exact below
 FLOAT32_INTEGER = 2**24  # integers are exact below
@@ -38,7 +50,7 @@ BFLOAT16_INTEGER = 2**8
 
 @dataclass(frozen=True, kw_only=True)
 class Bound:
-    """What one population, or the output, can reach. All in lattice units."""
+    """What one population, or the output, can reach; all in lattice units."""
 
     layer: str
     current: tuple[int, int]  # least and largest current of one step
@@ -99,7 +111,7 @@ class Certificate:
 
 
 def certify(graph: Graph) -> Certificate:
-    """Bound everything an integer network can reach, from the graph alone.
+    """Bound every value that an integer network can reach, from the graph alone.
 
     Raises:
         LatticeError: the network is not an integer network.
@@ -111,20 +123,25 @@ def certify(graph: Graph) -> Certificate:
         )
     ranges: dict[str, Range] = {}
     bounds: list[Bound] = []
-    steady = graph.constant_nodes()
-    tail = graph.readout_nodes()
+    constant = graph.constant_nodes()
+    readout = graph.readout_nodes()
     products: list[int] = []  # magnitudes that a multiplier gets: weights and what they meet
     for node in graph.nodes:
         sources = [ranges[name] for name in node.inputs]
-        if isinstance(node, IF):
-            bounds.append(_population(node, sources[0], graph.steps, node.inputs[0] in steady))
-        elif isinstance(node, Output):
-            bounds.append(_readout(node, sources[0], graph.steps - graph.readout_start))
-        if isinstance(node, (Conv, Linear)):
-            # The tail may be run once, on sums over time.
-            times = graph.steps - graph.readout_start if node.name in tail else 1
-            products += [-int(node.weight.min()), int(node.weight.max())]
-            products += [times * sources[0].magnitude]
+        match node:
+            case IF():
+                bounds.append(_bound_if(node, sources[0], graph.steps, node.inputs[0] in constant))
+            case Output():
+                bounds.append(_bound_readout(node, sources[0], graph.steps - graph.readout_start))
+            case Conv() | Linear():
+                # The readout may run once, on sums over time.
+                times = graph.steps - graph.readout_start if node.name in readout else 1
+                products += [-int(node.weight.min()), int(node.weight.max())]
+                products += [times * sources[0].magnitude]
+            case Input() | ChannelAffine() | AvgPool() | Flatten() | Add() | Relu():
+                pass
+            case _:
+                assert_never(node)
         ranges[node.name] = range_of(node, sources).limited()
     largest = max(products, default=0)
     return Certificate(
@@ -142,7 +159,7 @@ def require_certificate(graph: Graph) -> Certificate:
     """The certificate of a network that float32 runs exactly.
 
     Raises:
-        LatticeError: names each layer that is out of bounds, by how much, and what would help.
+        LatticeError: names each layer beyond the limits, its bound, and the remedy.
     """
     certificate = certify(graph)
     if certificate.float32:
@@ -160,12 +177,13 @@ def require_certificate(graph: Graph) -> Certificate:
 
 
 def _weight_bits(graph: Graph) -> dict[str, int]:
-    bits = {}
-    for node in graph.nodes:
-        if isinstance(node, (Conv, Linear, ChannelAffine)):
-            weight = node.scale if isinstance(node, ChannelAffine) else node.weight
-            bits[node.name] = signed_bits(int(weight.min()), int(weight.max()))
-    return bits
+    weights = {
+        node.name: node.scale if isinstance(node, ChannelAffine) else node.weight
+        for node in graph.nodes_of(Conv, Linear, ChannelAffine)
+    }
+    return {
+        name: signed_bits(int(weight.min()), int(weight.max())) for name, weight in weights.items()
+    }
 
 
 def signed_bits(low: int, high: int) -> int:
@@ -173,8 +191,8 @@ def signed_bits(low: int, high: int) -> int:
     return max((-low - 1).bit_length() if low < 0 else 0, high.bit_length()) + 1
 
 
-def _population(node: IF, current: Range, time_steps: int, steady: bool) -> Bound:
-    """Bound u and v step by step, channel by channel."""
+def _bound_if(node: IF, current: Range, time_steps: int, steady: bool) -> Bound:
+    """Bounds of u and v over all steps, per channel."""
     threshold = node.v_threshold.astype(np.float64)
     start = node.v_init.astype(np.float64)
     low, high = _channel(start, np.min), _channel(start, np.max)
@@ -220,8 +238,8 @@ def _channel(values: Array, reduce: Any) -> Array:
     return result
 
 
-def _readout(node: Output, current: Range, steps: int) -> Bound:
-    """The logits are a quotient; what must be exact is the sum over the steps."""
+def _bound_readout(node: Output, current: Range, steps: int) -> Bound:
+    """Bounds of the sum over the steps, which must be exact; the logits are its quotient."""
     reach = steps * max(current.magnitude, current.partial)
     return Bound(
         layer=node.name,

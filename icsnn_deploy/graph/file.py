@@ -1,6 +1,7 @@
 """A graph as one file: arrays as safetensors, structure as JSON in the same header.
 
-No code runs on reading. Every value is checked again when the graph is built.
+No code runs on reading. Every value is checked again when the graph is created. The fields of
+PROVENANCE_KEYS are stored among the provenance, under the keys that they have had since version 1.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from icsnn_deploy.errors import BundleError, GraphError
+from icsnn_deploy.graph.checks import PROVENANCE_KEYS
 from icsnn_deploy.graph.graph import Graph, describe_node
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import NODE_TYPES, Node
@@ -33,7 +35,7 @@ def graph_bytes(graph: Graph) -> bytes:
         "version": VERSION,
         "time_steps": graph.time_steps,
         "readout_start": graph.readout_start,
-        "provenance": dict(graph.provenance),
+        "provenance": provenance_entries(graph),
         "nodes": [describe_node(node) for node in graph.nodes],
     }
     tensors = {
@@ -44,6 +46,22 @@ def graph_bytes(graph: Graph) -> bytes:
     # One metadata entry: safetensors keeps several in no fixed order.
     text = json.dumps(header, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return save(tensors, metadata={FORMAT: text})
+
+
+def provenance_entries(graph: Graph) -> dict[str, Any]:
+    """The provenance as the file stores it, with the fields that are kept there."""
+    typed = {key: getattr(graph, name) for name, key in PROVENANCE_KEYS.items()}
+    return {**graph.provenance, **{key: value for key, value in typed.items() if value}}
+
+
+def _typed_fields(entries: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a graph that a file's provenance stores: the inverse of provenance_entries."""
+    for key in PROVENANCE_KEYS.values():
+        if key in entries and not entries[key]:
+            raise GraphError(f"provenance {key!r}: {entries[key]!r}; leave it out, or give a value")
+    typed = {name: entries[key] for name, key in PROVENANCE_KEYS.items() if key in entries}
+    keys = PROVENANCE_KEYS.values()
+    return {**typed, "provenance": {k: v for k, v in entries.items() if k not in keys}}
 
 
 def read_graph(path: Path) -> Graph:
@@ -64,7 +82,7 @@ def read_graph(path: Path) -> Graph:
             nodes=nodes,
             time_steps=header["time_steps"],
             readout_start=header["readout_start"],
-            provenance=header["provenance"],
+            **_typed_fields(header["provenance"]),
         )
     except (GraphError, RecursionError, *_MALFORMED) as error:
         raise BundleError(f"{path}: not a valid graph ({str(error)[:_MESSAGE]})") from error
@@ -96,7 +114,7 @@ def _no_constant(name: str) -> None:
 
 
 def _node(description: Mapping[str, Any], tensors: dict[str, Array]) -> Node:
-    """Build a node, taking its arrays out of `tensors`."""
+    """Create a node; its arrays are removed from `tensors`."""
     plain = dict(description)
     kind, name = plain.pop("kind"), plain["name"]
     if kind not in NODE_TYPES:

@@ -1,4 +1,23 @@
-"""The network: one immutable, checked, hashed graph for the traced ANN and the IF network alike."""
+"""The network: one immutable, checked, hashed graph for the traced ANN and the IF network alike.
+
+A Graph is a tuple of nodes (see nodes.py). Each node names its sources, and the graph sorts, checks
+and indexes them:
+
+    >>> import numpy as np
+    >>> from icsnn_deploy.graph.graph import Graph
+    >>> from icsnn_deploy.graph.nodes import IF, Input, Linear, Output
+    >>> one = np.ones(1, np.float32)
+    >>> hidden = Linear(name="fc1", inputs=("x",), weight=np.eye(3, 2), bias=np.zeros(3))
+    >>> neurons = IF(name="if1", inputs=("fc1",), v_threshold=one, v_init=0.5 * one)
+    >>> last = Linear(name="fc2", inputs=("if1",), weight=np.eye(2, 3), bias=np.zeros(2))
+    >>> ends = (Input(name="x", shape=(2,)), Output(name="y", inputs=("fc2",)))
+    >>> graph = Graph(nodes=(*ends, hidden, neurons, last), time_steps=4)
+    >>> [node.name for node in graph.nodes], graph.shape("if1")
+    (['x', 'fc1', 'if1', 'fc2', 'y'], (3,))
+
+Nothing changes a graph or a node: a rewrite makes a new graph (`replace`, `map`, `with_nodes`, and
+the functions of `icsnn_deploy.passes`). `hash` names a network by its nodes, parameters and times.
+"""
 
 from __future__ import annotations
 
@@ -6,26 +25,44 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast, overload
 
 import numpy as np
 
 from icsnn_deploy.errors import GraphError
-from icsnn_deploy.graph.limits import check_result, check_time_steps
-from icsnn_deploy.graph.nodes import IF, Input, Node, Output, Relu, Shape
+from icsnn_deploy.graph.checks import check_ends, check_records, check_time
+from icsnn_deploy.graph.limits import check_result
+from icsnn_deploy.graph.node import BaseNode
+from icsnn_deploy.graph.nodes import IF, Input, Node, Output, Population, Shape
 from icsnn_deploy.graph.order import topological, walk_back
 
-N = TypeVar("N", bound=Node)
+N1 = TypeVar("N1", bound=BaseNode)
+N2 = TypeVar("N2", bound=BaseNode)
+N3 = TypeVar("N3", bound=BaseNode)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Graph:
     """A network of nodes, in topological order, with one Input and one Output.
 
-    An ANN holds Relu nodes and has time_steps None; an IF network holds IF nodes and runs for
-    time_steps steps, reading out the steps after readout_start. Building one checks names, cycles,
-    shapes, values and sizes (limits.py); nodes may be given in any order. Every node must be
-    reachable from the input and lead to the output.
+    An ANN has Relu nodes and time_steps None; an IF network has populations instead and runs for
+    time_steps steps, reading out the steps after readout_start. Creating a graph checks names,
+    cycles, shapes, values and sizes (limits.py); nodes may be given in any order. Every node must
+    be reachable from the input and lead to the output.
+
+    The hash covers nodes, time_steps and readout_start, and none of the fields below them.
+
+    Attributes:
+        nodes: in topological order.
+        time_steps: T, number of steps; None for an ANN.
+        readout_start: t0; the logits are the mean over the steps t in (t0, T].
+        output_unit: the logit that 1 at the output stands for, > 0; None where nothing is recorded
+            (see inputs.logit_unit).
+        calibrated_steps: the T at which calibration compared the network with the ANN, each >= 1;
+            empty where nothing is recorded.
+        max_pools: for each max pooling of the trained model, the names of the Relu or IF nodes that
+            replace it. Names of nodes that were removed later may remain.
+        provenance: where the network comes from, as JSON values. No computation depends on it.
 
     Raises:
         GraphError: names the node, what was got and what is needed.
@@ -34,7 +71,10 @@ class Graph:
     nodes: tuple[Node, ...]
     time_steps: int | None = None
     readout_start: int = 0
-    provenance: Mapping[str, Any] = field(default_factory=dict)  # JSON; not part of the hash
+    output_unit: float | None = None
+    calibrated_steps: tuple[int, ...] = ()
+    max_pools: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
 
     _by_name: dict[str, Node] = field(init=False, repr=False)
     _shapes: dict[str, Shape] = field(init=False, repr=False)
@@ -53,56 +93,23 @@ class Graph:
         object.__setattr__(self, "_by_name", {node.name: node for node in nodes})
         object.__setattr__(self, "_shapes", shapes)
         object.__setattr__(self, "_consumers", {k: tuple(v) for k, v in consumers.items()})
-        self._check_ends()
-        self._check_time()
-
-    def _check_ends(self) -> None:
-        for wanted in (Input, Output):
-            found = [node.name for node in self.nodes if isinstance(node, wanted)]
-            if len(found) != 1:
-                raise GraphError(f"{len(found)} {wanted.kind} nodes {found}, exactly one is needed")
-        for node in self.nodes:
-            if not self._consumers[node.name] and not isinstance(node, Output):
-                raise GraphError(f"{node.name}: its result is not used; remove the node")
-            if self._consumers[node.name] and isinstance(node, Output):
-                raise GraphError(f"{node.name}: an output can't be a source")
-
-    def _check_time(self) -> None:
-        spiking = [node.name for node in self.nodes if isinstance(node, IF)]
-        analog = [node.name for node in self.nodes if isinstance(node, Relu)]
-        if self.time_steps is None:
-            if spiking:
-                raise GraphError(f"{spiking[0]}: an IF population needs a graph with time_steps")
-            if self.readout_start:
-                raise GraphError("readout_start needs time_steps")
-            return
-        if isinstance(self.time_steps, bool) or not isinstance(self.time_steps, int):
-            raise GraphError(f"time_steps {self.time_steps!r}: an integer >= 1 is needed")
-        if isinstance(self.readout_start, bool) or not isinstance(self.readout_start, int):
-            raise GraphError(f"readout_start {self.readout_start!r}: an integer >= 0 is needed")
-        if self.time_steps < 1 or not 0 <= self.readout_start < self.time_steps:
-            raise GraphError(
-                f"time_steps {self.time_steps}, readout_start {self.readout_start}: "
-                "time_steps >= 1 and 0 <= readout_start < time_steps are needed"
-            )
-        check_time_steps(self.time_steps)
-        if analog:
-            raise GraphError(f"{analog[0]}: a Relu in a graph with time_steps; convert it to IF")
-        hard = hard_resets(self)
-        if hard and len(hard) < len(spiking):
-            soft = next(name for name in spiking if name not in hard)
-            raise GraphError(
-                f"{hard[0]} has a v_reset (hard reset), {soft} has none: all of them or none"
-            )
+        check_ends(nodes, self._consumers)
+        check_time(nodes, self.time_steps, self.readout_start)
+        check_records(self.output_unit, self.calibrated_steps, self.max_pools, self.provenance)
+        pools = {pool: tuple(names) for pool, names in self.max_pools.items()}
+        object.__setattr__(self, "calibrated_steps", tuple(self.calibrated_steps))
+        object.__setattr__(self, "max_pools", pools)
 
     # What the graph is
 
     @property
     def input(self) -> Input:
+        """The only Input node."""
         return self.nodes_of(Input)[0]
 
     @property
     def output(self) -> Output:
+        """The only Output node."""
         return self.nodes_of(Output)[0]
 
     @property
@@ -135,9 +142,27 @@ class Graph:
         except KeyError:
             raise GraphError(f"no node {name!r}; there are {', '.join(self._by_name)}") from None
 
-    def nodes_of(self, *types: type[N]) -> tuple[N, ...]:
-        """Nodes of these types, in topological order."""
+    @overload
+    def nodes_of(self, one: type[N1], /) -> tuple[N1, ...]: ...
+
+    @overload
+    def nodes_of(self, one: type[N1], two: type[N2], /) -> tuple[N1 | N2, ...]: ...
+
+    @overload
+    def nodes_of(
+        self, one: type[N1], two: type[N2], three: type[N3], /
+    ) -> tuple[N1 | N2 | N3, ...]: ...
+
+    def nodes_of(self, *types: type[Any]) -> tuple[Any, ...]:
+        """Nodes of these types or their subclasses, in topological order."""
         return tuple(node for node in self.nodes if isinstance(node, types))
+
+    def population(self, name: str) -> Population:
+        """The population of that name; raises GraphError."""
+        node = self.node(name)
+        if not isinstance(node, Population):
+            raise GraphError(f"{name}: a population is needed, this is a {node.kind}")
+        return node
 
     def shape(self, name: str) -> Shape:
         """Shape of a node's result, without time and batch."""
@@ -154,38 +179,37 @@ class Graph:
     def ancestors(self, name: str, through: Callable[[Node], bool]) -> tuple[Node, ...]:
         """Return the nodes whose results reach `name`, each once, in topological order.
 
-        The walk goes on from those that `through` admits; the others are where it ends.
+        The search continues to the sources of a node for which `through` is true, and stops at the
+        others, which are part of the result.
         """
         found = {node.name for node in walk_back(self._by_name, self.node(name).inputs, through)}
         return tuple(node for node in self.nodes if node.name in found)
 
     def constant_nodes(self) -> frozenset[str]:
-        """Nodes whose result is the same at every step: those without a spiking source."""
+        """Nodes whose result is the same at every step: no spikes reach them."""
         result: set[str] = set()
         for node in self.nodes:
-            if isinstance(node, Input):
-                constant = node.encoding == "direct"
-            else:
-                constant = not isinstance(node, IF) and all(name in result for name in node.inputs)
-            if constant:
+            changes = node.is_timed if isinstance(node, Input) else isinstance(node, Population)
+            if not changes and result.issuperset(node.inputs):
                 result.add(node.name)
         return frozenset(result)
 
     def readout_nodes(self) -> frozenset[str]:
-        """Nodes that change over time and lead to no population: linear in what enters them.
+        """Nodes after the last populations whose result changes over time.
 
-        The mean of their results over time is their result for the mean of what enters.
+        They are linear: the mean of their results over time is their result for the mean of what
+        enters, so that they can run once instead of at every step.
         """
-        steady = self.constant_nodes()
+        constant = self.constant_nodes()
         result: set[str] = set()
         for node in reversed(self.nodes):
-            memoryless = not isinstance(node, IF | Input) and node.name not in steady
+            memoryless = not isinstance(node, Population | Input) and node.name not in constant
             if memoryless and all(name in result for name in self._consumers[node.name]):
                 result.add(node.name)
         return frozenset(result)
 
     def last_uses(self) -> dict[str, tuple[str, ...]]:
-        """For each node its sources that no node after it takes: nobody needs them from then on."""
+        """For each node the sources that no later node takes: they can be freed after it."""
         last = {source: node.name for node in self.nodes for source in node.inputs}
         spent: dict[str, list[str]] = {node.name: [] for node in self.nodes}
         for source, name in last.items():
@@ -194,23 +218,23 @@ class Graph:
 
     # Graph -> Graph
 
-    def with_nodes(self, nodes: Iterable[Node]) -> Graph:
-        """The same graph over other nodes."""
-        return replace(self, nodes=tuple(nodes))
+    def with_nodes(self, nodes: Iterable[BaseNode]) -> Graph:
+        """A graph of other nodes; all other fields stay as they are."""
+        return replace(self, nodes=cast(tuple[Node, ...], tuple(nodes)))  # checked on creation
 
-    def map(self, change: Callable[[Node], Node]) -> Graph:
-        """Each node replaced by change(node)."""
+    def map(self, change: Callable[[Node], BaseNode]) -> Graph:
+        """A graph with change(node) in the place of each node."""
         return self.with_nodes(change(node) for node in self.nodes)
 
-    def replace(self, *nodes: Node) -> Graph:
-        """Each given node in the place of the one with its name."""
-        new = {self.node(node.name).name: node for node in nodes}
+    def replace(self, *nodes: BaseNode) -> Graph:
+        """A graph with each given node in the place of the one of its name."""
+        new: dict[str, BaseNode] = {self.node(node.name).name: node for node in nodes}
         return self.map(lambda node: new.get(node.name, node))
 
-    # What the graph is called by
+    # Identity
 
     def hash(self) -> str:
-        """sha256 over the canonical bytes of everything but the provenance, as hex."""
+        """sha256 over the canonical bytes of nodes, time_steps and readout_start, as hex."""
         digest = hashlib.sha256()
         head = {"time_steps": self.time_steps, "readout_start": self.readout_start}
         digest.update(_canonical(head))
@@ -223,7 +247,7 @@ class Graph:
         return digest.hexdigest()
 
 
-def describe_node(node: Node) -> dict[str, Any]:
+def describe_node(node: BaseNode) -> dict[str, Any]:
     """Kind and plain (not array) fields of a node, as JSON values."""
     plain = {f.name: getattr(node, f.name) for f in fields(node) if f.name not in node.optional}
     return {

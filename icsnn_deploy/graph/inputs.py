@@ -1,11 +1,10 @@
-"""How a batch of samples becomes the current of the first connection at every step.
+"""Inputs of a network: their check, their units, and rate encoding.
 
-An integer network takes and gives integers; what one of them stands for is noted with it.
+The inputs and outputs of an integer network are integers. Input.unit and Graph.output_unit say what
+the integer 1 stands for.
 """
 
 from __future__ import annotations
-
-import sys
 
 import numpy as np
 
@@ -29,9 +28,15 @@ def check_inputs(graph: Graph, inputs: Array) -> Array:
 
 
 def check_input(node: Input, steps: int | None, inputs: Array) -> Array:
-    """The inputs as an array that fits an input node, for so many steps (None: an ANN)."""
+    """The inputs as an array that fits an input node; see check_inputs.
+
+    Args:
+        node: the input node.
+        steps: T of the network; None for an ANN.
+        inputs: [B, *shape], or [T, B, *shape] where the node is timed.
+    """
     array = np.asarray(inputs)
-    timed = node.encoding != "direct"
+    timed = node.is_timed
     lead = ("T", "B") if timed else ("B",)
     rank_fits = array.ndim == len(lead) + len(node.shape)
     if not rank_fits or array.shape[len(lead) :] != node.shape:
@@ -64,9 +69,14 @@ def check_input(node: Input, steps: int | None, inputs: Array) -> Array:
 
 
 def to_input_units(graph: Graph, samples: Array) -> Array:
-    """Real samples as the network takes them: in steps of the input's unit, if it takes integers.
+    """Real samples as the network takes them: round(sample / unit) for an integer input.
 
-    Values beyond what the input's type holds are cut off. Integers are returned as they are.
+    Values beyond the range of the input's type are clipped to it. Integer arrays, and samples for a
+    float32 input, are returned as they are.
+
+    Args:
+        graph: the network.
+        samples: real values, of any shape.
 
     Raises:
         DataError: NaN or infinity, which no integer stands for.
@@ -83,36 +93,38 @@ def to_input_units(graph: Graph, samples: Array) -> Array:
 
 
 def to_real_units(graph: Graph, inputs: Array) -> Array:
-    """What the network's inputs stand for: the inverse of to_input_units, but for rounding."""
+    """The real values that inputs stand for: the inverse of to_input_units up to rounding."""
     unit = graph.input.unit
     return inputs if unit == 1 else (np.asarray(inputs) * unit).astype(np.float32)
 
 
 def logit_unit(graph: Graph) -> float | None:
-    """What one unit of the output is worth: 1, or what quantizing noted in the provenance.
+    """The logit that 1 at the output stands for: output_unit where recorded, otherwise 1.
 
-    None where an integer network does not say, or says what is no positive number.
+    None for an integer network without a recorded unit.
     """
-    recorded = graph.provenance.get("logit_unit", None if graph.is_integer else 1.0)
-    number = isinstance(recorded, (int, float)) and not isinstance(recorded, bool)
-    if not number or not 0 < recorded <= sys.float_info.max:  # an integer may be beyond
-        return None
-    return float(recorded)
+    if graph.output_unit is None:
+        return None if graph.is_integer else 1.0
+    return float(graph.output_unit)
 
 
 def encode_rate(samples: Array, time_steps: int, *, seed: int | None = None) -> Array:
     """Spikes whose mean over time approaches the sample.
 
-    Without a seed the code is deterministic, s[t] = floor(t x + 1/2) - floor((t-1) x + 1/2): an IF
-    neuron with v_threshold 1 and v_init 1/2. With a seed each step is a Bernoulli draw.
+    Without a seed the spikes are deterministic, s[t] = floor(t x + 1/2) - floor((t-1) x + 1/2):
+    those of an IF neuron with v_threshold 1 and v_init 1/2. With a seed each step is a Bernoulli
+    draw.
 
     Args:
         samples: [B, *shape], values in [0, 1].
         time_steps: T, number of steps.
-        seed: for Bernoulli spikes.
+        seed: of the Bernoulli draws; None for deterministic spikes.
 
     Returns:
-        spikes as uint8, [T, B, *shape].
+        Spikes as uint8, [T, B, *shape].
+
+    Raises:
+        DataError: values outside [0, 1].
     """
     x = np.asarray(samples, np.float64)
     if not ((x >= 0) & (x <= 1)).all():  # NaN is neither

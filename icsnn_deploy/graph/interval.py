@@ -1,8 +1,8 @@
-"""Interval arithmetic over an integer network: what each node's result can be.
+"""Interval arithmetic over an integer network: the range of each node's result.
 
-For each channel the negative and the positive parts of the weights times the range of what arrives.
-Every subset of the terms lies between their sums, so a bound holds for any order, any blocking and
-any padding.
+The bounds of a channel are the sums of its negative terms and of its positive terms, over the
+ranges of the sources. The sum of any subset of the terms lies between them, so that the bounds hold
+for any order of summation, any blocking and any padding.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from typing_extensions import assert_never
 
 from icsnn_deploy.errors import LatticeError
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import (
-    IF,
     Add,
+    AvgPool,
     ChannelAffine,
     Conv,
     Flatten,
@@ -23,17 +24,18 @@ from icsnn_deploy.graph.nodes import (
     Linear,
     Node,
     Output,
+    Population,
+    Relu,
 )
 
-_BEYOND = 2.0**62  # no bound needs to be known more closely; keeps deep networks from infinity
+_BEYOND = 2.0**62  # larger bounds are clipped to this, so that deep networks stay finite
 
 
 @dataclass(frozen=True, eq=False)
 class Range:
-    """Per channel: the least and largest value, and the largest |partial sum| up to here.
+    """Least and largest value per channel, and the largest |partial sum| up to this node.
 
-    In float64, which int64 would wrap around where it only rounds: exact below 2^53, and what is
-    beyond stays there.
+    float64, exact below 2^53; int64 would wrap around where float64 rounds.
     """
 
     low: Array  # float64, ready to broadcast
@@ -45,13 +47,17 @@ class Range:
         return int(max(np.abs(self.low).max(), np.abs(self.high).max()))
 
     def limited(self) -> Range:
-        """The same range, or what is known to be beyond everything."""
+        """The same range, clipped to +-2^62."""
         low, high = np.clip(self.low, -_BEYOND, _BEYOND), np.clip(self.high, -_BEYOND, _BEYOND)
         return Range(low, high, min(self.partial, int(_BEYOND)))
 
 
 def range_of(node: Node, sources: list[Range]) -> Range:
-    """The range of a node's result at one step, for those of its sources.
+    """The range of a node's result at one step.
+
+    Args:
+        node: of an integer network.
+        sources: the ranges of its sources.
 
     Raises:
         LatticeError: the node has no place in an integer network.
@@ -59,10 +65,10 @@ def range_of(node: Node, sources: list[Range]) -> Range:
     match node:
         case Input():
             limits = np.iinfo(node.dtype)
-            ends = (0, 1) if node.encoding != "direct" else (int(limits.min), int(limits.max))
+            ends = (0, 1) if node.is_timed else (int(limits.min), int(limits.max))
             low, high = (np.full((1,) * len(node.shape), end, np.float64) for end in ends)
             return Range(low, high, max(map(abs, ends)))
-        case IF():
+        case Population():
             one = np.ones((1,) * node.v_threshold.ndim)
             return Range(0 * one, one, 1)
         case Conv() | Linear():
@@ -75,15 +81,18 @@ def range_of(node: Node, sources: list[Range]) -> Range:
             return Range(low, high, sum(source.partial for source in sources))
         case Flatten():
             source = sources[0]
-            # Channels lose their place: the widest of them stands for all.
+            # The channels are no longer apart: one range that holds all of them.
             low, high = source.low.min().reshape(1), source.high.max().reshape(1)
             return Range(low, high, source.partial)
         case Output():
             return sources[0]
-    raise LatticeError(
-        f"{node.name}: a {node.kind} has no place in an integer network; quantize turns pooling "
-        "into sums"
-    )
+        case AvgPool() | Relu():
+            raise LatticeError(
+                f"{node.name}: a {node.kind} has no place in an integer network; quantize turns "
+                "pooling into sums"
+            )
+        case _:
+            assert_never(node)
 
 
 def _total(arrays: list[Array]) -> Array:
@@ -104,7 +113,7 @@ def _affine(node: Conv | Linear, source: Range) -> Range:
     )
     # A term may be missing (padding, part of a sum), so zero belongs to every term's range.
     positive, negative = np.empty(outputs), np.empty(outputs)
-    for row, taps in enumerate(weight):  # row by row: what a large layer has fits no cache
+    for row, taps in enumerate(weight):  # row by row: a large layer does not fit the cache
         group = row * groups // outputs
         one, other = taps * low[group], taps * high[group]
         positive[row] = np.maximum(np.maximum(one, other), 0).sum()

@@ -1,8 +1,8 @@
-"""What every node of a graph is: a name, sources, and parameters that are checked and frozen."""
+"""The base class of every node: a name, sources, and parameters that are checked and frozen."""
 
 from __future__ import annotations
 
-import math
+import sys
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
@@ -18,11 +18,21 @@ _DTYPES = ("float32", "int8", "int16", "int32", "int64")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Node:
-    """One operation: a unique name, the names of its sources, and parameters that never change."""
+class BaseNode:
+    """One operation: a unique name, the names of its sources, and parameters that never change.
+
+    A subclass sets `kind`, declares its parameters as fields, and overrides `_check`,
+    `output_shape` and, unless it takes exactly one source, `_arity`.
+
+    Attributes:
+        kind: what the node is called in files and messages.
+        optional: array fields that may be None.
+        name: unique in a graph; no "/".
+        inputs: names of the sources, in order.
+    """
 
     kind: ClassVar[str]
-    optional: ClassVar[frozenset[str]] = frozenset()  # array fields that may be None
+    optional: ClassVar[frozenset[str]] = frozenset()
 
     name: str
     inputs: tuple[str, ...]
@@ -41,6 +51,7 @@ class Node:
         self._check()
 
     def _arity(self) -> tuple[int, int]:
+        """Least and largest number of sources."""
         return 1, 1
 
     def _check(self) -> None:
@@ -111,12 +122,37 @@ def broadcast_shapes(shape: Shape) -> tuple[Shape, ...]:
     return tuple(dict.fromkeys([(1, *rest), (shape[0], *rest), shape]))
 
 
+def window_positions(
+    name: str, shape: Shape, kernel: Shape, stride: Shape, padding: Pairs, dilation: Shape
+) -> Shape:
+    """Number of window positions along each spatial axis.
+
+    Args:
+        name: of the node, for the message.
+        shape: length of each spatial axis; the others have one entry per axis likewise.
+
+    Raises:
+        GraphError: a window that does not fit.
+    """
+    result = []
+    for axis, length in enumerate(shape):
+        reach = dilation[axis] * (kernel[axis] - 1) + 1
+        room = length + sum(padding[axis]) - reach
+        if room < 0:
+            raise GraphError(
+                f"{name}: a window of {reach} does not fit the padded length "
+                f"{length + sum(padding[axis])} of spatial axis {axis}"
+            )
+        result.append(room // stride[axis] + 1)
+    return tuple(result)
+
+
 def is_integer(value: Any, least: int) -> bool:
     """Whether a value is an int, not a bool, and at least `least`."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
 def is_positive(value: Any) -> bool:
-    """Whether a value is a finite number above zero."""
+    """Whether a value is a number above zero that a float can hold."""
     real = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return real and 0 < value < math.inf
+    return real and 0 < value <= sys.float_info.max

@@ -1,26 +1,40 @@
-"""The kinds of node a graph is made of, each with its equation, its checks and its shape rule.
+"""The node kinds of a graph, each with its equation, its checks and its shape rule.
 
 Shapes leave out time and batch: an image is (C, H, W), a signal (C, L), a feature vector (F,).
-Parameters that act per neuron are stored ready to broadcast: (1, 1, 1) for one value a layer,
-(C, 1, 1) for one a channel, (C, H, W) for one a neuron.
+Parameters of a population are stored ready to broadcast: (1, 1, 1) for one value per layer,
+(C, 1, 1) for one per channel, (C, H, W) for one per neuron.
+
+The kinds are a closed set: `Node` is their union. Code that must handle every kind ends its `match`
+with `typing_extensions.assert_never`, and mypy lists every such place when a kind is added.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 from icsnn_deploy.errors import GraphError
 from icsnn_deploy.graph.neuron import Array
-from icsnn_deploy.graph.node import Node, Pairs, Shape, broadcast_shapes, is_integer, is_positive
+from icsnn_deploy.graph.node import (
+    BaseNode,
+    Pairs,
+    Shape,
+    broadcast_shapes,
+    is_integer,
+    is_positive,
+    window_positions,
+)
+from icsnn_deploy.graph.population import IF, AnyPopulation, Population
 
 __all__ = [
     "IF",
     "LINEAR_NODES",
     "NODE_TYPES",
     "Add",
+    "AnyPopulation",
     "AvgPool",
+    "BaseNode",
     "ChannelAffine",
     "Conv",
     "Encoding",
@@ -31,39 +45,32 @@ __all__ = [
     "Node",
     "Output",
     "Pairs",
+    "Population",
     "Relu",
     "Shape",
     "broadcast_shapes",
+    "is_timed",
 ]
 
 InputDtype = Literal["float32", "uint8", "int8", "int16"]
 Encoding = Literal["direct", "rate", "events"]
 
 
-def _windows(
-    node: Node, shape: Shape, kernel: Shape, stride: Shape, padding: Pairs, dilation: Shape
-) -> Shape:
-    """Number of window positions along each spatial axis; raises GraphError where there is none."""
-    result = []
-    for axis, length in enumerate(shape):
-        reach = dilation[axis] * (kernel[axis] - 1) + 1
-        room = length + sum(padding[axis]) - reach
-        if room < 0:
-            raise GraphError(
-                f"{node.name}: a window of {reach} does not fit the padded length "
-                f"{length + sum(padding[axis])} of spatial axis {axis}"
-            )
-        result.append(room // stride[axis] + 1)
-    return tuple(result)
+def is_timed(encoding: Encoding) -> bool:
+    """Whether inputs of this encoding have a time axis: [T, B, *shape] instead of [B, *shape]."""
+    return encoding != "direct"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Input(Node):
+class Input(BaseNode):
     """Where the data enters: one sample of `shape`, values of type `dtype`.
 
-    The value of one integer step is `unit` (1 for pixels and floats).
-    encoding "direct": the analog sample is the current of every step; "rate" and "events": a
-    spike tensor [T, B, *shape] is (encoded from the sample, or given by the caller).
+    Attributes:
+        shape: of one sample, without time and batch.
+        dtype: of the values; an integer type in an integer network.
+        encoding: "direct": the analog sample [B, *shape] is the current of every step; "rate" and
+            "events": spikes [T, B, *shape], encoded from the sample or given by the caller.
+        unit: the value that 1 in the input stands for (1 for pixels and floats).
     """
 
     kind: ClassVar[str] = "input"
@@ -87,12 +94,22 @@ class Input(Node):
         if not is_positive(self.unit):
             raise GraphError(f"{self.name}.unit: {self.unit!r}, a finite number > 0 needed")
 
+    @property
+    def is_timed(self) -> bool:
+        """Whether inputs have a time axis: [T, B, *shape] instead of [B, *shape]."""
+        return is_timed(self.encoding)
+
+    @property
+    def batch_axis(self) -> int:
+        """The axis of an input array that counts the samples: 1 after a time axis, otherwise 0."""
+        return int(self.is_timed)
+
     def output_shape(self, *sources: Shape) -> Shape:
         return self.shape
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Conv(Node):
+class Conv(BaseNode):
     """Convolution (cross-correlation) over one or two spatial axes, zero padded.
 
     y[o, p] = bias[o] + sum_{i, k} weight[o, i, k] * x[i, stride * p + dilation * k - pad_before]
@@ -132,12 +149,14 @@ class Conv(Node):
             axes = ("L",) if self.weight.ndim == 3 else ("H", "W")
             wanted = ", ".join([str(channels), *axes])
             raise GraphError(f"{self.name}: input of shape {shape}, ({wanted}) needed")
-        spatial = _windows(self, shape[1:], self.kernel, self.stride, self.padding, self.dilation)
+        spatial = window_positions(
+            self.name, shape[1:], self.kernel, self.stride, self.padding, self.dilation
+        )
         return (self.weight.shape[0], *spatial)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Linear(Node):
+class Linear(BaseNode):
     """Fully connected layer: y = weight @ x + bias."""
 
     kind: ClassVar[str] = "linear"
@@ -159,7 +178,7 @@ class Linear(Node):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class ChannelAffine(Node):
+class ChannelAffine(BaseNode):
     """A diagonal connection: y = scale * x + shift, per layer, channel or neuron."""
 
     kind: ClassVar[str] = "scale"
@@ -178,7 +197,7 @@ class ChannelAffine(Node):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class AvgPool(Node):
+class AvgPool(BaseNode):
     """Mean over windows; padded zeros count as values (PyTorch's count_include_pad=True)."""
 
     kind: ClassVar[str] = "avg_pool"
@@ -197,12 +216,14 @@ class AvgPool(Node):
         if len(shape) != len(self.kernel) + 1:
             raise GraphError(f"{self.name}: input of shape {shape}, {len(self.kernel) + 1} axes")
         ones = (1,) * len(self.kernel)
-        spatial = _windows(self, shape[1:], self.kernel, self.stride, self.padding, ones)
+        spatial = window_positions(
+            self.name, shape[1:], self.kernel, self.stride, self.padding, ones
+        )
         return (shape[0], *spatial)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Flatten(Node):
+class Flatten(BaseNode):
     """All axes into one, the last running fastest."""
 
     kind: ClassVar[str] = "flatten"
@@ -212,7 +233,7 @@ class Flatten(Node):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Add(Node):
+class Add(BaseNode):
     """Sum of two or more sources of one shape; a source may be named twice."""
 
     kind: ClassVar[str] = "add"
@@ -227,7 +248,7 @@ class Add(Node):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Relu(Node):
+class Relu(BaseNode):
     """Rectifier of the ANN, with an optional upper bound and quantization levels.
 
     y = clip(x, 0, upper)
@@ -249,49 +270,19 @@ class Relu(Node):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class IF(Node):
-    """Integrate-and-fire population; spikes on the wire are 0 or 1.
-
-        u[t] = v[t-1] + I[t];  s[t] = u[t] >= v_threshold;  v[t] = u[t] - v_threshold * s[t]
-
-    (IC-SNN, Eqs. 4 to 6, with >= for >.) v[0] = v_init. With a v_reset the reset is hard, as
-    networks trained elsewhere have it: v[t] = v_reset where s[t] else u[t].
-    """
-
-    kind: ClassVar[str] = "if"
-    optional: ClassVar[frozenset[str]] = frozenset({"v_reset"})
-
-    v_threshold: Array  # > 0
-    v_init: Array  # each of a shape that broadcast_shapes allows, unit of the input current
-    v_reset: Array | None = None  # likewise; None: soft reset
-
-    def _check(self) -> None:
-        self._array("v_init")
-        if self.v_reset is not None:
-            self._array("v_reset")
-        smallest = self._array("v_threshold").min()
-        if not smallest > 0:
-            raise GraphError(f"{self.name}.v_threshold: smallest is {smallest}, > 0 needed")
-
-    def output_shape(self, *sources: Shape) -> Shape:
-        self._broadcasts("v_threshold", sources[0])
-        self._broadcasts("v_init", sources[0])
-        if self.v_reset is not None:
-            self._broadcasts("v_reset", sources[0])
-        return sources[0]
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Output(Node):
+class Output(BaseNode):
     """The readout: logits = mean of the incoming current over the steps t in (t0, T]."""
 
     kind: ClassVar[str] = "output"
 
 
-NODE_TYPES: dict[str, type[Node]] = {
-    node_type.kind: node_type
-    for node_type in (Input, Conv, Linear, ChannelAffine, AvgPool, Flatten, Add, Relu, IF, Output)
-}
+Node = (
+    Input | Conv | Linear | ChannelAffine | AvgPool | Flatten | Add | Relu | AnyPopulation | Output
+)
+"""A node of a graph: the closed union of all kinds."""
+
+NODE_TYPES: dict[str, type[Node]] = {node_type.kind: node_type for node_type in get_args(Node)}
+"""The node kinds by the name that files use."""
 
 LINEAR_NODES = (Conv, Linear, ChannelAffine, AvgPool, Flatten, Add)
-"""Nodes without memory or threshold: what lies between two populations is made of these."""
+"""Nodes without memory or threshold: everything between two populations is made of these."""

@@ -5,16 +5,19 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TypeVar
 
 from icsnn_deploy.errors import GraphError
-from icsnn_deploy.graph.node import Node
+from icsnn_deploy.graph.node import BaseNode
+
+N = TypeVar("N", bound=BaseNode)
 
 
-def topological(nodes: tuple[Node, ...]) -> tuple[Node, ...]:
-    """The nodes so that each stands after its sources; ties keep the given order.
+def topological(nodes: tuple[N, ...]) -> tuple[N, ...]:
+    """Sort the nodes so that each comes after its sources; ties keep the given order.
 
     Raises:
-        GraphError: two of one name, a source that is not there, or a cycle.
+        GraphError: two nodes of one name, a source that is not there, or a cycle.
     """
     position = {node.name: index for index, node in enumerate(nodes)}
     if len(position) != len(nodes):
@@ -47,8 +50,8 @@ def topological(nodes: tuple[Node, ...]) -> tuple[Node, ...]:
 
 
 def walk_back(
-    nodes: Mapping[str, Node], start: Iterable[str], through: Callable[[Node], bool]
-) -> Iterator[Node]:
+    nodes: Mapping[str, N], start: Iterable[str], through: Callable[[N], bool]
+) -> Iterator[N]:
     """Yield the nodes named in `start` and what they depend on: nearest first, each once.
 
     Args:

@@ -18,6 +18,7 @@ from icsnn_deploy.graph.nodes import (
     InputDtype,
     Linear,
     Node,
+    Population,
 )
 from icsnn_deploy.passes.affine import pure_scale
 from icsnn_deploy.passes.compose import compose
@@ -92,7 +93,7 @@ def is_zero_point(node: Node) -> bool:
 def _integer_input(graph: Graph, samples: Array, bits: int) -> Graph:
     """Pixels minus a zero point per channel; or a float input in steps of its own unit."""
     node = graph.input
-    if node.encoding != "direct":
+    if node.is_timed:
         return graph.replace(replace(node, dtype="uint8"))
     if node.dtype != "float32":
         for scale in graph.nodes_of(ChannelAffine):
@@ -138,7 +139,7 @@ def _with_zero_point(graph: Graph, scale: ChannelAffine) -> Graph:
 def _affine_before_sums(graph: Graph) -> Graph:
     """Insert a ChannelAffine of 1 into each sum and population that has no affine node there."""
     editor = GraphEditor(graph)
-    for sink in graph.nodes_of(Add, IF):
+    for sink in graph.nodes_of(Add, Population):
         for source in dict.fromkeys(sink.inputs):
             node = editor.node(source)
             trained = isinstance(node, (Conv, Linear, ChannelAffine)) and not is_sum_pool(node)

@@ -121,7 +121,7 @@ def _rounded(
     nearest integer.
     """
     network = given.network
-    direct = network.input.encoding == "direct"
+    direct = not network.input.is_timed
     calibration = CalibrationSet.of(calibration_data, progress=progress) if direct else None
     x = np.asarray(calibration_data if calibration is None else calibration.samples)
     prepared = prepare(network, x, per_layer=options.per_layer, input_bits=options.input_bits)
@@ -162,12 +162,17 @@ def _result(
     provenance = {
         **source.network.provenance,
         "float_hash": source.network.hash(),
-        "logit_unit": unit,
         "weight_bits": bits,
         "certificate": certificate.to_json(),
     }
     return Quantization(
-        network=replace(chosen, provenance=provenance),
+        network=replace(
+            chosen,
+            output_unit=unit,
+            calibrated_steps=source.network.calibrated_steps,
+            max_pools=source.network.max_pools,
+            provenance=provenance,
+        ),
         certificate=certificate,
         bits=bits,
         agreement={name: score[0] for name, score in scores.items()},
@@ -213,7 +218,7 @@ def _too_wide(graph: Graph, profile: TargetProfile) -> dict[str, int]:
         return {}
     targets, _ = chip_targets(
         graph,
-        host_first_layer=not profile.analog_input and graph.input.encoding == "direct",
+        host_first_layer=not profile.analog_input and not graph.input.is_timed,
         host_readout=profile.readout == "host",
     )
     excess: dict[str, int] = {}

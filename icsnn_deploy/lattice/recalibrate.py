@@ -14,18 +14,14 @@ from icsnn_deploy.conversion.calibration.search import search
 from icsnn_deploy.errors import LatticeError
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
-from icsnn_deploy.graph.nodes import IF
+from icsnn_deploy.graph.nodes import Population
 from icsnn_deploy.lattice.round_network import Lattice
 
 
 def readout_steps(network: Graph) -> tuple[int, ...]:
-    """The T that the network was calibrated for; its own T where nothing else is recorded."""
-    recorded = network.provenance.get("counted")
-    if not isinstance(recorded, (list, tuple)):
-        return (network.steps,)
-    # Provenance may come with a file from elsewhere: only what makes sense is taken.
-    sensible = {t for t in recorded if isinstance(t, int) and network.readout_start < t}
-    return tuple(sorted(t for t in sensible if t <= network.steps)) or (network.steps,)
+    """The T that the network was calibrated for and reads out, ascending; otherwise its own T."""
+    found = {t for t in network.calibrated_steps if network.readout_start < t <= network.steps}
+    return tuple(sorted(found)) or (network.steps,)
 
 
 def recalibrate(
@@ -76,9 +72,9 @@ def activation_units(network: Graph, prepared: Graph, lattice: Lattice) -> dict[
         lattice: the rounded network and its units.
     """
     units = {}
-    for node in network.nodes_of(IF):
+    for node in network.nodes_of(Population):
         ready = prepared.node(node.name)
-        if not isinstance(ready, IF):
+        if not isinstance(ready, Population):
             raise LatticeError(f"{node.name}: prepared as a {ready.kind}")
         # Preparing may have given the population another unit: one threshold per layer.
         activation = node.v_threshold.astype(np.float64) / ready.v_threshold

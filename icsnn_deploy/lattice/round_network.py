@@ -12,11 +12,26 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
+from typing_extensions import assert_never
 
 from icsnn_deploy.errors import LatticeError
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
-from icsnn_deploy.graph.nodes import IF, ChannelAffine, Conv, Flatten, Input, Linear, Node
+from icsnn_deploy.graph.nodes import (
+    IF,
+    Add,
+    AnyPopulation,
+    AvgPool,
+    ChannelAffine,
+    Conv,
+    Flatten,
+    Input,
+    Linear,
+    Node,
+    Output,
+    Population,
+    Relu,
+)
 from icsnn_deploy.lattice.prepare import is_sum_pool, is_zero_point
 from icsnn_deploy.lattice.rounding import best_scales, round_weights
 from icsnn_deploy.lattice.shared_units import (
@@ -89,7 +104,7 @@ class _Rounder:
                 self.waiting[root] -= 1
                 if self.waiting[root] == 0:
                     self._settle(self.groups[root])
-            elif isinstance(node, IF):
+            elif isinstance(node, Population):
                 self._population(node)
             else:
                 self.units[node.name] = self._passed_on(node)
@@ -102,13 +117,17 @@ class _Rounder:
         if isinstance(node, Input):
             return np.ones((1,) * rank)
         unit = self.units[node.inputs[0]]
-        if isinstance(node, Flatten):
-            shape = self.graph.shape(node.inputs[0])
-            flat: Array = np.broadcast_to(unit, shape).reshape(-1)
-            return flat
-        if isinstance(node, Conv):  # a sum over windows, channel by channel
-            return per_channel(unit)
-        return unit
+        match node:
+            case Flatten():
+                shape = self.graph.shape(node.inputs[0])
+                flat: Array = np.broadcast_to(unit, shape).reshape(-1)
+                return flat
+            case Conv():  # a sum over windows, channel by channel
+                return per_channel(unit)
+            case Linear() | ChannelAffine() | Add() | AvgPool() | Relu() | Population() | Output():
+                return unit
+            case _:
+                assert_never(node)
 
     def _settle(self, members: list[str]) -> None:
         """Choose the common unit of summed connections and round them."""
@@ -228,7 +247,14 @@ class _Rounder:
                 part = None if moment is None else moment[group * blocks + block]
                 yield rows, columns, part
 
-    def _population(self, node: IF) -> None:
+    def _population(self, node: AnyPopulation) -> None:
+        match node:
+            case IF():
+                self._integrate_and_fire(node)
+            case _:
+                assert_never(node)
+
+    def _integrate_and_fire(self, node: IF) -> None:
         unit = self.units[node.inputs[0]]
         v_threshold = np.maximum(np.round(node.v_threshold / unit), 1)
         hard = node.v_reset is not None
@@ -257,7 +283,7 @@ def _is_integer_valued(graph: Graph, node: Node) -> bool:
     """Whether a value of the prepared network equals that of the integer network."""
     while isinstance(node, Flatten) or is_sum_pool(node) or is_zero_point(node):
         node = graph.node(node.inputs[0])
-    return isinstance(node, (IF, Input))
+    return isinstance(node, (Population, Input))
 
 
 def _group_rows(node: Conv, values: Array) -> Array:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
-from icsnn_deploy.graph.nodes import IF, Add, ChannelAffine, Conv, Flatten, Linear
+from icsnn_deploy.graph.nodes import Add, ChannelAffine, Conv, Flatten, Linear, Population
 from icsnn_deploy.lattice.prepare import is_sum_pool, is_zero_point
 
 
@@ -31,7 +31,7 @@ def sharing_groups(graph: Graph) -> dict[str, list[str]]:
 def thresholds_of(graph: Graph) -> dict[str, Array]:
     """v_threshold, [C] or [1], of the population that a node feeds, directly or through sums."""
     found: dict[str, Array] = {}
-    for population in graph.nodes_of(IF):
+    for population in graph.nodes_of(Population):
         v_threshold = per_channel(population.v_threshold).reshape(-1)
         feeding = graph.ancestors(population.name, lambda node: isinstance(node, Add))
         found |= dict.fromkeys((node.name for node in feeding), v_threshold)

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from icsnn_deploy.graph.neuron import Array
-from icsnn_deploy.graph.nodes import IF
+from icsnn_deploy.graph.nodes import IF, Population
 from icsnn_deploy.lava.batched import batched
 from icsnn_deploy.lava.netlist import Netlist, Process, Tag, Transforms, Wire
 from icsnn_deploy.lava.plan import Connection, LavaPlan
@@ -53,14 +53,14 @@ def assemble(
         copies: images side by side; the last ones are filled up with zeros.
         potentials: populations whose u is recorded.
     """
-    timed = plan.graph.input.encoding != "direct"
+    timed = plan.graph.input.is_timed
     images = inputs.shape[1] if timed else inputs.shape[0]
     assembly = _Assembly(plan, style, copies, -(-images // copies))
     assembly.add_source(inputs, timed)
     for target in plan.offsets:
         if target != plan.graph.input.name:
             assembly.add_target(target)
-    for number, population in enumerate(plan.graph.nodes_of(IF)):
+    for number, population in enumerate(plan.graph.nodes_of(Population)):
         assembly.record(population.name, number, population.name in potentials)
     return assembly.netlist()
 
@@ -107,7 +107,7 @@ class _Assembly:
     def add_target(self, name: str) -> None:
         """A population or the output, with all that comes in."""
         node = self._graph.node(name)
-        if not isinstance(node, IF):
+        if not isinstance(node, IF):  # check_range refuses other populations
             self._add_readout(name)
         elif self._style.neurons == "soft-reset":
             self._add_population(node)
@@ -273,4 +273,4 @@ class _Assembly:
     def _is_graded(self, connection: Connection) -> bool:
         """Whether the source sends numbers, the same at every step; not spikes."""
         source = self._graph.input
-        return connection.source == source.name and source.encoding == "direct"
+        return connection.source == source.name and not source.is_timed

@@ -18,20 +18,24 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from typing_extensions import assert_never
 
 from icsnn_deploy.backends.reference import evaluate
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import (
-    IF,
     LINEAR_NODES,
     Add,
+    AvgPool,
     ChannelAffine,
     Conv,
+    Flatten,
     Input,
     Linear,
     Node,
     Output,
+    Population,
+    Relu,
     Shape,
 )
 
@@ -102,10 +106,10 @@ class LavaPlan:
 
 def make_plan(graph: Graph) -> LavaPlan:
     """The plan of an IF network."""
-    sources = {graph.input.name, *(node.name for node in graph.nodes_of(IF))}
+    sources = {graph.input.name, *(node.name for node in graph.nodes_of(Population))}
     behind = _sources_behind(graph, sources)
     offsets = {graph.input.name: 0}
-    targets = [node for node in graph.nodes if isinstance(node, (IF, Output))]
+    targets = [node for node in graph.nodes if isinstance(node, (Population, Output))]
     for target in targets:
         offsets[target.name] = 1 + max(offsets[name] for name in behind[target.inputs[0]])
     connections = [
@@ -174,12 +178,15 @@ def _without_bias(node: Node) -> Node:
             return replace(node, bias=np.zeros_like(node.bias))
         case ChannelAffine():
             return replace(node, shift=np.zeros_like(node.shift))
-    return node
+        case AvgPool() | Flatten() | Add() | Input() | Relu() | Population() | Output():
+            return node
+        case _:
+            assert_never(node)
 
 
 def _largest(source: Node) -> float:
     """Largest |value| that a source sends."""
-    if isinstance(source, IF) or (isinstance(source, Input) and source.encoding != "direct"):
+    if isinstance(source, Population) or (isinstance(source, Input) and source.is_timed):
         return 1.0
     if isinstance(source, Input) and source.dtype != "float32":
         limits = np.iinfo(source.dtype)

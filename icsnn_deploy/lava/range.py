@@ -6,7 +6,7 @@ import numpy as np
 
 from icsnn_deploy.errors import GraphError, LatticeError, Rejection, rejection_table
 from icsnn_deploy.graph.neuron import Array
-from icsnn_deploy.graph.nodes import IF, AvgPool, Input
+from icsnn_deploy.graph.nodes import IF, AvgPool, Input, Population
 from icsnn_deploy.lava.assemble import LIF_UNIT, Style
 from icsnn_deploy.lava.plan import Connection, LavaPlan
 
@@ -43,7 +43,16 @@ def check_range(plan: LavaPlan, style: Style) -> None:
             f"{what} runs integer networks only, this one has float parameters; make an integer "
             "one with icsnn quantize, or run backend lava-float"
         )
-    found: list[Rejection] = []
+    found = [
+        Rejection(
+            node=population.name,
+            got=f"a population of kind {population.kind!r}",
+            allowed=f"{IF.kind!r}",
+            remedy="Run it on another backend",
+        )
+        for population in graph.nodes_of(Population)
+        if not isinstance(population, IF)
+    ]
     if style.connections == "stock" and matrix_entries(plan) > STOCK_WEIGHTS:
         found.append(
             Rejection(
@@ -157,7 +166,7 @@ def potential_reach(plan: LavaPlan, node: IF) -> float:
 def current_range(connection: Connection, source: object) -> tuple[Array, Array]:
     """Least and largest current of each target neuron, flat."""
     ends = (0.0, 1.0)
-    if isinstance(source, Input) and source.encoding == "direct":
+    if isinstance(source, Input) and not source.is_timed:
         limits = np.iinfo(source.dtype)
         ends = (float(limits.min), float(limits.max))
     matrix = connection.matrix().astype(np.float64)

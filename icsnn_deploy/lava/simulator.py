@@ -17,7 +17,7 @@ from icsnn_deploy.errors import BackendUnavailableError, DataError, SimulationEr
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.inputs import check_inputs
 from icsnn_deploy.graph.neuron import Array
-from icsnn_deploy.graph.nodes import IF
+from icsnn_deploy.graph.nodes import Population
 from icsnn_deploy.lava.assemble import LIF_UNIT, Style, assemble
 from icsnn_deploy.lava.environment import find_worker
 from icsnn_deploy.lava.launch import LavaResult, run_netlists
@@ -98,7 +98,7 @@ class LavaSimulator:
 
     def run(self, inputs: Array, record: Record = Record()) -> Recording:
         x = check_inputs(self.graph, inputs)
-        axis = 0 if self.graph.input.encoding == "direct" else 1
+        axis = self.graph.input.batch_axis
         if x.shape[axis] == 0:
             raise DataError("no images: Lava needs at least one")
         netlists = self.netlists(x, record.potentials)
@@ -109,7 +109,7 @@ class LavaSimulator:
 
     def netlists(self, x: Array, potentials: frozenset[str] = frozenset()) -> list[Netlist]:
         """The runs that a checked batch takes."""
-        axis = 0 if self.graph.input.encoding == "direct" else 1
+        axis = self.graph.input.batch_axis
         images = x.shape[axis]
         copies = min(self._copies(), images)
         step = copies if self.style.neurons == "lif" else images
@@ -126,7 +126,7 @@ class LavaSimulator:
         ]
         for result in results:
             self._check_overflows(result.overflows)
-        names = [node.name for node in self.graph.nodes_of(IF)]
+        names = [node.name for node in self.graph.nodes_of(Population)]
         currents = np.concatenate([d.readout() for d in decoders], axis=1)[:, :images]
         logits_t = running_mean(currents, self.graph.readout_start)
         spikes = {
@@ -167,7 +167,7 @@ class LavaSimulator:
         leaves has I >= v_threshold and fires at every step to come, or I < 0 and never fires again.
         """
         node = self.graph.node(population)
-        if not isinstance(node, IF) or node.inputs[0] not in self.graph.constant_nodes():
+        if not isinstance(node, Population) or node.inputs[0] not in self.graph.constant_nodes():
             return False
         return bool(max(node.v_threshold.max(), node.v_init.max()) <= POTENTIAL // 2)
 
@@ -229,7 +229,7 @@ class _Decoder:
         """u of a population as the reference has it, float64 [T, B, *shape]."""
         u = self._in_time(name, np.frombuffer(self._result.potentials[name], np.float64))
         node = self._graph.node(name)
-        if self._style.neurons == "lif" and isinstance(node, IF):
+        if self._style.neurons == "lif" and isinstance(node, Population):
             u = u / (LIF_UNIT if self._integer else 1) - (node.v_threshold.max() - node.v_threshold)
         return u + 0.5 if self._integer else u  # what rounding v_init down took
 

@@ -18,7 +18,7 @@ from icsnn_deploy.backends.recording import Recording
 from icsnn_deploy.errors import DataError
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
-from icsnn_deploy.graph.nodes import IF
+from icsnn_deploy.graph.nodes import Population
 from icsnn_deploy.graph.readout import top1
 from icsnn_deploy.parity.divergence import Divergence, Potentials, find_divergences, images_affected
 
@@ -246,7 +246,7 @@ def _pass_reason(evidence: Evidence, tolerance: Tolerance) -> str:
 
 
 def _common_layers(reference: Recording, other: Recording, graph: Graph) -> list[str]:
-    populations = [node.name for node in graph.nodes_of(IF)]
+    populations = [node.name for node in graph.nodes_of(Population)]
     unknown = [name for name in other.spikes if name not in populations]
     if unknown:
         raise DataError(

@@ -9,7 +9,7 @@ import numpy as np
 
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
-from icsnn_deploy.graph.nodes import IF
+from icsnn_deploy.graph.nodes import Population
 
 Potentials = Callable[[int, str], "Array | None"]
 """u[t] of one image and one population, [T, *shape], or None where it can't be had."""
@@ -68,7 +68,7 @@ def find_divergences(
         other_potentials: asked for that of the first affected image only.
     """
     images = next(iter(different.values())).shape[1] if different else 0
-    thresholds = {node.name: node.v_threshold for node in graph.nodes_of(IF)}
+    thresholds = {node.name: node.v_threshold for node in graph.nodes_of(Population)}
     found = []
     for image in map(int, np.flatnonzero(images_affected(different, images))):
         layer, step = _first_site(different, image)

@@ -19,7 +19,7 @@ from icsnn_deploy.backends.reference import ReferenceSimulator
 from icsnn_deploy.errors import BundleError, LatticeError
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
-from icsnn_deploy.graph.nodes import IF
+from icsnn_deploy.graph.nodes import Population
 
 FILE = "golden.safetensors"
 
@@ -51,7 +51,7 @@ def read_golden(path: Path, network: Graph) -> tuple[Array, Recording]:
         tensors = load_file(path)
         inputs, sums = tensors["inputs"], tensors["logit_sums"]
         spikes = {}
-        for node in network.nodes_of(IF):
+        for node in network.nodes_of(Population):
             shape = network.shape(node.name)
             packed = tensors[f"spikes/{node.name}"]
             bits = np.unpackbits(packed, axis=-1, count=int(np.prod(shape)))

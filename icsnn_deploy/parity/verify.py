@@ -19,7 +19,7 @@ from icsnn_deploy.graph.certificate import require_certificate
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.inputs import check_inputs, to_input_units, to_real_units
 from icsnn_deploy.graph.neuron import Array
-from icsnn_deploy.graph.nodes import IF
+from icsnn_deploy.graph.nodes import Population
 from icsnn_deploy.graph.readout import top1
 from icsnn_deploy.parity.compare import Comparison, ParityReport, Tolerance, compare, merge
 from icsnn_deploy.parity.divergence import Potentials
@@ -65,7 +65,7 @@ def verify(
         tolerance = replace(tolerance, exact=True)
     given = bundle.samples() if inputs is None else inputs
     x = check_inputs(network, to_input_units(network, given))
-    axis = 0 if network.input.encoding == "direct" else 1
+    axis = network.input.batch_axis
     images = x.shape[axis]
     if images == 0 or not (backends or against):
         raise DataError(f"{images} images and {len(backends)} backends: nothing to compare")
@@ -171,7 +171,7 @@ def probe(simulator: Simulator, batch: Array, axis: int) -> Potentials:
 
 def images_at_once(network: Graph, backends: int) -> int:
     """Images at a time, at most 64, so that the spikes of all backends fit in memory."""
-    neurons = sum(int(np.prod(network.shape(node.name))) for node in network.nodes_of(IF))
+    neurons = sum(int(np.prod(network.shape(node.name))) for node in network.nodes_of(Population))
     return max(1, min(64, DEFAULT_MEMORY // max(1, neurons * network.steps * (backends + 10))))
 
 

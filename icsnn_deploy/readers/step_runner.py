@@ -69,7 +69,7 @@ def stepped_inputs(file: NirFile, inputs: Array) -> torch.Tensor:
     """What enters the module at each step, float32 [T, B, *shape]."""
     steps = file.header.time_steps
     x = check_input(file.input, steps, inputs)
-    timed = file.input.encoding != "direct"
+    timed = file.input.is_timed
     if file.is_relay:
         return torch.from_numpy(relay_inputs(x, steps, timed=timed))
     x = x.astype(np.float32)

@@ -14,7 +14,7 @@ from icsnn_deploy.conversion.report import ConversionReport, MaxPoolCost
 from icsnn_deploy.graph.certificate import Certificate
 from icsnn_deploy.graph.graph import Graph, hard_resets
 from icsnn_deploy.graph.neuron import Array
-from icsnn_deploy.graph.nodes import IF
+from icsnn_deploy.graph.nodes import Population
 from icsnn_deploy.parity.compare import ParityReport
 from icsnn_deploy.report.plain import plain_table
 
@@ -76,10 +76,12 @@ def graph_table(graph: Graph) -> Table:
     for column in ("shape", "parameters", "v_threshold", "v_init", *(["v_reset"] if hard else [])):
         table.add_column(column, justify="right", no_wrap=True)
     for node in graph.nodes:
-        count = sum(value.size for value in node.arrays().values())
-        v_threshold = _span(node.v_threshold) if isinstance(node, IF) else ""
-        v_init = _span(node.v_init) if isinstance(node, IF) else ""
-        v_reset = _span(node.v_reset) if isinstance(node, IF) and node.v_reset is not None else ""
+        arrays = node.arrays()
+        count = sum(value.size for value in arrays.values())
+        v_threshold, v_init, v_reset = (
+            _span(arrays[field]) if field in arrays else ""
+            for field in ("v_threshold", "v_init", "v_reset")
+        )
         table.add_row(
             node.name,
             node.kind,
@@ -148,7 +150,7 @@ def _span(values: Array) -> str:
 
 def bundle_lines(bundle: Bundle, graph: Graph) -> list[str]:
     """The content of a bundle, as lines of text."""
-    neurons = sum(math.prod(graph.shape(node.name)) for node in graph.nodes_of(IF))
+    neurons = sum(math.prod(graph.shape(node.name)) for node in graph.nodes_of(Population))
     exports = ", ".join(f"{f} ({name})" for f, name in bundle.exports.items()) or "none yet"
     return [
         f"bundle    {bundle.path}",
@@ -156,7 +158,7 @@ def bundle_lines(bundle: Bundle, graph: Graph) -> list[str]:
         f"input     {' x '.join(map(str, graph.input.shape))} {graph.input.dtype}, "
         f"{graph.input.encoding}",
         f"steps     T = {graph.time_steps}, readout after {graph.readout_start}",
-        f"neurons   {neurons:,} in {len(graph.nodes_of(IF))} populations",
+        f"neurons   {neurons:,} in {len(graph.nodes_of(Population))} populations",
         f"exports   {exports}",
         *max_pool_lines(max_pool_costs(graph), losses(graph)),
     ]

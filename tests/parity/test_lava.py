@@ -59,7 +59,7 @@ def run_together(cases: list[Case]) -> list[Recording]:
     recordings = []
     for (simulator, x), own in zip(cases, netlists, strict=True):
         part, results = results[: len(own)], results[len(own) :]
-        images = x.shape[0 if simulator.graph.input.encoding == "direct" else 1]
+        images = x.shape[simulator.graph.input.batch_axis]
         recordings.append(simulator.recording(part, own, images, everything(simulator.graph)))
     return recordings
 
@@ -210,7 +210,7 @@ def test_float_networks_and_every_encoding() -> None:
     cases: list[Case] = []
     for graph in (residual, around("direct"), around("events"), around("rate")):
         x = samples(graph, 3)
-        if graph.input.encoding != "direct":
+        if graph.input.is_timed:
             x = encode_rate(np.abs(x), graph.steps)
         cases += [(simulator, x) for simulator in every_float_style(graph)]
     check(cases)

@@ -128,7 +128,7 @@ def integer_networks(draw: st.DrawFn) -> Graph:
 
 def inputs_of(graph: Graph, images: int) -> Array:
     rng = np.random.default_rng(1)
-    if graph.input.encoding != "direct":
+    if graph.input.is_timed:
         return rng.integers(0, 2, (graph.steps, images, *graph.input.shape)).astype(np.uint8)
     limits = np.iinfo(graph.input.dtype)
     return rng.integers(limits.min, limits.max + 1, (images, *graph.input.shape)).astype(

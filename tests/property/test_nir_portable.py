@@ -200,13 +200,13 @@ def portable_graphs(draw: st.DrawFn) -> Graph:
 
 def inputs_of(graph: Graph, seed: int = 0) -> Array:
     rng = np.random.default_rng(seed)
-    if graph.input.encoding == "direct":
+    if not graph.input.is_timed:
         return rng.integers(-9, 10, (2, *graph.input.shape)).astype(np.int8)
     return rng.integers(0, 2, (graph.steps, 2, *graph.input.shape)).astype(np.int8)
 
 
 def with_relay_channel(graph: Graph, x: Array) -> Array:
-    return relay_inputs(x, graph.steps, timed=graph.input.encoding != "direct")
+    return relay_inputs(x, graph.steps, timed=graph.input.is_timed)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from icsnn_deploy.graph.nodes import (
     IF,
     Add,
     AvgPool,
+    BaseNode,
     ChannelAffine,
     Conv,
     Input,
@@ -30,7 +31,7 @@ def make(node_type: type[N], **fields: Any) -> N:
     """A node that is well formed but for the fields given."""
     zeros, ones = np.zeros(2), np.ones((2, 1, 1))
     geometry = {"stride": (1, 1), "padding": ((0, 0), (0, 0))}
-    whole: dict[type[Node], dict[str, Any]] = {
+    whole: dict[type[BaseNode], dict[str, Any]] = {
         Input: {"inputs": (), "shape": (2, 4, 4)},
         Conv: {"weight": np.ones((2, 2, 3, 3)), "bias": zeros, "dilation": (1, 1), **geometry},
         Linear: {"weight": np.ones((2, 3)), "bias": zeros},

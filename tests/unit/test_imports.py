@@ -42,6 +42,7 @@ APART = (("conversion/frontend", "conversion/calibration"),)
 AT_MODULE_LEVEL = {
     "numpy": r".*",
     "lazy_loader": r"__init__\.py",
+    "typing_extensions": r".*",
     "icsnn_lava": r"lava/worker/.*",  # has an environment of its own
     "lava": r"lava/worker/.*",
     "scipy": r"lava/worker/.*",

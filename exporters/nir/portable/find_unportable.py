@@ -10,7 +10,7 @@ from icsnn_deploy.errors import Rejection
 from icsnn_deploy.exporters.nir.kernels import find_embedding
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
-from icsnn_deploy.graph.nodes import IF, AvgPool, ChannelAffine, Conv, Node, Shape
+from icsnn_deploy.graph.nodes import IF, AvgPool, ChannelAffine, Conv, Node, Population, Shape
 from icsnn_deploy.passes.affine import is_per_channel
 
 MOST_WEIGHTS = 2**26
@@ -34,6 +34,15 @@ def limits(graph: Graph) -> list[Rejection]:
             )
         elif isinstance(node, IF):
             found += _population(node, integers=integers)
+        elif isinstance(node, Population):
+            found.append(
+                Rejection(
+                    node=node.name,
+                    got=f"a population of kind {node.kind!r}",
+                    allowed=f"{IF.kind!r}",
+                    remedy="Export it with profile spec.",
+                )
+            )
         elif isinstance(node, ChannelAffine):
             found += _scale(node, shape)
         elif isinstance(node, (Conv, AvgPool)):

@@ -22,7 +22,16 @@ from icsnn_deploy.exporters.nir.portable.find_unportable import MOST_WEIGHTS
 from icsnn_deploy.exporters.nir.portable.portable import main_path_first
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
-from icsnn_deploy.graph.nodes import IF, Add, Conv, Linear, Node, Output, Shape
+from icsnn_deploy.graph.nodes import (
+    Add,
+    AnyPopulation,
+    Conv,
+    Linear,
+    Node,
+    Output,
+    Population,
+    Shape,
+)
 from icsnn_deploy.passes.affine import is_per_channel
 from icsnn_deploy.passes.edit import rewire
 
@@ -67,7 +76,7 @@ def restore_shortcuts(graph: Graph, joins: Sequence[Join]) -> Graph:
 def _find(graph: Graph, add: Add) -> Join | None:
     """The join, if the second of two sources is a shortcut that can go along with the first."""
     takers = graph.consumers(add.name)
-    if len(add.inputs) != 2 or len(takers) != 1 or not isinstance(takers[0], (IF, Output)):
+    if len(add.inputs) != 2 or len(takers) != 1 or not isinstance(takers[0], (Population, Output)):
         return None
     connection, shortcut = (graph.node(name) for name in add.inputs)
     if not _is_pointwise(shortcut):
@@ -82,8 +91,8 @@ def _find(graph: Graph, add: Add) -> Join | None:
     path = _path(graph, join)
     if not path or not all(_carries(graph, node) for node in path):
         return None
-    spiking = isinstance(graph.node(join.source), IF)
-    if not spiking and any(isinstance(node, IF) for node in path):
+    spiking = isinstance(graph.node(join.source), Population)
+    if not spiking and any(isinstance(node, Population) for node in path):
         return None  # a copy is a spike
     strides = [node.stride for node in path if isinstance(node, Conv)]
     total = tuple(int(n) for n in np.prod(strides, axis=0)) if strides else ()
@@ -100,7 +109,7 @@ def _path(graph: Graph, join: Join) -> list[Node]:
     name = join.connection
     while name != join.source:
         node = graph.node(name)
-        if not isinstance(node, (Conv, Linear, IF)) or len(graph.consumers(name)) != 1:
+        if not isinstance(node, (Conv, Linear, Population)) or len(graph.consumers(name)) != 1:
             return []
         found.append(node)
         name = node.inputs[0]
@@ -115,7 +124,7 @@ def _is_pointwise(node: Node) -> bool:
 
 def _carries(graph: Graph, node: Node) -> bool:
     """Whether a node can hand on copies: one v_init a channel, or a tap on the same pixel."""
-    if isinstance(node, IF):
+    if isinstance(node, Population):
         return is_per_channel(node.v_init)
     if not isinstance(node, Conv):
         return True
@@ -156,10 +165,10 @@ def _applied(graph: Graph, join: Join) -> Graph:
     path = _path(graph, join)
     changed: dict[str, Node] = {}
     for node, behind in zip(path, [*path[1:], None], strict=True):
-        if isinstance(node, IF):
+        if isinstance(node, Population):
             changed[node.name] = _with_copies(node, width, graph.shape(node.name))
         elif isinstance(node, (Conv, Linear)):
-            amount = float(behind.v_threshold.max()) if isinstance(behind, IF) else 1.0
+            amount = float(behind.v_threshold.max()) if isinstance(behind, Population) else 1.0
             pointwise = shortcut.reshape(shortcut.shape[:2]) if behind is None else None
             first = node.inputs[0] == join.source
             changed[node.name] = _extended(node, width, amount, pointwise, first=first)
@@ -170,7 +179,7 @@ def _applied(graph: Graph, join: Join) -> Graph:
     )
 
 
-def _with_copies(node: IF, width: int, shape: Shape) -> IF:
+def _with_copies(node: AnyPopulation, width: int, shape: Shape) -> AnyPopulation:
     """A population with neurons behind its own that start at half the threshold."""
     threshold = float(node.v_threshold.max())
     ones = (1,) * (len(shape) - 1)
@@ -247,7 +256,7 @@ def _bent(graph: Graph, join: Join) -> Graph:
 
 def _without_copies(node: Node, width: int, join: Join) -> Node:
     """A node of the main path without the channels that `straighten` put behind its own."""
-    if isinstance(node, IF):
+    if isinstance(node, Population):
         if len(node.v_init) <= width:
             raise GraphError(f"{node.name}: {len(node.v_init)} channels, more than {width} needed")
         return replace(node, v_init=node.v_init[:-width])

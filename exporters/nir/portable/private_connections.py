@@ -11,7 +11,7 @@ from icsnn_deploy.exporters.nir.portable.find_unportable import MOST_WEIGHTS
 from icsnn_deploy.exporters.nir.portable.portable import main_path_first
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
-from icsnn_deploy.graph.nodes import IF, Add, Conv, Linear, Node, Output
+from icsnn_deploy.graph.nodes import Add, Conv, Linear, Node, Output, Population
 from icsnn_deploy.passes.affine import dense, pure_scale
 from icsnn_deploy.passes.edit import GraphEditor
 
@@ -46,7 +46,7 @@ def missing_connections(graph: Graph) -> list[tuple[str, str]]:
     That is a Conv or Linear that leads nowhere else.
     """
     found = []
-    for sink in graph.nodes_of(Add, IF, Output):
+    for sink in graph.nodes_of(Add, Population, Output):
         for source in sink.inputs:
             node = graph.node(source)
             private = len(graph.consumers(source)) == 1
@@ -71,7 +71,9 @@ def _bias(node: Node) -> Array:
 
 
 def _with_bias(node: Node, bias: Array) -> Node:
-    return replace(node, bias=bias.astype(np.float32))  # type: ignore[call-arg]
+    if not isinstance(node, (Conv, Linear)):
+        raise ExportError(f"{node.name}: a {node.kind} node has no bias; Conv or Linear needed")
+    return replace(node, bias=bias.astype(np.float32))
 
 
 def _too_large(graph: Graph, sink: str, source: str) -> Rejection:

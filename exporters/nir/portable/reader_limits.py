@@ -5,12 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from typing_extensions import assert_never
+
 from icsnn_deploy.errors import ExportError, Rejection, rejection_table
 from icsnn_deploy.exporters.nir.metadata import V_INIT, VInitEncoding
 from icsnn_deploy.exporters.nir.portable.portable import to_portable
 from icsnn_deploy.exporters.nir.portable.relay import relayed
 from icsnn_deploy.graph.graph import Graph
-from icsnn_deploy.graph.nodes import IF, Add, Conv, Flatten, Input, Linear, Node, Output
+from icsnn_deploy.graph.nodes import (
+    Add,
+    AvgPool,
+    ChannelAffine,
+    Conv,
+    Flatten,
+    Input,
+    Linear,
+    Node,
+    Output,
+    Population,
+    Relu,
+)
 
 _IMAGES = frozenset({"Affine", "Conv2d", "Flatten", "IF", "Input", "Linear", "Output"})
 
@@ -138,7 +152,7 @@ def needs(name: str, path: str, graph: Graph, v_init_encoding: VInitEncoding) ->
     if reader.depth_first and form.graph.nodes_of(Add):
         lines.append("joins: set its execution_order to a topological one")
     if v_init_encoding == "relay":
-        timed = ", timed=True" if graph.input.encoding != "direct" else ""
+        timed = ", timed=True" if graph.input.is_timed else ""
         lines.append(
             "input: icsnn_deploy.exporters.nir.portable.relay.relay_inputs"
             f"(x, {graph.steps}{timed}), one step after the other; potentials start at 0"
@@ -161,10 +175,12 @@ def _kinds(node: Node) -> Iterator[str]:
             yield f"Conv{len(node.kernel)}d"
         case Linear():
             yield "Affine"
-        case Input() | IF() | Flatten() | Output():
+        case Input() | Population() | Flatten() | Output():
             yield type(node).__name__
-        case Add():
+        case Add() | AvgPool() | ChannelAffine() | Relu():
             return
+        case _:
+            assert_never(node)
 
 
 def _remedy(kind: str) -> str:

@@ -24,6 +24,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
+from typing_extensions import assert_never
 
 from icsnn_deploy.errors import ExportError, Rejection, rejection_table
 from icsnn_deploy.exporters.nir.metadata import CHANNELS, JOINS
@@ -32,7 +33,21 @@ from icsnn_deploy.exporters.nir.portable.portable import Portable
 from icsnn_deploy.exporters.nir.portable.private_connections import add_private_connections
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
-from icsnn_deploy.graph.nodes import IF, Add, Conv, Flatten, Input, Linear, Node, Output, Shape
+from icsnn_deploy.graph.nodes import (
+    Add,
+    AvgPool,
+    BaseNode,
+    ChannelAffine,
+    Conv,
+    Flatten,
+    Input,
+    Linear,
+    Node,
+    Output,
+    Population,
+    Relu,
+    Shape,
+)
 from icsnn_deploy.passes.affine import is_per_channel
 
 FIRES = 1.5
@@ -81,7 +96,9 @@ def relayed(form: Portable) -> Portable:
             *(f"{join.sum}: spikes of {join.source} go along the main path" for join in joins),
         ),
         header={JOINS: [asdict(join) for join in joins]},
-        notes={node.name: {CHANNELS: graph.shape(node.name)[0]} for node in graph.nodes_of(IF)},
+        notes={
+            node.name: {CHANNELS: graph.shape(node.name)[0]} for node in graph.nodes_of(Population)
+        },
     )
 
 
@@ -121,7 +138,7 @@ def plan(graph: Graph) -> tuple[dict[str, Payload], list[Rejection]]:
     """What each connection of an explicit portable network brings, and what can't be brought."""
     payloads: dict[str, Payload] = {}
     rejections: list[Rejection] = []
-    for sink in graph.nodes_of(Add, IF, Output):
+    for sink in graph.nodes_of(Add, Population, Output):
         sources = connections(graph, sink)
         if isinstance(sink, Output):
             payloads.update(dict.fromkeys(sources, END))
@@ -134,7 +151,7 @@ def plan(graph: Graph) -> tuple[dict[str, Payload], list[Rejection]]:
             rejections.append(_no_tap(sink, sources))
         elif isinstance(sink, Add):
             payloads[carrier] = PASS
-        elif isinstance(sink, IF):
+        elif isinstance(sink, Population):
             channels = _per_channel(sink, graph.shape(sink.name))
             if channels is None:
                 rejections.append(_per_neuron(sink))
@@ -148,7 +165,7 @@ def plan(graph: Graph) -> tuple[dict[str, Payload], list[Rejection]]:
     return payloads, rejections
 
 
-def connections(graph: Graph, sink: Node) -> tuple[str, ...]:
+def connections(graph: Graph, sink: BaseNode) -> tuple[str, ...]:
     """The connections into a sum, population or output."""
     node = graph.node(sink.inputs[0])
     return node.inputs if isinstance(node, Add) and not isinstance(sink, Add) else sink.inputs
@@ -190,9 +207,17 @@ def relay_size(node: Node, shapes: Sequence[Shape], before: int) -> int:
         shapes: of its sources.
         before: the same of its first source.
     """
-    if isinstance(node, Flatten):
-        return before * int(np.prod(shapes[0][1:]))
-    return before if isinstance(node, (Add, IF)) else 0 if isinstance(node, Output) else 1
+    match node:
+        case Flatten():
+            return before * int(np.prod(shapes[0][1:]))
+        case Add() | Population():
+            return before
+        case Output():
+            return 0
+        case Input() | Conv() | Linear() | AvgPool() | ChannelAffine() | Relu():
+            return 1
+        case _:
+            assert_never(node)
 
 
 def _with_relay(
@@ -202,7 +227,7 @@ def _with_relay(
         case Input():
             shape = (node.shape[0] + 1, *node.shape[1:])
             return replace(node, shape=shape, dtype="float32", encoding="events", unit=1.0)
-        case IF():
+        case Population():
             one = np.ones((1,) * node.v_threshold.ndim, np.float32)
             return replace(node, v_threshold=one * node.v_threshold.max(), v_init=0 * one)
         case Conv():
@@ -210,7 +235,10 @@ def _with_relay(
             return _extended(node, payload or PASS, 1, tap or (0,) * len(node.kernel))
         case Linear():
             return _extended(node, payload or PASS, before, ())
-    return node
+        case Add() | Flatten() | Output() | AvgPool() | ChannelAffine() | Relu():
+            return node
+        case _:
+            assert_never(node)
 
 
 def _extended(node: Conv | Linear, payload: Payload, columns: int, tap: Shape) -> Node:
@@ -231,10 +259,10 @@ def _extended(node: Conv | Linear, payload: Payload, columns: int, tap: Shape) -
 def _is_part(graph: Graph, sink: Add) -> bool:
     """Whether a sum is taken by one population, or by the output, and by nothing else."""
     takers = graph.consumers(sink.name)
-    return len(takers) == 1 and isinstance(takers[0], (IF, Output))
+    return len(takers) == 1 and isinstance(takers[0], (Population, Output))
 
 
-def _per_channel(population: IF, shape: Shape) -> Array | None:
+def _per_channel(population: Population, shape: Shape) -> Array | None:
     """v_init, [C], or None where it differs within a channel."""
     v_init = population.v_init
     if not is_per_channel(v_init):
@@ -245,7 +273,7 @@ def _per_channel(population: IF, shape: Shape) -> Array | None:
     return np.broadcast_to(v_init.reshape(-1), (shape[0],)).astype(np.float32)
 
 
-def _per_neuron(population: IF) -> Rejection:
+def _per_neuron(population: Population) -> Rejection:
     return Rejection(
         node=population.name,
         got=f"v_init of shape {population.v_init.shape}",
@@ -254,7 +282,7 @@ def _per_neuron(population: IF) -> Rejection:
     )
 
 
-def _no_tap(sink: Node, sources: Sequence[str]) -> Rejection:
+def _no_tap(sink: BaseNode, sources: Sequence[str]) -> Rejection:
     return Rejection(
         node=sink.name,
         got=f"padding that widens the image ({', '.join(sources)})",

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from typing_extensions import assert_never
 
 from icsnn_deploy.errors import ExportError, GraphError
 from icsnn_deploy.exporters.nir.portable.inline_shortcuts import (
@@ -27,7 +28,20 @@ from icsnn_deploy.exporters.nir.portable.relay import (
 )
 from icsnn_deploy.graph.graph import Graph, describe_node
 from icsnn_deploy.graph.neuron import Array
-from icsnn_deploy.graph.nodes import IF, Add, Conv, Flatten, Input, Linear, Node, Output, Shape
+from icsnn_deploy.graph.nodes import (
+    Add,
+    AvgPool,
+    ChannelAffine,
+    Conv,
+    Flatten,
+    Input,
+    Linear,
+    Node,
+    Output,
+    Population,
+    Relu,
+    Shape,
+)
 
 
 def without_relay(graph: Graph, joins: Sequence[Any]) -> Graph:
@@ -90,12 +104,15 @@ def _bare(node: Node, before: int, *, rows: int) -> Node:
             outputs = _fewer(node, node.weight.shape[0], rows)
             inputs = _fewer(node, node.weight.shape[1], before)
             return replace(node, weight=node.weight[:outputs, :inputs], bias=node.bias[:outputs])
-        case IF():
+        case Population():
             one = np.ones((1,) * node.v_threshold.ndim, np.float32)
             return replace(node, v_threshold=one * node.v_threshold.max(), v_init=0 * one)
         case Add() | Flatten() | Output():
             return node
-    raise GraphError(f"{node.name} ({node.kind}): has no place in a network with a relay")
+        case AvgPool() | ChannelAffine() | Relu():
+            raise GraphError(f"{node.name} ({node.kind}): has no place in a network with a relay")
+        case _:
+            assert_never(node)
 
 
 def _fewer(node: Node, size: int, by: int) -> int:
@@ -106,7 +123,7 @@ def _fewer(node: Node, size: int, by: int) -> int:
 
 def _with_v_init(graph: Graph, bare: Graph, node: Node) -> Node:
     """A population with the initial potentials that the relay's weights give it."""
-    if not isinstance(node, IF):
+    if not isinstance(node, Population):
         return node
     shape = bare.shape(node.name)
     carrier = carrier_of(bare, connections(bare, node))

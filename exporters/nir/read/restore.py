@@ -17,7 +17,7 @@ from icsnn_deploy.errors import GraphError
 from icsnn_deploy.exporters.nir.kernels import Embedding, extract
 from icsnn_deploy.exporters.nir.notes import SHAPES, TYPES
 from icsnn_deploy.graph.neuron import Array
-from icsnn_deploy.graph.nodes import IF, AvgPool, ChannelAffine, Conv, Linear, Node, Shape
+from icsnn_deploy.graph.nodes import AvgPool, ChannelAffine, Conv, Linear, Node, Population, Shape
 
 INTEGERS = ("int8", "int16", "int32", "int64")
 MOST_STORED = 2**22
@@ -84,7 +84,7 @@ def restore_stored(node: Node, about: Mapping[str, Any]) -> Node:
     changes: dict[str, Any] = {}
     for field, array in node.arrays().items():
         value = array
-        if isinstance(shapes, dict) and isinstance(node, (IF, ChannelAffine)):
+        if isinstance(shapes, dict) and isinstance(node, (Population, ChannelAffine)):
             value = _of_shape(value, shapes.get(field))
         if isinstance(types, dict):
             value = _of_type(value, types.get(field))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from typing_extensions import assert_never
 
 from icsnn_deploy.errors import ExportError
 from icsnn_deploy.exporters.nir.metadata import V_INIT
@@ -20,6 +21,7 @@ from icsnn_deploy.graph.nodes import (
     Linear,
     Node,
     Output,
+    Relu,
     Shape,
 )
 from icsnn_deploy.passes.affine import is_per_channel
@@ -63,8 +65,10 @@ def _write(builder: NirBuilder, node: Node, shape: Shape, sources: list[str]) ->
             )
         case Output():
             result = nir.Output(output_type=np.array(shape))
-        case _:
+        case Input() | Add() | Relu():
             raise ExportError(f"{node.name}: NIR export has no rule for {node.kind!r}")
+        case _:
+            assert_never(node)
     return [builder.add_node(result, sources, node.inputs[0], owner=node)]
 
 

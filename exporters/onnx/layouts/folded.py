@@ -20,10 +20,10 @@ from icsnn_deploy.exporters.onnx.contract import (
     spike_count_name,
     tensor_name,
 )
-from icsnn_deploy.exporters.onnx.operators import OnnxWriter, batched, emit, emit_if, folded
+from icsnn_deploy.exporters.onnx.operators import OnnxWriter, batched, emit, emit_population, folded
 from icsnn_deploy.exporters.onnx.time_split import TimeSplit, write_mean
 from icsnn_deploy.graph.graph import Graph
-from icsnn_deploy.graph.nodes import IF, Add, Node, Shape
+from icsnn_deploy.graph.nodes import Add, AnyPopulation, Node, Population, Shape
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +36,7 @@ class Currents:
     steps: int
 
 
-Recurrence = Callable[[OnnxWriter, IF, Currents], None]
+Recurrence = Callable[[OnnxWriter, AnyPopulation, Currents], None]
 """Writes a population over all steps: its spikes <population>/s, [T, N, *shape]."""
 
 
@@ -57,7 +57,7 @@ def write_folded(
     _Folded(writer, graph, options, recurrence or write_steps).write()
 
 
-def write_steps(writer: OnnxWriter, node: IF, currents: Currents) -> None:
+def write_steps(writer: OnnxWriter, node: AnyPopulation, currents: Currents) -> None:
     """Write the IF step T times, on slices of the current."""
     name, shape, steps = node.name, currents.shape, range(1, currents.steps + 1)
     row: list[int | str] = batched(shape, 1)
@@ -74,7 +74,7 @@ def write_steps(writer: OnnxWriter, node: IF, currents: Currents) -> None:
     v, rows = writer.parameter(node, "v_init"), []
     for step, current in zip(steps, slices, strict=True):
         after = None if step == currents.steps else tensor_name(name, "v", step)
-        rows.append(emit_if(writer, node, current, v, step, after))
+        rows.append(emit_population(writer, node, current, v, step, after))
         writer.describe(rows[-1], row)
         v = after or v
     writer.op("Concat", rows, tensor_name(name, "s"), {"axis": 0})
@@ -96,7 +96,7 @@ class _Folded:
     def write(self) -> None:
         source = self.graph.input
         x = self.writer.network_input(source, self.graph.steps)
-        if source.encoding == "direct":
+        if not source.is_timed:
             self.constants[source.name] = x
         else:
             self.stacked[source.name] = x
@@ -137,7 +137,7 @@ class _Folded:
     # The nodes
 
     def _per_step(self, node: Node) -> None:
-        if isinstance(node, IF):
+        if isinstance(node, Population):
             source = node.inputs[0]
             constant = source in self.constants
             currents = Currents(
@@ -199,7 +199,7 @@ class _Folded:
 
     def _spike_outputs(self) -> None:
         writer, steps = self.writer, self.graph.steps
-        for node in self.graph.nodes_of(IF):
+        for node in self.graph.nodes_of(Population):
             name, shape = node.name, self.graph.shape(node.name)
             if self.options.spike_counts:
                 counts = self._sum_over_time(self.stacked[name], tensor_name(name, "count"))

@@ -8,14 +8,14 @@ import numpy as np
 
 from icsnn_deploy.exporters.onnx.contract import constant_name, tensor_name
 from icsnn_deploy.exporters.onnx.layouts.folded import Currents
-from icsnn_deploy.exporters.onnx.operators import Attributes, OnnxWriter, batched, emit_if
-from icsnn_deploy.graph.nodes import IF
+from icsnn_deploy.exporters.onnx.operators import Attributes, OnnxWriter, batched, emit_population
+from icsnn_deploy.graph.nodes import AnyPopulation
 
 if TYPE_CHECKING:
     import onnx
 
 
-def write_scan(writer: OnnxWriter, node: IF, currents: Currents) -> None:
+def write_scan(writer: OnnxWriter, node: AnyPopulation, currents: Currents) -> None:
     """Write a population over all steps as one operator: file and load time do not grow with T."""
     name, shape, steps = node.name, currents.shape, currents.steps
     first = current = currents.tensor
@@ -39,7 +39,7 @@ def write_scan(writer: OnnxWriter, node: IF, currents: Currents) -> None:
     writer.describe(spikes, batched(shape, steps))
 
 
-def scan_body(node: IF, shape: tuple[int, ...]) -> onnx.GraphProto:
+def scan_body(node: AnyPopulation, shape: tuple[int, ...]) -> onnx.GraphProto:
     """(v[t-1], I[t]) -> (v[t], s[t]), each [N, *shape]; it uses no tensor of the outer graph."""
     from onnx import helper
 
@@ -47,7 +47,7 @@ def scan_body(node: IF, shape: tuple[int, ...]) -> onnx.GraphProto:
     v_in, current, v_out = (tensor_name(name, role) for role in ("v_in", "i@t", "v_out"))
     inner.add_input(v_in, batched(shape))
     inner.add_input(current, batched(shape))
-    spikes = emit_if(inner, node, current, v_in, "t", v_out)
+    spikes = emit_population(inner, node, current, v_in, "t", v_out)
     inner.add_output(v_out, batched(shape))
     inner.add_output(spikes, batched(shape))
     return helper.make_graph(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from icsnn_deploy.exporters.onnx.contract import CURRENT, OnnxOptions, tensor_name
-from icsnn_deploy.exporters.onnx.operators import OnnxWriter, batched, emit, emit_if
+from icsnn_deploy.exporters.onnx.operators import OnnxWriter, batched, emit, emit_population
 from icsnn_deploy.graph.graph import Graph
-from icsnn_deploy.graph.nodes import IF
+from icsnn_deploy.graph.nodes import Population
 
 
 def write_step(writer: OnnxWriter, graph: Graph, options: OnnxOptions) -> None:
@@ -15,13 +15,13 @@ def write_step(writer: OnnxWriter, graph: Graph, options: OnnxOptions) -> None:
     writer.add_output(CURRENT, batched(graph.shape(graph.output.name)))
     for node in graph.nodes[1:]:
         sources = [values[name] for name in node.inputs]
-        if not isinstance(node, IF):
+        if not isinstance(node, Population):
             values[node.name] = emit(writer, graph, node, sources, None)
             continue
         shape = batched(graph.shape(node.name))
         v_in, v_out = tensor_name(node.name, "v_in"), tensor_name(node.name, "v_out")
         writer.add_input(v_in, shape)
-        values[node.name] = emit_if(writer, node, sources[0], v_in, None, v_out)
+        values[node.name] = emit_population(writer, node, sources[0], v_in, None, v_out)
         writer.add_output(v_out, shape)
         if options.raw_spikes:
             spikes = tensor_name(node.name, "spikes")

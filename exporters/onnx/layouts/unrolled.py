@@ -13,10 +13,10 @@ from icsnn_deploy.exporters.onnx.contract import (
     spike_count_name,
     tensor_name,
 )
-from icsnn_deploy.exporters.onnx.operators import OnnxWriter, batched, emit, emit_if
+from icsnn_deploy.exporters.onnx.operators import OnnxWriter, batched, emit, emit_population
 from icsnn_deploy.exporters.onnx.time_split import TimeSplit, write_mean, write_readout
 from icsnn_deploy.graph.graph import Graph
-from icsnn_deploy.graph.nodes import IF
+from icsnn_deploy.graph.nodes import Population
 
 
 def write_unrolled(writer: OnnxWriter, graph: Graph, options: OnnxOptions) -> None:
@@ -30,7 +30,7 @@ class _Unrolled:
     def __init__(self, writer: OnnxWriter, graph: Graph, options: OnnxOptions) -> None:
         self.writer, self.graph, self.options = writer, graph, options
         self.parts = TimeSplit.of(graph)
-        self.populations = graph.nodes_of(IF)
+        self.populations = graph.nodes_of(Population)
         self.constants: dict[str, str] = {}  # tensors of constant nodes
         self.v = {node.name: writer.parameter(node, "v_init") for node in self.populations}
         self.sums: dict[str, str] = {}  # over the steps read out so far
@@ -58,7 +58,7 @@ class _Unrolled:
     def _input(self) -> list[str]:
         """Declare the input as float32; returns one tensor per step, none for direct encoding."""
         node, writer = self.graph.input, self.writer
-        timed = node.encoding != "direct"
+        timed = node.is_timed
         steps = self.graph.steps
         x = writer.network_input(node, steps)
         if not timed:
@@ -77,9 +77,9 @@ class _Unrolled:
         last = step == self.graph.steps
         for node in self.parts.per_step:
             sources = [values[name] for name in node.inputs]
-            if isinstance(node, IF):
+            if isinstance(node, Population):
                 v = None if last else tensor_name(node.name, "v", step)
-                result = emit_if(self.writer, node, sources[0], self.v[node.name], step, v)
+                result = emit_population(self.writer, node, sources[0], self.v[node.name], step, v)
                 if v is not None:
                     self.v[node.name] = v
             else:

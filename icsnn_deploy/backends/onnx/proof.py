@@ -96,7 +96,7 @@ def random_feed(file: OnnxFile, samples: int) -> dict[str, Array]:
     """Random samples over the range of the file's input, and v_init where states are inputs."""
     rng = np.random.default_rng(_SEED)
     metadata = file.metadata
-    timed = metadata.encoding != "direct"
+    timed = metadata.is_timed
     step = metadata.layout == "step"
     lead = (metadata.time_steps, samples) if timed and not step else (samples,)
     shape = (*lead, *file.input_shape)

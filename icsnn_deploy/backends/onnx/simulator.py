@@ -104,7 +104,7 @@ class OnnxFileSimulator:
 
     @property
     def _batch_axis(self) -> int:
-        return 0 if self.file.metadata.encoding == "direct" else 1
+        return self.file.metadata.batch_axis
 
     def _parts(self, x: Array) -> Iterator[tuple[slice, Array]]:
         """The batch in parts of batch_size, with the rows of each."""

@@ -32,7 +32,7 @@ def run_steps(
     Returns:
         by (role, population): logits [B, ...], logits_t and taps [T, B, ...].
     """
-    timed = metadata.encoding != "direct"
+    timed = metadata.is_timed
     inputs = list(x) if timed else [x] * metadata.time_steps
     currents = [row[0] for row in _loop(metadata, session, inputs, [CURRENT])]
     values = dict(_means(currents, metadata.readout_start))

@@ -41,14 +41,14 @@ def confidence_unit(graph: Graph) -> float:
     """What one unit of the output is worth, without which confidences can't be compared.
 
     Raises:
-        DataError: an integer network that does not say, or a unit that is not positive.
+        DataError: an integer network without an output_unit.
     """
     unit = logit_unit(graph)
     if unit is None:
-        recorded = graph.provenance.get("logit_unit")
         raise DataError(
-            f"logit_unit {recorded!r:.40} in the network's provenance: what one unit of an integer "
-            "logit is worth must be known to compare confidences. icsnn quantize notes it"
+            "this integer network has no output_unit (logit_unit in its file): the logit that 1 at "
+            "the output stands for must be known to compare confidences. Make the network with "
+            "icsnn quantize, which records it"
         )
     return unit
 
@@ -70,7 +70,7 @@ def run_until_sure(
     """
     _check(confidence)
     x = check_inputs(simulator.graph, inputs)
-    axis = 0 if simulator.graph.input.encoding == "direct" else 1
+    axis = simulator.graph.input.batch_axis
     size, _ = simulator.chunks(steps=1)
     if not x.shape[axis]:
         raise DataError("early exit of no samples: at least one is needed")

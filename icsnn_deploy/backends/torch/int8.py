@@ -14,11 +14,24 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from typing_extensions import assert_never
 
 from icsnn_deploy.backends.torch.exact import Geometry
 from icsnn_deploy.backends.torch.proof import Convolve, ProvenConvolution
 from icsnn_deploy.graph.graph import Graph
-from icsnn_deploy.graph.nodes import IF, Add, Conv, Flatten, Node
+from icsnn_deploy.graph.nodes import (
+    Add,
+    AvgPool,
+    ChannelAffine,
+    Conv,
+    Flatten,
+    Input,
+    Linear,
+    Node,
+    Output,
+    Population,
+    Relu,
+)
 
 MOST = 127
 """Largest input of an 8-bit convolution: products of two bytes are added up in pairs of 16 bits on
@@ -133,7 +146,7 @@ def _counts(graph: Graph) -> dict[str, int]:
 
 def _largest(node: Node, sources: list[int | None]) -> int | None:
     match node:
-        case IF():
+        case Population():
             return 1
         case Flatten():
             return sources[0]
@@ -142,7 +155,10 @@ def _largest(node: Node, sources: list[int | None]) -> int | None:
         case Conv() if sources[0] is not None and node.weight.min() >= 0 and not node.bias.any():
             rows = node.weight.astype(np.int64).reshape(len(node.weight), -1).sum(axis=1)
             return int(rows.max()) * sources[0]
-    return None
+        case Input() | Conv() | Linear() | ChannelAffine() | AvgPool() | Add() | Relu() | Output():
+            return None
+        case _:
+            assert_never(node)
 
 
 def _as_bytes(x: Tensor) -> Tensor:

@@ -9,20 +9,26 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
+from typing_extensions import assert_never
 
 from icsnn_deploy.errors import BackendUnavailableError, GraphError, first_line
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import (
+    IF,
     Add,
+    AnyPopulation,
     AvgPool,
+    BaseNode,
     ChannelAffine,
     Conv,
     Flatten,
+    Input,
     Linear,
     Node,
     Output,
     Pairs,
+    Population,
     Relu,
 )
 
@@ -41,7 +47,7 @@ def open_device(device: str) -> torch.device:
 
 
 class TorchOps:
-    """Evaluates the memoryless nodes of a graph on one device and in one floating type."""
+    """Evaluates the nodes of a graph on one device and in one floating type."""
 
     def __init__(
         self,
@@ -67,7 +73,7 @@ class TorchOps:
         # Convolutions of few channels are several times faster that way, and none is slower.
         return found.contiguous(memory_format=torch.channels_last) if found.ndim == 4 else found
 
-    def parameter(self, node: Node, field: str) -> Tensor:
+    def parameter(self, node: BaseNode, field: str) -> Tensor:
         """An array parameter of a node, as a tensor."""
         key = (node.name, field)
         if key not in self._parameters:
@@ -101,7 +107,44 @@ class TorchOps:
                 return _relu(node, x)
             case Output():
                 return x
-        raise GraphError(f"{node.name}: torch has no rule for {node.kind!r}")
+            case Input() | Population():
+                raise GraphError(f"{node.name}: torch has no rule for {node.kind!r}")
+            case _:
+                assert_never(node)
+
+    def fire(
+        self,
+        node: AnyPopulation,
+        currents: Tensor,
+        v: Tensor,
+        *,
+        keep_potentials: bool = False,
+        as_bytes: bool = False,
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Several steps of a population.
+
+        Args:
+            node: the population.
+            currents: [T, B, *shape]; a view expanded over T will do.
+            v: potential before the first of them, broadcastable to [B, *shape].
+            keep_potentials: return u, the potential before the reset, as well.
+            as_bytes: return spikes as uint8.
+
+        Returns:
+            (spikes [T, B, *shape], v after the last step [B, *shape], u [T, B, *shape] or None).
+        """
+        match node:
+            case IF():
+                return integrate_and_fire(
+                    currents,
+                    v,
+                    self.parameter(node, "v_threshold"),
+                    None if node.v_reset is None else self.parameter(node, "v_reset"),
+                    keep_potentials=keep_potentials,
+                    as_bytes=as_bytes,
+                )
+            case _:
+                assert_never(node)
 
     def _floating(self, x: Tensor) -> Tensor:
         """Spikes that are stored as bytes, in the floating type."""

@@ -19,16 +19,16 @@ from icsnn_deploy.backends.torch.cuda_graphs import CapturedRuns
 from icsnn_deploy.backends.torch.float32 import float32_convolutions
 from icsnn_deploy.backends.torch.int8 import int8_convolutions, misfits
 from icsnn_deploy.backends.torch.kernels import LayerKernel, kernel_of
-from icsnn_deploy.backends.torch.ops import TorchOps, integrate_and_fire, open_device
+from icsnn_deploy.backends.torch.ops import TorchOps, open_device
 from icsnn_deploy.backends.torch.recorder import Recorder
 from icsnn_deploy.bundle.bundle import Bundle
 from icsnn_deploy.errors import BackendUnavailableError, SimulationError
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.inputs import check_inputs
 from icsnn_deploy.graph.neuron import Array
-from icsnn_deploy.graph.nodes import IF, Add, Node
+from icsnn_deploy.graph.nodes import Add, Node, Population
 
-Observer = Callable[[IF, Tensor, Tensor, "Tensor | None"], None]
+Observer = Callable[[Population, Tensor, Tensor, "Tensor | None"], None]
 """Called per population with spikes [T, B, *shape], v(T) [B, *shape] and u [T, B, *shape]."""
 
 CPU_MEMORY = 1 << 28  # bytes of activations alive at once; more is no faster
@@ -122,7 +122,7 @@ class TorchSimulator:
         x = check_inputs(self.graph, inputs)
         recorder = Recorder(record)
         chunk, block = self.chunks()
-        timed = self.graph.input.encoding != "direct"
+        timed = self.graph.input.is_timed
         batch = x.shape[1] if timed else x.shape[0]
         means = []
         for start in range(0, max(batch, 1), chunk):
@@ -152,7 +152,7 @@ class TorchSimulator:
             step = flow.step
 
             def observe(
-                node: IF, spikes: Tensor, v: Tensor, u: Tensor | None, step: int = step
+                node: Population, spikes: Tensor, v: Tensor, u: Tensor | None, step: int = step
             ) -> None:
                 recorder.add(node.name, spikes, u, step)
 
@@ -185,7 +185,7 @@ class TorchSimulator:
             node.name: element * int(np.prod(self.graph.shape(node.name)))
             for node in self.graph.nodes
         }
-        lasting = {*self._steady, *(node.name for node in self.graph.nodes_of(IF))}
+        lasting = {*self._steady, *(node.name for node in self.graph.nodes_of(Population))}
         alive = peak = 0
         for node in self.graph.nodes:
             if node.name in self._steady:
@@ -233,7 +233,7 @@ class TorchSimulator:
     ) -> Flow:
         """A batch before its first step; what is the same at every step is computed."""
         x = inputs if isinstance(inputs, Tensor) else self.ops.tensor(inputs)
-        timed = self.graph.input.encoding != "direct"
+        timed = self.graph.input.is_timed
         values = {} if timed else {self.graph.input.name: x}
         for node in self.graph.nodes[1:]:
             if node.name in self._steady:
@@ -282,12 +282,13 @@ class TorchSimulator:
             if node.name in self._steady or not node.inputs:
                 continue
             incoming = [values[name] for name in node.inputs]
-            if isinstance(node, IF):
-                spikes, v, u = integrate_and_fire(
-                    self.over_time(node.inputs[0], incoming[0], flow.batch, steps),
-                    flow.v.get(node.name, self.ops.parameter(node, "v_init")),
-                    self.ops.parameter(node, "v_threshold"),
-                    None if node.v_reset is None else self.ops.parameter(node, "v_reset"),
+            if isinstance(node, Population):
+                current = self.over_time(node.inputs[0], incoming[0], flow.batch, steps)
+                v = flow.v.get(node.name, self.ops.parameter(node, "v_init"))
+                spikes, v, u = self.ops.fire(
+                    node,
+                    current,
+                    v,
                     keep_potentials=node.name in potentials,
                     as_bytes=node.name in self._as_bytes,
                 )

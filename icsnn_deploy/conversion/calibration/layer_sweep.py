@@ -104,10 +104,10 @@ class CalibrationUpdate:
             network = set_threshold(network, name, self.v_threshold)
         elif self.v_threshold is not None:
             network = network.replace(
-                replace(_population(network, name), v_threshold=self.v_threshold)
+                replace(network.population(name), v_threshold=self.v_threshold)
             )
         if self.v_init is not None:
-            network = network.replace(replace(_population(network, name), v_init=self.v_init))
+            network = network.replace(replace(network.population(name), v_init=self.v_init))
         return network
 
 

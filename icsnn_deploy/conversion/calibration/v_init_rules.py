@@ -18,7 +18,7 @@ from icsnn_deploy.backends.torch.simulator import TorchSimulator
 from icsnn_deploy.conversion.calibration.context import CalibrationContext
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
-from icsnn_deploy.graph.nodes import IF, LINEAR_NODES, Conv, Linear
+from icsnn_deploy.graph.nodes import IF, LINEAR_NODES, Conv, Linear, Population
 
 Reduce = Literal["mod", "clamp", "raw"]
 Reading = Literal["printed", "equation"]
@@ -193,7 +193,7 @@ def _mean_residuals(
     def measure(start: int, batch: Array) -> dict[str, tuple[float, int]]:
         found: dict[str, tuple[float, int]] = {}
 
-        def observe(node: IF, spikes: Tensor, v: Tensor, u: Tensor | None) -> None:
+        def observe(node: Population, spikes: Tensor, v: Tensor, u: Tensor | None) -> None:
             v_threshold = simulator.ops.parameter(node, "v_threshold")
             if reduce == "mod":
                 v = torch.remainder(v, v_threshold)  # floored: the sign of the divisor

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 
-from icsnn_deploy.graph.nodes import Flatten, Input, Node, Pairs, Shape
+from icsnn_deploy.graph.nodes import BaseNode, Flatten, Input, Node, Pairs, Shape
 from icsnn_deploy.graph.order import walk_back
 from icsnn_deploy.passes.edit import unique_name
 
@@ -57,11 +58,28 @@ class Traced:
                 other.stale = origin
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Concatenation(BaseNode):
+    """The sources side by side along the channels; replaced before a Graph is created."""
+
+    kind: ClassVar[str] = "concatenation"
+
+    def _arity(self) -> tuple[int, int]:
+        return 2, 2**31
+
+    def output_shape(self, *sources: Shape) -> Shape:
+        return (sum(shape[0] for shape in sources), *sources[0][1:])
+
+
+LoweredNode = Node | Concatenation
+"""What a model is lowered to, before concatenations become sums."""
+
+
 class Builder:
     """The graph under construction: its nodes, their shapes and names."""
 
     def __init__(self, shape: Shape) -> None:
-        self.nodes: dict[str, Node] = {}
+        self.nodes: dict[str, LoweredNode] = {}
         self.shapes: dict[str, Shape] = {}
         self.taken = {"input", "output"}
         self.selections: dict[
@@ -71,7 +89,7 @@ class Builder:
         self.max_pools: dict[str, tuple[str, ...]] = {}  # node -> rectifiers of that max pooling
         self.add(Input(name="input", shape=shape))
 
-    def add(self, node: Node) -> str:
+    def add(self, node: LoweredNode) -> str:
         """Keep a node; raises GraphError if its sources do not fit."""
         self.shapes[node.name] = node.output_shape(*(self.shapes[name] for name in node.inputs))
         self.nodes[node.name] = node
@@ -89,7 +107,7 @@ class Builder:
         self.shapes[name] = shape
         return name
 
-    def leading_to(self, name: str) -> list[Node]:
+    def leading_to(self, name: str) -> list[LoweredNode]:
         """The nodes that `name` depends on, itself included, in the order they were made."""
         wanted = {node.name for node in walk_back(self.nodes, [name], lambda node: True)}
         return [node for node in self.nodes.values() if node.name in wanted]
@@ -144,7 +162,7 @@ class CallContext:
         """Shape of x without the batch; raises Unsupported as `source` does."""
         return self.builder.shapes[self.source(x)]
 
-    def add(self, node: Node) -> str:
+    def add(self, node: LoweredNode) -> str:
         """Keep a node; raises GraphError if its sources do not fit."""
         self._added = True
         return self.builder.add(node)

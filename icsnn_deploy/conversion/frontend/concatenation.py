@@ -10,29 +10,14 @@ convolution:
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
-from icsnn_deploy.conversion.frontend.builder import Builder
+from icsnn_deploy.conversion.frontend.builder import Builder, Concatenation, LoweredNode
 from icsnn_deploy.graph.nodes import Add, Conv, Linear, Node, Shape
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Concatenation(Node):
-    """Concatenation of the inputs along the channels; not a node of a Graph."""
-
-    kind: ClassVar[str] = "concatenation"
-
-    def _arity(self) -> tuple[int, int]:
-        return 2, 2**31
-
-    def output_shape(self, *sources: Shape) -> Shape:
-        return (sum(shape[0] for shape in sources), *sources[0][1:])
-
-
-def as_sums(builder: Builder, nodes: Iterable[Node]) -> Iterator[Node]:
+def as_sums(builder: Builder, nodes: Iterable[LoweredNode]) -> Iterator[Node]:
     """The nodes, with every concatenation rewritten as a sum."""
     for node in nodes:
         if not isinstance(node, Concatenation):

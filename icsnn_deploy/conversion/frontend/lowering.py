@@ -21,7 +21,6 @@ from icsnn_deploy.conversion.frontend.builder import (
 from icsnn_deploy.conversion.frontend.concatenation import as_sums
 from icsnn_deploy.conversion.frontend.declared import DeclaredActivation
 from icsnn_deploy.conversion.frontend.example_run import CallResult, TensorMeta
-from icsnn_deploy.conversion.frontend.max_pool_cost import MAX_POOLS
 from icsnn_deploy.conversion.frontend.operators import METADATA, Call, normalize
 from icsnn_deploy.conversion.frontend.remedies import unsupported, untraceable
 from icsnn_deploy.conversion.frontend.replace_max_pool import Replaced
@@ -50,10 +49,10 @@ _PARAMETERS = {"input": "x", "min": "low", "max": "high", "min_val": "low", "max
 
 @dataclass(frozen=True, kw_only=True)
 class Lowered:
-    """The nodes of a graph, and the provenance to record with them."""
+    """The nodes of a graph, and the rectifiers that each max pooling became."""
 
     nodes: tuple[Node, ...]
-    provenance: Mapping[str, Any]
+    max_pools: Mapping[str, tuple[str, ...]]
 
 
 def lower(
@@ -125,11 +124,9 @@ class _Lowering:
         kept = list(as_sums(self.builder, self.builder.leading_to(output)))
         names = {node.name for node in kept}
         pools = {
-            pool: list(rectifiers)
-            for pool, rectifiers in self.builder.max_pools.items()
-            if pool in names
+            pool: rectifiers for pool, rectifiers in self.builder.max_pools.items() if pool in names
         }
-        return Lowered(nodes=(*kept, end), provenance={MAX_POOLS: pools} if pools else {})
+        return Lowered(nodes=(*kept, end), max_pools=pools)
 
     def _operands(self, arguments: Any) -> Any:
         return fx.node.map_arg(arguments, lambda node: self.values[node])

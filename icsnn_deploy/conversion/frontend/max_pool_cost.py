@@ -7,22 +7,16 @@ import math
 from icsnn_deploy.conversion.report import MaxPoolCost
 from icsnn_deploy.graph.graph import Graph
 
-MAX_POOLS = "max_pool"  # provenance: names of the rectifiers that each pooling became
 REPLACED = "max_pool_replaced"  # provenance: poolings that became averages
 
 
 def max_pool_costs(graph: Graph) -> tuple[MaxPoolCost, ...]:
     """The max poolings that became populations, of an ANN or of the network made from it."""
-    recorded = graph.provenance.get(MAX_POOLS)
-    if not isinstance(recorded, dict):
-        return ()
     costs = []
-    for pool, names in recorded.items():
-        # Provenance may come from a foreign file: ignore what is malformed.
-        wanted = names if isinstance(names, list) else []
-        found = [name for name in wanted if isinstance(name, str) and name in graph]
+    for pool, names in graph.max_pools.items():
+        found = [name for name in names if name in graph]
         neurons = sum(math.prod(graph.shape(name)) for name in found)
-        costs.append(MaxPoolCost(name=str(pool), populations=len(found), neurons=neurons))
+        costs.append(MaxPoolCost(name=pool, populations=len(found), neurons=neurons))
     return tuple(costs)
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from icsnn_deploy.conversion.frontend.max_pool_cost import MAX_POOLS
 from icsnn_deploy.conversion.frontend.nonnegative import is_nonnegative
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.nodes import Add, Flatten, Linear, Node, Relu
@@ -26,9 +25,9 @@ def relay_max_pools(graph: Graph) -> Graph:
     Each rectifier is recorded in the provenance as part of its max pooling.
 
     Args:
-        graph: a traced ANN, whose provenance names the sums that are max poolings.
+        graph: a traced ANN; its max_pools say which sums are max poolings.
     """
-    pools = dict(graph.provenance.get(MAX_POOLS, {}))
+    pools = dict(graph.max_pools)
     known = {node.name: node for node in graph.nodes}
     for name in dict.fromkeys(
         _unflattened_input(graph, linear) for linear in graph.nodes_of(Linear)
@@ -40,8 +39,8 @@ def relay_max_pools(graph: Graph) -> Graph:
         if pool is not None:
             relay = Relu(name=fresh_name(graph, f"{name}.relay"), inputs=(name,))
             graph = insert_after(graph, name, relay)
-            pools[pool] = [*pools[pool], relay.name]
-    return replace(graph, provenance={**graph.provenance, MAX_POOLS: pools}) if pools else graph
+            pools[pool] = (*pools[pool], relay.name)
+    return replace(graph, max_pools=pools)
 
 
 def _is_sum(node: Node) -> bool:

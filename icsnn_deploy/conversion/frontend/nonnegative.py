@@ -4,11 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from icsnn_deploy.conversion.frontend.concatenation import Concatenation
-from icsnn_deploy.graph.nodes import Add, AvgPool, ChannelAffine, Conv, Flatten, Linear, Node, Relu
+from typing_extensions import assert_never
+
+from icsnn_deploy.conversion.frontend.builder import Concatenation, LoweredNode
+from icsnn_deploy.graph.nodes import (
+    Add,
+    AvgPool,
+    ChannelAffine,
+    Conv,
+    Flatten,
+    Input,
+    Linear,
+    Output,
+    Population,
+    Relu,
+)
 
 
-def is_nonnegative(nodes: Mapping[str, Node], name: str) -> bool:
+def is_nonnegative(nodes: Mapping[str, LoweredNode], name: str) -> bool:
     """Whether a node's result is at least zero for every input of the network.
 
     Args:
@@ -27,10 +40,16 @@ def is_nonnegative(nodes: Mapping[str, Node], name: str) -> bool:
     return True
 
 
-def _keeps_sign(node: Node) -> bool:
-    """Whether the result of a linear node is nonnegative for nonnegative inputs."""
-    if isinstance(node, (Conv, Linear)):
-        return bool((node.weight >= 0).all() and (node.bias >= 0).all())
-    if isinstance(node, ChannelAffine):
-        return bool((node.scale >= 0).all() and (node.shift >= 0).all())
-    return isinstance(node, (Add, AvgPool, Concatenation, Flatten))
+def _keeps_sign(node: LoweredNode) -> bool:
+    """Whether the result of a node is nonnegative for nonnegative inputs."""
+    match node:
+        case Conv() | Linear():
+            return bool((node.weight >= 0).all() and (node.bias >= 0).all())
+        case ChannelAffine():
+            return bool((node.scale >= 0).all() and (node.shift >= 0).all())
+        case Add() | AvgPool() | Concatenation() | Flatten():
+            return True
+        case Input() | Relu() | Population() | Output():
+            return False
+        case _:
+            assert_never(node)

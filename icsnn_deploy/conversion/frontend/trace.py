@@ -8,7 +8,6 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -61,8 +60,8 @@ def trace(
         replace_max_pool: "average" replaces max pooling by average pooling: another network.
 
     Returns:
-        A graph with nodes named after the paths of the modules, "input" and "output". Its
-        provenance records max poolings and replacements.
+        A graph with nodes named after the paths of the modules, "input" and "output". Its max_pools
+        list what max poolings became; its provenance lists those that were replaced.
 
     Raises:
         UnsupportedOperatorError: lists every operator without an equivalent.
@@ -79,7 +78,7 @@ def trace(
     replaced = _replaced(module, replace_max_pool)
     samples, results = _recorded(module, _batches(example))
     lowered = lower(module, results, activations=activations, failed=failed, replaced=replaced)
-    graph = Graph(nodes=lowered.nodes, provenance=_provenance(lowered, replaced))
+    graph = _graph(lowered, replaced)
     del results
     _check_same(graph, module if replaced.names else work, samples)
     return graph
@@ -116,7 +115,7 @@ def trace_exported(
     replaced = _replaced(module, replace_max_pool)
     samples, results = _recorded(module, _batches(example, _fixed_batch(module)))
     lowered = lower(module, results, replaced=replaced)
-    graph = Graph(nodes=lowered.nodes, provenance=_provenance(lowered, replaced))
+    graph = _graph(lowered, replaced)
     del results
     _check_same(graph, module, samples)
     return graph
@@ -134,10 +133,14 @@ def _replaced(module: fx.GraphModule, replacement: Replacement | None) -> Replac
     return replace_max_pools(module)
 
 
-def _provenance(lowered: Lowered, replaced: Replaced) -> dict[str, Any]:
-    """Provenance of max poolings and of their replacements."""
+def _graph(lowered: Lowered, replaced: Replaced) -> Graph:
+    """The graph of the nodes, with a record of what max poolings became."""
     names = list(replaced.names.values())
-    return {**({REPLACED: names} if names else {}), **lowered.provenance}
+    return Graph(
+        nodes=lowered.nodes,
+        max_pools=lowered.max_pools,
+        provenance={REPLACED: names} if names else {},
+    )
 
 
 def _check_eval(model: nn.Module) -> None:

@@ -118,7 +118,7 @@ def test_a_shift_without_a_bias_of_its_own_becomes_a_scale(
 def test_of_several_connections_the_nearest_takes_the_shift() -> None:
     """The first source of the sum is a sum itself; the second is nearer, though made later."""
     rng = np.random.default_rng(0)
-    nodes = (
+    nodes: tuple[Node, ...] = (
         Input(name="input", shape=(2, 4, 4)),
         *(conv(name, "input", rng, (2, 2)) for name in ("far", "other", "near")),
         Add(name="inner", inputs=("far", "other")),

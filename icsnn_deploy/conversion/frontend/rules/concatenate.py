@@ -14,8 +14,13 @@ from typing import Any
 
 import torch
 
-from icsnn_deploy.conversion.frontend.builder import CallContext, Lowering, Storage, Traced
-from icsnn_deploy.conversion.frontend.concatenation import Concatenation
+from icsnn_deploy.conversion.frontend.builder import (
+    CallContext,
+    Concatenation,
+    Lowering,
+    Storage,
+    Traced,
+)
 from icsnn_deploy.graph.nodes import Add
 
 Arguments = Mapping[str, Any]

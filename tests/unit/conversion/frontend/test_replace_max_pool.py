@@ -23,7 +23,6 @@ from icsnn_deploy.conversion.calibration.threshold_rules import MaxThreshold
 from icsnn_deploy.conversion.calibration.v_init_rules import Half
 from icsnn_deploy.conversion.convert import convert
 from icsnn_deploy.conversion.frontend.max_pool_cost import (
-    MAX_POOLS,
     REPLACED,
     losses,
     max_pool_costs,
@@ -131,9 +130,9 @@ def test_no_form_of_max_pooling_is_left(name: str, form: str) -> None:
         program = torch.export.export(work, (x,))
         program = program.run_decompositions() if form == "decomposed" else program
         graph = trace_exported(program, x, replace_max_pool="average")
-        assert MAX_POOLS in trace_exported(program, x).provenance
+        assert trace_exported(program, x).max_pools
     assert [node.kernel for node in graph.nodes_of(AvgPool)] == [kernel]
-    assert MAX_POOLS not in graph.provenance
+    assert graph.max_pools == {}
     assert len(graph.provenance[REPLACED]) == 1
 
 
@@ -177,9 +176,9 @@ def test_an_unknown_replacement() -> None:
 def test_provenance_from_elsewhere_is_not_trusted() -> None:
     graph = trace(model(), images(2, 3, 6, 6))
     for said in ("text", 3, {"2": "x"}, {"2": [3, ["x"], "nowhere"]}):
-        other = replace(graph, provenance={MAX_POOLS: said, REPLACED: said})
-        assert all(cost.neurons == 0 for cost in max_pool_costs(other))
-        assert losses(other) == ()
+        assert losses(replace(graph, provenance={REPLACED: said})) == ()
+    (cost,) = max_pool_costs(replace(graph, max_pools={"2": ("nowhere",)}))
+    assert (cost.populations, cost.neurons) == (0, 0)
 
 
 MODEL = """

@@ -187,14 +187,14 @@ def test_an_integer_network_says_what_its_integers_are_worth_and_that_it_is_exac
     network = residual_network(time_steps=6)
     prepared = prepare(network, samples(network, 4), per_layer=False, input_bits=8)
     graph = round_to_lattice(prepared, {}, even_widths(prepared, 8), per_layer=False).graph
-    graph = replace(graph, provenance={**graph.provenance, "logit_unit": 0.25})
+    graph = replace(graph, output_unit=0.25)
     write(graph, tmp_path / "net.onnx")
     found = read(tmp_path / "net.onnx").metadata
     assert found.input_unit == graph.input.unit != 1
     assert found.logit_unit == 0.25
     assert json.loads(found.certificate) == certify(graph).summary()
     assert json.loads(found.certificate)["float32"]
-    write(replace(graph, provenance={}), tmp_path / "net.onnx")
+    write(replace(graph, output_unit=None), tmp_path / "net.onnx")
     assert read(tmp_path / "net.onnx").metadata.logit_unit is None
 
 
