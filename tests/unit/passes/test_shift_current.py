@@ -11,7 +11,7 @@ from icsnn_deploy.backends.reference import ReferenceSimulator, evaluate
 from icsnn_deploy.errors import GraphError
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
-from icsnn_deploy.graph.nodes import IF, Add, ChannelAffine, Conv, Input, Output
+from icsnn_deploy.graph.nodes import IF, Add, ChannelAffine, Conv, Input, Node, Output
 from icsnn_deploy.passes.fold_scales import fold_scales
 from icsnn_deploy.passes.shift_current import private_affine, shift_current
 from tests.support.graphs import conv, residual_network, samples
