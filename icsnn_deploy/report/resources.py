@@ -125,7 +125,7 @@ def activity_table(activity: Activity) -> Table:
 def energy_table(activity: Activity) -> Table:
     """Operations and their estimated energy, with the constants in the title."""
     energy = activity.energy
-    table = plain_table(f"operations per sample; an estimate, not a measurement: {energy.source}")
+    table = plain_table(f"per sample; an estimate, not a measurement: {energy.source}")
     table.add_column("analog first layer")
     for column in ("MACs", "ACs", "energy (nJ)"):
         table.add_column(column, justify="right", no_wrap=True)

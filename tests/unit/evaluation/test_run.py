@@ -287,7 +287,7 @@ def test_the_command(place: Path) -> None:
         "23 samples on torch",
         "early exit at 0.2",
         "parity with torch: pass",
-        "spikes a",
+        "spikes per sample",
     ):
         assert words in out
     code, out, err = command(*names, *more, "--json")
@@ -323,7 +323,7 @@ def test_the_command_says_what_is_wrong(place: Path) -> None:
 
 @pytest.mark.parametrize(
     ("more", "said"),
-    [((), "nothing is kept"), (("--out", "kept"), "the same command goes on from what kept holds")],
+    [((), "nothing is kept"), (("--out", "kept"), "the same command continues from what kept holds")],
 )
 def test_the_command_says_what_ctrl_c_leaves(
     place: Path, monkeypatch: pytest.MonkeyPatch, more: tuple[str, ...], said: str
