@@ -405,6 +405,21 @@ def test_logits_that_are_no_numbers_are_still_json(bundle: Path, tmp_path: Path)
     assert CliRunner().invoke(app, command).exit_code == 1
 
 
+def test_inspect_names_the_kernels_of_an_integer_network(place: Desk, bundle: Path) -> None:
+    images, integer = f"{place.path}/data.npz:images", str(place.path / "int8")
+    succeeded(place.run("quantize", str(bundle), "--calibration", images, "--out", integer))
+    command = ("inspect", integer, "--backend", "torch")
+    values = json.loads(succeeded(place.run(*command, "--json")))
+    convolutions = {node["name"] for node in values["nodes"] if node["kind"] == "conv"}
+    assert set(values["kernels"]) == convolutions
+    for layer in values["kernels"].values():
+        assert layer["kernel"] in ("8-bit", "float32")
+        assert layer["proven_batches"]
+    assert "kernels on this machine" in succeeded(place.run(*command))
+    assert "kernels" not in json.loads(succeeded(place.run("inspect", integer, "--json")))
+    assert "--backend nir: only torch" in failed(place.run(*command[:3], "nir"))
+
+
 def test_inspect_as_json(bundle: Path) -> None:
     values = json.loads(succeeded(CliRunner().invoke(app, ["inspect", str(bundle), "--json"])))
     opened = open_bundle(bundle)
