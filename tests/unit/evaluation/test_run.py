@@ -185,8 +185,7 @@ def test_an_integer_network_must_be_exact(tmp_path: Path) -> None:
         ("pass", 0, 0)
     ] * 2
     assert found.mean_steps is not None
-    assert integer.output_unit is not None
-    unit = float(integer.output_unit)
+    unit = float(integer.provenance["logit_unit"])
     early = run_until_sure(TorchSimulator(integer), units, 0.3, unit=unit)
     assert found.mean_steps == early.mean_steps
 
@@ -323,7 +322,10 @@ def test_the_command_says_what_is_wrong(place: Path) -> None:
 
 @pytest.mark.parametrize(
     ("more", "said"),
-    [((), "nothing is kept"), (("--out", "kept"), "the same command continues from what kept holds")],
+    [
+        ((), "nothing is kept"),
+        (("--out", "kept"), "the same command continues from what kept holds"),
+    ],
 )
 def test_the_command_says_what_ctrl_c_leaves(
     place: Path, monkeypatch: pytest.MonkeyPatch, more: tuple[str, ...], said: str
