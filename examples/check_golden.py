@@ -5,28 +5,22 @@ import sys
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-
-Array = npt.NDArray[Any]
 
 TYPES = {"I8": "i1", "I16": "<i2", "I32": "<i4", "I64": "<i8", "U8": "u1", "F32": "<f4"}
 
 
-def read(path: str) -> tuple[dict[str, Array], Any]:
-    # A safetensors file: header length, JSON header, tensors back to back.
+def read(path: str) -> Any:  # a safetensors file: header length, JSON header, tensors back to back
     data = open(path, "rb").read()
     start = 8 + int.from_bytes(data[:8], "little")
     header = json.loads(data[8:start])
     text = header.pop("__metadata__", {}).get("icsnn-graph", "null")
     for name, entry in header.items():
-        first, last = (start + offset for offset in entry["data_offsets"])
-        array = np.frombuffer(data[first:last], TYPES[entry["dtype"]])
-        header[name] = array.reshape(entry["shape"])
+        a, b = (start + offset for offset in entry["data_offsets"])
+        header[name] = np.frombuffer(data[a:b], TYPES[entry["dtype"]]).reshape(entry["shape"])
     return header, json.loads(text)
 
 
-def conv(x: Array, node: dict[str, Any], weight: Array, bias: Array) -> Array:
-    # Tap by tap; float64 is exact for sums below 2^53.
+def conv(x: Any, node: Any, weight: Any, bias: Any) -> Any:  # tap by tap; exact below 2^53
     x = np.pad(x, [(0, 0), (0, 0), *node["padding"]]).astype(float)
     kernel, stride, dilation = weight.shape[2:], node["stride"], node["dilation"]
     sizes = zip(x.shape[2:], kernel, stride, dilation)
@@ -37,16 +31,14 @@ def conv(x: Array, node: dict[str, Any], weight: Array, bias: Array) -> Array:
     for tap in np.ndindex(*kernel):
         starts = [k * d for k, d in zip(tap, dilation)]
         slices = [slice(a, a + s * (n - 1) + 1, s) for a, s, n in zip(starts, stride, room)]
-        window: Any = (..., *slices)
-        y += np.einsum("goc,bgc...->bgo...", w[(..., *tap)], x[window], optimize=True)
+        y += np.einsum("goc,bgc...->bgo...", w[(..., *tap)], x[(..., *slices)], optimize=True)
     return y.reshape(len(x), -1, *room).astype(int) + bias.reshape(-1, *[1] * len(room))
 
 
 def main(bundle: str) -> int:
     parameters, network = read(f"{bundle}/graph.safetensors")
     golden, _ = read(f"{bundle}/golden.safetensors")
-    x, sums, wrong, compared = golden["inputs"].astype(int), 0, 0, 0
-    y: dict[str, Array] = {}
+    x, y, sums, wrong, compared = golden["inputs"].astype(int), dict[str, Any](), 0, 0, 0
     v = {n[:-7]: np.floor(a).astype(int) for n, a in parameters.items() if n.endswith("/v_init")}
     for t in range(network["time_steps"]):
         for node in network["nodes"]:
