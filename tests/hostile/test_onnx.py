@@ -18,6 +18,7 @@ from icsnn_deploy.exporters.onnx.write import OnnxOptions, build, write
 from tests.support.graphs import residual_network
 from tests.support.onnx_files import refused, stamped
 
+pytestmark = pytest.mark.no_cover  # processor time is limited, and counting lines takes some
 GRAPH = residual_network(time_steps=2)
 
 

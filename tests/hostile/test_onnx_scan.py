@@ -17,6 +17,7 @@ from icsnn_deploy.exporters.onnx.write import OnnxOptions, build
 from tests.support.graphs import residual_network
 from tests.support.onnx_files import refused, stamped
 
+pytestmark = pytest.mark.no_cover  # processor time is limited, and counting lines takes some
 GRAPH = residual_network(time_steps=3)
 SCAN = OnnxOptions(layout="scan")
 

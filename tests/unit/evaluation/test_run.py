@@ -185,7 +185,8 @@ def test_an_integer_network_must_be_exact(tmp_path: Path) -> None:
         ("pass", 0, 0)
     ] * 2
     assert found.mean_steps is not None
-    unit = float(integer.provenance["logit_unit"])
+    unit = integer.output_unit
+    assert unit is not None
     early = run_until_sure(TorchSimulator(integer), units, 0.3, unit=unit)
     assert found.mean_steps == early.mean_steps
 
