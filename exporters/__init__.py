@@ -6,7 +6,8 @@
     onnx/        ONNX models: onnx, onnx-step; written and read
     netx/        .net files of lava-dl: netx; written (lava/worker reads them)
 
-A new format is a folder with a writer, and an entry in FORMATS.
+A new format is a module, or a folder, with a writer and a reader, and an entry in FORMATS
+(docs/extending.md).
 """
 
 from __future__ import annotations

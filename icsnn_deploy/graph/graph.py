@@ -121,12 +121,12 @@ class Graph:
 
     @property
     def is_integer(self) -> bool:
-        """Whether this is an integer network: integers, but for half-integer v_init and v_reset."""
+        """Whether this is an integer network: integers, but for a node's half_integers."""
         if self.time_steps is None or self.input.dtype == "float32":
             return False
         return all(
             bool((value.astype(np.float64) % 1 == 0.5).all())
-            if field in ("v_init", "v_reset")
+            if field in node.half_integers
             else value.dtype.kind == "i"
             for node in self.nodes
             for field, value in node.arrays().items()

@@ -27,12 +27,15 @@ class BaseNode:
     Attributes:
         kind: what the node is called in files and messages.
         optional: array fields that may be None.
+        half_integers: array fields that hold integers plus one half in an integer network; all
+            others hold integers.
         name: unique in a graph; no "/".
         inputs: names of the sources, in order.
     """
 
     kind: ClassVar[str]
     optional: ClassVar[frozenset[str]] = frozenset()
+    half_integers: ClassVar[frozenset[str]] = frozenset()
 
     name: str
     inputs: tuple[str, ...]

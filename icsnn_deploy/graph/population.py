@@ -27,6 +27,8 @@ class Population(BaseNode):
         v_init: likewise, of either sign.
     """
 
+    half_integers: ClassVar[frozenset[str]] = frozenset({"v_init"})
+
     v_threshold: Array
     v_init: Array
 
@@ -58,6 +60,7 @@ class IF(Population):
 
     kind: ClassVar[str] = "if"
     optional: ClassVar[frozenset[str]] = frozenset({"v_reset"})
+    half_integers: ClassVar[frozenset[str]] = frozenset({"v_init", "v_reset"})
 
     v_reset: Array | None = None
 
