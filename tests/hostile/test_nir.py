@@ -25,6 +25,8 @@ from icsnn_deploy.exporters.nir.write.file import to_nir, write
 from icsnn_deploy.graph.nodes import ChannelAffine
 from tests.support.graphs import residual_network, samples
 
+pytestmark = pytest.mark.no_cover  # processor time is limited, and counting lines takes some
+
 Change = Callable[[Any], None]
 
 
