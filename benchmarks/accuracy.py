@@ -5,7 +5,7 @@
         --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 --out build/accuracy/resnet20 \
         [--recipes default,opi,auto,auto:quick:no-weights,auto:4-32] \
         [--time-steps 1,2,4,8,16,32,64,128,256] [--calibration-samples 1024] [--limit 1000] \
-        [--document docs/accuracy.md:resnet20]
+        [--document docs/measurements/accuracy.md:resnet20]
 
 Each cell of the table is kept in OUT/cells as soon as it is measured and is not measured again:
 stop it and start it as you like, with more recipes, more time steps, or two processes at once. The

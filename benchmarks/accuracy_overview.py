@@ -1,7 +1,7 @@
 """One picture of what the recipes keep: top-1 accuracy over T, a panel for each network.
 
     python benchmarks/accuracy_overview.py ResNet20=accuracy-resnet20/accuracy.csv \
-        VGG16=accuracy-vgg16/accuracy.csv --out docs/figures/accuracy.svg
+        VGG16=accuracy-vgg16/accuracy.csv --out docs/measurements/figures/accuracy.svg
 
 The tables are those that benchmarks/accuracy.py writes.
 """

@@ -46,18 +46,22 @@ BATCH = 50
 RECTIFIERS = (nn.functional.relu, nn.functional.relu_, torch.relu, torch.relu_)
 
 THEIRS: dict[str, dict[str, Any]] = {
-    "max, a layer": {"mode": "Max"},
-    "99.9%, a layer": {"mode": "99.9%"},
-    "max, a layer, half-threshold neuron": {
+    "max, per layer": {"mode": "Max"},
+    "99.9%, per layer": {"mode": "99.9%"},
+    "max, per layer, half-threshold neuron": {
         "mode": "Max",
         "neuron_factory": lambda scale: neuron.HalfThresholdIFNode(),
     },
-    "99.9%, a layer, half-threshold neuron": {
+    "99.9%, per layer, half-threshold neuron": {
         "mode": "99.9%",
         "neuron_factory": lambda scale: neuron.HalfThresholdIFNode(),
     },
-    "max, a channel, half_threshold": {"mode": "Max", "channel_wise": True, "half_threshold": True},
-    "99.9%, a channel, half_threshold": {
+    "max, per channel, half_threshold": {
+        "mode": "Max",
+        "channel_wise": True,
+        "half_threshold": True,
+    },
+    "99.9%, per channel, half_threshold": {
         "mode": "99.9%",
         "channel_wise": True,
         "half_threshold": True,
@@ -219,7 +223,7 @@ def write(options: argparse.Namespace, rows: Rows) -> None:
         f"{options.model}, top-1 in percent on the first {len(rows.labels)} images of "
         f"{Path(options.images).name}, {options.calibration_samples} calibration images, "
         f"icsnn-deploy {__version__}, spikingjelly {version('spikingjelly')}, "
-        f"torch {version('torch')}. The last column is the longest conversion.",
+        f"torch {version('torch')}. The last column is the time of the longest conversion.",
         "",
         f"| by | recipe | {steps} | seconds |",
         f"|---|---|{'---:|' * (len(rows.time_steps) + 1)}",

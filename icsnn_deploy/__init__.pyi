@@ -1,5 +1,5 @@
 # The public names of icsnn_deploy: the only list of them. What is not here is not public
-# (docs/stability.md). `X as X` tells type checkers that X is exported.
+# (docs/reference/stability.md). `X as X` tells type checkers that X is exported.
 
 # Convert
 from .conversion.convert import Conversion as Conversion

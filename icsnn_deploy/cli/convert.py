@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 Effort = Literal["quick", "standard", "best"]
 Replacement = Literal["average"]
 
-_FEW_STEPS = 16  # up to this T the recipe auto is worth its minutes (docs/accuracy.md)
+# Up to this T the recipe auto is worth its minutes (docs/measurements/accuracy.md).
+_FEW_STEPS = 16
 
 
 def convert(
@@ -61,7 +62,9 @@ def convert(
             help="T; or a range, such as 4,32: one network that can stop at any step in it."
         ),
     ] = "8",
-    recipe: Annotated[str, typer.Option(help="Name of a recipe; see docs/recipes.md.")] = "default",
+    recipe: Annotated[
+        str, typer.Option(help="Name of a recipe; see docs/guide/recipes.md.")
+    ] = "default",
     effort: Annotated[Effort, typer.Option(help="Recipe auto: how long to search.")] = "standard",
     keep_weights: Annotated[
         bool,

@@ -166,7 +166,7 @@ def plain(bundle: Bundle, expected: Recording, benchmark: Any) -> dict[tuple[str
 def test_their_own_import_ends_in_an_error(
     reader: str, error: str, plain: dict[tuple[str, str], Any]
 ) -> None:
-    """If it does not any more: see which correction of the helper can go, and docs/readers.md."""
+    """If this fails, see which correction can be deleted here and in docs/guide/readers.md."""
     assert re.match(error, plain[reader, "nir-portable"].error)
 
 
@@ -345,7 +345,7 @@ def test_a_backend_needs_its_file(bundle: Bundle, tmp_path: Path) -> None:
 
 
 def test_the_pages_versions_are_those_that_ran() -> None:
-    page = (ROOT / "docs" / "readers.md").read_text()
+    page = (ROOT / "docs" / "guide" / "readers.md").read_text()
     assert set(TESTED) == set(READERS)
     for home in HOMES:
         assert dict(find_environment(home).versions) == pins(home)

@@ -1,6 +1,6 @@
 """Rules for v_init, the initial membrane potential.
 
-IC-SNN's algorithms allow more than one reading; docs/recipes.md says what each reading does.
+The text of IC-SNN's algorithms allows more than one reading; docs/guide/recipes.md describes each.
 """
 
 from __future__ import annotations
