@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "examples"))
 
 def vgg16_network(time_steps: int) -> Graph:
     """VGG16 as an IF network, every threshold 1 and every v_init 1/2."""
-    from cifar import vgg16
+    from cifar_models import vgg16
 
     torch.manual_seed(0)
     sample = np.zeros((1, 3, 32, 32), np.float32)
