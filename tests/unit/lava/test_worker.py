@@ -206,7 +206,7 @@ def test_a_crash_inside_a_process(kind: str, options: dict[str, object], message
 def test_the_worker_ends_with_its_parent(tmp_path: Path) -> None:
     script = """
     import sys, time
-    from tests.unit.test_lava_worker import long_run, find_worker, run_netlists
+    from tests.unit.lava.test_worker import long_run, find_worker, run_netlists
     run_netlists(find_worker().python, [long_run()], progress=lambda s, d, t: print(d, flush=True))
     """
     parent = subprocess.Popen(
@@ -268,7 +268,7 @@ def test_a_long_path_for_temporary_files(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_no_place_for_temporary_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
-    with pytest.raises(SimulationError, match=r"no folder for temporary files .*TMPDIR"):
+    with pytest.raises(SimulationError, match=r"a folder for temporary files .*TMPDIR"):
         run_netlists(find_worker().python, [long_run(1)])
 
 
