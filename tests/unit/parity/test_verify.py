@@ -316,7 +316,7 @@ def test_recordings_that_can_not_be_read(tmp_path: Path) -> None:
             load_recording(bad, NETWORK, "chip")
     np.save(tmp_path / "single.npy", np.zeros(3))
     (tmp_path / "single.npy").rename(bad)
-    with pytest.raises(DataError, match="no archive"):
+    with pytest.raises(DataError, match="not an archive"):
         load_recording(bad, NETWORK, "chip")
     with pytest.raises(DataError, match="no such file"):
         load_recording(tmp_path / "missing.npz", NETWORK, "chip")
