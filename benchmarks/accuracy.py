@@ -1,6 +1,6 @@
 """Accuracy of every recipe over the number of time steps, as tables and figures.
 
-    python benchmarks/accuracy.py --model examples/cifar.py:resnet20 --weights resnet20.pt \
+    python benchmarks/accuracy.py --model examples/cifar_models.py:resnet20 --weights resnet20.pt \
         --calibration calib.npz:images --images test.npz:images --labels test.npz:labels \
         --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 --out build/accuracy/resnet20 \
         [--recipes default,opi,auto,auto:quick:no-weights,auto:4-32] \

@@ -19,7 +19,7 @@ import torch
 
 from icsnn_deploy.conversion.calibration.samples import CalibrationSet
 from icsnn_deploy.conversion.convert import to_ann_graph
-from icsnn_deploy.conversion.spiking import Population, to_spiking
+from icsnn_deploy.conversion.spiking import PopulationParameters, to_spiking
 from icsnn_deploy.exporters import GENERAL, export
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.nodes import Relu
@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "examples"))
 
 def vgg16_network(time_steps: int) -> Graph:
     """VGG16 as an IF network, every threshold 1 and every v_init 1/2."""
-    from cifar import vgg16
+    from cifar_models import vgg16
 
     torch.manual_seed(0)
     sample = np.zeros((1, 3, 32, 32), np.float32)
@@ -37,7 +37,7 @@ def vgg16_network(time_steps: int) -> Graph:
     populations = {}
     for relu in ann.nodes_of(Relu):
         one = np.ones((1,) * len(ann.shape(relu.name)), np.float32)
-        populations[relu.name] = Population(v_threshold=one, v_init=one / 2)
+        populations[relu.name] = PopulationParameters(v_threshold=one, v_init=one / 2)
     return to_spiking(ann, populations, time_steps)
 
 

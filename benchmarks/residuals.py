@@ -1,6 +1,6 @@
 """What stays on the membranes after T steps from v = 0, in each reading of IC-SNN's Algorithm 2.
 
-    python benchmarks/residuals.py --model examples/cifar.py:resnet20 --weights resnet20.pt \
+    python benchmarks/residuals.py --model examples/cifar_models.py:resnet20 --weights resnet20.pt \
         --calibration calib.npz:images --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 \
         [--time-steps 8] [--samples 64]
 

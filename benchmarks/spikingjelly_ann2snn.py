@@ -6,7 +6,7 @@ needs Python 3.11):
     python3.11 -m venv /tmp/spikingjelly
     /tmp/spikingjelly/bin/pip install torch==2.14.1 spikingjelly==2.0.0 safetensors
     PYTHONPATH=. /tmp/spikingjelly/bin/python benchmarks/spikingjelly_ann2snn.py \
-        --model examples/cifar.py:resnet20 --weights resnet20.pt \
+        --model examples/cifar_models.py:resnet20 --weights resnet20.pt \
         --calibration calib.npz:images --images test.npz:images --labels test.npz:labels \
         --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 --out build/spikingjelly \
         [--recipes robust-norm,opi,default] [--time-steps 8,16,32] [--limit 500]

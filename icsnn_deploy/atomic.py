@@ -1,7 +1,8 @@
-"""Files that are seen whole or not at all: written under another name, then renamed.
+"""Atomic writes: a file or folder is written under a temporary name and then renamed.
 
-The other name is in the same folder, since a rename is atomic within one file system alone. Nothing
-is synced to the disk: this holds against errors and killed processes, not against a power cut.
+The temporary name is in the same folder, because a rename is atomic only within one file system.
+Nothing is synced to the disk: this protects against errors and killed processes, not against a
+power cut.
 """
 
 from __future__ import annotations
@@ -16,14 +17,14 @@ from pathlib import Path
 
 @contextmanager
 def atomic_write(target: Path) -> Iterator[Path]:
-    """A free path beside `target`; the body writes it, and then it takes the target's place.
+    """Yield a temporary path beside `target`, and rename it to `target` after the body.
 
-    Where the body or the rename fails, the target is as it was and the other file is gone.
+    If the body or the rename fails, the target is unchanged and the temporary file is removed.
 
     Raises:
         OSError: the rename fails.
     """
-    draft = _beside(target)
+    draft = _temporary_path(target)
     try:
         yield draft
         os.replace(draft, target)
@@ -33,12 +34,14 @@ def atomic_write(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def folder_beside(target: Path) -> Iterator[Path]:
-    """An empty folder beside `target`, for drafts that the body renames itself; gone at the end.
+    """Yield an empty temporary folder beside `target`, and remove it after the body.
+
+    The body renames the files that it wants to keep.
 
     Raises:
-        OSError: it can't be made.
+        OSError: the folder can't be created.
     """
-    folder = _beside(target)
+    folder = _temporary_path(target)
     folder.mkdir()
     try:
         yield folder
@@ -47,10 +50,10 @@ def folder_beside(target: Path) -> Iterator[Path]:
 
 
 def replace_folder(draft: Path, target: Path) -> None:
-    """Rename a folder beside `target` to it, over a folder that is there.
+    """Rename the folder `draft` to `target`, replacing a folder that exists there.
 
-    A rename replaces no folder that holds something, so the old one goes aside first: for a moment
-    there is none. It is back where the second rename fails.
+    A rename can't replace a folder that is not empty, so the old one is renamed first; for a moment
+    `target` does not exist. If the second rename fails, the old folder is restored.
 
     Raises:
         OSError: a rename fails.
@@ -67,6 +70,6 @@ def replace_folder(draft: Path, target: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _beside(target: Path) -> Path:
-    """A hidden name of its own: several processes may write the same target."""
+def _temporary_path(target: Path) -> Path:
+    """A hidden, random path beside `target`: several processes may write the same target."""
     return target.parent / f".{target.name}.{secrets.token_hex(4)}.tmp"

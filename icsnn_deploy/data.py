@@ -18,7 +18,7 @@ from icsnn_deploy.graph.neuron import Array
 
 @dataclass(frozen=True, kw_only=True)
 class Normalization:
-    """What a model's training did to a pixel: (pixel / 255 - mean) / std, per channel."""
+    """The normalization that a model was trained with: (pixel / 255 - mean) / std, per channel."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -26,10 +26,13 @@ class Normalization:
     def __post_init__(self) -> None:
         if len(self.mean) != len(self.std) or not self.mean:
             raise DataError(
-                f"mean has {len(self.mean)} and std {len(self.std)} values: one a channel needed"
+                f"mean has {len(self.mean)} and std {len(self.std)} values: one per channel is "
+                "needed"
             )
         if not all(np.isfinite(self.mean)) or not all(np.isfinite(s) and s > 0 for s in self.std):
-            raise DataError(f"mean {self.mean}, std {self.std}: finite, and std > 0, needed")
+            raise DataError(
+                f"mean {self.mean}, std {self.std}: finite values are needed, and std > 0"
+            )
         if max(self.mean) > 1:
             raise DataError(
                 f"mean {self.mean}: pixels are divided by 255 first, so that no mean is above 1; "
@@ -45,7 +48,7 @@ class Normalization:
         return (pixels.astype(np.float32) / np.float32(255) - mean) / std
 
     def check(self, channels: int) -> None:
-        """Raise DataError unless there is one mean and std for each of the channels."""
+        """Raise DataError unless there is one mean and one std per channel."""
         if len(self.mean) != channels:
             raise DataError(
                 f"images of {channels} channels, but {len(self.mean)} values of mean and std"
@@ -53,12 +56,12 @@ class Normalization:
 
 
 def load_array(spec: str) -> Array:
-    """An array named as FILE.npz:array, or FILE.npy.
+    """Load the array that is named as FILE.npz:array or FILE.npy.
 
-    Pickled objects are refused. A .npy file is mapped, not read.
+    Pickled objects are refused. A .npy file is memory-mapped.
 
     Raises:
-        DataError: names the file, and the arrays that an .npz does hold.
+        DataError: names the file, and the arrays that an .npz holds.
     """
     path, name = _split(spec)
     if path.suffix == ".npy":
@@ -71,7 +74,7 @@ def load_array(spec: str) -> Array:
 
 
 def array_shape(spec: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    """Shape and type of an array named as for load_array, from its header alone."""
+    """Shape and dtype of an array named as for load_array, read from its header alone."""
     path, name = _split(spec)
     if path.suffix == ".npy":
         array = load_array(spec)
@@ -92,7 +95,7 @@ def array_shape(spec: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
 
 
 def _split(spec: str) -> tuple[Path, str]:
-    """File and name of an array; raises DataError where there is no such file."""
+    """Split a spec into file and array name; raises DataError if there is no such file."""
     path, name = Path(spec), ""
     if path.suffix not in (".npz", ".npy"):
         text, _, name = spec.rpartition(":")
@@ -104,7 +107,7 @@ def _split(spec: str) -> tuple[Path, str]:
 
 
 def load_archive(path: Path) -> dict[str, Array]:
-    """All arrays of an .npz file by name; pickled objects are refused. Raises DataError."""
+    """Load all arrays of an .npz file, by name; pickled objects are refused. Raises DataError."""
     _check_file(path)
     with _reading(path), _open_archive(path) as archive:
         return {name: archive[name] for name in archive.files}
@@ -114,27 +117,27 @@ def _check_file(path: Path) -> None:
     try:
         if path.is_file():
             return
-    except OSError as error:  # a name that no file system takes
+    except OSError as error:  # a name that the file system does not accept
         raise DataError(f"{path}: {error.strerror}") from error
     raise DataError(f"{path}: no such file")
 
 
 def _open_archive(path: Path, name: str | None = None) -> NpzFile:
-    """The archive; raises DataError unless it holds the array of that name, if one is given."""
-    found = np.load(path, allow_pickle=False)
-    if not isinstance(found, NpzFile):
-        raise ValueError("a single array, no archive of named ones")
-    if name is not None and name not in found.files:
-        found.close()
-        wanted = f"no array {name!r}" if name else "name one of its arrays"
-        listed = ", ".join(f"{path}:{n}" for n in found.files)
-        raise DataError(f"{path}: {wanted}; it holds {listed or 'nothing'}")
-    return found
+    """Open an archive; raises DataError if a name is given that it does not hold."""
+    archive = np.load(path, allow_pickle=False)
+    if not isinstance(archive, NpzFile):
+        raise ValueError("a single array, not an archive of named arrays")
+    if name is not None and name not in archive.files:
+        archive.close()
+        problem = f"no array {name!r}" if name else "name one of its arrays"
+        listed = ", ".join(f"{path}:{n}" for n in archive.files)
+        raise DataError(f"{path}: {problem}; it holds {listed or 'nothing'}")
+    return archive
 
 
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    """Whatever NumPy raises on a damaged file, as one DataError."""
+    """Turn whatever NumPy raises on a damaged file into a DataError."""
     try:
         yield
     except DataError:
@@ -146,12 +149,12 @@ def _reading(path: Path) -> Iterator[None]:
 
 
 def load_images(spec: str, normalization: Normalization | None) -> Array:
-    """Samples as the network takes them.
+    """Load samples in the form that the network's input takes.
 
     Args:
         spec: FILE.npz:array or FILE.npy.
-        normalization: given, the file must hold uint8 images [N, H, W, C], which become
-            [N, C, H, W]; None, float arrays [N, ...] as the model takes them.
+        normalization: if given, the file must hold uint8 images [N, H, W, C], which become
+            [N, C, H, W]; if None, float arrays [N, ...] in the form that the model takes.
     """
     array = load_array(spec)
     check_images(spec, array.shape, array.dtype, normalization)
@@ -159,7 +162,7 @@ def load_images(spec: str, normalization: Normalization | None) -> Array:
 
 
 def check_finite(spec: str, samples: Array) -> None:
-    """Raise DataError where samples hold NaN, infinity, or what float32 can't hold."""
+    """Raise DataError if samples hold NaN, infinity, or values that float32 can't hold."""
     if samples.dtype.kind != "f":
         return
     finite = np.isfinite(samples)
@@ -174,12 +177,12 @@ def check_finite(spec: str, samples: Array) -> None:
 def check_images(
     spec: str, shape: tuple[int, ...], dtype: np.dtype[Any], normalization: Normalization | None
 ) -> None:
-    """Raise DataError unless such an array can hold images for load_images."""
+    """Raise DataError unless an array of this shape and dtype can hold images for load_images."""
     if normalization is None:
         if dtype.kind != "f":
             raise DataError(
-                f"{spec}: type {dtype}; float samples as the model takes them are needed. "
-                "For uint8 images give --mean and --std"
+                f"{spec}: dtype {dtype}; float samples in the form that the model takes are "
+                "needed. For uint8 images give --mean and --std"
             )
         return
     if dtype != np.uint8 or len(shape) != 4:
@@ -195,7 +198,7 @@ def check_images(
 
 
 def as_samples(images: Array, normalization: Normalization | None) -> Array:
-    """Checked images as the network takes them (load_images)."""
+    """Checked images in the form that the network's input takes (load_images)."""
     if normalization is None:
         with np.errstate(over="ignore"):  # check_finite names what float32 can't hold
             return images.astype(np.float32, copy=False)
@@ -203,19 +206,21 @@ def as_samples(images: Array, normalization: Normalization | None) -> Array:
 
 
 def load_labels(spec: str, count: int = 0) -> Array:
-    """Class indices [N] of at least `count` samples, as int64; check_labels says if they fit.
+    """Load class indices [N] of at least `count` samples, as int64.
+
+    check_labels checks them against the network's classes.
 
     Args:
         spec: FILE.npz:array or FILE.npy.
-        count: samples that need one.
+        count: number of samples that need a label.
 
     Raises:
-        DataError: no integers [N], or too few.
+        DataError: not integers [N], or too few.
     """
     labels = load_array(spec)
     if not _are_indices(labels) or len(labels) < count:
-        wanted = f"integers [N] for {count} samples" if count else "integers [N]"
-        raise DataError(f"{spec}: {labels.dtype} {list(labels.shape)}; {wanted} needed")
+        needed = f"integers [N] for {count} samples" if count else "integers [N]"
+        raise DataError(f"{spec}: {labels.dtype} {list(labels.shape)}; {needed} are needed")
     return labels.astype(np.int64)
 
 
@@ -223,17 +228,17 @@ def check_labels(labels: Array, count: int, *, classes: int, samples: int | None
     """The labels of the samples that are run, int64 [count].
 
     Args:
-        labels: integers [N], one a sample.
-        count: samples that are run.
-        classes: of the network.
-        samples: that the data set has; more labels than that belong to another one.
+        labels: integers [N], one per sample.
+        count: number of samples that are run.
+        classes: number of classes of the network.
+        samples: size of the data set; more labels than that belong to another data set.
 
     Raises:
-        DataError: no integers [N], too few or too many, or one that is no class of the network.
+        DataError: not integers [N], too few or too many, or not a class of the network.
     """
     if not _are_indices(labels):
         raise DataError(f"labels: {labels.dtype} {list(labels.shape)}; integers [N] are needed")
-    remedy = "one for each, in the same order, is needed"
+    remedy = "one label per sample is needed, in the same order"
     if len(labels) < count:
         raise DataError(f"{len(labels)} labels for {count} samples: {remedy}")
     if samples is not None and len(labels) > samples:
@@ -242,8 +247,8 @@ def check_labels(labels: Array, count: int, *, classes: int, samples: int | None
     wrong = np.flatnonzero((own < 0) | (own >= classes))
     if len(wrong):
         raise DataError(
-            f"labels: sample {wrong[0]} has class {own[wrong[0]]}, and {len(wrong)} of {count} "
-            f"labels are none of the network's {classes} classes, 0 to {classes - 1}"
+            f"labels: sample {wrong[0]} has class {own[wrong[0]]}; {len(wrong)} of {count} labels "
+            f"are not among the network's {classes} classes, 0 to {classes - 1}"
         )
     return own.astype(np.int64)
 

@@ -1,8 +1,8 @@
-"""The processes of one run, as torchrun starts them.
+"""Distributed runs: the processes that torchrun starts for one run.
 
-A piece of work is known by its number alone, is done by one process, and its result comes to all of
-them in the order of the numbers. So nothing that is computed from the results can depend on how
-many processes there are, or on which one was faster.
+Work items are numbered. Each is done by one process, and every process gets all results in the
+order of their numbers. So nothing that is computed from the results depends on the number of
+processes, or on which one was faster.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from icsnn_deploy.errors import DataError, RankError, first_line
 if TYPE_CHECKING:
     from torch import Tensor
 
-Result = TypeVar("Result")
+WorkResult = TypeVar("WorkResult")
 
 WAIT_S = 1800.0
 """How long one process waits for the others before it gives up."""
@@ -27,23 +27,23 @@ WAIT_S = 1800.0
 
 @dataclass(frozen=True)
 class Ranks:
-    """The processes of a run; as it stands, one alone."""
+    """The processes of a run; this base class is a run of one process."""
 
     rank: int = 0
     size: int = 1
 
     def assign(self, count: int) -> range:
-        """The numbers below `count` that are this process's own."""
+        """The numbers below `count` of the work items of this process."""
         return range(self.rank, count, self.size)
 
-    def each(self, count: int, work: Callable[[int], Result]) -> Iterator[Result]:
-        """work(0), work(1), ... work(count - 1), each done by one process, in order in all.
+    def each(self, count: int, work: Callable[[int], WorkResult]) -> Iterator[WorkResult]:
+        """Yield work(0), work(1), ... work(count - 1) in every process; each is computed by one.
 
-        Tensors come back on this process's device.
+        Tensors are moved to this process's device.
         """
         return map(work, range(count))
 
-    def gather(self, value: Result) -> list[Result]:
+    def gather(self, value: WorkResult) -> list[WorkResult]:
         """Every process's value, by rank."""
         return [value]
 
@@ -64,25 +64,25 @@ class Group(Ranks):
 
     device: str = "cpu"
 
-    def each(self, count: int, work: Callable[[int], Result]) -> Iterator[Result]:
+    def each(self, count: int, work: Callable[[int], WorkResult]) -> Iterator[WorkResult]:
         for first in range(0, count, self.size):
             number = first + self.rank
-            own = _moved(work(number), "cpu") if number < count else None
+            own = _to_device(work(number), "cpu") if number < count else None
             for found in self.gather(own)[: count - first]:
-                yield _moved(found, self.device)
+                yield _to_device(found, self.device)
 
-    def gather(self, value: Result) -> list[Result]:
+    def gather(self, value: WorkResult) -> list[WorkResult]:
         import torch.distributed as dist
 
         found: list[Any] = [None] * self.size
-        with _together():
+        with _as_rank_error():
             dist.all_gather_object(found, value)
         return found
 
     def sum(self, counts: Tensor) -> Tensor:
         import torch.distributed as dist
 
-        with _together():
+        with _as_rank_error():
             dist.all_reduce(counts)
         return counts
 
@@ -98,19 +98,19 @@ class Group(Ranks):
 
 
 def is_launched(environment: Mapping[str, str] | None = None) -> bool:
-    """Whether torchrun, or something like it, started this as one of several processes."""
-    found = os.environ if environment is None else environment
-    return "RANK" in found and "MASTER_ADDR" in found and found.get("WORLD_SIZE", "1") != "1"
+    """Whether torchrun, or a similar launcher, started this as one of several processes."""
+    env = os.environ if environment is None else environment
+    return "RANK" in env and "MASTER_ADDR" in env and env.get("WORLD_SIZE", "1") != "1"
 
 
 def is_first(environment: Mapping[str, str] | None = None) -> bool:
     """Whether this process is the one that prints and writes."""
-    found = os.environ if environment is None else environment
-    return not is_launched(found) or found.get("RANK") == "0"
+    env = os.environ if environment is None else environment
+    return not is_launched(env) or env.get("RANK") == "0"
 
 
 def own_device(device: str) -> str:
-    """The device of this process: each has a GPU of its own on a machine."""
+    """The device of this process: on one machine each process has its own GPU."""
     if device == "cuda" and is_launched():
         return f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
     return device
@@ -118,16 +118,16 @@ def own_device(device: str) -> str:
 
 @contextmanager
 def open_ranks(device: str = "cpu", *, wait_s: float = WAIT_S) -> Iterator[Ranks]:
-    """The processes that this one was started with; ALONE without torchrun.
+    """Join the processes that this one was started with; yields SINGLE without torchrun.
 
     Args:
-        device: of this process (own_device). CPU data goes by gloo, what is on a GPU by NCCL.
-        wait_s: how long to wait for the others, at the start and whenever they meet.
+        device: of this process (own_device). CPU tensors are sent by gloo, GPU tensors by NCCL.
+        wait_s: how long to wait for the others, at the start and at each exchange.
 
     Raises:
-        RankError: the others don't come, or are lost; or the environment does not say who they are.
-        BackendUnavailableError: one of several processes, whose device is not there.
-        DataError: a wait of no seconds.
+        RankError: the others don't join or are lost, or the environment variables are wrong.
+        BackendUnavailableError: the device of a distributed process is not available.
+        DataError: wait_s is not positive.
     """
     if not wait_s > 0:
         raise DataError(f"a wait of {wait_s} s for other processes: more than 0 is needed")
@@ -143,7 +143,7 @@ def open_ranks(device: str = "cpu", *, wait_s: float = WAIT_S) -> Iterator[Ranks
     opened = open_device(own_device(device))
     if opened.type == "cuda":
         torch.cuda.set_device(opened)
-    with _together("the other processes of this run don't come, or can't be reached"):
+    with _as_rank_error("the other processes of this run did not join, or can't be reached"):
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if opened.type == "cuda" else "gloo",
             timeout=timedelta(seconds=wait_s),
@@ -155,16 +155,16 @@ def open_ranks(device: str = "cpu", *, wait_s: float = WAIT_S) -> Iterator[Ranks
 
 
 def _check_environment(environment: Mapping[str, str]) -> None:
-    """Raise RankError where torch.distributed could not know which process this is."""
+    """Raise RankError if the variables don't tell torch.distributed which process this is."""
     numbers = {}
     for name in ("RANK", "WORLD_SIZE", "MASTER_PORT"):
-        said = environment.get(name, "")
-        if not (said.isascii() and said.isdigit()):
+        value = environment.get(name, "")
+        if not (value.isascii() and value.isdigit()):
             raise RankError(
-                f"{name} is {said!r} in the environment of this process, a number is needed; "
+                f"{name} is {value!r} in the environment of this process, a number is needed; "
                 "torchrun sets RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT"
             )
-        numbers[name] = int(said)
+        numbers[name] = int(value)
     if numbers["RANK"] >= numbers["WORLD_SIZE"]:
         raise RankError(
             f"RANK {numbers['RANK']} of WORLD_SIZE {numbers['WORLD_SIZE']}: ranks count from 0"
@@ -172,27 +172,27 @@ def _check_environment(environment: Mapping[str, str]) -> None:
 
 
 @contextmanager
-def _together(
+def _as_rank_error(
     what: str = "another process of this run is gone, or did not answer in time",
 ) -> Iterator[None]:
-    """Whatever torch.distributed raises where others are not found, or lost, as one RankError."""
+    """Turn what torch.distributed raises for missing or lost processes into a RankError."""
     try:
         yield
     except RuntimeError as error:  # DistBackendError and its like are RuntimeErrors
         raise RankError(
-            f"{what} ({first_line(error):.200}). Start all of them again; what was finished and "
-            "kept is not done twice"
+            f"{what} ({first_line(error):.200}). Start all of them again; results that were saved "
+            "are not computed again"
         ) from error
 
 
-def _moved(value: Any, device: str) -> Any:
-    """The tensors in a result, on a device."""
+def _to_device(value: Any, device: str) -> Any:
+    """The value, with its tensors moved to a device."""
     from torch import Tensor
 
     if isinstance(value, Tensor):
         return value.to(device)
     if isinstance(value, tuple):
-        return tuple(_moved(inner, device) for inner in value)
+        return tuple(_to_device(inner, device) for inner in value)
     if isinstance(value, dict):
-        return {name: _moved(inner, device) for name, inner in value.items()}
+        return {name: _to_device(inner, device) for name, inner in value.items()}
     return value

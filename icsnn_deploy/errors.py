@@ -1,4 +1,4 @@
-"""Every error this package raises on purpose, and the rejection table that several carry."""
+"""The errors that this package raises on purpose, and the rejection table that several contain."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class TargetError(IcsnnError):
 
 
 class BundleError(IcsnnError):
-    """A deployment bundle that is missing, damaged, or holds something else than it says."""
+    """A deployment bundle that is missing or damaged, or whose files differ from its manifest."""
 
 
 class BackendUnavailableError(IcsnnError, ImportError):
@@ -81,14 +81,14 @@ class BackendUnavailableError(IcsnnError, ImportError):
 
 
 class SimulationError(IcsnnError):
-    """A simulation that broke off: a backend failed, hung, or left the range that it counts in."""
+    """A simulation that did not finish: a backend failed, hung, or exceeded its number range."""
 
 
 class RankError(IcsnnError):
-    """Processes of one run that lost each other, or that do not do the same work."""
+    """Processes of one distributed run that lost contact, or that have different inputs."""
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of what another library says, which may go on for pages; else its type."""
+    """The first line of an error's message, which may be pages long; its type if it is empty."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__

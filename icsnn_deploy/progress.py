@@ -1,4 +1,4 @@
-"""How long work tells how far it is, without knowing who is looking."""
+"""Progress callbacks for long work."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import TypeVar
 Item = TypeVar("Item")
 
 Progress = Callable[[str, int, "int | None"], None]
-"""progress(stage, done, total): called as a stage advances; total is None where it is not known."""
+"""progress(stage, done, total): called as a stage advances; total is None if it is unknown."""
 
 
 def silent(stage: str, done: int, total: int | None) -> None:
-    """Progress that nobody looks at."""
+    """Ignore the progress."""
 
 
 def tracked(
     items: Iterable[Item], stage: str, total: int | None, progress: Progress
 ) -> Iterator[Item]:
-    """The items, with the stage's progress told before the first and after each."""
+    """Yield the items, and report the stage's progress before the first and after each."""
     progress(stage, 0, total)
     for done, item in enumerate(items, start=1):
         yield item

@@ -1,4 +1,4 @@
-"""The hardware targets, in one table (name -> "module:constant"), imported on use."""
+"""The table of hardware targets (name -> "module:constant"); modules are imported on use."""
 
 from __future__ import annotations
 

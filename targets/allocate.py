@@ -1,16 +1,16 @@
-"""Layers onto cores: how many and which, what is tightest, and a proof where they do not fit.
+"""Allocate layers to cores; if they do not fit, give a proof.
 
-Cores that are alike: a layer is split by channels (or by positions) over the largest of
-ceil(need / limit) over the core's resources. That is a lower bound; an even split reaches it, but
-for axons, which depend on how neurons are laid out.
-Cores that differ, one layer each: an exact matching.
+Identical cores: a layer is split by channels (or by positions) over the largest of
+ceil(need / limit) over the core's resources. That is a lower bound, which an even split reaches for
+all resources but axons, because those depend on how the neurons are placed.
+Different cores with one layer each: an exact matching.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -29,33 +29,33 @@ from icsnn_deploy.targets.widths import parallel_synapses
 
 @dataclass(frozen=True, kw_only=True)
 class Placement:
-    """The cores of one layer and the resource that is tightest there."""
+    """The cores of one layer, and their scarcest resource."""
 
     layer: str
     cores: int
-    core: int | None  # which one, where cores differ; None while the network does not fit
-    resource: str
+    core: int | None  # its number, if cores differ; None if the network does not fit
+    resource: str  # the scarcest
     need: int
     limit: int  # of one core
 
     @property
     def share(self) -> float:
-        """How full its cores are by that resource."""
+        """Share of that resource that the layer needs, on its cores."""
         return self.need / (self.limit * self.cores)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Allocation:
-    """All layers on cores."""
+    """The placements of all layers."""
 
     placements: tuple[Placement, ...]
     cores_used: int
     cores_available: int
-    proofs: tuple[str, ...]  # why it does not fit; empty when it does
+    proofs: tuple[str, ...]  # why the network does not fit; empty if it does
 
     @property
     def bottleneck(self) -> Placement | None:
-        """The layer that takes the most cores, or is the fullest."""
+        """The layer with the most cores; of several, the one that fills them most."""
         return max(self.placements, key=lambda p: (p.cores, p.share), default=None)
 
     def to_json(self) -> dict[str, Any]:
@@ -66,13 +66,13 @@ class Allocation:
 Needs = dict[str, tuple[int, int]]  # resource -> need of the layer, limit of a core
 
 
-def allocate_alike(
+def allocate_identical(
     graph: Graph,
     targets: Sequence[Population | Output],
     resources: ResourceReport,
     profile: TargetProfile,
 ) -> Allocation | None:
-    """Layers over cores that are all alike; None where the target has no cores to count."""
+    """Split layers over identical cores; None if the target has no number of cores."""
     if profile.cores is None:
         return None
     cores: dict[str, int] = {}
@@ -105,19 +105,19 @@ def _output_axons(
     targets: Sequence[Population | Output],
     cores: Mapping[str, int],
 ) -> int:
-    """Axons of a layer, one for each neuron and each core it sends to; at least so many.
+    """Lower bound of a layer's output axons: one for each neuron and each core it sends to.
 
-    A neuron that sends to n neurons of a layer with m on each core reaches ceil(n / m) cores, or
-    more: how many more depends on who lies beside whom.
+    A neuron that sends to n neurons of a layer with m neurons per core reaches at least ceil(n / m)
+    cores; the actual number depends on how that layer's neurons are placed.
     """
     total = 0
     for target in targets:
-        found = [p for p in paths_into(graph, target) if p.source.name == source.name]
-        if found:
-            # Paths that end in one join may reach the same neurons: the widest counts.
-            widest = np.maximum.reduce([reached(graph, path) for path in found])
-            a_core = math.ceil(math.prod(graph.shape(target.name)) / cores[target.name])
-            total += int(np.ceil(widest / a_core).sum())
+        paths = [p for p in paths_into(graph, target) if p.source.name == source.name]
+        if paths:
+            # Paths that end in one join may reach the same neurons: the widest one counts.
+            widest = np.maximum.reduce([reached(graph, path) for path in paths])
+            per_core = math.ceil(math.prod(graph.shape(target.name)) / cores[target.name])
+            total += int(np.ceil(widest / per_core).sum())
     return total
 
 
@@ -129,13 +129,13 @@ def _needs(
     weights = sum(weight_of(node).size * parallel_synapses(node, profile) for node in nodes)
     synapses = row.synapses
     for node in nodes:
-        if isinstance(node, ChannelAffine):  # wide shortcuts take several synapses a neuron
+        if isinstance(node, ChannelAffine):  # wide weights need several synapses per neuron
             synapses += row.neurons * (parallel_synapses(node, profile) - 1)
     weight_bits = profile.weight_bits or row.weight_bits
     stored = weights if profile.shares_kernels else synapses
     sources = sum(math.prod(graph.shape(s.name)) for s in distinct_sources(paths))
     state = list(target.arrays().values()) if isinstance(target, Population) else []
-    # 32-bit words: a potential and a current a neuron, biases, thresholds, initial potentials.
+    # 32-bit words: potential and current per neuron, biases, thresholds, initial potentials.
     words = 2 * row.neurons + sum(a.size for a in [*state, *(bias_of(n) for n in nodes)])
     limits = {
         "neurons": (row.neurons, profile.core_neurons),
@@ -160,7 +160,7 @@ def _tightest(layer: str, cores: int, needs: Needs) -> Placement:
 def _too_many(
     placements: Sequence[Placement], needs: dict[str, Needs], available: int
 ) -> tuple[str, ...]:
-    """Each resource that alone takes more cores than there are; else the sum of all."""
+    """Name each resource that alone needs more cores than exist; if none does, the sum of all."""
     proofs = []
     for name in next(iter(needs.values())):
         share = {layer: math.ceil(of[name][0] / of[name][1]) for layer, of in needs.items()}
@@ -187,75 +187,71 @@ _MEMORIES: tuple[tuple[str, Callable[[CnnLayer], int], str], ...] = (
 
 
 def allocate_cnn(layers: Sequence[CnnLayer], profile: TargetProfile) -> Allocation | None:
-    """One core for each layer, of cores that differ; None where the target has no such cores."""
+    """Assign one core to each layer, from cores that differ; None if the target has none."""
     if profile.kernel_words is None:
         return None
     count = len(profile.kernel_words)
-    room = [(name, need, getattr(profile, field)) for name, need, field in _MEMORIES]
+    memories = [(name, need, getattr(profile, field)) for name, need, field in _MEMORIES]
     fits = [
-        [core for core in range(count) if all(need(la) <= words[core] for _, need, words in room)]
-        for la in layers
+        [
+            core
+            for core in range(count)
+            if all(need(layer) <= words[core] for _, need, words in memories)
+        ]
+        for layer in layers
     ]
     matching = match(fits)
     placements = []
     for layer, core in zip(layers, matching.cores, strict=True):
-        found = core if matching.complete else None
+        number = core if matching.complete else None
         needs = {
-            name: (need(layer), words[found] if found is not None else max(words))
-            for name, need, words in room
+            name: (need(layer), words[number] if number is not None else max(words))
+            for name, need, words in memories
         }
-        tight = _tightest(layer.layer, 1, needs)
-        placements.append(
-            Placement(
-                layer=layer.layer,
-                cores=1,
-                core=found,
-                resource=tight.resource,
-                need=tight.need,
-                limit=tight.limit,
-            )
-        )
+        placements.append(replace(_tightest(layer.layer, 1, needs), core=number))
     return Allocation(
         placements=tuple(placements),
         cores_used=len(layers),
         cores_available=count,
-        proofs=() if matching.complete else _hall(layers, fits, room),
+        proofs=() if matching.complete else _hall_proofs(layers, fits, memories),
     )
 
 
-def _hall(
+def _hall_proofs(
     layers: Sequence[CnnLayer],
     fits: Sequence[Sequence[int]],
-    room: Sequence[tuple[str, Callable[[CnnLayer], int], tuple[int, ...]]],
+    memories: Sequence[tuple[str, Callable[[CnnLayer], int], tuple[int, ...]]],
 ) -> tuple[str, ...]:
-    """The violator of each memory taken alone; where there is none, that of all together."""
+    """Describe the Hall violator of each memory alone; if there is none, that of all together."""
     proofs = []
-    for name, need, words in room:
+    for name, need, words in memories:
         alone = [[c for c in range(len(words)) if need(layer) <= words[c]] for layer in layers]
         violator = match(alone).violator
         if violator is None:
             continue
-        crowd, cores = violator
-        names = ", ".join(f"{layers[i].layer} ({need(layers[i]):,})" for i in crowd)
-        least = min(need(layers[i]) for i in crowd)
+        group, cores = violator
+        names = ", ".join(f"{layers[i].layer} ({need(layers[i]):,})" for i in group)
+        least = min(need(layers[i]) for i in group)
         proofs.append(
-            f"{name}: {names} need{_s(crowd)} {amount(len(crowd), 'core')} of >= {least:,} words, "
+            f"{name}: {names} need{_s(group)} {amount(len(group), 'core')} of >= {least:,} words, "
             f"{len(cores)} such {'exists' if len(cores) == 1 else 'exist'}"
         )
     if proofs:
         return tuple(proofs)
     violator = match(fits).violator
-    crowd, cores = violator if violator is not None else ((), ())
+    group, cores = violator if violator is not None else ((), ())
     names = ", ".join(
-        f"{layers[i].layer} ({'; '.join(f'{name} {need(layers[i]):,}' for name, need, _ in room)})"
-        for i in crowd
+        f"{layers[i].layer} "
+        f"({'; '.join(f'{name} {need(layers[i]):,}' for name, need, _ in memories)})"
+        for i in group
     )
     numbers = ", ".join(map(str, cores)) or "none"
     return (
-        f"all memories together: {names} need{_s(crowd)} {amount(len(crowd), 'core')}, "
+        f"all memories together: {names} need{_s(group)} {amount(len(group), 'core')}, "
         f"only {len(cores)} can hold any of them: {numbers}",
     )
 
 
-def _s(crowd: Sequence[int]) -> str:
-    return "s" if len(crowd) == 1 else ""
+def _s(group: Sequence[int]) -> str:
+    """The ending of a verb after this many nouns."""
+    return "s" if len(group) == 1 else ""

@@ -1,4 +1,4 @@
-"""Does a network fit a target? Every reason why not, and what would make it fit."""
+"""Check whether a network fits a hardware target; list every misfit, each with a remedy."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from icsnn_deploy.errors import TargetError
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.nodes import IF, Input, Output, Population
-from icsnn_deploy.targets.allocate import Allocation, Placement, allocate_alike, allocate_cnn
+from icsnn_deploy.targets.allocate import Allocation, Placement, allocate_cnn, allocate_identical
 from icsnn_deploy.targets.cnn import cnn_layers
 from icsnn_deploy.targets.misfit import Misfit, amount
 from icsnn_deploy.targets.paths import chip_targets, paths_into
@@ -25,11 +25,11 @@ class CheckResult:
 
     profile: TargetProfile
     graph_hash: str
-    host_first_layer: bool  # asked for
+    host_first_layer: bool  # as given to check()
     on_host: tuple[str, ...]  # populations, and the output, that the host runs
     misfits: tuple[Misfit, ...]
     resources: ResourceReport  # of the whole network
-    allocation: Allocation | None  # None where the target has no cores to count
+    allocation: Allocation | None  # None if the target has no number of cores
     notes: tuple[str, ...]
 
     @property
@@ -39,16 +39,16 @@ class CheckResult:
 
     @property
     def cores_used(self) -> int | None:
-        """Cores that the network takes; None where the target has none to count."""
+        """Number of cores that the network needs; None if the target has no number of cores."""
         return self.allocation.cores_used if self.allocation else None
 
     @property
     def bottleneck(self) -> Placement | None:
-        """The layer that is tightest on its cores."""
+        """The layer that needs the most cores."""
         return self.allocation.bottleneck if self.allocation else None
 
     def summary(self) -> str:
-        """The verdict in a line."""
+        """The verdict in one line."""
         used = ""
         if self.allocation:
             used = f"; {self.allocation.cores_used} of {self.allocation.cores_available} cores"
@@ -76,13 +76,13 @@ class CheckResult:
 
 
 def check(graph: Graph, profile: TargetProfile, *, host_first_layer: bool = False) -> CheckResult:
-    """Hold a network against a target; never stops at the first misfit.
+    """Check whether a network fits a target; every misfit is listed.
 
     Args:
-        graph: an IF network; widths are only known for integer ones.
+        graph: an IF network; widths are checked for integer networks only.
         profile: the target.
         host_first_layer: the host runs the populations that the analog input drives, and sends
-            the chip their spikes.
+            their spikes to the chip.
 
     Raises:
         TargetError: an ANN, or host_first_layer for a network whose input is spikes already.
@@ -104,10 +104,10 @@ def check(graph: Graph, profile: TargetProfile, *, host_first_layer: bool = Fals
         allocation = allocate_cnn(layers, profile)
         misfits += problems
     else:
-        allocation = allocate_alike(graph, targets, resources, profile)
+        allocation = allocate_identical(graph, targets, resources, profile)
         misfits += _axons(resources, profile, targets)
     if allocation is not None:
-        misfits += [_no_room(proof, allocation) for proof in allocation.proofs]
+        misfits += [_too_few_cores(proof, allocation) for proof in allocation.proofs]
     return CheckResult(
         profile=profile,
         graph_hash=resources.graph_hash,
@@ -149,7 +149,7 @@ def _input(
 
 
 def _models(targets: tuple[Population | Output, ...]) -> list[Misfit]:
-    """Neuron models other than integrate-and-fire, which is what the profiles describe."""
+    """Neuron models other than integrate-and-fire, which the profiles do not describe."""
     return [
         Misfit(
             node=target.name,
@@ -167,7 +167,7 @@ def _models(targets: tuple[Population | Output, ...]) -> list[Misfit]:
 def _resets(
     graph: Graph, profile: TargetProfile, targets: tuple[Population | Output, ...]
 ) -> list[Misfit]:
-    """A hard reset to another potential than the target's; a v_reset of 1/2 is 0 in integers."""
+    """Hard resets to potentials other than the target's; a v_reset of 1/2 is 0 in integers."""
     if profile.hard_reset == "any":
         return []
     down = np.floor if graph.is_integer else np.asarray
@@ -190,7 +190,7 @@ def _resets(
 def _axons(
     resources: ResourceReport, profile: TargetProfile, targets: tuple[Population | Output, ...]
 ) -> list[Misfit]:
-    """A neuron can't be split: all its sources need an axon into its core."""
+    """Neurons with too many sources: a neuron can't be split, and each source needs an axon."""
     limit = profile.core_in_axons
     if limit is None:
         return []
@@ -200,16 +200,16 @@ def _axons(
             node=row.layer,
             what="fan-in of a neuron",
             got=f"{row.fan_in:,} sources",
-            allowed=f"{limit:,} input axons a core",
+            allowed=f"{limit:,} input axons per core",
             over=f"{row.fan_in - limit:,}",
-            remedy="Pool before it, prune it, or put a population between.",
+            remedy="Pool before it, prune it, or put a population in between.",
         )
         for row in rows
         if row.fan_in > limit
     ]
 
 
-def _no_room(proof: str, allocation: Allocation) -> Misfit:
+def _too_few_cores(proof: str, allocation: Allocation) -> Misfit:
     over = allocation.cores_used - allocation.cores_available
     return Misfit(
         node="network",
@@ -227,7 +227,7 @@ def _notes(
     targets: tuple[Population | Output, ...],
     on_host: tuple[str, ...],
 ) -> list[str]:
-    """What was taken for granted, said in words."""
+    """The assumptions of the check, as sentences."""
     notes = []
     populations = [name for name in on_host if isinstance(graph.node(name), Population)]
     if populations:
@@ -240,13 +240,13 @@ def _notes(
     if profile.weight_step > 1 and graph.is_integer:
         notes.append(
             f"Weights are multiples of {profile.weight_step} on this chip: weights, biases, "
-            f"thresholds and potentials are taken {profile.weight_step} times as large."
+            f"thresholds and potentials are multiplied by {profile.weight_step}."
         )
     if graph.is_integer and profile.parallel_synapses:
         nodes = {n.name: n for t in targets for p in paths_into(graph, t) for n in p.weighted}
         wide = {name: parallel_synapses(node, profile) for name, node in nodes.items()}
         notes += [
-            f"{name}: its widest weight takes {count} synapses side by side."
+            f"{name}: its widest weight needs {count} parallel synapses."
             for name, count in wide.items()
             if count > 1
         ]

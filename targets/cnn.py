@@ -1,13 +1,13 @@
-r"""Layers as a convolution core has them: one convolution, one population, sum pooling behind it.
+r"""Layers of a convolution core: one convolution, one population, and sum pooling after it.
 
     population -> sum pooling (side 1, 2 or 4) -> convolution -> population
                   \____ the sender's core ____/   \__ the receiver's core __/
 
-A join is one kernel that holds its branches side by side, each with channels of its own (sinabs
-docs, speck/faqs/available_network_arch: several cores may have one destination, each shifting its
-channels). Smaller kernels are filled up with zeros to the union of all taps, and to a square,
-which sinabs demands. Dilated kernels are stored with their holes, grouped ones without groups, and
-a fully connected layer is a convolution of the size of its map.
+A join is one kernel in which each branch has its own input channels (sinabs docs,
+speck/faqs/available_network_arch: several cores may have one destination, each shifting its
+channels). Smaller kernels are padded with zeros to the union of all taps, and to a square, which
+sinabs requires. Dilated kernels are stored with their zeros, grouped ones without groups, and a
+fully connected layer is a convolution of the size of its map.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Pair = tuple[int, int]
 
 @dataclass(frozen=True, kw_only=True)
 class CnnLayer:
-    """What one core is asked to hold."""
+    """The layer that one core holds."""
 
     layer: str
     features_in: int  # of all branches
@@ -34,7 +34,7 @@ class CnnLayer:
     kernel: int  # side of the square that holds all taps
     stride: Pair
     padding: Pair
-    input_map: Pair  # height, width of what arrives, pooled
+    input_map: Pair  # height, width of the input, after pooling
     output_map: Pair  # height, width of the population
     destinations: int
 
@@ -51,13 +51,13 @@ class CnnLayer:
 
     @property
     def bias_words(self) -> int:
-        """One a feature."""
+        """One word per output feature."""
         return self.features_out
 
 
 @dataclass(frozen=True)
 class _Branch:
-    """One path into a population, as taps of a kernel."""
+    """A path into a population, as taps of a kernel."""
 
     path: SpikePath
     pool: int
@@ -71,7 +71,7 @@ class _Branch:
 def cnn_layers(
     graph: Graph, targets: Iterable[Population | Output], profile: TargetProfile
 ) -> tuple[tuple[CnnLayer, ...], list[Misfit]]:
-    """The cores' layers, and what keeps the network from being made of such."""
+    """The layers of the cores, and the misfits of a network that can't be built from them."""
     chip = list(targets)
     misfits: list[Misfit] = []
     branches: dict[str, list[_Branch]] = {}
@@ -99,7 +99,7 @@ def _log2(value: int) -> int:
 
 
 def _branch(graph: Graph, path: SpikePath) -> tuple[_Branch, list[Misfit]]:
-    """A path's taps; pooling before the weights belongs to the sender."""
+    """The taps of a path; pooling before the weights belongs to the sending core."""
     pool, misfits = 1, []
     shape = image_shape(graph.shape(path.source.name))
     for node in path.nodes:
@@ -113,8 +113,8 @@ def _branch(graph: Graph, path: SpikePath) -> tuple[_Branch, list[Misfit]]:
         if not isinstance(node, Flatten):
             shape = image_shape(graph.shape(node.name))
     weighted = path.weighted
-    behind = path.nodes[path.nodes.index(weighted[0]) :] if weighted else ()
-    misfits += [_late_pool(node.name) for node in behind if is_pool(node)]
+    after = path.nodes[path.nodes.index(weighted[0]) :] if weighted else ()
+    misfits += [_late_pool(node.name) for node in after if is_pool(node)]
     size: Pair = (shape[1], shape[2])
     first, last, stride = (0, 0), (0, 0), (1, 1)
     kernel = weighted[0] if weighted else None
@@ -150,7 +150,7 @@ def _layer(
 
 
 def _join(layer: str, branches: list[_Branch]) -> list[Misfit]:
-    """Branches that meet in one kernel need one stride and maps of one size."""
+    """Branches of one kernel that differ in stride or in map size."""
     shapes = {(branch.stride, branch.input_map) for branch in branches}
     if len(shapes) == 1:
         return []
@@ -166,7 +166,7 @@ def _join(layer: str, branches: list[_Branch]) -> list[Misfit]:
             allowed="branches of one map size and one stride, which share a core's kernel",
             over="",
             remedy=(
-                "Pool the shortcut to the size of the other branch in place of its stride, or put "
+                "Pool the shortcut to the size of the other branch instead of its stride, or put "
                 "a population on it."
             ),
         )
@@ -178,7 +178,7 @@ def _uneven_pool(node: Conv | AvgPool) -> Misfit:
         node=node.name,
         what="pooling",
         got=f"kernel {node.kernel}, stride {node.stride}, padding {node.padding}",
-        allowed="square windows side by side, without padding",
+        allowed="square windows that do not overlap, without padding",
         over="",
         remedy="Fold the sums into the next connection, or change the pooling.",
     )
@@ -188,20 +188,20 @@ def _late_pool(name: str) -> Misfit:
     return Misfit(
         node=name,
         what="pooling",
-        got="pooling of currents, behind the weights",
-        allowed="pooling of spikes, behind a population",
+        got="pooling of currents, after the weights",
+        allowed="pooling of spikes, after a population",
         over="",
         remedy="Fold it into the connection before it as a strided convolution.",
     )
 
 
 def _limits(layer: CnnLayer, pools: dict[int, SpikePath], profile: TargetProfile) -> list[Misfit]:
-    fold = "Split it over more layers, or make the layer smaller."
+    split = "Split it over more layers, or make the layer smaller."
     numbers = (
         ("kernel size", layer.kernel, profile.kernel_size, "Use a smaller kernel or dilation."),
         ("padding", max(layer.padding), profile.padding, "Use less padding."),
-        ("input features", layer.features_in, profile.features, fold),
-        ("output features", layer.features_out, profile.features, fold),
+        ("input features", layer.features_in, profile.features, split),
+        ("output features", layer.features_out, profile.features, split),
         ("input map", max(layer.input_map), profile.input_map, "Pool or crop before it."),
         ("output map", max(layer.output_map), profile.output_map, "Use a stride, or pool before."),
         (
@@ -211,7 +211,7 @@ def _limits(layer: CnnLayer, pools: dict[int, SpikePath], profile: TargetProfile
             "Leave shortcuts out, or repeat the layer on another core.",
         ),
     )
-    found = [
+    misfits = [
         Misfit(
             node=layer.layer,
             what=what,
@@ -224,12 +224,12 @@ def _limits(layer: CnnLayer, pools: dict[int, SpikePath], profile: TargetProfile
         if most is not None and got > most
     ]
     if profile.strides is not None and not set(layer.stride) <= set(profile.strides):
-        found.append(_choice(layer.layer, "stride", max(layer.stride), profile.strides))
+        misfits.append(_choice(layer.layer, "stride", max(layer.stride), profile.strides))
     for side, path in pools.items():
         if profile.pooling is not None and side not in profile.pooling:
             name = path.pools[-1].name
-            found.append(_choice(name, "pooling", side, profile.pooling))
-    return found
+            misfits.append(_choice(name, "pooling", side, profile.pooling))
+    return misfits
 
 
 def _choice(node: str, what: str, got: int, allowed: tuple[int, ...]) -> Misfit:

@@ -1,11 +1,11 @@
-"""Who is really connected to whom: the taps of every neuron, counted.
+"""Count the synapses of every neuron.
 
 A synapse is one weight between one source neuron and one target neuron. A convolution has one for
-each position and tap that falls inside the map, so taps on the zero padding are not counted.
-Between two populations the linear nodes are taken together: a spike that is pooled and then
-convolved reaches as many neurons as the pooled cell does.
+each position and tap that is inside the map, so taps on the zero padding are not counted. The
+linear nodes between two populations are combined: a spike that is pooled and then convolved reaches
+as many neurons as the pooled value does.
 
-Counts are float64, exact below 2^53: matrix products of integers have no fast path in NumPy.
+Counts are float64, exact below 2^53, because NumPy multiplies integer matrices slowly.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def fan_in(graph: Graph, *, dense: bool = False) -> dict[str, Array]:
 
     Args:
         graph: the network.
-        dense: count the weights that are zero, too.
+        dense: count zero weights as well.
     """
     values: dict[str, Array] = {}
     result: dict[str, Array] = {}
@@ -57,7 +57,7 @@ def fan_in(graph: Graph, *, dense: bool = False) -> dict[str, Array]:
 
 
 def fan_out(graph: Graph, *, dense: bool = False) -> dict[str, Array]:
-    """Synapses that each value of each node takes part in, [*shape], by node."""
+    """Synapses that each value of each node has, [*shape], by node."""
     pending = {node.name: np.zeros(graph.shape(node.name)) for node in graph.nodes}
     for node in reversed(graph.nodes):
         if isinstance(node, Input):
@@ -71,10 +71,10 @@ def fan_out(graph: Graph, *, dense: bool = False) -> dict[str, Array]:
 
 
 def reached(graph: Graph, path: SpikePath) -> Array:
-    """Neurons of the path's target that each neuron of its source sends to, [*source shape].
+    """Number of target neurons that each source neuron of a path sends to, [*source shape].
 
-    Synapses that are zero are none. Overlapping pooling counts a neuron once for each of its
-    windows, at most as often as the target has neurons.
+    Zero weights are not counted. With overlapping pooling a neuron counts once per window, up to
+    the number of the target's neurons.
     """
     count = np.ones(graph.shape(path.target.name))
     most = count.size
@@ -107,7 +107,7 @@ def _forward(node: Node, sources: list[Array], dense: bool) -> Array:
 
 
 def _backward(node: Node, y: Array, shape: Shape, dense: bool) -> Array:
-    """The transposed map: what one input of a linear node takes part in."""
+    """The transpose of a linear node: from counts of its results to counts of its inputs."""
     match node:
         case Conv() | AvgPool():
             return _conv_backward(_as_conv(node, shape), y, shape, dense)
@@ -139,7 +139,7 @@ def _as_conv(node: Conv | AvgPool, shape: Shape) -> Conv:
 
 
 def _windows(node: Conv, positions: Shape) -> Iterator[tuple[Array, tuple[slice, ...]]]:
-    """For each tap: its index in the kernel, and the part of the padded map that it sees."""
+    """For each tap, its index in the kernel, and the part of the padded map that it reads."""
     for tap in np.ndindex(*node.kernel):
         starts = [d * k for d, k in zip(node.dilation, tap, strict=True)]
         view = tuple(
@@ -150,7 +150,7 @@ def _windows(node: Conv, positions: Shape) -> Iterator[tuple[Array, tuple[slice,
 
 
 def _tap(node: Conv, tap: Array, dense: bool) -> Array:
-    """Which outputs take which inputs by this tap, [groups, out / groups, in / groups]."""
+    """Which outputs read which inputs by this tap, [groups, out / groups, in / groups]."""
     weight = node.weight[(slice(None), slice(None), *tap)]
     return _pattern(weight, dense).reshape(node.groups, -1, weight.shape[1])
 

@@ -1,4 +1,4 @@
-"""The target without limits: simulators."""
+"""The generic target, which has no limits: simulators."""
 
 from icsnn_deploy.targets.profile import TargetProfile
 

@@ -31,6 +31,6 @@ LOIHI1 = TargetProfile(
     notes=(
         "Soft reset on the stock neuron needs a self-connection of weight -v_threshold.",
         "Synapses are counted one by one: sharing of convolution kernels is not assumed "
-        "(shares_kernels=true counts a kernel once a core).",
+        "(shares_kernels=true counts a kernel once per core).",
     ),
 )

@@ -4,7 +4,7 @@ from icsnn_deploy.targets.profile import TargetProfile
 
 LOIHI2 = TargetProfile(
     name="loihi2",
-    about="Intel Loihi 2: 128 neuro-cores, as Lava's fixed-point models have it",
+    about="Intel Loihi 2: 128 neuro-cores, with the widths of Lava's fixed-point models",
     # lava-nc 0.10 process models (Dense): 8-bit signed; a Dense of mixed signs
     # takes even weights, -256..254.
     weight_bits=8,
@@ -24,10 +24,10 @@ LOIHI2 = TargetProfile(
     core_synapse_bits=192 * 1024 * 8,  # third-party: 192 KB of synaptic memory a core
     uncertain=("cores", "core_neurons", "core_synapse_bits"),
     notes=(
-        "Simulated widths, not silicon. Soft reset takes a custom neuron, or the stock neuron "
-        "with a self-connection, which has one v_threshold a population "
-        "(threshold_granularity=layer).",
+        "The widths are those of the simulator, not of the silicon. Soft reset needs a custom "
+        "neuron, or the stock neuron with a self-connection, which has one v_threshold per "
+        "population (threshold_granularity=layer).",
         "Synapses are counted one by one: sharing of convolution kernels is not assumed "
-        "(shares_kernels=true counts a kernel once a core).",
+        "(shares_kernels=true counts a kernel once per core).",
     ),
 )

@@ -1,8 +1,7 @@
-"""Give each of some layers a core of its own, or show why that can't be done.
+"""Match layers to cores, one layer per core, or prove that it is impossible.
 
-Bipartite matching by augmenting paths is exact. Where a layer stays without a core, the layers and
-cores reached from it by alternating paths are a Hall violator: more layers than there are cores
-that any of them fits.
+Bipartite matching by augmenting paths is exact. If a layer gets no core, the layers and cores that
+alternating paths reach from it are a Hall violator: more layers than cores that fit any of them.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Matching:
-    """Core of each layer, or a set of layers that has too few cores."""
+    """The core of each layer, or a set of layers that has too few cores."""
 
     cores: tuple[int | None, ...]  # by layer
     violator: tuple[tuple[int, ...], tuple[int, ...]] | None  # layers, all the cores they fit
@@ -43,8 +42,12 @@ def match(fits: Sequence[Sequence[int]]) -> Matching:
 def _augment(
     start: int, fits: Sequence[Sequence[int]], layer_of: dict[int, int]
 ) -> tuple[set[int], set[int]]:
-    """Find a core for `start`, moving others; empty sets, or all layers and cores reached."""
-    came_from: dict[int, int] = {}  # core -> layer that wants it
+    """Find a core for `start`, moving other layers if needed.
+
+    Returns:
+        empty sets; or, if there is no core, all layers and cores that were reached.
+    """
+    came_from: dict[int, int] = {}  # core -> layer from which it was reached
     waiting, layers = [start], {start}
     for layer in waiting:
         for core in fits[layer]:
@@ -61,7 +64,7 @@ def _augment(
 
 
 def _shift(core: int, start: int, came_from: dict[int, int], layer_of: dict[int, int]) -> None:
-    """Turn the alternating path that ends in a free core around."""
+    """Reassign the layers along the alternating path that ends in a free core."""
     core_of = {layer: taken for taken, layer in layer_of.items()}
     while True:
         layer = came_from[core]

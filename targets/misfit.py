@@ -1,4 +1,4 @@
-"""One thing of a network that a target can't hold."""
+"""A property of a network that a target does not support."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Misfit:
-    """Where, what, by how much, and what would make it fit."""
+    """A property of a network that a target does not support, with a remedy."""
 
     node: str  # name of the node, or "network"
     what: str  # the property, for example "weight width"
     got: str
     allowed: str
-    over: str  # by how much; empty where there is no measure
+    over: str  # by how much; empty if it can't be measured
     remedy: str
-    bits_over: int = 0  # of a width: what the weights that lead here would have to lose
+    bits_over: int = 0  # of a width: by how many bits the weights would have to be narrower
 
     def __str__(self) -> str:
         over = f", {self.over} over" if self.over else ""
@@ -23,5 +23,5 @@ class Misfit:
 
 
 def amount(count: int, noun: str) -> str:
-    """A number with its noun, in the plural where it has to be."""
+    """A number with its noun, in the plural if needed."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

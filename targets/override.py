@@ -1,4 +1,4 @@
-"""Change a profile's numbers from KEY=VALUE settings."""
+"""Change numbers of a profile by KEY=VALUE settings."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def override(profile: TargetProfile, settings: Mapping[str, Any]) -> TargetProfi
             "true", "1,2,4", "layer").
 
     Raises:
-        TargetError: no such field, or a value that the field does not take.
+        TargetError: the field does not exist, or does not accept the value.
     """
     allowed = [field.name for field in fields(profile) if field.name not in _FIXED]
     changes: dict[str, Any] = {}
@@ -32,12 +32,12 @@ def override(profile: TargetProfile, settings: Mapping[str, Any]) -> TargetProfi
                 f"{profile.name} has no number {key!r} to override; there are {', '.join(allowed)}"
             )
         changes[key] = _read(profile.name, key, value) if isinstance(value, str) else value
-    known = tuple(name for name in profile.uncertain if name not in changes)
-    return replace(profile, **changes, uncertain=known)
+    uncertain = tuple(name for name in profile.uncertain if name not in changes)
+    return replace(profile, **changes, uncertain=uncertain)
 
 
 def parse_settings(lines: Sequence[str]) -> dict[str, str]:
-    """KEY=VALUE strings as a dictionary; raises TargetError."""
+    """Parse KEY=VALUE strings; raises TargetError."""
     settings: dict[str, str] = {}
     for line in lines:
         key, equals, value = line.partition("=")
@@ -64,5 +64,5 @@ def _read(target: str, key: str, text: str) -> Any:
             return tuple(int(part) for part in lower.split(","))
         return int(lower)
     except ValueError:
-        wanted = "integers with commas" if key in LISTS else "an integer"
-        raise TargetError(f"{target}.{key}={text}: {wanted} or none is needed") from None
+        needed = "integers with commas" if key in LISTS else "an integer"
+        raise TargetError(f"{target}.{key}={text}: {needed} or none is needed") from None

@@ -1,9 +1,9 @@
-"""The ways spikes take from one population to the next: chains of linear nodes.
+"""Spike paths: the chains of linear nodes from one population to the next.
 
     source (input or population) -> pooling, flatten, one weighted connection -> target
 
-A join (Add) ends several paths in one target. Hardware has no nodes between populations, so it
-sees a network as its paths.
+At a join (Add) several paths end in one target. Hardware has no nodes between populations, so a
+network is checked as the set of its paths.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from icsnn_deploy.passes.pooling import is_window_sum
 
 @dataclass(frozen=True, eq=False)
 class SpikePath:
-    """One chain of linear nodes, joins and zero points left out, from a source to a target."""
+    """A chain of linear nodes from a source to a target, without joins and zero points."""
 
     source: Input | Population
     nodes: tuple[Node, ...]
@@ -50,12 +50,12 @@ class SpikePath:
 
 
 def is_pool(node: Node) -> bool:
-    """Average pooling, or what it is on the lattice."""
+    """Whether a node is average pooling, or a sum over windows, its form on the lattice."""
     return isinstance(node, AvgPool) or is_window_sum(node)
 
 
 def is_zero_point(graph: Graph, node: Node) -> bool:
-    """Whether a node only adds a constant to the input: whoever sends the input does it."""
+    """Whether a node only adds a constant to the input, which the sender of the input can do."""
     return (
         isinstance(node, ChannelAffine)
         and isinstance(graph.node(node.inputs[0]), Input)
@@ -64,34 +64,34 @@ def is_zero_point(graph: Graph, node: Node) -> bool:
 
 
 def is_weighted(node: Node) -> bool:
-    """Whether a node multiplies what arrives by stored weights."""
+    """Whether a node multiplies its input by stored weights."""
     return isinstance(node, (Conv, Linear, ChannelAffine)) and not is_pool(node)
 
 
 def paths_into(graph: Graph, target: Population | Output) -> tuple[SpikePath, ...]:
     """All paths into a population or the output, in the order of the joins' sources."""
-    found: list[SpikePath] = []
+    paths: list[SpikePath] = []
     open_ends: list[tuple[Node, tuple[Node, ...]]] = [(graph.node(target.inputs[0]), ())]
     while open_ends:
         node, after = open_ends.pop()
         if isinstance(node, (Input, Population)):
-            found.append(SpikePath(node, after, target))
+            paths.append(SpikePath(node, after, target))
         elif isinstance(node, LINEAR_NODES):
             skipped = isinstance(node, Add) or is_zero_point(graph, node)
             chain = after if skipped else (node, *after)
             open_ends += [(graph.node(name), chain) for name in reversed(node.inputs)]
-    return tuple(found)
+    return tuple(paths)
 
 
 def sinks(graph: Graph) -> tuple[Population | Output, ...]:
-    """Where currents arrive: the populations and the output, in topological order."""
+    """The targets of currents: the populations and the output, in topological order."""
     return tuple(node for node in graph.nodes if isinstance(node, (Population, Output)))
 
 
 def weighted_of(graph: Graph) -> tuple[Conv | Linear | ChannelAffine, ...]:
     """The nodes that store weights, in topological order."""
-    found = (node for node in graph.nodes if isinstance(node, (Conv, Linear, ChannelAffine)))
-    return tuple(n for n in found if is_weighted(n) and not is_zero_point(graph, n))
+    affine = (node for node in graph.nodes if isinstance(node, (Conv, Linear, ChannelAffine)))
+    return tuple(n for n in affine if is_weighted(n) and not is_zero_point(graph, n))
 
 
 def chip_targets(
@@ -99,16 +99,16 @@ def chip_targets(
 ) -> tuple[tuple[Population | Output, ...], tuple[str, ...]]:
     """The populations (and readout) that the chip runs, and the names of those the host runs.
 
-    host_first_layer leaves to the host the populations whose current is the same at every step.
+    With host_first_layer the host runs the populations whose current is the same at every step.
     """
-    steady = graph.constant_nodes()
+    constant = graph.constant_nodes()
     chip: list[Population | Output] = []
     host: list[str] = []
     for target in sinks(graph):
         if isinstance(target, Output):
             on_host = host_readout
         else:
-            on_host = host_first_layer and target.inputs[0] in steady
+            on_host = host_first_layer and target.inputs[0] in constant
         if on_host:
             host.append(target.name)
         else:
@@ -117,7 +117,7 @@ def chip_targets(
 
 
 def image_shape(shape: Shape) -> tuple[int, int, int]:
-    """A shape as channels, height, width: a signal has width 1, a feature vector 1 by 1."""
+    """A shape as channels, height, width: a signal has width 1, a feature vector is 1 by 1."""
     channels, height, width = (*shape, 1, 1)[:3]
     return channels, height, width
 

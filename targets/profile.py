@@ -1,6 +1,6 @@
-"""What a hardware target can hold, as a typed record. Numbers carry their source.
+"""The profile of a hardware target: its limits, each with its source.
 
-A profile is frozen. A number that a user knows better is changed on a copy:
+A profile is frozen. To change a number, make a copy:
 
     dataclasses.replace(profile, cores=120)
     override(profile, {"cores": "120"})          from KEY=VALUE strings; see override.py
@@ -23,7 +23,7 @@ GRANULARITIES: tuple[Granularity, ...] = ("layer", "channel", "neuron")
 
 @dataclass(frozen=True, kw_only=True)
 class TargetProfile:
-    """One target. None stands for "no limit"."""
+    """The limits of a hardware target; None means no limit."""
 
     name: str
     about: str
@@ -33,17 +33,17 @@ class TargetProfile:
     weight_step: int = 1  # the chip's weights are multiples of it: the lattice is scaled by it
     potential_bits: int | None = None  # signed, of u and v
     potential_shift: int = 0  # bits of u and v below one unit of weight
-    potential_saturates: bool = False  # v stops at its ends; otherwise nothing is known
-    event_by_event: bool = False  # each event is added to v itself: partial sums must fit too
+    potential_saturates: bool = False  # v saturates; if False, an overflow is undefined
+    event_by_event: bool = False  # each event is added to v, so that partial sums must fit too
     threshold_bits: int | None = None  # unsigned, in units of weight
-    threshold_granularity: Granularity = "neuron"  # the finest v_threshold it takes
-    hard_reset: HardReset = "any"  # what v_reset may be where the network resets hard
+    threshold_granularity: Granularity = "neuron"  # the finest that v_threshold may have
+    hard_reset: HardReset = "any"  # allowed values of v_reset
     bias_bits: int | None = None  # signed mantissa, in units of v
-    bias_exponent: int = 0  # largest exponent of 2 that the mantissa may have
-    parallel_synapses: bool = True  # one neuron may reach another by several: wide shortcuts
+    bias_exponent: int = 0  # largest exponent of 2 of the mantissa
+    parallel_synapses: bool = True  # two neurons may have several synapses, for wide weights
 
-    # What goes in, what comes out, what a core computes
-    analog_input: bool = True  # takes a graded current at every step (direct encoding)
+    # Input, output, and what a core computes
+    analog_input: bool = True  # accepts a graded current at every step (direct encoding)
     readout: ReadoutPlace = (
         "chip"  # host: the last affine layer is applied to spike counts off chip
     )
@@ -57,7 +57,7 @@ class TargetProfile:
     output_map: int | None = None  # largest side of a population's maps
     destinations: int | None = None  # layers that one layer can send to
 
-    # Cores that are all alike; a layer is split over as many as it needs
+    # Identical cores; a layer is split over as many as it needs
     cores: int | None = None
     core_neurons: int | None = None
     core_synapse_bits: int | None = None
@@ -65,15 +65,15 @@ class TargetProfile:
     core_out_axons: int | None = None  # distinct (neuron, core it sends to)
     core_thresholds: int | None = None  # distinct values
     core_sram_bytes: int | None = None
-    shares_kernels: bool = False  # a kernel is stored once, not once a position
+    shares_kernels: bool = False  # a kernel is stored once, not once per position
 
-    # Cores that are not alike, one layer each; the tuples have one entry a core
+    # Cores that differ, one layer each; the tuples have one entry per core
     kernel_words: tuple[int, ...] | None = None
     neuron_words: tuple[int, ...] | None = None
     bias_words: tuple[int, ...] | None = None
 
-    uncertain: tuple[str, ...] = ()  # fields whose number is third-party: override when known
-    notes: tuple[str, ...] = ()  # what a check of this target can't promise
+    uncertain: tuple[str, ...] = ()  # fields with a third-party number; override if you know it
+    notes: tuple[str, ...] = ()  # the limits of a check against this target
 
     def __post_init__(self) -> None:
         self._check_widths()
@@ -90,7 +90,8 @@ class TargetProfile:
         memories = (self.kernel_words, self.neuron_words, self.bias_words)
         if len({None if words is None else len(words) for words in memories}) != 1:
             raise TargetError(
-                f"{self.name}: kernel_words, neuron_words and bias_words need one entry a core each"
+                f"{self.name}: kernel_words, neuron_words and bias_words need one entry per core "
+                "each"
             )
         names = {field.name for field in fields(self)}
         if not set(self.uncertain) <= names:

@@ -1,16 +1,16 @@
-"""The resource report: what a network needs, whatever it runs on.
+"""The resource report: what a network needs, independent of a target.
 
 Definitions:
-    neurons             IF neurons; the readout's outputs are counted apart
-    synapses            one a weight between two neurons, connected for real: connectivity.py
-    dense, non-zero     with and without the weights that are zero
-    weights             stored values: a kernel counts once, whatever number of positions use it
+    neurons             IF neurons; the readout's outputs are counted separately
+    synapses            one per weight and pair of connected neurons, see connectivity.py
+    dense, non-zero     with and without zero weights
+    weights             stored values: a kernel counts once, however many positions use it
     connection sparsity zero weights / weights over convolutions and fully connected layers,
                         NeuroBench's definition (Yik et al., 2025); pooling has no weights
     footprint           bytes of all parameters as the graph stores them (NeuroBench: parameters
                         and buffers); membrane potentials are not part of it
     memory bits         each array at the narrowest signed width that holds it
-    potential bits      of a signed register that holds every potential, from the certificate
+    potential bits      width of a signed register that holds every potential, by the certificate
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ FLOAT_BITS = 32
 
 @dataclass(frozen=True, kw_only=True)
 class LayerResources:
-    """One population, or the readout, with the synapses that lead into it."""
+    """The resources of one population, or the readout, with its incoming synapses."""
 
     layer: str
     kind: str  # "population" or "readout"
@@ -51,7 +51,7 @@ class LayerResources:
 
 @dataclass(frozen=True, kw_only=True)
 class ConnectionResources:
-    """One node that stores weights."""
+    """The resources of a node that stores weights."""
 
     node: str
     kind: str
@@ -63,7 +63,7 @@ class ConnectionResources:
 
 @dataclass(frozen=True, kw_only=True)
 class ResourceReport:
-    """Layers, connections and totals of one network."""
+    """The resources of a network: layers, connections and totals."""
 
     graph_hash: str
     time_steps: int
@@ -133,7 +133,7 @@ def count_resources(graph: Graph) -> ResourceReport:
 
 
 def certificate_of(graph: Graph) -> Certificate | None:
-    """The bounds of an integer network; None for a float one."""
+    """The certificate of an integer network; None for a float network."""
     if not graph.is_integer or graph.nodes_of(AvgPool):
         return None
     return certify(graph)
@@ -174,12 +174,12 @@ def _layers(graph: Graph, bits: dict[str, int]) -> tuple[LayerResources, ...]:
 
 
 def weight_of(node: Conv | Linear | ChannelAffine) -> Array:
-    """The array a connection multiplies by."""
+    """The array that a connection multiplies by."""
     return node.scale if isinstance(node, ChannelAffine) else node.weight
 
 
 def bias_of(node: Conv | Linear | ChannelAffine) -> Array:
-    """The array a connection adds."""
+    """The array that a connection adds."""
     return node.shift if isinstance(node, ChannelAffine) else node.bias
 
 

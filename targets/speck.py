@@ -11,7 +11,7 @@ SPECK = TargetProfile(
     bias_bits=8,
     potential_bits=16,
     threshold_bits=15,  # the positive half of 16 bits signed
-    threshold_granularity="layer",  # chips/dynapcnn.py: one threshold_high a core
+    threshold_granularity="layer",  # chips/dynapcnn.py: one threshold_high per core
     hard_reset="zero",  # chips/dynapcnn.py: return_to_zero for a membrane reset
     parallel_synapses=False,  # a kernel has one weight for each channel and tap
     # sinabs docs, speck/overview: a core processes each event when it receives it.
@@ -34,8 +34,8 @@ SPECK = TargetProfile(
     uncertain=("potential_bits", "threshold_bits"),
     notes=(
         "Speck has no time steps: a neuron fires as soon as one event lifts it over its "
-        "threshold, and biases follow a clock of their own. What fits need not spike alike.",
-        "A residual join is one core whose kernel holds both branches side by side, fed by two "
-        "cores (channel shift).",
+        "threshold, and biases have a separate clock. A network that fits may spike differently.",
+        "A residual join is one core whose kernel holds both branches in different channels, fed "
+        "by two cores (channel shift).",
     ),
 )

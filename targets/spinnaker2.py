@@ -1,4 +1,4 @@
-"""SpiNNaker2: Arm processing elements, so the neuron is software and memory is the limit."""
+"""SpiNNaker2: Arm processing elements; neurons are software, so memory is the limit."""
 
 from icsnn_deploy.targets.profile import TargetProfile
 
@@ -14,7 +14,7 @@ SPINNAKER2 = TargetProfile(
     shares_kernels=True,  # the convolution is a loop over one stored kernel
     uncertain=("weight_bits", "core_sram_bytes"),
     notes=(
-        "Of the 128 KB, program, stack and spike buffers are not counted: override "
-        "core_sram_bytes with what your software leaves.",
+        "Program, stack and spike buffers are not subtracted from the 128 KB: override "
+        "core_sram_bytes with what your software leaves free.",
     ),
 )

@@ -1,4 +1,4 @@
-"""Do the numbers of an integer network fit the registers of a target?"""
+"""Check the numbers of an integer network against the register widths of a target."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def check_widths(
     certificate: Certificate | None,
     targets: Iterable[Population | Output],
 ) -> list[Misfit]:
-    """Weights, biases, thresholds and potentials of what the chip runs.
+    """Check the weights, biases, thresholds and potentials that are on the chip.
 
     Args:
         graph: the network.
         profile: the target.
-        certificate: bounds of an integer network; None for a float one.
+        certificate: of an integer network; None for a float network.
         targets: the populations, and the output, that the chip runs.
     """
     widths = (profile.weight_bits, profile.potential_bits, profile.threshold_bits)
@@ -54,7 +54,7 @@ def check_widths(
 
 
 def parallel_synapses(node: Conv | Linear | ChannelAffine, profile: TargetProfile) -> int:
-    """Synapses of the target's width, side by side, that the widest weight of a shortcut takes."""
+    """Number of parallel synapses of the target's width that a shortcut's widest weight needs."""
     limit, scale = profile.weight_bits, weight_of(node)
     if limit is None or not isinstance(node, ChannelAffine) or array_bits(scale) <= limit:
         return 1
@@ -64,7 +64,7 @@ def parallel_synapses(node: Conv | Linear | ChannelAffine, profile: TargetProfil
 
 
 def granularity(v_threshold: Array) -> Granularity:
-    """What a threshold's values really differ by, whatever shape they are stored in."""
+    """The granularity of a threshold's values, whatever shape they are stored in."""
     if np.all(v_threshold == v_threshold.flat[0]):
         return "layer"
     flat = v_threshold.reshape(len(v_threshold), -1)
@@ -89,13 +89,13 @@ def _weights(node: Conv | Linear | ChannelAffine, profile: TargetProfile) -> lis
     if limit is None or bits <= limit:
         return []
     if isinstance(node, ChannelAffine) and profile.parallel_synapses:
-        return []  # a few wide weights: several synapses from one neuron to another
+        return []  # a few wide weights, each as several synapses between two neurons
     over = bits - limit
     remedy = f"Quantize it to {limit} bits."
     if isinstance(node, ChannelAffine):
         remedy = (
             "A shortcut's weight is its source's threshold in the units of the branch it joins: "
-            f"quantize that branch to {amount(over, 'bit')} less."
+            f"reduce that branch's weights by {amount(over, 'bit')}."
         )
     return [
         Misfit(
@@ -129,7 +129,7 @@ def _chain(path: SpikePath) -> list[Misfit]:
 def _bias(
     target: Population | Output, paths: tuple[SpikePath, ...], profile: TargetProfile
 ) -> list[Misfit]:
-    """The sum of all biases that arrive, as mantissa and exponent in units of v."""
+    """Check the sum of all biases of a target, as mantissa and exponent in units of v."""
     if profile.bias_bits is None:
         return []
     biases = [_by_channel(bias_of(node)) for path in paths for node in path.weighted[-1:]]
@@ -137,7 +137,7 @@ def _bias(
         return []
     total = sum(biases[1:], start=biases[0])
     values = (total * profile.weight_step) << profile.potential_shift
-    # v & -v is the largest power of two that divides v: what may go into the exponent.
+    # v & -v is the largest power of two that divides v, and may become the exponent.
     factor = np.minimum(np.where(values == 0, 1, values & -values), 2**profile.bias_exponent)
     mantissa = values // factor
     bits = signed_bits(int(mantissa.min()), int(mantissa.max()))
@@ -152,8 +152,8 @@ def _bias(
             allowed=f"{profile.bias_bits} bits signed{exponent}",
             over=amount(bits - profile.bias_bits, "bit"),
             remedy=(
-                "Quantize its weights, whose units the bias has, to fewer bits; or bring the bias "
-                "in by synapses from a source that spikes at every step."
+                "Quantize its weights, whose units the bias has, to fewer bits; or replace the "
+                "bias by synapses from a source that spikes at every step."
             ),
             bits_over=bits - profile.bias_bits,
         )
@@ -161,7 +161,7 @@ def _bias(
 
 
 def _by_channel(bias: Array) -> Array:
-    """A bias ready to be added to others: channels first, int64."""
+    """A bias as int64 with three axes, channels first, so that biases can be added."""
     values = bias.astype(np.int64)
     return values.reshape(*values.shape, *(1,) * (3 - values.ndim))
 
@@ -179,8 +179,7 @@ def _threshold(node: Population, profile: TargetProfile) -> list[Misfit]:
                 allowed=f"{profile.threshold_bits} bits unsigned",
                 over=amount(over, "bit"),
                 remedy=(
-                    f"Quantize its weights to {amount(over, 'bit')} less: the threshold has their "
-                    "units."
+                    f"Reduce its weights by {amount(over, 'bit')}: the threshold has their units."
                 ),
                 bits_over=over,
             )
@@ -191,22 +190,22 @@ def _threshold(node: Population, profile: TargetProfile) -> list[Misfit]:
             Misfit(
                 node=node.name,
                 what="threshold granularity",
-                got=f"one v_threshold a {got}, {np.unique(node.v_threshold).size} values",
-                allowed=f"one a {limit}",
+                got=f"one v_threshold per {got}, {np.unique(node.v_threshold).size} values",
+                allowed=f"one per {limit}",
                 over="",
-                remedy=f"Quantize with one threshold a {limit} (icsnn quantize, per {limit}).",
+                remedy=f"Quantize with one threshold per {limit} (icsnn quantize, per {limit}).",
             )
         )
     return found
 
 
 def _potential(bound: Bound, profile: TargetProfile, graph: Graph) -> list[Misfit]:
-    """The certificate's bound, in the target's own units, against its register."""
+    """Check the certificate's bound, in the target's units, against the potential register."""
     if profile.potential_bits is None:
         return []
     reach = bound.potential
     if bound.steady and profile.potential_saturates:
-        # What a constant current drives past the register's end would never have come back.
+        # A potential that a constant current drives out of the register would not have returned.
         reach = min(reach, bound.exact_below)
     elif profile.event_by_event:
         reach += bound.partial_sum
@@ -215,9 +214,9 @@ def _potential(bound: Bound, profile: TargetProfile, graph: Graph) -> list[Misfi
     if bits <= profile.potential_bits:
         return []
     over = bits - profile.potential_bits
-    remedy = f"Quantize its weights to {amount(over, 'bit')} less"
+    remedy = f"Reduce its weights by {amount(over, 'bit')}"
     if graph.steps > 1:
-        remedy += f", or take fewer than T = {graph.steps} time steps"
+        remedy += f", or use fewer than T = {graph.steps} time steps"
     if bound.steady:
         remedy += ", or run the first layer on the host (host_first_layer)"
     if isinstance(graph.node(bound.layer), Output):

@@ -1,4 +1,4 @@
-"""The backends that a network can be run on: one table, each entry imported when it is opened."""
+"""The table of backends; the module of a backend is imported when it is opened."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Opener(Protocol):
     Args:
         bundle: the bundle.
         backend: the entry of the table.
-        option: what stands after the colon of `name:option`, if anything.
+        option: the part after the colon of `name:option`; None if there is none.
     """
 
     def __call__(self, bundle: Bundle, backend: Backend, option: str | None) -> Simulator: ...
@@ -31,10 +31,10 @@ class Backend:
     """One way to run a bundle's network.
 
     Args:
-        opener: "module:callable" below icsnn_deploy; the callable is an Opener.
+        opener: "module:callable", relative to icsnn_deploy; the callable is an Opener.
         about: one line of help.
         export: name of the export format that it runs; None: it runs the graph itself.
-        variant: which of several backends of one opener this is.
+        variant: tells the opener which of its backends this is.
         takes_option: whether `name:option` is allowed.
         on_torch: whether the option is a torch device.
     """
@@ -47,13 +47,13 @@ class Backend:
     on_torch: bool = False
 
     def file_in(self, bundle: Bundle) -> Path:
-        """The exported file that it runs; raises BundleError where the bundle does not hold it."""
+        """Path of the exported file that it runs; raises BundleError if the bundle has none."""
         assert self.export is not None, f"{self.opener} runs a file: its entry names the export"
         return bundle.export(self.export)
 
 
 def _nir_readers() -> dict[str, Backend]:
-    """Each NIR reader, for the portable file and for the one with a relay."""
+    """The backends of the NIR readers: each runs the portable file and the relay file."""
     titles = {
         "snntorch": "snnTorch",
         "spikingjelly": "SpikingJelly",
@@ -152,7 +152,7 @@ BACKENDS: dict[str, Backend] = {
 
 
 def find_backend(spec: str) -> tuple[Backend, str | None]:
-    """The backend and the option of `name` or `name:option`; raises BackendUnavailableError."""
+    """Parse `name` or `name:option`; raises BackendUnavailableError for an unknown backend."""
     if spec in BACKENDS:  # NIR readers are named nir:READER
         return BACKENDS[spec], None
     name, _, option = spec.partition(":")
@@ -165,7 +165,7 @@ def open_backend(bundle: Bundle, spec: str) -> Simulator:
     """Open a backend, named as `name` or `name:option`, on a bundle.
 
     Raises:
-        BackendUnavailableError: no such backend, or not on this machine.
+        BackendUnavailableError: unknown, or not available on this machine.
         BundleError: the export that it runs is missing or damaged.
         ExportError: the export can't be read.
     """

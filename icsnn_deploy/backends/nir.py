@@ -1,4 +1,4 @@
-"""NIR backend: what a NIR file of ours says, read back and run by the reference's arithmetic."""
+"""NIR backend: a NIR file that this package wrote, read back and run by the reference simulator."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def open_nir(bundle: Bundle, backend: Backend, option: str | None) -> Simulator:
 
 
 class NirSimulator:
-    """Runs what a NIR file of ours says, by the reference's arithmetic."""
+    """Reads a NIR file that this package wrote, and runs it on the reference simulator."""
 
     name = "nir"
     gives_logits_t = True

@@ -1,4 +1,4 @@
-"""What a simulation is asked to write down, and what it hands back."""
+"""The request to a simulator, Record, and its result, Recording."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from icsnn_deploy.graph.neuron import Array
 class Record:
     """What to record besides the logits.
 
-    counts and first_spikes are for runs too large to keep every spike.
+    counts and first_spikes are for runs that are too large to keep every spike.
     """
 
     spikes: bool = True
     counts: bool = False
     first_spikes: bool = False
     logits_t: bool = False
-    potentials: frozenset[str] = frozenset()  # populations whose u[t] is wanted
+    potentials: frozenset[str] = frozenset()  # populations whose u[t] is recorded
 
     @property
     def needs_spikes(self) -> bool:
-        """Something is wanted that spikes tell."""
+        """Whether spikes, or anything that is computed from them, are recorded."""
         return self.spikes or self.counts or self.first_spikes
 
     @property
     def logits_only(self) -> bool:
-        """Nothing of any neuron is wanted."""
+        """Whether nothing is recorded of any neuron."""
         return not (self.needs_spikes or self.potentials)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Recording:
-    """What one backend did with a batch of samples.
+    """What one backend recorded for a batch of samples.
 
     Populations are keyed by node name, in topological order of the network.
     """
@@ -51,10 +51,7 @@ class Recording:
     potentials: Mapping[str, Array] = field(default_factory=dict)  # u before reset [T, B, *shape]
 
     def only(self, record: Record) -> Recording:
-        """What a record asks for, from a recording of the spikes at least.
-
-        spikes, counts, first_spikes, ...  ->  those that are wanted, counted here where need be
-        """
+        """Reduce to what `record` asks for; counts and first spikes are computed from spikes."""
         return replace(
             self,
             spikes=self.spikes if record.spikes else {},
@@ -65,14 +62,14 @@ class Recording:
         )
 
     def spike_counts(self) -> dict[str, Array]:
-        """Spikes of each neuron over all steps, [B, *shape], recorded or summed."""
-        summed = {name: count_spikes(s) for name, s in self.spikes.items()}
-        return {**summed, **self.counts}
+        """Spikes of each neuron over all steps, [B, *shape], as recorded or computed."""
+        computed = {name: count_spikes(s) for name, s in self.spikes.items()}
+        return {**computed, **self.counts}
 
     def first_spike_times(self) -> dict[str, Array]:
         """Step (1..T) of each neuron's first spike, 0 for a silent one, [B, *shape]."""
-        found = {name: first_spike_times(s) for name, s in self.spikes.items()}
-        return {**found, **self.first_spikes}
+        computed = {name: first_spike_times(s) for name, s in self.spikes.items()}
+        return {**computed, **self.first_spikes}
 
 
 def count_spikes(spikes: Array) -> Array:
@@ -82,7 +79,7 @@ def count_spikes(spikes: Array) -> Array:
 
 
 def first_spike_times(spikes: Array) -> Array:
-    """Step (1..T) of the first spike, 0 where there is none, [T, ...] -> int32 [...]."""
+    """Step (1..T) of the first spike, 0 if there is none, [T, ...] -> int32 [...]."""
     times: Array = np.where(spikes.any(axis=0), spikes.argmax(axis=0) + 1, 0).astype(np.int32)
     return times
 
@@ -90,10 +87,10 @@ def first_spike_times(spikes: Array) -> Array:
 class Simulator(Protocol):
     """A backend that runs one network.
 
-    name: for people.
+    name: of the backend, for messages and recordings.
     gives_logits_t: whether it can record the logits of each step.
-    cuts_batches: whether a large batch is run in parts, so that a run holds little more than what
-        is recorded.
+    cuts_batches: whether a large batch is run in parts, so that a run needs little more memory than
+        the recording.
     """
 
     name: str
@@ -105,6 +102,6 @@ class Simulator(Protocol):
 
         Args:
             inputs: [B, *shape], or [T, B, *shape] for rate and event input.
-            record: what to write down.
+            record: what to record.
         """
         ...

@@ -1,4 +1,4 @@
-"""Recordings as .npz files: what somebody else's simulator or a device did with the same inputs."""
+"""Recordings as .npz files, to compare with other simulators and with devices."""
 
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ from icsnn_deploy.graph.nodes import Population
 
 
 def load_recording(path: Path, network: Graph, backend: str) -> Recording:
-    """A recording from an .npz file: `logits` [N, classes], spikes [T, N, *shape] by layer name.
+    """Load a recording from an .npz file.
+
+    The file holds `logits` [N, classes] and, by population, spikes [T, N, *shape].
 
     Raises:
-        DataError: names the file, and what is missing or does not fit.
+        DataError: names the file, and what is missing or does not fit the network.
     """
     arrays = load_archive(path)
     if "logits" not in arrays:
@@ -27,27 +29,32 @@ def load_recording(path: Path, network: Graph, backend: str) -> Recording:
     logits = arrays.pop("logits")
     if logits.dtype.kind not in "fiu" or logits.shape[1:] != network.shape(network.output.name):
         raise DataError(
-            f"{path}: logits {logits.dtype} {list(logits.shape)}; numbers [N, classes] needed, "
-            f"classes {list(network.shape(network.output.name))}"
+            f"{path}: logits {logits.dtype} {list(logits.shape)}; numbers [N, classes] are needed, "
+            f"with classes {list(network.shape(network.output.name))}"
         )
     populations = [node.name for node in network.nodes_of(Population)]
     unknown = [name for name in arrays if name not in populations]
     if unknown:
-        raise DataError(f"{path}: {unknown[0]!r} is no population; those are {populations}")
+        raise DataError(
+            f"{path}: {unknown[0]!r} is not a population of the network; it has {populations}"
+        )
     for name, array in arrays.items():
-        wanted = (network.steps, len(logits), *network.shape(name))
-        binary = array.dtype.kind in "biuf" and np.isin(array, (0, 1)).all()
-        if array.shape != wanted or not binary:
-            raise DataError(f"{path}: {name} {list(array.shape)}; 0 and 1 of {list(wanted)} needed")
+        shape = (network.steps, len(logits), *network.shape(name))
+        is_binary = array.dtype.kind in "biuf" and np.isin(array, (0, 1)).all()
+        if array.shape != shape or not is_binary:
+            raise DataError(
+                f"{path}: {name} {array.dtype} {list(array.shape)}; values 0 and 1 of shape "
+                f"{list(shape)} are needed"
+            )
     spikes = {n: arrays[n].astype(np.uint8) for n in populations if n in arrays}
     return Recording(backend=backend, logits=logits, spikes=spikes)
 
 
 def save_recording(recording: Recording, path: Path) -> None:
-    """Write spikes and logits as an .npz file that `load_recording` reads.
+    """Write spikes and logits to an .npz file that `load_recording` reads.
 
     Raises:
-        DataError: it can't be written.
+        DataError: the file can't be written.
     """
     arrays: dict[str, Any] = {"logits": recording.logits, **recording.spikes}
     try:

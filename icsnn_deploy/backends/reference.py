@@ -1,7 +1,8 @@
-"""The oracle: the network step by step in NumPy, written to be read.
+"""The reference simulator: the network step by step in NumPy, written to be read.
 
-Float networks run in float64. Integer networks run in int64: v_init and v_reset, integers plus one
-half, are rounded down, which changes no comparison with an integer threshold.
+The other backends are compared with it. Float networks run in float64, integer networks in int64:
+v_init and v_reset, which are integers plus one half, are rounded down. That changes no comparison
+with an integer threshold.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def open_reference(bundle: Bundle, backend: Backend, option: str | None) -> Simu
 
 
 class ReferenceSimulator:
-    """Runs a graph one step after the other, every node at every step."""
+    """Runs a network one step after the other, every node at every step."""
 
     name = "reference"
     gives_logits_t = True
@@ -50,16 +51,16 @@ class ReferenceSimulator:
 
     def run(self, inputs: Array, record: Record = Record()) -> Recording:
         graph = self.graph
-        kind = np.int64 if graph.is_integer else np.float64
-        half = 0.5 if graph.is_integer else 0.0  # what rounding v_init down took from potentials
-        x = check_inputs(graph, inputs).astype(kind)
+        dtype = np.int64 if graph.is_integer else np.float64
+        half = 0.5 if graph.is_integer else 0.0  # what rounding v_init down takes from potentials
+        x = check_inputs(graph, inputs).astype(dtype)
         timed = graph.input.is_timed
         batch = x.shape[1] if timed else x.shape[0]
         v: dict[str, Array] = {}
         for population in graph.nodes_of(Population):
             name = population.name
             shape = (batch, *graph.shape(name))
-            v[name] = np.broadcast_to(population.v_init - half, shape).astype(kind)
+            v[name] = np.broadcast_to(population.v_init - half, shape).astype(dtype)
         spikes: dict[str, list[Array]] = {name: [] for name in v if record.needs_spikes}
         potentials: dict[str, list[Array]] = {name: [] for name in v if name in record.potentials}
         currents: list[Array] = []
@@ -69,7 +70,7 @@ class ReferenceSimulator:
                 sources = [values[name] for name in node.inputs]
                 if isinstance(node, Population):
                     s, u, v[node.name] = fire(node, v[node.name], sources[0], half)
-                    values[node.name] = s.astype(kind)
+                    values[node.name] = s.astype(dtype)
                     if node.name in spikes:
                         spikes[node.name].append(s)
                     if node.name in potentials:
@@ -92,24 +93,24 @@ def run_ann(graph: Graph, inputs: Array) -> Array:
     if graph.time_steps is not None:
         raise GraphError("an IF network can't be run as an ANN")
     values = {graph.input.name: check_inputs(graph, inputs).astype(np.float64)}
-    spent = graph.last_uses()
+    unused = graph.last_uses()
     for node in graph.nodes[1:]:
         values[node.name] = evaluate(node, *(values[name] for name in node.inputs))
-        for name in spent[node.name]:
+        for name in unused[node.name]:
             del values[name]
     return values[graph.output.name]
 
 
 def running_mean(currents: Array, readout_start: int) -> Array:
     """Mean of currents [T, ...] over the steps in (readout_start, t] for each t; 0 before."""
-    kept = currents.copy()
-    kept[:readout_start] = 0
+    counted = currents.copy()
+    counted[:readout_start] = 0
     count = np.maximum(np.arange(1, len(currents) + 1) - readout_start, 1)
-    return np.cumsum(kept, axis=0) / count.reshape(-1, *(1,) * (currents.ndim - 1))
+    return np.cumsum(counted, axis=0) / count.reshape(-1, *(1,) * (currents.ndim - 1))
 
 
 def evaluate(node: Node, *sources: Array) -> Array:
-    """Result of a node without memory, batch first, in the type of its sources."""
+    """Result of a memoryless node, batch first, in the dtype of its sources."""
     x = sources[0]
     match node:
         case Conv():
@@ -140,14 +141,14 @@ def evaluate(node: Node, *sources: Array) -> Array:
 
 
 def fire(node: AnyPopulation, v: Array, current: Array, half: float) -> tuple[Array, Array, Array]:
-    """One step of a population, (s, u, v) as neuron.if_step gives them.
+    """Run one step of a population; returns (s, u, v) like neuron.if_step.
 
     Args:
         node: the population.
         v: potential after the last step, [B, *shape].
         current: input current of this step, [B, *shape].
-        half: what was subtracted from v_init: 1/2 in an integer network, where potentials are
-            integers; otherwise 0.
+        half: what was subtracted from v_init: 1/2 in an integer network, whose potentials are
+            integers here; otherwise 0.
     """
     match node:
         case IF():
@@ -173,19 +174,19 @@ def _patches(
     padding: tuple[tuple[int, int], ...],
     dilation: tuple[int, ...],
 ) -> Array:
-    """Every window of the zero-padded x: [B, C, *positions, *kernel], a view."""
+    """Every window of the zero-padded x, as a view [B, C, *positions, *kernel]."""
     axes = tuple(range(2, x.ndim))
     padded = np.pad(x, [(0, 0), (0, 0), *padding])
     reach = [d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True)]
     windows = np.lib.stride_tricks.sliding_window_view(padded, reach, axis=axes)
-    step = tuple(slice(None, None, s) for s in stride)
-    hole = tuple(slice(None, None, d) for d in dilation)
-    view: Array = windows[(slice(None), slice(None), *step, *hole)]
+    strided = tuple(slice(None, None, s) for s in stride)
+    dilated = tuple(slice(None, None, d) for d in dilation)
+    view: Array = windows[(slice(None), slice(None), *strided, *dilated)]
     return view
 
 
 def _conv(node: Conv, x: Array) -> Array:
-    """Convolution as one matrix product a group: windows [B, P, C K] times weights [C K, O]."""
+    """Convolution as one matrix product per group: windows [B P, C K] times weights [C K, O]."""
     patches = _patches(x, node.kernel, node.stride, node.padding, node.dilation)
     batch, channels = patches.shape[:2]
     axes = len(node.kernel)
@@ -204,10 +205,10 @@ def _conv(node: Conv, x: Array) -> Array:
 
 
 def _product(rows: Array, weight: Array) -> Array:
-    """rows [M, K] times weight [O, K] transposed, in the type of the rows.
+    """rows [M, K] times weight [O, K] transposed, in the dtype of the rows.
 
-    NumPy multiplies integer matrices without BLAS, some fifty times slower. Below 2^53 float64 is
-    exact, so integers take that way wherever no partial sum can reach it.
+    NumPy multiplies integer matrices without BLAS, about fifty times slower. Below 2^53 float64 is
+    exact, so integers are multiplied in float64 if no partial sum can reach that.
     """
     doubles = weight.T.astype(np.float64)
     if rows.dtype.kind == "f":

@@ -1,14 +1,14 @@
 """The deployment bundle: one folder that holds a network and everything made from it.
 
     graph.safetensors     the IF network
-    ann.safetensors       the traced ANN it comes from, if it comes from one
-    samples.safetensors   a few calibration samples, to run it on, if some were given
-    report.json           how it was converted, or what it was read from
-    golden.safetensors    of an integer network: what it does with the samples
-    network.nir, ...      exports, as they are made
-    manifest.json         what is there, with the sha256 of each file
+    ann.safetensors       the traced ANN that it was converted from, if any
+    samples.safetensors   a few calibration samples to run it on, if any were given
+    report.json           how it was converted, or which file it was read from
+    golden.safetensors    golden spikes: an integer network's spikes for the samples
+    network.nir, ...      exports, added as they are written
+    manifest.json         the list of files, with the size and sha256 of each
 
-A file is believed only if its size and hash are those in the manifest.
+A file is used only if its size and hash are those in the manifest.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
 
 DATA = ".data"
-"""What the name of a file beside an export adds, where one file can't hold all."""
+"""Suffix of an export's data file, which holds its parameters if one file can't."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bundle:
-    """An opened bundle: a folder and its manifest. A file is checked whenever it is used."""
+    """An opened bundle: a folder and its manifest. Each file is checked when it is used."""
 
     path: Path
     manifest: Manifest
@@ -59,12 +59,12 @@ class Bundle:
 
     @property
     def ann_hash(self) -> str | None:
-        """Hash of the traced ANN; None where the network was not converted from one."""
+        """Hash of the traced ANN; None if the network was not converted from one."""
         return self.manifest.ann_hash
 
     @property
     def normalization(self) -> Normalization | None:
-        """What the network does to pixels, where it takes pixels."""
+        """Normalization of the pixels, if the network takes pixels."""
         return self.manifest.normalization
 
     @property
@@ -81,11 +81,13 @@ class Bundle:
             )
         path = self.path / name
         if path.is_symlink() or not path.is_file():
-            found = "no regular file" if os.path.lexists(path) else "missing"
-            raise BundleError(f"{path}: {found}, but the manifest lists it; the bundle is damaged")
+            state = "not a regular file" if os.path.lexists(path) else "missing"
+            raise BundleError(f"{path}: {state}, but the manifest lists it; the bundle is damaged")
         size = path.stat().st_size
         if size != entry.size:
-            raise BundleError(f"{path}: {size} bytes, the manifest says {entry.size}; damaged")
+            raise BundleError(
+                f"{path}: {size} bytes, the manifest says {entry.size}; the file is damaged"
+            )
         digest = sha256_of(path)
         if digest != entry.sha256:
             raise BundleError(
@@ -95,12 +97,12 @@ class Bundle:
         return path
 
     def check_files(self) -> None:
-        """Check every file, those that nobody has asked for, too; raises BundleError."""
+        """Check every file that the manifest lists; raises BundleError."""
         for name in self.manifest.files:
             self.file(name)
 
     def export(self, export_format: str) -> Path:
-        """Path of an exported file, checked with the data file beside it, if it has one.
+        """Path of an exported file, checked together with its data file, if it has one.
 
         Raises:
             BundleError: names the command to run, or the file that is damaged.
@@ -111,15 +113,17 @@ class Bundle:
                 f"{self.path}: no {export_format} export; run: "
                 f"icsnn export {self.path} --format {export_format}"
             )
-        beside = name + DATA
-        if beside in self.manifest.files:
-            self.file(beside)
-        elif os.path.lexists(self.path / beside):
-            raise BundleError(f"{self.path / beside}: lies there, but the manifest lists no such")
+        data_file = name + DATA
+        if data_file in self.manifest.files:
+            self.file(data_file)
+        elif os.path.lexists(self.path / data_file):
+            raise BundleError(
+                f"{self.path / data_file}: exists, but the manifest does not list it; remove it"
+            )
         return self.file(name)
 
     def network(self) -> Graph:
-        """The IF network, one for all who ask; raises BundleError."""
+        """The IF network; the same object at every call. Raises BundleError."""
         return self._network
 
     @cached_property
@@ -127,7 +131,7 @@ class Bundle:
         return self._graph("graph.safetensors", self.graph_hash)
 
     def ann(self) -> Graph:
-        """The traced ANN; raises BundleError, also where there is none."""
+        """The traced ANN; raises BundleError, also if the bundle has none."""
         if self.ann_hash is None:
             raise BundleError(f"{self.path}: holds no ANN; its network was not converted from one")
         return self._graph("ann.safetensors", self.ann_hash)
@@ -144,15 +148,17 @@ class Bundle:
         from safetensors.numpy import load_file
 
         if "samples.safetensors" not in self.manifest.files:
-            raise BundleError(f"{self.path}: holds no samples; give some (--images)")
+            raise BundleError(f"{self.path}: holds no samples; give some with --images")
         path = self.file("samples.safetensors")
         try:
             return load_file(path)["inputs"]
         except (SafetensorError, KeyError, TypeError, ValueError, AttributeError) as error:
-            raise BundleError(f"{path}: no array 'inputs' ({error})") from error
+            raise BundleError(
+                f"{path}: no array 'inputs' ({error}); create the bundle again"
+            ) from (error)
 
     def report(self) -> dict[str, Any]:
-        """How the network was converted, as JSON values."""
+        """The conversion report, as JSON values."""
         return read_json(self.file("report.json"))
 
     def with_export(
@@ -163,29 +169,29 @@ class Bundle:
         *,
         losses: Sequence[str] = (),
     ) -> Bundle:
-        """Write an export into the bundle; the manifest never names a half-written file.
+        """Write an export into the bundle; the manifest never names a partly written file.
 
         Args:
-            export_format: the format's name.
+            export_format: name of the export format.
             name: file name inside the bundle.
-            write: writes the file at the path it is given.
-            losses: what the file's readers will not know of the network, one sentence each.
+            write: writes the file to the given path.
+            losses: what the format can't express of the network, one sentence each.
 
         Raises:
-            BundleError: it can't be written; the bundle is as it was.
+            BundleError: the export can't be written; the bundle is unchanged.
         """
         try:
             with folder_beside(self.path / name) as folder:
                 draft = folder / name
                 write(draft)
-                beside = draft.with_name(name + DATA)
-                drafts = [*([beside] if beside.exists() else []), draft]
+                data_file = draft.with_name(name + DATA)
+                drafts = [*([data_file] if data_file.exists() else []), draft]
                 entries = {
                     path.name: FileEntry(sha256=sha256_of(path), size=path.stat().st_size)
                     for path in drafts
                 }
                 manifest = self.manifest.with_export(
-                    export_format, name, entries, losses=losses, beside=name + DATA
+                    export_format, name, entries, losses=losses, data_file=name + DATA
                 )
                 updated = replace(self, manifest=manifest)
                 self._swap(drafts, manifest, folder / "old")
@@ -193,33 +199,35 @@ class Bundle:
             raise BundleError(f"{self.path / name}: can't be written ({error.strerror})") from error
         return updated
 
-    def _swap(self, drafts: Sequence[Path], updated: Manifest, aside: Path) -> None:
-        """Put finished files in their place and name them in the manifest, or leave all as it was.
+    def _swap(self, drafts: Sequence[Path], updated: Manifest, backup: Path) -> None:
+        """Move finished files into place and update the manifest, or restore the previous state.
 
-        The last of the drafts is the export; a data file that it no longer has goes, too.
+        Args:
+            drafts: the data file, if any, and last the export. A previous data file that the
+                export no longer has is removed.
+            updated: the manifest that lists them.
+            backup: folder for the previous files.
         """
         name = drafts[-1].name
         targets = [self.path / (name + DATA), self.path / name]
-        known, before = (
-            name in self.manifest.files,
-            [target for target in targets if target.exists()],
-        )
-        if known:  # forget the old files before they go
+        is_listed = name in self.manifest.files
+        existing = [target for target in targets if target.exists()]
+        if is_listed:  # the manifest must not list the old files once they are moved
             write_manifest(self.path, self.manifest.without(name, name + DATA))
-        aside.mkdir()
+        backup.mkdir()
         try:
-            for target in before:
-                os.replace(target, aside / target.name)
+            for target in existing:
+                os.replace(target, backup / target.name)
             for draft in drafts:
                 os.replace(draft, self.path / draft.name)
             write_manifest(self.path, updated)
         except BaseException:
             for target in targets:
-                if (aside / target.name).exists():
-                    os.replace(aside / target.name, target)
-                elif target not in before:
+                if (backup / target.name).exists():
+                    os.replace(backup / target.name, target)
+                elif target not in existing:
                     target.unlink(missing_ok=True)
-            if known:
+            if is_listed:
                 write_manifest(self.path, self.manifest)
             raise
 
@@ -235,20 +243,20 @@ def create_bundle(
     golden: bytes | None = None,
     overwrite: bool = False,
 ) -> Bundle:
-    """Write a bundle, whole or not at all.
+    """Write a bundle; if that fails, nothing is left at `path`.
 
     Args:
-        path: the folder to make.
+        path: the folder to create.
         network: the IF network.
-        ann: the traced ANN; None where the network was not converted from one.
+        ann: the traced ANN; None if the network was not converted from one.
         samples: a few input samples, [N, *input shape] ([T, N, *input shape] for spike input).
-        report: how it was converted, JSON values.
-        normalization: of the samples, where the network takes pixels.
+        report: the conversion report, as JSON values.
+        normalization: of the samples, if the network takes pixels.
         golden: golden spikes of an integer network (golden.golden_bytes).
-        overwrite: replace a bundle that is there already.
+        overwrite: replace an existing bundle.
 
     Raises:
-        BundleError: the path is taken, or can't be written.
+        BundleError: the path exists already, or can't be written.
     """
     from safetensors.numpy import save
 
@@ -287,7 +295,7 @@ def create_bundle(
 
 
 def check_free(path: Path, *, overwrite: bool) -> None:
-    """Raise BundleError where `path` can't become a bundle; only a bundle may be overwritten."""
+    """Raise BundleError if no bundle can be written to `path`; only a bundle is overwritten."""
     try:
         path.lstat()
     except FileNotFoundError:
@@ -304,9 +312,9 @@ def open_bundle(path: str | os.PathLike[str]) -> Bundle:
     """Open a bundle and check its manifest; raises BundleError."""
     path = Path(path)
     try:
-        found = path.is_dir()
-    except OSError as error:  # a name that no file system takes
+        exists = path.is_dir()
+    except OSError as error:  # a name that the file system does not accept
         raise BundleError(f"{path}: {error.strerror}") from error
-    if not found:
+    if not exists:
         raise BundleError(f"{path}: no such bundle; make one with icsnn convert")
     return Bundle(path=path, manifest=read_manifest(path))

@@ -1,4 +1,4 @@
-"""The manifest of a bundle: what is there, and the sha256 of each file."""
+"""The manifest of a bundle: its files, with the size and sha256 of each."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from icsnn_deploy.version import __version__
 FORMAT = "icsnn-bundle"
 VERSION = 1
 MANIFEST = "manifest.json"
-_LIMIT = 1 << 20  # bytes; ours are a few thousand
+_MAX_BYTES = 1 << 20  # the manifests that this package writes have a few thousand
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class FileEntry:
-    """One file of the bundle, as the manifest knows it."""
+    """The manifest's entry of one file."""
 
     sha256: str
     size: int
@@ -32,7 +32,7 @@ class FileEntry:
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """What a bundle says about itself."""
+    """The contents of a bundle's manifest."""
 
     graph_hash: str
     ann_hash: str | None  # None: the network was not converted from an ANN
@@ -42,7 +42,7 @@ class Manifest:
     losses: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # of each export
 
     def without(self, *names: str) -> Manifest:
-        """The manifest without some files, and without the exports that are in them."""
+        """The manifest without these files, and without the exports that they hold."""
         return replace(
             self,
             files={name: entry for name, entry in self.files.items() if name not in names},
@@ -56,18 +56,18 @@ class Manifest:
         entries: Mapping[str, FileEntry],
         *,
         losses: Sequence[str],
-        beside: str,
+        data_file: str,
     ) -> Manifest:
-        """The manifest with an export in the place of the one of that format.
+        """The manifest with an export added; it replaces a previous one of the same format.
 
         Args:
-            export_format: name of the format.
-            name: the export's file.
-            entries: the export's file, and the file beside it if there is one now.
-            losses: what readers of the file will not know of the network.
-            beside: the file that may lie beside it; one that is not among the entries is gone.
+            export_format: name of the export format.
+            name: file name of the export.
+            entries: entries of the export's file, and of its data file if it has one.
+            losses: what the format can't express of the network.
+            data_file: name that a data file has; removed unless it is among the entries.
         """
-        rest = {file: entry for file, entry in self.files.items() if file not in (name, beside)}
+        rest = {file: entry for file, entry in self.files.items() if file not in (name, data_file)}
         others = {f: lost for f, lost in self.losses.items() if f != export_format}
         return replace(
             self,
@@ -78,7 +78,7 @@ class Manifest:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """The manifest of a bundle, checked; raises BundleError."""
+    """Read and check the manifest of a bundle; raises BundleError."""
     manifest = read_json(folder / MANIFEST)
     if manifest.get("format") != FORMAT or manifest.get("version") != VERSION:
         raise BundleError(
@@ -91,7 +91,7 @@ def read_manifest(folder: Path) -> Manifest:
             for name, entry in manifest["files"].items()
         }
         exports = {_safe_name(f): _safe_name(name) for f, name in manifest["exports"].items()}
-        losses = {f: tuple(map(str, said)) for f, said in manifest.get("losses", {}).items()}
+        losses = {f: tuple(map(str, lost)) for f, lost in manifest.get("losses", {}).items()}
         pixels = manifest["normalization"]
         normalization = pixels and Normalization(
             mean=tuple(map(float, pixels["mean"])), std=tuple(map(float, pixels["std"]))
@@ -109,7 +109,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def is_bundle_manifest(manifest: Path) -> bool:
-    """Whether a manifest is one of a bundle, of whatever version and in whatever state."""
+    """Whether a file is a bundle's manifest, of any version and even if it is malformed."""
     try:
         return read_json(manifest).get("format") == FORMAT
     except BundleError:
@@ -123,7 +123,7 @@ def _safe_name(name: str) -> str:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Put a manifest in its place, whole or not at all."""
+    """Write a manifest atomically."""
     pixels = manifest.normalization
     content = {
         "format": FORMAT,
@@ -141,17 +141,20 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
 
 def json_bytes(value: Any) -> bytes:
-    """JSON as every file of a bundle has it: sorted and indented."""
+    """Serialize to the JSON of a bundle's files: sorted and indented."""
     return json.dumps(value, indent=2, sort_keys=True).encode() + b"\n"
 
 
-def read_json(path: Path, *, limit: int = _LIMIT) -> dict[str, Any]:
-    """The JSON object in a file of at most so many bytes; raises BundleError."""
+def read_json(path: Path, *, limit: int = _MAX_BYTES) -> dict[str, Any]:
+    """Read the JSON object in a file of at most `limit` bytes; raises BundleError."""
     try:
-        if path.is_symlink() or not path.is_file():  # a pipe would be waited for
+        if path.is_symlink() or not path.is_file():  # reading a pipe would block
             raise BundleError(f"{path}: missing, or not a regular file")
         if path.stat().st_size > limit:
-            raise BundleError(f"{path}: {path.stat().st_size} bytes; not one of ours")
+            raise BundleError(
+                f"{path}: {path.stat().st_size} bytes, at most {limit} are allowed; it was not "
+                "written by icsnn-deploy"
+            )
         value = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
         raise BundleError(f"{path}: not readable as JSON ({error})") from error
@@ -161,7 +164,7 @@ def read_json(path: Path, *, limit: int = _LIMIT) -> dict[str, Any]:
 
 
 def sha256_of(path: Path) -> str:
-    """Hash of a file, as hex."""
+    """The sha256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         digest = hashlib.sha256()
         while block := file.read(1 << 20):

@@ -31,7 +31,10 @@ def quantize(
         str, typer.Option(help="Hardware target whose bit widths are kept.")
     ] = "generic",
     bits: Annotated[
-        int | None, typer.Option(help="Bits per weight, 2 to 16. Default: 8, or the target's where that is less.")
+        int | None,
+        typer.Option(
+            help="Bits per weight, 2 to 16. Default: 8, or the target's where that is less."
+        ),
     ] = None,
     per_layer: Annotated[
         bool, typer.Option("--per-layer", help="One threshold per layer, not per channel.")

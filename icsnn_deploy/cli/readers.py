@@ -8,7 +8,7 @@ import typer
 
 from icsnn_deploy.cli.arguments import JsonFlag
 from icsnn_deploy.cli.printing import print_json, progress_bars, report_errors
-from icsnn_deploy.readers.environment import KINDS, ReaderEnvironment, find_environment
+from icsnn_deploy.readers.environment import ENVIRONMENTS, ReaderEnvironment, find_environment
 
 readers = typer.Typer(
     name="readers",
@@ -24,7 +24,7 @@ def setup(as_json: JsonFlag = False) -> None:
         from icsnn_deploy.readers.setup import set_up
 
         with progress_bars() as progress:
-            found = {name: set_up(name, progress) for name in KINDS}
+            found = {name: set_up(name, progress) for name in ENVIRONMENTS}
         _show(found, as_json=as_json)
 
 
@@ -34,7 +34,7 @@ def status(as_json: JsonFlag = False) -> None:
     with report_errors(as_json):
         from icsnn_deploy.readers.setup import check
 
-        found = {name: find_environment(name) for name in KINDS}
+        found = {name: find_environment(name) for name in ENVIRONMENTS}
         for name, environment in found.items():
             check(name, environment)
         _show(found, as_json=as_json)

@@ -1,6 +1,6 @@
-"""Replace rectifiers by integrate-and-fire populations, and change their thresholds later.
+"""Replace rectifiers by integrate-and-fire populations, and change their thresholds.
 
-Both keep one convention: a spike is worth v_threshold, and the outgoing weights carry that
+Both follow one convention: a spike stands for v_threshold, and the outgoing weights include that
 amplitude.
 """
 
@@ -21,21 +21,23 @@ from icsnn_deploy.passes.fold_scales import fold_scales
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Population:
-    """The parameters one rectifier takes as a population, ready to broadcast, activation units."""
+class PopulationParameters:
+    """The parameters of a rectifier's population: broadcastable to it, in activation units."""
 
     v_threshold: Array
     v_init: Array
 
 
-def to_spiking(ann: Graph, populations: Mapping[str, Population], time_steps: int) -> Graph:
-    """Put an IF population in the place of each Relu, its amplitude in the outgoing weights.
+def to_spiking(
+    ann: Graph, populations: Mapping[str, PopulationParameters], time_steps: int
+) -> Graph:
+    """Replace each Relu by an IF population, with its amplitude in the outgoing weights.
 
         conv -> relu -> conv                          before
         conv -> if -> conv' (weights x v_threshold)   after
 
-    The population keeps the rectifier's name. An amplitude that no affine node can take (an
-    identity shortcut into a sum) stays as a Scale: a diagonal connection with its own factor.
+    The population keeps the rectifier's name. An amplitude that no affine node can absorb (at an
+    identity shortcut into a sum) stays as a ChannelAffine: a diagonal connection.
 
     Args:
         ann: the traced network.
@@ -47,12 +49,14 @@ def to_spiking(ann: Graph, populations: Mapping[str, Population], time_steps: in
     """
     rectifiers = ann.nodes_of(Relu)
     if not rectifiers:
-        raise ConversionError("the model has no ReLU: there is nothing to turn into spikes")
+        raise ConversionError("the model has no ReLU; at least one is needed to convert it")
     graph = replace(ann, nodes=_with_amplitudes(ann, populations), time_steps=time_steps)
     return fold_scales(graph)
 
 
-def _with_amplitudes(ann: Graph, populations: Mapping[str, Population]) -> tuple[Node, ...]:
+def _with_amplitudes(
+    ann: Graph, populations: Mapping[str, PopulationParameters]
+) -> tuple[Node, ...]:
     editor = GraphEditor(ann)
     for relu in ann.nodes_of(Relu):
         name = editor.fresh_name(f"{relu.name}.amplitude")
@@ -72,12 +76,12 @@ def _with_amplitudes(ann: Graph, populations: Mapping[str, Population]) -> tuple
 
 
 def set_threshold(graph: Graph, name: str, v_threshold: Array) -> Graph:
-    """Give a population another v_threshold, and its outgoing weights the new amplitude.
+    """Change the v_threshold of a population, and the amplitude in its outgoing weights.
 
     Args:
         graph: the IF network, with amplitudes in the outgoing weights.
         name: a population.
-        v_threshold: ready to broadcast, > 0, unit of the current.
+        v_threshold: broadcastable to the population, > 0, in the unit of the current.
     """
     node = graph.population(name)
     ratio = v_threshold.astype(np.float64) / node.v_threshold

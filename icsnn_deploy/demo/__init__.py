@@ -1,1 +1,1 @@
-"""The demonstration that `icsnn demo` runs: digits, trained, converted, exported and verified."""
+"""The demo of `icsnn demo`: a network for digits is trained, converted, exported and verified."""

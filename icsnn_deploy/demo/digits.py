@@ -1,4 +1,4 @@
-"""A small residual network and the data it is trained on: scikit-learn's 8 x 8 digits."""
+"""A small residual network and its training data, scikit-learn's 8 x 8 digits."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class Digits:
 
 
 def load_digits(seed: int = 0) -> Digits:
-    """The 1,797 digits, a quarter of them held out; raises BackendUnavailableError."""
+    """Load the 1,797 digits, a quarter of them held out; raises BackendUnavailableError."""
     try:
         from sklearn.datasets import load_digits as load
     except ImportError as error:
         raise BackendUnavailableError(
-            "the demo's digits come with scikit-learn: pip install 'icsnn-deploy[demo]'"
+            "the demo's digits need scikit-learn; run: pip install 'icsnn-deploy[demo]'"
         ) from error
     data = load()
     order = np.random.default_rng(seed).permutation(len(data.images))
@@ -72,7 +72,7 @@ class DigitsNet(nn.Module):
 
 
 def train(digits: Digits, progress: Progress, *, epochs: int = 30, seed: int = 0) -> DigitsNet:
-    """Train the network from scratch; seconds on one core. Returned in eval mode."""
+    """Train the network from scratch, which takes seconds on one core; returns it in eval mode."""
     torch.manual_seed(seed)
     model = DigitsNet()
     images, labels = torch.from_numpy(digits.train_images), torch.from_numpy(digits.train_labels)

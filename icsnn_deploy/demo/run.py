@@ -1,4 +1,4 @@
-"""The demo: train, convert, quantize, export, verify, and what each recipe reaches at each T."""
+"""The demo: train, convert, quantize, export, verify, and measure each recipe at each T."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ RECIPES = ("auto", "default", "opi", "ic-snn", "robust-norm")
 BACKENDS = ("torch", "onnxruntime", "onnxruntime-step", "nir")
 LAVA_BACKENDS = ("lava-float",)
 INTEGER_LAVA_BACKENDS = ("lava-float", "lava-fixed", "lava-stock")
-_CALIBRATION = 512  # training images that calibrate
+_CALIBRATION = 512  # training images used for calibration
 _VERIFIED = 64  # held-out images that are compared spike for spike
 
 
 @dataclass(frozen=True, kw_only=True)
 class DemoResult:
-    """What the demo found. Accuracies are fractions of the held-out digits."""
+    """The results of the demo. Accuracies are fractions of the held-out digits."""
 
     ann_accuracy: float
     integer_accuracy: float  # of the quantized network, at TIME_STEPS
@@ -69,26 +69,26 @@ class DemoResult:
 def run_demo(
     out: Path, progress: Progress = silent, *, lava: bool = True, overwrite: bool = False
 ) -> DemoResult:
-    """Run the whole path on scikit-learn's digits.
+    """Run the complete workflow on scikit-learn's digits.
 
-    Leaves the float bundle at `out` and the integer one beside it, `out`-int8.
+    Writes the float bundle to `out`, and the integer bundle to `out`-int8.
 
     Args:
         out: the bundle to write.
-        progress: told of each stage.
-        lava: verify on Lava too.
-        overwrite: replace bundles that are there already.
+        progress: called at each stage.
+        lava: verify on Lava as well.
+        overwrite: replace existing bundles.
 
     Raises:
-        BackendUnavailableError: Lava is not set up; told before anything else is done.
-        BundleError: something is there already that is not to be replaced; told then, too.
+        BackendUnavailableError: Lava is not set up; raised before anything is done.
+        BundleError: a path exists and is not to be replaced; raised before anything is done.
     """
     for path in (out, _integer_path(out)):
         check_free(path, overwrite=overwrite)
     if lava:
         find_worker()
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # so small a network is slower on two threads, far slower on busy ones
+    torch.set_num_threads(1)  # so small a network is slower on several threads
     try:
         return _run(out, progress, lava=lava, overwrite=overwrite)
     finally:
@@ -128,7 +128,7 @@ def _run(out: Path, progress: Progress, *, lava: bool, overwrite: bool) -> DemoR
 
 
 def _recipe(name: str, time_steps: int) -> Recipe:
-    """A recipe by name; the recipe auto with its least effort."""
+    """A recipe by name; "auto" with its least effort."""
     return Recipe(
         name=name, time_steps=time_steps, effort="quick" if name == "auto" else "standard"
     )
@@ -141,7 +141,7 @@ def _integer_path(out: Path) -> Path:
 def _deploy(
     model: nn.Module, calibration: Array, out: Path, progress: Progress, *, overwrite: bool
 ) -> Bundle:
-    """Convert with the default recipe, write the bundle and its exports."""
+    """Convert with the default recipe, and write the bundle with its exports."""
     recipe = Recipe(name="default", time_steps=TIME_STEPS)
     conversion = convert(model, calibration, recipe, progress=progress)
     return export_into(conversion.save(out, calibration[:8], overwrite=overwrite), *GENERAL)
@@ -150,7 +150,7 @@ def _deploy(
 def _quantize(
     bundle: Bundle, calibration: Array, out: Path, progress: Progress, *, overwrite: bool
 ) -> Bundle:
-    """The integer network of a bundle, with golden spikes and its exports."""
+    """Quantize a bundle's network, and write the integer bundle with its exports."""
     result = quantize(bundle, calibration, progress=progress)
     return export_into(result.save(out, calibration[:8], overwrite=overwrite), *GENERAL)
 

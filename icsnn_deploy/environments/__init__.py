@@ -1,1 +1,1 @@
-"""Environments of their own, for packages that can't live beside this one, and programs in them."""
+"""Separate Python environments, for packages that conflict with this one, and programs in them."""

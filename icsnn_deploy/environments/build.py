@@ -1,4 +1,4 @@
-"""A folder for an environment that is being made: whole, or not there."""
+"""Create an environment's folder; if that fails, the folder is removed."""
 
 from __future__ import annotations
 
@@ -14,59 +14,59 @@ from icsnn_deploy.errors import BackendUnavailableError
 _LOG_LINES = 8
 
 Remedies = Sequence[tuple[str, str]]
-"""What to do where a program's output holds a sign."""
+"""Pairs of a text that a failed program may print, and what to do then."""
 
 
 @contextmanager
-def lock_folder(kind: EnvironmentSpec, folder: Path) -> Iterator[int]:
-    """An empty folder that nobody else makes an environment in; gone if the body fails.
+def lock_folder(spec: EnvironmentSpec, folder: Path) -> Iterator[int]:
+    """Empty a folder and lock it against other processes; it is removed if the body fails.
 
     Yields:
-        the file descriptor of its lock.
+        the file descriptor of the lock.
 
     Raises:
-        BackendUnavailableError: it holds something else, another process has it, or it can't be
-            written.
+        BackendUnavailableError: the folder holds other files, is locked, or can't be written.
     """
     import fcntl
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        held = {path.name for path in folder.iterdir()}
-        if held and not held & {kind.stamp, kind.unfinished}:
+        names = {path.name for path in folder.iterdir()}
+        if names and not names & {spec.stamp, spec.unfinished}:
             raise BackendUnavailableError(
-                f"{folder}: exists and was not made by {kind.command}, it will not be "
-                f"overwritten; choose another folder with {kind.another}"
+                f"{folder}: exists and was not created by {spec.command}, so it will not be "
+                f"overwritten; choose another folder with {spec.folder_setting}"
             )
-        with (folder / kind.unfinished).open("w") as mark:
+        with (folder / spec.unfinished).open("w") as mark:
             fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
             try:
-                _clear(kind, folder)
+                _clear(spec, folder)
                 yield mark.fileno()
-                (folder / kind.unfinished).unlink()
+                (folder / spec.unfinished).unlink()
             except BaseException:
                 shutil.rmtree(folder, ignore_errors=True)
                 raise
     except BlockingIOError as error:
         raise BackendUnavailableError(
-            f"{folder}: another process is setting {kind.title} up here; wait until it is done"
+            f"{folder}: another process is setting {spec.title} up here; wait until it is done"
         ) from error
     except (FileExistsError, NotADirectoryError) as error:
         raise BackendUnavailableError(
-            f"{folder}: is no folder; name another with {kind.another}"
+            f"{folder}: not a folder; choose another with {spec.folder_setting}"
         ) from error
     except OSError as error:
         raise BackendUnavailableError(
-            f"{folder}: can't be written ({error}); name another folder with {kind.another}"
+            f"{folder}: can't be written ({error}); choose another with {spec.folder_setting}"
         ) from error
 
 
 def run_program(
-    kind: EnvironmentSpec, command: Sequence[str], lock: int, remedies: Remedies
+    spec: EnvironmentSpec, command: Sequence[str], lock: int, remedies: Remedies
 ) -> None:
-    """Run a program to its end; raises BackendUnavailableError with the end of what it said.
+    """Run a program to its end; raises BackendUnavailableError with the end of its output.
 
-    It holds the folder's lock as well: killed alone, this process leaves a pip that goes on.
+    The program inherits the folder's lock: if only this process is killed, pip continues and the
+    folder stays locked.
     """
     try:
         done = subprocess.run(
@@ -81,19 +81,19 @@ def run_program(
     except OSError as error:
         raise BackendUnavailableError(f"{command[0]}: can't be started ({error})") from error
     if done.returncode != 0:
-        fitting = [remedy for sign, remedy in remedies if sign in done.stdout]
+        known = [remedy for text, remedy in remedies if text in done.stdout]
         tail = "".join(f"\n  | {line[:300]}" for line in done.stdout.splitlines()[-_LOG_LINES:])
         raise BackendUnavailableError(
-            f"{kind.title} could not be set up: {' '.join(command)} failed. "
-            f"{fitting[0] if fitting else 'See what it said'}, then run this again.{tail}"
+            f"{spec.title} could not be set up: {' '.join(command)} failed. "
+            f"{known[0] if known else 'See its output below'}, then run this again.{tail}"
         )
 
 
-def _clear(kind: EnvironmentSpec, folder: Path) -> None:
-    """Remove what is in the folder: the stamp first, the mark never."""
-    (folder / kind.stamp).unlink(missing_ok=True)
+def _clear(spec: EnvironmentSpec, folder: Path) -> None:
+    """Remove the folder's contents: the stamp first, the lock file never."""
+    (folder / spec.stamp).unlink(missing_ok=True)
     for path in folder.iterdir():
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
-        elif path.name != kind.unfinished:
+        elif path.name != spec.unfinished:
             path.unlink()

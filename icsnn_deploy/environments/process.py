@@ -1,4 +1,4 @@
-"""Runs one program in another environment: with a time-out, and nothing left behind."""
+"""Run one program in another environment, with a timeout; no process of it is left afterwards."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from typing import BinaryIO
 
 from icsnn_deploy.errors import BackendUnavailableError
 
-POLL_S = 0.1  # how often a worker is looked at while it is silent
+POLL_S = 0.1  # between two checks of a worker's heartbeat
 
-SIGTERM_GRACE_S = 5.0  # between asking a group to end and killing it
+SIGTERM_GRACE_S = 5.0  # between SIGTERM and SIGKILL
 _TRACKER_S = 1.0  # for the resource tracker to clean up
 KILL_POLL_S = 0.005
-_MOST_BYTES = 2**20  # of what a program printed, kept from its end
+_MAX_BYTES = 2**20  # of a program's output, kept from its end
 _LOG_LINES = 15
 
 
 @dataclass(frozen=True, kw_only=True)
 class Worker:
-    """A program that runs, in a process group of its own."""
+    """A running program, in its own process group."""
 
     process: subprocess.Popen[bytes]
-    heartbeat: int  # a pipe to read; every process of the group holds the other end
+    heartbeat: int  # read end of a pipe; every process of the group holds the write end
 
 
 @contextmanager
@@ -43,15 +43,16 @@ def run_worker(
     output: BinaryIO,
     log: BinaryIO,
 ) -> Iterator[Worker]:
-    """A running program; whatever happens, its whole process group is gone after it.
+    """Start a program, and end its whole process group after the body in every case.
 
     Args:
-        python: the environment's.
-        command: module and arguments, given the file descriptor of the pipe's other end.
-        cwd: where -m looks first: not among the user's own files.
-        setup: the command that makes the environment.
-        output: what it prints. A file, not a pipe: who is left behind would keep that open.
-        log: what it says on standard error; may be the same.
+        python: the environment's interpreter.
+        command: module and arguments, given the file descriptor of the pipe's write end.
+        cwd: where -m looks first; not a folder of the user's own files.
+        setup: the command that creates the environment.
+        output: receives standard output. A file, not a pipe: a process that is left would keep a
+            pipe open.
+        log: receives standard error; may be the same file.
 
     Raises:
         BackendUnavailableError: it can't be started.
@@ -61,27 +62,27 @@ def run_worker(
         **kept,
         "PYTHONNOUSERSITE": "1",
         "OMP_NUM_THREADS": "1",
-        "OPENBLAS_NUM_THREADS": "1",  # a worker may fork: threads of a BLAS do not survive that
+        "OPENBLAS_NUM_THREADS": "1",  # a worker may fork, and BLAS threads do not survive a fork
     }
-    heartbeat, ours = os.pipe()
+    heartbeat, write_end = os.pipe()
     try:
         try:
             process = subprocess.Popen(
-                [str(python), "-m", *command(ours)],
+                [str(python), "-m", *command(write_end)],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=log,
                 env=environment,
                 cwd=cwd,
                 start_new_session=True,
-                pass_fds=(ours,),
+                pass_fds=(write_end,),
             )
         except OSError as error:
             raise BackendUnavailableError(
                 f"{python}: can't be started ({error}); run: {setup}"
             ) from error
         finally:
-            os.close(ours)
+            os.close(write_end)
         try:
             yield Worker(process=process, heartbeat=heartbeat)
         finally:
@@ -93,15 +94,15 @@ def run_worker(
 def run_to_end(
     python: Path, module: str, *arguments: str, cwd: Path, setup: str, timeout_s: float
 ) -> str:
-    """Run a program in another environment to its end; returns what it printed.
+    """Run a program in another environment to its end; returns its standard output.
 
     Args:
-        python: the environment's.
+        python: the environment's interpreter.
         module: run as `python -m module`.
         arguments: of its command line; paths are absolute.
         cwd: where -m looks first.
-        setup: the command that makes the environment.
-        timeout_s: after this many seconds it is ended.
+        setup: the command that creates the environment.
+        timeout_s: it is ended after this many seconds.
 
     Raises:
         BackendUnavailableError: it can't be started, fails or hangs; with the end of its log.
@@ -124,14 +125,14 @@ def run_to_end(
 
 
 def _end_group(process: subprocess.Popen[bytes], heartbeat: int) -> None:
-    """End every process of the group: asked first, so that shared memory is given back.
+    """End every process of the group, by SIGTERM first, so that shared memory is released.
 
-    Python's resource tracker ignores SIGTERM; when the others are gone it removes the shared
-    memory that they left, and ends.
+    Python's resource tracker ignores SIGTERM; after the other processes have ended it removes the
+    shared memory that they left, and ends.
     """
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGTERM)
-        os.killpg(process.pid, signal.SIGCONT)  # a stopped process takes no other signal
+        os.killpg(process.pid, signal.SIGCONT)  # a stopped process handles no other signal
         deadline = time.monotonic() + SIGTERM_GRACE_S
         while time.monotonic() < deadline and not _is_closed(heartbeat):
             process.poll()
@@ -145,7 +146,7 @@ def _end_group(process: subprocess.Popen[bytes], heartbeat: int) -> None:
 
 
 def _is_closed(pipe: int) -> bool:
-    """Whether no process holds the other end; waits a little where one does."""
+    """Whether no process holds the write end; waits up to POLL_S if one does."""
     ready, _, _ = select.select([pipe], [], [], POLL_S)
     while ready:
         if not os.read(pipe, 4096):
@@ -155,11 +156,11 @@ def _is_closed(pipe: int) -> bool:
 
 
 def _tail(log: BinaryIO) -> str:
-    """The last lines of a log, ready to stand behind a sentence."""
+    """The last lines of a log, formatted to follow a sentence."""
     lines = [line.rstrip() for line in _text(log).splitlines() if line.strip()]
     return "".join(f"\n  | {line[:300]}" for line in lines[-_LOG_LINES:])
 
 
 def _text(file: BinaryIO) -> str:
-    file.seek(max(0, file.seek(0, os.SEEK_END) - _MOST_BYTES))
+    file.seek(max(0, file.seek(0, os.SEEK_END) - _MAX_BYTES))
     return file.read().decode(errors="replace")

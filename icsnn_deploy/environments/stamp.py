@@ -1,4 +1,4 @@
-"""Whether an environment is ready: its stamp says so, nothing is started."""
+"""The stamp file, which marks an environment as ready and lists its versions."""
 
 from __future__ import annotations
 
@@ -10,37 +10,37 @@ from icsnn_deploy.atomic import atomic_write
 from icsnn_deploy.environments.spec import EnvironmentSpec, python_of
 from icsnn_deploy.errors import BackendUnavailableError
 
-_MOST_BYTES = 2**16
+_MAX_BYTES = 2**16
 
-Check = Callable[[bytes, str], dict[str, str]]
-"""The versions in the text of a stamp, which its second argument names in messages; raises
-BackendUnavailableError where they are not the ones that are needed.
+StampCheck = Callable[[bytes, str], dict[str, str]]
+"""check(content, name): the versions in a stamp's content; `name` is for messages. Raises
+BackendUnavailableError if they are not the versions that are needed.
 """
 
 
-def read_stamp(kind: EnvironmentSpec, folder: Path, check: Check, hint: str) -> dict[str, str]:
-    """The versions in an environment.
+def read_stamp(spec: EnvironmentSpec, folder: Path, check: StampCheck, hint: str) -> dict[str, str]:
+    """Read the versions of an environment from its stamp; nothing is started.
 
     Args:
-        kind: of environment.
-        folder: where it is.
-        check: its versions.
-        hint: the command that makes it.
+        spec: of the environment.
+        folder: of the environment.
+        check: checks the versions.
+        hint: the command that creates it.
 
     Raises:
         BackendUnavailableError: it is missing or not ready; names the command.
     """
-    stamp = folder / kind.stamp
+    stamp = folder / spec.stamp
     try:
         with stamp.open("rb") as file:
-            versions = check(file.read(_MOST_BYTES), str(stamp))
+            versions = check(file.read(_MAX_BYTES), str(stamp))
     except FileNotFoundError as error:
         raise BackendUnavailableError(
-            f"{folder}: no environment for {kind.title} is set up here; run: {hint}"
+            f"{folder}: no environment for {spec.title} is set up here; run: {hint}"
         ) from error
     except NotADirectoryError as error:
         raise BackendUnavailableError(
-            f"{folder}: is no folder; name another with {kind.another}"
+            f"{folder}: not a folder; choose another with {spec.folder_setting}"
         ) from error
     except OSError as error:
         raise BackendUnavailableError(f"{folder}: can't be read ({error}); run: {hint}") from error
@@ -53,21 +53,23 @@ def read_stamp(kind: EnvironmentSpec, folder: Path, check: Check, hint: str) -> 
 
 
 def read_strings(content: bytes, where: str, names: tuple[str, ...]) -> dict[str, str]:
-    """The strings under these names in a JSON object.
+    """Parse a JSON object and return the strings under these names.
 
     Raises:
-        BackendUnavailableError: they are not there.
+        BackendUnavailableError: a name is missing, or its value is not a string.
     """
     try:
-        found = json.loads(content)
+        parsed = json.loads(content)
     except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict) or not all(isinstance(found.get(n), str) for n in names):
-        raise BackendUnavailableError(f"{where}: no JSON object that names {', '.join(names)}")
-    return {name: found[name] for name in names}
+        parsed = None
+    if not isinstance(parsed, dict) or not all(isinstance(parsed.get(n), str) for n in names):
+        raise BackendUnavailableError(
+            f"{where}: a JSON object with a string for each of {', '.join(names)} is needed"
+        )
+    return {name: parsed[name] for name in names}
 
 
-def write_stamp(kind: EnvironmentSpec, folder: Path, versions: Mapping[str, str]) -> None:
-    """Say that an environment is ready."""
-    with atomic_write(folder / kind.stamp) as draft:
+def write_stamp(spec: EnvironmentSpec, folder: Path, versions: Mapping[str, str]) -> None:
+    """Mark an environment as ready."""
+    with atomic_write(folder / spec.stamp) as draft:
         draft.write_text(json.dumps(dict(versions), indent=2, sort_keys=True) + "\n")

@@ -1,4 +1,4 @@
-"""Waits for a worker as long as it makes steps: silence is a hang, however long the whole takes."""
+"""Wait for a worker: only the time since its last step is limited, not the total time."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from icsnn_deploy.progress import Progress
 def follow(
     worker: Worker, steps: int, limit_s: float, *, title: str, hint: str, progress: Progress
 ) -> None:
-    """Wait for a worker's end, as long as it makes steps, a byte each.
+    """Wait until a worker ends; it writes one byte to its heartbeat pipe per step.
 
     Args:
-        worker: that was started.
-        steps: how many it will make.
-        limit_s: longest silence.
+        worker: the running worker.
+        steps: number of steps that it will make.
+        limit_s: longest time between two steps.
         title: what runs, for messages.
-        hint: what to do where it is only slow.
-        progress: told how many steps are done.
+        hint: what to do if it is only slow.
+        progress: called with the number of steps that are done.
 
     Raises:
-        SimulationError: it was silent for too long.
+        SimulationError: no step was finished within limit_s.
     """
     done = 0
     last = time.monotonic()

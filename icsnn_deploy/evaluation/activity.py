@@ -1,18 +1,18 @@
-"""What a network does on real inputs: spikes, synaptic operations, and a range for its energy.
+"""Measure a network's activity: spikes, synaptic operations, and a range for its energy.
 
-Definitions, NeuroBench's (Yik et al., 2025; package neurobench 2.3) where it has one:
+Definitions, those of NeuroBench (Yik et al., 2025; package neurobench 2.3) if it has one:
     firing rate          spikes / (neurons * time steps * samples)
-    activation sparsity  1 - that, over all populations together: the share of activations that
-                         are zero, over layers, time steps and samples
+    activation sparsity  1 - firing rate over all populations together: the share of activations
+                         that are zero, over layers, time steps and samples
     AC                   accumulate: one spike over one non-zero synapse. Biases are not counted
     MAC                  multiply-accumulate: one analog value over one non-zero synapse
-    effective MACs       those of values that are not zero, NeuroBench's "Effective_MACs"
+    effective MACs       MACs of values that are not zero, NeuroBench's "Effective_MACs"
     dense operations     every synapse, zero or not, at every time step, NeuroBench's "Dense"
-All per sample. NeuroBench takes what passes a pooling layer, which is no longer 0 or 1, for MACs;
-here a pooled spike stays a spike, because hardware adds it up as one.
+All are per sample. NeuroBench counts MACs for values after a pooling layer, which are no longer 0
+or 1; here a pooled spike counts as a spike, because hardware adds it as one.
 
-The current of an analog input (direct encoding) is the same at every step: computed once it costs
-macs_once, computed at every step, as NeuroBench's harness sees it, macs_every_step.
+The current of an analog input (direct encoding) is the same at every step: macs_once counts it
+once, macs_every_step at every step, as NeuroBench's harness does.
 """
 
 from __future__ import annotations
@@ -37,26 +37,26 @@ from icsnn_deploy.targets.paths import is_zero_point
 # 45 nm, 0.9 V, 32-bit float: addition 0.9 pJ, multiplication 3.7 pJ. Memory is not included.
 AC_PICOJOULE = 0.9
 MAC_PICOJOULE = 4.6
-ENERGY_SOURCE = "4.6 pJ a MAC, 0.9 pJ an AC (45 nm, 32-bit float; Horowitz, ISSCC 2014)"
+ENERGY_SOURCE = "4.6 pJ per MAC, 0.9 pJ per AC (45 nm, 32-bit float; Horowitz, ISSCC 2014)"
 
 
 @dataclass(frozen=True, kw_only=True)
 class LayerActivity:
-    """One population, mean over the samples."""
+    """The activity of one population, as means over the samples."""
 
     layer: str
     neurons: int
-    spikes: float  # a sample
-    firing_rate: float  # spikes a neuron and step
-    acs: float  # a sample, of the spikes that leave it
+    spikes: float  # per sample
+    firing_rate: float  # spikes per neuron and step
+    acs: float  # per sample, of the spikes that it sends
 
 
 @dataclass(frozen=True, kw_only=True)
 class EnergyRange:
-    """An estimate from operation counts, never a measurement; memory and leakage left out."""
+    """An estimate from operation counts, not a measurement; without memory and leakage."""
 
-    low_nanojoule: float  # the analog first layer is computed once
-    high_nanojoule: float  # it is computed at every step
+    low_nanojoule: float  # if the analog first layer is computed once
+    high_nanojoule: float  # if it is computed at every step
     mac_picojoule: float
     ac_picojoule: float
     source: str
@@ -64,7 +64,7 @@ class EnergyRange:
 
 @dataclass(frozen=True, kw_only=True)
 class Activity:
-    """What a network does a sample, mean over some samples."""
+    """The activity of a network per sample, as means over some samples."""
 
     samples: int
     time_steps: int
@@ -93,20 +93,20 @@ def measure_activity(
     Args:
         graph: the network that ran.
         counts: a recording, or spikes of each neuron over all steps, [B, *shape] by population.
-        inputs: what it ran on, [B, *shape], or [T, B, *shape] for rate and event input, where
-            they are needed; for direct input they give the effective MACs.
+        inputs: of the run, [B, *shape], or [T, B, *shape] for rate and event input, which needs
+            them; for direct input they give the effective MACs.
 
     Raises:
         DataError: a population without counts, counts of another shape or beyond T, or missing
             input spikes.
     """
-    found = counts.spike_counts() if isinstance(counts, Recording) else counts
+    spike_counts = counts.spike_counts() if isinstance(counts, Recording) else counts
     populations = graph.nodes_of(Population)
-    samples = _check_counts(graph, found)
+    samples = _check_counts(graph, spike_counts)
     outgoing = fan_out(graph)
     layers = []
     for node in populations:
-        spikes = found[node.name].astype(np.float64)
+        spikes = spike_counts[node.name].astype(np.float64)
         neurons = math.prod(graph.shape(node.name))
         layers.append(
             LayerActivity(
@@ -147,7 +147,7 @@ def measure_activity(
 
 
 def estimate_energy(acs: float, macs_once: float, macs_every_step: float) -> EnergyRange:
-    """Energy of the operations of one sample, from published constants of one process."""
+    """Estimate the energy of one sample's operations, from published constants of one process."""
     low, high = (
         (acs * AC_PICOJOULE + macs * MAC_PICOJOULE) / 1000 for macs in (macs_once, macs_every_step)
     )
@@ -161,7 +161,7 @@ def estimate_energy(acs: float, macs_once: float, macs_every_step: float) -> Ene
 
 
 def _check_counts(graph: Graph, counts: Mapping[str, Array]) -> int:
-    """Number of samples; raises DataError where the counts do not fit the graph."""
+    """Check the counts against the graph; returns the number of samples. Raises DataError."""
     populations = graph.nodes_of(Population)
     missing = [node.name for node in populations if node.name not in counts]
     if missing or not populations:
@@ -172,19 +172,24 @@ def _check_counts(graph: Graph, counts: Mapping[str, Array]) -> int:
     for node in populations:
         array, shape = counts[node.name], graph.shape(node.name)
         if array.shape[1:] != shape:
-            raise DataError(f"{node.name}: counts of shape {array.shape}, [B, *{shape}] needed")
+            raise DataError(f"{node.name}: counts of shape {array.shape}; [B, *{shape}] is needed")
         if array.size and (array.min() < 0 or array.max() > graph.steps):
-            raise DataError(f"{node.name}: counts beyond 0 to T = {graph.steps}")
+            raise DataError(
+                f"{node.name}: counts from {array.min()} to {array.max()}; 0 to T = {graph.steps} "
+                "is possible"
+            )
         sizes.add(len(array))
     if len(sizes) != 1 or 0 in sizes:
-        raise DataError(f"counts of {sorted(sizes)} samples: one number, at least 1, is needed")
+        raise DataError(
+            f"counts of {sorted(sizes)} samples: all must have the same number, at least 1"
+        )
     return sizes.pop()
 
 
 def _input_operations(
     graph: Graph, inputs: Array | None, outgoing: Mapping[str, Array], samples: int
 ) -> float | None:
-    """Synapses that values of the input other than zero reach, a sample."""
+    """Synapses that nonzero values of the input reach, per sample."""
     if inputs is None:
         return None
     values = check_inputs(graph, inputs)

@@ -1,4 +1,4 @@
-"""What is counted on some samples, as integers: sums of it are exact in any grouping."""
+"""The counts of an evaluation, as integers, so that their sums are exact in any grouping."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True, kw_only=True)
 class Counts:
-    """Counts over samples; None where something was not measured.
+    """Counts over samples; None if not measured.
 
-    top1, top5: samples whose label is the network's first class, or among its first five; ann_*
-    the ANN's. agreeing: samples with the ANN's first class. Names in _t count at each step t, those
-    in exit_ with early exit.
+    top1, top5: samples whose label is the network's first class, or among its first five; ann_top1,
+    ann_top5: the same for the ANN. agreeing: samples whose first class is the ANN's. Names that end
+    in _t count at each step t, those that start with exit_ with early exit.
     """
 
     samples: int = 0
@@ -39,14 +39,14 @@ class Counts:
     parity: tuple[Comparison, ...] = field(default=())
 
     def to_json(self) -> dict[str, Any]:
-        """All of it, as from_json takes it."""
+        """The counts as JSON values, which from_json reads."""
         return asdict(self)
 
     def ordered(self, layers: Sequence[str]) -> Counts:
-        """The same, with the populations in this order: JSON files are sorted by name."""
+        """The same counts with the populations in this order; JSON files are sorted by name."""
 
-        def sort(found: Mapping[str, Value]) -> dict[str, Value]:
-            return {name: found[name] for name in layers if name in found}
+        def sort(values: Mapping[str, Value]) -> dict[str, Value]:
+            return {name: values[name] for name in layers if name in values}
 
         return replace(
             self,
@@ -56,31 +56,30 @@ class Counts:
 
 
 def total(parts: Sequence[Counts], tolerance: Tolerance) -> Counts:
-    """The counts of successive samples together."""
+    """Sum the counts of successive samples."""
     values: dict[str, Any] = {}
     for entry in fields(Counts):
-        found = [getattr(part, entry.name) for part in parts]
         if entry.name != "parity":
-            values[entry.name] = _sum(found)
+            values[entry.name] = _sum([getattr(part, entry.name) for part in parts])
     compared = zip(*(part.parity for part in parts), strict=True)
     return Counts(**values, parity=tuple(merge(each, tolerance) for each in compared))
 
 
 def from_json(value: Mapping[str, Any]) -> Counts:
-    """Counts as to_json wrote them: a shard's seal says that nobody changed them since."""
-    found: dict[str, Any] = {
+    """Counts from the JSON values of to_json; they are trusted, because shards have a seal."""
+    values: dict[str, Any] = {
         name: tuple(v) if isinstance(v, list) else v for name, v in value.items()
     }
-    found["parity"] = tuple(map(_comparison, value["parity"]))
-    return Counts(**found)
+    values["parity"] = tuple(map(_comparison, value["parity"]))
+    return Counts(**values)
 
 
 def places(scores: Array, labels: Array) -> Array:
-    """How many classes come before each sample's label, [B]; of equals the lower one is first."""
+    """Number of classes that rank before each sample's label, [B]; ties rank by class index."""
     own = np.take_along_axis(scores, labels[:, None], axis=1)
     lower = np.arange(scores.shape[1]) < labels[:, None]
-    found: Array = ((scores > own) | ((scores == own) & lower)).sum(axis=1)
-    return found
+    count: Array = ((scores > own) | ((scores == own) & lower)).sum(axis=1)
+    return count
 
 
 def _sum(values: Sequence[Any]) -> Any:
@@ -95,12 +94,12 @@ def _sum(values: Sequence[Any]) -> Any:
 
 
 def _comparison(value: Mapping[str, Any]) -> Comparison:
-    found = dict(value)
-    found["divergences"] = tuple(_divergence(each) for each in value["divergences"])
+    values = dict(value)
+    values["divergences"] = tuple(_divergence(each) for each in value["divergences"])
     first = value["first_divergence"]
-    found["first_divergence"] = None if first is None else _divergence(first)
-    found["spike_counts"] = {name: tuple(both) for name, both in value["spike_counts"].items()}
-    return Comparison(**found)
+    values["first_divergence"] = None if first is None else _divergence(first)
+    values["spike_counts"] = {name: tuple(pair) for name, pair in value["spike_counts"].items()}
+    return Comparison(**values)
 
 
 def _divergence(value: Mapping[str, Any]) -> Divergence:

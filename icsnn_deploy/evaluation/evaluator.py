@@ -1,4 +1,4 @@
-"""Counts what a bundle's network does with samples, a batch at a time."""
+"""Run a bundle's network on batches of samples, and count."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class Evaluator:
     """Runs the backends and the ANN of a bundle on batches of samples.
 
     Raises:
-        LatticeError: an integer network that does not certify, compared between backends.
-        BundleError, ExportError, BackendUnavailableError: a backend that can't be opened.
-        DataError: early exit, where the backend gives no logits of each step, or an integer
-            network does not say what one unit of its output is worth.
+        LatticeError: an integer network that does not certify, but backends are to be compared.
+        BundleError, ExportError, BackendUnavailableError: a backend can't be opened.
+        DataError: early exit, but the backend does not record the logits of each step, or the
+            integer network has no output_unit.
     """
 
     def __init__(self, bundle: Bundle, options: EvaluationOptions) -> None:
@@ -44,7 +44,7 @@ class Evaluator:
         self.simulator = open_backend(bundle, options.placed(options.backend))
         if options.confidence is not None and not self.simulator.gives_logits_t:
             raise DataError(
-                f"early exit on {options.backend}: it does not give the logits of each step; take "
+                f"early exit on {options.backend}: it does not record the logits of each step; use "
                 "torch, or export the ONNX file with --logits-t"
             )
         self.unit = 1.0 if options.confidence is None else confidence_unit(network)
@@ -60,14 +60,14 @@ class Evaluator:
         self.ann = TorchANN(bundle.ann(), device=options.torch_device) if has_ann else None
 
     def count(self, samples: Array, labels: Array | None, first: int) -> Iterator[Counts]:
-        """Counts of successive batches of the samples, whose first has the number `first`."""
+        """Yield the counts of successive batches; `first` is the number of the first sample."""
         for start in range(0, samples.shape[self.axis], self.batch_size):
             rows = slice(start, start + self.batch_size)
             batch = samples[rows] if self.axis == 0 else samples[:, rows]
             yield self._batch(batch, None if labels is None else labels[rows], first + start)
 
     def total(self, parts: list[Counts]) -> Counts:
-        """The counts of successive samples together."""
+        """Sum the counts of successive samples."""
         return total(parts, self.tolerance)
 
     def _batch(self, samples: Array, labels: Array | None, first: int) -> Counts:
@@ -112,7 +112,7 @@ class Evaluator:
             )
 
     def _early_exit(self, found: Recording) -> EarlyExit | None:
-        """What the samples come to that stop once they are sure, where that is asked for."""
+        """The result with early exit, if the options ask for it."""
         if self.options.confidence is None or found.logits_t is None:
             return None
         start = self.network.readout_start
@@ -120,7 +120,7 @@ class Evaluator:
 
 
 def _correct(logits: Array | None, labels: Array | None, first: int) -> int | None:
-    """Samples whose label is among the first so many classes; None where those are all."""
+    """Number of samples whose label is among the `first` classes; None if there are no others."""
     if logits is None or labels is None:
         return None
     scores = label_scores(logits)
@@ -136,12 +136,12 @@ def _agreeing(logits: Array, ann: Array | None) -> int | None:
 
 
 def _stopped_after(steps: Array, last: int) -> tuple[int, ...]:
-    """How many samples stopped after step 1, 2, ... T."""
+    """Number of samples that stopped after step 1, 2, ... T."""
     return tuple(map(int, np.bincount(steps, minlength=last + 1)[1:]))
 
 
 def _each_step(found: Recording, count: Callable[[Array], int | None]) -> tuple[int, ...] | None:
-    """Counts at each step, where the backend gives them and there is something to count."""
+    """Counts at each step; None if the backend does not record logits_t, or nothing is counted."""
     if found.logits_t is None:
         return None
     counted = [count(logits) for logits in found.logits_t]

@@ -1,11 +1,11 @@
-"""A folder that keeps what an evaluation has finished, so that it can be broken off and go on.
+"""A folder that keeps the finished shards of an evaluation, so that it can be interrupted.
 
-    settings.json          what is evaluated, and how; another evaluation is refused here
-    shard-00000012.json    counts of one shard, the sha256 of the samples they were made on, and a
-                           sha256 of all that and the settings
-    result.json            the whole, once it is there
+    settings.json          what is evaluated, and how; another evaluation is refused
+    shard-00000012.json    counts of one shard, the sha256 of its samples, and the seal: a sha256 of
+                           these and the settings
+    result.json            the final result
 
-Every file is put in its place whole or not at all. Several processes may share the folder.
+Files are written atomically. Several processes may share the folder.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from icsnn_deploy.bundle.manifest import json_bytes, read_json
 from icsnn_deploy.errors import BundleError, DataError
 from icsnn_deploy.evaluation.counts import Counts, from_json
 
-_LIMIT = 1 << 26  # bytes of a shard's file; each diverging image takes a few hundred
+_MAX_BYTES = 1 << 26  # of a shard's file; each diverging image needs a few hundred
 _SHARD = re.compile(r"shard-(\d{8})\.json")
 _SETTINGS = "settings.json"
 
@@ -39,41 +39,43 @@ class Ledger:
     """The finished shards of one evaluation.
 
     Args:
-        folder: made where it is not there.
-        settings: JSON values that say what is evaluated, and how.
+        folder: created if it does not exist.
+        settings: JSON values that describe the evaluation.
 
     Raises:
-        DataError: the folder holds another evaluation, or something else, or can't be used.
+        DataError: the folder holds another evaluation or other files, or can't be used.
     """
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
         self.folder = folder
         self.settings = settings
-        self._settled = folder / _SETTINGS
+        self._settings_path = folder / _SETTINGS
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise DataError(f"{folder}: can't hold results ({error.strerror})") from error
+            raise DataError(
+                f"{folder}: can't be created ({error.strerror}); choose another folder"
+            ) from error
         self._check()
 
     def begin(self) -> None:
-        """Note the settings, before the first shard comes.
+        """Write the settings, before the first shard.
 
         Raises:
-            DataError: another evaluation began here meanwhile, or the folder can't be written.
+            DataError: another evaluation has started here, or the folder can't be written.
         """
         self._check()
-        if not self._settled.exists():
+        if not self._settings_path.exists():
             self._write(_SETTINGS, self.settings)
 
     def finished(self) -> dict[int, Shard]:
-        """The shards that are there, by number."""
-        found = {}
+        """Read the finished shards, by number."""
+        shards = {}
         for path in sorted(self.folder.iterdir()):
             match = _SHARD.fullmatch(path.name)
             if match:
-                found[int(match[1])] = self._shard(path, int(match[1]))
-        return found
+                shards[int(match[1])] = self._shard(path, int(match[1]))
+        return shards
 
     def keep(self, number: int, shard: Shard) -> None:
         """Write a finished shard."""
@@ -87,42 +89,41 @@ class Ledger:
         self._write("result.json", result)
 
     def _check(self) -> None:
-        """Raise DataError where the folder holds something else.
+        """Raise DataError if the folder holds another evaluation or other files.
 
-        Settings that are gone don't matter: each shard's seal says which evaluation it is of.
+        The settings file may be missing, because each shard's seal includes the settings.
         """
-        if not self._settled.exists():
+        if not self._settings_path.exists():
             names = [path.name for path in self.folder.iterdir() if path.name[0] != "."]
-            # Another process may be putting settings here at this moment.
+            # Another process may be writing the settings at this moment.
             if names and not any(name == _SETTINGS or _SHARD.fullmatch(name) for name in names):
                 raise DataError(
-                    f"{self.folder}: holds {names[0]}, but no evaluation; name a new folder"
+                    f"{self.folder}: holds {names[0]}, but no evaluation; choose a new folder"
                 )
             return
-        wanted = self.settings
+        new = self.settings
         try:
-            there = read_json(self._settled, limit=_LIMIT)
+            old = read_json(self._settings_path, limit=_MAX_BYTES)
         except BundleError as error:
-            raise DataError(f"{error}; delete it, and it is made again") from error
-        names = sorted({*there, *wanted})
-        other = [name for name in names if there.get(name) != wanted.get(name)]
-        if other:
+            raise DataError(f"{error}; delete the file, and it is written again") from error
+        changed = [name for name in sorted({*old, *new}) if old.get(name) != new.get(name)]
+        if changed:
             listed = ", ".join(
-                f"{name} {there.get(name)!r:.70}, now {wanted.get(name)!r:.70}" for name in other
+                f"{name} {old.get(name)!r:.70}, now {new.get(name)!r:.70}" for name in changed
             )
             raise DataError(
-                f"{self.folder}: holds another evaluation ({listed}). Name another folder, or "
+                f"{self.folder}: holds another evaluation ({listed}). Choose another folder, or "
                 "delete this one"
             )
 
     def _seal(self, number: int, content: Mapping[str, Any]) -> str:
-        """What tells a shard from a damaged one, and from one of another evaluation."""
+        """The hash by which damaged shards, and shards of another evaluation, are recognized."""
         return hashlib.sha256(json_bytes([dict(self.settings), number, content])).hexdigest()
 
     def _shard(self, path: Path, number: int) -> Shard:
-        remedy = "delete it, and it is made again"
+        remedy = "delete the file, and the shard is run again"
         try:
-            content = read_json(path, limit=_LIMIT)
+            content = read_json(path, limit=_MAX_BYTES)
         except BundleError as error:
             raise DataError(f"{error}; {remedy}") from error
         if content.pop("seal", None) != self._seal(number, content):

@@ -1,4 +1,4 @@
-"""What an evaluation measures, and how."""
+"""The options of an evaluation."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ from icsnn_deploy.parity.compare import Tolerance
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationOptions:
-    """What to measure, and how.
+    """The options of an evaluation.
 
     Args:
-        backend: that is measured, as backends.open_backend takes it.
+        backend: the backend that is measured, see backends.open_backend.
         parity: backends that are compared with it, spike for spike.
-        confidence: also count what early exit at this confidence comes to; the backend must give
-            the logits of each step.
-        batch_size: samples run at once, fewer where spikes are kept and would not fit the memory.
-        shard_size: samples that are finished, and kept, together.
-        device: torch device of the ANN, and of torch backends that name none (torch, not
-            torch:cuda); None: the one that `backend` names, or the CPU.
-        margin: float networks: |u - v_threshold| / v_threshold allowed where an image diverges.
+        confidence: also measure early exit at this confidence; the backend must record the logits
+            of each step.
+        batch_size: samples that are run at once; fewer if their spikes would not fit the memory.
+        shard_size: samples whose counts are saved together.
+        device: torch device of the ANN, and of torch backends without one in their name (torch,
+            not torch:cuda); None: the one in the name of `backend`, or the CPU.
+        margin: for float networks, the largest |u - v_threshold| / v_threshold that is allowed at
+            the first divergence of an image.
     """
 
     backend: str = "torch"
@@ -47,19 +48,19 @@ class EvaluationOptions:
         Tolerance(margin=self.margin)  # raises DataError
         if self.placed(self.backend) in map(self.placed, self.parity):
             raise DataError(
-                f"{self.backend} compared with itself: parity takes another backend than the one "
+                f"{self.backend} compared with itself: give parity another backend than the one "
                 "that is measured"
             )
 
     @property
     def torch_device(self) -> str:
-        """This process's device of the ANN, and of torch backends that name none."""
+        """This process's device for the ANN, and for torch backends without one in their name."""
         backend, option = find_backend(self.backend)
         named = option if backend.on_torch else None
         return own_device(self.device or named or "cpu")
 
     def placed(self, spec: str) -> str:
-        """A backend as this process opens it, with its device; BackendUnavailableError: none."""
+        """The name of a backend with this process's device; raises BackendUnavailableError."""
         backend, option = find_backend(spec)
         if not backend.on_torch:
             return spec
@@ -67,5 +68,5 @@ class EvaluationOptions:
         return f"{spec.partition(':')[0]}:{device}"
 
     def tolerance(self, network: Graph) -> Tolerance:
-        """What backends may differ by: an integer network's by nothing."""
+        """The differences that are allowed between backends; none for an integer network."""
         return Tolerance(margin=self.margin, exact=network.is_integer)

@@ -1,4 +1,4 @@
-"""The figures of an evaluation, each a quotient of two counts."""
+"""The result of an evaluation; every figure is a quotient of two counts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from icsnn_deploy.parity.compare import Verdict
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Evaluation:
-    """What a network does on a data set. Shares are of the samples; None: not measured."""
+    """The figures of a network on a data set; shares are of the samples. None: not measured."""
 
     graph: Graph
     graph_hash: str
@@ -24,7 +24,7 @@ class Evaluation:
 
     @property
     def verdict(self) -> Verdict:
-        """Of the parity of all backends; "pass" where none was compared."""
+        """The verdict on all compared backends; "pass" if none was compared."""
         failed = any(comparison.verdict != "pass" for comparison in self.counts.parity)
         return "fail" if failed else "pass"
 
@@ -46,28 +46,28 @@ class Evaluation:
 
     @property
     def agreement(self) -> float | None:
-        """Share of samples with the ANN's first class."""
+        """Share of samples whose first class is the ANN's."""
         return self._share(self.counts.agreeing)
 
     @property
     def top1_t(self) -> dict[int, float]:
-        """Accuracy where the run is stopped after so many steps."""
+        """Accuracy if the run is stopped after t steps, by t."""
         return self._over_time(self.counts.top1_t)
 
     @property
     def agreement_t(self) -> dict[int, float]:
-        """Agreement with the ANN where the run is stopped after so many steps."""
+        """Agreement with the ANN if the run is stopped after t steps, by t."""
         return self._over_time(self.counts.agreeing_t)
 
     @property
     def spikes(self) -> float | None:
-        """Spikes a sample."""
+        """Spikes per sample."""
         counted = self.counts.spikes
         return None if counted is None else sum(counted.values()) / self.counts.samples
 
     @property
     def firing_rate(self) -> float | None:
-        """Spikes a neuron and step."""
+        """Spikes per neuron and step."""
         if self.spikes is None:
             return None
         neurons = sum(self._neurons(node.name) for node in self.graph.nodes_of(Population))
@@ -75,7 +75,7 @@ class Evaluation:
 
     @property
     def layers(self) -> dict[str, dict[str, float]]:
-        """Spikes a sample and firing rate of each population."""
+        """Spikes per sample and firing rate of each population."""
         found = {}
         for name, counted in (self.counts.spikes or {}).items():
             spikes = counted / self.counts.samples
@@ -97,11 +97,11 @@ class Evaluation:
 
     @property
     def exit_agreement(self) -> float | None:
-        """Share of samples with the ANN's first class, with early exit."""
+        """Share of samples whose first class with early exit is the ANN's."""
         return self._share(self.counts.exit_agreeing)
 
     def to_json(self) -> dict[str, Any]:
-        """The figures as JSON values; the same on any number of processes."""
+        """The figures as JSON values; they do not depend on the number of processes."""
         return {
             "graph_hash": self.graph_hash,
             "backend": self.backend,
@@ -145,7 +145,7 @@ class Evaluation:
         return None if count is None else count / self.counts.samples
 
     def _over_time(self, counted: tuple[int, ...] | None) -> dict[int, float]:
-        """By t; before the readout starts there is no class."""
+        """Shares by t, for the steps after the readout has started."""
         start = self.graph.readout_start
         return {
             t: count / self.counts.samples

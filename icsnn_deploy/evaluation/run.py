@@ -1,8 +1,8 @@
-"""Evaluate a bundle on a data set in shards, dealt to processes, kept as they are finished.
+"""Evaluate a bundle on a data set, in shards that the processes share and save when finished.
 
-A shard is known by its number. Its counts depend on nothing but its samples, the bundle and the
-options, and all counts are integers, so the figures are the same for any number of processes and
-any number of interruptions. Processes meet at the start, and once more at the end.
+The counts of a shard depend only on its samples, the bundle and the options, and all counts are
+integers. So the figures are the same for any number of processes and of interruptions. The
+processes exchange data only at the start and at the end.
 """
 
 from __future__ import annotations
@@ -45,22 +45,22 @@ def evaluate(
     ranks: Ranks = SINGLE,
     progress: Progress = silent,
 ) -> Evaluation:
-    """Run a bundle's network on a data set and count.
+    """Evaluate a bundle's network on a data set.
 
     Args:
         bundle: the network, its ANN and its exports.
-        samples: what to run it on.
-        labels: class indices [N], one for each sample, or for each that is run.
+        samples: the data set.
+        labels: class indices [N], one per sample, or per sample that is run.
         options: what to measure.
-        limit: at most so many samples.
-        out: a folder that keeps finished shards; what is there already is not run again.
+        limit: largest number of samples to run; None: all.
+        out: folder for finished shards; shards that it holds already are not run again.
         ranks: the processes that share the work.
-        progress: told how many samples this process has done of those it has to do.
+        progress: called with the number of samples that this process has run, and is to run.
 
     Raises:
-        DataError: samples or labels that do not fit, or other ones than the folder's.
+        DataError: samples or labels do not fit the network, or are not those of the folder.
         LatticeError, BundleError, ExportError, BackendUnavailableError: see Evaluator.
-        RankError: another process is gone, or evaluates something else.
+        RankError: another process is lost, or evaluates something else.
     """
     job = _Job(bundle, samples, labels, options, limit)
     job.check_samples()
@@ -69,13 +69,13 @@ def evaluate(
     )
     ledger = None if out is None else Ledger(out, job.settings)
     own = {} if ledger is None else ledger.finished()
-    known = {number: shard for found in ranks.gather(own) for number, shard in found.items()}
-    job.check(known, ranks, progress)
-    done = job.run([n for n in range(job.shards) if n not in known], ledger, ranks, progress)
-    for found in ranks.gather(done):
-        known |= found
+    finished = {number: shard for part in ranks.gather(own) for number, shard in part.items()}
+    job.check(finished, ranks, progress)
+    new = job.run([n for n in range(job.shards) if n not in finished], ledger, ranks, progress)
+    for part in ranks.gather(new):
+        finished |= part
     network = bundle.network()
-    parts = [known[number].counts for number in range(job.shards)]
+    parts = [finished[number].counts for number in range(job.shards)]
     counts = total(parts, options.tolerance(network))
     result = Evaluation(
         graph=network,
@@ -90,7 +90,7 @@ def evaluate(
 
 
 class _Job:
-    """One evaluation, cut into shards."""
+    """One evaluation, split into shards."""
 
     def __init__(
         self,
@@ -116,46 +116,46 @@ class _Job:
         shape = network.shape(network.output.name)
         if len(shape) != 1:
             raise DataError(
-                f"labels for an output of shape {shape}: accuracy is counted for one vector of "
-                "classes a sample"
+                f"labels for an output of shape {shape}: accuracy is counted for outputs of shape "
+                "[classes] only"
             )
-        classes = max(2, shape[0])  # one logit is that of a class against another
+        classes = max(2, shape[0])  # a single logit decides between two classes
         return check_labels(labels, self.count, samples=len(self.samples), classes=classes)
 
     def check_samples(self) -> None:
-        """Raise DataError where the network does not take such samples, before any is read."""
+        """Raise DataError if the samples' shape or dtype does not fit; no sample is read."""
         network = self.bundle.network()
         try:
             check_inputs(network, to_input_units(network, self.samples.blank()))
         except DataError as error:
             raise DataError(f"{self.samples.pieces[0].spec}: {error}") from error
 
-    def check(self, known: Mapping[int, Shard], ranks: Ranks, progress: Progress) -> None:
-        """Raise DataError where a finished shard was made on other samples; shared."""
-        numbers = sorted(known)
+    def check(self, finished: Mapping[int, Shard], ranks: Ranks, progress: Progress) -> None:
+        """Raise DataError if a finished shard has other samples; the processes share the work."""
+        numbers = sorted(finished)
         own = [numbers[index] for index in ranks.assign(len(numbers))]
         for done, number in enumerate(own):
             progress("checking finished shards", done, len(own))
             start, stop = self._bounds(number)
-            if self._read(start, stop)[1] != known[number].digest:
+            if self._read(start, stop)[1] != finished[number].digest:
                 raise DataError(
-                    f"samples {start} to {stop} or their labels are not those that shard {number} "
-                    "was made on. Name another folder, or delete this one"
+                    f"samples {start} to {stop} or their labels are not those of the finished "
+                    f"shard {number}. Choose another folder, or delete this one"
                 )
 
     def run(
         self, numbers: list[int], ledger: Ledger | None, ranks: Ranks, progress: Progress
     ) -> dict[int, Shard]:
-        """The shards of these that are dealt to this process."""
+        """Run those of the shards that are assigned to this process."""
         own = [numbers[index] for index in ranks.assign(len(numbers))]
         if not own:
             return {}
         evaluator = Evaluator(self.bundle, self.options)
         if ledger is not None:
             ledger.begin()
-        wanted = sum(stop - start for start, stop in map(self._bounds, own))
-        found, done = {}, 0
-        progress("evaluating", 0, wanted)
+        count = sum(stop - start for start, stop in map(self._bounds, own))
+        shards, done = {}, 0
+        progress("evaluating", 0, count)
         for number in own:
             start, stop = self._bounds(number)
             samples, digest = self._read(start, stop)
@@ -164,18 +164,18 @@ class _Job:
             for counts in evaluator.count(samples, labels, start):
                 parts.append(counts)
                 done += counts.samples
-                progress("evaluating", done, wanted)
-            found[number] = Shard(digest=digest, counts=evaluator.total(parts))
+                progress("evaluating", done, count)
+            shards[number] = Shard(digest=digest, counts=evaluator.total(parts))
             if ledger is not None:
-                ledger.keep(number, found[number])
-        return found
+                ledger.keep(number, shards[number])
+        return shards
 
     def _bounds(self, number: int) -> tuple[int, int]:
         size = self.options.shard_size
         return number * size, min((number + 1) * size, self.count)
 
     def _read(self, start: int, stop: int) -> tuple[Array, str]:
-        """Samples, and the sha256 of them and their labels."""
+        """Read samples; also returns the sha256 of them and their labels."""
         samples = np.ascontiguousarray(self.samples.read(start, stop))
         digest = hashlib.sha256(f"{samples.dtype} {samples.shape}".encode())
         digest.update(samples.data)
@@ -187,11 +187,11 @@ class _Job:
 def _settings(
     bundle: Bundle, options: EvaluationOptions, count: int, *, labelled: bool
 ) -> dict[str, Any]:
-    """What says that two evaluations are the same, but for the samples themselves."""
+    """The JSON values that identify an evaluation, apart from the samples themselves."""
     needed = {find_backend(spec)[0].export for spec in (options.backend, *options.parity)}
     exports = sorted(name for name in needed if name is not None)
     for name in exports:
-        bundle.export(name)  # raises BundleError: it would be another evaluation with it
+        bundle.export(name)  # raises BundleError if the export is missing or damaged
     return {
         "format": "icsnn-evaluation",
         "producer": f"icsnn-deploy {__version__}",

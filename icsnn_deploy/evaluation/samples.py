@@ -1,4 +1,4 @@
-"""Samples in files too large to be read at once: one array, or a folder of them, in name order."""
+"""Data sets that are too large to be read at once: one array, or a folder of arrays, by name."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from icsnn_deploy.graph.neuron import Array
 
 @dataclass(frozen=True)
 class Piece:
-    """One file's array: samples `start` to `stop` of all."""
+    """The array of one file: samples `start` to `stop` of the data set."""
 
     spec: str
     start: int
@@ -32,29 +32,29 @@ class Piece:
 
 @dataclass(eq=False)
 class Samples:
-    """Samples [N, ...], or [T, N, ...] of spike input, read a few at a time.
+    """Samples [N, ...], or [T, N, ...] of spike input, that are read a few at a time.
 
-    A .npy file is mapped; an .npz file can't be, and is held while its samples are read.
+    A .npy file is memory-mapped; an .npz file can't be, and is held while its samples are read.
     """
 
     pieces: Sequence[Piece]
-    sample: tuple[int, ...]  # shape of one, in the files
+    sample: tuple[int, ...]  # shape of one sample in the files
     dtype: np.dtype[Any]
-    axis: int  # that counts the samples
+    axis: int  # of the samples
     normalization: Normalization | None
-    whole: bool  # taken as they are, of whatever type
+    whole: bool  # arrays of any dtype are used unchanged
     _open: dict[str, Array] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return self.pieces[-1].stop
 
     def blank(self) -> Array:
-        """One sample of zeros, in shape and type like those that read gives; no file is read."""
+        """One sample of zeros, with the shape and dtype of what `read` returns; reads no file."""
         shape = (*self.sample[: self.axis], 1, *self.sample[self.axis :])
         return self._taken(np.zeros(shape, self.dtype))
 
     def read(self, start: int, stop: int) -> Array:
-        """Samples start to stop as the network takes them."""
+        """Read samples `start` to `stop`, in the form that the network's input takes."""
         parts = []
         for piece in self.pieces:
             inside = range(max(start, piece.start), min(stop, piece.stop))
@@ -64,8 +64,8 @@ class Samples:
                 parts.append(array[rows] if self.axis == 0 else array[:, rows])
         return self._taken(parts[0] if len(parts) == 1 else np.concatenate(parts, axis=self.axis))
 
-    def _taken(self, found: Array) -> Array:
-        return np.asarray(found) if self.whole else as_samples(found, self.normalization)
+    def _taken(self, array: Array) -> Array:
+        return np.asarray(array) if self.whole else as_samples(array, self.normalization)
 
     def _array(self, spec: str) -> Array:
         if spec not in self._open:
@@ -76,13 +76,13 @@ class Samples:
 def open_samples(
     spec: str, *, axis: int = 0, normalization: Normalization | None = None, whole: bool = False
 ) -> Samples:
-    """Samples by name; headers alone are read.
+    """Open samples; only the headers of the files are read.
 
     Args:
         spec: FILE.npz:array, FILE.npy, FOLDER:array of .npz files, or FOLDER of .npy files.
-        axis: that counts the samples.
+        axis: of the samples.
         normalization: of uint8 images [N, H, W, C], as for data.load_images.
-        whole: take arrays of any type as they are.
+        whole: use arrays of any dtype unchanged.
 
     Raises:
         DataError: names the file, and what is wrong with it.
@@ -92,14 +92,14 @@ def open_samples(
     for name in _files(spec):
         shape, dtype = array_shape(name)
         if len(shape) <= axis:
-            raise DataError(f"{name}: shape {list(shape)}; samples are counted along axis {axis}")
+            raise DataError(f"{name}: shape {list(shape)}; axis {axis} of the samples is missing")
         if not whole:
             check_images(name, shape, dtype, normalization)
         kind = ((*shape[:axis], *shape[axis + 1 :]), dtype)
         if first is not None and kind != first:
             raise DataError(
-                f"{name}: {dtype} samples {list(kind[0])}, but those before are {first[1]} "
-                f"{list(first[0])}"
+                f"{name}: {dtype} samples {list(kind[0])}, but those of the files before it are "
+                f"{first[1]} {list(first[0])}"
             )
         first = kind
         start = pieces[-1].stop if pieces else 0
@@ -110,28 +110,28 @@ def open_samples(
 
 
 def open_labels(spec: str) -> Array:
-    """Class indices [N], int64, named as samples are; raises DataError."""
+    """Read class indices [N], int64, named like the samples of open_samples; raises DataError."""
     return np.concatenate([load_labels(name) for name in _files(spec)])
 
 
 def _files(spec: str) -> list[str]:
-    """The arrays that a name stands for."""
+    """The specs of the single arrays that a spec names."""
     if _is_folder(spec):
-        found = [str(path) for path in sorted(Path(spec).glob("*.npy"))]
-        wanted = ".npy files (for .npz files name their array, FOLDER:array)"
+        specs = [str(path) for path in sorted(Path(spec).glob("*.npy"))]
+        missing = ".npy files (for .npz files name their array, FOLDER:array)"
     else:
         folder, _, name = spec.rpartition(":")
         if not folder or not _is_folder(folder):
             return [spec]
-        found = [f"{path}:{name}" for path in sorted(Path(folder).glob("*.npz"))]
-        wanted = ".npz files"
-    if not found:
-        raise DataError(f"{spec}: the folder holds no {wanted}")
-    return found
+        specs = [f"{path}:{name}" for path in sorted(Path(folder).glob("*.npz"))]
+        missing = ".npz files"
+    if not specs:
+        raise DataError(f"{spec}: the folder holds no {missing}")
+    return specs
 
 
 def _is_folder(text: str) -> bool:
     try:
         return Path(text).is_dir()
-    except OSError:  # a name that no file system takes: opening it says so
+    except OSError:  # a name that the file system does not accept: opening it raises DataError
         return False

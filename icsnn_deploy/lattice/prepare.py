@@ -1,4 +1,4 @@
-"""Bring a float IF network into the form that integers can take."""
+"""Prepare a float IF network for the integer lattice."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from icsnn_deploy.passes.pooling import is_window_sum, window_sum
 from icsnn_deploy.passes.scale_thresholds import scale_thresholds
 
 _LARGEST_ZERO_POINT = 2**15 - 1
-"""A channel whose factor is next to nothing would have a zero point beyond any integer type."""
+"""Limit for channels whose factor is nearly zero: the zero point would exceed integer types."""
 
 
 def prepare(graph: Graph, samples: Array, *, per_layer: bool, input_bits: int) -> Graph:
-    """The same network with integer input, sums for means, and an affine node before every sum.
+    """Rewrite a network with integer input, sums instead of means, and affine nodes before sums.
 
-    What lies between two populations is composed first (see conversion.compose).
+    The nodes between two populations are composed first (see passes.compose).
 
         avg_pool -> conv               before
         conv (ones) -> conv / k^2      after
@@ -45,14 +45,14 @@ def prepare(graph: Graph, samples: Array, *, per_layer: bool, input_bits: int) -
     Args:
         graph: a float IF network.
         samples: calibration samples, for the range of a float input.
-        per_layer: give every population one threshold, 1, by scaling what comes in.
+        per_layer: give every population the threshold 1, by scaling its current.
         input_bits: 8 or 16, for a float input.
     """
     if graph.is_integer:
         raise LatticeError(
-            "this network is on the lattice already: give the float one it was made from"
+            "this network is on the lattice already; give the float network that it was made from"
         )
-    graph = _divisions_behind_pools(_integer_input(compose(graph), samples, input_bits))
+    graph = _add_divisions_after_pools(_integer_input(compose(graph), samples, input_bits))
     if per_layer:
         ones = {p.name: np.ones((1,) * p.v_threshold.ndim, np.float32) for p in graph.nodes_of(IF)}
         graph = scale_thresholds(graph, ones, absorb=False)
@@ -64,8 +64,8 @@ def prepare(graph: Graph, samples: Array, *, per_layer: bool, input_bits: int) -
     return _affine_before_sums(graph)
 
 
-def _divisions_behind_pools(graph: Graph) -> Graph:
-    """1 / k^2 after each pooling, to be folded into what follows once the pooling is a sum."""
+def _add_divisions_after_pools(graph: Graph) -> Graph:
+    """Insert 1 / k^2 after each pooling, which becomes a sum; it is folded into later nodes."""
     editor = GraphEditor(graph)
     for pool in graph.nodes_of(AvgPool):
         one = np.ones((1,) * len(graph.shape(pool.name)), np.float32)
@@ -77,7 +77,7 @@ def _divisions_behind_pools(graph: Graph) -> Graph:
 
 
 def is_sum_pool(node: Node) -> bool:
-    """Whether a node is a sum over windows in integers already."""
+    """Whether a node is a sum over windows in integers."""
     return is_window_sum(node) and node.weight.dtype.kind == "i"
 
 
@@ -91,7 +91,7 @@ def is_zero_point(node: Node) -> bool:
 
 
 def _integer_input(graph: Graph, samples: Array, bits: int) -> Graph:
-    """Pixels minus a zero point per channel; or a float input in steps of its own unit."""
+    """Make the input integer: pixels minus a zero point per channel, or floats in an input unit."""
     node = graph.input
     if node.is_timed:
         return graph.replace(replace(node, dtype="uint8"))
@@ -114,16 +114,16 @@ def _integer_input(graph: Graph, samples: Array, bits: int) -> Graph:
 
 
 def _with_zero_point(graph: Graph, scale: ChannelAffine) -> Graph:
-    """factor x + shift as factor (x - zero) + rest, with an integer zero and the rest folded.
+    """Rewrite factor x + shift as factor (x - zero) + rest, with an integer zero point.
 
-    Padding then stays zero. The rest is below half a pixel step; behind a padded window it is
-    folded as if there were no padding, which the calibration afterwards sees. In front of a
-    population or a sum, factor and rest stay an affine node of their own.
+    So padding stays zero. The rest is below half a pixel step and is folded; after a padded window
+    it is folded as if there were no padding, and the calibration that follows corrects for that.
+    Directly before a population or a sum, factor and rest stay a separate affine node.
     """
     factor, shift = scale.scale.astype(np.float64), scale.shift.astype(np.float64)
     shape = np.broadcast_shapes(factor.shape, shift.shape)
-    reached = np.broadcast_to(factor != 0, shape)  # without a factor a channel is all rest
-    zero = np.round(np.divide(-shift, factor, out=np.zeros(shape), where=reached))
+    nonzero = np.broadcast_to(factor != 0, shape)  # with a factor of 0 there is only the rest
+    zero = np.round(np.divide(-shift, factor, out=np.zeros(shape), where=nonzero))
     zero = np.clip(zero, -_LARGEST_ZERO_POINT, _LARGEST_ZERO_POINT)
     centered = ChannelAffine(
         name=fresh_name(graph, "input.zero_point"),
@@ -137,7 +137,7 @@ def _with_zero_point(graph: Graph, scale: ChannelAffine) -> Graph:
 
 
 def _affine_before_sums(graph: Graph) -> Graph:
-    """Insert a ChannelAffine of 1 into each sum and population that has no affine node there."""
+    """Insert a ChannelAffine of 1 before each sum and population whose source is not affine."""
     editor = GraphEditor(graph)
     for sink in graph.nodes_of(Add, Population):
         for source in dict.fromkeys(sink.inputs):

@@ -1,1 +1,1 @@
-"""Lava, run as a process of its own in an environment of its own: this package never imports it."""
+"""The Lava backends. Lava runs in a worker process in its own environment, never in this one."""

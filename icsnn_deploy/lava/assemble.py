@@ -1,8 +1,8 @@
-"""A plan as the processes and wires of one Lava run.
+"""Turn a plan into the processes and wires of one Lava run.
 
-Images run side by side (`copies`, the first axis of every port) and one after the other
-(`periods`). Ports have the network's shapes, or are flat where Lava's own connections need it.
-The input, populations and output keep their names; those of all other processes hold a slash,
+`copies` images run at the same time (the first axis of every port), and `periods` such groups one
+after the other. Ports have the network's shapes, or are flat if Lava's own connections are used.
+The input, populations and output keep their names; the names of all other processes hold a slash,
 which no node's name does.
 """
 
@@ -25,16 +25,16 @@ _GATE = "bias gate/"
 READOUT_FILE = "readout"
 
 LIF_UNIT = 64
-"""Lava's fixed-point LIF shifts what comes in by six bits."""
+"""Lava's fixed-point LIF shifts its input by six bits."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Style:
-    """Which of Lava's models and whose processes a run uses."""
+    """The arithmetic of a run, and whether its processes are this package's or Lava's."""
 
     tag: Tag
-    neurons: Literal["soft-reset", "lif"]  # ours (with hard reset, too), or Lava's LIF
-    connections: Literal["batched", "stock"]  # ours, or Lava's Dense, Conv and Sparse
+    neurons: Literal["soft-reset", "lif"]  # this package's (hard reset included), or Lava's LIF
+    connections: Literal["batched", "stock"]  # this package's, or Lava's Dense, Conv and Sparse
 
 
 def assemble(
@@ -44,13 +44,13 @@ def assemble(
     copies: int,
     potentials: frozenset[str] = frozenset(),
 ) -> Netlist:
-    """The netlist that runs the inputs.
+    """Build the netlist that runs the inputs.
 
     Args:
         plan: of the network.
-        style: Lava's LIF can't begin anew: it runs as many images as there are copies.
+        style: of the run. Lava's LIF can't be reset to v_init: with it B is at most `copies`.
         inputs: [B, *shape], or [T, B, *shape] for rate and event input.
-        copies: images side by side; the last ones are filled up with zeros.
+        copies: images that run at the same time; the last group is padded with zeros.
         potentials: populations whose u is recorded.
     """
     timed = plan.graph.input.is_timed
@@ -66,7 +66,7 @@ def assemble(
 
 
 class _Assembly:
-    """A netlist in the making."""
+    """Collects the processes and wires of a netlist."""
 
     def __init__(self, plan: LavaPlan, style: Style, copies: int, periods: int) -> None:
         self._plan, self._graph, self._style = plan, plan.graph, style
@@ -90,7 +90,7 @@ class _Assembly:
         )
 
     def add_source(self, inputs: Array, timed: bool) -> None:
-        """The input, zeros behind it, cut into periods."""
+        """Add the input, padded with zeros and split into periods."""
         axis = 1 if timed else 0
         missing = self._copies * self._periods - inputs.shape[axis]
         widths = [(0, missing if number == axis else 0) for number in range(inputs.ndim)]
@@ -105,7 +105,7 @@ class _Assembly:
         self._add("source", name, {"hold": hold}, {"data": data})
 
     def add_target(self, name: str) -> None:
-        """A population or the output, with all that comes in."""
+        """Add a population or the output, with its incoming connections."""
         node = self._graph.node(name)
         if not isinstance(node, IF):  # check_range refuses other populations
             self._add_readout(name)
@@ -117,7 +117,7 @@ class _Assembly:
             self._connect(connection)
 
     def record(self, population: str, number: int, potentials: bool) -> None:
-        """Write down the spikes of a population, and its u if asked for."""
+        """Record the spikes of a population, and its u if `potentials`."""
         offset = self._plan.offsets[population]
         shape = list(self._shape(population))
         file = self._spikes[population] = f"spikes-{number}"
@@ -136,7 +136,7 @@ class _Assembly:
         return (int(np.prod(shape)),) if self._style.connections == "stock" else shape
 
     def _spread(self, name: str, values: Array) -> Array:
-        """Values of a population's neurons as its port has them, or ready to broadcast."""
+        """Values of a population's neurons in the shape of its port, or broadcastable to it."""
         if self._style.connections == "batched":
             return values.astype(self._kind)
         one = np.broadcast_to(values, self._graph.shape(name)).ravel()
@@ -183,12 +183,12 @@ class _Assembly:
         self._add(kind, node.name, options, arrays)
 
     def _add_lif(self, node: IF) -> None:
-        """Lava's LIF with u as the membrane: u never fades, and v is u.
+        """Add a population as Lava's LIF, with u as the potential: u has no decay, and v is u.
 
-        A connection to itself of weight -v_threshold resets it, one step after the spike, when u
-        is next added to. LIF has one threshold for all: potentials are shifted by the difference,
-        v_max - v_threshold. It fires above its threshold, which for integers is one less.
-        The bias comes in over a connection of its own, from a gate that opens when it is due.
+        A connection to itself of weight -v_threshold resets it one step after the spike, before u
+        is compared again. LIF has one threshold for all neurons, so potentials are shifted by the
+        difference v_max - v_threshold. It fires above its threshold, so for integers that is one
+        less. The bias arrives through its own connection, from a gate that is 1 while images run.
         """
         fixed = self._style.tag == "fixed_pt"
         shape = self._graph.shape(node.name)
@@ -196,7 +196,7 @@ class _Assembly:
         highest = float(v_threshold.max())
         u = np.broadcast_to(node.v_init, shape) + (highest - v_threshold)
         options: dict[str, Any] = {"shape": list(self._shape(node.name))}
-        if fixed:  # LIF counts in 64ths of what comes in; du + 1 and dv are out of 4096
+        if fixed:  # LIF's potentials are in units of 1/64 of its input; du + 1 and dv are of 4096
             u = LIF_UNIT * np.floor(u)
             options |= {"vth": int(highest) - 1, "du": -1, "dv": 4096}
         else:
@@ -209,7 +209,7 @@ class _Assembly:
             self._open_gate(node.name, np.tile(bias.ravel(), self._copies))
 
     def _open_gate(self, target: str, bias: Array) -> None:
-        """Feed a constant into a target for as long as its images run."""
+        """Send a constant into a target during the steps in which its images run."""
         if _GATE not in self._processes:
             lines = np.zeros((self._graph.steps + self._plan.latency, len(self._plan.offsets)))
             for line, offset in enumerate(self._plan.offsets.values()):
@@ -244,7 +244,7 @@ class _Assembly:
             self._wire(part.process.name, connection.target, part.after)
 
     def _delayed(self, connection: Connection) -> str:
-        """The process that sends a connection's source at its time."""
+        """Name of the process that sends a connection's source, delayed as the plan says."""
         if connection.delay == 0:
             return connection.source
         if self._style.neurons == "lif":
@@ -257,7 +257,7 @@ class _Assembly:
         return name
 
     def _delayed_by_lava(self, connection: Connection) -> str:
-        """Sparse connections of weight one, each a step late."""
+        """The same by Sparse connections of weight one, each of which delays by one step."""
         bits = MESSAGE_BITS if self._is_graded(connection) else 0
         identity = diagonal(np.ones(int(np.prod(connection.shape_in))))
         last = connection.source
@@ -271,6 +271,6 @@ class _Assembly:
         return last
 
     def _is_graded(self, connection: Connection) -> bool:
-        """Whether the source sends numbers, the same at every step; not spikes."""
+        """Whether the source sends numbers that are the same at every step, not spikes."""
         source = self._graph.input
         return connection.source == source.name and not source.is_timed

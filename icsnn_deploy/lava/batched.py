@@ -1,4 +1,4 @@
-"""Connections as a process of ours: the nodes of one, run on images side by side."""
+"""Connections as this package's own Lava process, which runs a connection's nodes on a batch."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _GEOMETRY = ("kernel", "stride", "padding", "dilation", "groups")
 
 
 def batched(connection: Connection, copies: int, tag: Tag, *, steady: bool) -> Process:
-    """A connection as one process.
+    """Build the process of a connection.
 
     Args:
         connection: of the plan.
-        copies: images side by side.
-        tag: of the run; in fixed point float32 serves where it is exact.
+        copies: images that run at the same time.
+        tag: of the run; fixed point is computed in float32 if that is exact.
         steady: the source sends the same numbers at every step.
     """
     small = tag == "fixed_pt" and connection.reach < FLOAT32_INTEGER

@@ -1,4 +1,4 @@
-"""Where Lava's environment is, and whether it is ready."""
+"""Find Lava's environment, and check that it is ready."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ class WorkerEnvironment:
 
     @property
     def is_shimmed(self) -> bool:
-        """Whether Lava runs on a Python that it was not made for, with icsnn_lava.shim."""
+        """Whether this Python is not one that Lava supports, so that icsnn_lava.shim is used."""
         return not self.versions["python"].startswith("3.10.")
 
 
 def find_worker(at: Path | None = None) -> WorkerEnvironment:
-    """The environment that Lava runs in; nothing is started.
+    """Find the environment that Lava runs in; nothing is started.
 
     Args:
-        at: its folder; default: the folder ICSNN_LAVA names, else the running environment if it
-            has Lava itself, else `default_folder`.
+        at: its folder; default: the folder that ICSNN_LAVA names, else the running environment if
+            it holds Lava, else `default_folder`.
 
     Raises:
-        BackendUnavailableError: it is missing or not ready; names the command that makes it.
+        BackendUnavailableError: it is missing or not ready; names the command that creates it.
     """
     if at is None and not os.environ.get("ICSNN_LAVA"):
         own = own_environment()
@@ -57,31 +57,31 @@ def find_worker(at: Path | None = None) -> WorkerEnvironment:
 
 
 def own_environment() -> WorkerEnvironment | None:
-    """The running environment, if it is one that Lava was made for and holds it."""
+    """The running environment, if it holds Lava on a Python that Lava supports; else None."""
     if sys.version_info[:2] != (3, 10):
         return None
     try:
-        found = {name: metadata.version(name) for name in ("lava-nc", "numpy")}
+        versions = {name: metadata.version(name) for name in ("lava-nc", "numpy")}
     except metadata.PackageNotFoundError:
         return None
-    if found["lava-nc"] != LAVA_VERSION:
+    if versions["lava-nc"] != LAVA_VERSION:
         return None
     return WorkerEnvironment(
         folder=Path(sys.prefix),
         python=Path(sys.executable),
-        versions={"python": platform.python_version(), **found},
+        versions={"python": platform.python_version(), **versions},
     )
 
 
 def read_versions(content: bytes, where: str) -> dict[str, str]:
-    """The versions of python, lava-nc and numpy in a JSON object.
+    """Read the versions of python, lava-nc and numpy from a JSON object, and check lava-nc's.
 
     Raises:
-        BackendUnavailableError: they are not there, or not the ones that are needed.
+        BackendUnavailableError: versions are missing, or lava-nc's is not the tested one.
     """
-    found = read_strings(content, where, _NAMES)
-    if found["lava-nc"] != LAVA_VERSION:
+    versions = read_strings(content, where, _NAMES)
+    if versions["lava-nc"] != LAVA_VERSION:
         raise BackendUnavailableError(
-            f"{where}: lava-nc {found['lava-nc'][:40]}, {LAVA_VERSION} is needed"
+            f"{where}: lava-nc {versions['lava-nc'][:40]}, {LAVA_VERSION} is needed"
         )
-    return found
+    return versions

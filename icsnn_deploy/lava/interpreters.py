@@ -1,4 +1,4 @@
-"""Finds a Python that Lava runs on: candidates are started, a name on PATH proves nothing."""
+"""Find a Python that Lava runs on; each candidate is started to check its version."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from pathlib import Path
 from icsnn_deploy.errors import BackendUnavailableError
 
 VERSIONS = ((3, 10), (3, 11), (3, 12))
-"""What Lava runs on, best first: it is made for 3.10, later ones need icsnn_lava.shim."""
+"""The Python versions that Lava runs on, best first: all but 3.10 need icsnn_lava.shim."""
 
-_PROBE = "import sys, venv, ensurepip; print(*sys.version_info[:2])"
+_PROBE_CODE = "import sys, venv, ensurepip; print(*sys.version_info[:2])"
 _PROBE_TIMEOUT_S = 20
-_WHY_NOT = "lava-nc is made for 3.10 and made to run on 3.11 and 3.12; it was tried on no other"
+_UNSUPPORTED = "lava-nc supports 3.10, and runs on 3.11 and 3.12 with icsnn-deploy's shim"
 _NAME_ANOTHER = "; pass --python 3.10, 3.11, 3.12 or the path of one of these"
 _HOW_TO_GET_ONE = (
     "install one (python.org, your system's packages, `pyenv install 3.10` or "
@@ -28,7 +28,7 @@ _HOW_TO_GET_ONE = (
 
 @dataclass(frozen=True, kw_only=True)
 class Interpreter:
-    """A Python that starts and can make virtual environments."""
+    """A Python that starts and can create virtual environments."""
 
     path: Path
     version: tuple[int, int]
@@ -40,26 +40,26 @@ class Interpreter:
 
 
 def find_interpreter(wanted: str | None = None) -> Interpreter:
-    """The Python to make Lava's environment with.
+    """Find the Python to create Lava's environment with.
 
     Args:
-        wanted: one of this version ("3.10"), or this one and no other: a path, or a name on PATH.
+        wanted: a version ("3.10"), a path, or a name on PATH; None: any supported version.
 
     Raises:
-        BackendUnavailableError: lists what was tried, and how to get a fitting one.
+        BackendUnavailableError: lists what was tried, and how to install a supported Python.
     """
     versions = [version for version in VERSIONS if wanted in (None, _name(version))]
     if wanted is not None and not versions:
         if re.fullmatch(r"\d+(\.\d+)*", wanted):
-            raise BackendUnavailableError(f"Python {wanted}: {_WHY_NOT}{_NAME_ANOTHER}")
+            raise BackendUnavailableError(f"Python {wanted}: {_UNSUPPORTED}{_NAME_ANOTHER}")
         try:
-            return _fitting(Path(wanted))
+            return _probe(Path(wanted))
         except BackendUnavailableError as error:
             raise BackendUnavailableError(f"{error}{_NAME_ANOTHER}") from error
     refused = []
     for candidate in _candidates(versions):
         try:
-            return _fitting(candidate)
+            return _probe(candidate)
         except BackendUnavailableError as error:
             refused.append(f"\n  {error}")
     names = " or ".join(_name(version) for version in versions)
@@ -68,7 +68,7 @@ def find_interpreter(wanted: str | None = None) -> Interpreter:
 
 
 def _candidates(versions: Sequence[tuple[int, int]]) -> Iterator[Path]:
-    """By version: the running Python, the one on PATH, those of pyenv."""
+    """For each version: the running Python, the one on PATH, and those of pyenv."""
     pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
     for version in versions:
         name = f"python{_name(version)}"
@@ -84,11 +84,11 @@ def _name(version: tuple[int, int]) -> str:
     return f"{version[0]}.{version[1]}"
 
 
-def _fitting(path: Path) -> Interpreter:
-    """The Python at `path`, started once; raises BackendUnavailableError."""
+def _probe(path: Path) -> Interpreter:
+    """Start the Python at `path` and read its version; raises BackendUnavailableError."""
     try:
         done = subprocess.run(
-            [str(path), "-I", "-c", _PROBE],
+            [str(path), "-I", "-c", _PROBE_CODE],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -100,11 +100,11 @@ def _fitting(path: Path) -> Interpreter:
     fields = done.stdout.split()
     if done.returncode != 0 or len(fields) != 2 or not all(f.isdigit() for f in fields):
         lines = (done.stderr.strip() or done.stdout.strip() or "no output").splitlines()
-        said = lines[-1 if lines[0].startswith("Traceback") else 0]
+        problem = lines[-1 if lines[0].startswith("Traceback") else 0]
         raise BackendUnavailableError(
-            f"{path}: does not run as a Python with venv and ensurepip ({said[:200]})"
+            f"{path}: not a working Python with venv and ensurepip ({problem[:200]})"
         )
     version = (int(fields[0]), int(fields[1]))
     if version not in VERSIONS:
-        raise BackendUnavailableError(f"{path}: Python {_name(version)}: {_WHY_NOT}")
+        raise BackendUnavailableError(f"{path}: Python {_name(version)}: {_UNSUPPORTED}")
     return Interpreter(path=path, version=version)

@@ -1,8 +1,8 @@
-"""Runs netlists in Lava's environment and brings back what they recorded, or one clear error.
+"""Run netlists in a worker process of Lava's environment, and read back their recordings.
 
-The worker is a process group of its own. A pipe runs from it to here: each step of Lava puts a
-byte in. Silence for longer than the limit is a hang; a total limit would have to know the
-machine, the network and what else is running.
+The worker has its own process group. It writes one byte to a pipe per step of Lava; if no byte
+arrives within the limit, it hangs. A limit on the total time would depend on the machine, the
+network and its load.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ logger = logging.getLogger(__name__)
 
 STEP_LIMIT_S = 120.0
 STEP_LIMIT_VARIABLE = "ICSNN_LAVA_STEP_LIMIT"
-"""Environment variable: seconds that Lava may take for one step, and to start."""
+"""Environment variable: longest time in seconds for one step of Lava, and for its start."""
 
-_SHORT = "Memory, $TMPDIR or /dev/shm may be full: run fewer images at a time"
+_NO_SPACE = "Memory, $TMPDIR or /dev/shm may be full: run fewer images at a time"
 _REMEDIES = (
-    ("killed by", _SHORT),
-    ("MemoryError", _SHORT),
-    ("No space left", _SHORT),
+    ("killed by", _NO_SPACE),
+    ("MemoryError", _NO_SPACE),
+    ("No space left", _NO_SPACE),
 )
 _IF_SLOW = (
-    f"If it is only slow, raise {STEP_LIMIT_VARIABLE} (seconds a step), or run fewer images at a "
-    "time"
+    f"If it is only slow, raise {STEP_LIMIT_VARIABLE} (seconds per step), or run fewer images at "
+    "a time"
 )
-_NO_REMEDY = (
+_DEFAULT_REMEDY = (
     "`icsnn lava status` tests the environment; the whole traceback is in the log "
     f"{__name__}, at level debug"
 )
@@ -51,20 +51,20 @@ _NO_REMEDY = (
 
 @dataclass(frozen=True, kw_only=True)
 class LavaResult:
-    """What one network left behind. Rows are steps, from the first one of each recorder on."""
+    """The recordings of one netlist; rows are steps, starting at each recorder's offset."""
 
     readout: bytes
     spikes: Mapping[str, bytes]
     potentials: Mapping[str, bytes]
-    overflows: Mapping[str, int]  # potentials of a population that left 24 bits
+    overflows: Mapping[str, int]  # by population, how often a potential exceeded 24 bits
     versions: Mapping[str, str]
 
 
 def step_limit() -> float:
-    """Seconds for one step: the environment variable, or the default.
+    """The time limit for one step, in seconds: the environment variable's, or the default.
 
     Raises:
-        SimulationError: the variable holds no number above zero.
+        SimulationError: the variable does not hold a positive number.
     """
     given = os.environ.get(STEP_LIMIT_VARIABLE)
     if given is None:
@@ -85,13 +85,13 @@ def run_netlists(
     step_limit_s: float | None = None,
     progress: Progress = silent,
 ) -> list[LavaResult]:
-    """Run networks one after the other in one worker.
+    """Run netlists one after the other in one worker.
 
     Args:
-        python: of Lava's environment.
-        netlists: what to run.
-        step_limit_s: longest silence; default: as `step_limit`.
-        progress: told how many steps are done.
+        python: interpreter of Lava's environment.
+        netlists: the netlists to run.
+        step_limit_s: longest time for one step; default: `step_limit()`.
+        progress: called with the number of steps that are done.
 
     Raises:
         SimulationError: Lava fails, hangs or is killed; no process is left.
@@ -101,16 +101,18 @@ def run_netlists(
     try:
         request = tempfile.TemporaryDirectory(prefix="icsnn-lava-")
     except OSError as error:
-        raise SimulationError(f"no folder for temporary files ({error}). {_SHORT}") from error
+        raise SimulationError(
+            f"can't create a folder for temporary files ({error}). {_NO_SPACE}"
+        ) from error
     with request:
         folder = Path(request.name).absolute()
         try:
             for number, netlist in enumerate(netlists):
                 _write(folder / str(number), netlist)
         except OSError as error:
-            raise SimulationError(f"{folder}: can't be written ({error}). {_SHORT}") from error
+            raise SimulationError(f"{folder}: can't be written ({error}). {_NO_SPACE}") from error
         steps = sum(netlist.steps for netlist in netlists)
-        with (folder / "log").open("w+b") as log, _served(python, folder, log) as worker:
+        with (folder / "log").open("w+b") as log, _start(python, folder, log) as worker:
             follow(worker, steps, limit, title="Lava", hint=_IF_SLOW, progress=progress)
         code = worker.process.returncode
         if code != 0 or not (folder / str(len(netlists) - 1) / "result.json").exists():
@@ -143,8 +145,8 @@ def _write(folder: Path, netlist: Netlist) -> None:
     (folder / "network.json").write_text(json.dumps(description))
 
 
-def _served(python: Path, folder: Path, log: BinaryIO) -> AbstractContextManager[Worker]:
-    """The worker of icsnn_lava; it is told who started it and where its heartbeats go."""
+def _start(python: Path, folder: Path, log: BinaryIO) -> AbstractContextManager[Worker]:
+    """Start icsnn_lava with the folder, this process's id and the heartbeat pipe."""
 
     def command(heartbeat: int) -> list[str]:
         return ["icsnn_lava", str(folder), str(os.getpid()), str(heartbeat)]
@@ -153,7 +155,7 @@ def _served(python: Path, folder: Path, log: BinaryIO) -> AbstractContextManager
 
 
 def _fault(folder: Path, code: int) -> SimulationError:
-    """What the worker wrote down before it ended, or how it ended."""
+    """The error that the worker recorded before it ended, or its exit status."""
     log = (folder / "log").read_text(errors="replace")
     logger.debug("Lava worker:\n%s", log)
     try:
@@ -163,18 +165,18 @@ def _fault(folder: Path, code: int) -> SimulationError:
     except FileNotFoundError:
         killed = f"was killed by {signal.Signals(-code).name}" if code < 0 else ""
         message = f"the Lava worker {killed or f'ended with exit code {code}'}"
-    remedies = [remedy for sign, remedy in _REMEDIES if sign in message]
-    return SimulationError(f"{message}. {remedies[0] if remedies else _NO_REMEDY}")
+    remedies = [remedy for text, remedy in _REMEDIES if text in message]
+    return SimulationError(f"{message}. {remedies[0] if remedies else _DEFAULT_REMEDY}")
 
 
 def _read(folder: Path, netlist: Netlist) -> LavaResult:
-    found = json.loads((folder / "result.json").read_text())
+    result = json.loads((folder / "result.json").read_text())
     return LavaResult(
         readout=(folder / netlist.readout).read_bytes(),
         spikes={name: (folder / file).read_bytes() for name, file in netlist.spikes.items()},
         potentials={
             name: (folder / file).read_bytes() for name, file in netlist.potentials.items()
         },
-        overflows=found["overflows"],
-        versions=found["versions"],
+        overflows=result["overflows"],
+        versions=result["versions"],
     )

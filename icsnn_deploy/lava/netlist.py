@@ -1,4 +1,4 @@
-"""The processes and wires of one Lava run: what the worker is told, whole."""
+"""The processes and wires of one Lava run: the complete request to the worker."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any, Literal
 from icsnn_deploy.graph.neuron import Array
 
 Tag = Literal["floating_pt", "fixed_pt"]
-Transforms = tuple[tuple[str, tuple[int, ...]], ...]  # reshape and transpose, of Lava's ports
+Transforms = tuple[tuple[str, tuple[int, ...]], ...]  # calls of a port's reshape and transpose
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Process:
     """One Lava process."""
 
-    kind: str  # one that icsnn_lava.network knows
+    kind: str  # a name in the table of icsnn_lava.network
     name: str
     options: Mapping[str, Any] = field(default_factory=dict)  # JSON values
     arrays: Mapping[str, Array] = field(default_factory=dict)
@@ -24,7 +24,7 @@ class Process:
 
 @dataclass(frozen=True, kw_only=True)
 class Wire:
-    """From the output port of one process to the input port of another."""
+    """A connection from the output port of one process to the input port of another."""
 
     source: str
     target: str
@@ -33,11 +33,11 @@ class Wire:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Netlist:
-    """One Lava network and how long it runs.
+    """One Lava network, and the number of steps that it runs.
 
-    tag: which of Lava's process models run, "floating_pt" or "fixed_pt".
-    copies: images side by side.
-    spikes, potentials: file of each population that is recorded.
+    tag: selects Lava's process models, "floating_pt" or "fixed_pt".
+    copies: images that run at the same time.
+    spikes, potentials: file name for each population that is recorded.
     """
 
     tag: Tag

@@ -1,14 +1,14 @@
-"""What Lava needs to know of a network: connections between populations, and when each is due.
+"""Plan a network for Lava: the connections between populations, and their delays.
 
-Lava's connections hold their input back for one step, so a population d connections away from the
-input sees the first step of an image d steps late. Where ways of different length meet, the short
-ones wait in a delay line; then every population sees all that belongs to one step at once:
+Lava's connections delay by one step, so a population d connections after the input gets the first
+step of an image d steps late. If paths of different length join, the shorter ones get a delay line,
+so that a population gets everything that belongs to one step at the same time:
 
     offset(input) = 0;   offset(target) = 1 + max offset(sources)
     delay(source -> target) = offset(target) - 1 - offset(source)
 
-What lies between populations is affine. So a target's current is a sum over its sources of one
-linear connection each, and one constant: the sum of all biases on the way.
+The nodes between populations are affine. So a target's current is the sum of one linear connection
+per source and of one constant, which collects all biases on the paths.
 """
 
 from __future__ import annotations
@@ -39,29 +39,29 @@ from icsnn_deploy.graph.nodes import (
     Shape,
 )
 
-_AT_ONCE = 2**20  # values that go through a connection at a time, to find its matrix
-_SLACK = 1 + 1e-6  # nodes keep magnitudes beyond 2^24 in float32
+_VALUES_AT_ONCE = 2**20  # sent through a connection at a time to compute its matrix
+_SLACK = 1 + 1e-6  # for the rounding of magnitudes beyond 2^24, which nodes store as float32
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Connection:
-    """The linear part of all ways from one source to one target."""
+    """The linear part of all paths from one source to one target."""
 
     source: str  # the input or a population
     target: str  # a population or the output
     shape_in: Shape
     shape_out: Shape
     nodes: tuple[Node, ...]  # without biases, in topological order; the last is the result
-    delay: int  # steps to wait before Lava's own step
-    reach: float  # largest |sum| of products on the way, in any order, for the largest input
+    delay: int  # steps, in addition to Lava's own step
+    reach: float  # bound of |every partial sum| on the paths, for the largest input
 
     @property
     def name(self) -> str:
-        """The connection's own name, which no node can have."""
+        """The connection's name, which no node can have."""
         return f"connection/{self.source}/{self.target}"
 
     def __call__(self, x: Array) -> Array:
-        """The connection on a batch, as the reference computes it, [B, *shape_out]."""
+        """Apply the connection to a batch, like the reference simulator: [B, *shape_out]."""
         values = {self.source: x}
         for node in self.nodes:
             values[node.name] = evaluate(node, *(values[name] for name in node.inputs))
@@ -72,17 +72,17 @@ class Connection:
         count = int(np.prod(self.shape_in))
         integer = all(a.dtype.kind == "i" for node in self.nodes for a in node.arrays().values())
         kind = np.int64 if integer else np.float64
-        some = max(1, _AT_ONCE // count)
+        chunk = max(1, _VALUES_AT_ONCE // count)
         columns = []
-        for first in range(0, count, some):
-            units = np.eye(min(some, count - first), count, first, kind)
+        for first in range(0, count, chunk):
+            units = np.eye(min(chunk, count - first), count, first, kind)
             columns.append(self(units.reshape(-1, *self.shape_in)).reshape(len(units), -1))
         return np.concatenate(columns).T
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LavaPlan:
-    """A network as Lava sees it."""
+    """A network as connections between populations, with their timing."""
 
     graph: Graph
     offsets: Mapping[str, int]  # steps, of the input, each population and the output
@@ -91,7 +91,7 @@ class LavaPlan:
 
     @property
     def latency(self) -> int:
-        """Steps that the output is late."""
+        """Delay of the output, in steps."""
         return self.offsets[self.graph.output.name]
 
     def incoming(self, target: str) -> tuple[Connection, ...]:
@@ -99,23 +99,23 @@ class LavaPlan:
         return tuple(c for c in self.connections if c.target == target)
 
     def reach(self, target: str) -> float:
-        """Largest |current| of a target, or of a partial sum on the way to it."""
+        """Bound of |current| of a target, and of every partial sum on the paths to it."""
         total = sum(connection.reach for connection in self.incoming(target))
         return total + float(np.abs(self.bias[target]).max())
 
 
 def make_plan(graph: Graph) -> LavaPlan:
-    """The plan of an IF network."""
+    """Plan an IF network."""
     sources = {graph.input.name, *(node.name for node in graph.nodes_of(Population))}
-    behind = _sources_behind(graph, sources)
+    direct = _direct_sources(graph, sources)
     offsets = {graph.input.name: 0}
     targets = [node for node in graph.nodes if isinstance(node, (Population, Output))]
     for target in targets:
-        offsets[target.name] = 1 + max(offsets[name] for name in behind[target.inputs[0]])
+        offsets[target.name] = 1 + max(offsets[name] for name in direct[target.inputs[0]])
     connections = [
-        _connection(graph, behind, source, target, offsets)
+        _connection(graph, direct, source, target, offsets)
         for target in targets
-        for source in sorted(behind[target.inputs[0]], key=list(offsets).index)
+        for source in sorted(direct[target.inputs[0]], key=list(offsets).index)
     ]
     return LavaPlan(
         graph=graph,
@@ -125,25 +125,25 @@ def make_plan(graph: Graph) -> LavaPlan:
     )
 
 
-def _sources_behind(graph: Graph, sources: set[str]) -> dict[str, frozenset[str]]:
-    """For each node the sources whose spikes or values reach it without another in between."""
-    found: dict[str, frozenset[str]] = {}
+def _direct_sources(graph: Graph, sources: set[str]) -> dict[str, frozenset[str]]:
+    """For each node, the sources that reach it without another source in between."""
+    direct: dict[str, frozenset[str]] = {}
     for node in graph.nodes:
         if node.name in sources:
-            found[node.name] = frozenset({node.name})
+            direct[node.name] = frozenset({node.name})
         else:
-            found[node.name] = frozenset().union(*(found[name] for name in node.inputs))
-    return found
+            direct[node.name] = frozenset().union(*(direct[name] for name in node.inputs))
+    return direct
 
 
 def _connection(
     graph: Graph,
-    behind: Mapping[str, frozenset[str]],
+    direct: Mapping[str, frozenset[str]],
     source: str,
     target: Node,
     offsets: Mapping[str, int],
 ) -> Connection:
-    nodes = _linear_part(graph, behind, source, target.name)
+    nodes = _linear_part(graph, direct, source, target.name)
     return Connection(
         source=source,
         target=target.name,
@@ -156,15 +156,15 @@ def _connection(
 
 
 def _linear_part(
-    graph: Graph, behind: Mapping[str, frozenset[str]], source: str, target: str
+    graph: Graph, direct: Mapping[str, frozenset[str]], source: str, target: str
 ) -> tuple[Node, ...]:
-    """The nodes on the ways from a source to a target, without biases and other sources' terms."""
+    """The nodes on the paths from a source to a target, without biases and other sources' terms."""
     nodes: list[Node] = []
-    alias: dict[str, str] = {}  # a sum of which one term is left is that term
+    alias: dict[str, str] = {}  # a sum with a single term left is replaced by that term
     for node in graph.ancestors(target, lambda node: isinstance(node, LINEAR_NODES)):
-        if node.name == source or source not in behind[node.name]:
+        if node.name == source or source not in direct[node.name]:
             continue
-        terms = tuple(alias.get(name, name) for name in node.inputs if source in behind[name])
+        terms = tuple(alias.get(name, name) for name in node.inputs if source in direct[name])
         if isinstance(node, Add) and len(terms) == 1:
             alias[node.name] = terms[0]
         else:
@@ -195,9 +195,9 @@ def _largest(source: Node) -> float:
 
 
 def _reach(nodes: tuple[Node, ...], source: str, shape: Shape, largest: float) -> float:
-    """Largest |sum| on the way: the connection of absolute weights on the largest input.
+    """Bound of |every partial sum|: the connection with absolute weights, on the largest input.
 
-    All terms are of one sign then, so the result bounds each partial sum in any order.
+    All its terms have one sign, so the result bounds each partial sum in any order.
     """
     if not np.isfinite(largest):
         return largest
@@ -212,7 +212,7 @@ def _reach(nodes: tuple[Node, ...], source: str, shape: Shape, largest: float) -
 
 
 def _biases(graph: Graph, targets: Sequence[Node]) -> dict[str, Array]:
-    """Current of each target when no source sends anything."""
+    """The current of each target when all sources send zeros."""
     kind = np.int64 if graph.is_integer else np.float64
     values: dict[str, Array] = {}
     for node in graph.nodes:

@@ -1,4 +1,4 @@
-"""What a network needs that Lava's registers do not hold: everything that does not fit, at once."""
+"""Check that a network fits Lava's models and their number ranges; every misfit is listed."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ POTENTIAL = 2**23
 """Loihi's potentials have 24 bits, signed."""
 
 STOCK_WEIGHTS = 2**24
-"""Largest sum of sources times targets over all connections that are written as matrices."""
+"""Limit for Lava's own connections, on the sum of sources times targets over all connections."""
 
 SMALL_NETWORK = 2**22
-"""Up to here Lava's own connections are the default."""
+"""The same sum up to which Lava's own connections are the default."""
 
 
 def matrix_entries(plan: LavaPlan) -> int:
-    """Sources times targets, over all connections."""
+    """The sum of sources times targets over all connections."""
     return sum(
         int(np.prod(connection.shape_in)) * int(np.prod(connection.shape_out))
         for connection in plan.connections
@@ -29,11 +29,11 @@ def matrix_entries(plan: LavaPlan) -> int:
 
 
 def check_range(plan: LavaPlan, style: Style) -> None:
-    """Refuse what a style can't run exactly.
+    """Check that a style can run a network exactly.
 
     Raises:
-        LatticeError: a float network where integers are needed.
-        GraphError: lists everything that is out of range.
+        LatticeError: a float network, but the style needs integers.
+        GraphError: lists every misfit.
     """
     graph = plan.graph
     needs_integers = style.tag == "fixed_pt" or style.neurons == "lif"
@@ -43,7 +43,7 @@ def check_range(plan: LavaPlan, style: Style) -> None:
             f"{what} runs integer networks only, this one has float parameters; make an integer "
             "one with icsnn quantize, or run backend lava-float"
         )
-    found = [
+    rejections = [
         Rejection(
             node=population.name,
             got=f"a population of kind {population.kind!r}",
@@ -54,7 +54,7 @@ def check_range(plan: LavaPlan, style: Style) -> None:
         if not isinstance(population, IF)
     ]
     if style.connections == "stock" and matrix_entries(plan) > STOCK_WEIGHTS:
-        found.append(
+        rejections.append(
             Rejection(
                 node="all connections",
                 got=f"{matrix_entries(plan):,} pairs of neurons",
@@ -63,11 +63,11 @@ def check_range(plan: LavaPlan, style: Style) -> None:
             )
         )
     if style.tag == "fixed_pt":
-        found += _beyond_24_bits(plan)
-    if style.neurons == "lif" and not found:
-        found += _beyond_lif(plan, style)
-    if found:
-        raise GraphError(rejection_table("this network does not fit Lava's models", found))
+        rejections += _beyond_24_bits(plan)
+    if style.neurons == "lif" and not rejections:
+        rejections += _beyond_lif(plan, style)
+    if rejections:
+        raise GraphError(rejection_table("this network does not fit Lava's models", rejections))
 
 
 def _beyond_24_bits(plan: LavaPlan) -> list[Rejection]:
@@ -104,7 +104,7 @@ def _beyond_24_bits(plan: LavaPlan) -> list[Rejection]:
 
 
 def _beyond_lif(plan: LavaPlan, style: Style) -> list[Rejection]:
-    """What Lava's LIF can't do: be set to v_reset, fire early, or count beyond 17 bits."""
+    """What Lava's LIF can't run: hard reset, v_init >= v_threshold, potentials beyond 17 bits."""
     found = []
     limit = POTENTIAL // LIF_UNIT
     for node in plan.graph.nodes_of(IF):
@@ -114,7 +114,8 @@ def _beyond_lif(plan: LavaPlan, style: Style) -> list[Rejection]:
                     node=node.name,
                     got="hard reset",
                     allowed="reset by subtraction",
-                    remedy="A connection to itself resets Lava's LIF: run lava-fixed or lava-float",
+                    remedy="Lava's LIF resets by a connection to itself: run lava-fixed or "
+                    "lava-float",
                 )
             )
         if (node.v_init >= node.v_threshold).any():
@@ -123,7 +124,7 @@ def _beyond_lif(plan: LavaPlan, style: Style) -> list[Rejection]:
                     node=node.name,
                     got="v_init of v_threshold or more",
                     allowed="v_init < v_threshold",
-                    remedy="Lava's LIF would fire before its input is there: run lava-fixed",
+                    remedy="Lava's LIF would fire before its input arrives: run lava-fixed",
                 )
             )
         if style.tag == "fixed_pt":
@@ -133,7 +134,7 @@ def _beyond_lif(plan: LavaPlan, style: Style) -> list[Rejection]:
                     Rejection(
                         node=node.name,
                         got=f"potentials up to {reach:,.0f}",
-                        allowed=f"below {limit:,} (24 bits, six of them shifted in)",
+                        allowed=f"below {limit:,} (24 bits, six of them fractional)",
                         remedy="Quantize for loihi2, or run lava-stock in floating point",
                     )
                 )
@@ -141,7 +142,7 @@ def _beyond_lif(plan: LavaPlan, style: Style) -> list[Rejection]:
 
 
 def potential_reach(plan: LavaPlan, node: IF) -> float:
-    """Largest |u| of a population over T steps, shifted to one threshold as LIF has it.
+    """Bound of |u| of a population over T steps, shifted to LIF's single threshold.
 
     u[t] <= max(v_init, v_threshold) + t max(I_high - v_threshold, 0) + max(I_high, 0)
     u[t] >= min(v_init, 0) + t min(I_low, 0)
@@ -164,7 +165,7 @@ def potential_reach(plan: LavaPlan, node: IF) -> float:
 
 
 def current_range(connection: Connection, source: object) -> tuple[Array, Array]:
-    """Least and largest current of each target neuron, flat."""
+    """Smallest and largest current of each target neuron, flattened."""
     ends = (0.0, 1.0)
     if isinstance(source, Input) and not source.is_timed:
         limits = np.iinfo(source.dtype)

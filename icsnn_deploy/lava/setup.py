@@ -1,4 +1,4 @@
-"""Makes the environment that Lava runs in: whole and tested, or not at all."""
+"""Create and test Lava's environment; an environment that fails is removed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from icsnn_deploy.lava.worker_process import run_in_worker
 from icsnn_deploy.progress import Progress, silent
 
 _LAVA = f"lava-nc=={LAVA_VERSION}"
-# What lava-nc asks for, but for its limits on Python and NumPy, which the shim lifts.
+# The requirements of lava-nc, without its limits on Python and NumPy, which the shim lifts.
 _DEPENDENCIES = (
     "asteval>=0.9.31,<0.10",
     "networkx<=2.8.7",
@@ -40,17 +40,17 @@ _REMEDIES = (
 def set_up(
     at: Path | None = None, python: str | None = None, progress: Progress = silent
 ) -> WorkerEnvironment:
-    """Make Lava's environment, or test the one that is there.
+    """Create Lava's environment; if it exists, test it.
 
     Args:
-        at: its folder; default: as `find_worker`.
-        python: the Python to make it with, as `find_interpreter` takes it. An environment of
-            another version is made anew.
-        progress: told of the three stages.
+        at: its folder; default: see `find_worker`.
+        python: the Python to create it with, see `find_interpreter`. An environment of another
+            version is created again.
+        progress: called at each stage.
 
     Raises:
-        BackendUnavailableError: no fitting Python, a folder that is not ours, pip or the self-test
-            fails; what was made so far is removed. What was there before is not.
+        BackendUnavailableError: no supported Python, the folder holds other files, or pip or the
+            self-test fails; the unfinished environment is removed, other files are not.
     """
     interpreter = None if python is None else find_interpreter(python)
     try:
@@ -63,13 +63,13 @@ def set_up(
             return ready
     folder = (at or default_folder(LAVA)).absolute()
     interpreter = interpreter or find_interpreter()
-    with lock_folder(LAVA, folder) as mark:
-        _build(folder, interpreter, mark, progress)
+    with lock_folder(LAVA, folder) as lock:
+        _build(folder, interpreter, lock, progress)
     return find_worker(folder)
 
 
 def check(environment: WorkerEnvironment) -> None:
-    """Run the self-test in an environment that was ready once.
+    """Run the self-test in an existing environment.
 
     Raises:
         BackendUnavailableError: it fails; names what to do.
@@ -77,15 +77,15 @@ def check(environment: WorkerEnvironment) -> None:
     try:
         self_test(environment.python)
     except BackendUnavailableError as error:
-        ours = (environment.folder / LAVA.stamp).exists()
+        is_created_here = (environment.folder / LAVA.stamp).exists()
         remedy = (
             f"remove it and run: icsnn lava setup --at {environment.folder}"
-            if ours
+            if is_created_here
             else f"run: pip install --force-reinstall {_LAVA}"
         )
         raise BackendUnavailableError(
             f"{environment.folder}: Lava is set up here but does not run; if /dev/shm and $TMPDIR "
-            f"have room, {remedy}\n{error}"
+            f"are not full, {remedy}\n{error}"
         ) from error
 
 
@@ -93,20 +93,23 @@ def self_test(python: Path) -> dict[str, str]:
     """Run two neurons in Lava; returns the versions that ran.
 
     Args:
-        python: the one of Lava's environment.
+        python: interpreter of Lava's environment.
 
     Raises:
-        BackendUnavailableError: they do not fire as they should, or the run fails or hangs.
+        BackendUnavailableError: the spikes are wrong, or the run fails or hangs.
     """
     printed = run_in_worker(python, "icsnn_lava.selftest", timeout_s=_SELF_TEST_TIMEOUT_S)
     return read_versions(printed.encode(), f"{python} -m icsnn_lava.selftest")
 
 
-def _build(folder: Path, interpreter: Interpreter, mark: int, progress: Progress) -> None:
-    """Virtual environment, packages, self-test, and the stamp when all are good.
+def _build(folder: Path, interpreter: Interpreter, lock: int, progress: Progress) -> None:
+    """Create the virtual environment, install packages, run the self-test, write the stamp.
 
     Args:
-        mark: file descriptor of the folder's lock.
+        folder: of the environment.
+        interpreter: to create it with.
+        lock: file descriptor of the folder's lock.
+        progress: called at each stage.
     """
     python = python_of(folder)
     stages = (
@@ -116,7 +119,7 @@ def _build(folder: Path, interpreter: Interpreter, mark: int, progress: Progress
     for stage, commands in stages:
         progress(stage, 0, len(commands))
         for done, command in enumerate(commands, start=1):
-            run_program(LAVA, [str(part) for part in command], mark, _REMEDIES)
+            run_program(LAVA, [str(part) for part in command], lock, _REMEDIES)
             progress(stage, done, len(commands))
     progress("Lava: self-test", 0, 1)
     versions = self_test(python)
@@ -125,7 +128,7 @@ def _build(folder: Path, interpreter: Interpreter, mark: int, progress: Progress
 
 
 def _pip(interpreter: Interpreter) -> list[list[str]]:
-    """The pip runs that install Lava."""
+    """The pip commands that install Lava."""
     install = ["-I", "-m", "pip", "--disable-pip-version-check", "install"]
     if interpreter.version == (3, 10):
         return [[*install, _LAVA]]

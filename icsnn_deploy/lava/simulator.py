@@ -1,4 +1,4 @@
-"""Lava backend: the network as Intel's Lava simulates it, in a worker process of its own."""
+"""Lava backends: the network simulated by Intel's Lava, in a worker process."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ Connections = Literal["batched", "stock"]
 Arithmetic = Literal["float", "fixed"]
 
 DEFAULT_MEMORY = 1 << 30  # bytes for the messages and work arrays of all processes
-_COPIES = {"batched": 16, "stock": 8}  # images side by side: more are no faster
-_LIF_COPIES = 32  # each further run of LIF costs its start
-_BYTES_PER_ENTRY = 12  # of a matrix, for each image: Lava's own connections repeat it
-_BYTES_PER_VALUE = 48  # of a connection: in and out twice in a channel, windows, potentials
+_COPIES = {"batched": 16, "stock": 8}  # images at the same time; more are no faster
+_LIF_COPIES = 32  # more, because each further run of LIF has to start Lava again
+_BYTES_PER_ENTRY = 12  # of a matrix, per image: Lava's own connections repeat it for each
+_BYTES_PER_VALUE = 48  # of a connection: two slots per channel, windows, potentials
 _SHARED_MEMORY = "/dev/shm"
 
 
@@ -55,18 +55,18 @@ class LavaSimulator:
     Args:
         graph: the network.
         arithmetic: "float" (double precision) or "fixed" (24-bit integers, integer networks only).
-        neurons: "soft-reset", processes of ours (with hard reset where the network has it), or
+        neurons: "soft-reset", this package's processes (hard reset if the network has it), or
             "lif", Lava's own (integer networks with soft reset only).
-        connections: "stock", Lava's Dense, Conv and Sparse; or "batched", ours, which are faster
-            and need less memory; default: stock for networks of at most SMALL_NETWORK pairs of
-            connected neurons, weights of zero counted. LIF goes with stock ones alone.
-        memory: bytes that bound how many images run side by side.
+        connections: "stock", Lava's Dense, Conv and Sparse; or "batched", this package's, which
+            are faster and need less memory; default: stock for networks of at most SMALL_NETWORK
+            pairs of connected neurons, zero weights included. "lif" needs "stock".
+        memory: bytes; bounds the number of images that run at the same time.
         step_limit_s: longest time for one step of Lava; default: launch.step_limit.
-        progress: told how many steps of a run are done.
+        progress: called with the number of steps that are done.
 
     Raises:
-        BackendUnavailableError: Lava's environment is missing; names the command that makes it.
-        LatticeError, GraphError: the network does not fit; names everything that does not.
+        BackendUnavailableError: Lava's environment is missing; names the command that creates it.
+        LatticeError, GraphError: the network does not fit; lists every misfit.
     """
 
     gives_logits_t = True
@@ -108,7 +108,7 @@ class LavaSimulator:
         return self.recording(results, netlists, x.shape[axis], record)
 
     def netlists(self, x: Array, potentials: frozenset[str] = frozenset()) -> list[Netlist]:
-        """The runs that a checked batch takes."""
+        """The netlists that run a checked batch."""
         axis = self.graph.input.batch_axis
         images = x.shape[axis]
         copies = min(self._copies(), images)
@@ -119,7 +119,7 @@ class LavaSimulator:
     def recording(
         self, results: list[LavaResult], netlists: list[Netlist], images: int, record: Record
     ) -> Recording:
-        """What the worker wrote down, as a recording of the batch."""
+        """Join the results of the worker to a recording of the batch."""
         decoders = [
             _Decoder(self, result, netlist)
             for result, netlist in zip(results, netlists, strict=True)
@@ -148,23 +148,24 @@ class LavaSimulator:
         ).only(record)
 
     def _copies(self) -> int:
-        """Images side by side, so that messages and work fit in memory."""
+        """Number of images at the same time, so that messages and work arrays fit the memory."""
         values = sum(math.prod(c.shape_in) + math.prod(c.shape_out) for c in self.plan.connections)
         messages = _BYTES_PER_VALUE * values
         fitting = min(self._memory, _shared_memory() // 2) // messages
         if self.style.connections == "stock":
-            each = messages + _BYTES_PER_ENTRY * matrix_entries(self.plan)
-            fitting = min(fitting, self._memory // each)
+            per_image = messages + _BYTES_PER_ENTRY * matrix_entries(self.plan)
+            fitting = min(fitting, self._memory // per_image)
         lif = self.style.neurons == "lif"
-        most = _LIF_COPIES if lif else _COPIES[self.style.connections]
-        return max(1, min(most, fitting))
+        limit = _LIF_COPIES if lif else _COPIES[self.style.connections]
+        return max(1, min(limit, fitting))
 
-    def _never_returns(self, population: str) -> bool:
-        """Whether a potential that leaves 24 bits stays beyond its threshold, saturated or not.
+    def _saturates_safely(self, population: str) -> bool:
+        """Whether saturating potentials at 24 bits can't change a spike of a population.
 
-        The current I is the same at every step. Below v_threshold it lifts no potential above
-        max(v_init, v_threshold) + I, which is in range if both are at most half of it. So what
-        leaves has I >= v_threshold and fires at every step to come, or I < 0 and never fires again.
+        That is so if its current I is the same at every step. If I < v_threshold, no potential
+        exceeds max(v_init, v_threshold) + I, which is in range if both are at most half of it. So a
+        potential that exceeds the range has I >= v_threshold and fires at every later step, or
+        I < 0 and never fires again.
         """
         node = self.graph.node(population)
         if not isinstance(node, Population) or node.inputs[0] not in self.graph.constant_nodes():
@@ -172,16 +173,16 @@ class LavaSimulator:
         return bool(max(node.v_threshold.max(), node.v_init.max()) <= POTENTIAL // 2)
 
     def _check_overflows(self, overflows: Mapping[str, int]) -> None:
-        """Refuse a run whose potentials left 24 bits, where that may have changed a spike."""
-        found = {
+        """Raise SimulationError if potentials exceeded 24 bits and a spike may have changed."""
+        harmful = {
             name: count
             for name, count in overflows.items()
-            if count and not self._never_returns(name)
+            if count and not self._saturates_safely(name)
         }
-        if found:
-            lines = ", ".join(f"{name} ({count} times)" for name, count in found.items())
+        if harmful:
+            listed = ", ".join(f"{name} ({count} times)" for name, count in harmful.items())
             raise SimulationError(
-                f"potentials left Loihi's 24 bits in {lines}: the spikes are not those of the "
+                f"potentials exceeded Loihi's 24 bits in {listed}: the spikes are not those of the "
                 "network. Run backend lava-float, or quantize to fewer bits"
             )
 
@@ -191,7 +192,7 @@ def _connections_of(option: str | None) -> Connections | None:
     known: dict[str | None, Connections | None] = {"batched": "batched", "stock": "stock"}
     if option is not None and option not in known:
         raise BackendUnavailableError(
-            f"lava-float and lava-fixed, option {option!r}: stock or batched"
+            f"lava-float and lava-fixed: option {option!r}; stock or batched is needed"
         )
     return known.get(option)
 
@@ -200,7 +201,7 @@ def _arithmetic_of(option: str | None) -> Arithmetic:
     """The option of backend lava-stock; raises BackendUnavailableError."""
     known: dict[str | None, Arithmetic] = {None: "float", "float": "float", "fixed": "fixed"}
     if option not in known:
-        raise BackendUnavailableError(f"lava-stock, option {option!r}: float or fixed")
+        raise BackendUnavailableError(f"lava-stock: option {option!r}; float or fixed is needed")
     return known[option]
 
 
@@ -226,15 +227,15 @@ class _Decoder:
         return self._in_time(name, np.unpackbits(packed, axis=1, count=count))
 
     def potentials(self, name: str) -> Array:
-        """u of a population as the reference has it, float64 [T, B, *shape]."""
+        """u of a population in the reference's units, float64 [T, B, *shape]."""
         u = self._in_time(name, np.frombuffer(self._result.potentials[name], np.float64))
         node = self._graph.node(name)
         if self._style.neurons == "lif" and isinstance(node, Population):
             u = u / (LIF_UNIT if self._integer else 1) - (node.v_threshold.max() - node.v_threshold)
-        return u + 0.5 if self._integer else u  # what rounding v_init down took
+        return u + 0.5 if self._integer else u  # v_init was rounded down
 
     def _in_time(self, name: str, values: Array) -> Array:
-        """Rows of steps as [T, B, *shape]; steps beyond the last image are left out."""
+        """Reshape rows of steps to [T, B, *shape], without the steps after the last image."""
         steps, shape = self._graph.steps, self._graph.shape(name)
         rows = values.reshape(-1, self._copies, *shape)
         count = self._periods * steps
@@ -245,7 +246,7 @@ class _Decoder:
 
 
 def _shared_memory() -> int:
-    """Free bytes where Lava's messages lie."""
+    """Free bytes of the shared memory that holds Lava's messages."""
     try:
         free = os.statvfs(_SHARED_MEMORY)
     except OSError:

@@ -1,12 +1,12 @@
 """Connections as Lava's own processes: Dense, Conv and Sparse.
 
-In fixed point Lava cuts the weights of Dense and Sparse to 8 bits, and to even ones where a
-connection has both signs. So an integer matrix becomes several connections that Lava leaves as
-they are, one for each sign and each seven bits; the target adds them up:
+In fixed point Lava truncates the weights of Dense and Sparse to 8 bits, and to even numbers if a
+connection has both signs. So an integer matrix is split into several connections that Lava does not
+truncate, one per sign and per seven bits; the target adds them:
 
     W = sum_k 2^(7 k) (P_k - N_k),   0 <= P_k, N_k < 128,   weight_exp = 7 k
 
-Images side by side are copies of the network: the matrix is repeated along the diagonal.
+Images at the same time are copies of the network: the matrix is repeated along the diagonal.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from icsnn_deploy.lava.netlist import Process, Tag, Transforms
 from icsnn_deploy.lava.plan import Connection
 
 MESSAGE_BITS = 24
-"""What makes Lava's connections take numbers for what they are, not for spikes."""
+"""Value of num_message_bits with which Lava's connections take numbers instead of spikes."""
 
-_DIGIT = 7  # bits
-_CONV_INT8 = 128  # Lava's Conv keeps its geometry in 8-bit integers
+_DIGIT_BITS = 7
+_CONV_LIMIT = 128  # Lava's Conv stores its geometry in 8-bit integers
 
 _TO_WHC = (2, 1, 0)  # from C, H, W and back
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class StockPart:
-    """One of Lava's connections, and how flat ports [copies * neurons] fit its own."""
+    """A Lava connection, and the transforms between its ports and flat ports [copies * neurons]."""
 
     process: Process
     before: Transforms = ()
@@ -41,7 +41,7 @@ class StockPart:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Entries:
-    """A matrix [targets, sources] by its values that are not zero."""
+    """A sparse matrix [targets, sources]."""
 
     shape: tuple[int, ...]
     row: Array
@@ -56,11 +56,11 @@ def diagonal(values: Array) -> Entries:
 
 
 def stock_parts(connection: Connection, copies: int, tag: Tag, graded: bool) -> list[StockPart]:
-    """A connection as Lava's own.
+    """Build a connection from Lava's own processes.
 
     Args:
-        connection: what is to be built; its matrix has to fit in memory.
-        copies: images side by side.
+        connection: of the plan; its matrix must fit in memory.
+        copies: images that run at the same time.
         tag: "fixed_pt" splits the weights.
         graded: the source sends numbers, not spikes.
     """
@@ -91,11 +91,11 @@ def stock_parts(connection: Connection, copies: int, tag: Tag, graded: bool) -> 
 def sparse_parts(
     name: str, matrix: Entries, copies: int, tag: Tag, message_bits: int = 0
 ) -> list[StockPart]:
-    """A matrix as Sparse connections, one copy after the other."""
+    """Build Sparse connections from a matrix that is repeated along the diagonal."""
     result = []
     for number, (weight, exponent) in enumerate(lava_weights(matrix.value, tag)):
-        (kept,) = np.nonzero(weight)
-        row, column = matrix.row[kept], matrix.column[kept]
+        (nonzero,) = np.nonzero(weight)
+        row, column = matrix.row[nonzero], matrix.column[nonzero]
         shift = np.arange(copies)[:, None]
         process = Process(
             kind="sparse",
@@ -108,7 +108,7 @@ def sparse_parts(
             arrays={
                 "row": (row + shift * matrix.shape[0]).ravel().astype(np.int32),
                 "column": (column + shift * matrix.shape[1]).ravel().astype(np.int32),
-                "value": np.tile(weight[kept], copies),
+                "value": np.tile(weight[nonzero], copies),
             },
         )
         result.append(StockPart(process=process))
@@ -116,15 +116,15 @@ def sparse_parts(
 
 
 def lava_weights(matrix: Array, tag: Tag) -> list[tuple[Array, int]]:
-    """Weights and weight_exp of connections that Lava does not cut; their sum is the matrix.
+    """Split a matrix into (weights, weight_exp) of connections that Lava does not truncate.
 
-    It may be given by its entries alone: zeros change nothing.
+    Their sum is the matrix, which may also be given by its nonzero entries alone.
     """
     if tag == "floating_pt":
         return [(matrix.astype(np.float64), 0)]
     whole = matrix.astype(np.int64)
     low, high = int(whole.min(initial=0)), int(whole.max(initial=0))
-    mixed = low < 0 < high  # Lava then cuts to even weights; weights of one sign it cuts to 255
+    mixed = low < 0 < high  # Lava then truncates to even weights; those of one sign go up to 255
     even = mixed and not (whole & 1).any() and low >= -256 and high <= 254
     if even or (low == 0 and high <= 255) or (high == 0 and low >= -255):
         return [(whole.astype(np.int32), 0)]
@@ -137,14 +137,14 @@ def lava_weights(matrix: Array, tag: Tag) -> list[tuple[Array, int]]:
 
 
 def _digits(matrix: Array) -> Iterator[tuple[Array, int]]:
-    """Seven bits at a time, from the lowest; digits that are zero everywhere are left out."""
+    """Split into digits of seven bits, the lowest first; digits that are all zero are omitted."""
     exponent = 0
     while matrix.any():
-        digit = matrix & (2**_DIGIT - 1)
+        digit = matrix & (2**_DIGIT_BITS - 1)
         if digit.any():
             yield digit.astype(np.int32), exponent
-        matrix = matrix >> _DIGIT
-        exponent += _DIGIT
+        matrix = matrix >> _DIGIT_BITS
+        exponent += _DIGIT_BITS
 
 
 def _is_dense(connection: Connection) -> bool:
@@ -153,7 +153,7 @@ def _is_dense(connection: Connection) -> bool:
 
 
 def _as_conv(connection: Connection, copies: int) -> Conv | None:
-    """The one convolution that this is, if Lava's Conv can do it."""
+    """The connection's convolution, if it is one that Lava's Conv supports; else None."""
     if len(connection.nodes) != 1 or not isinstance(connection.nodes[0], Conv):
         return None
     node = connection.nodes[0]
@@ -163,13 +163,13 @@ def _as_conv(connection: Connection, copies: int) -> Conv | None:
     padded = [n + 2 * before for n, (before, _) in zip(image, node.padding, strict=True)]
     window = [d * k for d, k in zip(node.dilation, node.kernel, strict=True)]
     wide = [copies * channels, copies * node.weight.shape[0], copies * node.groups]
-    return node if max(*padded, *window, *node.stride, *wide) < _CONV_INT8 else None
+    return node if max(*padded, *window, *node.stride, *wide) < _CONV_LIMIT else None
 
 
 def _conv(
     name: str, connection: Connection, node: Conv, copies: int, message_bits: int
 ) -> StockPart:
-    """Lava convolves (kernels run backwards) over [W, H, C]; copies are groups of channels."""
+    """Build Lava's Conv: it flips kernels, works on [W, H, C], and copies are channel groups."""
     channels, height, width = connection.shape_in
     kernel = np.tile(node.weight, (copies, 1, 1, 1))
     kernel = kernel.astype(np.int32 if kernel.dtype.kind == "i" else np.float64)

@@ -1,4 +1,4 @@
-"""Runs a program of icsnn_lava in Lava's environment."""
+"""Run a program of icsnn_lava in Lava's environment."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ WORKER = Path(__file__).parent / "worker"
 
 
 def run_in_worker(python: Path, module: str, *arguments: str, timeout_s: float) -> str:
-    """Run a program to its end; returns what it printed.
+    """Run a program to its end; returns its standard output.
 
     Args:
-        python: the environment's.
+        python: the environment's interpreter.
         module: run as `python -m module` in WORKER.
         arguments: of its command line; paths are absolute.
-        timeout_s: Lava hangs on many a fault; after this many seconds it is ended.
+        timeout_s: it is ended after this many seconds, because Lava hangs on many faults.
 
     Raises:
         BackendUnavailableError: it can't be started, fails or hangs; with the end of its log.

@@ -1,1 +1,1 @@
-"""Recordings of one network compared spike for spike, and the verdict on them."""
+"""Compare recordings of one network spike for spike, and judge the result."""

@@ -1,8 +1,9 @@
-"""Two recordings of one network, compared spike for spike, and the verdict on them.
+"""Compare two recordings of one network spike for spike, and judge the result.
 
-Order of the evidence: every spike, spike counts a layer, logits, top-1. The first divergence of an
-image is the earliest step at which any population differs, and there the first such population in
-topological order: everything before it agrees, so the cause is the arithmetic of that one sum.
+The evidence is, in this order: every spike, spike counts per layer, logits, top-1. The first
+divergence of an image is the earliest step at which any population differs, and in that step the
+first such population in topological order. Everything before it agrees, so the cause is the
+arithmetic of that one sum.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ Verdict = Literal["pass", "fail"]
 
 @dataclass(frozen=True, kw_only=True)
 class Tolerance:
-    """What a float network is allowed; an exact comparison allows nothing.
+    """The differences that are allowed for a float network; none if `exact`.
 
     margin: largest |u - v_threshold| / v_threshold at the first divergence of an image.
     logits: largest logit difference over the largest |logit|, on images without a divergence.
@@ -39,13 +40,15 @@ class Tolerance:
 
     def __post_init__(self) -> None:
         for name, value in (("margin", self.margin), ("logits", self.logits)):
-            if not value >= 0:  # neither is NaN
-                raise DataError(f"a tolerance of {value} for {name}: a number of at least 0 needed")
+            if not value >= 0:  # NaN is refused, too
+                raise DataError(
+                    f"a tolerance of {value} for {name}: a number of at least 0 is needed"
+                )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """What comparing one backend with the reference found, before anybody judges it."""
+    """The differences between one backend and the reference, without a verdict."""
 
     backend: str
     images: int
@@ -55,7 +58,7 @@ class Evidence:
     first_divergence: Divergence | None
     worst_relative_margin: float | None  # over the first divergences of all images
     logit_mismatches: int  # logits that differ in float32
-    max_abs_logit_difference: float  # infinite where a logit is not a number
+    max_abs_logit_difference: float  # infinite if a logit is NaN
     top1_agreement: float  # fraction of images
     spike_counts: dict[str, tuple[int, int]]  # layer: (reference, other)
     divergences: tuple[Divergence, ...] = field(default=(), repr=False)
@@ -65,10 +68,10 @@ class Evidence:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison(Evidence):
-    """One backend against the reference: the evidence, and the verdict on it."""
+    """The comparison of one backend with the reference: the evidence, and the verdict."""
 
     verdict: Verdict
-    reason: str  # why the verdict is what it is
+    reason: str  # of the verdict
 
     def to_json(self) -> dict[str, Any]:
         """The comparison as JSON values, without the divergence of every image."""
@@ -82,7 +85,7 @@ class Comparison(Evidence):
 
 @dataclass(frozen=True, kw_only=True)
 class ParityReport:
-    """All comparisons of one network, with the accuracies where labels were given."""
+    """All comparisons of one network, with the accuracies if labels were given."""
 
     comparisons: tuple[Comparison, ...]
     graph_hash: str
@@ -91,8 +94,8 @@ class ParityReport:
 
     @property
     def verdict(self) -> Verdict:
-        good = self.comparisons and all(c.verdict == "pass" for c in self.comparisons)
-        return "pass" if good else "fail"
+        passed = self.comparisons and all(c.verdict == "pass" for c in self.comparisons)
+        return "pass" if passed else "fail"
 
     def to_json(self) -> dict[str, Any]:
         """The report as JSON values."""
@@ -104,7 +107,7 @@ class ParityReport:
         return values
 
     def summary(self) -> str:
-        """One line a backend."""
+        """One line per backend."""
         return "\n".join(f"{c.backend}: {c.verdict} ({c.reason})" for c in self.comparisons)
 
 
@@ -121,13 +124,13 @@ def compare(
     """Compare two recordings of the same images.
 
     Args:
-        reference: the oracle's recording, with the spikes of every population.
-        other: the other side; it may hold fewer populations (an external recording).
+        reference: the reference simulator's recording, with the spikes of every population.
+        other: the recording to compare; an external one may hold fewer populations.
         graph: the network, for the order and the thresholds of its populations.
-        tolerance: what a float network is allowed.
+        tolerance: the differences that are allowed for a float network.
         first_image: number of the first image, for the report.
-        reference_potentials: u of an image and a population; default: from the recording.
-        other_potentials: likewise, asked for the first divergence only.
+        reference_potentials: gives u of an image and a population; default: from the recording.
+        other_potentials: the same for the other recording; called for the first divergence only.
 
     Raises:
         DataError: the recordings do not belong to this network or to the same images.
@@ -168,7 +171,7 @@ def compare(
 
 
 def merge(parts: Sequence[Evidence], tolerance: Tolerance = Tolerance()) -> Comparison:
-    """Join the evidence on successive images of one backend, and judge it as a whole."""
+    """Join the evidence on successive images of one backend, and judge the whole."""
     images = sum(part.images for part in parts)
     divergences = tuple(d for part in parts for d in part.divergences)
     margins = [p.worst_relative_margin for p in parts if p.worst_relative_margin is not None]
@@ -197,23 +200,23 @@ def merge(parts: Sequence[Evidence], tolerance: Tolerance = Tolerance()) -> Comp
 
 
 def judge(evidence: Evidence, tolerance: Tolerance) -> Comparison:
-    """The verdict on some evidence. Limits are tested so that NaN is never within them."""
-    failure = _inexactness(evidence) if tolerance.exact else _beyond(evidence, tolerance)
+    """Judge the evidence. Limits are tested so that NaN is never within them."""
+    failure = _inexactness(evidence) if tolerance.exact else _excess(evidence, tolerance)
     reason = failure or _pass_reason(evidence, tolerance)
-    found = {entry.name: getattr(evidence, entry.name) for entry in fields(Evidence)}
-    return Comparison(**found, verdict="fail" if failure else "pass", reason=reason)
+    values = {entry.name: getattr(evidence, entry.name) for entry in fields(Evidence)}
+    return Comparison(**values, verdict="fail" if failure else "pass", reason=reason)
 
 
 def _inexactness(evidence: Evidence) -> str | None:
-    """What is not equal, in words; None where everything is."""
+    """A sentence about what is not equal; None if everything is."""
     mismatches, gap = evidence.spike_mismatches, evidence.max_abs_logit_difference
     if not (mismatches or gap):
         return None
     return f"{mismatches} spikes differ, logits by up to {gap:.3g}; exactness is claimed"
 
 
-def _beyond(evidence: Evidence, tolerance: Tolerance) -> str | None:
-    """What lies beyond the tolerance of a float network, in words; None where nothing does."""
+def _excess(evidence: Evidence, tolerance: Tolerance) -> str | None:
+    """A sentence about what exceeds the tolerance of a float network; None if nothing does."""
     unknown = [d for d in evidence.divergences if d.relative_margin is None]
     wide = [d for d in evidence.divergences if not (d.relative_margin or 0) <= tolerance.margin]
     quiet_gap = evidence.quiet_logit_difference / max(evidence.largest_logit, 1e-30)
@@ -250,26 +253,29 @@ def _common_layers(reference: Recording, other: Recording, graph: Graph) -> list
     unknown = [name for name in other.spikes if name not in populations]
     if unknown:
         raise DataError(
-            f"{other.backend}: records {unknown[0]!r}, which is no population of the network; "
-            f"those are {', '.join(populations)}"
+            f"{other.backend}: records {unknown[0]!r}, which is not a population of the network; "
+            f"it has {', '.join(populations)}"
         )
     if not len(reference.logits):
         raise DataError(f"{other.backend}: no images to compare")
     if reference.logits.shape != other.logits.shape:
         raise DataError(
-            f"{other.backend}: logits {other.logits.shape}, reference {reference.logits.shape}"
+            f"{other.backend}: logits of shape {other.logits.shape}; {reference.logits.shape} is "
+            "needed, as in the reference"
         )
     layers = [name for name in populations if name in other.spikes]
     missing = [name for name in layers if name not in reference.spikes]
     if missing:
         raise DataError(
-            f"{reference.backend}: the reference holds no spikes of {missing[0]!r}; record all"
+            f"{reference.backend}: the reference holds no spikes of {missing[0]!r}; record the "
+            "spikes of all populations"
         )
     for name in layers:
         ours, theirs = reference.spikes[name].shape, other.spikes[name].shape
         if ours != theirs:
             raise DataError(
-                f"{other.backend}: spikes of {name} {theirs}, [T, B, ...] {ours} needed"
+                f"{other.backend}: spikes of {name} have shape {theirs}; [T, B, ...] {ours} is "
+                "needed"
             )
     return layers
 
@@ -283,12 +289,12 @@ def _recorded(recording: Recording) -> Potentials:
 
 
 def _logit_gaps(reference: Recording, other: Recording, summed: int | None) -> Array:
-    """How much each logit differs, [B, logits]; infinite where a logit is not a number.
+    """The absolute difference of each logit, [B, logits]; infinite if one is NaN.
 
     The logits of an integer network are integers divided by the number of steps that were summed.
-    A runtime may multiply by the reciprocal, or divide the last weights beforehand. What is
-    compared is the integers: a logit stands for one if it is less than a quarter of a step away.
-    Beyond 2^22 float32 rounds the quotient itself by more; there it must be the nearest one.
+    A runtime may multiply by the reciprocal instead, or divide the last weights beforehand. So the
+    integers are compared: a logit is rounded to one if it is less than a quarter of a step away.
+    Beyond 2^22 float32 rounds the quotient itself by more; there it must be the nearest float32.
     """
     ours, theirs = reference.logits.astype(np.float64), other.logits.astype(np.float64)
     if summed is not None:
@@ -302,13 +308,13 @@ def _logit_gaps(reference: Recording, other: Recording, summed: int | None) -> A
 
 
 def _unequal(ours: Array, theirs: Array) -> Array:
-    """Which logits [B, logits] differ in float32, whatever they were computed in."""
+    """Which logits [B, logits] differ after rounding to float32."""
     unequal: Array = ours.astype(np.float32) != theirs.astype(np.float32)
     return unequal.reshape(len(unequal), -1)
 
 
 def _whole(sums: Array) -> Array:
-    """Each sum as the integer that it stands for, or unchanged if it stands for none."""
+    """Round each sum to the nearest integer if it is less than 0.25 away; else unchanged."""
     with np.errstate(invalid="ignore"):
         nearest = np.rint(sums)
         result: Array = np.where(np.abs(sums - nearest) < 0.25, nearest, sums)

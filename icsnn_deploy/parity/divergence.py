@@ -1,4 +1,4 @@
-"""Where two recordings of one network first differ, image by image."""
+"""Find where two recordings of one network first differ, image by image."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import Population
 
 Potentials = Callable[[int, str], "Array | None"]
-"""u[t] of one image and one population, [T, *shape], or None where it can't be had."""
+"""potentials(image, population): u[t], [T, *shape], or None if it was not recorded."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Divergence:
-    """Where one image first differs. Potentials are before the reset, in the network's units."""
+    """Where an image first differs. Potentials are before the reset, in the network's units."""
 
     image: int
     layer: str
     step: int  # 1..T
-    neuron: tuple[int, ...]  # the neuron, of those that differ there, farthest from its threshold
+    neuron: tuple[int, ...]  # of the neurons that differ here, the farthest from its threshold
     neurons: int  # how many neurons of this layer differ at this step
     v_threshold: float
     u_reference: float | None
@@ -46,7 +46,7 @@ class Divergence:
 
 
 def images_affected(different: Mapping[str, Array], images: int) -> Array:
-    """Which images differ anywhere, bool [B]; `different` holds bool [T, B, *shape] a layer."""
+    """Which images differ anywhere, bool [B]; `different` holds bool [T, B, *shape] by layer."""
     affected = np.zeros(images, bool)
     for d in different.values():
         affected |= d.any(axis=(0, *range(2, d.ndim)))
@@ -62,26 +62,26 @@ def find_divergences(
     """The first divergence of each image that has one.
 
     Args:
-        different: which spikes differ, bool [T, B, *shape] a layer, in topological order.
+        different: which spikes differ, bool [T, B, *shape] by layer, in topological order.
         graph: the network, for the thresholds.
-        reference_potentials: asked for the first divergence of every affected image.
-        other_potentials: asked for that of the first affected image only.
+        reference_potentials: called for the first divergence of every affected image.
+        other_potentials: called for the first divergence of the first affected image only.
     """
     images = next(iter(different.values())).shape[1] if different else 0
     thresholds = {node.name: node.v_threshold for node in graph.nodes_of(Population)}
-    found = []
+    divergences = []
     for image in map(int, np.flatnonzero(images_affected(different, images))):
         layer, step = _first_site(different, image)
         neurons = np.argwhere(different[layer][step, image])  # [count, rank]
         v_threshold = np.broadcast_to(thresholds[layer], graph.shape(layer))
         u = reference_potentials(image, layer)
-        found.append(_divergence(image, layer, step, neurons, v_threshold, u))
-    if found:
-        u = other_potentials(found[0].image, found[0].layer)
+        divergences.append(_divergence(image, layer, step, neurons, v_threshold, u))
+    if divergences:
+        first = divergences[0]
+        u = other_potentials(first.image, first.layer)
         if u is not None:
-            reached = float(u[found[0].step - 1][found[0].neuron])
-            found[0] = replace(found[0], u_other=reached)
-    return found
+            divergences[0] = replace(first, u_other=float(u[first.step - 1][first.neuron]))
+    return divergences
 
 
 def _first_site(different: Mapping[str, Array], image: int) -> tuple[str, int]:

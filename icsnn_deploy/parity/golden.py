@@ -1,11 +1,11 @@
-"""Golden spikes: what an integer network does with a few inputs, for those who test a device.
+"""Golden spikes: an integer network's exact spikes for a few inputs, for tests of devices.
 
 A safetensors file:
 
     inputs                  [N, *shape], the network's integer input
     logit_sums              int64 [N, classes], the output's current summed over (readout_start, T]
-    spikes/<population>     uint8 [T, N, ceil(neurons / 8)], eight neurons a byte, first in the
-                            highest bit, neurons in C order
+    spikes/<population>     uint8 [T, N, ceil(neurons / 8)], eight neurons per byte, the first in
+                            the highest bit, neurons in C order
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ FILE = "golden.safetensors"
 
 
 def golden_bytes(network: Graph, inputs: Array) -> bytes:
-    """Run an integer network on the inputs and write down everything, as a safetensors file."""
+    """Run an integer network on the inputs; returns the content of a golden file."""
     from safetensors.numpy import save
 
     if not network.is_integer:
@@ -43,7 +43,7 @@ def golden_bytes(network: Graph, inputs: Array) -> bytes:
 
 
 def read_golden(path: Path, network: Graph) -> tuple[Array, Recording]:
-    """Inputs and recording of a golden file; raises BundleError where it does not fit."""
+    """Read the inputs and the recording; raises BundleError if they are not of this network."""
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 

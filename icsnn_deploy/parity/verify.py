@@ -1,4 +1,4 @@
-"""Run a bundle's backends beside the reference and compare them spike for spike."""
+"""Run backends of a bundle and compare them with the reference simulator, spike for spike."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from icsnn_deploy.parity.compare import Comparison, ParityReport, Tolerance, com
 from icsnn_deploy.parity.divergence import Potentials
 from icsnn_deploy.progress import Progress, silent, tracked
 
-DEFAULT_MEMORY = 1 << 30  # bytes of spikes held at once, all backends together
-_ANN_IMAGES = 16  # at once
+DEFAULT_MEMORY = 1 << 30  # bytes of spikes of all backends that are held at once
+_ANN_IMAGES = 16  # run at once
 
 
 def verify(
@@ -41,30 +41,30 @@ def verify(
 ) -> ParityReport:
     """Compare backends with the reference on a bundle's network.
 
-    An integer network must certify, and then nothing but equality passes.
+    An integer network must certify, and passes only if all spikes and logits are equal.
 
     Args:
         bundle: the network and its exports.
-        backends: names as `backends.open_backend` takes them.
-        inputs: [N, *shape] ([T, N, *shape] for rate and event input); floats are put in steps of
-            an integer input's unit; default: the bundle's own samples.
+        backends: names, see `backends.open_backend`.
+        inputs: [N, *shape] ([T, N, *shape] for rate and event input); floats are rounded to the
+            unit of an integer input; default: the bundle's own samples.
         labels: class indices [N], for the accuracies.
-        against: an external recording of the same inputs, compared too.
-        tolerance: what is allowed of a float network.
-        progress: told how many images the reference and each backend have done.
+        against: an external recording of the same inputs, to be compared as well.
+        tolerance: the differences that are allowed for a float network.
+        progress: called with the number of images that the reference and each backend have run.
 
     Raises:
-        DataError: inputs, labels or recording that do not fit.
+        DataError: the inputs, labels or recording do not fit the network.
         LatticeError: an integer network that does not certify.
-        BundleError, ExportError, BackendUnavailableError: a backend that can't be opened.
-        SimulationError: Lava's worker crashed, hung or was killed.
+        BundleError, ExportError, BackendUnavailableError: a backend can't be opened.
+        SimulationError: a worker process crashed, hung or was killed.
     """
     network = bundle.network()
     if network.is_integer:
         require_certificate(network)
         tolerance = replace(tolerance, exact=True)
-    given = bundle.samples() if inputs is None else inputs
-    x = check_inputs(network, to_input_units(network, given))
+    samples = bundle.samples() if inputs is None else inputs
+    x = check_inputs(network, to_input_units(network, samples))
     axis = network.input.batch_axis
     images = x.shape[axis]
     if images == 0 or not (backends or against):
@@ -95,7 +95,7 @@ def _run_all(
     tolerance: Tolerance,
     progress: Progress,
 ) -> tuple[tuple[Comparison, ...], Array]:
-    """Each backend, then the recording, beside the reference; and the reference's logits."""
+    """Compare each backend and the recording with the reference; also returns its logits."""
     images = x.shape[axis]
     reference = ReferenceSimulator(network)
     parts: list[list[Comparison]] = [[] for _ in range(len(simulators) + (against is not None))]
@@ -123,19 +123,19 @@ def _run_all(
             progress(f"comparing {spec}", stop, images)
         if against is not None:
             parts[-1].append(judge(_images(against, start, stop)))
-    return tuple(merge(found, tolerance) for found in parts), np.concatenate(logits)
+    return tuple(merge(part, tolerance) for part in parts), np.concatenate(logits)
 
 
 def _open(bundle: Bundle, backends: Sequence[str], progress: Progress) -> dict[str, Simulator]:
-    """The backends by name; one that is named twice is still one comparison."""
-    wanted = list(dict.fromkeys(backends))
-    # Exported files first: one that is refused is told before PyTorch is loaded.
-    order = sorted(wanted, key=lambda spec: find_backend(spec)[0].export is None)
+    """Open the backends, by name; one that is named twice is opened once."""
+    specs = list(dict.fromkeys(backends))
+    # Exported files first, so that a file is refused before PyTorch is loaded.
+    order = sorted(specs, key=lambda spec: find_backend(spec)[0].export is None)
     opened = {
         spec: open_backend(bundle, spec)
         for spec in tracked(order, "opening backends", len(order), progress)
     }
-    return {spec: opened[spec] for spec in wanted}
+    return {spec: opened[spec] for spec in specs}
 
 
 def _ann_logits(bundle: Bundle, inputs: Array, progress: Progress) -> Array:
@@ -158,19 +158,19 @@ def _images(recording: Recording, start: int, stop: int) -> Recording:
 
 
 def probe(simulator: Simulator, batch: Array, axis: int) -> Potentials:
-    """Potentials of single images, from a run of their own when they are asked for."""
+    """Potentials of single images; each is run again, alone, when it is asked for."""
 
     def potentials(image: int, layer: str) -> Array | None:
-        one = batch.take([image], axis=axis)
+        sample = batch.take([image], axis=axis)
         record = Record(spikes=False, potentials=frozenset({layer}))
-        found = simulator.run(one, record).potentials.get(layer)
-        return None if found is None else found[:, 0]
+        u = simulator.run(sample, record).potentials.get(layer)
+        return None if u is None else u[:, 0]
 
     return potentials
 
 
 def images_at_once(network: Graph, backends: int) -> int:
-    """Images at a time, at most 64, so that the spikes of all backends fit in memory."""
+    """Number of images to run at a time, at most 64, so that the spikes of all backends fit."""
     neurons = sum(int(np.prod(network.shape(node.name))) for node in network.nodes_of(Population))
     return max(1, min(64, DEFAULT_MEMORY // max(1, neurons * network.steps * (backends + 10))))
 

@@ -1,1 +1,1 @@
-"""Graph -> Graph: each pass rewrites a network in one way and keeps what it computes."""
+"""Passes, Graph -> Graph: each rewrites a network in one way and keeps its results."""

@@ -2,8 +2,8 @@
 
     scale(conv(x))    = conv'(x)      scale_outputs: rows of W and b scaled
     conv(scale(x))    = conv'(x)      scale_inputs: columns of W scaled, W shift added to b
-    second(first(x))  = node(x)       composed: any two, where that is one node
-    pool(scale(x))    = scale(pool(x))    moved_behind
+    second(first(x))  = node(x)       composed: any two, if one node can compute both
+    pool(scale(x))    = scale(pool(x))    moved_after
 
 Products are taken in float64 and rounded once, when the new node stores them as float32.
 """
@@ -22,7 +22,7 @@ Affine = Conv | Linear | ChannelAffine
 
 
 def is_per_channel(values: Array) -> bool:
-    """Return whether a parameter is one value per channel, or one in all: alike in space."""
+    """Return whether a parameter is one value per channel, or one value: constant in space."""
     return all(size == 1 for size in values.shape[1:])
 
 
@@ -31,8 +31,8 @@ def pure_scale(name: str, source: str, factor: Array) -> ChannelAffine:
 
     Args:
         name: of the node.
-        source: what it takes.
-        factor: ready to broadcast, as broadcast_shapes allows.
+        source: name of its input.
+        factor: broadcastable to the input.
     """
     shift = np.zeros((1,) * factor.ndim, np.float32)
     return ChannelAffine(name=name, inputs=(source,), scale=factor, shift=shift)
@@ -82,7 +82,7 @@ def scale_outputs(first: Conv | Linear, scale: ChannelAffine) -> Conv | Linear:
 
 
 def scale_inputs(second: Conv | Linear, scale: ChannelAffine) -> Conv | Linear:
-    """Return second(scale(x)), named after the second, as if it padded with nothing but zeros.
+    """Return second(scale(x)), named after the second, as if padding were applied after scaling.
 
     Args:
         second: a Linear, or a Conv; with padding it is exact only for a shift of 0.
@@ -98,10 +98,10 @@ def scale_inputs(second: Conv | Linear, scale: ChannelAffine) -> Conv | Linear:
     width_of_group = len(weight) // second.groups
 
     def per_output(values: Array) -> Array:
-        """Input-channel values as each output channel's group sees them, [C_out, C_in/g, 1..]."""
+        """Input-channel values for each output channel's group, [C_out, C_in/g, 1..]."""
         grouped = _per_channel(values, channels).reshape(second.groups, -1)
-        seen = np.repeat(grouped, width_of_group, axis=0)
-        return seen.reshape(*weight.shape[:2], *(1,) * len(second.kernel))
+        repeated = np.repeat(grouped, width_of_group, axis=0)
+        return repeated.reshape(*weight.shape[:2], *(1,) * len(second.kernel))
 
     moved = (weight * per_output(shift)).sum(axis=tuple(range(1, weight.ndim)))
     return replace(
@@ -113,23 +113,23 @@ def scale_inputs(second: Conv | Linear, scale: ChannelAffine) -> Conv | Linear:
 
 
 def per_row(values: Array, weight: Array) -> Array:
-    """Return one value per output channel, ready to broadcast over a weight."""
+    """Return one value per output channel, broadcastable to a weight."""
     return values.reshape(-1, *(1,) * (weight.ndim - 1))
 
 
-def moved_behind(
+def moved_after(
     node: AvgPool | Flatten, first: Affine, shape: Shape, *, across_padding: bool = False
 ) -> Affine | None:
-    """Return what has to follow node(x) to give node(first(x)), or None where nothing does.
+    """Return g so that g(node(x)) = node(first(x)), or None if there is none.
 
-    A mean over positions goes past what treats every position alike, and flattening past a
-    ChannelAffine. The inputs are the ones of `first`.
+    A mean over positions commutes with nodes that treat every position equally, flattening with a
+    ChannelAffine. The result's inputs are those of `first`.
 
     Args:
-        node: to go first.
-        first: what it takes.
+        node: the pooling or flattening.
+        first: the node before it.
         shape: of first(x).
-        across_padding: take a constant past padded windows, where it is off by up to itself.
+        across_padding: move a constant past padded windows, too, with an error of up to itself.
     """
     if isinstance(node, Flatten):
         if not isinstance(first, ChannelAffine):
@@ -139,28 +139,28 @@ def moved_behind(
         )
     padded = any(n for pair in node.padding for n in pair)
     if isinstance(first, ChannelAffine):
-        alike = is_per_channel(first.scale) and is_per_channel(first.shift)
+        uniform = is_per_channel(first.scale) and is_per_channel(first.shift)
         constant = first.shift.any()
     elif isinstance(first, Conv):
-        plain = (*first.kernel, *first.stride, *(1 + n for pair in first.padding for n in pair))
-        alike, constant = all(n == 1 for n in plain), first.bias.any()
+        sizes = (*first.kernel, *first.stride, *(1 + n for pair in first.padding for n in pair))
+        uniform, constant = all(n == 1 for n in sizes), first.bias.any()
     else:
         return None
-    return first if alike and not (padded and constant and not across_padding) else None
+    return first if uniform and not (padded and constant and not across_padding) else None
 
 
 def composed(second: Node, first: Affine, shapes: tuple[Shape, Shape]) -> Node | None:
-    """Return one node for second(first(x)), named after the second, or None where there is none.
+    """Return one node for second(first(x)), named after the second, or None if there is none.
 
-    Zeros that the second node pads with are zeros, whatever the first would make of what lies
-    beyond the border, so before padding the first must be one that keeps zeros, tap by tap.
+    The second node pads with zeros, not with results of the first beyond its border. So if it pads,
+    the first node must map zeros to zeros, tap by tap.
 
-    A ChannelAffine beside a convolution goes through the product of convolutions, which leaves out
-    taps without weight; scale_outputs and scale_inputs keep the kernel as it is.
+    A ChannelAffine with a convolution is composed like two convolutions, which removes taps without
+    weight; scale_outputs and scale_inputs keep the kernel unchanged.
 
     Args:
-        second: a node of one input.
-        first: what it takes.
+        second: a node with one input.
+        first: the node before it.
         shapes: of x, and of first(x).
     """
     match first, second:

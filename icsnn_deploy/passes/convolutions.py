@@ -1,4 +1,4 @@
-"""Two convolutions in a row as one, and convolutions written with or without groups.
+"""Compose two convolutions in a row to one, and convert convolutions with and without groups.
 
 y[p] = sum_k w2[k] * (sum_j w1[j] * x[s1 (s2 p + d2 k) + d1 j])
      = sum over offsets of w * x, where w collects all w2[k] * w1[j] of one offset
@@ -59,11 +59,11 @@ def depthwise(node: Node, weight: Array, bias: Array, padding: Pairs) -> Conv:
 def compose_convolutions(second: Conv, first: Conv, shapes: tuple[Shape, Shape]) -> Conv | None:
     """Return second(first(x)) as one convolution, named after the second, or None.
 
-    Taps of the first at its kernel's border that have no weight are left out.
+    Taps without weight at the border of the first kernel are removed.
 
     Args:
-        second: takes the first.
-        first: takes x.
+        second: the later convolution.
+        first: the earlier convolution.
         shapes: of x, and of first(x).
     """
     positions = second.output_shape(shapes[1])[1:]
@@ -97,7 +97,7 @@ def compose_convolutions(second: Conv, first: Conv, shapes: tuple[Shape, Shape])
 
 
 def _used(conv: Conv, axis: int) -> range:
-    """From the first to the last tap of an axis that has a weight."""
+    """The range from the first to the last tap of an axis that has a weight."""
     others = tuple(i for i in range(conv.weight.ndim) if i != axis + 2)
     taps = np.flatnonzero(conv.weight.any(axis=others))
     return range(int(taps[0]), int(taps[-1]) + 1) if len(taps) else range(1)
@@ -106,7 +106,7 @@ def _used(conv: Conv, axis: int) -> range:
 def _keeps_zeros(
     first: Conv, second: Conv, axis: int, taps: range, shapes: tuple[Shape, Shape]
 ) -> bool:
-    """Whether `first`, asked beyond its border where the second pads, would read zeros alone."""
+    """Whether `first`, evaluated beyond its border where the second pads, reads only zeros."""
     if len(taps) != 1:
         return False
     offset = first.dilation[axis] * taps[0] - first.padding[axis][0]
@@ -117,7 +117,7 @@ def _keeps_zeros(
 
 
 def _offsets(first: Conv, second: Conv, axis: int, taps: range) -> range:
-    """What the two together read along an axis, relative to stride * position."""
+    """The offsets that both together read along an axis, relative to stride * position."""
     inner, outer = first.dilation[axis], first.stride[axis] * second.dilation[axis]
     count = second.kernel[axis]
     low = inner * taps[0] - first.padding[axis][0] - first.stride[axis] * second.padding[axis][0]
@@ -129,7 +129,7 @@ def _offsets(first: Conv, second: Conv, axis: int, taps: range) -> range:
 def _product(
     first: Conv, second: Conv, used: list[range], merged: list[range], found: tuple[Window, ...]
 ) -> tuple[Array, int]:
-    """Weights of the two together, and their groups."""
+    """The weights of the composed convolution, and its groups."""
     tail, head, multiply, groups = _factors(first, second)
     shape = multiply(*(f.reshape(*f.shape[:2], -1)[:, :, 0] for f in (tail, head))).shape
     weight = np.zeros((*shape, *(one.size for one in found)))
@@ -147,10 +147,10 @@ def _product(
 
 
 def _factors(first: Conv, second: Conv) -> tuple[Array, Array, np.ufunc, int]:
-    """Weights [O, M, *kernel] and [M, K, *kernel] with how a tap of each is multiplied, and groups.
+    """Weights [O, M, *kernel] and [M, K, *kernel], the product of two taps, and the groups.
 
-    Where one of the two treats each channel by itself, weights are multiplied one by one and the
-    other's groups stay.
+    If one of the two is depthwise, weights are multiplied elementwise and the groups of the other
+    are kept.
     """
     tail, head = second.weight.astype(np.float64), first.weight.astype(np.float64)
     width = len(tail) // second.groups

@@ -1,4 +1,4 @@
-"""Rewriting a graph: insert, replace and remove nodes, in one place for every pass.
+"""Edit a graph: insert, replace and remove nodes. Every pass uses these functions.
 
     a -> b       insert_on_edge(graph, "a", "b", n)        a -> n -> b
     a -> c                                                 a -> c
@@ -6,7 +6,7 @@
     a -> b       insert_after(graph, "a", n)               a -> n -> b
     a -> c                                                      n -> c
 
-A pass that makes several edits makes them on one GraphEditor and builds one Graph in the end.
+A pass with several edits uses one GraphEditor, and builds one Graph at the end.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def insert_after(graph: Graph, name: str, node: Node) -> Graph:
     """Insert a node after `name`; all consumers of `name` take it instead.
 
     Raises:
-        GraphError: the node has other sources than `name`, or its name is taken.
+        GraphError: the node has other sources than `name`, or its name exists.
     """
     editor = GraphEditor(graph)
     editor.insert_after(name, node)
@@ -40,7 +40,7 @@ def insert_on_edge(graph: Graph, source: str, sink: str, node: Node) -> Graph:
 
     Raises:
         GraphError: there is no such edge, the node has other sources than `source`, or its name
-            is taken.
+            exists.
     """
     editor = GraphEditor(graph)
     editor.insert_on_edge(source, sink, node)
@@ -70,21 +70,21 @@ def fresh_name(graph: Graph, wish: str) -> str:
 
 
 class GraphEditor:
-    """A graph under rewriting: edits in sequence, one Graph built at the end.
+    """Applies edits in sequence, and builds one Graph at the end.
 
-    A node that is new, or whose place in the network changed, comes after every node that does not
-    depend on it. That is where Graph sorts a node that is given last; the order of the nodes is
-    part of a graph's hash, so the result is the one of building a Graph after every edit.
+    A node that is new, or whose inputs changed, is placed after every node that does not depend on
+    it. That is where Graph sorts a node that is given last. The order of the nodes is part of a
+    graph's hash, so the result is the same as if a Graph were built after every edit.
     """
 
     def __init__(self, graph: Graph) -> None:
         self._start = graph
         self._nodes = {node.name: node for node in graph.nodes}
         self._shapes = {node.name: graph.shape(node.name) for node in graph.nodes}
-        self._consumers: dict[str, list[str]] | None = None  # made when asked for
+        self._consumers: dict[str, list[str]] | None = None  # computed on use
 
     def build(self) -> Graph:
-        """Return the graph with all edits; raises GraphError where it is not a valid one."""
+        """Return the graph with all edits; raises GraphError if it is not valid."""
         return self._start.with_nodes(self._nodes.values())
 
     def node(self, name: str) -> Node:
@@ -116,7 +116,7 @@ class GraphEditor:
         return unique_name(wish, self._nodes)
 
     def replace(self, *nodes: Node) -> None:
-        """Put each node in the place of the one with its name, of the same shape.
+        """Replace the node of the same name by each node; its shape must be the same.
 
         Its sources must come before it.
         """
@@ -132,10 +132,12 @@ class GraphEditor:
         self._drop(name)
 
     def discard(self, name: str) -> None:
-        """Remove a node that no other takes."""
-        takers = self.consumers(name)
-        if takers:
-            raise GraphError(f"{name}: taken by {takers[0].name}; only an unused node is discarded")
+        """Remove a node that has no consumers."""
+        consumers = self.consumers(name)
+        if consumers:
+            raise GraphError(
+                f"{name}: is an input of {consumers[0].name}; only an unused node can be discarded"
+            )
         self._drop(name)
 
     def insert_after(self, name: str, node: Node) -> None:
@@ -164,7 +166,7 @@ class GraphEditor:
         self._append(*nodes)
 
     def substitute(self, name: str, nodes: Sequence[Node]) -> None:
-        """Put a chain of nodes in the place of one; its consumers take the last of the chain."""
+        """Replace a node by a chain of nodes; its consumers take the last node of the chain."""
         shape, last = self.shape(name), nodes[-1].name
         self._rename(name, last)
         self._drop(name)
@@ -172,7 +174,9 @@ class GraphEditor:
             self._check_name(node)
         self._append(*nodes)
         if self.shape(last) != shape:
-            raise GraphError(f"{last}: shape {self.shape(last)}, {shape} needed as {name} had")
+            raise GraphError(
+                f"{last}: shape {self.shape(last)}, but {name}, which it replaces, has {shape}"
+            )
 
     def _check_new(self, node: Node, source: str) -> None:
         if node.inputs != (source,):
@@ -188,14 +192,14 @@ class GraphEditor:
         self._consumers = None
 
     def _rename(self, name: str, other: str) -> None:
-        """Let the consumers of one node take another."""
+        """Replace a node by another in the inputs of its consumers."""
         if other != name:
             for taker in dict.fromkeys(self.consumers(name)):
                 self._nodes[taker.name] = rewire(taker, {name: other})
             self._consumers = None
 
     def _append(self, *added: Node) -> None:
-        """Add nodes after all that do not depend on them."""
+        """Add nodes after all nodes that do not depend on them."""
         names = [node.name for node in added]
         late, early, after = set(names), list[Node](), list[Node]()
         for node in self._nodes.values():
@@ -210,9 +214,10 @@ class GraphEditor:
         self._consumers = None
 
     def _measure(self, node: Node) -> None:
-        """Keep a node's shape; the nodes after it have theirs already, so it must not change."""
+        """Store a node's shape; it must not change, because shapes of later nodes depend on it."""
         shape = node.output_shape(*(self.shape(source) for source in node.inputs))
         if self._shapes.setdefault(node.name, shape) != shape:
             raise GraphError(
-                f"{node.name}: shape {shape}, {self._shapes[node.name]} needed as before"
+                f"{node.name}: shape {shape}, but the node that it replaces has "
+                f"{self._shapes[node.name]}"
             )

@@ -1,4 +1,4 @@
-"""Fold diagonal connections into their neighbors."""
+"""Fold ChannelAffine nodes into their neighbors."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.nodes import AvgPool, ChannelAffine, Conv, Flatten, Linear, Node
 from icsnn_deploy.passes.affine import (
     is_per_channel,
-    moved_behind,
+    moved_after,
     scale_inputs,
     scale_outputs,
     scale_scale,
@@ -17,7 +17,7 @@ from icsnn_deploy.passes.edit import GraphEditor
 
 
 def fold_scales(graph: Graph) -> Graph:
-    """Fold each ChannelAffine into the affine node before or after it, where that is exact.
+    """Fold each ChannelAffine into the affine node before or after it, if that is exact.
 
         conv -> scale -> relu            before
         conv' -> relu                    after
@@ -30,12 +30,12 @@ def fold_scales(graph: Graph) -> Graph:
     """
     editor = GraphEditor(graph)
     while any(_fold_one(editor, scale) for scale in editor.nodes_of(ChannelAffine)):
-        pass  # from the start again: what was folded may have made room for another
+        pass  # from the start again: folding one may allow folding another
     return editor.build()
 
 
 def fold_across_padding(graph: Graph, scale: ChannelAffine) -> Graph:
-    """Fold a ChannelAffine into what comes after it, its shift as if no window were padded.
+    """Fold a ChannelAffine into the nodes after it, its shift as if no window were padded.
 
     Only for a small shift: at padded borders the result is off by up to the shift.
     """
@@ -66,7 +66,7 @@ def _fold_across(editor: GraphEditor, scale: ChannelAffine) -> None:
         absorbed = _into_consumer(editor, scale, consumer, across_padding=True)
         if absorbed:
             _bypass(editor, scale, consumer, absorbed)
-            moved = absorbed[-1]  # after a pooling it goes on
+            moved = absorbed[-1]  # a ChannelAffine after a pooling is folded further
             if isinstance(moved, ChannelAffine):
                 _fold_across(editor, moved)
 
@@ -74,7 +74,7 @@ def _fold_across(editor: GraphEditor, scale: ChannelAffine) -> None:
 def _bypass(
     editor: GraphEditor, scale: ChannelAffine, consumer: Node, absorbed: tuple[Node, ...]
 ) -> None:
-    """Put `absorbed` in the place of the consumer; drop the ChannelAffine if no other takes it."""
+    """Replace the consumer by `absorbed`; remove the ChannelAffine if it has no other consumer."""
     if len(editor.consumers(scale.name)) == 1:
         editor.remove(scale.name)
     editor.substitute(consumer.name, absorbed)
@@ -95,7 +95,7 @@ def _into_source(source: Node, scale: ChannelAffine) -> Node | None:
 def _into_consumer(
     editor: GraphEditor, scale: ChannelAffine, consumer: Node, *, across_padding: bool = False
 ) -> tuple[Node, ...]:
-    """Return nodes that do both and take the source of `scale`; none where that is not exact."""
+    """Return nodes that compute both from the source of `scale`; none if that is not exact."""
     if consumer.inputs != (scale.name,):
         return ()
     match consumer:
@@ -109,7 +109,7 @@ def _into_consumer(
             return (scale_inputs(consumer, scale),)
         case AvgPool() | Flatten():
             shape = editor.shape(scale.name)
-            moved = moved_behind(consumer, scale, shape, across_padding=across_padding)
+            moved = moved_after(consumer, scale, shape, across_padding=across_padding)
             if moved is None:
                 return ()
             moved = replace(moved, inputs=(consumer.name,))

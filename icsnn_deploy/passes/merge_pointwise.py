@@ -19,8 +19,8 @@ def merge_pointwise(graph: Graph) -> Graph:
         slice (strided 1x1) -> pad channels (1x1) -> add      before
         shortcut (strided 1x1) -> add                         after
 
-    A depthwise identity that only pads gives its padding to the convolution after it. Two trained
-    layers stay two.
+    The padding of a depthwise identity that only pads moves to the convolution after it. Two
+    trained layers are not merged.
     """
     editor = GraphEditor(graph)
     while _merge_one(editor):
@@ -29,7 +29,7 @@ def merge_pointwise(graph: Graph) -> Graph:
 
 
 def _merge_one(editor: GraphEditor) -> bool:
-    """Merge the first pair of convolutions that can be one; return whether there was any."""
+    """Merge the first pair of convolutions that can be merged; return whether there was any."""
     for first in editor.nodes_of(Conv):
         consumers = editor.consumers(first.name)
         if len(consumers) != 1 or not isinstance(consumers[0], Conv):
@@ -57,7 +57,7 @@ def _merged(first: Conv, second: Conv) -> Conv | None:
     if not _is_pointwise(first) and any(n != 1 for n in second.stride):
         return None
     if not (_is_selection(first) or _is_selection(second)):
-        return None  # two trained layers: keep the factors, they may be far smaller
+        return None  # two trained layers: the factors may be far smaller than the product
     head = dense_weight(first)  # [M, C_in, *kernel]
     tail = dense_weight(second).reshape(len(second.weight), -1)  # [C_out, M], a kernel of one
     return replace(
@@ -75,11 +75,11 @@ def _is_pointwise(conv: Conv) -> bool:
 
 
 def _only_pads(conv: Conv) -> bool:
-    """Whether a convolution is the identity but for its padding."""
+    """Whether a convolution is the identity, apart from its padding."""
     return is_window_sum(conv) and _is_pointwise(conv) and all(n == 1 for n in conv.stride)
 
 
 def _is_selection(conv: Conv) -> bool:
-    """Whether each output is one input or nothing: weights 0 or 1, at most a single 1 a row."""
+    """Whether each output is one input or zero: weights 0 or 1, at most one 1 per output."""
     rows = conv.weight.reshape(len(conv.weight), -1)
     return bool(np.isin(rows, (0, 1)).all() and (rows.sum(axis=1) <= 1).all())

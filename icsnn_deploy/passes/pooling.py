@@ -11,7 +11,7 @@ from icsnn_deploy.graph.nodes import AvgPool, Conv, Node
 
 
 def window_sum(pool: AvgPool, channels: int, dtype: type[np.number[Any]] = np.int8) -> Conv:
-    """Return the sum over a pooling's windows, under its name, with weights of this type."""
+    """Return the sum over a pooling's windows, under its name, with weights of this dtype."""
     return _convolution(pool, channels, dtype(1))
 
 

@@ -18,7 +18,7 @@ def scale_current(graph: Graph, name: str, factor: Array) -> Graph:
         conv -> if              conv' -> if
         add  -> if      ->      add   -> if, each of its sources scaled
 
-    Unlike scale_thresholds it leaves v_threshold as it is, so the spikes change.
+    Unlike scale_thresholds it does not change v_threshold, so the spikes change.
 
     Args:
         graph: a float IF network.
@@ -26,7 +26,7 @@ def scale_current(graph: Graph, name: str, factor: Array) -> Graph:
         factor: one value per channel [C], > 0.
 
     Raises:
-        GraphError: another number of values.
+        GraphError: factor has another number of values.
     """
     shape = graph.shape(name)
     scale = np.asarray(factor, np.float64).reshape(-1, *(1,) * (len(shape) - 1))
@@ -35,7 +35,7 @@ def scale_current(graph: Graph, name: str, factor: Array) -> Graph:
     target = graph.node(name)
     (source,) = (graph.node(n) for n in target.inputs)
     if isinstance(source, Add) and len(graph.consumers(source.name)) == 1:
-        target = source  # a sum has no weights of its own: its sources have
+        target = source  # a sum has no weights, but its sources have
     editor = GraphEditor(graph)
     scales = [
         ChannelAffine(

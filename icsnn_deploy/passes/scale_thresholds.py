@@ -1,4 +1,4 @@
-"""Give populations other thresholds without changing a spike."""
+"""Change the thresholds of populations without changing a spike."""
 
 from __future__ import annotations
 
@@ -16,37 +16,37 @@ from icsnn_deploy.passes.edit import GraphEditor
 
 
 def scale_thresholds(graph: Graph, v_threshold: Mapping[str, Array], *, absorb: bool) -> Graph:
-    """Scale the current, v_init and v_reset of populations so that v_threshold is the given one.
+    """Scale the current, v_init and v_reset of populations to the given v_threshold.
 
         conv -> if (v_threshold 4)                        before
         conv -> scale (1/4) -> if (v_threshold 1)         after
         conv' (weights and bias / 4) -> if (...)          after, with absorb
 
-    A spike is 0 or 1 whatever the threshold, so nothing changes after the population. A sum that
-    only the population takes passes the factor on to its own sources.
+    A spike is 0 or 1 whatever the threshold, so nothing changes after the population. If a sum has
+    no other consumer than the population, its sources are scaled.
 
     Args:
         graph: an IF network.
-        v_threshold: for each population its new threshold, > 0, ready to broadcast; every ratio of
-            the new to the old one must be one value per channel where `absorb` is given.
-        absorb: let affine nodes that lead nowhere else take the factor. Their integers stay
-            integers, so the products must be whole. Without it each factor is a ChannelAffine of
-            float32, for fold_scales to fold.
+        v_threshold: new threshold of each population, > 0, broadcastable to it; with `absorb` the
+            ratio of the new to the old one must be one value per channel.
+        absorb: multiply the factor into affine nodes that have no other consumer. Their integers
+            stay integers, so the products must be integers. Without it each factor becomes a
+            ChannelAffine of float32, which fold_scales can fold.
 
     Raises:
-        GraphError: one of the names is no population.
+        GraphError: a name is not that of a population.
     """
     editor = GraphEditor(graph)
-    for name, wanted in v_threshold.items():
+    for name, new_threshold in v_threshold.items():
         population = editor.node(name)
         if not isinstance(population, IF):
             raise GraphError(f"{name}: a population is needed, this is a {population.kind}")
-        factor = wanted / population.v_threshold.astype(np.float64)
+        factor = new_threshold / population.v_threshold.astype(np.float64)
         reset = population.v_reset
         editor.replace(
             replace(
                 population,
-                v_threshold=wanted,
+                v_threshold=new_threshold,
                 v_init=population.v_init * factor,
                 v_reset=None if reset is None else reset * factor,
             )
@@ -56,7 +56,7 @@ def scale_thresholds(graph: Graph, v_threshold: Mapping[str, Array], *, absorb: 
 
 
 def _scale_sources(editor: GraphEditor, name: str, factor: Array, *, absorb: bool) -> None:
-    """Scale everything that arrives at a node."""
+    """Scale all inputs of a node."""
     for source in dict.fromkeys(editor.node(name).inputs):
         node = editor.node(source)
         private = len(editor.consumers(source)) == 1
@@ -70,7 +70,7 @@ def _scale_sources(editor: GraphEditor, name: str, factor: Array, *, absorb: boo
 
 
 def _scaled(node: Conv | Linear | ChannelAffine, factor: Array) -> Node:
-    """Return an affine node whose result is scaled channel by channel, of the types it had."""
+    """Return an affine node with its result scaled per channel; float or integer as before."""
     if isinstance(node, ChannelAffine):
         return replace(node, scale=_typed(node.scale, factor), shift=_typed(node.shift, factor))
     weight = _typed(node.weight, per_row(factor, node.weight))

@@ -23,8 +23,8 @@ def shift_current(graph: Graph, name: str, shift: Array) -> Graph:
         pool -> if                  before
         pool -> scale (1 x + shift) -> if     after
 
-    It goes into the bias of an affine node that feeds only this one, directly or through a sum;
-    where there is none, into a ChannelAffine before it.
+    It is added to the bias of an affine node that leads only to this node, directly or through
+    sums; if there is none, a ChannelAffine is inserted before it.
 
     Args:
         graph: the network.
@@ -33,7 +33,7 @@ def shift_current(graph: Graph, name: str, shift: Array) -> Graph:
             network.
 
     Raises:
-        GraphError: another number of values.
+        GraphError: shift has another number of values.
     """
     values = np.asarray(shift, np.float64)
     channels, *space = graph.shape(name)
@@ -58,10 +58,9 @@ def shift_current(graph: Graph, name: str, shift: Array) -> Graph:
 
 
 def private_affine(graph: Graph, name: str) -> Conv | Linear | None:
-    """Return the affine node whose result goes to this node alone, directly or through sums.
+    """Return the affine node that leads only to this node, directly or through sums.
 
-    The nearest one where there are several, the first of a sum's sources before the others. None
-    where there is none.
+    Of several, the nearest one, and of a sum's sources the first; None if there is none.
     """
 
     def is_private(node: Node) -> bool:

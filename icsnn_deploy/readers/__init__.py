@@ -1,8 +1,9 @@
-"""NIR files in the frameworks people use: each loaded and set so that no spike differs.
+"""Load and run NIR files in other frameworks, with corrections so that the spikes are the same.
 
     from icsnn_deploy.readers import snntorch
     module = snntorch.load("network-portable.nir")      # snnTorch's own module
     recording = snntorch.run(module, images)
 
-One file a framework; each lists what it corrects of it. `load` and `run` are all there is to know.
+There is one module per framework, with the functions `load` and `run`; its docstring lists what it
+corrects.
 """

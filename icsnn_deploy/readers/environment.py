@@ -1,4 +1,4 @@
-"""The environments that hold the readers, each with torch and NumPy of the running one."""
+"""The environments of the readers; each uses torch and NumPy of the running environment."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from icsnn_deploy.readers.versions import TESTED
 
 SETUP = "icsnn readers setup"
 
-KINDS: Mapping[str, EnvironmentSpec] = {
+ENVIRONMENTS: Mapping[str, EnvironmentSpec] = {
     "sinabs": EnvironmentSpec(
         title="sinabs", name="sinabs", command=SETUP, variable="ICSNN_SINABS"
     ),
@@ -21,13 +21,13 @@ KINDS: Mapping[str, EnvironmentSpec] = {
         title="NIR readers", name="readers", command=SETUP, variable="ICSNN_READERS"
     ),
 }
-"""sinabs asks for nir <= 1.0.4, which the others can't run with."""
+"""By name. sinabs needs nir <= 1.0.4, which the other readers can't run with."""
 
 READERS: Mapping[str, tuple[str, ...]] = {
     "sinabs": ("sinabs",),
     "readers": ("snntorch", "spikingjelly", "norse", "nirtorch"),
 }
-"""Which environment holds which readers."""
+"""The readers of each environment."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,21 +40,21 @@ class ReaderEnvironment:
 
 
 def find_environment(name: str) -> ReaderEnvironment:
-    """One of the two environments; nothing is started.
+    """Find one of the environments; nothing is started.
 
     Args:
-        name: of KINDS.
+        name: a name of ENVIRONMENTS.
 
     Raises:
-        BackendUnavailableError: it is missing or not ready; names the command that makes it.
+        BackendUnavailableError: it is missing or not ready; names the command that creates it.
     """
-    kind = KINDS[name]
-    folder = default_folder(kind)
+    spec = ENVIRONMENTS[name]
+    folder = default_folder(spec)
 
     def check(content: bytes, where: str) -> dict[str, str]:
         return check_versions(name, content, where)
 
-    versions = read_stamp(kind, folder, check, kind.command)
+    versions = read_stamp(spec, folder, check, spec.command)
     return ReaderEnvironment(folder=folder, python=python_of(folder), versions=versions)
 
 
@@ -64,21 +64,25 @@ def environment_of(reader: str) -> str:
 
 
 def pins(name: str) -> dict[str, str]:
-    """The distributions of an environment's readers with their versions."""
+    """The distributions of an environment's readers, with the tested versions."""
     return {
         package: version for reader in READERS[name] for package, version in TESTED[reader].items()
     }
 
 
 def check_versions(name: str, content: bytes, where: str) -> dict[str, str]:
-    """The versions of an environment's readers in a JSON object.
+    """Read the versions of an environment's readers from a JSON object, and check them.
 
     Raises:
-        BackendUnavailableError: they are not there, or not the ones that were tested.
+        BackendUnavailableError: versions are missing, or are not the tested ones.
     """
     tested = pins(name)
-    found = read_strings(content, where, tuple(tested))
-    wrong = [f"{p} {found[p][:40]}, tested with {v}" for p, v in tested.items() if found[p] != v]
+    installed = read_strings(content, where, tuple(tested))
+    wrong = [
+        f"{package} {installed[package][:40]}, tested with {version}"
+        for package, version in tested.items()
+        if installed[package] != version
+    ]
     if wrong:
         raise BackendUnavailableError(f"{where}: {'; '.join(wrong)}")
-    return found
+    return installed

@@ -1,9 +1,9 @@
-"""nirtorch's older GraphExecutor, which norse and sinabs load through, put in order.
+"""Correct the execution order of nirtorch's older GraphExecutor, which norse and sinabs use.
 
-It runs the nodes depth first: behind a join, a node runs before all that it sums are there, and
-sums what is (no upstream thread on this is known; `nir_to_torch`, its successor, waits).
-Sorted topologically, every sum is whole. A node that the reader has no module for is left out
-without a word, and its input goes nowhere: that is an error here.
+It runs the nodes depth first, so that a node after a join may run before all sources of the join
+are computed, and sums only those that are (no upstream thread on this is known; its successor
+`nir_to_torch` waits for them). In topological order every sum is complete. It also silently drops
+nodes that the reader has no module for; here that is an error.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from icsnn_deploy.readers.nir_file import NirFile
 
 
 def put_in_order(executor: Any, file: NirFile) -> None:
-    """Sort what a GraphExecutor runs, from the file's input to its output.
+    """Set the execution order of a GraphExecutor to the file's topological order.
 
     Raises:
-        ExportError: a node of the file that it does not run.
+        ExportError: the executor does not run a node of the file.
     """
     nodes = {node.name: node for node in executor.graph.node_list}
     dropped = [
@@ -27,5 +27,7 @@ def put_in_order(executor: Any, file: NirFile) -> None:
         if key not in nodes or (nodes[key].elem is None and key != file.order[-1])
     ]
     if dropped:
-        raise ExportError(f"{', '.join(dropped)}: the reader has no module for it")
+        raise ExportError(
+            f"{', '.join(dropped)}: the reader has no module for it. Use another reader"
+        )
     executor.execution_order = [nodes[key] for key in file.order]

@@ -1,4 +1,4 @@
-"""Runs readers in their environment and brings back what they recorded, or one clear error."""
+"""Run readers in a worker process of their environment, and read back their recordings."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ from icsnn_deploy.readers.environment import SETUP
 logger = logging.getLogger(__name__)
 
 STEP_LIMIT_S = 120.0
-"""Longest silence: for the start of a reader, or one step of one population."""
+"""Longest time for the start of a reader, or for one step of one population."""
 
-_KINDS: dict[str, type[IcsnnError]] = {
-    kind.__name__: kind
-    for kind in (BackendUnavailableError, DataError, ExportError, SimulationError)
+_ERRORS: dict[str, type[IcsnnError]] = {
+    error.__name__: error
+    for error in (BackendUnavailableError, DataError, ExportError, SimulationError)
 }
 _HINT = "Run fewer images at a time"
 
@@ -44,7 +44,7 @@ class Request:
 
     reader: str
     file: Path
-    inputs: Array  # as the reader's `run` takes them
+    inputs: Array  # in the form that the reader's `run` takes
 
 
 def run_requests(
@@ -57,13 +57,13 @@ def run_requests(
     """Run files in readers, one after the other, in one worker.
 
     Args:
-        python: of the readers' environment.
-        requests: what to run.
-        step_limit_s: longest silence.
-        progress: told how many populations did a step.
+        python: interpreter of the readers' environment.
+        requests: the files to run.
+        step_limit_s: longest time between two steps of populations.
+        progress: called with the number of steps of populations that are done.
 
     Raises:
-        ExportError, DataError, BackendUnavailableError: as the reader's helper raises them.
+        ExportError, DataError, BackendUnavailableError: as raised by the reader's module.
         SimulationError: the reader fails, hangs or is killed; no process is left.
     """
     with tempfile.TemporaryDirectory(prefix="icsnn-readers-", ignore_cleanup_errors=True) as name:
@@ -105,7 +105,7 @@ def _read(folder: Path, number: int, reader: str) -> Recording:
 
 
 def _fault(folder: Path, title: str, code: int) -> IcsnnError:
-    """What the worker wrote down before it ended, or how it ended."""
+    """The error that the worker recorded before it ended, or its exit status."""
     log = (folder / "log").read_text(errors="replace")
     logger.debug("worker of %s:\n%s", title, log)
     try:
@@ -117,6 +117,6 @@ def _fault(folder: Path, title: str, code: int) -> IcsnnError:
             f"the worker of {title} {killed or f'ended with exit code {code}'}. {_HINT}{tail}"
         )
     logger.debug("worker of %s: %s", title, fault["trace"])
-    if fault["type"] in _KINDS:
-        return _KINDS[fault["type"]](fault["message"])
+    if fault["type"] in _ERRORS:
+        return _ERRORS[fault["type"]](fault["message"])
     return SimulationError(f"{title} failed: {fault['type']}: {fault['message']}")

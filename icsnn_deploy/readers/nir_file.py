@@ -1,4 +1,4 @@
-"""A NIR file as a reader gets it: looked through first, with what the reader will not ask for."""
+"""Read a NIR file for a reader: checked first, with the metadata that readers themselves ignore."""
 
 from __future__ import annotations
 
@@ -21,42 +21,42 @@ from icsnn_deploy.graph.nodes import Input, Shape
 
 
 @dataclass(frozen=True, kw_only=True)
-class Population:
-    """What the metadata says about an IF node."""
+class NirPopulation:
+    """An IF node of the file, with its metadata."""
 
-    key: str  # the node's name in the file
-    name: str  # the population's in the network that was exported
+    key: str  # name of the node in the file
+    name: str  # name of the population in the exported network
     v_threshold: Array  # [*shape]
-    v_init: Array  # [*shape], float32; 0 where the file has none
-    channels: int  # its own, which come first; a relay file adds some for others
+    v_init: Array  # [*shape], float32; 0 if the file has none
+    channels: int  # of the exported population; in a relay file others may follow them
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class NirFile:
-    """A file that a reader can run."""
+    """The contents of a file that a reader can run."""
 
-    reader: str  # name of READERS
+    reader: str  # name in READERS
     network: Any  # nir.NIRGraph
     header: NirHeader
-    input: Input  # without the channel of a relay file
-    populations: tuple[Population, ...]  # in topological order
+    input: Input  # without the relay channel of a relay file
+    populations: tuple[NirPopulation, ...]  # in topological order
     order: tuple[str, ...]  # all nodes, each after its sources
 
     @property
     def is_relay(self) -> bool:
-        """Whether the first step's extra input channel carries the initial potentials."""
+        """Whether the initial potentials come from an extra input channel in the first step."""
         return self.header.v_init_encoding == "relay"
 
 
 def read_file(path: str | os.PathLike[str], reader: str) -> NirFile:
-    """Read a file that this package wrote, and see that a reader holds all of it.
+    """Read a file that this package wrote, and check that the reader supports all of it.
 
     Args:
         path: of the file.
-        reader: name of READERS.
+        reader: name in READERS.
 
     Raises:
-        ExportError: no such file, hostile, damaged, or a network that the reader can't hold.
+        ExportError: the file is missing, hostile or damaged, or the reader does not support it.
     """
     file = Path(path)
     scan(file)
@@ -66,17 +66,17 @@ def read_file(path: str | os.PathLike[str], reader: str) -> NirFile:
         network = nir.read(file)
         for node in (network, *network.nodes.values()):
             node.metadata = _text(getattr(node, "metadata", None))
-    except Exception as error:  # nir checks little itself: nearly any type of exception comes out
+    except Exception as error:  # nir checks little itself and raises nearly any type
         raise ExportError(
             f"{file}: not a NIR network ({type(error).__name__}: {error}); write the file again"
         ) from error
     rejections = [
-        found
+        rejection
         for key, node in network.nodes.items()
-        if (found := _rejection(key, node, find_reader(reader))) is not None
+        if (rejection := _rejection(key, node, find_reader(reader))) is not None
     ]
     if rejections:
-        raise ExportError(rejection_table(f"{file}: {reader} can't hold it", rejections))
+        raise ExportError(rejection_table(f"{file}: {reader} can't run it", rejections))
     try:
         return _describe(network, reader)
     except (GraphError, graphlib.CycleError) as error:
@@ -84,7 +84,7 @@ def read_file(path: str | os.PathLike[str], reader: str) -> NirFile:
 
 
 def _text(metadata: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Metadata with text for the bytes of nir 1.0.4, which has none for some types of nodes."""
+    """Metadata with strings; nir 1.0.4 reads bytes, and gives some node types no metadata."""
     return {
         key: value.decode() if isinstance(value, bytes) else value
         for key, value in (metadata or {}).items()
@@ -103,7 +103,10 @@ def _rejection(key: str, node: Any, reader: Reader) -> Rejection | None:
         return Rejection(node=key, got="r or v_reset", allowed="r = 1, v_reset = 0", remedy=remedy)
     if reader.one_threshold and np.unique(node.v_threshold).size != 1:
         return Rejection(
-            node=key, got="several thresholds", allowed="one threshold a population", remedy=remedy
+            node=key,
+            got="several thresholds",
+            allowed="one threshold per population",
+            remedy=remedy,
         )
     return None
 
@@ -111,24 +114,23 @@ def _rejection(key: str, node: Any, reader: Reader) -> Rejection | None:
 def _describe(network: Any, reader: str) -> NirFile:
     header = read_header(network.metadata)
     if header is None:
-        raise GraphError("was not written by icsnn-deploy: nothing says its time steps and v_init")
+        raise GraphError("was not written by icsnn-deploy: its time steps and v_init are unknown")
     if header.reset != "subtract":
-        raise GraphError(f"reset {header.reset!r}: readers are set to 'subtract' here")
+        raise GraphError(f"reset {header.reset!r}: readers support reset 'subtract' only")
     sources: dict[str, list[str]] = {key: [] for key in network.nodes}
     for source, target in network.edges:
         if source not in sources or target not in sources:
-            raise GraphError(f"edge {source!r} to {target!r}: there is no such node")
+            raise GraphError(f"edge {source!r} to {target!r}: one of these nodes does not exist")
         sources[target].append(source)
     kinds = {key: type(node).__name__ for key, node in network.nodes.items()}
-    (entry, *more), (last, *others) = (
-        [key for key, kind in kinds.items() if kind == wanted] or [""]
-        for wanted in ("Input", "Output")
+    (first, *more_inputs), (last, *more_outputs) = (
+        [key for key, kind in kinds.items() if kind == end] or [""] for end in ("Input", "Output")
     )
-    orphans = [key for key, before in sources.items() if not before]
-    if more or others or orphans != [entry] or not last:
+    without_source = [key for key, names in sources.items() if not names]
+    if more_inputs or more_outputs or without_source != [first] or not last:
         raise GraphError("one input, one output and an edge to every node are needed")
     inner = [key for key in graphlib.TopologicalSorter(sources).static_order() if key != last]
-    node = read_input(network.nodes[entry], entry, header)
+    node = read_input(network.nodes[first], first, header)
     if header.v_init_encoding == "relay":
         shape = (node.shape[0] - 1, *node.shape[1:])
         node = Input(name=node.name, shape=shape, dtype=node.dtype, encoding=node.encoding)
@@ -144,7 +146,7 @@ def _describe(network: Any, reader: str) -> NirFile:
     )
 
 
-def _population(key: str, node: Any, header: NirHeader) -> Population:
+def _population(key: str, node: Any, header: NirHeader) -> NirPopulation:
     shape: Shape = node.v_threshold.shape
     v_init = np.asarray(node.metadata.get(V_INIT, np.zeros(shape, np.float32)))
     if v_init.shape != shape or v_init.dtype.kind != "f" or not np.isfinite(v_init).all():
@@ -152,8 +154,10 @@ def _population(key: str, node: Any, header: NirHeader) -> Population:
     note = header.notes.get(key) or load(node.metadata, key)
     channels = note.get(CHANNELS, shape[0])
     if type(channels) is not int or not 0 < channels <= shape[0]:
-        raise GraphError(f"{key}: {channels!r} channels of its own, 1 to {shape[0]} are possible")
-    return Population(
+        raise GraphError(
+            f"{key}: {CHANNELS} {channels!r}; an integer from 1 to {shape[0]} is needed"
+        )
+    return NirPopulation(
         key=key,
         name=str(note.get("name", key)),
         channels=channels,

@@ -1,11 +1,11 @@
-"""nirtorch: its `nir_to_torch` with modules for what it has none for, or a wrong one.
+"""nirtorch: `nir_to_torch`, with modules where nirtorch's own are missing or wrong.
 
-What is corrected of nirtorch 2.6:
+Corrections of nirtorch 2.6:
 
-- It has no neuron: IF here is one step of soft reset, from the initial potentials on.
+- It has no neuron model: IF is one step with soft reset here, starting at the initial potentials.
 - Its module for nir.Affine stores the bias under another name and keeps a random one (NIRTorch #55
-  mends it, which is not released).
-- Its module for nir.Conv2d swaps input and output channels, which shows in its text only.
+  corrects it, but is not released).
+- Its module for nir.Conv2d swaps input and output channels, which is visible in its repr only.
 """
 
 from __future__ import annotations
@@ -47,14 +47,14 @@ class SoftIF(torch.nn.Module):
 
 
 def load(path: str | os.PathLike[str]) -> torch.nn.Module:
-    """nirtorch's module of a NIR file, called as `module(x, state)` once a step.
+    """Load a NIR file as nirtorch's module, which is called once per step as `module(x, state)`.
 
     Args:
         path: of a file of profile portable.
 
     Raises:
-        BackendUnavailableError: nirtorch is not here, or in a version that was not tested.
-        ExportError: a file that can't be read, or a node that has no module.
+        BackendUnavailableError: nirtorch is not installed, or in an untested version.
+        ExportError: the file can't be read, or holds a node that has no module.
     """
     require("nirtorch")
     file = read_file(path, "nirtorch")
@@ -72,7 +72,7 @@ run = step_by_step(start)
 
 
 def _node_map(file: NirFile) -> dict[type, Any]:
-    """A module for each node whose default is wrong or missing."""
+    """A module for each type of node whose default is wrong or missing."""
     import nir
 
     v_init = {id(file.network.nodes[p.key]): p.v_init for p in file.populations}

@@ -1,16 +1,16 @@
-"""norse: its `from_nir` with soft reset, initial potentials and an order that keeps every join.
+"""norse: `from_nir`, with soft reset, initial potentials and a topological execution order.
 
-What is corrected of norse 1.1.0:
+Corrections of norse 1.1.0:
 
-- nir.IF becomes an IAFCell that resets to 0, whatever `reset_method` says (neuromorphs/NIR #63,
-  #129, #137 on the reset that NIR means): its step is replaced.
-- It loads through nirtorch's older executor, which sums what has come so far: see executor.py.
-- nir.AvgPool2d is dropped without a word (norse #418, #438 on what is mapped): refused here; a
+- nir.IF becomes an IAFCell that resets to 0, whatever `reset_method` is (neuromorphs/NIR #63, #129,
+  #137 discuss which reset NIR means): its step is replaced.
+- It loads through nirtorch's older executor, which may sum incompletely: see executor.py.
+- nir.AvgPool2d is silently dropped (norse #418, #438 discuss what is mapped): refused here; a
   portable file has none.
 - Initial potentials are 0: `start` sets them.
 
-It fires at u > v_threshold. A portable file of an integer network has its potentials between the
-integers, where this is the same as u >= v_threshold; of a float network, ties may differ.
+norse fires at u > v_threshold. In a portable file of an integer network no potential is an integer,
+so that this is the same as u >= v_threshold; for a float network, ties may differ.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from icsnn_deploy.readers.versions import require
 
 
 def load(path: str | os.PathLike[str]) -> torch.nn.Module:
-    """norse's module of a NIR file, called as `module(x, state)` once a step.
+    """Load a NIR file as norse's module, which is called once per step as `module(x, state)`.
 
     Args:
         path: of a file of profile portable.
 
     Raises:
-        BackendUnavailableError: norse is not here, or in a version that was not tested.
-        ExportError: a file that can't be read, or that norse can't hold.
+        BackendUnavailableError: norse is not installed, or in an untested version.
+        ExportError: the file can't be read, or norse does not support it.
     """
     require("norse")
     file = read_file(path, "norse")
@@ -48,7 +48,7 @@ def load(path: str | os.PathLike[str]) -> torch.nn.Module:
 
 
 def start(module: torch.nn.Module, batch: int) -> Any:
-    """The state for the first step, with the initial potentials for so many samples."""
+    """The state for the first step, with the initial potentials of `batch` samples."""
     from nirtorch.graph_executor import GraphExecutorState
     from norse.torch.functional.iaf import IAFFeedForwardState
 
@@ -64,7 +64,7 @@ run = step_by_step(start)
 
 
 def _soft_step(current: torch.Tensor, state: Any, p: Any, dt: float) -> tuple[torch.Tensor, Any]:
-    """norse's step of an IAF neuron, with the threshold subtracted where it sets v_reset."""
+    """norse's step of an IAF neuron, but a spike subtracts the threshold."""
     from norse.torch.functional.iaf import IAFFeedForwardState
     from norse.torch.functional.threshold import threshold
 

@@ -1,4 +1,4 @@
-"""Makes the environments that hold the readers: whole and tested, or not at all."""
+"""Create and test the environments of the readers; an environment that fails is removed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.nodes import IF, Input, Linear, Output
 from icsnn_deploy.progress import Progress, silent
 from icsnn_deploy.readers.environment import (
-    KINDS,
+    ENVIRONMENTS,
     READERS,
     SETUP,
     ReaderEnvironment,
@@ -28,26 +28,26 @@ from icsnn_deploy.readers.environment import (
 )
 from icsnn_deploy.readers.launch import Request, run_requests
 
-# What the readers import beside torch and NumPy as they read a file. The rest of what they ask for
-# (torchaudio, torchvision, tensorboard, samna, ...) is for data sets, plots and chips.
+# What the readers import to read a file, in addition to torch and NumPy. Their other requirements
+# (torchaudio, torchvision, tensorboard, samna, ...) are for data sets, plots and chips.
 _DEPENDENCIES = {"readers": ("loguru", "matplotlib", "tqdm"), "sinabs": ("matplotlib", "pbr")}
 _REMEDIES = (
-    ("No space left on device", "Free 50 MB, or name another folder with ICSNN_READERS"),
+    ("No space left on device", "Free 50 MB, or choose another folder with ICSNN_READERS"),
     ("No matching distribution", "Check the network, and which index pip asks"),
     ("Connection", "Check the network, and which index pip asks"),
 )
 
 
 def set_up(name: str, progress: Progress = silent) -> ReaderEnvironment:
-    """Make one of the environments, or test the one that is there.
+    """Create one of the environments; if it exists, test it.
 
     Args:
-        name: of KINDS.
-        progress: told of the stages.
+        name: a name of ENVIRONMENTS.
+        progress: called at each stage.
 
     Raises:
-        BackendUnavailableError: a folder that is not ours, pip or the self-test fails; what was
-            made so far is removed. What was there before is not.
+        BackendUnavailableError: the folder holds other files, or pip or the self-test fails; the
+            unfinished environment is removed, other files are not.
     """
     try:
         ready = find_environment(name)
@@ -56,15 +56,15 @@ def set_up(name: str, progress: Progress = silent) -> ReaderEnvironment:
     else:
         check(name, ready)
         return ready
-    kind = KINDS[name]
-    folder = default_folder(kind)
-    with lock_folder(kind, folder) as lock:
+    spec = ENVIRONMENTS[name]
+    folder = default_folder(spec)
+    with lock_folder(spec, folder) as lock:
         _build(name, folder, lock, progress)
     return find_environment(name)
 
 
 def check(name: str, environment: ReaderEnvironment) -> None:
-    """Run the self-test in an environment that was ready once.
+    """Run the self-test in an existing environment.
 
     Raises:
         BackendUnavailableError: it fails; names what to do.
@@ -73,7 +73,8 @@ def check(name: str, environment: ReaderEnvironment) -> None:
         self_test(name, environment.python)
     except BackendUnavailableError as error:
         raise BackendUnavailableError(
-            f"{environment.folder}: is set up but does not run; remove it and run: {SETUP}\n{error}"
+            f"{environment.folder}: exists but fails its self-test; remove it and run: {SETUP}\n"
+            f"{error}"
         ) from error
 
 
@@ -81,7 +82,7 @@ def self_test(name: str, python: Path) -> None:
     """Run three neurons in every reader of an environment.
 
     Raises:
-        BackendUnavailableError: a reader fails, hangs, or sends other spikes than it should.
+        BackendUnavailableError: a reader fails, hangs, or gives wrong spikes.
     """
     network, inputs = _three_neurons(), np.ones((2, 1), np.int8)
     expected = ReferenceSimulator(network).run(inputs).spikes["population"]
@@ -90,32 +91,32 @@ def self_test(name: str, python: Path) -> None:
         write(network, file, "portable")
         requests = [Request(reader=r, file=file, inputs=inputs) for r in READERS[name]]
         try:
-            answers = run_requests(python, requests)
+            recordings = run_requests(python, requests)
         except IcsnnError as error:
             raise BackendUnavailableError(f"self-test: {error}") from error
-    for answer in answers:
-        if (answer.spikes["population"] != expected).any():
-            raise BackendUnavailableError(f"self-test: {answer.backend} sends other spikes")
+    for recording in recordings:
+        if (recording.spikes["population"] != expected).any():
+            raise BackendUnavailableError(f"self-test: {recording.backend} gives wrong spikes")
 
 
 def _build(name: str, folder: Path, lock: int, progress: Progress) -> None:
-    """Virtual environment, the way to the running one's packages, readers, self-test, stamp."""
-    kind, python = KINDS[name], python_of(folder)
-    progress(f"{kind.title}: virtual environment", 0, 1)
-    run_program(kind, [sys.executable, "-I", "-m", "venv", str(folder)], lock, _REMEDIES)
+    """Create the virtual environment, install and test the readers, write the stamp."""
+    spec, python = ENVIRONMENTS[name], python_of(folder)
+    progress(f"{spec.title}: virtual environment", 0, 1)
+    run_program(spec, [sys.executable, "-I", "-m", "venv", str(folder)], lock, _REMEDIES)
     _share(folder)
     install = [str(python), "-m", "pip", "--disable-pip-version-check", "install"]
     exact = [f"{package}=={version}" for package, version in pins(name).items()]
     for done, arguments in enumerate((_DEPENDENCIES[name], ("--no-deps", *exact))):
-        progress(f"{kind.title}: packages", done, 2)
-        run_program(kind, [*install, *arguments], lock, _REMEDIES)
-    progress(f"{kind.title}: self-test", 0, 1)
-    self_test(name, python)  # each helper has looked at the versions: they are the pinned ones
-    write_stamp(kind, folder, pins(name))
+        progress(f"{spec.title}: packages", done, 2)
+        run_program(spec, [*install, *arguments], lock, _REMEDIES)
+    progress(f"{spec.title}: self-test", 0, 1)
+    self_test(name, python)  # each reader's module checks that its versions are the pinned ones
+    write_stamp(spec, folder, pins(name))
 
 
 def _share(folder: Path) -> None:
-    """Let the environment see the running one's packages, behind its own."""
+    """Add the running environment's packages to the end of the new one's search path."""
     paths = sysconfig.get_paths()
     shared = dict.fromkeys((paths["purelib"], paths["platlib"]))
     own = folder / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
@@ -124,7 +125,7 @@ def _share(folder: Path) -> None:
 
 
 def _three_neurons() -> Graph:
-    """One that reaches two thresholds at once, one that waits for its first, one below 0."""
+    """Three neurons: one above two thresholds, one that fires late, one with a negative current."""
     nodes = (
         Input(name="input", shape=(1,), dtype="int8"),
         Linear(

@@ -1,4 +1,4 @@
-"""A reader as a backend: in this process where it is installed, else in its environment."""
+"""A reader as a backend: in this process if it is installed here, else in its environment."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from icsnn_deploy.exporters.nir.read.file import read_graph
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.readers.environment import environment_of, find_environment
 from icsnn_deploy.readers.launch import Request, run_requests
-from icsnn_deploy.readers.versions import is_here
+from icsnn_deploy.readers.versions import is_installed
 
 
 def open_reader(bundle: Bundle, backend: Backend, option: str | None) -> Simulator:
-    """Open the bundle's portable NIR file in the reader of the variant; see backends.Opener."""
+    """Open the bundle's NIR file in the reader that the variant names; see backends.Opener."""
     return ReaderSimulator(backend.file_in(bundle), backend.variant)
 
 
 class ReaderSimulator:
-    """Runs a NIR file in another framework, through its helper.
+    """Runs a NIR file in another framework, through its module in icsnn_deploy.readers.
 
     Args:
-        path: of a file of profile portable, looked through before the reader gets it.
-        reader: name of the helper.
+        path: of a file of profile portable; it is checked before the reader gets it.
+        reader: name of the module.
 
     Raises:
-        BackendUnavailableError: the reader is neither here nor set up; names the command.
-        ExportError: a file that can't be read, or that the reader can't hold.
+        BackendUnavailableError: the reader is not installed; names the command to run.
+        ExportError: the file can't be read, or the reader does not support it.
     """
 
     gives_logits_t = False
@@ -42,24 +42,24 @@ class ReaderSimulator:
         self._reader = reader
         self._file = Path(path)
         self._python: Path | None = None
-        self._module: Any = None
+        self._loaded: Any = None
         read_graph(self._file)
-        if is_here(reader):
-            self._helper = importlib.import_module(f"icsnn_deploy.readers.{reader}")
-            self._module = self._helper.load(self._file)
+        if is_installed(reader):
+            self._module = importlib.import_module(f"icsnn_deploy.readers.{reader}")
+            self._loaded = self._module.load(self._file)
         else:
             self._python = find_environment(environment_of(reader)).python
 
     def run(self, inputs: Array, record: Record = Record()) -> Recording:
-        """Run a batch; readers give logits and spikes, nothing else.
+        """Run a batch; readers record logits and spikes, no potentials.
 
         Args:
             inputs: [B, *shape], or [T, B, *shape] for rate and event input.
-            record: what to write down.
+            record: what to record.
         """
         if self._python is None:
-            found: Recording = self._helper.run(self._module, inputs)
+            recording: Recording = self._module.run(self._loaded, inputs)
         else:
             request = Request(reader=self._reader, file=self._file, inputs=inputs)
-            (found,) = run_requests(self._python, [request])
-        return found.only(record)
+            (recording,) = run_requests(self._python, [request])
+        return recording.only(record)

@@ -1,17 +1,17 @@
-"""sinabs: its `from_nir` with one spike a step, no lower bound, initial potentials, and in order.
+"""sinabs: `from_nir`, with one spike per step, unbounded and initial potentials, and in order.
 
-What is corrected of sinabs 3.1.3:
+Corrections of sinabs 3.1.3:
 
-- nir.IF becomes an IAF that sends several spikes in one step: spike_fn = SingleSpike.
-- Its potential stops at -v_threshold: min_v_mem = None.
+- nir.IF becomes an IAF that may send several spikes per step: spike_fn = SingleSpike.
+- Its potential is clipped at -v_threshold: min_v_mem = None.
 - Initial potentials are 0: `run` sets them.
-- It loads through nirtorch's older executor, which sums what has come so far: see executor.py.
-- nir.AvgPool2d and nir.Linear are dropped without a word: refused here; a portable file has none.
-- It needs nir <= 1.0.4 (sinabs #102 on NIR's formats), which knows no v_reset: a portable file
-  has none.
+- It loads through nirtorch's older executor, which may sum incompletely: see executor.py.
+- nir.AvgPool2d and nir.Linear are silently dropped: refused here; a portable file has none.
+- It needs nir <= 1.0.4 (sinabs #102 on NIR's formats), which has no v_reset; a portable file has
+  none either.
 
 It fires at u >= v_threshold and subtracts the threshold, as it should. Its module takes all steps
-at once: [B T, *shape], the steps of the first sample before those of the second.
+at once, as [B T, *shape]: the steps of the first sample before those of the second.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ from icsnn_deploy.readers.versions import require
 
 
 def load(path: str | os.PathLike[str]) -> torch.nn.Module:
-    """sinabs' module of a NIR file, called once with all steps, [B T, *shape].
+    """Load a NIR file as sinabs' module, which is called once with all steps, [B T, *shape].
 
     Args:
         path: of a file of profile portable.
 
     Raises:
-        BackendUnavailableError: sinabs is not here, or in a version that was not tested.
-        ExportError: a file that can't be read, or that sinabs can't hold.
+        BackendUnavailableError: sinabs is not installed, or in an untested version.
+        ExportError: the file can't be read, or sinabs does not support it.
     """
     require("sinabs")
     file = read_file(path, "sinabs")
@@ -63,13 +63,13 @@ def load(path: str | os.PathLike[str]) -> torch.nn.Module:
 
 
 def start(module: torch.nn.Module, batch: int) -> None:
-    """Set the initial potentials for so many samples."""
+    """Set the initial potentials of `batch` samples."""
     for population, layer in populations_of(module).values():
         layer.v_mem = initial(population, batch)
 
 
 def run(module: torch.nn.Module, inputs: Array) -> Recording:
-    """Run a batch from the initial potentials: logits, and the spikes of every population.
+    """Run a batch from the initial potentials; records the logits and all spikes.
 
     Args:
         module: made by `load`.

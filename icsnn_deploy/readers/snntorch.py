@@ -1,19 +1,19 @@
-"""snnTorch: its `import_from_nir` with the neuron that the file means.
+"""snnTorch: `import_from_nir`, with the neuron that the file describes.
 
-What is corrected of snnTorch 1.0.0:
+Corrections of snnTorch 1.0.0:
 
 - nir.IF becomes Leaky with beta = 0.9, a leak that IF does not have: beta = 1 (snntorch #416;
   #395 made it 0, #452 makes it 1, neither is released).
-- The Leaky returns spikes and potential, which the next module can't take, so that a forward pass
-  ends in an error: init_hidden = True keeps the potential inside.
-- reset_delay = False goes wrong where a potential stays above the threshold after a reset (of its
-  kind: snntorch #364): reset_delay = True, with which every step is exact. It takes what lies above
-  the threshold for the last step's spike, so that an initial potential there is raised by one.
-- It prints as it imports: that goes to standard error.
-- Initial potentials are 0 and have to be of the batch's size: `start` sets them.
+- Leaky returns spikes and potential, which the next module can't take, so that a forward pass
+  raises: init_hidden = True keeps the potential inside.
+- reset_delay = False is wrong if a potential stays above the threshold after a reset (snntorch #364
+  is related): reset_delay = True, with which every step is exact. It takes a potential above the
+  threshold for a spike of the last step, so such an initial potential is raised by one threshold.
+- It prints while it imports: that is redirected to standard error.
+- Initial potentials are 0 and must have the batch's size: `start` sets them.
 
-It fires at u > v_threshold. A portable file of an integer network has its potentials between the
-integers, where this is the same as u >= v_threshold; of a float network, ties may differ.
+snnTorch fires at u > v_threshold. In a portable file of an integer network no potential is an
+integer, so that this is the same as u >= v_threshold; for a float network, ties may differ.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from icsnn_deploy.readers.versions import require
 
 
 def load(path: str | os.PathLike[str]) -> torch.nn.Module:
-    """snnTorch's module of a NIR file, called as `module(x, state)` once a step.
+    """Load a NIR file as snnTorch's module, which is called once per step as `module(x, state)`.
 
     Args:
         path: of a file of profile portable.
 
     Raises:
-        BackendUnavailableError: snnTorch is not here, or in a version that was not tested.
-        ExportError: a file that can't be read, or that snnTorch can't hold.
+        BackendUnavailableError: snnTorch is not installed, or in an untested version.
+        ExportError: the file can't be read, or snnTorch does not support it.
     """
     require("snntorch")
     file = read_file(path, "snntorch")
@@ -54,11 +54,11 @@ def load(path: str | os.PathLike[str]) -> torch.nn.Module:
 
 
 def start(module: torch.nn.Module, batch: int) -> Any:
-    """Set the initial potentials for so many samples; returns the state for the first step."""
+    """Set the initial potentials of `batch` samples; returns the state for the first step."""
     for population, leaky in populations_of(module).values():
         v_init = initial(population, batch)
-        spent = leaky.threshold * (v_init > leaky.threshold)
-        leaky.mem = v_init + spent
+        subtracted = leaky.threshold * (v_init > leaky.threshold)  # by snnTorch in the first step
+        leaky.mem = v_init + subtracted
     return None
 
 

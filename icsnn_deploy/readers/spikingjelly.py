@@ -1,11 +1,11 @@
-"""SpikingJelly: its `import_from_nir` with soft reset and initial potentials.
+"""SpikingJelly: `import_from_nir`, with soft reset and initial potentials.
 
-What is corrected of SpikingJelly 2.0.0:
+Corrections of SpikingJelly 2.0.0:
 
-- nir.IF becomes an IFNode that is set to v_reset, as NIR's newer text has it (neuromorphs/NIR #63,
-  #129, #137; spikingjelly #728 refuses to export soft reset): v_reset = None subtracts.
+- nir.IF becomes an IFNode that resets to v_reset, like newer NIR specifications (neuromorphs/NIR
+  #63, #129, #137; spikingjelly #728 refuses to export soft reset): v_reset = None subtracts.
 - Its default dt is 1e-4 and it refuses r other than 1 / dt: dt = 1.
-- Initial potentials are v_reset: `load` sets them.
+- Initial potentials are v_reset: `start` sets them.
 
 It fires at u >= v_threshold, as it should.
 """
@@ -23,14 +23,14 @@ from icsnn_deploy.readers.versions import require
 
 
 def load(path: str | os.PathLike[str]) -> torch.nn.Module:
-    """SpikingJelly's module of a NIR file, called as `module(x, state)` once a step.
+    """Load a NIR file as SpikingJelly's module, called once per step as `module(x, state)`.
 
     Args:
         path: of a file of profile portable.
 
     Raises:
-        BackendUnavailableError: SpikingJelly is not here, or in a version that was not tested.
-        ExportError: a file that can't be read, or that SpikingJelly can't hold.
+        BackendUnavailableError: SpikingJelly is not installed, or in an untested version.
+        ExportError: the file can't be read, or SpikingJelly does not support it.
     """
     require("spikingjelly")
     file = read_file(path, "spikingjelly")
@@ -43,7 +43,7 @@ def load(path: str | os.PathLike[str]) -> torch.nn.Module:
 
 
 def start(module: torch.nn.Module, batch: int) -> Any:
-    """Set the initial potentials for so many samples; returns the state for the first step."""
+    """Set the initial potentials of `batch` samples; returns the state for the first step."""
     for population, node in populations_of(module).values():
         node.module.v = initial(population, batch)
     return None

@@ -1,4 +1,4 @@
-"""Runs a reader's module step after step and records what its populations do."""
+"""Run a reader's module step by step and record the spikes of its populations."""
 
 from __future__ import annotations
 
@@ -15,58 +15,60 @@ from icsnn_deploy.errors import ExportError, SimulationError
 from icsnn_deploy.exporters.nir.portable.relay import relay_inputs
 from icsnn_deploy.graph.inputs import check_input
 from icsnn_deploy.graph.neuron import Array
-from icsnn_deploy.readers.nir_file import NirFile, Population
+from icsnn_deploy.readers.nir_file import NirFile, NirPopulation
 
 _ATTRIBUTE = "icsnn_file"
 
 Start = Callable[[torch.nn.Module, int], Any]
-"""Puts the populations of a module at their initial potentials for so many samples side by side;
-returns the state to call it with.
+"""start(module, batch): sets the populations to their initial potentials; returns the state for the
+first call.
 """
 
 RunReader = Callable[[torch.nn.Module, Array], Recording]
-"""Runs a batch in a module made by `load`."""
+"""run(module, inputs): runs a batch in a module that was made by `load`."""
 
 
 def attach(module: torch.nn.Module, file: NirFile) -> torch.nn.Module:
-    """The module, knowing the file that it was loaded from."""
+    """Attach the file to the module that was loaded from it; returns the module."""
     setattr(module, _ATTRIBUTE, file)
     return module.eval()
 
 
 def file_of(module: torch.nn.Module) -> NirFile:
-    """The file that a module was loaded from; raises ExportError where `load` did not make it."""
+    """The file that a module was loaded from; raises ExportError if `load` did not make it."""
     file = getattr(module, _ATTRIBUTE, None)
     if not isinstance(file, NirFile):
         raise ExportError("this module was not made by load(); make it with load(path)")
     return file
 
 
-def populations_of(module: torch.nn.Module) -> dict[str, tuple[Population, Any]]:
+def populations_of(module: torch.nn.Module) -> dict[str, tuple[NirPopulation, Any]]:
     """Each population by its name in the network, with the module that runs it.
 
     Raises:
-        ExportError: the reader lost one.
+        ExportError: the reader dropped a population.
     """
     modules = {name: child for name, child in module.named_children() if name != ""}
-    found = {}
+    pairs = {}
     for population in file_of(module).populations:
-        # nirtorch can't name a module after a word of Python, and puts this before it
+        # nirtorch prefixes names that are Python keywords
         child = modules.get(population.key) or modules.get(f"nir_node_{population.key}")
         if child is None:
-            raise ExportError(f"{population.name}: the reader dropped this population")
-        found[population.name] = (population, child)
-    return found
+            raise ExportError(
+                f"{population.name}: the reader dropped this population. Use another reader"
+            )
+        pairs[population.name] = (population, child)
+    return pairs
 
 
-def initial(population: Population, batch: int) -> torch.Tensor:
+def initial(population: NirPopulation, batch: int) -> torch.Tensor:
     """Initial potentials of a population, [B, *shape]."""
     v_init = torch.from_numpy(population.v_init)
     return v_init.expand(batch, *v_init.shape).clone()
 
 
 def stepped_inputs(file: NirFile, inputs: Array) -> torch.Tensor:
-    """What enters the module at each step, float32 [T, B, *shape]."""
+    """The input of the module at each step, float32 [T, B, *shape]."""
     steps = file.header.time_steps
     x = check_input(file.input, steps, inputs)
     timed = file.input.is_timed
@@ -77,14 +79,14 @@ def stepped_inputs(file: NirFile, inputs: Array) -> torch.Tensor:
 
 
 def step_by_step(start: Start) -> RunReader:
-    """The `run` of a reader whose module is called once a step, with the state it gave back.
+    """Make the `run` of a reader whose module is called once per step, with the previous state.
 
     Args:
         start: sets the module to the initial potentials.
     """
 
     def run(module: torch.nn.Module, inputs: Array) -> Recording:
-        """Run a batch from the initial potentials: logits, and the spikes of every population.
+        """Run a batch from the initial potentials; records the logits and all spikes.
 
         Args:
             module: made by `load`.
@@ -105,23 +107,25 @@ def step_by_step(start: Start) -> RunReader:
 
 @contextmanager
 def recorded(module: torch.nn.Module) -> Iterator[dict[str, list[torch.Tensor]]]:
-    """What each population gave back at each call, by its name."""
+    """Record the spikes of each population at each call of the module, by name."""
     calls: dict[str, list[torch.Tensor]] = {}
 
-    def tap(kept: list[torch.Tensor]) -> Callable[[Any, Any, Any], None]:
-        def keep(child: Any, given: Any, result: Any) -> None:
+    def make_hook(name: str) -> Callable[[Any, Any, Any], None]:
+        def hook(child: Any, inputs: Any, result: Any) -> None:
             spikes = result[0] if isinstance(result, tuple) else result
             if not ((spikes == 0) | (spikes == 1)).all():
-                raise SimulationError("a population sent something else than one spike or none")
-            kept.append(spikes.detach().to(torch.uint8))
+                raise SimulationError(
+                    f"{name}: the reader gave values other than 0 and 1 as spikes"
+                )
+            calls[name].append(spikes.detach().to(torch.uint8))
 
-        return keep
+        return hook
 
     handles = []
     try:
         for name, (_, child) in populations_of(module).items():
             calls[name] = []
-            handles.append(child.register_forward_hook(tap(calls[name])))
+            handles.append(child.register_forward_hook(make_hook(name)))
         yield calls
     finally:
         for handle in handles:
@@ -131,10 +135,10 @@ def recorded(module: torch.nn.Module) -> Iterator[dict[str, list[torch.Tensor]]]
 def recording(
     module: torch.nn.Module, results: torch.Tensor, spikes: Mapping[str, torch.Tensor]
 ) -> Recording:
-    """Logits and spikes as every backend hands them out.
+    """Build the Recording from the module's outputs and the recorded spikes.
 
     Args:
-        module: made by a `load`.
+        module: made by `load`.
         results: the module's output at each step [T, B, *output shape].
         spikes: by population, uint8 [T, B, *shape].
     """

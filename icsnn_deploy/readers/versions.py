@@ -1,4 +1,4 @@
-"""Which versions of each reader were tested, and whether they are here."""
+"""The tested versions of each reader, and checks that they are installed."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ TESTED: Mapping[str, Mapping[str, str]] = {
     "nirtorch": {"nirtorch": "2.6"},
     "sinabs": {"sinabs": "3.1.3", "nirtorch": "2.0.2", "nir": "1.0.4"},
 }
-"""By reader, the distributions that decide what it does with a NIR file, and their versions. What
-the helpers correct was found in these; in another one it may be mended, or broken otherwise.
+"""By reader, the distributions that determine what it does with a NIR file, and their versions. The
+faults that the readers' modules correct were found in these; other versions may have other faults.
 """
 
 
 def require(reader: str) -> None:
-    """Raise unless the running Python holds a reader, in the versions that were tested.
+    """Check that a reader is installed here in the tested versions.
 
     Raises:
-        BackendUnavailableError: says what is missing or what was found, and what to run.
+        BackendUnavailableError: names what is missing or wrong, and the command to run.
     """
     wrong = []
     for package, tested in TESTED[reader].items():
-        found = _version(package)
-        if found != tested:
-            wrong.append(f"{package} {found or 'is missing'}, tested with {tested}")
+        installed = _version(package)
+        if installed != tested:
+            wrong.append(f"{package} {installed or 'is missing'}, tested with {tested}")
     if wrong:
         pins = " ".join(f"{package}=={tested}" for package, tested in TESTED[reader].items())
         raise BackendUnavailableError(
-            f"{reader}: {'; '.join(wrong)}. What it does with a NIR file changes from version to "
-            f"version. Run: icsnn readers setup, or in this environment: pip install {pins}"
+            f"{reader}: {'; '.join(wrong)}. Its versions read NIR files differently. Run: icsnn "
+            f"readers setup, or in this environment: pip install {pins}"
         )
 
 
-def is_here(reader: str) -> bool:
-    """Whether the running Python holds a reader in the versions that were tested."""
+def is_installed(reader: str) -> bool:
+    """Whether a reader is installed here in the tested versions."""
     return all(_version(package) == tested for package, tested in TESTED[reader].items())
 
 

@@ -1,7 +1,7 @@
-"""Runs the requests of a folder: python -m icsnn_deploy.readers.worker FOLDER HEARTBEAT_FD.
+"""Run the requests in a folder: python -m icsnn_deploy.readers.worker FOLDER HEARTBEAT_FD.
 
-Each population that did a step puts a byte into the pipe. Where nobody reads it any more the
-worker ends, and takes the folder along.
+A byte is written to the heartbeat pipe for each step of each population. If the pipe has no reader
+any more, the worker removes the folder and ends.
 """
 
 from __future__ import annotations
@@ -21,23 +21,24 @@ from icsnn_deploy.atomic import atomic_write
 
 
 def serve(folder: Path, heartbeat: int) -> None:
-    """Answer every request; the answers come into the folder."""
+    """Run every request; the results are written into the folder."""
     for number, request in enumerate(json.loads((folder / "requests.json").read_text())):
-        helper = importlib.import_module(f"icsnn_deploy.readers.{request['reader']}")
+        reader = importlib.import_module(f"icsnn_deploy.readers.{request['reader']}")
         os.write(heartbeat, b".")
-        module = helper.load(request["file"])
-        _beat_with(module, heartbeat)
-        found = helper.run(module, np.load(folder / f"{number}-inputs.npy", allow_pickle=False))
-        arrays: dict[str, Any] = {f"{i}": spikes for i, spikes in enumerate(found.spikes.values())}
-        np.savez(folder / f"{number}-result.npz", logits=found.logits, **arrays)
-        (folder / f"{number}-names.json").write_text(json.dumps(list(found.spikes)))
+        module = reader.load(request["file"])
+        _add_heartbeat(module, heartbeat)
+        inputs = np.load(folder / f"{number}-inputs.npy", allow_pickle=False)
+        recording = reader.run(module, inputs)
+        arrays: dict[str, Any] = {f"{i}": s for i, s in enumerate(recording.spikes.values())}
+        np.savez(folder / f"{number}-result.npz", logits=recording.logits, **arrays)
+        (folder / f"{number}-names.json").write_text(json.dumps(list(recording.spikes)))
 
 
-def _beat_with(module: Any, heartbeat: int) -> None:
-    """Put a byte into the pipe whenever a population is done."""
+def _add_heartbeat(module: Any, heartbeat: int) -> None:
+    """Write a byte to the pipe after each step of a population."""
     from icsnn_deploy.readers.step_runner import populations_of
 
-    def beat(child: Any, given: Any, result: Any) -> None:
+    def beat(child: Any, inputs: Any, result: Any) -> None:
         os.write(heartbeat, b".")
 
     for _, child in populations_of(module).values():

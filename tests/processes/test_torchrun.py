@@ -210,4 +210,4 @@ def test_a_process_that_never_comes(tmp_path: Path) -> None:
     printed, errors = process.communicate(timeout=LIMIT_S)
     assert process.returncode == 2
     assert json.loads(printed)["error"] == "RankError"
-    assert "the other processes of this run don't come, or can't be reached" in errors
+    assert "the other processes of this run did not join, or can't be reached" in errors

@@ -20,7 +20,7 @@ from icsnn_deploy.backends import reference
 from icsnn_deploy.backends.nir import NirSimulator
 from icsnn_deploy.backends.reference import ReferenceSimulator
 from icsnn_deploy.exporters.nir.metadata import KEY
-from icsnn_deploy.exporters.nir.portable.find_unportable import limits
+from icsnn_deploy.exporters.nir.portable.find_unportable import find_unportable
 from icsnn_deploy.exporters.nir.portable.portable import to_portable
 from icsnn_deploy.exporters.nir.portable.private_connections import add_private_connections
 from icsnn_deploy.exporters.nir.portable.relay import plan, relay_inputs, relayed
@@ -194,7 +194,7 @@ def portable_graphs(draw: st.DrawFn) -> Graph:
     steps = draw(st.integers(1, 6))
     nodes = (*stack.nodes, Output(name="output", inputs=(stack.last,)))
     graph = Graph(nodes=nodes, time_steps=steps, readout_start=draw(st.integers(0, steps - 1)))
-    assume(not limits(graph))
+    assume(not find_unportable(graph))
     return graph
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 from hypothesis import strategies as st
 
-from icsnn_deploy.conversion.spiking import Population, to_spiking
+from icsnn_deploy.conversion.spiking import PopulationParameters, to_spiking
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import (
@@ -370,7 +370,8 @@ def residual_ann(seed: int = 0) -> Graph:
 def spiking_network(ann: Graph, steps: int = 6) -> Graph:
     column = np.full((1, 1, 1), 1.5, np.float32)
     populations = {
-        relu.name: Population(v_threshold=column, v_init=column / 2) for relu in ann.nodes_of(Relu)
+        relu.name: PopulationParameters(v_threshold=column, v_init=column / 2)
+        for relu in ann.nodes_of(Relu)
     }
     return to_spiking(ann, populations, steps)
 

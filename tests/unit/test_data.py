@@ -239,10 +239,10 @@ def test_labels_that_are_none(tmp_path: Path, labels: np.ndarray[Any, Any]) -> N
 @pytest.mark.parametrize(
     ("y", "said"),
     [
-        ([1, 0, 12, 3, 99], "sample 2 has class 12, and 2 of 5 labels are none of"),
-        ([1, 0, 2, -7, 0], "sample 3 has class -7, and 1 of 5 labels"),
-        ([-1] * 5, "sample 0 has class -1, and 5 of 5 labels"),
-        ([2**63 + 5] * 5, f"sample 0 has class {2**63 + 5}, and 5 of 5 labels"),
+        ([1, 0, 12, 3, 99], "sample 2 has class 12; 2 of 5 labels are not among"),
+        ([1, 0, 2, -7, 0], "sample 3 has class -7; 1 of 5 labels"),
+        ([-1] * 5, "sample 0 has class -1; 5 of 5 labels"),
+        ([2**63 + 5] * 5, f"sample 0 has class {2**63 + 5}; 5 of 5 labels"),
         ([0] * 7, "7 labels for a data set of 6 samples"),
         ([0] * 4, "4 labels for 5 samples"),
         ([1.0] * 5, r"labels: float64 \[5\]; integers \[N\] are needed"),

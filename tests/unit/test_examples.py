@@ -41,7 +41,7 @@ class TinyCIFAR:
 def test_the_networks_have_their_size(
     name: str, parameters: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = getattr(load("cifar", monkeypatch), name)()
+    model = getattr(load("cifar_models", monkeypatch), name)()
     assert sum(p.numel() for p in model.parameters()) == parameters
     assert model.eval()(torch.zeros(1, 3, 32, 32)).shape == (1, 10)
 
@@ -50,9 +50,9 @@ def test_cifar10_through_torchvision(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Few images and one recipe; the rest is the example as it stands."""
-    cifar = load("cifar", monkeypatch)
+    cifar = load("cifar_models", monkeypatch)
     monkeypatch.setattr("torchvision.datasets.CIFAR10", TinyCIFAR)
-    example = load("cifar10", monkeypatch)
+    example = load("cifar10_workflow", monkeypatch)
     few = example.pixels
     monkeypatch.setattr(
         example, "pixels", lambda root, train, count: few(root, train=train, count=8)

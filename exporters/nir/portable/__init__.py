@@ -1,1 +1,1 @@
-"""NIR files for the readers of other projects."""
+"""Portable NIR files, which the readers of other frameworks can run."""

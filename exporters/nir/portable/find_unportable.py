@@ -1,4 +1,4 @@
-"""What has no portable NIR form, all of it at once."""
+"""Find everything in a network that has no portable NIR form."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import IF, AvgPool, ChannelAffine, Conv, Node, Population, Shape
 from icsnn_deploy.passes.affine import is_per_channel
 
-MOST_WEIGHTS = 2**26
-"""Values of one connection that is written dense: 256 MiB as float32."""
+MAX_WEIGHTS = 2**26
+"""Largest number of weights of a connection that is written dense: 256 MiB as float32."""
 
 
-def limits(graph: Graph) -> list[Rejection]:
-    """Everything in an IF network that has no portable form."""
+def find_unportable(graph: Graph) -> list[Rejection]:
+    """A rejection for everything in an IF network that has no portable form."""
     integers = holds_integers(graph)
-    found: list[Rejection] = []
+    rejections: list[Rejection] = []
     for node in graph.nodes:
         shape = graph.shape(node.name)
         if len(shape) > 3:
-            found.append(
+            rejections.append(
                 Rejection(
                     node=node.name,
                     got=f"shape {shape}",
@@ -33,9 +33,9 @@ def limits(graph: Graph) -> list[Rejection]:
                 )
             )
         elif isinstance(node, IF):
-            found += _population(node, integers=integers)
+            rejections += _population(node, integers=integers)
         elif isinstance(node, Population):
-            found.append(
+            rejections.append(
                 Rejection(
                     node=node.name,
                     got=f"a population of kind {node.kind!r}",
@@ -44,10 +44,10 @@ def limits(graph: Graph) -> list[Rejection]:
                 )
             )
         elif isinstance(node, ChannelAffine):
-            found += _scale(node, shape)
+            rejections += _scale(node, shape)
         elif isinstance(node, (Conv, AvgPool)):
-            found += _window(node, graph.shape(node.inputs[0]), shape)
-    return found
+            rejections += _window(node, graph.shape(node.inputs[0]), shape)
+    return rejections
 
 
 def holds_integers(graph: Graph) -> bool:
@@ -63,7 +63,7 @@ def holds_integers(graph: Graph) -> bool:
 
 
 def are_powers_of_two(ratios: Array) -> bool:
-    """Whether scaling by these factors makes no rounding error."""
+    """Whether all factors are powers of two, so that scaling by them is exact."""
     return bool((np.frexp(ratios)[0] == 0.5).all())
 
 
@@ -79,8 +79,8 @@ def _population(node: IF, *, integers: bool) -> Iterator[Rejection]:
         yield Rejection(
             node=node.name,
             got=f"thresholds of shape {node.v_threshold.shape}",
-            allowed="one threshold a layer, or one a channel",
-            remedy="Convert with one threshold a channel, or export with profile spec.",
+            allowed="one threshold per layer, or one per channel",
+            remedy="Convert with one threshold per channel, or export with profile spec.",
         )
         return
     thresholds = np.unique(node.v_threshold).astype(np.float64)
@@ -88,8 +88,8 @@ def _population(node: IF, *, integers: bool) -> Iterator[Rejection]:
         yield Rejection(
             node=node.name,
             got=f"{len(thresholds)} thresholds, {thresholds[0]:.0f} to {thresholds[-1]:.0f}",
-            allowed="integer thresholds of one layer: equal, or powers of two apart",
-            remedy="Quantize with one threshold a layer: icsnn quantize --per-layer.",
+            allowed="integer thresholds of one layer with ratios that are powers of two",
+            remedy="Quantize with one threshold per layer: icsnn quantize --per-layer.",
         )
 
 
@@ -98,7 +98,7 @@ def _scale(node: ChannelAffine, shape: Shape) -> Iterator[Rejection]:
         yield Rejection(
             node=node.name,
             got="a scale or shift that differs in space",
-            allowed="one value a channel",
+            allowed="one value per channel",
             remedy="Export it with profile spec.",
         )
     yield from _dense(node, shape[0] ** 2)
@@ -120,18 +120,18 @@ def _window(node: Conv | AvgPool, shape: Shape, result: Shape) -> Iterator[Rejec
         yield Rejection(
             node=node.name,
             got=f"kernel {node.kernel} with padding {node.padding}",
-            allowed="what a square kernel with symmetric padding can do",
-            remedy="Pad both sides of each axis alike, or export with profile spec.",
+            allowed="an equivalent square kernel with symmetric padding",
+            remedy="Pad both sides of each axis equally, or export with profile spec.",
         )
         return
     yield from _dense(node, result[0] * shape[0] * int(np.prod(embedding.kernel)))
 
 
 def _dense(node: Node, weights: int) -> Iterator[Rejection]:
-    if weights > MOST_WEIGHTS:
+    if weights > MAX_WEIGHTS:
         yield Rejection(
             node=node.name,
-            got=f"{weights:,} weights once it is written dense",
-            allowed=f"{MOST_WEIGHTS:,} weights a connection",
+            got=f"{weights:,} weights in dense form",
+            allowed=f"{MAX_WEIGHTS:,} weights per connection",
             remedy="Use fewer channels, or export with profile spec.",
         )

@@ -1,12 +1,13 @@
-"""Joins made straight: a shortcut's spikes travel with the main path, as channels of their own.
+"""Inline shortcuts: a shortcut's spikes are carried along the main path in extra channels.
 
     p -- conv1 -- IF -- conv2 --+-- IF        p -- conv1 ---- IF ---- conv2 -- IF
     |                           |       ->          copies -- IF --- shortcut
     +-------- shortcut ---------+
 
 Some readers run nodes depth first, which computes a join before its shortcut. A copy is a neuron
-that fires where p does: its current is the threshold or 0, and it starts, and stays, at half of it.
-What is left is a chain where every shortcut is a convolution of size 1, or a matrix.
+that fires when p does: its current is the threshold or 0, its potential starts at half the
+threshold and stays there. A shortcut that is a 1 x 1 convolution or a matrix can be inlined; if all
+are, the network becomes a chain.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from icsnn_deploy.errors import GraphError
-from icsnn_deploy.exporters.nir.portable.find_unportable import MOST_WEIGHTS
+from icsnn_deploy.exporters.nir.portable.find_unportable import MAX_WEIGHTS
 from icsnn_deploy.exporters.nir.portable.portable import main_path_first
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
@@ -38,45 +39,47 @@ from icsnn_deploy.passes.edit import rewire
 
 @dataclass(frozen=True, kw_only=True)
 class Join:
-    """A join that was made straight."""
+    """A join whose shortcut was inlined; all but the stride are names."""
 
-    sum: str  # name of the Add
-    shortcut: str  # of the connection that was the shortcut
-    connection: str  # of the one that ends the main path and takes both now
-    source: str  # of the node where they part
+    sum: str  # of the Add
+    shortcut: str  # of the shortcut's connection
+    connection: str  # of the last connection of the main path, which computes both now
+    source: str  # of the node where the paths part
     stride: Shape  # of the shortcut; empty for a matrix
 
 
 def inline_shortcuts(graph: Graph) -> tuple[Graph, tuple[Join, ...]]:
-    """An explicit portable network without the joins that can be made straight.
+    """Inline the shortcuts of a portable network with private connections, where possible.
 
     Returns:
-        the network, and its joins in the order they were made straight.
+        the network, and its joins in the order in which they were inlined.
     """
     joins: list[Join] = []
     for add in graph.nodes_of(Add):
         join = _find(graph, add)
         if join is not None:
-            graph = _applied(graph, join)
+            graph = _inline(graph, join)
             joins.append(join)
     return main_path_first(graph), tuple(joins)
 
 
 def restore_shortcuts(graph: Graph, joins: Sequence[Join]) -> Graph:
-    """The network with its joins again: the inverse of `straighten`.
+    """Restore the shortcuts of a network: the inverse of `inline_shortcuts`.
 
     Raises:
         GraphError: the network has no such path.
     """
     for join in reversed(joins):
-        graph = _bent(graph, join)
+        graph = _restore(graph, join)
     return main_path_first(graph)
 
 
 def _find(graph: Graph, add: Add) -> Join | None:
-    """The join, if the second of two sources is a shortcut that can go along with the first."""
-    takers = graph.consumers(add.name)
-    if len(add.inputs) != 2 or len(takers) != 1 or not isinstance(takers[0], (Population, Output)):
+    """The join of a sum, if its second source is a shortcut that can be inlined; else None."""
+    consumers = graph.consumers(add.name)
+    if len(add.inputs) != 2 or len(consumers) != 1:
+        return None
+    if not isinstance(consumers[0], (Population, Output)):
         return None
     connection, shortcut = (graph.node(name) for name in add.inputs)
     if not _is_pointwise(shortcut):
@@ -89,7 +92,7 @@ def _find(graph: Graph, add: Add) -> Join | None:
         stride=shortcut.stride if isinstance(shortcut, Conv) else (),
     )
     path = _path(graph, join)
-    if not path or not all(_carries(graph, node) for node in path):
+    if not path or not all(_can_carry(graph, node) for node in path):
         return None
     spiking = isinstance(graph.node(join.source), Population)
     if not spiking and any(isinstance(node, Population) for node in path):
@@ -101,19 +104,19 @@ def _find(graph: Graph, add: Add) -> Join | None:
 
 
 def _path(graph: Graph, join: Join) -> list[Node]:
-    """The nodes from behind `source` to `connection`, each taken by the next alone.
+    """The nodes after `source` up to `connection`, each with the next one as its only consumer.
 
-    Empty if there is no such path, or it is the connection alone.
+    Empty if there is no such path, or if it is the connection alone.
     """
-    found: list[Node] = []
+    nodes: list[Node] = []
     name = join.connection
     while name != join.source:
         node = graph.node(name)
         if not isinstance(node, (Conv, Linear, Population)) or len(graph.consumers(name)) != 1:
             return []
-        found.append(node)
+        nodes.append(node)
         name = node.inputs[0]
-    return found[::-1] if len(found) > 1 and isinstance(found[0], (Conv, Linear)) else []
+    return nodes[::-1] if len(nodes) > 1 and isinstance(nodes[0], (Conv, Linear)) else []
 
 
 def _is_pointwise(node: Node) -> bool:
@@ -122,8 +125,8 @@ def _is_pointwise(node: Node) -> bool:
     return all(size == 1 for size in node.kernel) and not np.any(node.padding)
 
 
-def _carries(graph: Graph, node: Node) -> bool:
-    """Whether a node can hand on copies: one v_init a channel, or a tap on the same pixel."""
+def _can_carry(graph: Graph, node: Node) -> bool:
+    """Whether a node can carry copies: one v_init per channel, or a tap on the same pixel."""
     if isinstance(node, Population):
         return is_per_channel(node.v_init)
     if not isinstance(node, Conv):
@@ -137,7 +140,7 @@ def _carries(graph: Graph, node: Node) -> bool:
 
 
 def _tap(node: Conv | Linear) -> Shape | None:
-    """The kernel index that falls on the pixel of the same place, stride apart."""
+    """The kernel index that reads pixel stride * p at output position p; None if there is none."""
     if isinstance(node, Linear):
         return ()
     tap = []
@@ -150,26 +153,29 @@ def _tap(node: Conv | Linear) -> Shape | None:
 
 
 def _fits(path: Sequence[Node], width: int) -> bool:
-    """Whether no weight grows beyond sane sizes."""
+    """Whether all weights stay within MAX_WEIGHTS."""
     return all(
         (node.weight.shape[0] + width) * (node.weight.shape[1] + width) * node.weight[0, 0].size
-        <= MOST_WEIGHTS
+        <= MAX_WEIGHTS
         for node in path
         if isinstance(node, (Conv, Linear))
     )
 
 
-def _applied(graph: Graph, join: Join) -> Graph:
+def _inline(graph: Graph, join: Join) -> Graph:
     width = graph.shape(join.source)[0]
-    shortcut = graph.node(join.shortcut).arrays()["weight"]  # explicit() left it no bias
+    # add_private_connections has moved its bias.
+    shortcut = graph.node(join.shortcut).arrays()["weight"]
     path = _path(graph, join)
     changed: dict[str, Node] = {}
-    for node, behind in zip(path, [*path[1:], None], strict=True):
+    for node, following in zip(path, [*path[1:], None], strict=True):
         if isinstance(node, Population):
             changed[node.name] = _with_copies(node, width, graph.shape(node.name))
         elif isinstance(node, (Conv, Linear)):
-            amount = float(behind.v_threshold.max()) if isinstance(behind, Population) else 1.0
-            pointwise = shortcut.reshape(shortcut.shape[:2]) if behind is None else None
+            amount = (
+                float(following.v_threshold.max()) if isinstance(following, Population) else 1.0
+            )
+            pointwise = shortcut.reshape(shortcut.shape[:2]) if following is None else None
             first = node.inputs[0] == join.source
             changed[node.name] = _extended(node, width, amount, pointwise, first=first)
     return graph.with_nodes(
@@ -180,7 +186,7 @@ def _applied(graph: Graph, join: Join) -> Graph:
 
 
 def _with_copies(node: AnyPopulation, width: int, shape: Shape) -> AnyPopulation:
-    """A population with neurons behind its own that start at half the threshold."""
+    """A population with `width` more channels, whose potentials start at half the threshold."""
     threshold = float(node.v_threshold.max())
     ones = (1,) * (len(shape) - 1)
     own = np.broadcast_to(node.v_init.reshape(-1), (shape[0],)).astype(np.float32)
@@ -195,14 +201,14 @@ def _with_copies(node: AnyPopulation, width: int, shape: Shape) -> AnyPopulation
 def _extended(
     node: Conv | Linear, width: int, amount: float, shortcut: Array | None, *, first: bool
 ) -> Conv | Linear:
-    """A connection that hands on `width` copies, or ends them with the shortcut's weights.
+    """A connection that passes `width` copies on, or applies the shortcut's weights to them.
 
     Args:
-        node: of the main path.
+        node: a connection of the main path.
         width: channels of the source.
         amount: weight of a copy.
-        shortcut: [O, width], at the end of the path.
-        first: whether the source itself is its input, which copies are taken from.
+        shortcut: [O, width] at the end of the path; else None.
+        first: whether its input is the source itself, which has no copies yet.
     """
     outputs, inputs, *kernel = node.weight.shape
     columns = inputs if first else inputs + width
@@ -220,7 +226,7 @@ def _extended(
     return replace(node, weight=weight, bias=bias)
 
 
-def _bent(graph: Graph, join: Join) -> Graph:
+def _restore(graph: Graph, join: Join) -> Graph:
     width = graph.shape(join.source)[0]
     path = _path(graph, join)
     if not path:
@@ -231,7 +237,7 @@ def _bent(graph: Graph, join: Join) -> Graph:
         raise GraphError(f"{join.connection}: a connection is needed at the end of a main path")
     tap = _tap(last)
     if tap is None:
-        raise GraphError(f"{join.connection}: no tap that a shortcut could stand at")
+        raise GraphError(f"{join.connection}: no kernel tap at which a shortcut could be")
     rows, columns = last.weight.shape[:2]
     taps: tuple[Any, ...] = (slice(0, rows), slice(columns - width, columns), *tap)
     weight: Array = last.weight[taps]
@@ -249,19 +255,19 @@ def _bent(graph: Graph, join: Join) -> Graph:
             dilation=(1,) * axes,
         )
     add = Add(name=join.sum, inputs=(join.connection, join.shortcut))
-    (taker,) = graph.consumers(join.connection)
-    changed[taker.name] = rewire(taker, {join.connection: join.sum})
+    (consumer,) = graph.consumers(join.connection)
+    changed[consumer.name] = rewire(consumer, {join.connection: join.sum})
     return graph.with_nodes([*(changed.get(n.name, n) for n in graph.nodes), shortcut, add])
 
 
 def _without_copies(node: Node, width: int, join: Join) -> Node:
-    """A node of the main path without the channels that `straighten` put behind its own."""
+    """A node of the main path without the channels that `inline_shortcuts` added."""
     if isinstance(node, Population):
         if len(node.v_init) <= width:
             raise GraphError(f"{node.name}: {len(node.v_init)} channels, more than {width} needed")
         return replace(node, v_init=node.v_init[:-width])
     if not isinstance(node, (Conv, Linear)):
-        raise GraphError(f"{node.name} ({node.kind}): has no place on a main path")
+        raise GraphError(f"{node.name} ({node.kind}): not allowed on a main path")
     rows = len(node.weight) - (0 if node.name == join.connection else width)
     columns = node.weight.shape[1] - (0 if node.inputs[0] == join.source else width)
     if rows < 1 or columns < 1:

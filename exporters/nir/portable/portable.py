@@ -1,16 +1,16 @@
-"""The portable form of a network: the same spikes from the few operations that every reader holds.
+"""The portable form of a network: the same spikes, from operations that every reader supports.
 
-    if, a threshold a channel  ->  incoming weights scaled, one threshold
+    if, threshold per channel  ->  incoming weights scaled, one threshold
     avg_pool, scale            ->  conv or linear with a diagonal weight
     conv of several groups     ->  dense, with zeros
     any kernel and padding     ->  a square kernel, symmetric padding
     add of adds, x + x         ->  one add of distinct sources, 2 x
     sources of an add          ->  the longest path first
-    integer potentials         ->  v_init + 1/2, so that > and >= fire alike
+    integer potentials         ->  v_init + 1/2, so that > and >= give the same spikes
 
-What is left is Input, Conv, Linear, Flatten, Add, IF and Output. A spike is 0 or 1 whatever the
-threshold, so scaling what enters a channel, its threshold and its v_init by one factor changes
-nothing behind it.
+The remaining nodes are Input, Conv, Linear, Flatten, Add, IF and Output. A spike is 0 or 1 whatever
+the threshold, so scaling a channel's current, threshold and v_init by one factor changes nothing
+after it.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from icsnn_deploy.errors import ExportError, rejection_table
 from icsnn_deploy.exporters.nir.kernels import embed, find_embedding
 from icsnn_deploy.exporters.nir.portable.find_unportable import (
     are_powers_of_two,
+    find_unportable,
     holds_integers,
-    limits,
 )
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.nodes import IF, Add, AvgPool, ChannelAffine, Conv, Node, Shape
@@ -39,27 +39,27 @@ from icsnn_deploy.passes.scale_thresholds import scale_thresholds
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Portable:
-    """The portable form, and what it took."""
+    """The portable form of a network, and how it was made."""
 
     graph: Graph
-    rewritten: tuple[str, ...]
-    losses: tuple[str, ...]  # where float32 had to round
-    header: Mapping[str, Any] = field(default_factory=dict)  # more for the graph's metadata
-    notes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # and the nodes', by name
+    rewritten: tuple[str, ...]  # one sentence per changed node
+    losses: tuple[str, ...]  # roundings to float32, one sentence each
+    header: Mapping[str, Any] = field(default_factory=dict)  # additional metadata of the graph
+    notes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # and of nodes, by name
 
 
 def to_portable(graph: Graph) -> Portable:
-    """The network in portable form: the same names, the same spikes.
+    """Rewrite a network to portable form; names and spikes stay the same.
 
-    An integer network stays exact. A float network is rounded anew where thresholds that are no
-    powers of two apart are folded, and where a mean is not over a power of two.
+    An integer network stays exact. A float network is rounded where thresholds whose ratios are not
+    powers of two are folded, and where a mean is not over a power of two.
 
     Raises:
         ExportError: lists everything that has no portable form.
     """
-    found = limits(graph)
-    if found:
-        raise ExportError(rejection_table("this network has no portable NIR form", found))
+    rejections = find_unportable(graph)
+    if rejections:
+        raise ExportError(rejection_table("this network has no portable NIR form", rejections))
     rewritten: list[str] = []
     losses: list[str] = []
     if holds_integers(graph):
@@ -93,7 +93,7 @@ def to_portable(graph: Graph) -> Portable:
 
 
 def _off_the_lattice(node: Node) -> Node:
-    """v_init between two integers: no potential then equals its integer threshold."""
+    """Move v_init between two integers, so that no potential equals its integer threshold."""
     if not isinstance(node, IF) or (node.v_init % 1).all():
         return node
     v_init = node.v_init.astype(np.float64)
@@ -101,7 +101,7 @@ def _off_the_lattice(node: Node) -> Node:
 
 
 def _plain_sums(graph: Graph) -> Graph:
-    """Each sum over distinct sources, none of which is a sum itself; equal sums are one."""
+    """Rewrite sums so that their sources are distinct and no sums; merge equal sums."""
     totals: dict[str, Counter[str]] = {}
     nodes: list[Node] = []
     renamed: dict[str, str] = {}
@@ -139,16 +139,19 @@ def _multiple(graph: Graph, name: str, source: str, count: int) -> ChannelAffine
 
 
 def _used(nodes: list[Node]) -> list[Node]:
-    """Without the sums that only other sums took."""
-    wanted = {source for node in nodes for source in node.inputs}
-    return [node for node in nodes if node.name in wanted or not isinstance(node, Add)]
+    """The nodes without sums that have no consumer any more."""
+    used = {source for node in nodes for source in node.inputs}
+    return [node for node in nodes if node.name in used or not isinstance(node, Add)]
 
 
 def _plain(conv: Conv, shape: Shape, result: Shape) -> Conv:
-    """The same with one group, a square kernel and symmetric padding; limits() knows it exists."""
+    """The same convolution with one group, a square kernel and symmetric padding.
+
+    find_unportable has checked that it exists.
+    """
     embedding = find_embedding(conv, shape[1:], result[1:])
     if embedding is None:
-        raise ExportError(f"{conv.name}: no square kernel with symmetric padding does this")
+        raise ExportError(f"{conv.name}: no equivalent square kernel with symmetric padding")
     return replace(
         conv,
         weight=embed(conv, embedding),
@@ -159,9 +162,9 @@ def _plain(conv: Conv, shape: Shape, result: Shape) -> Conv:
 
 
 def main_path_first(graph: Graph) -> Graph:
-    """Order nodes by their way to the output, and the sources of a sum by their way from the input.
+    """Order nodes by their distance to the output, and a sum's sources by that from the input.
 
-    Readers that walk a graph depth first reach a join by the edges that come first.
+    The longest path comes first: readers that walk a graph depth first follow the first edges.
     """
     depth: dict[str, int] = {}
     for node in graph.nodes:
@@ -173,7 +176,7 @@ def main_path_first(graph: Graph) -> Graph:
     placed: dict[str, Node] = {}
     for node in ordered:
         if isinstance(node, Add):
-            continue  # a sum is no node in NIR: it stands where it is first taken
+            continue  # a sum is not a node in NIR: it is placed before its first consumer
         for source in node.inputs:
             sum_ = graph.node(source)
             if isinstance(sum_, Add):

@@ -1,4 +1,4 @@
-"""A connection of its own into everything that takes one: what a relay can be led through."""
+"""Give every sum, population and output its own Conv or Linear input, for the relay's weight."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from icsnn_deploy.errors import ExportError, Rejection, rejection_table
-from icsnn_deploy.exporters.nir.portable.find_unportable import MOST_WEIGHTS
+from icsnn_deploy.exporters.nir.portable.find_unportable import MAX_WEIGHTS
 from icsnn_deploy.exporters.nir.portable.portable import main_path_first
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
@@ -17,22 +17,22 @@ from icsnn_deploy.passes.edit import GraphEditor
 
 
 def add_private_connections(graph: Graph) -> Graph:
-    """The portable network, with a connection of its own into every sum, population and output.
+    """Give every sum, population and output of a portable network a private connection.
 
-    Of the connections into a sum only the first has a bias.
+    Of the connections into a sum only the first one keeps a bias, which is the sum of all.
 
     Raises:
-        ExportError: a connection that would be too large.
+        ExportError: a connection would be too large.
     """
-    wanted = missing_connections(graph)
+    missing = missing_connections(graph)
     large = [
-        (sink, source) for sink, source in wanted if graph.shape(source)[0] ** 2 > MOST_WEIGHTS
+        (sink, source) for sink, source in missing if graph.shape(source)[0] ** 2 > MAX_WEIGHTS
     ]
     if large:
         rejections = [_too_large(graph, sink, source) for sink, source in large]
-        raise ExportError(rejection_table("this network has no relay", rejections))
+        raise ExportError(rejection_table("this network has no relay form", rejections))
     editor = GraphEditor(graph)
-    for sink, source in wanted:
+    for sink, source in missing:
         shape = graph.shape(source)
         name = editor.fresh_name(f"{sink}.{source.rpartition('.')[2]}")
         scale = pure_scale(name, source, np.ones((1,) * len(shape), np.float32))
@@ -41,23 +41,23 @@ def add_private_connections(graph: Graph) -> Graph:
 
 
 def missing_connections(graph: Graph) -> list[tuple[str, str]]:
-    """Sums, populations and outputs, with a source of each that is no connection of its own.
+    """The (sink, source) pairs of sums, populations and outputs without a private connection.
 
-    That is a Conv or Linear that leads nowhere else.
+    A private connection is a Conv or Linear with no other consumer.
     """
-    found = []
+    missing = []
     for sink in graph.nodes_of(Add, Population, Output):
         for source in sink.inputs:
             node = graph.node(source)
             private = len(graph.consumers(source)) == 1
             allowed = (Conv, Linear) if isinstance(sink, Add) else (Conv, Linear, Add)
             if not private or not isinstance(node, allowed):
-                found.append((sink.name, source))
-    return found
+                missing.append((sink.name, source))
+    return missing
 
 
 def _one_bias(graph: Graph) -> Graph:
-    """The biases of the connections into a sum, all of them in the first."""
+    """Move the biases of all connections into a sum to the first one."""
     for add in graph.nodes_of(Add):
         first, *others = (graph.node(name) for name in add.inputs)
         total = np.sum([_bias(node) for node in (first, *others)], axis=0)
@@ -72,14 +72,14 @@ def _bias(node: Node) -> Array:
 
 def _with_bias(node: Node, bias: Array) -> Node:
     if not isinstance(node, (Conv, Linear)):
-        raise ExportError(f"{node.name}: a {node.kind} node has no bias; Conv or Linear needed")
+        raise ExportError(f"{node.name}: a {node.kind} node has no bias; Conv or Linear is needed")
     return replace(node, bias=bias.astype(np.float32))
 
 
 def _too_large(graph: Graph, sink: str, source: str) -> Rejection:
     return Rejection(
         node=sink,
-        got=f"{graph.shape(source)[0] ** 2:,} weights for a connection of its own from {source}",
-        allowed=f"{MOST_WEIGHTS:,} weights a connection",
+        got=f"{graph.shape(source)[0] ** 2:,} weights for a private connection from {source}",
+        allowed=f"{MAX_WEIGHTS:,} weights per connection",
         remedy="Use fewer channels, or export with v_init_encoding metadata.",
     )

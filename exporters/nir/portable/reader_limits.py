@@ -1,4 +1,4 @@
-"""What other frameworks can read of a portable file, and what each needs after loading it."""
+"""The limits of NIR readers: what each supports, and what has to be set after loading a file."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ class Reader:
 
     Args:
         version: name and tested version.
-        load: its plain import.
-        holds: types of NIR nodes that it runs; it drops others or fails on them.
-        one_threshold: it has one threshold for a whole population.
-        reset: what makes its neuron reset by subtraction.
-        depth_first: it runs a join before the shortcut, until it is told the order.
-        potentials: where v_init goes, for a file without a relay.
+        load: the call that loads a file.
+        holds: types of NIR nodes that it supports; it drops others or fails on them.
+        one_threshold: whether a population has a single threshold.
+        reset: the settings that make its neuron reset by subtraction.
+        depth_first: whether it runs a join before the shortcut unless the order is set.
+        potentials: where to set v_init, for a file without a relay.
         fires: "u > v_threshold" or "u >= v_threshold".
     """
 
@@ -100,11 +100,11 @@ READERS: dict[str, Reader] = {
         fires="as the IF module says",
     ),
 }
-"""The modules of `icsnn_deploy.readers` apply all of this; the tests compare both."""
+"""By name. The modules of `icsnn_deploy.readers` apply these settings; tests compare both."""
 
 
 def find_reader(name: str) -> Reader:
-    """The reader of that name; raises ExportError that lists them."""
+    """The reader of that name; raises ExportError, which lists them."""
     if name not in READERS:
         raise ExportError(f"no NIR reader {name!r} is known; there are {', '.join(READERS)}")
     return READERS[name]
@@ -114,7 +114,7 @@ def require_held(graph: Graph, name: str) -> None:
     """Check that a reader can run the portable form of a network.
 
     Raises:
-        ExportError: no such reader, no portable form, or everything that the reader can't hold.
+        ExportError: an unknown reader, no portable form, or lists what the reader does not support.
     """
     reader = find_reader(name)
     rejections = [
@@ -129,11 +129,11 @@ def require_held(graph: Graph, name: str) -> None:
         if kind not in reader.holds
     ]
     if rejections:
-        raise ExportError(rejection_table(f"{reader.version} can't hold this network", rejections))
+        raise ExportError(rejection_table(f"{reader.version} can't run this network", rejections))
 
 
 def needs(name: str, path: str, graph: Graph, v_init_encoding: VInitEncoding) -> list[str]:
-    """What a reader needs after loading a file, one sentence each.
+    """The steps that a reader needs after loading a file, one sentence each.
 
     Args:
         name: a name of READERS.
@@ -169,7 +169,7 @@ def needs(name: str, path: str, graph: Graph, v_init_encoding: VInitEncoding) ->
 
 
 def _kinds(node: Node) -> Iterator[str]:
-    """The type of NIR node that a node of a portable network becomes; a sum becomes none."""
+    """The type of the NIR node that a node of a portable network becomes; sums become none."""
     match node:
         case Conv():
             yield f"Conv{len(node.kernel)}d"

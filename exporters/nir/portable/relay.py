@@ -1,4 +1,4 @@
-"""Initial potentials that any reader runs: a relay, one spike that travels with the first step.
+"""Relay: initial potentials for any reader, set by one spike that travels with the first step.
 
     input   channels -------- conv --+-- IF -- conv --+-- IF -- linear -- output
                                      |                |
@@ -7,15 +7,16 @@
             relay 1 0 0 0 ... -------+-- IF ----------+-- IF
                                   1.5 th           1.5 th
 
-The input has one channel more, 1 in the first step and 0 after. Each population has one neuron
-plane more; 1.5 v_threshold makes it fire in that step, and leaves half a threshold behind, so it
-never does again. Its weight into a channel of the next population is that channel's v_init:
+The input has one more channel, which is 1 in the first step and 0 after. Each population has one
+more channel, too: a current of 1.5 v_threshold makes it fire in that step, and half a threshold is
+left, so it never fires again. Its weight into a channel of the next population is that channel's
+v_init:
 
     u[1] = 0 + (I[1] + v_init)    instead of    u[1] = v_init + I[1]
 
-Padding has no relay, so the weight stands at one tap of the kernel that lies inside the image at
-every position. Into the output no relay goes, and into a sum it goes by one connection only, where
-there is a sum at all: joins are made straight first (inline_shortcuts).
+Padding has no relay, so the weight is at a kernel tap that is inside the image at every position.
+The output gets no relay, and a sum gets it by one of its connections only; most sums are removed
+first (inline_shortcuts).
 """
 
 from __future__ import annotations
@@ -55,10 +56,10 @@ FIRES = 1.5
 
 
 def relay_inputs(inputs: Array, time_steps: int, *, timed: bool = False) -> Array:
-    """What a network with a relay takes for these inputs.
+    """The inputs of a network with a relay.
 
     Args:
-        inputs: [B, *shape], or [T, B, *shape] where `timed` (rate and event input).
+        inputs: [B, *shape], or [T, B, *shape] if `timed` (rate and event input).
         time_steps: T.
         timed: whether the inputs have a time axis already.
 
@@ -66,7 +67,7 @@ def relay_inputs(inputs: Array, time_steps: int, *, timed: bool = False) -> Arra
         float32 [T, B, C + 1, ...]: the last channel is 1 in the first step and 0 after.
 
     Raises:
-        ExportError: inputs of another number of steps.
+        ExportError: the inputs have another number of steps.
     """
     x = np.asarray(inputs, np.float32)
     if not timed:
@@ -79,17 +80,17 @@ def relay_inputs(inputs: Array, time_steps: int, *, timed: bool = False) -> Arra
 
 
 def relayed(form: Portable) -> Portable:
-    """A portable network with v_init 0 everywhere, and a relay that brings the potentials.
+    """Rewrite a portable network so that v_init is 0 and a relay sets the initial potentials.
 
     Raises:
-        ExportError: lists the populations whose potentials a relay can't bring.
+        ExportError: lists the populations whose potentials a relay can't set.
     """
     graph = add_private_connections(form.graph)
-    straight, joins = inline_shortcuts(graph)
+    inlined, joins = inline_shortcuts(graph)
     new = [node.name for node in graph.nodes if node.name not in form.graph]
     return replace(
         form,
-        graph=with_relay(straight),
+        graph=with_relay(inlined),
         rewritten=(
             *form.rewritten,
             *(f"{name}: a connection of 1, for the relay" for name in new),
@@ -103,14 +104,16 @@ def relayed(form: Portable) -> Portable:
 
 
 def with_relay(graph: Graph) -> Graph:
-    """An explicit portable network with its relay; the input becomes a float one, step by step.
+    """Add the relay to a portable network with private connections; its input becomes timed float.
 
     Raises:
-        ExportError: lists the populations whose potentials a relay can't bring.
+        ExportError: lists the populations whose potentials a relay can't set.
     """
     payloads, rejections = plan(graph)
     if rejections:
-        raise ExportError(rejection_table("this network's potentials need another way", rejections))
+        raise ExportError(
+            rejection_table("a relay can't set the potentials of this network", rejections)
+        )
     extra: dict[str, int] = {}
     nodes: list[Node] = []
     for node in graph.nodes:
@@ -123,10 +126,10 @@ def with_relay(graph: Graph) -> Graph:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Payload:
-    """What a connection adds in the first step: to each channel, and to the relay behind it."""
+    """The weights from the relay: into each output channel, and into the next relay."""
 
     channels: Array | None  # [C]; None for zeros
-    relay: float | None  # None: there is no relay behind it
+    relay: float | None  # None: the output has no relay
 
 
 PASS = Payload(channels=None, relay=1.0)
@@ -135,7 +138,7 @@ END = Payload(channels=None, relay=None)
 
 
 def plan(graph: Graph) -> tuple[dict[str, Payload], list[Rejection]]:
-    """What each connection of an explicit portable network brings, and what can't be brought."""
+    """The payload of each connection, and a rejection for each potential that can't be set."""
     payloads: dict[str, Payload] = {}
     rejections: list[Rejection] = []
     for sink in graph.nodes_of(Add, Population, Output):
@@ -144,7 +147,7 @@ def plan(graph: Graph) -> tuple[dict[str, Payload], list[Rejection]]:
             payloads.update(dict.fromkeys(sources, END))
             continue
         if isinstance(sink, Add) and _is_part(graph, sink):
-            continue  # planned with the population or output that takes it
+            continue  # planned with the population or output that consumes it
         payloads.update(dict.fromkeys(sources, BLOCK))
         carrier = carrier_of(graph, sources)
         if carrier is None:
@@ -166,13 +169,13 @@ def plan(graph: Graph) -> tuple[dict[str, Payload], list[Rejection]]:
 
 
 def connections(graph: Graph, sink: BaseNode) -> tuple[str, ...]:
-    """The connections into a sum, population or output."""
+    """The connections into a sum, population or output, through a sum before it if any."""
     node = graph.node(sink.inputs[0])
     return node.inputs if isinstance(node, Add) and not isinstance(sink, Add) else sink.inputs
 
 
 def carrier_of(graph: Graph, sources: Sequence[str]) -> str | None:
-    """The first of several connections by which a relay reaches every neuron."""
+    """The first of the connections by which a relay can reach every neuron; None if none can."""
     for name in sources:
         node = graph.node(name)
         if isinstance(node, Linear):
@@ -185,7 +188,7 @@ def carrier_of(graph: Graph, sources: Sequence[str]) -> str | None:
 
 
 def find_tap(conv: Conv, lengths: Shape, positions: Shape) -> Shape | None:
-    """A kernel index that lies inside the image, not its padding, at every position."""
+    """A kernel index that reads the image, not its padding, at every position; None if none."""
     tap = []
     for axis, length in enumerate(lengths):
         most = length - 1 - conv.stride[axis] * (positions[axis] - 1)
@@ -200,12 +203,12 @@ def find_tap(conv: Conv, lengths: Shape, positions: Shape) -> Shape | None:
 
 
 def relay_size(node: Node, shapes: Sequence[Shape], before: int) -> int:
-    """How many values of a node's result are relay: one channel, or what a flatten made of it.
+    """Number of relay values in a node's result: one channel, or its pixels after a Flatten.
 
     Args:
-        node: of the network without relay.
+        node: of the network without a relay.
         shapes: of its sources.
-        before: the same of its first source.
+        before: number of relay values of its first source.
     """
     match node:
         case Flatten():
@@ -242,7 +245,7 @@ def _with_relay(
 
 
 def _extended(node: Conv | Linear, payload: Payload, columns: int, tap: Shape) -> Node:
-    """A connection with relay inputs behind the others, and a relay output if there is one."""
+    """A connection with relay inputs after the others, and a relay output if there is one."""
     outputs, inputs, *kernel = node.weight.shape
     rows = outputs + (payload.relay is not None)
     weight = np.zeros((rows, inputs + columns, *kernel), np.float32)
@@ -257,13 +260,13 @@ def _extended(node: Conv | Linear, payload: Payload, columns: int, tap: Shape) -
 
 
 def _is_part(graph: Graph, sink: Add) -> bool:
-    """Whether a sum is taken by one population, or by the output, and by nothing else."""
-    takers = graph.consumers(sink.name)
-    return len(takers) == 1 and isinstance(takers[0], (Population, Output))
+    """Whether the only consumer of a sum is a population or the output."""
+    consumers = graph.consumers(sink.name)
+    return len(consumers) == 1 and isinstance(consumers[0], (Population, Output))
 
 
 def _per_channel(population: Population, shape: Shape) -> Array | None:
-    """v_init, [C], or None where it differs within a channel."""
+    """v_init, [C], or None if it differs within a channel."""
     v_init = population.v_init
     if not is_per_channel(v_init):
         first = v_init[(slice(None), *(slice(1),) * (v_init.ndim - 1))]
@@ -277,8 +280,8 @@ def _per_neuron(population: Population) -> Rejection:
     return Rejection(
         node=population.name,
         got=f"v_init of shape {population.v_init.shape}",
-        allowed="one v_init a channel",
-        remedy="Export with v_init_encoding metadata, or calibrate one potential a channel.",
+        allowed="one v_init per channel",
+        remedy="Export with v_init_encoding metadata, or calibrate one potential per channel.",
     )
 
 
@@ -287,5 +290,5 @@ def _no_tap(sink: BaseNode, sources: Sequence[str]) -> Rejection:
         node=sink.name,
         got=f"padding that widens the image ({', '.join(sources)})",
         allowed="one kernel tap inside the image at every position",
-        remedy="Pad no more than keeps the size, or export with v_init_encoding metadata.",
+        remedy="Use padding that keeps the size, or export with v_init_encoding metadata.",
     )

@@ -1,4 +1,4 @@
-"""More outputs on an exported model, in memory, to see what happens inside it."""
+"""Add outputs to an exported model, in memory, to record its spikes and potentials."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Tap:
-    """A tensor inside the model to be handed out: spikes ("s") as uint8, potentials ("u")."""
+    """A tensor inside the model that becomes an output: spikes ("s") as uint8, potentials ("u")."""
 
     tensor: str
     role: str
-    scanned: bool = False  # inside a Scan's body: handed out stacked over time
+    scanned: bool = False  # inside a Scan's body: the output is stacked over time
 
     @property
     def output(self) -> str:
@@ -28,10 +28,7 @@ class Tap:
 
 
 def taps_of(metadata: OnnxMetadata, population: str, role: str) -> list[Tap]:
-    """Where all steps of a population's spikes or potentials are to be found.
-
-    One tap that holds them all, or one per step.
-    """
+    """The taps that hold a population's spikes or potentials: one in all, or one per step."""
     layout = metadata.layout
     if layout == "step":
         return [Tap(tensor=tensor_name(population, role), role=role)]
@@ -50,7 +47,7 @@ def with_taps(data: bytes, taps: Iterable[Tap]) -> bytes:
     model = parse(data)
     for tap in sorted(taps, key=lambda tap: tap.tensor):
         if tap.scanned:
-            _hand_out_of_scan(model, tap)
+            _add_scan_output(model, tap)
         elif tap.role == "s":
             # float32 would take four times the memory for all steps together.
             cast = helper.make_node("Cast", [tap.tensor], [tap.output], to=TensorProto.UINT8)
@@ -60,8 +57,8 @@ def with_taps(data: bytes, taps: Iterable[Tap]) -> bytes:
     return bytes(model.SerializeToString())
 
 
-def _hand_out_of_scan(model: onnx.ModelProto, tap: Tap) -> None:
-    """Add a scan output for a tensor of the body that computes it."""
+def _add_scan_output(model: onnx.ModelProto, tap: Tap) -> None:
+    """Add a scan output for a tensor to the Scan whose body computes it."""
     from onnx import TensorProto, helper
 
     for node in model.graph.node:

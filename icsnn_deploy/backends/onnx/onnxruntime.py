@@ -1,4 +1,4 @@
-"""ONNX Runtime backend: an exported file on exactly the execution provider asked for."""
+"""ONNX Runtime backend: an exported file on the chosen execution provider, never on another."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ class OnnxRuntimeSimulator(OnnxFileSimulator):
 
     Args:
         path: the file.
-        provider: execution provider by ONNX Runtime's name; never another one than this.
-        threads: threads inside an operator; None leaves it to the runtime.
-        batch_size: samples run at a time at most.
-        time_limit_s: most seconds that running one such part of the batch may take.
-        prove: compare with onnx's reference evaluator first, where the network is certified; None:
-            where that takes about a second at most.
+        provider: ONNX Runtime's name of the execution provider; no other one is used.
+        threads: threads inside an operator; None: the runtime's default.
+        batch_size: largest number of samples that are run at a time.
+        time_limit_s: longest time for one such part of the batch.
+        prove: compare with onnx's reference evaluator first, if the network is certified; None:
+            only if that takes about a second at most.
 
     Raises:
         DataError: a batch_size below 1.
-        ExportError: the file is damaged, hostile, or not one of ours.
+        ExportError: the file is damaged, hostile, or was not written by this package.
         BackendUnavailableError: the runtime or the provider is missing.
     """
 

@@ -1,4 +1,4 @@
-"""An ONNX Runtime session on exactly the provider asked for, whose failures are our errors."""
+"""An ONNX Runtime session on the chosen provider, with failures raised as this package's errors."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from icsnn_deploy.graph.neuron import Array
 
 CPU = "CPUExecutionProvider"
 
-# TF32 rounds inputs to 10 bits: float networks would not keep their spikes.
+# TF32 rounds inputs to 10 bits, which would change spikes of float networks.
 _PROVIDER_OPTIONS = {"CUDAExecutionProvider": {"use_tf32": "0"}}
 
-_FATAL_ONLY = 4  # ONNX Runtime logs each error on stderr that it also raises
+_FATAL_ONLY = 4  # ONNX Runtime also logs each error that it raises on stderr
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """How to run: on which provider, with how many threads, for how long at most."""
+    """The provider, the number of threads and the time limit of a session."""
 
     provider: str = CPU
     threads: int | None = None
@@ -46,7 +46,7 @@ class RuntimeSession:
         if options.threads is not None:
             settings.intra_op_num_threads = options.threads
         if file.parameters:
-            # As arrays that were checked, so that the runtime opens no file by its name.
+            # As arrays that were checked, so that the runtime opens no file by name.
             values = [runtime.OrtValue.ortvalue_from_numpy(p) for p in file.parameters.values()]
             settings.add_external_initializers(list(file.parameters), values)
         if options.provider != CPU:
@@ -67,7 +67,7 @@ class RuntimeSession:
             raise _no_provider(options.provider, f"the session would run on {', '.join(used)}")
 
     def run(self, outputs: Sequence[str], feed: Mapping[str, Array]) -> list[Array]:
-        """The outputs for the inputs, both by name."""
+        """Compute the named outputs for the named inputs."""
         settings = self._runtime.RunOptions()
         settings.log_severity_level = _FATAL_ONLY
         limit = self._options.time_limit_s
@@ -93,7 +93,7 @@ class RuntimeSession:
 
 
 def _runtime(provider: str) -> Any:
-    """The onnxruntime module, if it is installed and offers the provider."""
+    """Import onnxruntime; raises BackendUnavailableError if it or the provider is missing."""
     try:
         import onnxruntime
     except ImportError as error:

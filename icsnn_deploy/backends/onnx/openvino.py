@@ -1,4 +1,4 @@
-"""OpenVINO backend: a third runtime for the exported ONNX file, written by others."""
+"""OpenVINO backend: an exported ONNX file in an independent third runtime."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ class OpenVinoSimulator(OnnxFileSimulator):
         path: the file.
         device: OpenVINO's name of the device.
         batch_size: samples run at a time.
-        prove: compare with onnx's reference evaluator first, where the network is certified; None:
-            where that is cheap, and where a fault of OpenVINO is known.
+        prove: compare with onnx's reference evaluator first, if the network is certified; None:
+            only if that is cheap, or if OpenVINO is known to fail on such a file.
 
     Raises:
         ExportError: the file is damaged, OpenVINO can't compile it, or runs it wrongly.
@@ -56,7 +56,7 @@ class OpenVinoSimulator(OnnxFileSimulator):
         super().__init__(path, "openvino", open_session, batch_size=batch_size, prove=prove)
 
     def _refuse(self) -> None:
-        """What must not be given to it; and of networks that can't be proven, what it breaks."""
+        """Raise ExportError for a file that is unsafe here, or unproven and known to fail."""
         path = self.file.path
         if self.file.parameters:
             raise ExportError(
@@ -79,14 +79,14 @@ class OpenVinoSimulator(OnnxFileSimulator):
 
 
 def _known_fault(file: OnnxFile) -> str | None:
-    """What OpenVINO 2026.4.1 was seen to compute wrongly, on files that two other runtimes run."""
+    """What OpenVINO 2026.4.1 was seen to compute wrongly; two other runtimes run these files."""
     if file.metadata.layout == "step":
-        # It fuses a convolution with the sum after it, and loses the convolution's result where
-        # the other term is an input of the model: the potential.
+        # It fuses a convolution with the sum after it, and loses the convolution's result if the
+        # other term is an input of the model, as the potential is here.
         return "OpenVINO drops currents of the one-step file; give it the unrolled one"
     for node in parse(file.data).graph.node:
         if node.op_type == "Conv" and _is_moved(node):
-            # It moves the stride in front of what comes before, and forgets the padding.
+            # It moves the stride to the operator before the convolution, and loses the padding.
             return (
                 f"OpenVINO computes {node.name[:80]!r} wrongly, a 1x1 convolution with stride and "
                 "padding; use onnxruntime"
@@ -106,7 +106,7 @@ class _OpenVinoSession:
             import openvino
         except ImportError as error:
             raise BackendUnavailableError(
-                "OpenVINO is not installed: pip install 'icsnn-deploy[openvino]'"
+                "OpenVINO is not installed; run: pip install 'icsnn-deploy[openvino]'"
             ) from error
         self._path = path
         core = openvino.Core()
@@ -114,7 +114,7 @@ class _OpenVinoSession:
             raise BackendUnavailableError(
                 f"OpenVINO has no device {device!r} here; it has {core.available_devices}"
             )
-        # Its default precision is bfloat16 on some processors, and float networks lose spikes.
+        # Its default precision is bfloat16 on some processors: float networks would lose spikes.
         precision = {"INFERENCE_PRECISION_HINT": "f32"}
         try:
             self._model: Any = core.compile_model(core.read_model(data), device, precision)

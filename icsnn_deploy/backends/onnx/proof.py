@@ -1,9 +1,9 @@
-"""A runtime proves itself on a file of an integer network before its results are used.
+"""Proof that a runtime computes a certified file exactly, before its results are used.
 
-Where the certificate in the file says that float32 is exact, a runtime must give the numbers of
-onnx's own reference evaluator (NumPy, independent of every runtime) bit for bit. So a session is
-run once, when it is opened, on random samples over the whole range of the file's input: as a batch
-and one sample alone. Fused kernels that lose a term, a stride or a padding show there.
+If the certificate in the file says that float32 is exact, a runtime must give the same numbers as
+onnx's own reference evaluator (NumPy, independent of every runtime), bit for bit. So each session
+is run when it is opened, on random samples over the whole range of the file's input: once on a
+batch, once on a single sample. That finds fused kernels that lose a term, a stride or a padding.
 
 A float network has no exact result; `verify` compares its spikes.
 """
@@ -25,13 +25,13 @@ from icsnn_deploy.graph.neuron import Array
 
 SAMPLES = 3
 CHEAP = 1 << 26
-"""Multiply-adds of all samples and steps up to which a session is proven unasked: about a second
+"""Multiply-adds of all samples and steps up to which sessions are proven by default: about a second
 of the reference evaluator."""
 _SEED = 20261
 
 
 def is_certified(file: OnnxFile) -> bool:
-    """Whether the file says that float32 runs its network exactly."""
+    """Whether the file's certificate says that float32 runs its network exactly."""
     try:
         summary = json.loads(file.metadata.certificate)
     except (ValueError, RecursionError):
@@ -45,7 +45,7 @@ def is_cheap(file: OnnxFile) -> bool:
 
 
 def multiply_adds(file: OnnxFile) -> int:
-    """An upper estimate for one sample and step, from the sizes of weights and activations."""
+    """An upper estimate of the multiply-adds per sample and step, from the tensors' sizes."""
     model = parse(file.data)
     sizes = {tensor.name: list(tensor.dims) for tensor in model.graph.initializer}
     positions = file.sample_bytes // 4  # of the largest tensor
@@ -68,10 +68,10 @@ def prove_session(
     """Run a session on random samples and compare it with the reference evaluator.
 
     Args:
-        file: what was read.
-        data: the model of the session: the file's, or one made of it that has more outputs.
+        file: the exported file.
+        data: the session's serialized model: the file's, or one with added outputs.
         session: to be proven.
-        outputs: what is compared, by name.
+        outputs: names of the outputs that are compared.
         runtime: its name, for the message.
 
     Raises:
@@ -82,18 +82,18 @@ def prove_session(
         feed = random_feed(file, samples)
         expected = reference.run(outputs, feed)
         got = session.run(outputs, feed)
-        for name, right, found in zip(outputs, expected, got, strict=True):
-            if not _equal(file, name, found, right):
+        for name, right, actual in zip(outputs, expected, got, strict=True):
+            if not _equal(file, name, actual, right):
                 raise ExportError(
                     f"{file.path}: {runtime} computes {name[:80]!r} wrongly on this machine: "
-                    f"{_difference(found, right)}. The network is certified, so every runtime "
+                    f"{_difference(actual, right)}. The network is certified, so every runtime "
                     "must give the same numbers; use another backend or layout, or report it to "
                     "the runtime's authors"
                 )
 
 
 def random_feed(file: OnnxFile, samples: int) -> dict[str, Array]:
-    """Random samples over the range of the file's input, and v_init where states are inputs."""
+    """Random samples over the range of the file's input, and v_init if potentials are inputs."""
     rng = np.random.default_rng(_SEED)
     metadata = file.metadata
     timed = metadata.is_timed
@@ -117,19 +117,22 @@ def random_feed(file: OnnxFile, samples: int) -> dict[str, Array]:
     return {INPUT: x, **v}
 
 
-def _equal(file: OnnxFile, name: str, found: Array, right: Array) -> bool:
-    if found.shape != right.shape:
+def _equal(file: OnnxFile, name: str, actual: Array, right: Array) -> bool:
+    if actual.shape != right.shape:
         return False
     if name not in (LOGITS, LOGITS_T):
-        return bool(np.array_equal(found, right))
+        return bool(np.array_equal(actual, right))
     # A mean of integers: runtimes may round the division differently.
     steps = file.metadata.time_steps - file.metadata.readout_start
-    return bool((np.abs(found.astype(np.float64) - right) < 0.5 / steps).all())
+    return bool((np.abs(actual.astype(np.float64) - right) < 0.5 / steps).all())
 
 
-def _difference(found: Array, right: Array) -> str:
-    if found.shape != right.shape:
-        return f"shape {list(found.shape)} in place of {list(right.shape)}"
-    place = tuple(int(n) for n in np.argwhere(found != right)[0])
-    count = int((found != right).sum())
-    return f"{count} of {right.size} values, first {found[place]} for {right[place]} at {place}"
+def _difference(actual: Array, right: Array) -> str:
+    if actual.shape != right.shape:
+        return f"shape {list(actual.shape)} instead of {list(right.shape)}"
+    index = tuple(int(n) for n in np.argwhere(actual != right)[0])
+    count = int((actual != right).sum())
+    return (
+        f"{count} of {right.size} values differ, the first at {index}: {actual[index]} instead of "
+        f"{right[index]}"
+    )

@@ -1,4 +1,4 @@
-"""onnx's own reference evaluator: independent of every runtime, slow, made of NumPy."""
+"""onnx-reference backend: onnx's own evaluator, in NumPy; slow, but independent of all runtimes."""
 
 from __future__ import annotations
 

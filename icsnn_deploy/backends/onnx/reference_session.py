@@ -1,4 +1,4 @@
-"""A model in onnx's own reference evaluator, which proofs of other runtimes compare with."""
+"""A session of onnx's own reference evaluator, which other runtimes are compared with."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a runtime has to offer to run an exported ONNX file."""
+"""The interface of a runtime that runs an exported ONNX file."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ class Session(Protocol):
     """A model loaded into a runtime."""
 
     def run(self, outputs: Sequence[str], feed: Mapping[str, Array]) -> list[Array]:
-        """The outputs for the inputs, both by name."""
+        """Compute the named outputs for the named inputs."""
         ...
 
 
 OpenSession = Callable[[OnnxFile, bytes], Session]
-"""Loads a serialized model: that of the file, or one made of it that hands out more."""
+"""Loads a serialized model: that of the file, or one with added outputs."""

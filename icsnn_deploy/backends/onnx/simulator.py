@@ -1,6 +1,6 @@
-"""Run an exported ONNX file: the file that is deployed, not the graph behind it.
+"""Run an exported ONNX file: the file that is deployed, not the graph that it was written from.
 
-The runtimes differ only in how a serialized model becomes a session; each has a file of its own.
+The runtimes differ only in how a serialized model becomes a session; each is in its own file.
 """
 
 from __future__ import annotations
@@ -23,29 +23,30 @@ from icsnn_deploy.graph.inputs import check_inputs
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import Input, Output
 
-LARGEST = 1 << 30  # bytes that one tensor of a batch may take
+MAX_TENSOR_BYTES = 1 << 30  # of one tensor of a batch
 
 
 class OnnxFileSimulator:
-    """Runs a file that exporters.onnx wrote, in any layout, on some runtime.
+    """Runs a file that exporters.onnx wrote, in any layout, on a runtime.
 
-    The logits come from the file's own bytes. Spikes and potentials, which a file need not hand
-    out, come from a second session over the same model with more outputs; for networks that are
-    not exact by construction a runtime may fuse that one differently.
+    The logits are computed from the file's own bytes. Spikes and potentials, which are not outputs
+    of every file, are computed by a second session over the same model with added outputs; for
+    float networks a runtime may fuse that one differently.
 
     Args:
         path: the file.
-        runtime: what the backend is called; a file of one step adds "-step".
+        runtime: name of the backend; "-step" is added for a one-step file.
         open_session: loads a serialized model of the file.
-        batch_size: samples run at a time at most; fewer where a tensor would take over 1 GiB.
-        prove: compare each session with onnx's reference evaluator when it is opened, where the
-            file's certificate says that it must be equal (see proof.py); None: where that takes
+        batch_size: largest number of samples that are run at a time; fewer if a tensor would take
+            more than 1 GiB.
+        prove: compare each session with onnx's reference evaluator when it is opened, if the
+            file's certificate says that they must be equal (see proof.py); None: only if that takes
             about a second at most.
 
     Raises:
         DataError: a batch_size below 1.
-        ExportError: the file is damaged, hostile, or not one of ours; or the runtime runs it
-            wrongly.
+        ExportError: the file is damaged, hostile, or was not written by this package; or the
+            runtime computes it wrongly.
         BackendUnavailableError: the runtime is missing.
     """
 
@@ -64,14 +65,14 @@ class OnnxFileSimulator:
             raise DataError(f"batch_size {batch_size}: at least 1 is needed")
         self.file = read(path)
         self._refuse()
-        self.batch_size = max(1, min(batch_size, LARGEST // self.file.sample_bytes))
+        self.batch_size = max(1, min(batch_size, MAX_TENSOR_BYTES // self.file.sample_bytes))
         self._open_session = open_session
         step = self.file.metadata.layout == "step"
         self.name = f"{runtime}-step" if step else runtime
         self._prove = self._is_proven(prove)
         self._session = self._open(self.file.data, sorted(self.file.outputs))
         self._tapped: dict[frozenset[Tap], Session] = {}
-        self._stand_in = _stand_in(self.file)
+        self._input_graph = _input_graph(self.file)
         self.gives_logits_t = step or LOGITS_T in self.file.outputs
 
     def run(self, inputs: Array, record: Record = Record()) -> Recording:
@@ -79,24 +80,24 @@ class OnnxFileSimulator:
 
         Args:
             inputs: [B, *shape], or [T, B, *shape] for rate and event input.
-            record: what to write down.
+            record: what to record.
 
         Raises:
             DataError: inputs that do not fit the network.
             ExportError: logits_t of a file that was exported without it.
         """
-        x = check_inputs(self._stand_in, inputs)
+        x = check_inputs(self._input_graph, inputs)
         if record.logits_t and not self.gives_logits_t:
             raise ExportError(
                 f"{self.file.path}: holds no logits_t; export it with OnnxOptions(logits_t=True)"
             )
         known = self.file.metadata.populations
-        whole = _room(self.name, self.file, record, x.shape[self._batch_axis])
+        whole = _empty_recording(self.name, self.file, record, x.shape[self._batch_axis])
         potentials = [name for name in known if name in record.potentials]
         run = self._run_steps if self.file.metadata.layout == "step" else self._run_all
         for rows, part in self._parts(x):
-            found = _recording(self.name, run(part, record, potentials))
-            _store(found.only(record), whole, rows)
+            recording = _recording(self.name, run(part, record, potentials))
+            _store(recording.only(record), whole, rows)
         return whole
 
     def _refuse(self) -> None:
@@ -107,7 +108,7 @@ class OnnxFileSimulator:
         return self.file.metadata.batch_axis
 
     def _parts(self, x: Array) -> Iterator[tuple[slice, Array]]:
-        """The batch in parts of batch_size, with the rows of each."""
+        """Split the batch into parts of batch_size; yields the rows and the part."""
         for start in range(0, x.shape[self._batch_axis], self.batch_size):
             rows = slice(start, start + self.batch_size)
             part = x[rows] if self._batch_axis == 0 else x[:, rows]
@@ -116,16 +117,16 @@ class OnnxFileSimulator:
     def _run_all(
         self, x: Array, record: Record, potentials: list[str]
     ) -> dict[tuple[str, str], Array]:
-        wanted = [LOGITS, *([LOGITS_T] if record.logits_t else [])]
-        results = self._session.run(wanted, {INPUT: x})
-        values = {(name, ""): value for name, value in zip(wanted, results, strict=True)}
+        outputs = [LOGITS, *([LOGITS_T] if record.logits_t else [])]
+        results = self._session.run(outputs, {INPUT: x})
+        values = {(name, ""): value for name, value in zip(outputs, results, strict=True)}
         taps = self._taps(record, potentials)
         if taps:
             flat = [tap for row in taps.values() for tap in row]
             session = self._session_with(frozenset(flat))
-            found = iter(session.run([tap.output for tap in flat], {INPUT: x}))
+            recorded = iter(session.run([tap.output for tap in flat], {INPUT: x}))
             for (role, name), row in taps.items():
-                parts = [next(found) for _ in row]
+                parts = [next(recorded) for _ in row]
                 shape = (self.file.metadata.time_steps, -1, *self.file.metadata.populations[name])
                 values[role, name] = np.stack(parts).reshape(shape)  # [T, B, *shape]
         return values
@@ -138,11 +139,11 @@ class OnnxFileSimulator:
         return run_steps(self.file.metadata, self._session, session, x, taps)
 
     def _taps(self, record: Record, potentials: list[str]) -> dict[tuple[str, str], list[Tap]]:
-        """What to tap for the spikes and potentials that are wanted, by (role, population)."""
+        """The taps for the spikes and potentials that are recorded, by (role, population)."""
         metadata = self.file.metadata
         spiking = list(metadata.populations) if record.needs_spikes else []
-        wanted = [*(("s", name) for name in spiking), *(("u", name) for name in potentials)]
-        return {(role, name): taps_of(metadata, name, role) for role, name in wanted}
+        keys = [*(("s", name) for name in spiking), *(("u", name) for name in potentials)]
+        return {(role, name): taps_of(metadata, name, role) for role, name in keys}
 
     def _session_with(self, taps: frozenset[Tap]) -> Session:
         if taps not in self._tapped:
@@ -151,7 +152,7 @@ class OnnxFileSimulator:
         return self._tapped[taps]
 
     def _open(self, data: bytes, outputs: list[str]) -> Session:
-        """A session of the file's model, or of one made of it; proven on these outputs."""
+        """Open a session of the file's model, or of one with added outputs, and prove it."""
         session = self._open_session(self.file, data)
         if self._prove:
             prove_session(self.file, data, session, outputs, self.name)
@@ -165,7 +166,7 @@ class OnnxFileSimulator:
 
 
 def _recording(backend: str, values: dict[tuple[str, str], Array]) -> Recording:
-    """What a session gave, by (role, population), as a recording."""
+    """The results of a session, by (role, population), as a recording."""
     return Recording(
         backend=backend,
         logits=values[LOGITS, ""],
@@ -175,12 +176,12 @@ def _recording(backend: str, values: dict[tuple[str, str], Array]) -> Recording:
     )
 
 
-def _room(backend: str, file: OnnxFile, record: Record, batch: int) -> Recording:
-    """A recording of a whole batch, to be filled."""
+def _empty_recording(backend: str, file: OnnxFile, record: Record, batch: int) -> Recording:
+    """A recording of a whole batch, of zeros, to be filled."""
     steps, shapes = file.metadata.time_steps, file.metadata.populations
 
-    def zeros(wanted: Collection[str], dtype: type, *first: int) -> dict[str, Array]:
-        return {n: np.zeros((*first, *s), dtype) for n, s in shapes.items() if n in wanted}
+    def zeros(names: Collection[str], dtype: type, *first: int) -> dict[str, Array]:
+        return {n: np.zeros((*first, *s), dtype) for n, s in shapes.items() if n in names}
 
     timed = (steps, batch, *file.output_shape)
     return Recording(
@@ -195,20 +196,20 @@ def _room(backend: str, file: OnnxFile, record: Record, batch: int) -> Recording
 
 
 def _store(part: Recording, whole: Recording, rows: slice) -> None:
-    """Put the recording of some rows of a batch in its place."""
+    """Copy the recording of some rows into the recording of the whole batch."""
     whole.logits[rows] = part.logits
     if whole.logits_t is not None:
         whole.logits_t[:, rows] = part.logits_t
-    for place, found in ((whole.spikes, part.spikes), (whole.potentials, part.potentials)):
-        for name, value in found.items():
-            place[name][:, rows] = value
-    for place, found in ((whole.counts, part.counts), (whole.first_spikes, part.first_spikes)):
-        for name, value in found.items():
-            place[name][rows] = value
+    for target, source in ((whole.spikes, part.spikes), (whole.potentials, part.potentials)):
+        for name, value in source.items():
+            target[name][:, rows] = value
+    for target, source in ((whole.counts, part.counts), (whole.first_spikes, part.first_spikes)):
+        for name, value in source.items():
+            target[name][rows] = value
 
 
-def _stand_in(file: OnnxFile) -> Graph:
-    """A graph of the file's input alone, by which inputs are checked as everywhere else."""
+def _input_graph(file: OnnxFile) -> Graph:
+    """A graph of the file's input alone, so that check_inputs can check inputs against it."""
     source = Input(
         name=INPUT,
         shape=file.input_shape,

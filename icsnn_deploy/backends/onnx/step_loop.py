@@ -1,4 +1,4 @@
-"""The loop over time around a file of one step."""
+"""The loop over time that runs a one-step file."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def run_steps(
 
     Args:
         metadata: of the file.
-        session: over the file's own bytes; its y make the logits.
+        session: over the file's own bytes; the logits are computed from its output y.
         tapped: over the model with the taps' outputs; None without taps.
         x: one batch, [B, *shape], or [T, B, *shape] for rate and event input.
         taps: what to record at each step, by (role, population).
 
     Returns:
-        by (role, population): logits [B, ...], logits_t and taps [T, B, ...].
+        logits [B, ...], logits_t and taps [T, B, ...], by (role, population).
     """
     timed = metadata.is_timed
     inputs = list(x) if timed else [x] * metadata.time_steps
@@ -44,9 +44,9 @@ def run_steps(
 
 
 def _loop(
-    metadata: OnnxMetadata, session: Session, inputs: list[Array], wanted: list[str]
+    metadata: OnnxMetadata, session: Session, inputs: list[Array], outputs: list[str]
 ) -> list[list[Array]]:
-    """The wanted outputs of each step."""
+    """Run all steps; returns the named outputs of each."""
     batch = len(inputs[0])
     v = [
         np.broadcast_to(metadata.v_init[name], (batch, *shape)).astype(np.float32)
@@ -57,9 +57,9 @@ def _loop(
     rows = []
     for x in inputs:
         feed = {INPUT: x, **dict(zip(v_in, v, strict=True))}
-        results = session.run([*wanted, *v_out], feed)
-        rows.append(results[: len(wanted)])
-        v = results[len(wanted) :]
+        results = session.run([*outputs, *v_out], feed)
+        rows.append(results[: len(outputs)])
+        v = results[len(outputs) :]
     return rows
 
 

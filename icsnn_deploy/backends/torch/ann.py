@@ -25,13 +25,13 @@ class TorchANN:
 
     @torch.no_grad()
     def run(self, inputs: Array, observer: Callable[[Node, Tensor], None] | None = None) -> Array:
-        """Logits [B, *output shape]; each node's result [B, *shape] is shown to the observer."""
+        """Logits [B, *output shape]; `observer` is called with each node's result [B, *shape]."""
         values = {self.graph.input.name: self.ops.tensor(check_inputs(self.graph, inputs))}
-        spent = self.graph.last_uses()
+        unused = self.graph.last_uses()
         for node in self.graph.nodes[1:]:
             values[node.name] = self.ops.evaluate(node, *(values[name] for name in node.inputs))
             if observer is not None:
                 observer(node, values[node.name])
-            for name in spent[node.name]:
+            for name in unused[node.name]:
                 del values[name]
         return values[self.graph.output.name].cpu().numpy()

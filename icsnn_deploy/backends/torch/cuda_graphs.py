@@ -1,7 +1,7 @@
 """CUDA graphs: a run of many small kernels, launched as one.
 
-A batch's run is some kernels a node and T small ones a population. Recorded once for a shape, they
-are replayed without a word from Python in between.
+Running a batch launches a few kernels per node and T small ones per population. They are captured
+once per shape and then replayed without Python in between.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ import torch
 from torch import Size, Tensor
 
 _WARM_UP = 2  # runs before the capture, in which libraries choose kernels and allocate
-_MOST = 2  # captured shapes: that of the full batches and that of the rest
+_MAX_CAPTURED = 2  # shapes: that of full batches and that of the last one
 
 RunBatch = Callable[[Tensor], Tensor]
 
 
 class CapturedRuns:
-    """Runs a function of one tensor; from the second time that a shape comes, as a CUDA graph.
+    """Runs a function of one tensor; from the second call with a shape on, as a CUDA graph.
 
     Args:
-        run: works on its input's device alone, launches the same kernels for any input of a shape,
-            and waits for none of them.
+        run: works on its input's device alone, launches the same kernels for every input of a
+            shape, and does not synchronize.
     """
 
     def __init__(self, run: RunBatch) -> None:
@@ -31,19 +31,19 @@ class CapturedRuns:
         self._captured: dict[Size, _CapturedRun] = {}
 
     def __call__(self, x: Tensor) -> Tensor:
-        """The function's result, in memory of its own."""
+        """The function's result, in newly allocated memory."""
         if x.shape not in self._seen or not x.numel():
             self._seen.add(x.shape)
             return self._run(x)
         if x.shape not in self._captured:
-            if len(self._captured) == _MOST:  # each holds on to the activations of a whole run
+            if len(self._captured) == _MAX_CAPTURED:  # each keeps the activations of a whole run
                 del self._captured[next(iter(self._captured))]
             self._captured[x.shape] = _CapturedRun(self._run, x)
         return self._captured[x.shape](x)
 
 
 class _CapturedRun:
-    """One shape's kernels, its input and its result at fixed places."""
+    """The captured kernels of one shape, with fixed memory for its input and its result."""
 
     def __init__(self, run: RunBatch, example: Tensor) -> None:
         self._input = example.clone()

@@ -1,11 +1,11 @@
-"""Early exit: each sample runs until the network is sure of its class, and no longer.
+"""Early exit: each sample runs only until its most probable class reaches a confidence.
 
     m[t] = mean of the readout's current over the steps (readout_start, t]
     stop at the first t with  max_c softmax(logit_unit * m[t])_c >= confidence,  at the latest at T
 
-The rest of the batch goes on alone. What a sample's neurons do up to its last step is what they do
-in the full run, so its logits are those of the full run at that step; bit for bit in an integer
-network, while float sums may be rounded otherwise in a smaller batch.
+Samples that stop are removed from the batch. Up to its last step a sample is computed as in the
+full run, so its logits are those of the full run at that step: bit for bit in an integer network,
+while float sums may be rounded differently in a smaller batch.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from icsnn_deploy.graph.readout import torch_class_scores
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class EarlyExit:
-    """What a batch that may stop early came to."""
+    """The logits of a batch with early exit, and the number of steps of each sample."""
 
     logits: Array  # [B, *output shape], of each sample at its own last step
     steps: Array  # int64 [B], 1..T
@@ -38,7 +38,7 @@ class EarlyExit:
 
 
 def confidence_unit(graph: Graph) -> float:
-    """What one unit of the output is worth, without which confidences can't be compared.
+    """The logit that one unit of the output stands for; confidences depend on it.
 
     Raises:
         DataError: an integer network without an output_unit.
@@ -56,14 +56,15 @@ def confidence_unit(graph: Graph) -> float:
 def run_until_sure(
     simulator: TorchSimulator, inputs: Array, confidence: float, *, unit: float = 1.0
 ) -> EarlyExit:
-    """Run a batch step by step, each sample until its class is sure enough.
+    """Run a batch step by step, each sample until it reaches the confidence.
 
     Args:
         simulator: of the network.
         inputs: [B, *shape], or [T, B, *shape] for rate and event input.
-        confidence: of the most probable class, where a sample stops; above 1 none does. A single
-            logit is taken as a sigmoid's; of an output with positions all must be sure.
-        unit: what one unit of the output is worth (confidence_unit).
+        confidence: probability of the most probable class at which a sample stops; above 1 none
+            does. A single logit is taken as a sigmoid's; for an output with positions, every
+            position must reach it.
+        unit: the logit that one unit of the output stands for (confidence_unit).
 
     Raises:
         DataError: a confidence that is not positive, inputs that do not fit.
@@ -87,7 +88,7 @@ def run_until_sure(
 def stop_where_sure(
     logits_t: Array, readout_start: int, confidence: float, *, unit: float = 1.0
 ) -> EarlyExit:
-    """What run_until_sure comes to, from the logits of each step of the full run of any backend.
+    """The result of run_until_sure, computed from a full run of any backend.
 
     Args:
         logits_t: running mean of the readout [T, B, *output shape].
@@ -108,7 +109,7 @@ def stop_where_sure(
 
 def _check(confidence: float) -> None:
     if not confidence > 0:
-        raise DataError(f"a confidence of {confidence}: more than 0 is needed, at most 1 is of use")
+        raise DataError(f"a confidence of {confidence}: more than 0 and at most 1 is needed")
 
 
 def _run(simulator: TorchSimulator, x: Array, confidence: float, unit: float) -> EarlyExit:
@@ -119,26 +120,26 @@ def _run(simulator: TorchSimulator, x: Array, confidence: float, unit: float) ->
     logits = torch.zeros(shape, dtype=simulator.ops.dtype, device=device)
     steps = torch.zeros(flow.batch, dtype=torch.int64, device=device)
     waiting = torch.arange(flow.batch, device=device)
-    # As torch sums over time: in double precision, rounded at each step.
+    # Like torch's sum over time: in double precision, rounded at each step.
     total = torch.zeros(shape, dtype=torch.float64, device=device)
     while len(waiting):
         current = simulator.advance(flow, 1)[0]  # [waiting, *output shape]
-        over = torch.full((len(waiting),), flow.step == last, device=device)
+        stops = torch.full((len(waiting),), flow.step == last, device=device)
         mean = torch.zeros_like(current)
         if flow.step > start:
             total += current
             count = torch.tensor(flow.step - start, device=device)
             mean = total.to(current.dtype) / count
-            over |= confidence_of(mean.double() * unit) >= confidence
-        logits[waiting[over]] = mean[over]
-        steps[waiting[over]] = flow.step
-        if over.any():
-            waiting, total = waiting[~over], total[~over]
-            flow.keep(~over)
+            stops |= confidence_of(mean.double() * unit) >= confidence
+        logits[waiting[stops]] = mean[stops]
+        steps[waiting[stops]] = flow.step
+        if stops.any():
+            waiting, total = waiting[~stops], total[~stops]
+            flow.keep(~stops)
     return EarlyExit(logits=logits.cpu().numpy(), steps=steps.cpu().numpy())
 
 
 def confidence_of(logits: Tensor) -> Tensor:
-    """Probability of the most probable class, [B]; with positions, of the least sure one."""
+    """Probability of the most probable class, [B]; with positions, the lowest over them."""
     best = torch_class_scores(logits).softmax(dim=1).amax(dim=1)  # [B, *positions]
     return best.reshape(len(best), -1).amin(dim=1)

@@ -1,6 +1,6 @@
 """Convolutions of integers in float64, by matrix products and sums of shifted slices.
 
-No convolution kernel takes part, so that one can be compared with it.
+No convolution kernel is used, so that convolution kernels can be compared with the result.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from torch.nn import functional
 
 from icsnn_deploy.graph.nodes import Conv
 
-FLOAT32_INTEGER = 2**24  # integers are exact below
+FLOAT32_INTEGER = 2**24  # float32 holds every integer below
 _FACTORS = 2**7  # of the random combination of output channels
 _SEED = 20261
 
 
 @dataclass(frozen=True, kw_only=True)
 class Geometry:
-    """How a convolution's windows lie, in two spatial axes."""
+    """The window geometry of a convolution with two spatial axes."""
 
     stride: tuple[int, int]
     padding: tuple[int, int]
@@ -61,14 +61,14 @@ def is_exact(x: Tensor, y: Tensor, weight: Tensor, bias: Tensor, geometry: Geome
     outputs = len(weight) // groups
     rng = np.random.default_rng(_SEED)
     factors = torch.from_numpy(rng.integers(1, _FACTORS, (groups, outputs)).astype(np.float32))
-    # float32 holds the combined weights of 1,000 outputs of 7 bits
-    kind = (
+    # float32 holds the combined weights of 1,000 output channels of 7 bits.
+    dtype = (
         torch.float32
         if _FACTORS * float(weight.abs().max()) * outputs < FLOAT32_INTEGER
         else torch.double
     )
-    flat = weight.to(kind).reshape(groups, outputs, -1)
-    combined = torch.bmm(factors.to(kind).unsqueeze(1), flat).reshape(groups, *weight.shape[1:])
+    flat = weight.to(dtype).reshape(groups, outputs, -1)
+    combined = torch.bmm(factors.to(dtype).unsqueeze(1), flat).reshape(groups, *weight.shape[1:])
     factors = factors.double()
     shift = (factors * bias.double().reshape(groups, outputs)).sum(1)
     expected = exact_convolution(x, combined, shift, geometry)  # [N, groups, H, W]

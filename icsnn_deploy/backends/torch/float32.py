@@ -1,8 +1,8 @@
-"""Convolutions of integer networks in float32 on the CPU, by a kernel that proves itself.
+"""Convolutions of integer networks in float32 on the CPU, by a kernel that is proven first.
 
 The certificate covers every order of summation, but no convolution by Winograd or FFT. torch does
-not say which it takes, so the kernel is compared with exact sums like the 8-bit one; where it is
-refused, the layer adds up in float64 by matrix products.
+not tell which algorithm it uses, so the kernel is compared with exact sums like the 8-bit one; if
+it is refused, the layer is computed in float64 by matrix products.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from icsnn_deploy.backends.torch.proof import Convolve, ProvenConvolution
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.nodes import Conv
 
-_PRODUCTS = 1 << 22  # values of a float64 convolution that are held at once
+_MAX_PRODUCTS = 1 << 22  # of a float64 convolution, held at once
 
 
 class Float32Kernel:
@@ -30,7 +30,7 @@ class Float32Kernel:
     dtype = torch.float32
 
     def prepare(self, weight: Tensor, bias: Tensor, geometry: Geometry) -> Convolve:
-        """The convolution with these integers."""
+        """The convolution with this weight and bias, which are integers."""
         kernel = weight.contiguous(memory_format=torch.channels_last)
 
         def convolve(x: Tensor) -> Tensor:
@@ -47,13 +47,13 @@ class Float32Kernel:
         return convolve
 
     def limits(self, window: int) -> tuple[int, int, int]:
-        """Inputs and weights as large as float32 can hold the sums of."""
+        """Inputs and weights so large that float32 just holds the sums."""
         largest = math.isqrt((FLOAT32_INTEGER - 1000) // window)
         return -largest, largest, largest
 
 
 class Float32Convolution:
-    """One convolution of integers whose sums float32 holds; any padding, one or two axes."""
+    """A convolution of integers whose sums float32 holds; any padding, one or two axes."""
 
     def __init__(self, node: Conv) -> None:
         self._signal = len(node.kernel) == 1
@@ -91,7 +91,7 @@ class Float32Convolution:
         node, geometry = self._node, Geometry.of(self._node)
         weight = torch.from_numpy(node.weight.astype(np.float64))
         bias = torch.from_numpy(node.bias.astype(np.float64))
-        each = max(1, _PRODUCTS // (max(1, x[:1].numel()) * weight[0, 0].numel()))
+        each = max(1, _MAX_PRODUCTS // (max(1, x[:1].numel()) * weight[0, 0].numel()))
         if geometry.groups > 1:  # outputs belong to their own inputs
             each = len(weight)
         parts = [
@@ -113,7 +113,7 @@ class Float32Convolution:
 def float32_convolutions(
     graph: Graph, device: torch.device, dtype: torch.dtype
 ) -> dict[str, Float32Convolution]:
-    """The convolutions of an integer network on the CPU, by name; none of any other network."""
+    """The convolutions of an integer network on the CPU, by name; empty in every other case."""
     if device.type != "cpu" or dtype != torch.float32 or not graph.is_integer:
         return {}
     return {node.name: Float32Convolution(node) for node in graph.nodes_of(Conv)}

@@ -1,10 +1,9 @@
 """Convolutions of integer networks in 8-bit integers on the CPU: exact, and several times faster.
 
 A spike is 0 or 1 and a weight of an integer network fits a byte, so oneDNN can multiply bytes and
-add up in 32 bits. It hands out float32: the same numbers, as long as float32 holds them, which is
-what the network's certificate says of the float32 convolution as well. That oneDNN adds up
-correctly is not taken for granted: each shape proves itself first (see proof.py), and a
-layer that is refused runs in float32.
+add in 32 bits. Its result is float32, which is exact if float32 holds the sums; the network's
+certificate guarantees that. oneDNN is not trusted to add correctly: each shape is proven first (see
+proof.py), and a layer that is refused runs in float32.
 """
 
 from __future__ import annotations
@@ -33,19 +32,19 @@ from icsnn_deploy.graph.nodes import (
     Relu,
 )
 
-MOST = 127
-"""Largest input of an 8-bit convolution: products of two bytes are added up in pairs of 16 bits on
-processors without VNNI, 2 * 127 * 127 < 2**15."""
+MAX_INPUT = 127
+"""Largest input of an 8-bit convolution: processors without VNNI add pairs of products in 16 bits,
+and 2 * 127 * 127 < 2**15."""
 
 
 class PackedKernel:
-    """oneDNN's 8-bit convolution, as inductor calls it: inputs uint8 from 0 to MOST."""
+    """oneDNN's 8-bit convolution, called as inductor does: inputs uint8, 0 to MAX_INPUT."""
 
     name = "8-bit"
     dtype = torch.uint8
 
     def prepare(self, weight: Tensor, bias: Tensor, geometry: Geometry) -> Convolve:
-        """The convolution with these integers; its result is float32."""
+        """The convolution with this weight and bias, which are integers; its result is float32."""
         scale = torch.ones(len(bias))
         zero = torch.zeros(len(bias), dtype=torch.int64)
         sizes = (list(geometry.stride), list(geometry.padding), list(geometry.dilation))
@@ -68,21 +67,21 @@ class PackedKernel:
         return convolve
 
     def limits(self, window: int) -> tuple[int, int, int]:
-        """Inputs from 0 to MOST, weights of a signed byte without -128."""
-        return 0, MOST, 127
+        """Inputs from 0 to MAX_INPUT, weights of a signed byte without -128."""
+        return 0, MAX_INPUT, 127
 
 
 class Int8Convolution:
-    """One convolution whose inputs are integers from 0 to MOST."""
+    """A convolution whose inputs are integers from 0 to MAX_INPUT."""
 
     def __init__(self, node: Conv) -> None:
         self.proven = ProvenConvolution(node, PackedKernel())
 
     def __call__(self, x: Tensor) -> Tensor | None:
-        """Convolve counts, bytes or floating; None where the kernel is wrong on this machine.
+        """Convolve bytes, or floats that hold integers; None if the kernel is refused here.
 
         Args:
-            x: integers from 0 to MOST, [N, C, H, W].
+            x: integers from 0 to MAX_INPUT, [N, C, H, W].
 
         Returns:
             float32 [N, O, H, W].
@@ -91,11 +90,11 @@ class Int8Convolution:
 
 
 def int8_convolutions(graph: Graph, device: torch.device) -> dict[str, Int8Convolution]:
-    """The convolutions of a network that can run so, by name; none where the machine can't.
+    """The convolutions of a network that can run in 8 bits, by name.
 
     Args:
-        graph: an integer network.
-        device: the CPU, or there are none.
+        graph: the network; the result is empty unless it is an integer network.
+        device: the result is empty unless it is the CPU, and torch has these kernels.
     """
     if device.type != "cpu" or not graph.is_integer or not _available():
         return {}
@@ -108,34 +107,34 @@ def int8_convolutions(graph: Graph, device: torch.device) -> dict[str, Int8Convo
 
 
 def misfits(graph: Graph) -> dict[str, str]:
-    """The convolutions of an integer network that can't run so on any machine, and why."""
+    """The convolutions of an integer network that can't run in 8 bits on any machine, and why."""
     counts = _counts(graph)
     found = {node.name: misfit(node, counts.get(node.inputs[0])) for node in graph.nodes_of(Conv)}
     return {name: why for name, why in found.items() if why is not None}
 
 
 def misfit(node: Conv, largest: int | None) -> str | None:
-    """Why a convolution can't run in 8 bits.
+    """Why a convolution can't run in 8 bits; None if it can.
 
     Args:
         node: a convolution of integers.
-        largest: what its input can reach, if that is an integer from 0 on.
+        largest: largest value of its input, if that holds non-negative integers; else None.
     """
     if largest is None:
-        return "its input is no spikes and no sum of spikes"
-    if largest > MOST:
-        return f"its input reaches {largest}, {MOST} is the most"
+        return "its input is neither spikes nor a sum of spikes"
+    if largest > MAX_INPUT:
+        return f"its input reaches {largest}, at most {MAX_INPUT} is allowed"
     if len(node.kernel) != 2:
         return "it has one spatial axis"
     if any(before != after for before, after in node.padding):
         return "its padding is not symmetric"
     if node.weight.min() < -127 or node.weight.max() > 127:
-        return "its weights are not from -127 to 127"
+        return "its weights are not within -127 to 127"
     return None
 
 
 def _counts(graph: Graph) -> dict[str, int]:
-    """Nodes whose results are integers from 0 on, and the largest each can reach."""
+    """Nodes whose results are non-negative integers, and the largest value of each."""
     found: dict[str, int] = {}
     for node in graph.nodes:
         largest = _largest(node, [found.get(name) for name in node.inputs])
@@ -162,7 +161,7 @@ def _largest(node: Node, sources: list[int | None]) -> int | None:
 
 
 def _as_bytes(x: Tensor) -> Tensor:
-    """Counts up to 127 as uint8; torch turns floats into int8 several times faster than that."""
+    """Counts up to 127 as uint8; torch converts floats to int8 several times faster."""
     return x.to(torch.int8).view(torch.uint8) if x.is_floating_point() else x
 
 
@@ -171,7 +170,7 @@ def _onednn() -> Any:
 
 
 def _available() -> bool:
-    """Whether this build of torch has oneDNN's 8-bit convolution, as inductor calls it."""
+    """Whether this build of torch has oneDNN's 8-bit convolution, with inductor's interface."""
     return bool(torch.backends.mkldnn.is_available()) and all(  # type: ignore[no-untyped-call]
         hasattr(torch.ops.onednn, name) for name in ("qconv_prepack", "qconv2d_pointwise")
     )

@@ -11,11 +11,11 @@ from icsnn_deploy.backends.torch.int8 import Int8Convolution
 
 @dataclass(frozen=True, kw_only=True)
 class LayerKernel:
-    """What ran a convolution."""
+    """The kernel that ran a convolution."""
 
     kernel: str  # "8-bit", "float32" or "float64 products"; "none" before the first run
-    reason: str  # why it is no faster one; "" for 8-bit
-    proven_batches: tuple[int, ...]  # sizes that were proven where this layer ran
+    reason: str  # why it is not a faster one; "" for 8-bit
+    proven_batches: tuple[int, ...]  # batch sizes that were proven for this layer
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values."""
@@ -25,12 +25,12 @@ class LayerKernel:
 def kernel_of(
     int8: Int8Convolution | None, float32: Float32Convolution, misfit: str | None
 ) -> LayerKernel:
-    """What ran a convolution last.
+    """The kernel that ran a convolution in the last run.
 
     Args:
-        int8: its 8-bit form, where it has one.
-        float32: its form in float32.
-        misfit: why it has no 8-bit form.
+        int8: its 8-bit form, if it has one.
+        float32: its float32 form.
+        misfit: why it has no 8-bit form, if it has none.
     """
     if int8 is not None and int8.proven.refused is None:
         return _layer("8-bit", "", int8.proven.proven_batches)

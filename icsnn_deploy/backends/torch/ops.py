@@ -1,4 +1,4 @@
-"""The nodes of a graph as PyTorch operations, for the simulator and for calibration."""
+"""Evaluate the nodes of a graph in PyTorch, for the simulator and for calibration."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ from icsnn_deploy.graph.nodes import (
 
 
 def open_device(device: str) -> torch.device:
-    """The device of that name; raises BackendUnavailableError where this machine has none."""
+    """Open the device of that name; raises BackendUnavailableError if this machine has none."""
     try:
-        found = torch.device(device)
-        torch.zeros(1, device=found).cpu()  # one that exists by name alone, or holds no values
+        opened = torch.device(device)
+        torch.zeros(1, device=opened).cpu()  # fails on devices that can't be used or hold no data
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise BackendUnavailableError(
             f"torch device {device!r} can't be used: {first_line(error)}. Use 'cpu', or install a "
             "build of torch for that device"
         ) from error
-    return found
+    return opened
 
 
 class TorchOps:
@@ -63,15 +63,15 @@ class TorchOps:
         self.device = device
         self.dtype = dtype
         self.tf32 = tf32
-        self.int8 = int8 or {}  # convolutions that take bytes, or give None
+        self.int8 = int8 or {}  # convolutions in 8 bits; their result is None if refused
         self.float32 = float32 or {}  # convolutions that are proven
-        self._parameters: dict[tuple[str, str], Tensor] = {}  # those that were needed so far
+        self._parameters: dict[tuple[str, str], Tensor] = {}  # filled as they are needed
 
     def tensor(self, array: Array) -> Tensor:
-        """The array on the device, in the floating type; images and kernels channels last."""
-        found = torch.as_tensor(np.ascontiguousarray(array).copy()).to(self.device, self.dtype)
-        # Convolutions of few channels are several times faster that way, and none is slower.
-        return found.contiguous(memory_format=torch.channels_last) if found.ndim == 4 else found
+        """The array on the device, in the floating dtype; channels-last if it has four axes."""
+        value = torch.as_tensor(np.ascontiguousarray(array).copy()).to(self.device, self.dtype)
+        # Convolutions of few channels are several times faster in that format; none is slower.
+        return value.contiguous(memory_format=torch.channels_last) if value.ndim == 4 else value
 
     def parameter(self, node: BaseNode, field: str) -> Tensor:
         """An array parameter of a node, as a tensor."""
@@ -81,7 +81,7 @@ class TorchOps:
         return self._parameters[key]
 
     def evaluate(self, node: Node, *sources: Tensor) -> Tensor:
-        """Result of a node without memory, batch first."""
+        """Result of a memoryless node, batch first."""
         if node.name in self.int8:
             result = self.int8[node.name](sources[0])
             if result is not None:
@@ -121,11 +121,11 @@ class TorchOps:
         keep_potentials: bool = False,
         as_bytes: bool = False,
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Several steps of a population.
+        """Run several steps of a population.
 
         Args:
             node: the population.
-            currents: [T, B, *shape]; a view expanded over T will do.
+            currents: [T, B, *shape]; may be a view expanded over T.
             v: potential before the first of them, broadcastable to [B, *shape].
             keep_potentials: return u, the potential before the reset, as well.
             as_bytes: return spikes as uint8.
@@ -147,7 +147,7 @@ class TorchOps:
                 assert_never(node)
 
     def _floating(self, x: Tensor) -> Tensor:
-        """Spikes that are stored as bytes, in the floating type."""
+        """Convert spikes that are stored as bytes to the floating dtype."""
         return x if x.is_floating_point() else x.view(torch.bool).to(self.dtype)
 
     def _conv(self, node: Conv, x: Tensor) -> Tensor:
@@ -165,7 +165,7 @@ class TorchOps:
         convolve: Any = functional.conv1d if len(node.kernel) == 1 else functional.conv2d
         if self.device.type != "cuda":
             return convolve(x, weight, bias, **options)  # type: ignore[no-any-return]
-        # cuDNN convolutions round their inputs to TF32 unless told otherwise; products do not.
+        # By default cuDNN convolutions round their inputs to TF32; matrix products do not.
         with torch.backends.cudnn.flags(enabled=True, allow_tf32=self.tf32):
             return convolve(x, weight, bias, **options)  # type: ignore[no-any-return]
 
@@ -179,10 +179,10 @@ def integrate_and_fire(
     keep_potentials: bool = False,
     as_bytes: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """All T steps of one population (the equation is in neuron.if_step).
+    """Run all T steps of a population; the equation is in neuron.if_step.
 
     Args:
-        currents: [T, B, *shape]; a view expanded over T will do.
+        currents: [T, B, *shape]; may be a view expanded over T.
         v_init: broadcastable to [B, *shape].
         v_threshold: broadcastable to [B, *shape].
         v_reset: broadcastable to [B, *shape]; None for soft reset.
@@ -202,7 +202,7 @@ def integrate_and_fire(
             u[step] = v
         if not as_bytes:
             fired = spikes[step]
-        torch.ge(v, v_threshold, out=fired)  # floating even for bytes: that is much faster
+        torch.ge(v, v_threshold, out=fired)  # floats even for as_bytes: that is much faster
         if as_bytes:
             spikes[step].copy_(fired)
         if v_reset is None:
@@ -213,13 +213,13 @@ def integrate_and_fire(
 
 
 def empty_over_time(step: Tensor, steps: int, dtype: torch.dtype | None = None) -> Tensor:
-    """An empty tensor [T, B, *shape] whose steps lie in memory as this one does, [B, *shape]."""
-    last = step.ndim == 4 and step.is_contiguous(memory_format=torch.channels_last)
+    """An empty tensor [T, B, *shape] whose steps have the memory format of `step` [B, *shape]."""
+    channels_last = step.ndim == 4 and step.is_contiguous(memory_format=torch.channels_last)
     folded = torch.empty(
         (steps * len(step), *step.shape[1:]),
         dtype=dtype or step.dtype,
         device=step.device,
-        memory_format=torch.channels_last if last else torch.contiguous_format,
+        memory_format=torch.channels_last if channels_last else torch.contiguous_format,
     )
     return folded.view(steps, *step.shape)
 
@@ -227,14 +227,14 @@ def empty_over_time(step: Tensor, steps: int, dtype: torch.dtype | None = None) 
 def symmetric_padding(
     padding: Pairs, x: Tensor, reaches: Sequence[int] | None = None
 ) -> tuple[tuple[int, ...], Tensor]:
-    """Padding that PyTorch can do by itself, and x padded by hand where it can't.
+    """Pad x here if PyTorch's operators can't; returns the padding that is left for them, and x.
 
-    Padding that holds a whole window is done by hand, too (see proof.pad_by_hand).
+    Padding that holds a whole window is done here, too (see proof.pad_by_hand).
 
     Args:
         padding: zeros before and after, per axis.
         x: [N, C, *shape].
-        reaches: size of a window with its gaps, per axis; None: any padding will do.
+        reaches: size of a window with its dilation, per axis; None: any symmetric padding is left.
     """
     symmetric = all(before == after for before, after in padding)
     if symmetric and (

@@ -1,27 +1,27 @@
-"""Convolution kernels of other libraries prove themselves before their results are used.
+"""Proof that a library's convolution kernels are exact, before their results are used.
 
 A certificate says that float32 holds every sum of an integer network. It does not say that the
-library adds up correctly: oneDNN's 8-bit convolution returns wrong sums for some shapes on
-processors with AMX, and a convolution by Winograd or FFT rounds. So a kernel is used for a shape
-only after two exact comparisons on this machine, in this process:
+library adds correctly: oneDNN's 8-bit convolution returns wrong sums for some shapes on processors
+with AMX, and a convolution by Winograd or FFT rounds. So a kernel is used for a shape only after
+two exact comparisons on this machine:
 
-1. Proof of the shape, before the first result: random inputs and weights over the whole range that
-   the kernel is used for, and half of them at the limit, so that saturation shows. It runs on one
-   sample. Shape, strides in memory, threads and kernel make the key (ProofKey).
-2. Proof of the batch size. Up to SMALL_BATCH the same comparison runs on that very size. The result
-   of a larger size is compared when it first occurs: its first and its last sample, before anybody
-   gets it. oneDNN may choose another blocking for another batch, but one call treats all
-   its samples alike, each with the same code. Where both samples are silent, random inputs of the
-   whole size take their place.
+1. Proof of the shape, before the first result, on one sample: random inputs and weights over the
+   whole range that the kernel is used for, half of them at the limit, so that saturation is found.
+   The key is the shape, the strides in memory, the number of threads and the kernel (ProofKey).
+2. Proof of the batch size. Up to SMALL_BATCH the same comparison runs on that size. The result of a
+   larger size is compared when it first occurs, before it is returned: its first and its last
+   sample. oneDNN may choose another blocking for another batch, but one call runs the same code for
+   all its samples. If both samples are silent, random inputs of the whole size are used instead.
 
-Sizes that occur are T * B and what remains of it, parts of T where memory is short, and each number
-of samples that early exit leaves: too many to prove each at full size. Splitting calls into a few
-proven sizes was measured, and takes 15 to 40 % more time for the convolutions of a ResNet20.
+The sizes that occur are T * B and the remainder of the last batch, parts of T if memory is short,
+and each number of samples that early exit leaves: too many to prove each at full size. Splitting
+calls into a few proven sizes was measured, and takes 15 to 40 % more time for the convolutions of a
+ResNet20.
 
-How the comparison is made: backends.torch.exact.is_exact.
+The comparison itself is backends.torch.exact.is_exact.
 
-Matrix products (linear layers) are not proven: they add up in float32, which the certificate
-covers, and no library that torch is built with computes them by a fast transform.
+Matrix products (linear layers) are not proven: they add in float32, which the certificate covers,
+and no library that torch is built with computes them by a fast transform.
 """
 
 from __future__ import annotations
@@ -59,28 +59,28 @@ class Kernel(Protocol):
     dtype: torch.dtype  # of its input
 
     def prepare(self, weight: Tensor, bias: Tensor, geometry: Geometry) -> Convolve:
-        """The convolution with these integers, float32 [O, C / groups, K, K] and [O]."""
+        """The convolution with integers, float32 weight [O, C / groups, K, K] and bias [O]."""
         ...
 
     def limits(self, window: int) -> tuple[int, int, int]:
-        """(least input, largest input, largest |weight|) to prove, for a window of so many."""
+        """(smallest input, largest input, largest |weight|) to prove, for windows of this size."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProofKey:
-    """What a kernel's choice of code may depend on, beside the batch size."""
+    """What a library may choose its code by, apart from the batch size."""
 
     kernel: str
     geometry: Geometry
     weight: tuple[int, ...]  # [O, C / groups, K, K]
     sample: tuple[int, ...]  # [C, H, W]
-    strides: tuple[int, ...]  # of a sample in memory: channels last or contiguous
+    strides: tuple[int, ...]  # of a sample in memory: channels-last or contiguous
     threads: int
 
 
 class ProvenConvolution:
-    """A convolution of integers by a kernel that proves itself.
+    """A convolution of integers by a kernel that is proven before its results are used.
 
     Args:
         node: two spatial axes, symmetric padding, integers.
@@ -91,11 +91,11 @@ class ProvenConvolution:
         self._node = node
         self._kernel = kernel
         self._prepared: dict[Geometry, Convolve] = {}
-        self.refused: str | None = None  # why the last call gave None
+        self.refused: str | None = None  # why the last call returned None
         self.proven_batches: set[int] = set()
 
     def __call__(self, x: Tensor) -> Tensor | None:
-        """float32 [N, O, H, W] for [N, C, H, W] of the kernel's type; None where it is refused."""
+        """Convolve [N, C, H, W] of the kernel's dtype to float32 [N, O, H, W]; None if refused."""
         geometry, x = pad_by_hand(Geometry.of(self._node), self._node.kernel, x)
         if not x.numel():
             return None
@@ -124,7 +124,7 @@ class ProvenConvolution:
         return None
 
     def _verdict(self, key: ProofKey, batch: int) -> Verdict:
-        """What is known of a key; of small batches, all that is needed."""
+        """The verdict for a key; its shape, and the batch size if small, are proven if need be."""
         verdict = VERDICTS.get(repr(key))
         if verdict is None:
             verdict = Verdict(prove(key, self._kernel, SHAPE_BATCH), {SHAPE_BATCH})
@@ -135,9 +135,9 @@ class ProvenConvolution:
         return verdict
 
     def _prove_result(self, key: ProofKey, verdict: Verdict, x: Tensor, y: Tensor) -> None:
-        """The first result of a larger batch, before anybody gets it."""
-        seen = prove_result(verdict, x, y, *self._integers(), key.geometry)
-        if not seen and verdict.fault is None:
+        """Prove a larger batch size by its first result, before it is returned."""
+        conclusive = prove_result(verdict, x, y, *self._integers(), key.geometry)
+        if not conclusive and verdict.fault is None:
             verdict.fault = prove(key, self._kernel, len(x))
         verdict.batches.add(len(x))
 
@@ -146,7 +146,7 @@ class ProvenConvolution:
         return weight, torch.from_numpy(self._node.bias.astype(np.float32))
 
     def _prepare(self, geometry: Geometry) -> Convolve:
-        """Packed on use: calibration makes many simulators and runs few layers of each."""
+        """The prepared kernel. Made on use: calibration runs few layers of many simulators."""
         if geometry not in self._prepared:
             self._prepared[geometry] = self._kernel.prepare(*self._integers(), geometry)
         return self._prepared[geometry]
@@ -154,8 +154,8 @@ class ProvenConvolution:
     def _refuse(self, fault: str) -> None:
         if self.refused is None:
             LOGGER.warning(
-                "%s: the %s convolution is not used on this machine: %s. The layer runs another "
-                "way, exactly and more slowly",
+                "%s: the %s convolution is not used on this machine: %s. The layer is computed by "
+                "another kernel, which is exact but slower",
                 self._node.name,
                 self._kernel.name,
                 fault,
@@ -164,7 +164,7 @@ class ProvenConvolution:
 
 
 def pad_by_hand(geometry: Geometry, kernel: tuple[int, ...], x: Tensor) -> tuple[Geometry, Tensor]:
-    """Pad x where the padding holds a whole window, which a kernel then never sees.
+    """Pad x here if the padding holds a whole window, so that no kernel gets such a padding.
 
     Such paddings are rare in trained networks and little tested in libraries; a channels-last
     convolution of torch has crashed the process on some of them.
@@ -178,7 +178,7 @@ def pad_by_hand(geometry: Geometry, kernel: tuple[int, ...], x: Tensor) -> tuple
 
 @torch.no_grad()
 def prove(key: ProofKey, kernel: Kernel, batch: int) -> str | None:
-    """Compare a kernel with exact sums, on random and on extreme integers; what is wrong with it.
+    """Compare a kernel with exact sums, on random and on extreme integers; returns the fault.
 
     Args:
         key: the shape.
@@ -206,15 +206,15 @@ def prove(key: ProofKey, kernel: Kernel, batch: int) -> str | None:
 
 
 def _weights(shape: tuple[int, ...], limit: int, rng: np.random.Generator) -> list[Tensor]:
-    """Random weights with some output channels at the limits; apart where there are few outputs."""
+    """Random weights with two output channels at the limits; separate if there are few outputs."""
     if limit == 127:
         raw = np.frombuffer(rng.bytes(math.prod(shape)), np.int8)
         random = torch.from_numpy(np.maximum(raw, -127).reshape(shape)).float()
     else:
         raw = rng.integers(-limit, limit, shape, np.int16, endpoint=True)
         random = torch.from_numpy(raw).float()
-    # Neighboring inputs, which 8-bit kernels add up in pairs, have one sign. Where all of one sign
-    # would leave what float32 holds, the sign changes every four channels.
+    # Neighboring weights have one sign, because 8-bit kernels add in pairs. If the sum of all with
+    # one sign exceeds what float32 holds, the sign changes every four channels.
     extreme = torch.full(shape[1:], float(limit))
     if limit * limit * extreme.numel() >= FLOAT32_INTEGER:
         extreme[(torch.arange(shape[1]) // 4) % 2 == 1] *= -1
@@ -228,11 +228,11 @@ def _weights(shape: tuple[int, ...], limit: int, rng: np.random.Generator) -> li
 def prove_result(
     verdict: Verdict, x: Tensor, y: Tensor, weight: Tensor, bias: Tensor, geometry: Geometry
 ) -> bool:
-    """Compare the first and the last sample of a result, and write a fault into the verdict.
+    """Compare the first and the last sample of a result, and set the verdict's fault.
 
     Returns:
-        whether they say anything: not where both are silent, nor where float32 can't hold the sums
-        (a network without certificate).
+        whether the comparison is conclusive: it is not if both samples are silent, or if float32
+        can't hold the sums (a network without a certificate).
     """
     ends = slice(None, None, max(1, len(x) - 1))
     some = x[ends]

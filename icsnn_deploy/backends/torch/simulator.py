@@ -31,25 +31,25 @@ from icsnn_deploy.graph.nodes import Add, Node, Population
 Observer = Callable[[Population, Tensor, Tensor, "Tensor | None"], None]
 """Called per population with spikes [T, B, *shape], v(T) [B, *shape] and u [T, B, *shape]."""
 
-CPU_MEMORY = 1 << 28  # bytes of activations alive at once; more is no faster
-GPU_SHARE = 4  # a quarter of what is free: libraries and the allocator's gaps need room too
+CPU_MEMORY = 1 << 28  # bytes of activations held at once; more is no faster
+GPU_SHARE = 4  # a quarter of the free memory: libraries and fragmentation need memory too
 
 
 @dataclass(eq=False)
 class Flow:
-    """A batch on its way through the steps."""
+    """The state of a batch between two steps."""
 
     inputs: Tensor | None  # [T, B, *shape] of rate and event input
     batch: int
-    steady: dict[str, Tensor]  # what is the same at every step, where others take it
+    constants: dict[str, Tensor]  # results that are the same at every step, if others need them
     v: dict[str, Tensor] = field(default_factory=dict)  # after the last step, [B, *shape]
     step: int = 0
 
     def keep(self, samples: Tensor) -> None:
-        """Go on with some samples of the batch alone; a mask [B]."""
+        """Keep only some samples of the batch, given by a mask [B]."""
         if self.inputs is not None:
             self.inputs = self.inputs[:, samples]
-        self.steady = {name: value[samples] for name, value in self.steady.items()}
+        self.constants = {name: value[samples] for name, value in self.constants.items()}
         self.v = {name: value[samples] for name, value in self.v.items()}
         self.batch = int(samples.sum())
 
@@ -67,17 +67,18 @@ class TorchSimulator:
         graph: an IF network.
         device: "cpu", "cuda", "cuda:1"...
         dtype: floating type of potentials and weights; float32 or float64.
-        memory: bytes that activations may take; the batch, and where one sample is too much the
-            steps, are cut into parts that fit. None: 256 MiB, on a GPU a quarter of what is free.
-        tf32: let CUDA round what convolutions multiply to TF32; exact only where the certificate
-            of an integer network says so.
-        int8: let the convolutions of an integer network run in 8-bit integers where they can.
-        cuda_graphs: classify as a CUDA graph, from the second batch of a shape on, where the
-            memory holds all steps of a sample.
+        memory: bytes for activations; the batch, and if one sample needs more than that also the
+            steps, are split into parts that fit. None: 256 MiB, on a GPU a quarter of the free
+            memory.
+        tf32: let CUDA convolutions round their inputs and weights to TF32; exact only if the
+            certificate of an integer network says so.
+        int8: run the convolutions of an integer network in 8-bit integers if possible.
+        cuda_graphs: classify by a CUDA graph, from the second batch of a shape on, if the memory
+            holds all steps of a sample.
 
     Raises:
-        BackendUnavailableError: the device is not there, or is no CUDA device and should capture.
-        SimulationError: another dtype, or memory below a byte.
+        BackendUnavailableError: the device is not available, or cuda_graphs without CUDA.
+        SimulationError: another dtype, or memory below one byte.
     """
 
     name = "torch"
@@ -100,22 +101,23 @@ class TorchSimulator:
         if dtype not in (torch.float32, torch.float64):
             raise SimulationError(f"dtype {dtype}: torch.float32 or torch.float64 is needed")
         if memory is not None and not memory >= 1:
-            raise SimulationError(f"memory of {memory} bytes: 1 or more, or None for the default")
+            raise SimulationError(
+                f"memory of {memory} bytes: at least 1 is needed, or None for the default"
+            )
         opened = open_device(device)
         if cuda_graphs and opened.type != "cuda":
             raise BackendUnavailableError(
                 f"CUDA graphs on torch device {device!r}: a CUDA device is needed"
             )
-        wanted = int8 and dtype == torch.float32
-        found = int8_convolutions(graph, opened) if wanted else {}
-        self._int8 = found
+        use_int8 = int8 and dtype == torch.float32
+        self._int8 = int8_convolutions(graph, opened) if use_int8 else {}
         self._float32 = float32_convolutions(graph, opened, dtype)
         self._misfits = misfits(graph) if self._float32 else {}
-        self.ops = TorchOps(graph, opened, dtype, tf32=tf32, int8=found, float32=self._float32)
-        self._as_bytes = {graph.node(name).inputs[0] for name in found}
+        self.ops = TorchOps(graph, opened, dtype, tf32=tf32, int8=self._int8, float32=self._float32)
+        self._as_bytes = {graph.node(name).inputs[0] for name in self._int8}
         self.memory = _memory_of(opened) if memory is None else memory
-        self._steady = graph.constant_nodes()
-        self._spent = graph.last_uses()
+        self._constant = graph.constant_nodes()
+        self._unused_after = graph.last_uses()
         self._classify = CapturedRuns(self.observe) if cuda_graphs else self.observe
 
     def run(self, inputs: Array, record: Record = Record()) -> Recording:
@@ -160,39 +162,41 @@ class TorchSimulator:
         return self._running_mean(torch.cat(currents))
 
     def classify(self, inputs: Array) -> Array:
-        """Logits alone, [B, *output shape], at the least memory."""
+        """Compute the logits alone, [B, *output shape]; needs the least memory."""
         return self.run(inputs, Record(spikes=False)).logits
 
     def chunks(self, steps: int | None = None) -> tuple[int, int]:
-        """Samples and time steps that are run at once, so that activations fit the memory.
+        """The numbers of samples and time steps to run at once, so that activations fit the memory.
 
         Args:
-            steps: that are wanted at once; None for all T.
+            steps: number of steps that should be run at once; None: all T.
         """
-        wanted = steps or self.time_steps
-        fixed, each = self._bytes()
-        samples = self.memory // (fixed + each * wanted)
+        steps = steps or self.time_steps
+        fixed, per_step = self._bytes()
+        samples = self.memory // (fixed + per_step * steps)
         if samples:
-            return samples, wanted
-        most = max(1, (self.memory - fixed) // each)
-        blocks = -(-wanted // most)
-        return 1, -(-wanted // blocks)  # even blocks: the widest one takes the memory
+            return samples, steps
+        max_steps = max(1, (self.memory - fixed) // per_step)
+        blocks = -(-steps // max_steps)
+        return 1, -(-steps // blocks)  # blocks of equal size: the largest one needs the memory
 
     def _bytes(self) -> tuple[int, int]:
-        """For one sample, bytes that stay for the whole run, and bytes per step at the widest."""
+        """For one sample, bytes held during the whole run, and the most bytes held per step."""
         element = torch.finfo(self.ops.dtype).bits // 8
         size = {
             node.name: element * int(np.prod(self.graph.shape(node.name)))
             for node in self.graph.nodes
         }
-        lasting = {*self._steady, *(node.name for node in self.graph.nodes_of(Population))}
+        lasting = {*self._constant, *(node.name for node in self.graph.nodes_of(Population))}
         alive = peak = 0
         for node in self.graph.nodes:
-            if node.name in self._steady:
+            if node.name in self._constant:
                 continue
             alive += size[node.name]
             peak = max(peak, alive)
-            alive -= sum(size[name] for name in self._spent[node.name] if name not in self._steady)
+            alive -= sum(
+                size[name] for name in self._unused_after[node.name] if name not in self._constant
+            )
         return sum(size[name] for name in lasting), max(peak, 1)
 
     def observe(
@@ -202,13 +206,13 @@ class TorchSimulator:
         potentials: frozenset[str] = frozenset(),
         sources: Callable[[Node, list[Tensor]], None] | None = None,
     ) -> Tensor:
-        """Run one batch and show each population to the observer as it is done.
+        """Run one batch and call the observer for each population when it is done.
 
         Args:
             inputs: one batch, [B, *shape] or [T, B, *shape]; a tensor is one of self.ops.
             observer: called for each population.
             potentials: populations whose u the observer gets.
-            sources: called for each memoryless node with what comes in, [T B, ...] or [B, ...].
+            sources: called for each memoryless node with its inputs, [T B, ...] or [B, ...].
 
         Returns:
             running mean of the readout, [T, B, *output shape], 0 up to readout_start.
@@ -218,9 +222,9 @@ class TorchSimulator:
         return self._running_mean(currents)
 
     def kernels(self) -> dict[str, LayerKernel]:
-        """What ran each convolution of an integer network in the last run, by name.
+        """The kernel of each convolution in the last run, by name.
 
-        Empty for float networks, other devices and double precision, where nothing is proven.
+        Empty unless an integer network runs on the CPU in float32: nothing is proven otherwise.
         """
         return {
             name: kernel_of(self._int8.get(name), convolution, self._misfits.get(name))
@@ -231,26 +235,26 @@ class TorchSimulator:
     def begin(
         self, inputs: Array | Tensor, sources: Callable[[Node, list[Tensor]], None] | None = None
     ) -> Flow:
-        """A batch before its first step; what is the same at every step is computed."""
+        """Prepare a batch for its first step; computes what is the same at every step."""
         x = inputs if isinstance(inputs, Tensor) else self.ops.tensor(inputs)
         timed = self.graph.input.is_timed
         values = {} if timed else {self.graph.input.name: x}
         for node in self.graph.nodes[1:]:
-            if node.name in self._steady:
+            if node.name in self._constant:
                 incoming = [values[name] for name in node.inputs]
                 if sources is not None:
                     sources(node, incoming)
                 values[node.name] = self.ops.evaluate(node, *incoming)
-        taken = {
+        needed = {
             name
             for node in self.graph.nodes
-            if node.name not in self._steady
+            if node.name not in self._constant
             for name in node.inputs
         } | {self.graph.output.name}
         return Flow(
             inputs=x if timed else None,
             batch=x.shape[1] if timed else x.shape[0],
-            steady={name: value for name, value in values.items() if name in taken},
+            constants={name: value for name, value in values.items() if name in needed},
         )
 
     @torch.no_grad()
@@ -262,24 +266,24 @@ class TorchSimulator:
         potentials: frozenset[str] = frozenset(),
         sources: Callable[[Node, list[Tensor]], None] | None = None,
     ) -> Tensor:
-        """Run a batch for at most so many more steps.
+        """Run a batch for the next steps.
 
         Args:
-            flow: the batch; its potentials and its step move on.
-            steps: how many; the run ends at T.
+            flow: the batch; its potentials and its step are updated.
+            steps: number of steps; fewer are run if T is reached.
             observer: called for each population.
             potentials: populations whose u the observer gets.
-            sources: called for each node that changes over time, with what comes in.
+            sources: called for each memoryless node that changes over time, with its inputs.
 
         Returns:
             the readout's current at each of these steps, [K, B, *output shape].
         """
         steps = min(steps, self.time_steps - flow.step)
-        values = dict(flow.steady)
+        values = dict(flow.constants)
         if flow.inputs is not None:
             values[self.graph.input.name] = flow.inputs[flow.step : flow.step + steps].flatten(0, 1)
         for node in self.graph.nodes:
-            if node.name in self._steady or not node.inputs:
+            if node.name in self._constant or not node.inputs:
                 continue
             incoming = [values[name] for name in node.inputs]
             if isinstance(node, Population):
@@ -300,25 +304,25 @@ class TorchSimulator:
                 if sources is not None:
                     sources(node, incoming)
                 values[node.name] = self.evaluate(node, incoming, steps)
-            for name in self._spent[node.name]:
+            for name in self._unused_after[node.name]:
                 values.pop(name, None)
         flow.step += steps
         name = self.graph.output.name
         return self.over_time(name, values[name], flow.batch, steps)
 
     def over_time(self, name: str, value: Tensor, batch: int, steps: int | None = None) -> Tensor:
-        """A node's folded or steady value with its time axis, a view [T or steps, B, *shape]."""
+        """A node's folded or constant value with a time axis, as a view [T or steps, B, *shape]."""
         steps = steps or self.time_steps
-        if name in self._steady:
+        if name in self._constant:
             return value.unsqueeze(0).expand(steps, *value.shape)
         return value.reshape(steps, batch, *value.shape[1:])
 
     def evaluate(self, node: Node, sources: list[Tensor], steps: int | None = None) -> Tensor:
-        """A memoryless node on values folded over time; steady sources of a sum are repeated."""
-        if isinstance(node, Add) and node.name not in self._steady:
+        """Evaluate a memoryless node on values folded over time; repeats a sum's constant terms."""
+        if isinstance(node, Add) and node.name not in self._constant:
             sources = [
                 source.repeat(steps or self.time_steps, *(1,) * (source.ndim - 1))
-                if name in self._steady
+                if name in self._constant
                 else source
                 for name, source in zip(node.inputs, sources, strict=True)
             ]
@@ -333,7 +337,7 @@ class TorchSimulator:
 
 
 def _memory_of(device: torch.device) -> int:
-    """Bytes for activations where nobody says how many."""
+    """The default number of bytes for activations."""
     if device.type != "cuda":
         return CPU_MEMORY
     free, _ = torch.cuda.mem_get_info(device)

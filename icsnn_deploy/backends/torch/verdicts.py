@@ -1,12 +1,13 @@
-"""What the proofs of kernels came to: kept for the process, and on disk for the next one.
+"""A cache of the results of kernel proofs, in memory and on disk.
 
-A proof takes two to six milliseconds a shape, 7 to 11 % of a first run over 64 images of a small
-network; a process that finds its verdicts pays nothing. The file is named after all that the
-library chooses its code by: processor, build of torch and oneDNN, environment variables. Another
-machine or build has a file of its own and proves anew.
+A proof takes two to six milliseconds per shape, 7 to 11 % of a first run over 64 images of a small
+network; a process that finds its verdicts on disk runs none. The file's name is a hash of all that
+the library may choose its code by: processor, build of torch and oneDNN, environment variables.
+Another machine or build has its own file and runs the proofs again.
 
-The folder is $ICSNN_KERNEL_CACHE, else $XDG_CACHE_HOME/icsnn-deploy, else ~/.cache/icsnn-deploy. An
-empty ICSNN_KERNEL_CACHE keeps nothing on disk. A file that can't be read or written is passed over.
+The folder is $ICSNN_KERNEL_CACHE, else $XDG_CACHE_HOME/icsnn-deploy, else ~/.cache/icsnn-deploy. If
+ICSNN_KERNEL_CACHE is empty, nothing is kept on disk. A file that can't be read or written is
+ignored.
 """
 
 from __future__ import annotations
@@ -30,51 +31,51 @@ LOGGER = logging.getLogger(__name__)
 FOLDER = "ICSNN_KERNEL_CACHE"
 
 _CPU_FIELDS = ("vendor_id", "cpu family", "model", "stepping", "microcode", "flags")
-_CHOOSING = ("ONEDNN_", "DNNL_", "MKL_", "ATEN_", "TORCH_", "OMP_", "KMP_")
+_VARIABLE_PREFIXES = ("ONEDNN_", "DNNL_", "MKL_", "ATEN_", "TORCH_", "OMP_", "KMP_")
 _MAX_BYTES = 1 << 24
 
 
 @dataclass
 class Verdict:
-    """What the proof of a kernel for a shape came to."""
+    """The result of a kernel's proof for a shape."""
 
     fault: str | None  # None: proven
     batches: set[int] = field(default_factory=set)  # sizes that were proven
 
 
 class Verdicts:
-    """Verdicts by the text of their key.
+    """Verdicts by the text of their ProofKey.
 
     Args:
-        path: file that they are read from and written to; None for this process alone.
+        path: file that they are read from and written to; None: kept in memory only.
     """
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
-        self._found: dict[str, Verdict] = {} if path is None else _read(path)
+        self._by_key: dict[str, Verdict] = {} if path is None else _read(path)
         self._written = self._rows()
 
     def get(self, key: str) -> Verdict | None:
-        """The verdict, if there is one."""
-        return self._found.get(key)
+        """The verdict for a key, or None."""
+        return self._by_key.get(key)
 
     def add(self, key: str, verdict: Verdict) -> None:
-        """Keep a verdict."""
-        self._found[key] = verdict
+        """Add a verdict."""
+        self._by_key[key] = verdict
 
     def clear(self) -> None:
-        """Forget all verdicts, not those on disk."""
-        self._found.clear()
+        """Remove all verdicts from memory, not from disk."""
+        self._by_key.clear()
 
     def keys(self) -> list[str]:
         """The keys that have a verdict."""
-        return list(self._found)
+        return list(self._by_key)
 
     def __len__(self) -> int:
-        return len(self._found)
+        return len(self._by_key)
 
     def save(self) -> None:
-        """Write them to the file, with those that other processes wrote meanwhile."""
+        """Write the verdicts to the file, together with those that other processes wrote."""
         rows = self._rows()
         if self._path is None or rows == self._written:
             return
@@ -87,17 +88,17 @@ class Verdicts:
             LOGGER.debug("%s: can't be written (%s)", self._path, error.strerror)
 
     def _rows(self) -> dict[str, Any]:
-        return {key: _row(verdict) for key, verdict in self._found.items()}
+        return {key: _row(verdict) for key, verdict in self._by_key.items()}
 
 
 def default_path() -> Path | None:
-    """The file of this machine and this build of torch; None where nothing is to be kept."""
+    """The file of this machine and this build of torch; None if nothing is kept on disk."""
     chosen = os.environ.get(FOLDER)
     if chosen == "":
         return None
     try:
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    except RuntimeError:  # nobody's home
+    except RuntimeError:  # there is no home folder
         return None
     folder = Path(chosen) if chosen else cache / "icsnn-deploy"
     return folder / f"kernels-{_machine()}.json"
@@ -105,7 +106,7 @@ def default_path() -> Path | None:
 
 def _machine() -> str:
     """A hash of all that a library may choose its code by."""
-    variables = {k: v for k, v in os.environ.items() if k.startswith(_CHOOSING)}
+    variables = {k: v for k, v in os.environ.items() if k.startswith(_VARIABLE_PREFIXES)}
     known = [__version__, platform.platform(), _processor(), torch.__version__]
     known += [torch.__config__.show(), torch.backends.cpu.get_cpu_capability()]
     text = json.dumps([known, variables], sort_keys=True)
@@ -145,5 +146,5 @@ def _fault(value: object) -> str | None:
 
 
 VERDICTS = Verdicts(default_path())
-"""Of this process."""
+"""The verdicts of this process."""
 atexit.register(VERDICTS.save)

@@ -18,7 +18,7 @@ from icsnn_deploy.conversion.calibration.statistics import collect_statistics
 from icsnn_deploy.conversion.calibration.threshold_rules import ThresholdRule
 from icsnn_deploy.conversion.calibration.v_init_rules import set_v_init
 from icsnn_deploy.conversion.report import CandidateResult
-from icsnn_deploy.conversion.spiking import Population, to_spiking
+from icsnn_deploy.conversion.spiking import PopulationParameters, to_spiking
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import IF, Relu
@@ -119,7 +119,7 @@ class CandidateRunner:
             layer = self.statistics.layers[relu.name]
             found = rule.threshold(relu.name, layer, self.time_steps)
             v_threshold = _ready(found, len(self.ann.shape(relu.name)))
-            populations[relu.name] = Population(
+            populations[relu.name] = PopulationParameters(
                 v_threshold=v_threshold, v_init=np.zeros_like(v_threshold)
             )
         network = replace(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from icsnn_deploy.conversion.calibration.samples import CalibrationSet, CalibrationSource
-from icsnn_deploy.distributed import SINGLE, Ranks, Result
+from icsnn_deploy.distributed import SINGLE, Ranks, WorkResult
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.progress import Progress, silent, tracked
 
@@ -64,8 +64,8 @@ class CalibrationContext:
         return fit, self.part(len(self) - count, len(self))
 
     def map(
-        self, work: Callable[[int, Array], Result], *, stage: str | None = None
-    ) -> Iterator[Result]:
+        self, work: Callable[[int, Array], WorkResult], *, stage: str | None = None
+    ) -> Iterator[WorkResult]:
         """Results of work(index of the first sample, batch) for successive batches, in order.
 
         Args:

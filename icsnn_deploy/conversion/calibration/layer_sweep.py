@@ -23,7 +23,7 @@ from icsnn_deploy.backends.torch.ops import integrate_and_fire
 from icsnn_deploy.backends.torch.simulator import TorchSimulator
 from icsnn_deploy.conversion.calibration.context import CalibrationContext
 from icsnn_deploy.conversion.spiking import set_threshold
-from icsnn_deploy.distributed import Result
+from icsnn_deploy.distributed import WorkResult
 from icsnn_deploy.errors import GraphError
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
@@ -38,7 +38,7 @@ Reset = Literal["soft", "hard"]
 class Replay(Protocol):
     """Calls work(index of the first sample, currents [T, B, *shape]) for successive batches."""
 
-    def __call__(self, work: Callable[[int, Tensor], Result]) -> Iterator[Result]: ...
+    def __call__(self, work: Callable[[int, Tensor], WorkResult]) -> Iterator[WorkResult]: ...
 
 
 class ReplayAffine(Protocol):
@@ -48,7 +48,9 @@ class ReplayAffine(Protocol):
     [B, *shape].
     """
 
-    def __call__(self, work: Callable[[int, Tensor, Tensor], Result]) -> Iterator[Result]: ...
+    def __call__(
+        self, work: Callable[[int, Tensor, Tensor], WorkResult]
+    ) -> Iterator[WorkResult]: ...
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -174,19 +176,21 @@ class _Runner:
         (source,) = node.inputs
         affine = private_affine(self.network, name)
 
-        def replay(work: Callable[[int, Tensor], Result]) -> Iterator[Result]:
-            def one(start: int, samples: Array) -> Result:
+        def replay(work: Callable[[int, Tensor], WorkResult]) -> Iterator[WorkResult]:
+            def one(start: int, samples: Array) -> WorkResult:
                 (currents,) = self._values(simulator, (source,), order, frontier, start, samples)
                 return work(start, currents)
 
             return self.context.map(one)
 
-        def replay_affine(work: Callable[[int, Tensor, Tensor], Result]) -> Iterator[Result]:
+        def replay_affine(
+            work: Callable[[int, Tensor, Tensor], WorkResult],
+        ) -> Iterator[WorkResult]:
             if affine is None:
                 return iter(())
             names = (affine.inputs[0], source)
 
-            def one(start: int, samples: Array) -> Result:
+            def one(start: int, samples: Array) -> WorkResult:
                 inputs, currents = self._values(simulator, names, order, frontier, start, samples)
                 return work(start, inputs.mean(dim=0), currents.mean(dim=0))
 

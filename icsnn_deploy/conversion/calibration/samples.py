@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import torch
 
-from icsnn_deploy.distributed import SINGLE, Ranks, Result
+from icsnn_deploy.distributed import SINGLE, Ranks, WorkResult
 from icsnn_deploy.errors import DataError
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.progress import Progress, silent
@@ -82,10 +82,10 @@ class CalibrationSet:
         for start in range(0, len(self.samples), size):
             yield np.asarray(self.samples[start : start + size])
 
-    def map(self, size: int, work: Callable[[int, Array], Result]) -> Iterator[Result]:
+    def map(self, size: int, work: Callable[[int, Array], WorkResult]) -> Iterator[WorkResult]:
         """Results of work(index of the first sample, batch) for successive batches, in order."""
 
-        def one(number: int) -> Result:
+        def one(number: int) -> WorkResult:
             start = number * size
             return work(start, np.asarray(self.samples[start : start + size]))
 

@@ -450,17 +450,17 @@ def test_links_are_not_followed(damaged: Path, name: str) -> None:
     """Not even to a file with the right content."""
     (damaged / name).rename(damaged.with_name("elsewhere"))
     (damaged / name).symlink_to(damaged.with_name("elsewhere"))
-    assert "no regular file" in refused(damaged, name)
+    assert "not a regular file" in refused(damaged, name)
 
 
 @pytest.mark.parametrize("name", READERS)
 def test_pipes_and_folders_are_no_files(damaged: Path, name: str) -> None:
     (damaged / name).unlink()
     os.mkfifo(damaged / name)
-    assert "no regular file" in refused(damaged, name)
+    assert "not a regular file" in refused(damaged, name)
     (damaged / name).unlink()
     (damaged / name).mkdir()
-    assert "no regular file" in refused(damaged, name)
+    assert "not a regular file" in refused(damaged, name)
 
 
 def test_a_graph_that_is_not_the_one_the_manifest_names(damaged: Path) -> None:

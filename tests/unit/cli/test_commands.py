@@ -620,7 +620,7 @@ def test_inspect_checks_every_file(place: Desk, bundle: Path, name: str) -> None
     assert f"{path}: sha256" in failed(place.run("inspect", str(integer)))
     path.unlink()
     path.symlink_to(bundle / path.name)
-    assert f"{path}: no regular file" in failed(place.run("inspect", str(integer)))
+    assert f"{path}: not a regular file" in failed(place.run("inspect", str(integer)))
     path.unlink()
     assert f"{path}: missing" in failed(place.run("inspect", str(integer)))
 

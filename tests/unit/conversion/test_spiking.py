@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from icsnn_deploy.backends.reference import ReferenceSimulator, evaluate, run_ann
-from icsnn_deploy.conversion.spiking import Population, set_threshold, to_spiking
+from icsnn_deploy.conversion.spiking import PopulationParameters, set_threshold, to_spiking
 from icsnn_deploy.errors import ConversionError, GraphError
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
@@ -61,11 +61,11 @@ def activations(ann: Graph, x: Array) -> dict[str, Array]:
     return values
 
 
-def max_populations(ann: Graph, x: Array) -> dict[str, Population]:
+def max_populations(ann: Graph, x: Array) -> dict[str, PopulationParameters]:
     """Largest activation as threshold, half of it as initial potential."""
     values = activations(ann, x)
     return {
-        relu.name: Population(
+        relu.name: PopulationParameters(
             v_threshold=np.full((1, 1, 1), values[relu.name].max()),
             v_init=np.full((1, 1, 1), values[relu.name].max() / 2),
         )
@@ -73,14 +73,16 @@ def max_populations(ann: Graph, x: Array) -> dict[str, Population]:
     }
 
 
-def powers(ann: Graph, seed: int) -> dict[str, Population]:
+def powers(ann: Graph, seed: int) -> dict[str, PopulationParameters]:
     """Powers of two per channel as thresholds: what is folded is exact."""
     rng = np.random.default_rng(seed)
     found = {}
     for relu in ann.nodes_of(Relu):
         shape = (ann.shape(relu.name)[0], *(1,) * (len(ann.shape(relu.name)) - 1))
         v_threshold = (2.0 ** rng.integers(-2, 3, shape)).astype(np.float32)
-        found[relu.name] = Population(v_threshold=v_threshold, v_init=np.full(shape, 0.25))
+        found[relu.name] = PopulationParameters(
+            v_threshold=v_threshold, v_init=np.full(shape, 0.25)
+        )
     return found
 
 
@@ -129,7 +131,9 @@ def test_one_population_codes_a_constant_current_as_the_formula_says() -> None:
             Output(name="output", inputs=("head",)),
         )
     )
-    population = Population(v_threshold=np.array([0.5, 1.0, 2.0]), v_init=np.array([0.25, 0.5, 1]))
+    population = PopulationParameters(
+        v_threshold=np.array([0.5, 1.0, 2.0]), v_init=np.array([0.25, 0.5, 1])
+    )
     x = dyadic(rng, 20, 3, low=-64, high=160)
     logits = ReferenceSimulator(to_spiking(ann, {"relu": population}, 8)).run(x).logits
     threshold = population.v_threshold

@@ -128,7 +128,7 @@ def test_a_recording_of_the_reference() -> None:
     console.print(activity_table(activity), energy_table(activity))
     text = console.export_text()
     assert "not a measurement" in text
-    assert "0.9 pJ an AC" in text
+    assert "0.9 pJ per AC" in text
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_a_recording_of_the_reference() -> None:
     [
         ({}, "no spikes of if"),
         ({"if": np.zeros((2, 9), np.int32)}, "counts of shape"),
-        ({"if": np.full((2, 1, 3, 3), 4, np.int32)}, "beyond 0 to T = 3"),
+        ({"if": np.full((2, 1, 3, 3), 4, np.int32)}, "0 to T = 3 is possible"),
         ({"if": np.zeros((0, 1, 3, 3), np.int32)}, "at least 1"),
     ],
 )

@@ -230,7 +230,7 @@ def test_counts_come_back_from_json(bundle: Bundle, tmp_path: Path) -> None:
         (
             {"confidence": 0.5, "backend": "onnxruntime"},
             DataError,
-            "early exit on onnxruntime: it does not give the logits of each step",
+            "early exit on onnxruntime: it does not record the logits of each step",
         ),
         ({"backend": "nothing"}, BackendUnavailableError, "no backend 'nothing'"),
         ({"parity": ("nothing",)}, BackendUnavailableError, "no backend 'nothing'"),
@@ -346,6 +346,6 @@ def test_the_command_refuses_labels_of_another_data_set(place: Path, tmp_path: P
     code, _, err = command(*names, "--limit", "4", "--labels", f"{tmp_path}/y.npy")
     assert (code, err) == (
         2,
-        "error: 24 labels for a data set of 23 samples: one for each, in the same order, is "
-        "needed\n",
+        "error: 24 labels for a data set of 23 samples: one label per sample is "
+        "needed, in the same order\n",
     )

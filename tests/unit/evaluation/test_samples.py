@@ -60,7 +60,7 @@ def test_names_that_are_no_data(tmp_path: Path, spec: str) -> None:
 @pytest.mark.parametrize("y", [[0.0, 1.0, 2.0], [[0, 1, 2]], [True, False], 3])
 def test_files_that_hold_no_labels(tmp_path: Path, y: Any) -> None:
     np.save(tmp_path / "y.npy", np.array(y))
-    with pytest.raises(DataError, match=r"y\.npy: .*; integers \[N\] needed"):
+    with pytest.raises(DataError, match=r"y\.npy: .*; integers \[N\] are needed"):
         open_labels(str(tmp_path / "y.npy"))
 
 

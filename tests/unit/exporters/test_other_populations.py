@@ -10,7 +10,7 @@ import pytest
 
 from icsnn_deploy.errors import ExportError, GraphError
 from icsnn_deploy.exporters.netx.layers import plan_layers
-from icsnn_deploy.exporters.nir.portable.find_unportable import limits
+from icsnn_deploy.exporters.nir.portable.find_unportable import find_unportable
 from icsnn_deploy.graph.file import graph_bytes
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.nodes import IF, NODE_TYPES, Input, Linear, Output, Population
@@ -57,7 +57,7 @@ def test_netx_refuses_it(network: Graph) -> None:
 
 
 def test_the_portable_profile_refuses_it(network: Graph) -> None:
-    (found,) = limits(network)
+    (found,) = find_unportable(network)
     assert (found.node, found.got) == ("leaky", "a population of kind 'leaky'")
 
 

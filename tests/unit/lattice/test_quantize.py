@@ -10,7 +10,7 @@ import pytest
 
 from icsnn_deploy.backends.reference import ReferenceSimulator
 from icsnn_deploy.conversion.calibration.context import CalibrationContext
-from icsnn_deploy.conversion.spiking import Population, to_spiking
+from icsnn_deploy.conversion.spiking import PopulationParameters, to_spiking
 from icsnn_deploy.errors import LatticeError, TargetError
 from icsnn_deploy.graph.certificate import certify
 from icsnn_deploy.graph.graph import Graph
@@ -265,7 +265,7 @@ def test_thresholds_are_real_ones_in_whole_units() -> None:
     network = residual_network()
     ann = ann_of(network)
     one = {
-        relu.name: Population(
+        relu.name: PopulationParameters(
             v_threshold=rng.uniform(0.7, 2.0, (4, 1, 1)), v_init=np.full((4, 1, 1), 0.4)
         )
         for relu in ann.nodes_of(Relu)
@@ -283,7 +283,7 @@ def test_the_certificate_is_kept_with_the_network() -> None:
 
 def test_a_network_on_the_lattice_is_refused() -> None:
     result = quantized(residual_network())
-    with pytest.raises(LatticeError, match="on the lattice already: give the float one"):
+    with pytest.raises(LatticeError, match="on the lattice already; give the float network"):
         prepare(result.network, pixels(0), per_layer=False, input_bits=8)
 
 

@@ -8,7 +8,7 @@ import pytest
 from icsnn_deploy.conversion.calibration.context import CalibrationContext
 from icsnn_deploy.conversion.calibration.samples import CalibrationSet
 from icsnn_deploy.conversion.convert import to_ann_graph
-from icsnn_deploy.conversion.spiking import Population, to_spiking
+from icsnn_deploy.conversion.spiking import PopulationParameters, to_spiking
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import Relu
 from icsnn_deploy.lattice import input_moments as moments
@@ -63,7 +63,8 @@ def test_long_rows_are_rounded_in_blocks(monkeypatch: pytest.MonkeyPatch) -> Non
     ann = to_ann_graph(model, CalibrationSet(x))
     one = np.ones((1, 1, 1), np.float32)
     populations = {
-        node.name: Population(v_threshold=one, v_init=one / 2) for node in ann.nodes_of(Relu)
+        node.name: PopulationParameters(v_threshold=one, v_init=one / 2)
+        for node in ann.nodes_of(Relu)
     }
     prepared = prepare(to_spiking(ann, populations, 4), x, per_layer=False, input_bits=8)
     context = CalibrationContext.of(np.round(x * 255).astype(np.uint8), batch_size=2)

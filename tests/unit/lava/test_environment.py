@@ -140,7 +140,7 @@ def test_a_stamp_that_says_something_else(tmp_path: Path, stamp: str) -> None:
 
 def test_a_file_in_the_place_of_the_folder(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(BackendUnavailableError, match="file: is no folder; name another"):
+    with pytest.raises(BackendUnavailableError, match="file: not a folder; choose another"):
         find_worker(tmp_path / "file")
 
 
@@ -192,9 +192,9 @@ def test_no_python_at_all_says_how_to_get_one(machine: Path) -> None:
 
 
 def test_later_pythons_are_refused_with_the_reason(machine: Path) -> None:
-    with pytest.raises(BackendUnavailableError, match=r"Python 3\.13: lava-nc is made for 3\.10"):
+    with pytest.raises(BackendUnavailableError, match=r"Python 3\.13: lava-nc supports 3\.10"):
         find_interpreter("3.13")
-    with pytest.raises(BackendUnavailableError, match=r"Python 3\.13: lava-nc is made for 3\.10"):
+    with pytest.raises(BackendUnavailableError, match=r"Python 3\.13: lava-nc supports 3\.10"):
         find_interpreter(str(fake_python(machine / "bin", "3.13")))
     with pytest.raises(BackendUnavailableError, match=r"can't be started.*pass --python 3\.10"):
         find_interpreter(str(machine / "nothing"))
@@ -258,10 +258,10 @@ def test_what_is_not_ours_is_left_alone(tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "chapter1").write_text("all of it")
     python = fake_python(tmp_path / "bin")
-    with pytest.raises(BackendUnavailableError, match="was not made by icsnn lava setup"):
+    with pytest.raises(BackendUnavailableError, match="was not created by icsnn lava setup"):
         set_up(folder, str(python))
     assert [path.name for path in folder.iterdir()] == ["chapter1"]
-    with pytest.raises(BackendUnavailableError, match="is no folder; name another with --at"):
+    with pytest.raises(BackendUnavailableError, match="not a folder; choose another with --at"):
         set_up(folder / "chapter1", str(python))
 
 
@@ -270,7 +270,7 @@ def test_what_is_not_ours_is_left_alone(tmp_path: Path) -> None:
     [
         ("OSError: [Errno 28] No space left on device", "Free 400 MB"),
         ("Failed to establish a new connection: Connection refused", "Check the network"),
-        ("something else", "See what it said"),
+        ("something else", "See its output below"),
     ],
 )
 def test_pips_failure_is_one_error(tmp_path: Path, printed: str, remedy: str) -> None:

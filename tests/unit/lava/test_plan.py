@@ -288,7 +288,7 @@ def test_the_matrix_of_many_sources_is_found_part_by_part(
 ) -> None:
     connections = make_plan(integer_network()).connections
     whole = [connection.matrix() for connection in connections]
-    monkeypatch.setattr(plan_module, "_AT_ONCE", 110)  # two at a time, then one
+    monkeypatch.setattr(plan_module, "_VALUES_AT_ONCE", 110)  # two at a time, then one
     for connection, matrix in zip(connections, whole, strict=True):
         np.testing.assert_array_equal(connection.matrix(), matrix)
         assert connection.matrix().dtype == matrix.dtype == np.int64

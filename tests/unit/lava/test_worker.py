@@ -268,7 +268,7 @@ def test_a_long_path_for_temporary_files(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_no_place_for_temporary_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
-    with pytest.raises(SimulationError, match=r"no folder for temporary files .*TMPDIR"):
+    with pytest.raises(SimulationError, match=r"a folder for temporary files .*TMPDIR"):
         run_netlists(find_worker().python, [long_run(1)])
 
 

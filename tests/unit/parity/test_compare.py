@@ -302,12 +302,14 @@ def test_a_layer_that_is_no_population() -> None:
 
 def test_spikes_of_another_shape() -> None:
     spikes = {"second": np.zeros((STEPS, IMAGES, WIDTH + 1), np.uint8)}
-    with pytest.raises(DataError, match=r"chip: spikes of second \(4, 3, 6\).*\(4, 3, 5\)"):
+    with pytest.raises(
+        DataError, match=r"chip: spikes of second have shape \(4, 3, 6\).*\(4, 3, 5\)"
+    ):
         compare(recording(), replace(recording("chip"), spikes=spikes), GRAPH)
 
 
 def test_logits_of_another_shape() -> None:
-    with pytest.raises(DataError, match=r"chip: logits \(3, 2\), reference \(3, 3\)"):
+    with pytest.raises(DataError, match=r"chip: logits of shape \(3, 2\); \(3, 3\) is needed"):
         compare(recording(), replace(recording("chip"), logits=np.zeros((IMAGES, 2))), GRAPH)
 
 

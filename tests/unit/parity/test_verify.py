@@ -137,7 +137,7 @@ def test_an_export_of_another_network(tmp_path: Path) -> None:
     )
     built = build(tmp_path / "bundle", NETWORK, INPUTS, exported=other)
     for backend in ("nir", "onnxruntime", "onnxruntime-step"):
-        with pytest.raises(DataError, match=r"'stage\.if1', which is no population"):
+        with pytest.raises(DataError, match=r"'stage\.if1', which is not a population"):
             verify(built, [backend])
 
 
@@ -286,10 +286,10 @@ def test_a_recording_of_one_layer(tmp_path: Path, bundle: Bundle) -> None:
         ({"logits": np.zeros(7)}, r"logits float64 \[7\]"),
         ({"logits": np.full((7, 10), "1")}, r"logits <U1"),
         ({"logits": np.zeros((7, 10), complex)}, "logits complex128"),
-        ({"unknown": np.zeros(3)}, r"'unknown' is no population"),
-        ({"stem.conv": np.zeros((4, 7, 4, 6, 6))}, r"'stem\.conv' is no population"),
-        ({"stem.if": np.zeros((5, 7, 4, 6, 6))}, r"stem\.if \[5, 7, 4, 6, 6\]"),
-        ({"stem.if": np.zeros((4, 6, 4, 6, 6))}, r"\[4, 7, 4, 6, 6\] needed"),
+        ({"unknown": np.zeros(3)}, r"'unknown' is not a population"),
+        ({"stem.conv": np.zeros((4, 7, 4, 6, 6))}, r"'stem\.conv' is not a population"),
+        ({"stem.if": np.zeros((5, 7, 4, 6, 6))}, r"stem\.if float64 \[5, 7, 4, 6, 6\]"),
+        ({"stem.if": np.zeros((4, 6, 4, 6, 6))}, r"\[4, 7, 4, 6, 6\] are needed"),
         ({"stem.if": np.full((4, 7, 4, 6, 6), 2)}, "0 and 1"),
         ({"stem.if": np.full((4, 7, 4, 6, 6), np.nan)}, "0 and 1"),
         ({"stem.if": np.full((4, 7, 4, 6, 6), "1")}, "0 and 1"),
@@ -316,7 +316,7 @@ def test_recordings_that_can_not_be_read(tmp_path: Path) -> None:
             load_recording(bad, NETWORK, "chip")
     np.save(tmp_path / "single.npy", np.zeros(3))
     (tmp_path / "single.npy").rename(bad)
-    with pytest.raises(DataError, match="no archive"):
+    with pytest.raises(DataError, match="not an archive"):
         load_recording(bad, NETWORK, "chip")
     with pytest.raises(DataError, match="no such file"):
         load_recording(tmp_path / "missing.npz", NETWORK, "chip")

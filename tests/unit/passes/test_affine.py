@@ -11,7 +11,7 @@ from icsnn_deploy.graph.nodes import AvgPool, ChannelAffine, Conv, Linear
 from icsnn_deploy.passes.affine import (
     dense,
     is_per_channel,
-    moved_behind,
+    moved_after,
     pure_scale,
     scale_inputs,
     scale_outputs,
@@ -107,5 +107,5 @@ def test_a_shift_moves_behind_padded_pooling_only_when_told(
 ) -> None:
     one: Array = np.ones((1, 1, 1))
     node = ChannelAffine(name="n", inputs=("x",), scale=2 * one, shift=shift * one)
-    found = moved_behind(pool(padding), node, (2, 4, 4), across_padding=across)
+    found = moved_after(pool(padding), node, (2, 4, 4), across_padding=across)
     assert found is (node if moves else None)

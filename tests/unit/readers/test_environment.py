@@ -21,10 +21,10 @@ from icsnn_deploy.cli import app
 from icsnn_deploy.errors import BackendUnavailableError, DataError, ExportError, SimulationError
 from icsnn_deploy.exporters import export
 from icsnn_deploy.readers import setup
-from icsnn_deploy.readers.environment import KINDS, find_environment, pins
+from icsnn_deploy.readers.environment import ENVIRONMENTS, find_environment, pins
 from icsnn_deploy.readers.launch import Request, run_requests
 from icsnn_deploy.readers.simulator import ReaderSimulator
-from icsnn_deploy.readers.versions import TESTED, is_here, require
+from icsnn_deploy.readers.versions import TESTED, is_installed, require
 from tests.support.graphs import residual_network, samples
 
 pytestmark = pytest.mark.slow
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture
 def nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A folder for both environments, where none is yet."""
-    for name, kind in KINDS.items():
+    for name, kind in ENVIRONMENTS.items():
         monkeypatch.setenv(kind.variable, str(tmp_path / name))
     return tmp_path
 
@@ -58,7 +58,7 @@ def test_a_missing_environment_names_the_command(nowhere: Path, file: Path) -> N
 
 def test_an_environment_of_other_versions_is_not_used(nowhere: Path) -> None:
     (nowhere / "sinabs").mkdir()
-    stamp = nowhere / "sinabs" / KINDS["sinabs"].stamp
+    stamp = nowhere / "sinabs" / ENVIRONMENTS["sinabs"].stamp
     stamp.write_text(json.dumps({**pins("sinabs"), "sinabs": "9.0"}))
     with pytest.raises(
         BackendUnavailableError, match=r"sinabs 9\.0, tested with 3\.1\.3; run: ics"
@@ -69,7 +69,7 @@ def test_an_environment_of_other_versions_is_not_used(nowhere: Path) -> None:
 def test_a_version_that_was_not_tested_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     found = {"snntorch": "1.1.0", "nirtorch": "2.6"}
     monkeypatch.setattr(metadata, "version", found.__getitem__)
-    assert not is_here("snntorch")
+    assert not is_installed("snntorch")
     with pytest.raises(
         BackendUnavailableError,
         match=r"snntorch 1\.1\.0, tested with 1\.0\.0.*pip install snntorch==1\.0\.0 nirtorch",
@@ -77,7 +77,7 @@ def test_a_version_that_was_not_tested_is_refused(monkeypatch: pytest.MonkeyPatc
         require("snntorch")
     found["snntorch"] = "1.0.0"
     require("snntorch")
-    assert is_here("snntorch")
+    assert is_installed("snntorch")
 
 
 def test_a_reader_that_is_missing_is_said_to_be() -> None:
@@ -133,8 +133,10 @@ def test_the_command_tells_what_there_is(monkeypatch: pytest.MonkeyPatch) -> Non
         done = CliRunner().invoke(app, ["readers", command, "--json"])
         assert done.exit_code == 0, done.output
         said = json.loads(done.stdout)
-        assert {n: facts["versions"] for n, facts in said.items()} == {n: pins(n) for n in KINDS}
-    assert tested == [*KINDS, *KINDS]
+        assert {n: facts["versions"] for n, facts in said.items()} == {
+            n: pins(n) for n in ENVIRONMENTS
+        }
+    assert tested == [*ENVIRONMENTS, *ENVIRONMENTS]
 
 
 def test_three_neurons_run_in_a_reader() -> None:

@@ -63,9 +63,7 @@ def test_a_relay_file_has_the_networks_own_input(tmp_path: Path) -> None:
 
 def test_what_a_reader_would_drop_is_refused(tmp_path: Path) -> None:
     export(residual_network(), tmp_path / "spec.nir", "nir")
-    with pytest.raises(
-        ExportError, match=r"norse can't hold it(.|\n)*pool +AvgPool2d(.|\n)*portab"
-    ):
+    with pytest.raises(ExportError, match=r"norse can't run it(.|\n)*pool +AvgPool2d(.|\n)*portab"):
         read_file(tmp_path / "spec.nir", "norse")
 
 
@@ -121,7 +119,7 @@ def test_channels_that_can_not_be(portable: Path, value: Any) -> None:
         notes["stem_if"]["channels"] = value
         with_header(network, nodes=notes)
 
-    with pytest.raises(ExportError, match="channels of its own"):
+    with pytest.raises(ExportError, match="an integer from 1 to"):
         read_file(rewritten(portable, change), "nirtorch")
 
 

@@ -29,7 +29,7 @@ from icsnn_deploy.graph.nodes import (
 )
 from icsnn_deploy.passes.edit import insert_after
 from icsnn_deploy.targets import find_target
-from icsnn_deploy.targets.allocate import allocate_alike, allocate_cnn
+from icsnn_deploy.targets.allocate import allocate_cnn, allocate_identical
 from icsnn_deploy.targets.cnn import CnnLayer
 from icsnn_deploy.targets.connectivity import fan_in, fan_out, reached
 from icsnn_deploy.targets.matching import match
@@ -200,7 +200,7 @@ def test_loihi_cores_of_a_layer_by_hand() -> None:
     graph = residual_network()
     report = count_resources(graph)
     loihi = find_target("loihi1")
-    allocation = allocate_alike(graph, sinks(graph), report, loihi)
+    allocation = allocate_identical(graph, sinks(graph), report, loihi)
     assert allocation is not None
     stem = allocation.placements[0]
     # 4x6x6 neurons with up to 8 thresholds and 8-bit synapses fit a core of 1,024.
@@ -258,12 +258,12 @@ def test_axons_go_to_the_cores_that_a_neuron_reaches_and_to_no_others() -> None:
     """A 3x3 kernel reaches nine neurons: cores do not multiply from layer to layer."""
     graph = chain(4)
     loihi = override(find_target("loihi1"), {"core_neurons": 64, "core_out_axons": 256})
-    allocation = allocate_alike(graph, sinks(graph), count_resources(graph), loihi)
+    allocation = allocate_identical(graph, sinks(graph), count_resources(graph), loihi)
     assert allocation is not None
     cores = {placement.layer: placement.cores for placement in allocation.placements}
     assert cores == {"if0": 16, "if1": 16, "if2": 16, "if3": 16, "output": 1}
     each = override(find_target("loihi1"), {"core_neurons": 1, "core_out_axons": 2})
-    allocation = allocate_alike(graph, sinks(graph), count_resources(graph), each)
+    allocation = allocate_identical(graph, sinks(graph), count_resources(graph), each)
     assert allocation is not None
     last = allocation.placements[-2]  # every neuron sends to both cores of the readout
     assert (last.layer, allocation.placements[-1].cores, last.cores) == ("if3", 2, 1024)

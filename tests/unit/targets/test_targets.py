@@ -37,7 +37,7 @@ def test_an_unknown_target_lists_the_known_ones() -> None:
         ("strides", (), r"odd\.strides: \(\)"),
         ("shares_kernels", 1, r"odd\.shares_kernels: 1"),
         ("threshold_granularity", "pixel", "one of layer, channel, neuron"),
-        ("kernel_words", (4, 4), "one entry a core each"),
+        ("kernel_words", (4, 4), "one entry per core each"),
         ("uncertain", ("color",), "names of the profile's own numbers"),
     ],
 )

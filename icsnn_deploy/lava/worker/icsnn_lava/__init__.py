@@ -1,1 +1,1 @@
-"""What runs inside Lava's environment: standard library, NumPy and Lava only."""
+"""The code that runs in Lava's environment; imports only the standard library, NumPy and Lava."""

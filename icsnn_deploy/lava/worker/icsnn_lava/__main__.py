@@ -1,4 +1,4 @@
-"""Runs the networks of a request in Lava: python -m icsnn_lava FOLDER PARENT_PID HEARTBEAT_FD."""
+"""Run the networks of a request in Lava: python -m icsnn_lava FOLDER PARENT_PID HEARTBEAT_FD."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from icsnn_lava.lifeline import Lifeline
 
 
 def serve(folder: Path, heartbeat: int) -> None:
-    """Run network after network; the result of each is written when it is done."""
+    """Run the networks one after the other; each result is written when it is done."""
     shim.apply()
     from icsnn_lava.network import Network, find_models_once
 
     find_models_once()
     for number in range(len(list(folder.glob("*/network.json")))):
-        place = folder / str(number)
-        description = json.loads((place / "network.json").read_text())
-        with np.load(place / "arrays.npz", allow_pickle=False) as archive:
+        subfolder = folder / str(number)
+        description = json.loads((subfolder / "network.json").read_text())
+        with np.load(subfolder / "arrays.npz", allow_pickle=False) as archive:
             arrays = dict(archive)
-        overflows = Network(place, description, arrays, heartbeat).run()
+        overflows = Network(subfolder, description, arrays, heartbeat).run()
         versions = {"lava-nc": version("lava-nc"), "numpy": np.__version__}
         result = {"overflows": overflows, "versions": versions}
-        (place / "result.json").write_text(json.dumps(result))
+        (subfolder / "result.json").write_text(json.dumps(result))
 
 
 def report(folder: Path, error: BaseException) -> None:
-    """Write down what went wrong, for the parent."""
+    """Write the error to a file for the parent process."""
     fault = {
         "where": getattr(error, "where", "the worker"),
         "what": getattr(error, "what", f"{type(error).__name__}: {error}"),
@@ -48,15 +48,15 @@ def report(folder: Path, error: BaseException) -> None:
 def main() -> None:
     folder, parent, heartbeat = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     Lifeline(parent, folder)
-    # Sockets of multiprocessing would stay in a folder of their own where a run is cut off. The way
-    # to them is short: more than 107 characters are no address.
+    # Otherwise multiprocessing leaves a temporary folder with its sockets if a run is killed. The
+    # path is relative because a socket's address has at most 107 characters.
     os.chdir(folder)
     current_process()._config["tempdir"] = "."  # type: ignore[attr-defined]
     try:
         serve(folder, heartbeat)
     except BaseException as error:
         report(folder, error)
-        os._exit(1)  # Lava would wait for its processes for ever
+        os._exit(1)  # a normal exit would wait for Lava's processes forever
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Waits for the end of a Lava run, and tells which of its processes failed."""
+"""Wait for the end of a Lava run, and find the process that failed."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 
 from lava.magma.runtime.mgmt_token_enums import MGMT_RESPONSE, enum_equal
 
-_LOOK_S = 0.01
-_PATIENCE_S = 2.0  # for the process that failed, after one that Lava ended because of it
+_POLL_S = 0.01
+_FAILURE_WAIT_S = 2.0  # for the process that failed, after one that Lava ended because of it
 
 
 class ProcessError(Exception):
-    """One of Lava's processes ended before its time."""
+    """One of Lava's processes ended before the run was over."""
 
     def __init__(self, where: str, what: str, trace: str = "") -> None:
         super().__init__(f"{where}: {what}")
@@ -23,7 +23,7 @@ class ProcessError(Exception):
 def follow(runtime: Any) -> None:
     """Wait for the end of a run that was started without blocking.
 
-    Lava itself would wait for a process that failed for ever.
+    Lava itself would wait forever for a process that failed.
 
     Raises:
         ProcessError: names the process and the cause.
@@ -34,7 +34,7 @@ def follow(runtime: Any) -> None:
     names += ["Lava's runtime service"] * (len(actors) - len(names))
     running = {actor.sentinel: (name, actor) for name, actor in zip(names, actors, strict=True)}
     service = runtime.service_to_runtime[0]
-    while not connection.wait(list(running), _LOOK_S):
+    while not connection.wait(list(running), _POLL_S):
         if service.probe():
             if enum_equal(service.peek(), MGMT_RESPONSE.DONE):
                 runtime.wait()
@@ -44,28 +44,28 @@ def follow(runtime: Any) -> None:
 
 
 def _first_failure(running: dict[Any, tuple[str, Any]]) -> ProcessError:
-    """The process that failed; Lava may end others sooner, in good order."""
-    quiet = []
+    """Find the process that failed; Lava may end others before it, without an error."""
+    without_error = []
     while True:
-        ended = connection.wait(list(running), _PATIENCE_S)
+        ended = connection.wait(list(running), _FAILURE_WAIT_S)
         for sentinel in ended:
             name, actor = running.pop(sentinel)
-            fate = _fate(actor)
-            if fate is not None:
-                return ProcessError(name, *fate)
-            quiet.append(name)
+            failure = _failure(actor)
+            if failure is not None:
+                return ProcessError(name, *failure)
+            without_error.append(name)
         if not ended or not running:
-            return ProcessError((quiet or ["Lava"])[0], "ended before the run was over")
+            return ProcessError((without_error or ["Lava"])[0], "ended before the run was over")
 
 
-def _fate(actor: Any) -> tuple[str, str] | None:
-    """Why a process of Lava failed: one line, and a traceback if there is one; None: it did not."""
+def _failure(actor: Any) -> tuple[str, str] | None:
+    """Why a Lava process failed: one line, and a traceback or ""; None if it did not fail."""
     if actor._pconn.poll():
-        found = actor._pconn.recv()
-        if found is not None:
-            error, trace = found
+        sent = actor._pconn.recv()
+        if sent is not None:
+            error, trace = sent
             return f"{type(error).__name__}: {error}", trace
-    actor._popen.wait(_PATIENCE_S)
+    actor._popen.wait(_FAILURE_WAIT_S)
     code = actor._popen.returncode
     if code == 0:
         return None

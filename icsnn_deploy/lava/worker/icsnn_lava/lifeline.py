@@ -1,4 +1,4 @@
-"""Nothing of the worker outlives the process that started it."""
+"""End the worker and all its processes when the process that started it ends."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 class Lifeline:
-    """Ends this process, and each it forks, when its parent ends; on Linux, which has a way.
+    """Ends this process, and each that it forks, when its parent ends. Works on Linux only.
 
     Args:
-        parent: process that started this one.
-        folder: of the request, which the parent removes; where it has ended, this process does.
+        parent: id of the process that started this one.
+        folder: of the request. The parent removes it; if the parent has ended, this process does.
     """
 
     def __init__(self, parent: int, folder: Path) -> None:
@@ -39,7 +39,7 @@ class Lifeline:
         if not sys.platform.startswith("linux"):
             return
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, sign)
-        if os.getppid() != self._parent:  # it ended before it could be asked for
+        if os.getppid() != self._parent:  # it ended before prctl was called
             os.kill(os.getpid(), sign)
 
     def _leave(self, sign: int, frame: Any) -> None:

@@ -1,4 +1,4 @@
-"""Linear layers on batches in NumPy: convolution as matrix products, pooling, scaling, sums."""
+"""Linear layers on batches, in NumPy: convolution by matrix products, pooling, scaling, sums."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Layer:
-    """One node of a connection, without bias. Fields are those of the network's nodes."""
+    """One node of a connection, without bias; the fields are those of the network's nodes."""
 
     name: str
     kind: str  # conv, linear, scale, avg_pool, flatten or add
@@ -22,13 +22,13 @@ class Layer:
 
 
 class LinearMap:
-    """The layers between two populations, evaluated in one floating type.
+    """The layers between two populations, evaluated in one floating dtype.
 
     Args:
-        source: name of what comes in.
+        source: name of the input.
         layers: in topological order; the last is the result.
-        dtype: float32 or float64; exact for integers where it holds every partial sum.
-        integer: whether the result is handed out as int32.
+        dtype: float32 or float64; exact for integers if it holds every partial sum.
+        integer: whether the result is int32.
     """
 
     def __init__(self, source: str, layers: tuple[Layer, ...], dtype: Any, integer: bool) -> None:
@@ -66,7 +66,7 @@ class LinearMap:
 
 
 def _taps(x: Any, geometry: Mapping[str, Any]) -> Iterator[Any]:
-    """What each place in the window sees: [B, C, *positions], a view."""
+    """For each position in the kernel, the values that it reads, as a view [B, C, *positions]."""
     kernel, stride, padding = geometry["kernel"], geometry["stride"], geometry["padding"]
     dilation = geometry.get("dilation", [1] * len(kernel))
     if any(before or after for before, after in padding):

@@ -1,4 +1,4 @@
-"""Builds a Lava network from a list of processes and wires, and runs it."""
+"""Build a Lava network from a list of processes and wires, and run it."""
 
 from __future__ import annotations
 
@@ -22,33 +22,33 @@ from icsnn_lava.processes.ends import Readout, Source, SpikeRecorder, VarRecorde
 from icsnn_lava.processes.neuron import HardResetIF, SoftResetIF
 
 _CHANNEL_SLOTS = 2
-"""Messages that a channel holds. Lava's default of 64 would take gigabytes of shared memory."""
+"""Messages that a channel holds. Lava's default of 64 would need gigabytes of shared memory."""
 
 
 def find_models_once() -> None:
-    """Have Lava look for the models of a kind of process once, not for each process anew.
+    """Make Lava look up process models once per class, not once per process.
 
-    It runs the source files beside the process each time, some 8 ms.
+    Each lookup executes the source files next to the process class, which takes about 8 ms.
     """
-    find, found = ProcGroupDiGraphs._find_proc_models, {}
+    find, cache = ProcGroupDiGraphs._find_proc_models, {}
 
     def cached(proc: Any) -> Any:
-        kind = type(proc)
-        if kind not in found:
-            found[kind] = find(proc)
-        return found[kind]
+        cls = type(proc)
+        if cls not in cache:
+            cache[cls] = find(proc)
+        return cache[cls]
 
     ProcGroupDiGraphs._find_proc_models = staticmethod(cached)
 
 
 class Network:
-    """One network, from what the parent wrote down.
+    """One network, built from the parent process's request.
 
     Args:
-        folder: where recordings go.
+        folder: for the recordings.
         description: tag, steps, processes and wires.
-        arrays: by the keys that processes name.
-        heartbeat: file descriptor that gets a byte for each step.
+        arrays: by the keys that the processes name.
+        heartbeat: file descriptor to which one byte per step is written.
     """
 
     def __init__(
@@ -72,10 +72,10 @@ class Network:
             self._connect(source, target, transforms)
 
     def run(self) -> dict[str, int]:
-        """Run all steps; returns how often the potentials of each population left their range.
+        """Run all steps; returns how often potentials of each population exceeded their range.
 
         Raises:
-            ProcessError: one of Lava's processes failed; the others still run.
+            ProcessError: one of Lava's processes failed; the others are still running.
         """
         first = next(iter(self._processes.values()))
         config = Loihi2SimCfg(select_tag=self._tag)
@@ -192,7 +192,7 @@ class Network:
 
 
 def _population(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """What a population takes, whatever its reset."""
+    """The arguments of a population that do not depend on its reset."""
     fields = ("v_threshold", "v_init", "bias", "offset", "period")
     return {
         "name": name,

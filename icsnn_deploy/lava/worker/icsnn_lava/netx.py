@@ -1,9 +1,9 @@
-"""Runs a .net file that icsnn-deploy wrote, through lava-dl's own netx, with soft reset restored.
+"""Run a .net file that icsnn-deploy wrote in lava-dl's netx, with soft reset.
 
     python -m icsnn_lava.netx FILE.net INPUTS.npy RESULT.npz
 
-Needs an environment with lava-dl 0.6.0 (Python 3.10). INPUTS are [N, *input shape], as the network
-takes them; RESULT holds logits [N, classes], and spikes [T, N, *shape] by population.
+Needs an environment with lava-dl 0.6.0 (Python 3.10). INPUTS holds [N, *input shape], in the form
+that the network takes; RESULT gets logits [N, classes], and spikes [T, N, *shape] by population.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ KEY = "icsnn_deploy"
 V_THRESHOLD, V_INIT, NAME = "icsnn_v_threshold", "icsnn_v_init", "icsnn_name"
 
 _MESSAGE_BITS = 16  # of the analog input
-_MOST_BYTES = 2**30
-_HIGHEST = 2**23 - 1
+_MAX_BYTES = 2**30
+_MAX_THRESHOLD = 2**23 - 1
 
 
 @dataclass(frozen=True)
 class NetxHeader:
-    """What the file says beside lava-dl's own fields."""
+    """The metadata that icsnn-deploy adds to lava-dl's own fields."""
 
     time_steps: int
     readout_start: int
@@ -44,41 +44,46 @@ class NetxHeader:
 
 
 def read_header(path: Path) -> NetxHeader:
-    """The header, after a look through the file; raises ValueError."""
+    """Check the file and read the header; raises ValueError."""
     with h5py.File(path, "r") as file:
         _check(file, path)
         if KEY not in file:
             raise ValueError(f"{path}: was not written by icsnn-deploy (no {KEY!r})")
-        said = json.loads(file[KEY][()])
+        header = json.loads(file[KEY][()])
         layers = [file["layer"][str(number)] for number in range(len(file["layer"]))]
         names = [layer[NAME][()].decode() for layer in layers if "neuron" in layer]
-    if said.get("reset") != "subtract" or said.get("encoding") != "direct":
+    if header.get("reset") != "subtract" or header.get("encoding") != "direct":
         raise ValueError(f"{path}: only reset 'subtract' and encoding 'direct' can be run")
-    steps, start = said["time_steps"], said["readout_start"]
+    steps, start = header["time_steps"], header["readout_start"]
     if not (isinstance(steps, int) and isinstance(start, int) and 0 <= start < steps <= 2**16):
-        raise ValueError(f"{path}: time_steps {steps!r}, readout_start {start!r}")
-    return NetxHeader(steps, start, said["zero_point"], names)
+        raise ValueError(
+            f"{path}: time_steps {steps!r}, readout_start {start!r}; integers "
+            f"0 <= readout_start < time_steps <= {2**16} are needed"
+        )
+    return NetxHeader(steps, start, header["zero_point"], names)
 
 
 def _check(group: Any, path: Path) -> None:
-    """Refuse what leads out of the file or declares more than it may; raises ValueError."""
+    """Refuse links, external data and datasets that are too large; raises ValueError."""
     for name in group:
         if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-            raise ValueError(f"{path}: {group.name}/{name} is a link, which a network never needs")
+            raise ValueError(f"{path}: {group.name}/{name} is a link, which is not allowed")
         item = group[name]
         if isinstance(item, h5py.Group):
             _check(item, path)
         elif item.external or item.is_virtual or item.dtype.kind not in "iubS":
             raise ValueError(f"{path}: {item.name} is not a plain array of integers or bytes")
-        elif item.nbytes > _MOST_BYTES:
-            raise ValueError(f"{path}: {item.name} holds {item.nbytes} bytes")
+        elif item.nbytes > _MAX_BYTES:
+            raise ValueError(
+                f"{path}: {item.name} holds {item.nbytes} bytes; at most {_MAX_BYTES} are allowed"
+            )
 
 
 def load(path: Path) -> Any:
-    """lava-dl's Network of the file, each population one with soft reset.
+    """Load the file as lava-dl's Network, with soft-reset populations.
 
-    netx looks neurons up by name, so that a subclass changes nothing: its lookup is replaced while
-    the network is built. Layer l starts l steps late, for each connection adds one of delay.
+    netx looks neurons up by name, so a subclass has no effect; its lookup is replaced while the
+    network is built. Layer l starts l steps late, because each connection delays by one step.
     """
     period = read_header(path).time_steps
     original = hdf5.Network.get_neuron_params
@@ -98,10 +103,10 @@ def _neuron_params(
     reset_offset: int = 0,
     spike_exp: int = 6,
 ) -> dict[str, Any]:
-    """What netx builds a population from, in the place of Network.get_neuron_params.
+    """The parameters that netx builds a population from; replaces Network.get_neuron_params.
 
-    The readout has no neuron in the file, and netx passes a dict of its own: there u is the
-    current of each step, for v starts anew at every one.
+    The readout has no neuron in the file, and netx passes a dict for it. Its period is 1, so that
+    v is reset at every step and u is the current of that step.
     """
     readout = isinstance(neuron_config, dict)
     group: Any = None if readout else neuron_config.f
@@ -109,7 +114,7 @@ def _neuron_params(
         "neuron_proc": SoftResetIF,
         "bias_key": "bias",
         "name": "readout" if readout else "population",
-        "v_threshold": np.array([_HIGHEST]) if readout else _reversed(group[V_THRESHOLD]),
+        "v_threshold": np.array([_MAX_THRESHOLD]) if readout else _reversed(group[V_THRESHOLD]),
         "v_init": np.array([0]) if readout else _reversed(group[V_INIT]),
         "offset": reset_offset,
         "period": 1 if readout else reset_interval,
@@ -117,16 +122,16 @@ def _neuron_params(
 
 
 def _reversed(values: Any) -> Any:
-    """An array by channel, height, width as Lava has it: by width, height, channel."""
+    """Transpose an array from [C, H, W] to Lava's [W, H, C]."""
     return np.ascontiguousarray(values[()].T)
 
 
 def run(path: Path, inputs: Any) -> dict[str, Any]:
-    """Logits and spikes of a file; raises ValueError where a potential leaves 24 bits.
+    """Run a file; returns logits and spikes. Raises ValueError if a potential exceeds 24 bits.
 
     Args:
         path: a .net file of icsnn-deploy.
-        inputs: [N, *input shape], integers, zero point not subtracted.
+        inputs: [N, *input shape], integers, before the zero point is subtracted.
     """
     header, network = read_header(path), load(path)
     steps, count = header.time_steps, len(inputs)
@@ -145,15 +150,15 @@ def run(path: Path, inputs: Any) -> dict[str, Any]:
         layer.neuron.s_out.connect(sinks[-1].a_in)
     readout, monitor = network.layers[-1].neuron, Monitor()
     monitor.probe(readout.u, length)
-    try:  # without stop() the interpreter never ends
+    try:  # without stop() the interpreter does not end
         network.run(RunSteps(num_steps=length), Loihi2SimCfg(select_tag="fixed_pt"))
         recorded = [sink.data.get() for sink in sinks]
         currents = monitor.get_data()[readout.name][readout.u.name]
         overflows = [int(layer.neuron.overflows.get()[0]) for layer in network.layers]
     finally:
         network.stop()
-    if any(overflows[1:]):  # the first layer's current is constant: what saturates never returns
-        raise ValueError(f"{path}: potentials left 24 bits, by layer {overflows} times")
+    if any(overflows[1:]):  # the first layer's current is constant: saturation changes no spike
+        raise ValueError(f"{path}: potentials exceeded 24 bits, by layer {overflows} times")
     result = {}
     named = zip(header.populations, recorded, strict=True)
     for offset, (name, spikes) in enumerate(named, start=1):

@@ -1,6 +1,8 @@
-"""Runs two neurons in Lava and compares their spikes with the equation: python -m ...selftest.
+"""Run two neurons in Lava and compare their spikes with the equation.
 
-Prints the versions that ran as one JSON object; any fault is a traceback and exit code 1.
+    python -m icsnn_lava.selftest
+
+Prints the versions as one JSON object; on any fault, a traceback and exit code 1.
 """
 
 from __future__ import annotations
@@ -21,13 +23,13 @@ _V_THRESHOLD = 5
 
 
 def expected_spikes() -> Any:
-    """What the stock LIF neuron is to do without leak: fire above v_threshold, reset to 0.
+    """The expected spikes of Lava's LIF without leak: fire above v_threshold, reset to 0.
 
-    v[t] = v[t-1] + W x[t-1];  s[t] = v[t] > v_threshold;  v[t] = 0 where it fired
+    v[t] = v[t-1] + W x[t-1];  s[t] = v[t] > v_threshold;  v[t] = 0 after a spike
     """
     v = np.zeros(2, int)
     spikes = np.zeros_like(_INPUT)
-    for t in range(1, _INPUT.shape[1]):  # a connection holds its input back for one step
+    for t in range(1, _INPUT.shape[1]):  # a connection delays its input by one step
         v += _WEIGHTS @ _INPUT[:, t - 1]
         spikes[:, t] = v > _V_THRESHOLD
         v[v > _V_THRESHOLD] = 0
@@ -45,12 +47,14 @@ def lava_spikes() -> Any:
 
     source = Source(data=_INPUT)
     dense = Dense(weights=_WEIGHTS)
-    neurons = LIF(shape=(2,), du=4095, dv=0, vth=_V_THRESHOLD)  # the current fades at once, v never
+    neurons = LIF(
+        shape=(2,), du=4095, dv=0, vth=_V_THRESHOLD
+    )  # the current decays at once, v never
     sink = Sink(shape=(2,), buffer=_INPUT.shape[1])
     source.s_out.connect(dense.s_in)
     dense.a_out.connect(neurons.a_in)
     neurons.s_out.connect(sink.a_in)
-    try:  # without stop() the interpreter never ends
+    try:  # without stop() the interpreter does not end
         neurons.run(RunSteps(num_steps=_INPUT.shape[1]), Loihi2SimCfg(select_tag="fixed_pt"))
         return sink.data.get()
     finally:

@@ -1,6 +1,6 @@
-"""Lets lava-nc 0.10.0, made for Python 3.10 and NumPy 1, run on later ones.
+"""Let lava-nc 0.10.0, which supports Python 3.10 and NumPy 1, run on later versions.
 
-`apply()` goes before the first `import lava`. Where a fault does not exist, nothing is changed.
+Call `apply()` before the first `import lava`. Only what fails on the running versions is patched.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _DATACLASS = dataclasses.dataclass
 
 
 def apply() -> None:
-    """Work around what later versions of Python and NumPy refuse in Lava."""
+    """Patch Lava for the running versions of Python and NumPy."""
     if sys.version_info >= (3, 11):
         _import_var_model()
     if np.lib.NumpyVersion(np.__version__) >= "2.1.0":
@@ -27,8 +27,8 @@ def apply() -> None:
 def _import_var_model() -> None:
     """Import the one module of Lava whose dataclasses have unhashable defaults.
 
-    Fault: `x: ByteEncoder = ByteEncoder()` in lava.magma.compiler.var_model. From 3.11 on Python
-    takes an unhashable default for a mutable one and raises ValueError.
+    Fault: `x: ByteEncoder = ByteEncoder()` in lava.magma.compiler.var_model. Since 3.11, Python
+    treats an unhashable default as mutable and raises ValueError.
     """
     dataclasses.dataclass = _lenient_dataclass
     try:
@@ -38,7 +38,7 @@ def _import_var_model() -> None:
 
 
 def _lenient_dataclass(cls: type | None = None, /, **options: Any) -> Any:
-    """As dataclasses.dataclass, with the classes of default values made hashable first."""
+    """Like dataclasses.dataclass, but make the classes of default values hashable first."""
     if cls is None:
         return functools.partial(_lenient_dataclass, **options)
     for default in vars(cls).values():
@@ -49,9 +49,9 @@ def _lenient_dataclass(cls: type | None = None, /, **options: Any) -> Any:
 
 
 def _patch_reshape_port() -> None:
-    """Reshape by position.
+    """Pass the shape to np.reshape by position.
 
-    Fault: ReshapePort calls np.reshape(newshape=...), which NumPy 2.1 warns of and 2.4 refuses.
+    Fault: ReshapePort calls np.reshape(newshape=...), deprecated in NumPy 2.1, removed in 2.4.
     """
     from lava.magma.core.process.ports.ports import ReshapePort
 

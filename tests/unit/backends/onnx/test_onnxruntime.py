@@ -52,7 +52,7 @@ def test_large_tensors_make_small_batches(
     at_once = 3 if layout in ("folded", "scan") else 1
     whole = simulator(tmp_path, layout, time_steps=3)
     assert whole.file.sample_bytes == largest * at_once
-    monkeypatch.setattr(onnx_file, "LARGEST", 2 * largest * at_once)
+    monkeypatch.setattr(onnx_file, "MAX_TENSOR_BYTES", 2 * largest * at_once)
     parts = OnnxRuntimeSimulator(whole.file.path)
     assert (whole.batch_size, parts.batch_size) == (32, 2)
     inputs = samples(graph, 5)

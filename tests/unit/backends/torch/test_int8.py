@@ -87,7 +87,7 @@ def _images(count: int = 3) -> np.ndarray:
 
 def test_they_are_those_that_take_spikes_or_sums_of_spikes() -> None:
     assert set(int8_convolutions(_network(), CPU)) == {"pool", "conv2"}
-    assert misfits(_network()) == {"conv1": "its input is no spikes and no sum of spikes"}
+    assert misfits(_network()) == {"conv1": "its input is neither spikes nor a sum of spikes"}
 
 
 def test_larger_weights_and_counts_stay_in_floating_point() -> None:

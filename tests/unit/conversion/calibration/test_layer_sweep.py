@@ -23,7 +23,7 @@ from icsnn_deploy.conversion.calibration.layer_sweep import (
     sweep,
 )
 from icsnn_deploy.conversion.calibration.spike_norm import spike_norm
-from icsnn_deploy.conversion.spiking import Population, to_spiking
+from icsnn_deploy.conversion.spiking import PopulationParameters, to_spiking
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import IF, Input, Linear, Node, Output, Relu
@@ -209,7 +209,9 @@ def spiking(ann: Graph, x: Array, readout_start: int = 0) -> Graph:
     means = ann_means(ann, x)
     for relu in ann.nodes_of(Relu):
         v_threshold = np.full((1, 1, 1), 2 * means[relu.name].mean())
-        populations[relu.name] = Population(v_threshold=v_threshold, v_init=v_threshold / 2)
+        populations[relu.name] = PopulationParameters(
+            v_threshold=v_threshold, v_init=v_threshold / 2
+        )
     return replace(to_spiking(ann, populations, 6), readout_start=readout_start)
 
 
@@ -312,7 +314,7 @@ def tiny() -> Graph:
             Output(name="output", inputs=("head",)),
         )
     )
-    one = Population(v_threshold=np.ones(1), v_init=np.zeros(1))
+    one = PopulationParameters(v_threshold=np.ones(1), v_init=np.zeros(1))
     return to_spiking(ann, {"relu1": one, "relu2": one}, 4)
 
 

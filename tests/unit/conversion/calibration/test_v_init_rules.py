@@ -22,7 +22,7 @@ from icsnn_deploy.conversion.calibration.v_init_rules import (
     Zero,
     set_v_init,
 )
-from icsnn_deploy.conversion.spiking import Population, to_spiking
+from icsnn_deploy.conversion.spiking import PopulationParameters, to_spiking
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import IF, Add, Input, Linear, Node, Output, Relu
@@ -65,7 +65,7 @@ def two_layers() -> Graph:
 def spiking(ann: Graph, v_threshold: dict[str, Array]) -> Graph:
     """Populations of these thresholds, with an initial potential that every rule must replace."""
     populations = {
-        name: Population(v_threshold=value, v_init=np.full_like(value, 77.0))
+        name: PopulationParameters(v_threshold=value, v_init=np.full_like(value, 77.0))
         for name, value in v_threshold.items()
     }
     return to_spiking(ann, populations, TIME_STEPS)

@@ -314,7 +314,7 @@ def test_a_bundle_knows_both_files(bundle: Bundle) -> None:
 def test_a_data_file_that_the_manifest_does_not_list(bundle: Bundle) -> None:
     written = export_into(bundle, "onnx")
     (bundle.path / "network.onnx.data").write_bytes(b"")
-    with pytest.raises(BundleError, match=r"network\.onnx\.data: .* the manifest lists no such"):
+    with pytest.raises(BundleError, match=r"network\.onnx\.data: .* the manifest does not list it"):
         verify(written, ["onnxruntime"])
 
 

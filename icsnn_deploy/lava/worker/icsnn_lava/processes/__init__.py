@@ -1,1 +1,1 @@
-"""Lava processes. Lava runs every file in this folder when it compiles: nothing else lives here."""
+"""Lava processes. Lava executes every file in this folder when it compiles: add no other files."""

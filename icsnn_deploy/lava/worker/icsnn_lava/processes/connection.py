@@ -1,4 +1,4 @@
-"""Linear connections that take a batch of images at a time, and delay lines."""
+"""Linear connections that run a batch of images at a time, and delay lines."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from icsnn_lava.linear import LinearMap
 
 
 class BatchConnection(AbstractProcess):  # type: ignore[misc]
-    """What lies between two populations: a_out[t] = W s_in[t-1], one step late as Lava's own are.
+    """The connection between two populations: a_out[t] = W s_in[t-1], delayed like Lava's own.
 
     Args:
         shape_in, shape_out: of the ports, batch first.
-        linear: W, as icsnn_lava.linear has it.
-        steady: what comes in is mostly what came the step before.
+        linear: W.
+        steady: the input is mostly the same as in the step before, so the result is kept.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class _ConnectionModel(PyLoihiProcessModel):  # type: ignore[misc]
         if self._buffer is None:
             self._buffer = np.zeros(self.a_out.shape, self.a_out._d_type)
         self.a_out.send(self._buffer)
-        # Not recv(): it adds to zeros what comes in, for ports of many sources; this has one.
+        # Not recv(): it sums over the port's sources, and this port has one.
         x = self.s_in.csp_ports[0].recv()
         if self._steady:
             if self._last is not None and np.array_equal(x, self._last):
@@ -76,14 +76,14 @@ class BatchConnectionFloat(_ConnectionModel):
 @requires(CPU)
 @tag("fixed_pt")
 class BatchConnectionFixed(_ConnectionModel):
-    """In integers; the products take a floating type that holds every partial sum."""
+    """In integers; products are computed in a floating dtype that holds every partial sum."""
 
     s_in = LavaPyType(PyInPort.VEC_DENSE, np.int32)
     a_out = LavaPyType(PyOutPort.VEC_DENSE, np.int32)
 
 
 class DelayLine(AbstractProcess):  # type: ignore[misc]
-    """s_out[t] = s_in[t - delay]: what a source waits for the longer ways to the same target."""
+    """s_out[t] = s_in[t - delay]: delays a source whose path to a target is the shorter one."""
 
     def __init__(self, *, name: str, shape: tuple[int, ...], delay: int) -> None:
         super().__init__(name=name, delay=delay)

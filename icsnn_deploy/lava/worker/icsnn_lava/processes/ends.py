@@ -1,4 +1,4 @@
-"""Where data enters a network and where it is written down."""
+"""Lava processes for the input, the readout and the recorders of a network."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 
 
 class Source(AbstractProcess):  # type: ignore[misc]
-    """Sends data[k] for `hold` steps, then data[k + 1]; zeros once all is sent.
+    """Sends data[k] for `hold` steps, then data[k + 1]; zeros after the last.
 
     Args:
         data: [K, *shape of the port].
@@ -39,8 +39,8 @@ class _SourceModel(PyLoihiProcessModel):  # type: ignore[misc]
 
     def run_spk(self) -> None:
         index = (self.time_step - 1) // self._hold
-        known = index < len(self._data)
-        self.s_out.send(self._data[index] if known else np.zeros_like(self._data[0]))
+        has_data = index < len(self._data)
+        self.s_out.send(self._data[index] if has_data else np.zeros_like(self._data[0]))
 
 
 @implements(proc=Source, protocol=LoihiProtocol)
@@ -62,7 +62,7 @@ class SourceFixed(_SourceModel):
 
 
 class _WriterModel(PyLoihiProcessModel):  # type: ignore[misc]
-    """Appends to a file from step `offset` on; unbuffered, for Lava's processes are cut off."""
+    """Appends to a file after step `offset`; unbuffered, because Lava kills its processes."""
 
     def __init__(self, proc_params: Any) -> None:
         super().__init__(proc_params)
@@ -75,9 +75,9 @@ class _WriterModel(PyLoihiProcessModel):  # type: ignore[misc]
             return
         if self._file is None:
             self._file = self._path.open("wb", buffering=0)
-        left = memoryview(data.tobytes())
-        while left:  # a write may take a part only
-            left = left[self._file.write(left) :]
+        rest = memoryview(data.tobytes())
+        while rest:  # one call may write a part only
+            rest = rest[self._file.write(rest) :]
 
 
 class SpikeRecorder(AbstractProcess):  # type: ignore[misc]
@@ -92,7 +92,7 @@ class SpikeRecorder(AbstractProcess):  # type: ignore[misc]
 @requires(CPU)
 @tag("floating_pt", "fixed_pt")
 class SpikeRecorderModel(_WriterModel):
-    """Takes spikes in any type."""
+    """Accepts spikes of any dtype."""
 
     s_in = LavaPyType(PyInPort.VEC_DENSE, np.uint8)
 
@@ -103,7 +103,7 @@ class SpikeRecorderModel(_WriterModel):
 class Readout(AbstractProcess):  # type: ignore[misc]
     """Writes the current of the output layer at each step, as float64 or int32.
 
-    A byte in the heartbeat pipe tells the parent that the step is done.
+    It also writes one byte per step to the heartbeat pipe, which the parent process reads.
     """
 
     def __init__(
@@ -148,7 +148,7 @@ class ReadoutFixed(_ReadoutModel):
 
 
 class VarRecorder(AbstractProcess):  # type: ignore[misc]
-    """Writes a Var of another process, as it is at the end of each step, as float64."""
+    """Writes a Var of another process at the end of each step, as float64."""
 
     def __init__(self, *, name: str, var: Var, offset: int, path: Path) -> None:
         super().__init__(name=name, offset=offset, path=path)

@@ -19,12 +19,12 @@ _LIMIT = 2**23  # Loihi's potentials have 24 bits
 
 
 class SoftResetIF(AbstractProcess):  # type: ignore[misc]
-    """One population, for as many images side by side as its shape has.
+    """One population, for a batch of images.
 
         u[t] = v[t-1] + a_in[t] + bias;  s[t] = u[t] >= v_threshold;  v[t] = u[t] - v_threshold s[t]
 
-    Nothing happens in the first `offset` steps, while spikes are on their way through the layers
-    before. Every `period` steps from there on v is v_init again: the next images begin.
+    In the first `offset` steps, until spikes have passed the layers before it, it does nothing.
+    After that v is set to v_init every `period` steps, when the next images start.
 
     Args:
         shape: of the ports.
@@ -56,7 +56,7 @@ class SoftResetIF(AbstractProcess):  # type: ignore[misc]
 
 
 class HardResetIF(SoftResetIF):
-    """The same, but v[t] = v_reset where s[t] else u[t].
+    """The same, but with hard reset: v[t] = v_reset after a spike, else u[t].
 
     Args:
         v_reset: broadcastable to the shape.
@@ -111,12 +111,12 @@ class _SoftResetModel(PyLoihiProcessModel):  # type: ignore[misc]
         self.reset(s)
 
     def reset(self, s: Any) -> None:
-        """Set v by u and the spikes."""
+        """Compute v from u and the spikes."""
         np.multiply(s, self.v_threshold, out=self.v)
         np.subtract(self.u, self.v, out=self.v)
 
     def saturate(self) -> None:
-        """Keep u in its register."""
+        """Limit u to the range of its register."""
 
 
 class _InFloats(_SoftResetModel):
@@ -131,7 +131,7 @@ class _InFloats(_SoftResetModel):
 
 
 class _InIntegers(_SoftResetModel):
-    """In integers of 24 bits that saturate; `overflows` counts how often they did."""
+    """In saturating 24-bit integers; `overflows` counts the saturated potentials."""
 
     a_in = LavaPyType(PyInPort.VEC_DENSE, np.int32)
     u = LavaPyType(np.ndarray, np.int32, precision=24)

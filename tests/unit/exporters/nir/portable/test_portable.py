@@ -239,8 +239,8 @@ def test_hard_reset_is_refused() -> None:
 
 
 def test_a_dense_weight_beyond_sane_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nir_limits, "MOST_WEIGHTS", 63)
-    with pytest.raises(ExportError, match="64 weights once it is written dense"):
+    monkeypatch.setattr(nir_limits, "MAX_WEIGHTS", 63)
+    with pytest.raises(ExportError, match="64 weights in dense form"):
         to_portable(
             network(
                 AvgPool(
@@ -511,7 +511,7 @@ def test_a_reader_is_asked_before_anything_is_written(tmp_path: Path) -> None:
         if name == "spikingjelly":
             export(signal, tmp_path / "s.nir", "nir-relay", NirOptions(for_reader=name))
             continue
-        with pytest.raises(ExportError, match="can't hold this network") as caught:
+        with pytest.raises(ExportError, match="can't run this network") as caught:
             export(signal, tmp_path / "no.nir", "nir-relay", NirOptions(for_reader=name))
         assert READERS[name].version in str(caught.value)
         assert "Conv1d" in str(caught.value)

@@ -1,16 +1,16 @@
 """CIFAR-10 through torchvision: convert a trained network, measure it, write its files.
 
-    python examples/cifar10.py resnet20 weights.pt build/cifar10-resnet20
-    python examples/cifar10.py vgg16    weights.pt build/cifar10-vgg16
+    python examples/cifar10_workflow.py resnet20 weights.pt build/cifar10-resnet20
+    python examples/cifar10_workflow.py vgg16    weights.pt build/cifar10-vgg16
 
-The weights are a state dict of the networks in cifar.py, trained on normalized CIFAR-10 images.
+The weights are a state dict of a network in cifar_models.py, trained on normalized images.
 Needs: pip install 'icsnn-deploy[examples]'. The images (170 MB) are downloaded once, to ./data.
 """
 
 import sys
 from pathlib import Path
 
-import cifar
+import cifar_models
 import numpy as np
 from torchvision.datasets import CIFAR10
 
@@ -22,7 +22,7 @@ NORMALIZATION = icsnn.Normalization(mean=(0.485, 0.456, 0.406), std=(0.229, 0.22
 def main(name: str, weights: str, out: str) -> None:
     from icsnn_deploy.conversion.frontend.load_model import load_weights
 
-    model = {"resnet20": cifar.resnet20, "vgg16": cifar.vgg16}[name]()
+    model = {"resnet20": cifar_models.resnet20, "vgg16": cifar_models.vgg16}[name]()
     model.load_state_dict(load_weights(Path(weights)))
     calibration, _ = pixels("data", train=True, count=1024)
     images, labels = pixels("data", train=False, count=1000)

@@ -1,7 +1,8 @@
 """CIFAR-10 networks as they are usually written: nothing in them is made for spikes.
 
-icsnn convert examples/cifar.py:resnet20 --weights resnet20.pt --calibration calib.npz:images \
-      --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 --time-steps 8 --out build/resnet20
+icsnn convert examples/cifar_models.py:resnet20 --weights resnet20.pt \
+      --calibration calib.npz:images --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 \
+      --time-steps 8 --out build/resnet20
 """
 
 import torch
