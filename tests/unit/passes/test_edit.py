@@ -79,7 +79,7 @@ def test_substitute_puts_a_chain_in_the_place_of_a_node() -> None:
 
 def test_only_an_unused_node_is_discarded() -> None:
     editor = GraphEditor(ann(relu("b", "a"), relu("c", "a"), add("d", "b", "c")))
-    with pytest.raises(GraphError, match="b: taken by d; only an unused node"):
+    with pytest.raises(GraphError, match="b: is an input of d; only an unused node"):
         editor.discard("b")
     editor.replace(add("d", "c", "c"))
     editor.discard("b")
@@ -111,7 +111,7 @@ REFUSED: dict[str, Callable[[Graph], object]] = {
     "output: an output can't be a source": lambda g: insert_after(g, "output", relu("n", "output")),
     "no node 'x'; there are a, b, c, output": lambda g: insert_after(g, "x", relu("n", "x")),
     "c: 1 nodes for 2 inputs": lambda g: GraphEditor(g).insert_before("c", [relu("n", "a")]),
-    "b: shape (1, 4, 4), (2, 4, 4) needed": lambda g: GraphEditor(g).replace(
+    "b: shape (1, 4, 4), but the node that it replaces has (2, 4, 4)": lambda g: GraphEditor(g).replace(
         replace(make(Conv, weight=np.ones((1, 2, 1, 1)), bias=np.ones(1)), name="b")
     ),
 }

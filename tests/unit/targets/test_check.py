@@ -147,7 +147,7 @@ def test_weights_on_loihi_are_doubled_and_wide_shortcuts_are_several_synapses() 
     result = check(integer_network(shortcut=300), find_target("loihi2"), host_first_layer=True)
     assert result.ok, result.misfits
     assert any("multiples of 2" in note for note in result.notes)
-    assert any("shortcut: its widest weight takes 3 synapses" in n for n in result.notes)
+    assert any("shortcut: its widest weight needs 3 parallel synapses" in n for n in result.notes)
     speck = check(integer_network(shortcut=300), find_target("speck"), host_first_layer=True)
     wide = [misfit for misfit in speck.misfits if misfit.node == "shortcut"]
     assert [(m.what, m.over) for m in wide] == [("weight width", "2 bits")]
