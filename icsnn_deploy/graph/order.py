@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TypeVar
 
@@ -21,9 +21,10 @@ def topological(nodes: tuple[N, ...]) -> tuple[N, ...]:
     """
     position = {node.name: index for index, node in enumerate(nodes)}
     if len(position) != len(nodes):
-        names = [node.name for node in nodes]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        raise GraphError(f"{', '.join(twice)}: more than one node of this name")
+        counts = Counter(node.name for node in nodes)
+        twice = sorted(name for name, count in counts.items() if count > 1)
+        listed = ", ".join(twice[:8]) + (", ..." if len(twice) > 8 else "")
+        raise GraphError(f"{listed}: more than one node of this name")
     waiting = {}
     consumers: dict[str, list[str]] = {name: [] for name in position}
     for node in nodes:

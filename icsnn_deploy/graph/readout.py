@@ -9,6 +9,7 @@ probabilities are taken at each of them, while a label names one value of the wh
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,7 +29,7 @@ def class_scores(logits: Array) -> Array:
 
 def label_scores(logits: Array) -> Array:
     """Scores of everything that a label may name, [B, ...] -> [B, classes]."""
-    return class_scores(logits.reshape(len(logits), -1))
+    return class_scores(logits.reshape(len(logits), math.prod(logits.shape[1:])))
 
 
 def top1(logits: Array) -> Array:

@@ -103,7 +103,7 @@ def quantize(
         if certify(graph).float32 and len(_too_wide(graph, profile)) <= misfits
     ]
     kept = min(fitting, key=lambda name: scores[name][1])
-    samples = np.asarray(context.samples.samples[:_SAMPLES_KEPT])
+    samples = np.array(context.samples.samples[:_SAMPLES_KEPT])  # not a view of all
     return _result(given, samples, candidates[kept], unit, bits, scores, kept)
 
 
@@ -140,7 +140,7 @@ def _rounded(
     got = TorchSimulator(lattice.graph, device=device).classify(integers)
     unit = _logit_unit(lattice)
     scores = {"rounded": compare_classes(wanted, got * unit)}
-    samples = x[:_SAMPLES_KEPT] if direct else x[:, :_SAMPLES_KEPT]
+    samples = (x[:_SAMPLES_KEPT] if direct else x[:, :_SAMPLES_KEPT]).copy()
     return _result(given, samples, lattice.graph, unit, bits, scores, "rounded")
 
 

@@ -127,7 +127,7 @@ def compare(
         reference: the reference simulator's recording, with the spikes of every population.
         other: the recording to compare; an external one may hold fewer populations.
         graph: the network, for the order and the thresholds of its populations.
-        tolerance: the differences that are allowed for a float network.
+        tolerance: the differences that are allowed for a float network; none for an integer one.
         first_image: number of the first image, for the report.
         reference_potentials: gives u of an image and a population; default: from the recording.
         other_potentials: the same for the other recording; called for the first divergence only.
@@ -167,7 +167,8 @@ def compare(
         quiet_logit_difference=float(gap[~affected].max(initial=0.0)),
         largest_logit=float(np.abs(reference.logits).max()),
     )
-    return judge(evidence, tolerance)
+    exact = tolerance.exact or graph.is_integer
+    return judge(evidence, replace(tolerance, exact=exact))
 
 
 def merge(parts: Sequence[Evidence], tolerance: Tolerance = Tolerance()) -> Comparison:

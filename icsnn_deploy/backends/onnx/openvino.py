@@ -68,14 +68,14 @@ class OpenVinoSimulator(OnnxFileSimulator):
                 f"{path}: OpenVINO crashes on some networks over signals (one spatial axis); "
                 "use onnxruntime"
             )
-        fault = None if is_certified(self.file) else _known_fault(self.file)
-        if fault is not None:
-            raise ExportError(f"{path}: {fault}")
 
     def _is_proven(self, wanted: bool | None) -> bool:
-        if wanted is None and is_certified(self.file) and _known_fault(self.file) is not None:
-            return True
-        return super()._is_proven(wanted)
+        fault = _known_fault(self.file)
+        if fault is None:
+            return super()._is_proven(wanted)
+        if wanted is False or not is_certified(self.file):
+            raise ExportError(f"{self.file.path}: {fault}")
+        return True
 
 
 def _known_fault(file: OnnxFile) -> str | None:
@@ -96,7 +96,9 @@ def _known_fault(file: OnnxFile) -> str | None:
 
 def _is_moved(conv: onnx.NodeProto) -> bool:
     sizes = {entry.name: tuple(entry.ints) for entry in conv.attribute}
-    kernel, stride, pads = (max(sizes[name]) for name in ("kernel_shape", "strides", "pads"))
+    # What is absent has onnx's default: no stride, no padding.
+    names = ("kernel_shape", "strides", "pads")
+    kernel, stride, pads = (max(sizes.get(name, ()), default=0) for name in names)
     return bool(kernel == 1 and stride > 1 and pads > 0)
 
 

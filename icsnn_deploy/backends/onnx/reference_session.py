@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+from icsnn_deploy.errors import ExportError, first_line
 from icsnn_deploy.exporters.onnx.read import OnnxFile, parse
 from icsnn_deploy.graph.neuron import Array
 
@@ -21,7 +23,21 @@ class ReferenceSession:
             if tensor.name in file.parameters:
                 value = file.parameters[tensor.name]
                 tensor.CopyFrom(numpy_helper.from_array(value, tensor.name))
-        self._evaluator: Any = ReferenceEvaluator(model)
+        self._path = file.path
+        with self._errors():
+            self._evaluator: Any = ReferenceEvaluator(model)
 
     def run(self, outputs: Sequence[str], feed: Mapping[str, Array]) -> list[Array]:
-        return list(self._evaluator.run(list(outputs), dict(feed)))
+        with self._errors():
+            return list(self._evaluator.run(list(outputs), dict(feed)))
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Raise ExportError for whatever the evaluator raises: a file may hold any model."""
+        try:
+            yield
+        except Exception as error:
+            raise ExportError(
+                f"{self._path}: onnx's reference evaluator can't run it: {first_line(error):.200}. "
+                "Export the file again"
+            ) from error

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from icsnn_deploy.graph.certificate import FLOAT32_INTEGER
 from icsnn_deploy.graph.nodes import Conv
 
-FLOAT32_INTEGER = 2**24  # float32 holds every integer below
 _FACTORS = 2**7  # of the random combination of output channels
 _SEED = 20261
 

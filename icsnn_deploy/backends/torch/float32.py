@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from icsnn_deploy.backends.torch.exact import FLOAT32_INTEGER, Geometry, exact_convolution
+from icsnn_deploy.backends.torch.exact import Geometry, exact_convolution
 from icsnn_deploy.backends.torch.proof import Convolve, ProvenConvolution
+from icsnn_deploy.graph.certificate import FLOAT32_INTEGER
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.nodes import Conv
 

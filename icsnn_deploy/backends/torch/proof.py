@@ -3,22 +3,24 @@
 A certificate says that float32 holds every sum of an integer network. It does not say that the
 library adds correctly: oneDNN's 8-bit convolution returns wrong sums for some shapes on processors
 with AMX, and a convolution by Winograd or FFT rounds. So a kernel is used for a shape only after
-two exact comparisons on this machine:
+two exact comparisons on this machine, in this process or in an earlier one (verdicts.py):
 
 1. Proof of the shape, before the first result, on one sample: random inputs and weights over the
    whole range that the kernel is used for, half of them at the limit, so that saturation is found.
-   The key is the shape, the strides in memory, the number of threads and the kernel (ProofKey).
+   The key is the shape, the strides in memory, threads, settings and the kernel (ProofKey).
 2. Proof of the batch size. Up to SMALL_BATCH the same comparison runs on that size. The result of a
    larger size is compared when it first occurs, before it is returned: its first and its last
    sample. oneDNN may choose another blocking for another batch, but one call runs the same code for
-   all its samples. If both samples are silent, random inputs of the whole size are used instead.
+   all its samples, so those between are not compared. If both samples are nearly silent, random
+   inputs of the whole size are used instead.
 
 The sizes that occur are T * B and the remainder of the last batch, parts of T if memory is short,
 and each number of samples that early exit leaves: too many to prove each at full size. Splitting
 calls into a few proven sizes was measured, and takes 15 to 40 % more time for the convolutions of a
 ResNet20.
 
-The comparison itself is backends.torch.exact.is_exact.
+The comparison itself is backends.torch.exact.is_exact. Devices other than the CPU are not proven;
+`verify` compares their spikes.
 
 Matrix products (linear layers) are not proven: they add in float32, which the certificate covers,
 and no library that torch is built with computes them by a fast transform.
@@ -37,15 +39,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from icsnn_deploy.backends.torch.exact import FLOAT32_INTEGER, Geometry, is_exact
+from icsnn_deploy.backends.torch.exact import Geometry, is_exact
 from icsnn_deploy.backends.torch.verdicts import VERDICTS, Verdict
 from icsnn_deploy.errors import first_line
+from icsnn_deploy.graph.certificate import FLOAT32_INTEGER
 from icsnn_deploy.graph.nodes import Conv
 
 LOGGER = logging.getLogger(__name__)
 
 SHAPE_BATCH = 1
 SMALL_BATCH = 8
+DENSE = 0.02
+"""Share of inputs other than 0 from which on a result says something about its batch size."""
 _SEED = 20261
 
 
@@ -77,6 +82,13 @@ class ProofKey:
     sample: tuple[int, ...]  # [C, H, W]
     strides: tuple[int, ...]  # of a sample in memory: channels-last or contiguous
     threads: int
+    settings: tuple[object, ...]  # of torch, that choose or round in oneDNN
+
+
+def _settings() -> tuple[object, ...]:
+    mkldnn = torch.backends.mkldnn
+    precision = torch.get_float32_matmul_precision()
+    return (mkldnn.enabled, getattr(mkldnn, "fp32_precision", None), precision)
 
 
 class ProvenConvolution:
@@ -106,40 +118,47 @@ class ProvenConvolution:
             sample=tuple(x.shape[1:]),
             strides=x.stride()[1:],
             threads=torch.get_num_threads(),
+            settings=_settings(),
         )
+        try:
+            with torch.autocast("cpu", enabled=False):  # which would round to bfloat16
+                return self._proven(key, x)
+        except RuntimeError as error:  # no memory, say: nothing about the sums is known by that
+            self._refuse(f"torch can't run it ({first_line(error):.200})")
+            return None
+
+    def _proven(self, key: ProofKey, x: Tensor) -> Tensor | None:
+        """Run the kernel; None where the verdict on it names a fault."""
         verdict = self._verdict(key, len(x))
         if verdict.fault is None:
-            try:
-                y = self._prepare(geometry)(x)
-            except RuntimeError as error:
-                verdict.fault = f"torch can't run it ({first_line(error):.200})"
-            else:
-                if len(x) not in verdict.batches:
-                    self._prove_result(key, verdict, x, y)
-                if verdict.fault is None:
-                    self.proven_batches.add(len(x))
-                    self.refused = None
-                    return y
+            y = self._prepare(key.geometry)(x)
+            if len(x) not in verdict.batches:
+                self._prove_result(key, verdict, x, y)
+            if verdict.fault is None:
+                self.proven_batches.add(len(x))
+                self.refused = None
+                return y
         self._refuse(verdict.fault or "")
         return None
 
     def _verdict(self, key: ProofKey, batch: int) -> Verdict:
         """The verdict for a key; its shape, and the batch size if small, are proven if need be."""
-        verdict = VERDICTS.get(repr(key))
-        if verdict is None:
-            verdict = Verdict(prove(key, self._kernel, SHAPE_BATCH), {SHAPE_BATCH})
-            VERDICTS.add(repr(key), verdict)
-        if verdict.fault is None and batch <= SMALL_BATCH and batch not in verdict.batches:
-            verdict.fault = prove(key, self._kernel, batch)
-            verdict.batches.add(batch)
-        return verdict
+        with VERDICTS.lock:
+            verdict = VERDICTS.get(repr(key))
+            if verdict is None:
+                verdict = Verdict(prove(key, self._kernel, SHAPE_BATCH), {SHAPE_BATCH})
+                VERDICTS.add(repr(key), verdict)
+            if verdict.fault is None and batch <= SMALL_BATCH and batch not in verdict.batches:
+                verdict.settle(batch, prove(key, self._kernel, batch))
+            return verdict
 
     def _prove_result(self, key: ProofKey, verdict: Verdict, x: Tensor, y: Tensor) -> None:
         """Prove a larger batch size by its first result, before it is returned."""
-        conclusive = prove_result(verdict, x, y, *self._integers(), key.geometry)
-        if not conclusive and verdict.fault is None:
-            verdict.fault = prove(key, self._kernel, len(x))
-        verdict.batches.add(len(x))
+        with VERDICTS.lock:
+            fault, conclusive = prove_result(x, y, *self._integers(), key.geometry)
+            if fault is None and not conclusive:
+                fault = prove(key, self._kernel, len(x))
+            verdict.settle(len(x), fault)
 
     def _integers(self) -> tuple[Tensor, Tensor]:
         weight = torch.from_numpy(self._node.weight.astype(np.float32))
@@ -152,7 +171,7 @@ class ProvenConvolution:
         return self._prepared[geometry]
 
     def _refuse(self, fault: str) -> None:
-        if self.refused is None:
+        if self.refused is None and VERDICTS.is_news(f"{self._node.name} {self._kernel.name}"):
             LOGGER.warning(
                 "%s: the %s convolution is not used on this machine: %s. The layer is computed by "
                 "another kernel, which is exact but slower",
@@ -184,6 +203,9 @@ def prove(key: ProofKey, kernel: Kernel, batch: int) -> str | None:
         key: the shape.
         kernel: to be proven.
         batch: samples of the call.
+
+    Raises:
+        RuntimeError: torch can't run it.
     """
     rng = np.random.default_rng(_SEED)
     low, high, weight_limit = kernel.limits(math.prod(key.weight[1:]))
@@ -193,10 +215,7 @@ def prove(key: ProofKey, kernel: Kernel, batch: int) -> str | None:
     x.copy_(torch.from_numpy(rng.integers(low, high + 1, x.shape, dtype=np.int16)))
     x[:, :, : key.sample[1] // 2] = high
     for weight in _weights(key.weight, weight_limit, rng):
-        try:
-            y = kernel.prepare(weight, bias, key.geometry)(x)
-        except RuntimeError as error:
-            return f"torch can't run it ({first_line(error):.200})"
+        y = kernel.prepare(weight, bias, key.geometry)(x)
         if not is_exact(x, y, weight, bias, key.geometry):
             return (
                 f"wrong sums for input {[batch, *key.sample]}, kernel {list(key.weight[2:])}, "
@@ -214,10 +233,12 @@ def _weights(shape: tuple[int, ...], limit: int, rng: np.random.Generator) -> li
         raw = rng.integers(-limit, limit, shape, np.int16, endpoint=True)
         random = torch.from_numpy(raw).float()
     # Neighboring weights have one sign, because 8-bit kernels add in pairs. If the sum of all with
-    # one sign exceeds what float32 holds, the sign changes every four channels.
+    # one sign exceeds what float32 holds, the sign changes with each tap and every four channels.
     extreme = torch.full(shape[1:], float(limit))
     if limit * limit * extreme.numel() >= FLOAT32_INTEGER:
-        extreme[(torch.arange(shape[1]) // 4) % 2 == 1] *= -1
+        groups_of_four = torch.arange(shape[1])[:, None, None] // 4
+        taps = torch.arange(math.prod(shape[2:])).reshape(1, *shape[2:])
+        extreme[(groups_of_four + taps) % 2 == 1] *= -1
     if shape[0] < 4:
         return [random, extreme.expand(shape).contiguous()]
     random[0], random[-1] = extreme, -extreme
@@ -226,19 +247,19 @@ def _weights(shape: tuple[int, ...], limit: int, rng: np.random.Generator) -> li
 
 @torch.no_grad()
 def prove_result(
-    verdict: Verdict, x: Tensor, y: Tensor, weight: Tensor, bias: Tensor, geometry: Geometry
-) -> bool:
-    """Compare the first and the last sample of a result, and set the verdict's fault.
+    x: Tensor, y: Tensor, weight: Tensor, bias: Tensor, geometry: Geometry
+) -> tuple[str | None, bool]:
+    """Compare the first and the last sample of a result.
 
     Returns:
-        whether the comparison is conclusive: it is not if both samples are silent, or if float32
-        can't hold the sums (a network without a certificate).
+        the fault, and whether the comparison is conclusive: it is not if both samples are nearly
+        silent, or if float32 can't hold the sums (a network without a certificate).
     """
     ends = slice(None, None, max(1, len(x) - 1))
     some = x[ends]
     largest = float(some.abs().max() if some.is_floating_point() else some.max())
     if not largest or largest * float(weight.abs().flatten(1).sum(1).max()) >= FLOAT32_INTEGER:
-        return False
+        return None, False
     if not is_exact(some, y[ends], weight, bias, geometry):
-        verdict.fault = f"wrong sums for input {list(x.shape)}"
-    return True
+        return f"wrong sums for input {list(x.shape)}", True
+    return None, int(torch.count_nonzero(some)) >= DENSE * some.numel()

@@ -18,6 +18,7 @@ import json
 import logging
 import os
 import platform
+import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,15 @@ class Verdict:
     fault: str | None  # None: proven
     batches: set[int] = field(default_factory=set)  # sizes that were proven
 
+    def settle(self, batch: int, fault: str | None) -> None:
+        """Note what the proof of a batch size found; a fault stays."""
+        self.fault = self.fault or fault
+        self.batches.add(batch)
+
+    def joined(self, other: Verdict) -> Verdict:
+        """What two processes found together."""
+        return Verdict(self.fault or other.fault, self.batches | other.batches)
+
 
 class Verdicts:
     """Verdicts by the text of their ProofKey.
@@ -54,6 +64,8 @@ class Verdicts:
         self._path = path
         self._by_key: dict[str, Verdict] = {} if path is None else _read(path)
         self._written = self._rows()
+        self._reported: set[str] = set()
+        self.lock = threading.RLock()  # held while a proof runs
 
     def get(self, key: str) -> Verdict | None:
         """The verdict for a key, or None."""
@@ -63,9 +75,16 @@ class Verdicts:
         """Add a verdict."""
         self._by_key[key] = verdict
 
+    def is_news(self, what: str) -> bool:
+        """Whether this was not reported before, in this process."""
+        known = what in self._reported
+        self._reported.add(what)
+        return not known
+
     def clear(self) -> None:
         """Remove all verdicts from memory, not from disk."""
         self._by_key.clear()
+        self._reported.clear()
 
     def keys(self) -> list[str]:
         """The keys that have a verdict."""
@@ -79,11 +98,14 @@ class Verdicts:
         rows = self._rows()
         if self._path is None or rows == self._written:
             return
-        others = {key: _row(verdict) for key, verdict in _read(self._path).items()}
+        joined = _read(self._path)
+        for key, verdict in self._by_key.items():
+            joined[key] = verdict.joined(joined[key]) if key in joined else verdict
+        content = {key: _row(verdict) for key, verdict in joined.items()}
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with atomic_write(self._path) as draft:
-                draft.write_text(json.dumps({**others, **rows}, indent=1, sort_keys=True))
+                draft.write_text(json.dumps(content, indent=1, sort_keys=True))
         except OSError as error:
             LOGGER.debug("%s: can't be written (%s)", self._path, error.strerror)
 
@@ -128,15 +150,21 @@ def _row(verdict: Verdict) -> dict[str, Any]:
 
 def _read(path: Path) -> dict[str, Verdict]:
     try:
-        if path.stat().st_size > _MAX_BYTES:
+        if not path.is_file() or path.stat().st_size > _MAX_BYTES:
             return {}
         rows = json.loads(path.read_text())
         return {
-            str(key): Verdict(_fault(row["fault"]), {int(size) for size in row["batches"]})
+            str(key): Verdict(_fault(row["fault"]), set(map(_size, row["batches"])))
             for key, row in rows.items()
         }
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return {}
+
+
+def _size(value: object) -> int:
+    if isinstance(value, int) and value > 0:
+        return value
+    raise ValueError(f"a batch of {value!r:.40}")
 
 
 def _fault(value: object) -> str | None:

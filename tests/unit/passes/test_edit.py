@@ -111,9 +111,9 @@ REFUSED: dict[str, Callable[[Graph], object]] = {
     "output: an output can't be a source": lambda g: insert_after(g, "output", relu("n", "output")),
     "no node 'x'; there are a, b, c, output": lambda g: insert_after(g, "x", relu("n", "x")),
     "c: 1 nodes for 2 inputs": lambda g: GraphEditor(g).insert_before("c", [relu("n", "a")]),
-    "b: shape (1, 4, 4), but the node that it replaces has (2, 4, 4)": lambda g: GraphEditor(g).replace(
-        replace(make(Conv, weight=np.ones((1, 2, 1, 1)), bias=np.ones(1)), name="b")
-    ),
+    "b: shape (1, 4, 4), but the node that it replaces has (2, 4, 4)": lambda g: GraphEditor(
+        g
+    ).replace(replace(make(Conv, weight=np.ones((1, 2, 1, 1)), bias=np.ones(1)), name="b")),
 }
 
 
