@@ -81,11 +81,12 @@ class TorchOps:
         return self._parameters[key]
 
     def evaluate(self, node: Node, *sources: Tensor) -> Tensor:
-        """Result of a memoryless node, batch first."""
-        if node.name in self.int8:
-            result = self.int8[node.name](sources[0])
-            if result is not None:
-                return result
+        """Result of a memoryless node, batch first; a caller's autocast does not reach it."""
+        with torch.autocast(self.device.type, enabled=False):
+            result = self.int8[node.name](sources[0]) if node.name in self.int8 else None
+            return self._evaluate(node, sources) if result is None else result
+
+    def _evaluate(self, node: Node, sources: tuple[Tensor, ...]) -> Tensor:
         sources = tuple(self._floating(source) for source in sources)
         x = sources[0]
         match node:

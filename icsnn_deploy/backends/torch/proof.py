@@ -121,8 +121,7 @@ class ProvenConvolution:
             settings=_settings(),
         )
         try:
-            with torch.autocast("cpu", enabled=False):  # which would round to bfloat16
-                return self._proven(key, x)
+            return self._proven(key, x)
         except RuntimeError as error:  # no memory, say: nothing about the sums is known by that
             self._refuse(f"torch can't run it ({first_line(error):.200})")
             return None

@@ -162,7 +162,7 @@ def _read(path: Path) -> dict[str, Verdict]:
 
 
 def _size(value: object) -> int:
-    if isinstance(value, int) and value > 0:
+    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
         return value
     raise ValueError(f"a batch of {value!r:.40}")
 

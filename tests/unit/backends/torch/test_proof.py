@@ -356,3 +356,81 @@ def test_another_environment_of_the_library_has_verdicts_of_its_own(tmp_path: Pa
     assert path() == path()
     assert path() != path(ONEDNN_MAX_CPU_ISA="AVX2")
     assert path(ICSNN_KERNEL_CACHE="") == "None"
+
+
+def test_a_nearly_silent_result_proves_no_batch_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kernel that is wrong for large batches of full windows is found by random inputs."""
+
+    def spoiled(x: Tensor, y: Tensor, weight: Tensor) -> None:
+        if len(x) > 8:
+            y += (x.float().mean() > 0.2).float()
+
+    calls = spoil(monkeypatch, PackedKernel, spoiled)
+    layer = Int8Convolution(convolution("conv", "input", (4, 3, 3, 3), 0))
+    sparse = torch.zeros(20, 3, 6, 6, dtype=torch.uint8)
+    sparse[0, 0, 0, 0] = 1
+    assert layer(sparse) is None
+    assert [shape[0] for shape in calls] == [1, 20, 20]
+    assert layer(torch.ones(20, 3, 6, 6, dtype=torch.uint8)) is None
+
+
+def test_a_failure_is_no_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Too little memory once says nothing of the kernel."""
+    fails = [True]
+
+    def spoiled(x: Tensor, y: Tensor, weight: Tensor) -> None:
+        if fails[0]:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    spoil(monkeypatch, PackedKernel, spoiled)
+    layer = Int8Convolution(convolution("conv", "input", (4, 3, 3, 3), 0))
+    ones = torch.ones(3, 3, 6, 6, dtype=torch.uint8)
+    assert layer(ones) is None
+    assert "can't allocate" in str(layer.proven.refused)
+    fails[0] = False
+    assert layer(ones) is not None
+    assert layer.proven.refused is None
+
+
+def test_autocast_changes_no_verdict() -> None:
+    graph = network((3, 3))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert_right(graph, TorchSimulator(graph), 2)
+    simulator = TorchSimulator(graph)
+    assert_right(graph, simulator, 2)
+    assert simulator.kernels()["conv1"].kernel == "float32"
+
+
+@pytest.mark.parametrize(("channels", "side"), [(4, 17), (20, 19), (3, 21)])
+def test_windows_that_hold_thousands_of_weights_are_proven(channels: int, side: int) -> None:
+    """The extreme weights of a proof stay below what float32 holds."""
+    layer = Int8Convolution(convolution("conv", "input", (8, channels, side, side), 0))
+    ones = torch.ones(2, channels, 24, 24, dtype=torch.uint8)
+    assert layer(ones) is not None, layer.proven.refused
+
+
+def test_a_fault_stays_whichever_proof_ends_last() -> None:
+    verdict = Verdict(None, {1})
+    verdict.settle(4, "wrong sums")
+    verdict.settle(8, None)
+    assert verdict.fault == "wrong sums"
+    assert Verdict(None, {1, 8}).joined(verdict) == Verdict("wrong sums", {1, 4, 8})
+
+
+@pytest.mark.parametrize("batches", ["[1e999]", '"12"', "[0]", "[true]", "[-3]", "7"])
+def test_a_file_of_verdicts_that_makes_no_sense_is_ignored(batches: str, tmp_path: Path) -> None:
+    path = tmp_path / "kernels.json"
+    path.write_text(f'{{"key": {{"fault": null, "batches": {batches}}}}}')
+    assert len(Verdicts(path)) == 0
+
+
+def test_a_layer_is_reported_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Calibration and quantization make many simulators of one network."""
+    spoil(monkeypatch, PackedKernel, as_with_amx)
+    graph = network((1, 8))
+    with caplog.at_level(logging.WARNING):
+        for _ in range(3):
+            TorchSimulator(graph).run(images(2))
+    assert len(caplog.records) == 1
