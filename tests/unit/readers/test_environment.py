@@ -167,7 +167,7 @@ def workers(parent: int) -> list[int]:
 def test_the_helpers_errors_come_back_as_they_are(file: Path, tmp_path: Path) -> None:
     python = find_environment("readers").python
     export(residual_network(), tmp_path / "spec.nir", "nir")
-    with pytest.raises(ExportError, match="norse can't hold it"):
+    with pytest.raises(ExportError, match="norse can't run it"):
         run_requests(python, [request(tmp_path / "spec.nir", "norse")])
     wrong = Request(reader="nirtorch", file=file, inputs=np.zeros((1, 3, 3)))
     with pytest.raises(DataError, match=r"input of shape \(1, 3, 3\)"):
