@@ -102,6 +102,12 @@ def test_an_integer_network_that_it_breaks_fails_its_proof(tmp_path: Path) -> No
         OpenVinoSimulator(tmp_path / "network.onnx")
 
 
+def test_without_a_proof_known_faults_are_refused(tmp_path: Path) -> None:
+    export(pointwise_network(np.int32), tmp_path / "network.onnx", "onnx")
+    with pytest.raises(ExportError, match="computes 'pointwise/y' wrongly"):
+        OpenVinoSimulator(tmp_path / "network.onnx", prove=False)
+
+
 def test_a_one_step_file_of_an_integer_network_is_right_or_refused(tmp_path: Path) -> None:
     """Its fault shows on some processors alone."""
     graph = integer_network(0, 3)

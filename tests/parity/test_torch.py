@@ -82,5 +82,5 @@ def test_other_types_are_refused(dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("memory", [0, -1, float("nan")])
 def test_no_memory_is_refused(memory: int) -> None:
-    with pytest.raises(SimulationError, match="1 or more"):
+    with pytest.raises(SimulationError, match="at least 1"):
         TorchSimulator(residual_network(), memory=memory)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from icsnn_deploy.backends.onnx import proof as onnx_proof
@@ -22,6 +23,7 @@ from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.lattice.prepare import prepare
 from icsnn_deploy.lattice.round_network import even_widths, round_to_lattice
 from tests.support.graphs import residual_network, samples
+from tests.support.onnx_files import stamped
 
 
 def integer_network() -> Graph:
@@ -98,3 +100,30 @@ def test_the_estimate_of_work_is_no_less_than_the_networks(tmp_path: Path) -> No
     file = OnnxRuntimeSimulator(path).file
     # stem 2 -> 4 and two convolutions 4 -> 4, 3 x 3, at 6 x 6 positions
     assert onnx_proof.multiply_adds(file) >= (2 * 4 + 2 * 4 * 4) * 9 * 36
+
+
+def test_what_the_reference_evaluator_raises_is_one_clear_error(tmp_path: Path) -> None:
+    """A file may say that it is certified and hold any operators that the reader admits."""
+    path = tmp_path / "network.onnx"
+    export(integer_network(), path, "onnx")
+    model = onnx.load(path)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.array([7, -1]), "hostile"))
+    logits = model.graph.output[0].name
+    model.graph.node.append(onnx.helper.make_node("Reshape", [logits, "hostile"], ["seven"]))
+    path.write_bytes(stamped(model))
+    with pytest.raises(ExportError) as caught:
+        OnnxRuntimeSimulator(path)
+    assert str(path) in str(caught.value)
+
+
+def test_each_use_of_a_shared_weight_counts_as_work(tmp_path: Path) -> None:
+    path = tmp_path / "network.onnx"
+    export(integer_network(), path, "onnx", OnnxOptions(layout="unrolled"))
+    once = onnx_proof.multiply_adds(OnnxRuntimeSimulator(path).file)
+    model = onnx.load(path)
+    (first,) = [node for node in model.graph.node if node.op_type == "Conv"][:1]
+    for number in range(100):
+        model.graph.node.append(onnx.helper.make_node("Conv", list(first.input), [f"more{number}"]))
+        model.graph.node[-1].attribute.extend(first.attribute)
+    path.write_bytes(stamped(model))
+    assert onnx_proof.multiply_adds(OnnxRuntimeSimulator(path, prove=False).file) > 5 * once
