@@ -4,13 +4,16 @@
 # Convert
 from .conversion.convert import Conversion as Conversion
 from .conversion.convert import convert as convert
+from .conversion.calibration.context import CalibrationContext as CalibrationContext
 from .conversion.calibration.method import Method as Method
 from .conversion.calibration.recipe import Recipe as Recipe
+from .conversion.calibration.statistics import ActivationStatistics as ActivationStatistics
 from .conversion.calibration.threshold_rules import LearnedBound as LearnedBound
 from .conversion.calibration.threshold_rules import MaxThreshold as MaxThreshold
 from .conversion.calibration.threshold_rules import MSEThreshold as MSEThreshold
 from .conversion.calibration.threshold_rules import QuantileThreshold as QuantileThreshold
 from .conversion.calibration.threshold_rules import SpikeNormThreshold as SpikeNormThreshold
+from .conversion.calibration.threshold_rules import StatisticsRule as StatisticsRule
 from .conversion.calibration.threshold_rules import ThresholdRule as ThresholdRule
 from .conversion.calibration.v_init_rules import CompensatedResidual as CompensatedResidual
 from .conversion.calibration.v_init_rules import Compensation as Compensation
@@ -41,6 +44,7 @@ from .exporters.nir.read.file import from_nir as from_nir
 from .exporters.onnx.contract import OnnxOptions as OnnxOptions
 
 # Run and prove
+from .graph.inputs import encode_rate as encode_rate
 from .backends import open_backend as open_backend
 from .backends.recording import Record as Record
 from .backends.recording import Recording as Recording
