@@ -25,7 +25,7 @@ from icsnn_deploy.graph.nodes import (
     Output,
     Relu,
 )
-from tests.support.graphs import conv, dyadic, samples
+from tests.support.graphs import conv, dyadic, residual_network, samples
 
 
 def residual_ann() -> Graph:
@@ -201,28 +201,9 @@ def test_a_threshold_is_set_on_populations_only() -> None:
         set_threshold(to_spiking(ann, powers(ann, 0), 4), "conv1", np.ones((1, 1, 1)))
 
 
-def population(name: str, source: str) -> IF:
-    one = np.ones((1, 1, 1))
-    return IF(name=name, inputs=(source,), v_threshold=one, v_init=one / 2)
-
-
-def shared_source() -> Graph:
-    """One convolution feeds two populations."""
-    rng = np.random.default_rng(0)
-    nodes = (
-        Input(name="input", shape=(2, 4, 4)),
-        conv("conv", "input", rng, (2, 2)),
-        population("left", "conv"),
-        population("right", "conv"),
-        Add(name="add", inputs=("left", "right")),
-        Output(name="output", inputs=("add",)),
-    )
-    return Graph(nodes=nodes, time_steps=4)
-
-
 def test_the_given_graph_does_not_change() -> None:
-    network = shared_source()
+    network = residual_network(time_steps=4)
     before = network.hash()
-    set_threshold(network, "left", np.full((1, 1, 1), 2.0))
+    set_threshold(network, network.nodes_of(IF)[0].name, np.full((1, 1, 1), 2.0))
     assert network.hash() == before
     assert replace(network).hash() == before
