@@ -70,6 +70,7 @@ class _Scan:
     file_size: int
     heaps: StringHeaps
     seen: set[int] = field(default_factory=set)
+    listed: int = 1  # objects that are known, the root among them
     declared: int = 0
     chunks: int = 0
 
@@ -81,6 +82,7 @@ class _Scan:
             raise _RefusedError("its addresses are not 8 bytes long")
         waiting = [(opened.id, "", 0)]
         self._visit(opened.id, "/")
+        self._list(opened.id)
         while waiting:
             group, path, depth = waiting.pop()
             for name, child in self._children(group, path):
@@ -89,6 +91,7 @@ class _Scan:
                 if isinstance(child, self.h5py.h5g.GroupID):
                     if depth + 1 > MOST_DEPTH:
                         raise _RefusedError(f"{where!r} lies deeper than {MOST_DEPTH} groups")
+                    self._list(child)
                     waiting.append((child, where, depth + 1))
                 elif isinstance(child, self.h5py.h5d.DatasetID):
                     self._dataset(child, where)
@@ -96,8 +99,6 @@ class _Scan:
                     raise _RefusedError(f"{where!r} is neither a group nor an array")
 
     def _children(self, group: Any, path: str) -> Iterator[tuple[str, Any]]:
-        if group.get_num_objs() + len(self.seen) > MOST_OBJECTS:
-            raise _RefusedError(f"more than {MOST_OBJECTS} objects")
         for raw_name in group:
             name = raw_name.decode("utf8", "backslashreplace")
             kind = group.links.get_info(raw_name).type
@@ -108,6 +109,12 @@ class _Scan:
                 }.get(kind, "a user-defined link")
                 raise _RefusedError(f"{path}/{name!r} is {label}")
             yield name, self.h5py.h5o.open(group, raw_name)
+
+    def _list(self, group: Any) -> None:
+        """Count what a group holds before any of it is visited: every link is an object."""
+        self.listed += group.get_num_objs()
+        if self.listed > MOST_OBJECTS:
+            raise _RefusedError(f"more than {MOST_OBJECTS} objects")
 
     def _visit(self, item: Any, where: str) -> None:
         # a second way to the same object is a cycle, or makes the reader load it many times
