@@ -309,6 +309,7 @@ def test_exporters_and_targets_are_the_folders_beside() -> None:
         assert (PACKAGE / name).resolve() == ROOT / name
 
 
+@pytest.mark.slow
 def test_public_names_are_never_shadowed_by_modules() -> None:
     """A submodule becomes an attribute of its package once imported: no public name may be one."""
     code = (

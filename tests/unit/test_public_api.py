@@ -81,12 +81,14 @@ def test_type_checkers_see_every_name_as_exported() -> None:
         assert [alias.asname for alias in node.names] == [alias.name for alias in node.names]
 
 
+@pytest.mark.slow
 def test_help_shows_the_public_names() -> None:
     code = "import icsnn_deploy, pydoc; print(pydoc.plain(pydoc.render_doc(icsnn_deploy)))"
     text = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert [name for name in PROMISED if name not in text.stdout] == []
 
 
+@pytest.mark.slow
 def test_the_snippet_of_the_readme_passes_mypy(tmp_path: Path) -> None:
     found = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     assert found is not None

@@ -51,6 +51,7 @@ def test_a_run_waits_for_nothing_and_stays_on_the_device(graph: Graph) -> None:
     assert_capturable(graph)
 
 
+@pytest.mark.slow
 def test_the_checks_see_a_transfer_and_a_wait() -> None:
     with FakeTensorMode():
         x = torch.ones(3, device="cuda")

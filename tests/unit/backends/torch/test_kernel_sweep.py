@@ -23,6 +23,7 @@ def test_the_shapes_are_those_that_were_asked_for() -> None:
     assert replace(found[0], seed=0) != found[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("isa", ISAS)
 def test_what_is_accepted_is_right_with_any_instruction_set(isa: str) -> None:
     found = run_child(isa, SLICE, seed=ISAS.index(isa))

@@ -338,6 +338,7 @@ def test_verdicts_that_can_not_be_written_harm_nobody(tmp_path: Path) -> None:
     verdicts.save()
 
 
+@pytest.mark.slow
 def test_another_environment_of_the_library_has_verdicts_of_its_own(tmp_path: Path) -> None:
     code = "from icsnn_deploy.backends.torch.verdicts import default_path; print(default_path())"
 

@@ -103,6 +103,7 @@ def test_the_search_brings_every_population_nearer_to_the_ann(time_steps: tuple[
         assert after[name] < 0.8 * before[name]
 
 
+@pytest.mark.slow
 @given(st.integers(0, 2**32 - 1), st.booleans())
 def test_a_fit_is_what_the_neuron_does(seed: int, on_lattice: bool) -> None:
     rng = np.random.default_rng(seed)
