@@ -41,6 +41,9 @@ from icsnn_deploy.graph.file import graph_bytes, read_graph
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
 
+SAMPLES_KEPT = 8
+"""Calibration samples that a bundle is usually written with."""
+
 DATA = ".data"
 """Suffix of an export's data file, which holds its parameters if one file can't."""
 

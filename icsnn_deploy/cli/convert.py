@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from icsnn_deploy.bundle.bundle import check_free
+from icsnn_deploy.bundle.bundle import SAMPLES_KEPT, check_free
 from icsnn_deploy.cli.arguments import (
     BatchSize,
     CalibrationArray,
@@ -18,7 +18,7 @@ from icsnn_deploy.cli.arguments import (
     OutputBundle,
     Overwrite,
 )
-from icsnn_deploy.cli.input_arrays import SAMPLES_KEPT, take_first
+from icsnn_deploy.cli.input_arrays import take_first
 from icsnn_deploy.cli.printing import print_json, print_table, progress_bars, report_errors
 from icsnn_deploy.conversion.frontend.checkpoint_scan import scan_checkpoint
 from icsnn_deploy.data import Normalization, check_finite, load_images

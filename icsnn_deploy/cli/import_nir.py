@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from icsnn_deploy.bundle.bundle import check_free, create_bundle
+from icsnn_deploy.bundle.bundle import SAMPLES_KEPT, check_free, create_bundle
 from icsnn_deploy.cli.arguments import JsonFlag, OutputBundle, Overwrite
-from icsnn_deploy.cli.input_arrays import SAMPLES_KEPT, take_first
+from icsnn_deploy.cli.input_arrays import take_first
 from icsnn_deploy.cli.printing import print_json, report_errors
 from icsnn_deploy.data import load_array
 from icsnn_deploy.exporters.nir.metadata import Reset

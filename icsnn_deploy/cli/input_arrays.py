@@ -8,9 +8,6 @@ from icsnn_deploy.errors import DataError
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import Input
 
-SAMPLES_KEPT = 8
-"""Calibration samples that are stored in a bundle."""
-
 
 def load_inputs(bundle: Bundle, spec: str, node: Input, limit: int | None) -> Array:
     """Load inputs for a bundle's network.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from icsnn_deploy.bundle.bundle import check_free, open_bundle
+from icsnn_deploy.bundle.bundle import SAMPLES_KEPT, check_free, open_bundle
 from icsnn_deploy.cli.arguments import (
     CalibrationArray,
     CalibrationLimit,
@@ -15,7 +15,7 @@ from icsnn_deploy.cli.arguments import (
     OutputBundle,
     Overwrite,
 )
-from icsnn_deploy.cli.input_arrays import SAMPLES_KEPT, load_inputs, take_first
+from icsnn_deploy.cli.input_arrays import load_inputs, take_first
 from icsnn_deploy.cli.printing import print_json, progress_bars, report_errors
 from icsnn_deploy.errors import BundleError
 

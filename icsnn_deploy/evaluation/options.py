@@ -69,4 +69,4 @@ class EvaluationOptions:
 
     def tolerance(self, network: Graph) -> Tolerance:
         """The differences that are allowed between backends; none for an integer network."""
-        return Tolerance(margin=self.margin, exact=network.is_integer)
+        return Tolerance(margin=self.margin).on(network)

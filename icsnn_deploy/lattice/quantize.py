@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from icsnn_deploy.backends.torch.simulator import TorchSimulator
-from icsnn_deploy.bundle.bundle import Bundle
+from icsnn_deploy.bundle.bundle import SAMPLES_KEPT, Bundle
 from icsnn_deploy.conversion.calibration.agreement import AgreementScorer, compare_classes
 from icsnn_deploy.conversion.calibration.context import CalibrationContext
 from icsnn_deploy.conversion.calibration.sampled_activations import sample_activations
@@ -32,8 +32,6 @@ from icsnn_deploy.targets.paths import chip_targets
 from icsnn_deploy.targets.profile import TargetProfile
 from icsnn_deploy.targets.resources import certificate_of
 from icsnn_deploy.targets.widths import check_widths
-
-_SAMPLES_KEPT = 8  # calibration samples that a bundle is saved with
 
 
 def quantize(
@@ -103,7 +101,7 @@ def quantize(
         if certify(graph).float32 and len(_too_wide(graph, profile)) <= misfits
     ]
     kept = min(fitting, key=lambda name: scores[name][1])
-    samples = np.array(context.samples.samples[:_SAMPLES_KEPT])  # not a view of all
+    samples = np.array(context.samples.samples[:SAMPLES_KEPT])  # not a view of all
     return _result(given, samples, candidates[kept], unit, bits, scores, kept)
 
 
@@ -140,7 +138,7 @@ def _rounded(
     got = TorchSimulator(lattice.graph, device=device).classify(integers)
     unit = _logit_unit(lattice)
     scores = {"rounded": compare_classes(wanted, got * unit)}
-    samples = (x[:_SAMPLES_KEPT] if direct else x[:, :_SAMPLES_KEPT]).copy()
+    samples = (x[:SAMPLES_KEPT] if direct else x[:, :SAMPLES_KEPT]).copy()
     return _result(given, samples, lattice.graph, unit, bits, scores, "rounded")
 
 

@@ -45,6 +45,10 @@ class Tolerance:
                     f"a tolerance of {value} for {name}: a number of at least 0 is needed"
                 )
 
+    def on(self, network: Graph) -> Tolerance:
+        """This tolerance for a float network; for an integer one, exactness."""
+        return replace(self, exact=self.exact or network.is_integer)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
@@ -167,8 +171,7 @@ def compare(
         quiet_logit_difference=float(gap[~affected].max(initial=0.0)),
         largest_logit=float(np.abs(reference.logits).max()),
     )
-    exact = tolerance.exact or graph.is_integer
-    return judge(evidence, replace(tolerance, exact=exact))
+    return judge(evidence, tolerance.on(graph))
 
 
 def merge(parts: Sequence[Evidence], tolerance: Tolerance = Tolerance()) -> Comparison:

@@ -62,7 +62,7 @@ def verify(
     network = bundle.network()
     if network.is_integer:
         require_certificate(network)
-        tolerance = replace(tolerance, exact=True)
+    tolerance = tolerance.on(network)
     samples = bundle.samples() if inputs is None else inputs
     x = check_inputs(network, to_input_units(network, samples))
     axis = network.input.batch_axis

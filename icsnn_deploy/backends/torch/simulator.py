@@ -112,7 +112,6 @@ class TorchSimulator:
         use_int8 = int8 and dtype == torch.float32
         self._int8 = int8_convolutions(graph, opened) if use_int8 else {}
         self._float32 = float32_convolutions(graph, opened, dtype)
-        self._misfits = misfits(graph) if self._float32 else {}
         self.ops = TorchOps(graph, opened, dtype, tf32=tf32, int8=self._int8, float32=self._float32)
         self._as_bytes = {graph.node(name).inputs[0] for name in self._int8}
         self.memory = _memory_of(opened) if memory is None else memory
@@ -226,8 +225,9 @@ class TorchSimulator:
 
         Empty unless an integer network runs on the CPU in float32: nothing is proven otherwise.
         """
+        reasons = misfits(self.graph) if self._float32 else {}
         return {
-            name: kernel_of(self._int8.get(name), convolution, self._misfits.get(name))
+            name: kernel_of(self._int8.get(name), convolution, reasons.get(name))
             for name, convolution in self._float32.items()
         }
 

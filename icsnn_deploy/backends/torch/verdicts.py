@@ -26,6 +26,7 @@ from typing import Any
 import torch
 
 from icsnn_deploy.atomic import atomic_write
+from icsnn_deploy.graph.node import is_integer
 from icsnn_deploy.version import __version__
 
 LOGGER = logging.getLogger(__name__)
@@ -161,9 +162,9 @@ def _read(path: Path) -> dict[str, Verdict]:
         return {}
 
 
-def _size(value: object) -> int:
-    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
-        return value
+def _size(value: Any) -> int:
+    if is_integer(value, 1):
+        return int(value)
     raise ValueError(f"a batch of {value!r:.40}")
 
 
