@@ -249,10 +249,12 @@ class Graph:
 
 def describe_node(node: BaseNode) -> dict[str, Any]:
     """Kind and plain (not array) fields of a node, as JSON values."""
-    plain = {f.name: getattr(node, f.name) for f in fields(node) if f.name not in node.optional}
+    values = {field.name: getattr(node, field.name) for field in fields(node)}
+    plain = {name: value for name, value in values.items() if not isinstance(value, np.ndarray)}
+    absent = {name for name in node.optional if not plain.get(name)}
     return {
         "kind": node.kind,
-        **{name: value for name, value in plain.items() if not isinstance(value, np.ndarray)},
+        **{name: value for name, value in plain.items() if name not in absent},
     }
 
 

@@ -26,7 +26,7 @@ class BaseNode:
 
     Attributes:
         kind: what the node is called in files and messages.
-        optional: array fields that may be None.
+        optional: fields that may be None or empty; files and hashes leave those out.
         half_integers: array fields that hold integers plus one half in an integer network; all
             others hold integers.
         name: unique in a graph; no "/".

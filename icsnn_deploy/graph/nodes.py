@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
 from icsnn_deploy.errors import GraphError
 from icsnn_deploy.graph.neuron import Array
@@ -45,6 +45,7 @@ __all__ = [
     "Node",
     "Output",
     "Pairs",
+    "Part",
     "Population",
     "Relu",
     "Shape",
@@ -61,9 +62,28 @@ def is_timed(encoding: Encoding) -> bool:
     return encoding != "direct"
 
 
+class Part(NamedTuple):
+    """One of the model's inputs or outputs: its name, and its shape without the batch.
+
+    Attributes:
+        name: as the model calls it; unique among the parts.
+        shape: of the model's tensor.
+        host_op: of an output, the last operation of the model that is left to the host ("softmax",
+            "sigmoid", "tanh", "argmax", ...); empty where there is none.
+    """
+
+    name: str
+    shape: Shape
+    host_op: str = ""
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Input(BaseNode):
     """Where the data enters: one sample of `shape`, values of type `dtype`.
+
+    A model of several inputs has their values packed in one (see arrangement.pack_inputs):
+
+        x = concat(flat(part_1), ..., flat(part_n), 0)[index]          index -1 takes the 0
 
     Attributes:
         shape: of one sample, without time and batch.
@@ -74,12 +94,15 @@ class Input(BaseNode):
     """
 
     kind: ClassVar[str] = "input"
+    optional: ClassVar[frozenset[str]] = frozenset({"index", "parts"})
 
     inputs: tuple[str, ...] = ()
     shape: Shape
     dtype: InputDtype = "float32"
     encoding: Encoding = "direct"
     unit: float = 1.0
+    index: Array | None = None  # int64 [*shape]
+    parts: tuple[Part, ...] = ()
 
     def _arity(self) -> tuple[int, int]:
         return 0, 0
@@ -93,6 +116,9 @@ class Input(BaseNode):
             raise GraphError(f"{self.name}.encoding: {self.encoding!r}; direct, rate or events")
         if not is_positive(self.unit):
             raise GraphError(f"{self.name}.unit: {self.unit!r}, a finite number > 0 needed")
+        check_parts(self, least=-1)
+        if self.index is not None and self.index.shape != self.shape:
+            raise GraphError(f"{self.name}.index: shape {self.index.shape}, {self.shape} needed")
 
     @property
     def is_timed(self) -> bool:
@@ -271,9 +297,74 @@ class Relu(BaseNode):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Output(BaseNode):
-    """The readout: logits = mean of the incoming current over the steps t in (t0, T]."""
+    """The readout: logits = mean of the incoming current over the steps t in (t0, T].
+
+    The network computes the logits in the layout of the source. Where the model's outputs are
+    several, or are laid out differently, the host takes them apart (see arrangement.named_outputs):
+
+        concat(flat(part_1), ..., flat(part_n)) = flat(logits)[index]
+
+    Attributes:
+        index: positions in the flattened logits, one per value of the parts, int64.
+        parts: the model's outputs, in order.
+    """
 
     kind: ClassVar[str] = "output"
+    optional: ClassVar[frozenset[str]] = frozenset({"index", "parts"})
+
+    index: Array | None = None  # int64 [sum of the parts' values]
+    parts: tuple[Part, ...] = ()
+
+    def _check(self) -> None:
+        check_parts(self, least=0)
+
+    def output_shape(self, *sources: Shape) -> Shape:
+        if self.index is not None and self.index.max() >= math.prod(sources[0]):
+            raise GraphError(
+                f"{self.name}.index: position {self.index.max()} in {math.prod(sources[0])} values"
+            )
+        return sources[0]
+
+
+def check_parts(node: Input | Output, *, least: int) -> None:
+    """Check and freeze the parts and the index of an Input or Output; raises GraphError.
+
+    Args:
+        node: whose fields are checked.
+        least: the smallest entry that the index may have.
+    """
+    parts = tuple(_part(node.name, part) for part in node.parts)
+    object.__setattr__(node, "parts", parts)
+    names = [part.name for part in parts]
+    if len(set(names)) != len(names):
+        raise GraphError(f"{node.name}.parts: names {names}, each must occur once")
+    if node.index is None:
+        if len(parts) > 1:
+            raise GraphError(f"{node.name}: {len(parts)} parts need an index")
+        return
+    if not parts:
+        raise GraphError(f"{node.name}: an index needs parts")
+    index = node._array("index")
+    values = sum(math.prod(part.shape) for part in parts)
+    good = index.dtype.kind == "i" and index.min() >= least
+    if isinstance(node, Input):
+        good = good and index.max() < values
+    else:
+        good = good and index.shape == (values,)
+    if not good:
+        raise GraphError(
+            f"{node.name}.index: {index.dtype} of shape {index.shape}, positions that fit the "
+            f"{values} values of its parts are needed"
+        )
+
+
+def _part(node: str, value: Any) -> Part:
+    good = isinstance(value, (tuple, list)) and len(value) in (2, 3)
+    name, shape, host_op = (*value, "")[:3] if good else ("", (), "")
+    good = isinstance(name, str) and name != "" and isinstance(host_op, str)
+    if not (good and isinstance(shape, (tuple, list)) and all(is_integer(n, 1) for n in shape)):
+        raise GraphError(f"{node}.parts: {value!r:.100}, a name, a shape and a host_op needed")
+    return Part(name, tuple(shape), host_op)
 
 
 Node = (
