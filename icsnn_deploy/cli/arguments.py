@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from icsnn_deploy.backends import BACKENDS
+from icsnn_deploy.graph.tasks import TASKS
 
 BundlePath = Annotated[Path, typer.Argument(help="A bundle, as icsnn convert writes it.")]
 CalibrationArray = Annotated[
@@ -21,6 +22,14 @@ BatchSize = Annotated[int, typer.Option(help="Samples per batch.")]
 Margin = Annotated[
     float,
     typer.Option(help="For float networks: largest allowed |u - v_threshold| / v_threshold."),
+]
+Tasks = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--task",
+        help=f"What the output is: {', '.join(TASKS)}; of several outputs NAME=TASK, repeated. "
+        "Default: detected from its shape.",
+    ),
 ]
 OutputBundle = Annotated[Path, typer.Option(help="Folder of the bundle to write.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing bundle.")]

@@ -17,9 +17,11 @@ from icsnn_deploy.cli.arguments import (
     JsonFlag,
     OutputBundle,
     Overwrite,
+    Tasks,
 )
 from icsnn_deploy.cli.input_arrays import take_first
 from icsnn_deploy.cli.printing import print_json, print_table, progress_bars, report_errors
+from icsnn_deploy.cli.tasks import declared_tasks
 from icsnn_deploy.conversion.frontend.checkpoint_scan import scan_checkpoint
 from icsnn_deploy.data import Normalization, check_finite, load_images
 from icsnn_deploy.distributed import open_ranks, own_device
@@ -82,6 +84,7 @@ def convert(
         Replacement | None,
         typer.Option(help="Replace max pooling by average pooling, which changes the results."),
     ] = None,
+    task: Tasks = None,
     limit: CalibrationLimit = None,
     batch_size: BatchSize = 64,
     device: Annotated[str, typer.Option(help="Torch device to calibrate on.")] = "cpu",
@@ -99,6 +102,7 @@ def convert(
         from icsnn_deploy.conversion.calibration.recipe import Recipe
         from icsnn_deploy.conversion.convert import convert as run_conversion
         from icsnn_deploy.conversion.frontend.load_model import load_model
+        from icsnn_deploy.report.outputs import task_lines
         from icsnn_deploy.report.tables import candidates_table, max_pool_lines
 
         chosen = Recipe(
@@ -109,6 +113,7 @@ def convert(
             weights=not keep_weights,
             seed=seed,
         )
+        tasks = declared_tasks(task or [])
         device = own_device(device)
         # what the user's own code prints is not part of the result
         with redirect_stdout(sys.stderr), progress_bars() as progress, open_ranks(device) as ranks:
@@ -119,6 +124,7 @@ def convert(
                 normalization=normalization,
                 activations=_declared(activation or []),
                 replace_max_pool=replace_maxpool,
+                task=tasks,
                 device=device,
                 progress=progress,
                 ranks=ranks,
@@ -131,7 +137,8 @@ def convert(
             print_json({"bundle": str(out), **written})
         else:
             print_table(candidates_table(result.report))
-            for line in max_pool_lines(result.report.max_pools, result.report.losses):
+            lines = max_pool_lines(result.report.max_pools, result.report.losses)
+            for line in (*lines, *task_lines(result.report.outputs)):
                 typer.echo(line)
             if chosen.name == "default" and result.network.steps <= _FEW_STEPS:
                 typer.echo("--recipe auto takes minutes and loses less at so few time steps")

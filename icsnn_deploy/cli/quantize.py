@@ -18,6 +18,7 @@ from icsnn_deploy.cli.arguments import (
 from icsnn_deploy.cli.input_arrays import load_inputs, take_first
 from icsnn_deploy.cli.printing import print_json, progress_bars, report_errors
 from icsnn_deploy.errors import BundleError
+from icsnn_deploy.report.outputs import score_text
 
 if TYPE_CHECKING:
     from icsnn_deploy.lattice.quantization import Quantization
@@ -82,17 +83,16 @@ def quantize(
 
 
 def _show(result: Quantization, bits: int, *, has_ann: bool) -> None:
-    """Print the narrowed layers, the agreement of each variant, and the certificate."""
+    """Print the narrowed layers, the scores of each variant, and the certificate."""
     for name, width in result.bits.items():
         if width != bits:
             typer.echo(f"{name}: weights of {width} bits, so that it fits")
-    compared = "held-out samples as the ANN" if has_ann else "samples as the float network"
-    for name, share in result.agreement.items():
+    samples, other = (
+        ("held-out samples", "the ANN") if has_ann else ("samples", "the float network")
+    )
+    for name, scores in result.outputs.items():
         mark = ", kept" if name == result.kept else ""
-        typer.echo(
-            f"{name:<10} classifies {share:.1%} of {compared} does, "
-            f"KL divergence {result.divergence[name]:.4f}{mark}"
-        )
+        typer.echo(f"{name:<10} {score_text(scores, samples, other)}{mark}")
     tightest = result.certificate.tightest
     typer.echo(
         f"certified: {tightest.headroom_bits:.1f} bits of headroom at {tightest.layer}, "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from icsnn_deploy.conversion.calibration.candidates import CandidateRunner
 from icsnn_deploy.conversion.calibration.context import CalibrationContext
 from icsnn_deploy.conversion.calibration.recipe import Recipe
 from icsnn_deploy.conversion.calibration.samples import CalibrationSet, CalibrationSource
+from icsnn_deploy.conversion.calibration.tasks import find_tasks, recorded_tasks
 from icsnn_deploy.conversion.frontend.max_pool_cost import losses, max_pool_costs
 from icsnn_deploy.conversion.frontend.max_pool_neurons import relay_max_pools
 from icsnn_deploy.conversion.frontend.replace_max_pool import Replacement
@@ -29,6 +30,7 @@ from icsnn_deploy.errors import ConversionError, DataError
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import ChannelAffine
+from icsnn_deploy.graph.tasks import Task
 from icsnn_deploy.passes.edit import fresh_name, insert_after
 from icsnn_deploy.passes.fold_scales import fold_scales
 from icsnn_deploy.passes.merge_pointwise import merge_pointwise
@@ -81,6 +83,7 @@ def convert(
     normalization: Normalization | None = None,
     activations: Sequence[DeclaredActivation] = (),
     replace_max_pool: Replacement | None = None,
+    task: Task | Mapping[str, Task] | None = None,
     device: str = "cpu",
     progress: Progress = silent,
     ranks: Ranks = SINGLE,
@@ -96,6 +99,10 @@ def convert(
         activations: clip or QCFS activation classes of the model.
         replace_max_pool: None converts max pooling exactly, to populations; "average" replaces it
             by average pooling, which makes another network.
+        task: what the output is, which decides how candidates are compared with the ANN and which
+            figures are measured: "classification", "binary", "regression", "segmentation" or
+            "detection"; of several outputs, by name. What is not given is detected
+            (calibration.tasks.find_tasks), and the report says so.
         device: torch device that calibration runs on.
         progress: called as each stage advances.
         ranks: the processes that share the calibration; each returns the same network.
@@ -119,6 +126,8 @@ def convert(
         model, context.samples, normalization, activations, replace_max_pool=replace_max_pool
     )
     ranks.require_equal("the traced ANN", ann.hash)
+    outputs = find_tasks(ann, context.samples, task)
+    ann = replace(ann, tasks=recorded_tasks(ann, outputs))
     fit, held_out = context.split(recipe.held_out)
     runner = CandidateRunner(
         ann,
@@ -141,6 +150,7 @@ def convert(
         populations=describe_populations(network),
         max_pools=max_pool_costs(ann),
         losses=losses(ann),
+        outputs=outputs,
         seconds=time.monotonic() - started,
     )
     provenance = {

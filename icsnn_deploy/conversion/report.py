@@ -2,13 +2,50 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
 
 import numpy as np
 
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.nodes import Population
+from icsnn_deploy.graph.tasks import Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputTask:
+    """The task that an output is judged by, and where it is known from.
+
+    Args:
+        name: of the output.
+        shape: without the batch.
+        task: a task of graph.tasks.
+        origin: "declared", or detected from the "shape" or from the "samples".
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    task: Task
+    origin: Literal["declared", "shape", "samples"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputScore:
+    """The score of one output on the held-out calibration samples.
+
+    Args:
+        task: that it is judged by.
+        agreement: share of samples (binary: decisions; segmentation: positions) with the class of
+            the ANN; None for regression and detection.
+        divergence: mean KL divergence between the class distributions of ANN and network, nats;
+            for regression and detection the mean squared difference from the ANN, relative to the
+            variance of the ANN's values (1 - R^2).
+    """
+
+    task: Task
+    agreement: float | None
+    divergence: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,15 +54,18 @@ class CandidateResult:
 
     Args:
         method: the method, or the stage of the recipe auto.
-        agreement: share of samples with the top-1 class of the ANN.
-        divergence: mean KL divergence between the class distributions of ANN and network, nats.
+        agreement: share of samples with the class of the ANN, mean over the outputs that are
+            classes; None if there are none.
+        divergence: sum over the outputs (OutputScore).
         seconds: to build and score it.
+        outputs: the scores of each output, by name.
     """
 
     method: str
-    agreement: float
+    agreement: float | None
     divergence: float
     seconds: float
+    outputs: Mapping[str, OutputScore] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +113,7 @@ class ConversionReport:
         max_pools: max poolings that became populations.
         losses: requested changes that make it another network than the trained one, one sentence
             each.
+        outputs: the task of each output, in order.
     """
 
     recipe: str
@@ -86,6 +127,7 @@ class ConversionReport:
     seconds: float
     max_pools: tuple[MaxPoolCost, ...] = ()
     losses: tuple[str, ...] = ()
+    outputs: tuple[OutputTask, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The report as JSON values."""

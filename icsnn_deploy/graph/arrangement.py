@@ -15,6 +15,7 @@ from icsnn_deploy.errors import DataError
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import Part
+from icsnn_deploy.graph.tasks import Task, shape_tasks
 
 
 def input_parts(graph: Graph) -> tuple[Part, ...]:
@@ -27,6 +28,13 @@ def output_parts(graph: Graph) -> tuple[Part, ...]:
     """The model's outputs; one of the graph's own name and shape where nothing is recorded."""
     node = graph.output
     return node.parts or (Part(node.name, graph.shape(node.name)),)
+
+
+def output_tasks(graph: Graph) -> dict[str, Task]:
+    """The task of each of the model's outputs: as recorded, otherwise as the shapes tell."""
+    return {
+        name: graph.tasks.get(name, task) for name, task in shape_tasks(output_parts(graph)).items()
+    }
 
 
 def pack_inputs(graph: Graph, named: Mapping[str, Array]) -> Array:

@@ -9,11 +9,13 @@ from icsnn_deploy.errors import GraphError
 from icsnn_deploy.graph.limits import check_time_steps
 from icsnn_deploy.graph.node import is_integer, is_positive
 from icsnn_deploy.graph.nodes import IF, NODE_TYPES, Input, Node, Output, Population, Relu
+from icsnn_deploy.graph.tasks import TASKS
 
 PROVENANCE_KEYS = {
     "output_unit": "logit_unit",
     "calibrated_steps": "counted",
     "max_pools": "max_pool",
+    "tasks": "output_task",
 }
 """Fields of a graph that its file stores among the provenance, and their keys there."""
 
@@ -65,7 +67,11 @@ def check_time(nodes: Sequence[Node], time_steps: int | None, readout_start: int
 
 
 def check_records(
-    output_unit: Any, calibrated_steps: Any, max_pools: Any, provenance: Mapping[str, Any]
+    output_unit: Any,
+    calibrated_steps: Any,
+    max_pools: Any,
+    tasks: Any,
+    provenance: Mapping[str, Any],
 ) -> None:
     """Check the fields that are not part of the hash; files may bring any value."""
     if output_unit is not None and not is_positive(output_unit):
@@ -83,6 +89,14 @@ def check_records(
         raise GraphError(
             f"max_pools (max_pool in files) {max_pools!r:.40}: node names for the name of each "
             "pooling needed"
+        )
+    if not isinstance(tasks, Mapping) or not all(
+        isinstance(name, str) and isinstance(task, str) and task in TASKS
+        for name, task in tasks.items()
+    ):
+        raise GraphError(
+            f"tasks (output_task in files) {tasks!r:.40}: for the name of each output one of "
+            f"{', '.join(TASKS)} needed"
         )
     for field, key in PROVENANCE_KEYS.items():
         if key in provenance:

@@ -35,6 +35,7 @@ from icsnn_deploy.graph.limits import check_result
 from icsnn_deploy.graph.node import BaseNode
 from icsnn_deploy.graph.nodes import IF, Input, Node, Output, Population, Shape
 from icsnn_deploy.graph.order import topological, walk_back
+from icsnn_deploy.graph.tasks import Task
 
 N1 = TypeVar("N1", bound=BaseNode)
 N2 = TypeVar("N2", bound=BaseNode)
@@ -62,6 +63,8 @@ class Graph:
             empty where nothing is recorded.
         max_pools: for each max pooling of the trained model, the names of the Relu or IF nodes that
             replace it. Names of nodes that were removed later may remain.
+        tasks: of outputs whose task is not the one that their shape tells, by name (see
+            arrangement.output_tasks).
         provenance: where the network comes from, as JSON values. No computation depends on it.
 
     Raises:
@@ -74,6 +77,7 @@ class Graph:
     output_unit: float | None = None
     calibrated_steps: tuple[int, ...] = ()
     max_pools: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    tasks: Mapping[str, Task] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     _by_name: dict[str, Node] = field(init=False, repr=False)
@@ -95,10 +99,13 @@ class Graph:
         object.__setattr__(self, "_consumers", {k: tuple(v) for k, v in consumers.items()})
         check_ends(nodes, self._consumers)
         check_time(nodes, self.time_steps, self.readout_start)
-        check_records(self.output_unit, self.calibrated_steps, self.max_pools, self.provenance)
+        check_records(
+            self.output_unit, self.calibrated_steps, self.max_pools, self.tasks, self.provenance
+        )
         pools = {pool: tuple(names) for pool, names in self.max_pools.items()}
         object.__setattr__(self, "calibrated_steps", tuple(self.calibrated_steps))
         object.__setattr__(self, "max_pools", pools)
+        object.__setattr__(self, "tasks", dict(self.tasks))
 
     # What the graph is
 

@@ -27,6 +27,12 @@ def class_scores(logits: Array) -> Array:
     return np.concatenate([np.zeros_like(logits), logits], axis=1)
 
 
+def binary_scores(logits: Array) -> Array:
+    """Logits of decisions [B, ...] as single logits, [B, 1] or with positions [B, 1, decisions]."""
+    decisions = math.prod(logits.shape[1:])
+    return logits.reshape((len(logits), 1) if decisions == 1 else (len(logits), 1, decisions))
+
+
 def label_scores(logits: Array) -> Array:
     """Scores of everything that a label may name, [B, ...] -> [B, classes]."""
     return class_scores(logits.reshape(len(logits), math.prod(logits.shape[1:])))

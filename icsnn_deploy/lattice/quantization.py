@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from icsnn_deploy.bundle.bundle import Bundle, create_bundle
 from icsnn_deploy.conversion.convert import Conversion
+from icsnn_deploy.conversion.report import OutputScore
 from icsnn_deploy.data import Normalization
 from icsnn_deploy.errors import LatticeError
 from icsnn_deploy.graph.certificate import Certificate
@@ -72,9 +73,11 @@ class Quantization:
         network: the integer network.
         certificate: its bounds.
         bits: weight width of each Conv and Linear, by name.
-        agreement: of each candidate, the share of held-out samples with the ANN's top-1 class.
-        divergence: of each candidate, the mean KL divergence between the class distributions of
-            ANN and network, nats.
+        agreement: of each candidate, the share of held-out samples with the ANN's class, mean over
+            the outputs that are classes; None if there are none.
+        divergence: of each candidate, the sum over the outputs of their divergence from the ANN's
+            (OutputScore).
+        outputs: of each candidate, the score of each output, by name.
         kept: the candidate that `network` is: "rounded", "corrected" or "searched".
         source: the float network, and what belongs to it.
         samples: a few calibration samples, as the float network takes them.
@@ -83,8 +86,9 @@ class Quantization:
     network: Graph
     certificate: Certificate
     bits: Mapping[str, int]
-    agreement: Mapping[str, float]
+    agreement: Mapping[str, float | None]
     divergence: Mapping[str, float]
+    outputs: Mapping[str, Mapping[str, OutputScore]]
     kept: str
     source: FloatNetwork
     samples: Array
@@ -95,6 +99,10 @@ class Quantization:
             "bits": dict(self.bits),
             "agreement": dict(self.agreement),
             "divergence": dict(self.divergence),
+            "outputs": {
+                candidate: {name: asdict(score) for name, score in scores.items()}
+                for candidate, scores in self.outputs.items()
+            },
             "kept": self.kept,
             "certificate": self.certificate.to_json(),
         }

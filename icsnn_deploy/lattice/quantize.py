@@ -10,11 +10,13 @@ import numpy as np
 
 from icsnn_deploy.backends.torch.simulator import TorchSimulator
 from icsnn_deploy.bundle.bundle import SAMPLES_KEPT, Bundle
-from icsnn_deploy.conversion.calibration.agreement import AgreementScorer, compare_classes
+from icsnn_deploy.conversion.calibration.agreement import AgreementScorer
 from icsnn_deploy.conversion.calibration.context import CalibrationContext
+from icsnn_deploy.conversion.calibration.objective import Objective, Score
 from icsnn_deploy.conversion.calibration.sampled_activations import sample_activations
 from icsnn_deploy.conversion.calibration.samples import CalibrationSet, CalibrationSource
 from icsnn_deploy.conversion.convert import Conversion
+from icsnn_deploy.graph.arrangement import output_tasks
 from icsnn_deploy.graph.certificate import certify, require_certificate
 from icsnn_deploy.graph.graph import Graph, hard_resets
 from icsnn_deploy.graph.inputs import to_input_units
@@ -49,13 +51,14 @@ def quantize(
     Scales and rounding minimize the error of each layer's output on calibration samples. Weight
     widths are reduced where the network would not certify at its T, or would overflow a register of
     the target. Then the integer network is calibrated again (see lattice.recalibrate), and of the
-    candidates the one is kept whose classes on held-out samples diverge least from the ANN's.
+    candidates the one is kept whose outputs on held-out samples diverge least from the ANN's, by
+    the task of each output (calibration.objective).
 
     Args:
         source: a float IF network: a conversion, a bundle, or a graph.
         calibration_data: samples as the float network takes them.
         ann: for a graph, the ANN that it comes from. Without an ANN the network is rounded but not
-            calibrated again, and its classes are compared with those of the float network.
+            calibrated again, and its outputs are compared with those of the float network.
         options: widths and granularity.
         profile: the target whose registers the network should fit.
         device: torch device.
@@ -72,7 +75,8 @@ def quantize(
         calibration_data, batch_size=options.batch_size, device=device, progress=progress
     )
     fit, held_out = context.split(options.held_out)
-    scorer = AgreementScorer(given.ann, held_out, readout_steps(network))
+    ann = replace(given.ann, tasks=output_tasks(network))
+    scorer = AgreementScorer(ann, held_out, readout_steps(network))
     prepared = prepare(
         network,
         np.asarray(fit.samples.samples),
@@ -100,7 +104,7 @@ def quantize(
         for name, graph in candidates.items()
         if certify(graph).float32 and len(_too_wide(graph, profile)) <= misfits
     ]
-    kept = min(fitting, key=lambda name: scores[name][1])
+    kept = min(fitting, key=lambda name: scores[name].divergence)
     samples = np.array(context.samples.samples[:SAMPLES_KEPT])  # not a view of all
     return _result(given, samples, candidates[kept], unit, bits, scores, kept)
 
@@ -137,7 +141,7 @@ def _rounded(
     wanted = TorchSimulator(network, device=device).classify(x)
     got = TorchSimulator(lattice.graph, device=device).classify(integers)
     unit = _logit_unit(lattice)
-    scores = {"rounded": compare_classes(wanted, got * unit)}
+    scores = {"rounded": Objective(network, wanted).score(got * unit)}
     samples = (x[:SAMPLES_KEPT] if direct else x[:, :SAMPLES_KEPT]).copy()
     return _result(given, samples, lattice.graph, unit, bits, scores, "rounded")
 
@@ -153,7 +157,7 @@ def _result(
     chosen: Graph,
     unit: float,
     bits: Mapping[str, int],
-    scores: Mapping[str, tuple[float, float]],
+    scores: Mapping[str, Score],
     kept: str,
 ) -> Quantization:
     certificate = require_certificate(chosen)
@@ -169,12 +173,14 @@ def _result(
             output_unit=unit,
             calibrated_steps=source.network.calibrated_steps,
             max_pools=source.network.max_pools,
+            tasks=source.network.tasks,
             provenance=provenance,
         ),
         certificate=certificate,
         bits=bits,
-        agreement={name: score[0] for name, score in scores.items()},
-        divergence={name: score[1] for name, score in scores.items()},
+        agreement={name: score.agreement for name, score in scores.items()},
+        divergence={name: score.divergence for name, score in scores.items()},
+        outputs={name: score.outputs for name, score in scores.items()},
         kept=kept,
         source=source,
         samples=samples,

@@ -16,6 +16,7 @@ from icsnn_deploy.graph.graph import Graph, hard_resets
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import Population
 from icsnn_deploy.parity.compare import ParityReport
+from icsnn_deploy.report.outputs import divergence_name
 from icsnn_deploy.report.plain import plain_table
 
 if TYPE_CHECKING:
@@ -29,14 +30,17 @@ def candidates_table(report: ConversionReport) -> Table:
         f"{report.held_out_samples} held-out samples"
     )
     table.add_column("method")
-    table.add_column("agrees with ANN", justify="right")
-    table.add_column("KL divergence", justify="right")
+    shares = report.chosen.agreement is not None
+    if shares:
+        table.add_column("agrees with ANN", justify="right")
+    tasks = [score.task for score in report.chosen.outputs.values()]
+    table.add_column(divergence_name(tasks), justify="right")
     table.add_column("seconds", justify="right")
     for result in report.candidates:
         style = "bold" if result == report.chosen else None
         table.add_row(
             result.method,
-            f"{result.agreement:.1%}",
+            *([f"{result.agreement:.1%}"] if shares else []),
             f"{result.divergence:.4f}",
             f"{result.seconds:.1f}",
             style=style,

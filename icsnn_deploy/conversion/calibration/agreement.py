@@ -10,10 +10,10 @@ from icsnn_deploy.backends.recording import Record
 from icsnn_deploy.backends.torch.ann import TorchANN
 from icsnn_deploy.backends.torch.simulator import TorchSimulator
 from icsnn_deploy.conversion.calibration.context import CalibrationContext
+from icsnn_deploy.conversion.calibration.objective import Objective, Score, mean_score
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.inputs import to_input_units
 from icsnn_deploy.graph.neuron import Array
-from icsnn_deploy.graph.readout import agreement, kl_divergence
 
 _ANN_BATCH = 64  # fixed, so that the reference logits do not depend on the context
 
@@ -22,10 +22,13 @@ class AgreementScorer:
     """Compares IF networks with the ANN on held-out samples.
 
     Args:
-        ann: the ANN.
+        ann: the ANN; the tasks of its outputs say how they are compared.
         held_out: samples that nothing is fitted to.
         time_steps: readout steps, the T after which networks are read; scores are means over
             them. None: the T of each network.
+
+    Attributes:
+        objective: how far logits are from those of the ANN.
     """
 
     def __init__(
@@ -35,10 +38,10 @@ class AgreementScorer:
         self.time_steps = time_steps
         network = TorchANN(ann, device=held_out.device)
         logits = held_out.samples.map(_ANN_BATCH, lambda start, batch: network.run(batch))
-        self.logits = np.concatenate(list(logits))  # [N, *output shape]
+        self.objective = Objective(ann, np.concatenate(list(logits)))
 
-    def score(self, network: Graph, logit_unit: float = 1.0) -> tuple[float, float]:
-        """(share of equal top-1 classes, mean KL divergence in nats), mean over readout steps.
+    def score(self, network: Graph, logit_unit: float = 1.0) -> Score:
+        """The mean score over the readout steps.
 
         Args:
             network: the IF network.
@@ -54,14 +57,6 @@ class AgreementScorer:
             return logits_t[wanted]
 
         parts = list(self.held_out.map(read_out))
-        scores = [
-            compare_classes(self.logits, logits * logit_unit)
-            for logits in np.concatenate(parts, axis=1)
-        ]
-        agreeing, divergence = np.mean(scores, axis=0)
-        return float(agreeing), float(divergence)
-
-
-def compare_classes(wanted: Array, got: Array) -> tuple[float, float]:
-    """(share of equal top-1 classes, mean KL divergence in nats) of logits [N, classes]."""
-    return agreement(wanted, got), kl_divergence(wanted, got)
+        return mean_score(
+            [self.objective.score(logits * logit_unit) for logits in np.concatenate(parts, axis=1)]
+        )

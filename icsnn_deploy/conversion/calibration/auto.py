@@ -113,6 +113,13 @@ class Auto(Strategy):
 
 def _tune_best(runner: CandidateRunner, options: TuneOptions) -> Graph:
     start = runner.best().network
-    network = tune(start, runner.ann, runner.fit, runner.readout_steps, options)
+    network = tune(
+        start,
+        runner.ann,
+        runner.fit,
+        runner.readout_steps,
+        options,
+        objective=runner.scorer.objective,
+    )
     # Every process did the same; on a GPU the last bits of a gradient may still differ.
     return runner.fit.samples.ranks.gather(network)[0]

@@ -79,12 +79,13 @@ class CandidateRunner:
         begun = time.monotonic()
         network = build()
         self.fit.samples.ranks.require_equal(f"the network of {name!r}", network.hash)
-        agreement, divergence = self.scorer.score(network)
+        score = self.scorer.score(network)
         result = CandidateResult(
             method=name,
-            agreement=agreement,
-            divergence=divergence,
+            agreement=score.agreement,
+            divergence=score.divergence,
             seconds=time.monotonic() - begun,
+            outputs=score.outputs,
         )
         candidate = Candidate(result=result, network=network)
         self.candidates.append(candidate)
@@ -95,7 +96,7 @@ class CandidateRunner:
 
         Divergence, because agreement on a few dozen samples differs by chance.
         """
-        return min(self.candidates, key=lambda c: (c.result.divergence, -c.result.agreement))
+        return min(self.candidates, key=lambda c: (c.result.divergence, -(c.result.agreement or 0)))
 
     def build(self, method: Method) -> Graph:
         """The network of one method."""

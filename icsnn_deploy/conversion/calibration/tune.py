@@ -18,12 +18,12 @@ from icsnn_deploy.backends.torch.ann import TorchANN
 from icsnn_deploy.backends.torch.simulator import TorchSimulator
 from icsnn_deploy.conversion.calibration.context import CalibrationContext
 from icsnn_deploy.conversion.calibration.layer_sweep import CalibrationUpdate
+from icsnn_deploy.conversion.calibration.objective import Objective
 from icsnn_deploy.conversion.calibration.surrogate import SurrogateIF
 from icsnn_deploy.errors import ConversionError
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import IF, Conv, Linear, Node, Relu
-from icsnn_deploy.graph.readout import torch_kl_divergence
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,10 +60,12 @@ def tune(
     context: CalibrationContext,
     time_steps: Sequence[int],
     options: TuneOptions = TuneOptions(),
+    *,
+    objective: Objective,
 ) -> Graph:
     """The network with v_threshold, v_init and bias of every channel (and weights) optimized.
 
-        minimize mean over T of KL(ANN || logits_T)
+        minimize mean over T of divergence(ANN, logits_T)
                  + share * mean over populations of |v_threshold * rate - a|^2 / |a|^2
 
     Args:
@@ -72,6 +74,7 @@ def tune(
         context: samples that are learned from; options.batch_size of them are used at a time.
         time_steps: readout steps: the T after which the network is read.
         options: number of steps and learning rates.
+        objective: the divergence, by the task of each output.
     """
     tunable = _Tunable(network, context.device, train_weights=options.weight_rate > 0)
     teacher = _Teacher(ann, context.device)
@@ -92,9 +95,7 @@ def tune(
         wanted, activations = teacher.run(samples)
         logits, errors = tunable.run(samples, activations)
         readout_steps = [logits[network.readout_start : t].mean(dim=0) for t in time_steps]
-        divergence = torch.stack(
-            [torch_kl_divergence(wanted, found) for found in readout_steps]
-        ).mean()
+        divergence = torch.stack([objective.loss(wanted, found) for found in readout_steps]).mean()
         loss = divergence + options.activation_share * torch.stack(errors).mean()
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]

@@ -115,7 +115,9 @@ def test_the_candidate_that_does_best_on_held_out_samples_is_taken() -> None:
     candidates = result.report.candidates
     assert len(candidates) == 8
     assert len({(c.agreement, c.divergence) for c in candidates}) > 1
-    assert result.report.chosen == min(candidates, key=lambda c: (c.divergence, -c.agreement))
+    assert result.report.chosen == min(
+        candidates, key=lambda c: (c.divergence, -(c.agreement or 0))
+    )
 
 
 @pytest.mark.parametrize("order", [1, -1])

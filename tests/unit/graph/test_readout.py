@@ -11,12 +11,10 @@ import torch
 
 from icsnn_deploy.backends.reference import ReferenceSimulator
 from icsnn_deploy.backends.torch.early_exit import confidence_of
-from icsnn_deploy.conversion.calibration.agreement import compare_classes
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import Linear
 from icsnn_deploy.graph.readout import (
-    agreement,
     class_scores,
     kl_divergence,
     label_scores,
@@ -81,10 +79,6 @@ def test_tensors_and_arrays_are_read_alike(shape: tuple[int, ...]) -> None:
     assert np.array_equal(torch_class_scores(tensors[0]).numpy(), class_scores(expected))
     divergence = torch_kl_divergence(*(tensor.double() for tensor in tensors))
     assert float(divergence) == pytest.approx(kl_divergence(expected, found), rel=1e-12)
-    assert compare_classes(expected, found) == (
-        agreement(expected, found),
-        kl_divergence(expected, found),
-    )
 
 
 def test_a_single_logit_has_the_probabilities_of_a_sigmoid() -> None:

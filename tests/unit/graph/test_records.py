@@ -23,8 +23,14 @@ RECORDS: dict[str, Any] = {
     "output_unit": 0.25,
     "calibrated_steps": (2, 4),
     "max_pools": {"pool": ("pool.relu", "pool.relay")},
+    "tasks": {"output": "regression"},
 }
-KEYS = {"output_unit": "logit_unit", "calibrated_steps": "counted", "max_pools": "max_pool"}
+KEYS = {
+    "output_unit": "logit_unit",
+    "calibrated_steps": "counted",
+    "max_pools": "max_pool",
+    "tasks": "output_task",
+}
 
 
 def recorded() -> Graph:
@@ -57,6 +63,7 @@ def test_the_file_keeps_records_among_the_provenance() -> None:
         "logit_unit": 0.25,
         "counted": [2, 4],
         "max_pool": {"pool": ["pool.relu", "pool.relay"]},
+        "output_task": {"output": "regression"},
     }
     assert header_of(graph_bytes(residual_network()))["provenance"] == {}
 
@@ -84,6 +91,7 @@ WRONG: dict[str, list[Any]] = {
     "output_unit": [0, -1.0, True, "1", [1], {"1": 1}],
     "calibrated_steps": ["text", 3, [0], [2.5], [True], {"2": 2}],
     "max_pools": ["text", 3, ["x"], {"2": "x"}, {"2": [3]}, {"2": [["x"]]}],
+    "tasks": ["text", 3, ["x"], {"output": "nonsense"}, {"output": 3}, {"output": ["binary"]}],
 }
 BAD = [(field, value) for field, values in WRONG.items() for value in values]
 

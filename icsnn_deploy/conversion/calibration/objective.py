@@ -1,0 +1,147 @@
+"""How far the outputs of a network are from those of the ANN, by what each output is.
+
+    classification, binary, segmentation   KL(ANN || network), nats: mean over samples, positions
+    regression, detection                  mean squared difference / spread^2 of the ANN's values
+
+The divergence of a network with several outputs is the sum of theirs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from icsnn_deploy.conversion.report import OutputScore
+from icsnn_deploy.graph.arrangement import named_outputs, output_parts, output_tasks
+from icsnn_deploy.graph.graph import Graph
+from icsnn_deploy.graph.neuron import Array
+from icsnn_deploy.graph.readout import (
+    agreement,
+    binary_scores,
+    kl_divergence,
+    torch_kl_divergence,
+)
+from icsnn_deploy.graph.spread import relative_squared_error, spread_of
+from icsnn_deploy.graph.tasks import CLASS_TASKS, Task
+
+
+class Score(NamedTuple):
+    """The score of a network.
+
+    Attributes:
+        agreement: mean over the outputs that are classes; None if there are none.
+        divergence: sum over the outputs.
+        outputs: by name.
+    """
+
+    agreement: float | None
+    divergence: float
+    outputs: dict[str, OutputScore]
+
+
+class Objective:
+    """Compares logits with those of the ANN on the same samples.
+
+    Args:
+        graph: the ANN, for the names, the arrangement and the tasks of its outputs.
+        logits: of the ANN, [N, *output shape].
+
+    Attributes:
+        tasks: by name of the output.
+        spread: of the ANN's values, by name of the outputs that are numbers.
+    """
+
+    def __init__(self, graph: Graph, logits: Array) -> None:
+        self.graph = graph
+        self.tasks: dict[str, Task] = output_tasks(graph)
+        self.wanted = named_outputs(graph, logits)
+        self.spread = {
+            name: spread_of(self.wanted[name])
+            for name, task in self.tasks.items()
+            if task not in CLASS_TASKS
+        }
+        index = graph.output.index
+        self._index = None if index is None else torch.from_numpy(index.astype(np.int64))
+
+    def score(self, logits: Array) -> Score:
+        """The score of logits [N, *output shape], in units of the ANN's."""
+        found = named_outputs(self.graph, logits)
+        return _joined({name: self._score(name, found[name]) for name in self.tasks})
+
+    def _score(self, name: str, found: Array) -> OutputScore:
+        wanted, task = self.wanted[name], self.tasks[name]
+        if name in self.spread:
+            error = relative_squared_error(wanted, found, self.spread[name])
+            return OutputScore(task=task, agreement=None, divergence=error)
+        if task == "binary":
+            wanted, found = binary_scores(wanted), binary_scores(found)
+        return OutputScore(
+            task=task,
+            agreement=agreement(wanted, found),
+            divergence=kl_divergence(wanted, found),
+        )
+
+    def loss(self, wanted: Tensor, found: Tensor) -> Tensor:
+        """The divergence of logits from those of the ANN, both [B, *output shape]; differentiable.
+
+        Args:
+            wanted: of the ANN, on any samples.
+            found: of the network, on the same.
+        """
+        return torch.stack(
+            [
+                self._loss(name, expected, got)
+                for (name, expected), (_, got) in zip(
+                    self._split(wanted), self._split(found), strict=True
+                )
+            ]
+        ).sum()
+
+    def _loss(self, name: str, wanted: Tensor, found: Tensor) -> Tensor:
+        if name in self.spread:
+            return ((found - wanted) / self.spread[name]).square().mean()
+        if self.tasks[name] == "binary":
+            # One decision keeps the layout of a single logit, as binary_scores does.
+            shape = (len(wanted), 1, *(() if wanted[0].numel() == 1 else (-1,)))
+            wanted, found = wanted.reshape(shape), found.reshape(shape)
+        return torch_kl_divergence(wanted, found)
+
+    def _split(self, logits: Tensor) -> Iterator[tuple[str, Tensor]]:
+        """named_outputs of a tensor."""
+        flat = logits.flatten(1)
+        if self._index is not None:
+            flat = flat[:, self._index.to(logits.device)]
+        begin = 0
+        for part in output_parts(self.graph):
+            end = begin + math.prod(part.shape)
+            yield part.name, flat[:, begin:end].reshape(len(logits), *part.shape)
+            begin = end
+
+
+def mean_score(scores: Sequence[Score]) -> Score:
+    """The mean of scores of the same outputs."""
+    outputs = {}
+    for name, first in scores[0].outputs.items():
+        each = [score.outputs[name] for score in scores]
+        rows = np.array([(one.agreement, one.divergence) for one in each], np.float64)
+        share, divergence = map(float, np.mean(rows, axis=0))  # NaN where there is no share
+        outputs[name] = replace(
+            first, agreement=None if first.agreement is None else share, divergence=divergence
+        )
+    return _joined(outputs)
+
+
+def _joined(outputs: dict[str, OutputScore]) -> Score:
+    shares = [score.agreement for score in outputs.values() if score.agreement is not None]
+    divergences = [score.divergence for score in outputs.values()]
+    return Score(
+        sum(shares) / len(shares) if shares else None,
+        divergences[0] if len(divergences) == 1 else sum(divergences),
+        outputs,
+    )

@@ -1,0 +1,126 @@
+"""Find the task of each output: as declared, else from its shape, else from the samples."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+from icsnn_deploy.backends.torch.ann import TorchANN
+from icsnn_deploy.conversion.calibration.samples import CalibrationSet
+from icsnn_deploy.conversion.report import OutputTask
+from icsnn_deploy.errors import ConversionError
+from icsnn_deploy.graph.arrangement import named_outputs, output_parts
+from icsnn_deploy.graph.graph import Graph
+from icsnn_deploy.graph.neuron import Array
+from icsnn_deploy.graph.nodes import Part
+from icsnn_deploy.graph.tasks import TASKS, Task, shape_tasks
+
+_SAMPLES = 32  # run to compare outputs with inputs
+_CORRELATION = 0.8
+
+
+def find_tasks(
+    ann: Graph, samples: CalibrationSet, declared: Task | Mapping[str, Task] | None = None
+) -> tuple[OutputTask, ...]:
+    """The task of each output of an ANN, in order.
+
+    A declared task comes first, then graph.tasks.shape_tasks. A map that would be segmentation is
+    regression where it is an image made from the image that enters: it has the channels of the
+    input, a whole multiple of its height and width, and every channel correlates with the same
+    channel of the input by at least 0.8, over the first 32 calibration samples.
+
+    Args:
+        ann: the traced network.
+        samples: calibration samples.
+        declared: of the only output, or by name; outputs that are left out are detected.
+
+    Raises:
+        ConversionError: an unknown output or task, or a task that does not fit the output's shape.
+    """
+    parts = output_parts(ann)
+    given = _declared(parts, declared)
+    found = []
+    for part in parts:
+        task, origin = shape_tasks(parts)[part.name], "shape"
+        if part.name in given:
+            task, origin = given[part.name], "declared"
+        elif task == "segmentation" and _is_image(ann, part, samples):
+            task, origin = "regression", "samples"
+        found.append(OutputTask(name=part.name, shape=part.shape, task=task, origin=origin))  # type: ignore[arg-type]
+    return tuple(found)
+
+
+def recorded_tasks(ann: Graph, outputs: tuple[OutputTask, ...]) -> dict[str, Task]:
+    """The tasks that a graph has to record: those that its shapes do not tell."""
+    told = shape_tasks(output_parts(ann))
+    return {output.name: output.task for output in outputs if output.task != told[output.name]}
+
+
+def _declared(
+    parts: tuple[Part, ...], declared: Task | Mapping[str, Task] | None
+) -> Mapping[str, Task]:
+    """The declared tasks by name, checked."""
+    if declared is None:
+        return {}
+    names = [part.name for part in parts]
+    if isinstance(declared, str):
+        if len(parts) > 1:
+            raise ConversionError(
+                f"task {declared!r}: the model has {len(parts)} outputs, {', '.join(names)}; give "
+                "a task for each by name (--task NAME=TASK)"
+            )
+        declared = {names[0]: declared}
+    for name, task in declared.items():
+        if name not in names:
+            near = difflib.get_close_matches(name, names, 1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise ConversionError(
+                f"task of output {name!r}: the model's outputs are {', '.join(names)}{hint}"
+            )
+        if task not in TASKS:
+            raise ConversionError(
+                f"task {task!r} of output {name}: {', '.join(TASKS)} are allowed; choose one"
+            )
+        _check_shape(next(part for part in parts if part.name == name), task)
+    return declared
+
+
+def _check_shape(part: Part, task: Task) -> None:
+    """Raise ConversionError where an output of this shape can't have the task."""
+    channels = part.shape[0] if part.shape else 1
+    wanted = ""
+    if task == "classification" and channels < 2:
+        wanted = "logits of two classes or more, [classes]; a single logit is binary"
+    if task == "segmentation" and math.prod(part.shape[1:]) < 2:
+        wanted = "logits of several positions, [classes, *positions]"
+    if wanted:
+        raise ConversionError(
+            f"task {task} of output {part.name} of shape {list(part.shape)}: {wanted} are needed"
+        )
+
+
+def _is_image(ann: Graph, part: Part, samples: CalibrationSet) -> bool:
+    """Whether a map is an image made from the image that enters."""
+    source = ann.input.shape
+    if ann.input.parts or len(source) != 3 or part.host_op or part.shape[0] != source[0]:
+        return False
+    scale = [after // before for after, before in zip(part.shape[1:], source[1:], strict=True)]
+    multiple = [n * before for n, before in zip(scale, source[1:], strict=True)]
+    if 0 in scale or tuple(multiple) != part.shape[1:]:
+        return False
+    inputs = np.asarray(samples.samples[:_SAMPLES])
+    outputs = named_outputs(ann, TorchANN(ann).run(inputs))[part.name]
+    enlarged = inputs.repeat(scale[0], axis=2).repeat(scale[1], axis=3)
+    return bool((_correlations(enlarged, outputs) >= _CORRELATION).all())
+
+
+def _correlations(one: Array, other: Array) -> Array:
+    """Correlation of two [N, C, H, W] arrays, by channel, [C]; 0 where one is constant."""
+    rows = [np.moveaxis(a.astype(np.float64), 1, 0).reshape(a.shape[1], -1) for a in (one, other)]
+    x, y = (row - row.mean(axis=1, keepdims=True) for row in rows)
+    scale = np.sqrt((x * x).sum(axis=1) * (y * y).sum(axis=1))
+    result: Array = (x * y).sum(axis=1) / np.where(scale > 0, scale, np.inf)
+    return result
