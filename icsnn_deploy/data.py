@@ -113,6 +113,13 @@ def load_archive(path: Path) -> dict[str, Array]:
         return {name: archive[name] for name in archive.files}
 
 
+def archive_names(path: Path) -> list[str]:
+    """Names of the arrays of an .npz file; raises DataError."""
+    _check_file(path)
+    with _reading(path), _open_archive(path) as archive:
+        return list(archive.files)
+
+
 def _check_file(path: Path) -> None:
     try:
         if path.is_file():

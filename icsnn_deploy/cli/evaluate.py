@@ -15,7 +15,7 @@ from icsnn_deploy.cli.arguments import BACKEND_NAMES, BatchSize, BundlePath, Jso
 from icsnn_deploy.cli.printing import print_json, print_table, progress_bars, report_errors
 from icsnn_deploy.distributed import WAIT_S, is_first, open_ranks
 from icsnn_deploy.evaluation.options import EvaluationOptions
-from icsnn_deploy.evaluation.samples import open_labels, open_samples
+from icsnn_deploy.evaluation.samples import open_output_labels, open_samples
 
 
 def evaluate(
@@ -27,7 +27,12 @@ def evaluate(
         ),
     ],
     labels: Annotated[
-        str | None, typer.Option(help="Class indices of the images, given in the same form.")
+        str | None,
+        typer.Option(
+            help="Labels of the images, given in the same form: class indices, of a segmentation "
+            "[N, H, W], or the numbers of a regression. Of several outputs FILE.npz, or a folder "
+            "of them, with an array per output name."
+        ),
     ] = None,
     backend: Annotated[
         str, typer.Option(help=f"The backend to measure: {BACKEND_NAMES}.")
@@ -81,7 +86,7 @@ def evaluate(
             normalization=opened.normalization,
             whole=opened.ann_hash is None,
         )
-        wanted = None if labels is None else open_labels(labels)
+        wanted = None if labels is None else open_output_labels(network, labels)
         from icsnn_deploy.evaluation.run import evaluate as run_evaluation
         from icsnn_deploy.report import evaluation as report
 
@@ -103,9 +108,8 @@ def evaluate(
         if ranks.rank == 0 and as_json:
             print_json(result.to_json())
         elif ranks.rank == 0:
-            print_table(report.evaluation_table(result))
-            if result.top1_t or result.agreement_t:
-                print_table(report.over_time_table(result))
+            for table in report.evaluation_tables(result):
+                print_table(table)
             if result.counts.parity:
                 print_table(report.parity_counts_table(result))
             typer.echo(report.activity_line(result))

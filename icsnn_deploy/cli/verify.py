@@ -12,8 +12,12 @@ from icsnn_deploy.bundle.bundle import Bundle, open_bundle
 from icsnn_deploy.cli.arguments import BACKEND_NAMES, BundlePath, ImageLimit, JsonFlag, Margin
 from icsnn_deploy.cli.input_arrays import load_inputs, take_first
 from icsnn_deploy.cli.printing import print_json, print_table, progress_bars, report_errors
-from icsnn_deploy.data import load_labels
+from icsnn_deploy.data import load_array, load_labels
 from icsnn_deploy.errors import DataError
+from icsnn_deploy.graph.arrangement import output_parts
+from icsnn_deploy.graph.graph import Graph
+from icsnn_deploy.graph.neuron import Array
+from icsnn_deploy.judging.labels import are_indices, label_specs
 
 _USUAL_BACKENDS = {
     "onnx": "onnxruntime",
@@ -36,7 +40,12 @@ def verify(
         typer.Option(help="FILE.npz:array or FILE.npy. Default: the samples in the bundle."),
     ] = None,
     labels: Annotated[
-        str | None, typer.Option(help="Class indices of the images: FILE.npz:array or FILE.npy.")
+        str | None,
+        typer.Option(
+            help="Labels of the images, FILE.npz:array or FILE.npy: class indices, of a "
+            "segmentation [N, H, W], or the numbers of a regression. Of several outputs FILE.npz "
+            "with an array per output name."
+        ),
     ] = None,
     limit: ImageLimit = None,
     against: Annotated[
@@ -65,10 +74,11 @@ def verify(
         count = inputs.shape[axis] if inputs.ndim > 1 else 0
         if labels and not images:
             raise DataError("--labels needs --images: the bundle's own samples have no labels")
-        truth = load_labels(labels, count) if labels else None
+        truth = _labels(network, labels, count) if labels else None
         from icsnn_deploy.backends.recording_file import load_recording
         from icsnn_deploy.parity.compare import Tolerance
         from icsnn_deploy.parity.verify import verify as run_verification
+        from icsnn_deploy.report.figures import figure_line
         from icsnn_deploy.report.tables import parity_table
 
         recording = load_recording(against, network, against.name) if against else None
@@ -90,11 +100,18 @@ def verify(
                 typer.echo(f"{comparison.backend}: {comparison.reason}")
                 if comparison.first_divergence:
                     typer.echo(f"  first divergence: {comparison.first_divergence}")
-            if report.snn_accuracy is not None:
-                ann = "" if report.ann_accuracy is None else f"ANN {report.ann_accuracy:.2%}, "
-                typer.echo(f"accuracy: {ann}SNN {report.snn_accuracy:.2%}")
+            for name, figures in report.outputs.items():
+                typer.echo(figure_line(name, figures, alone=len(output_parts(network)) == 1))
         if report.verdict != "pass":
             raise typer.Exit(1)
+
+
+def _labels(network: Graph, spec: str, count: int) -> dict[str, Array]:
+    """The labels of each output that has some."""
+    return {
+        name: load_labels(own, count) if are_indices(network, name) else load_array(own)
+        for name, own in label_specs(network, spec).items()
+    }
 
 
 def _default_backends(bundle: Bundle) -> list[str]:

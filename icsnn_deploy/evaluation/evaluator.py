@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -13,12 +13,12 @@ from icsnn_deploy.backends.torch.ann import TorchANN
 from icsnn_deploy.backends.torch.early_exit import EarlyExit, confidence_unit, stop_where_sure
 from icsnn_deploy.bundle.bundle import Bundle
 from icsnn_deploy.errors import DataError
-from icsnn_deploy.evaluation.counts import Counts, places, total
+from icsnn_deploy.evaluation.counts import Counts, total
 from icsnn_deploy.evaluation.options import EvaluationOptions
 from icsnn_deploy.graph.certificate import require_certificate
 from icsnn_deploy.graph.inputs import check_inputs, to_input_units, to_real_units
 from icsnn_deploy.graph.neuron import Array
-from icsnn_deploy.graph.readout import label_scores, top1
+from icsnn_deploy.judging.count import count_outputs
 from icsnn_deploy.parity.compare import Comparison, compare
 from icsnn_deploy.parity.verify import images_at_once, probe
 
@@ -29,8 +29,8 @@ class Evaluator:
     Raises:
         LatticeError: an integer network that does not certify, but backends are to be compared.
         BundleError, ExportError, BackendUnavailableError: a backend can't be opened.
-        DataError: early exit, but the backend does not record the logits of each step, or the
-            integer network has no output_unit.
+        DataError: early exit, but the backend does not record the logits of each step, the network
+            is not one classifier, or the integer network has no output_unit.
     """
 
     def __init__(self, bundle: Bundle, options: EvaluationOptions) -> None:
@@ -59,38 +59,46 @@ class Evaluator:
         has_ann = bundle.ann_hash is not None
         self.ann = TorchANN(bundle.ann(), device=options.torch_device) if has_ann else None
 
-    def count(self, samples: Array, labels: Array | None, first: int) -> Iterator[Counts]:
-        """Yield the counts of successive batches; `first` is the number of the first sample."""
+    def count(
+        self, samples: Array, labels: Mapping[str, Array] | None, first: int
+    ) -> Iterator[Counts]:
+        """Yield the counts of successive batches.
+
+        Args:
+            samples: [N, *shape], or [T, N, *shape] for rate and event input.
+            labels: checked labels by output (check_output_labels).
+            first: number of the first sample.
+        """
         for start in range(0, samples.shape[self.axis], self.batch_size):
             rows = slice(start, start + self.batch_size)
             batch = samples[rows] if self.axis == 0 else samples[:, rows]
-            yield self._batch(batch, None if labels is None else labels[rows], first + start)
+            own = None if labels is None else {name: each[rows] for name, each in labels.items()}
+            yield self._batch(batch, own, first + start)
 
     def total(self, parts: list[Counts]) -> Counts:
         """Sum the counts of successive samples."""
         return total(parts, self.tolerance)
 
-    def _batch(self, samples: Array, labels: Array | None, first: int) -> Counts:
+    def _batch(self, samples: Array, labels: Mapping[str, Array] | None, first: int) -> Counts:
         x = check_inputs(self.network, to_input_units(self.network, samples))
         found = self.simulator.run(x, self.record)
         ann = None if self.ann is None else self._ann_logits(self.ann, x)
         early = self._early_exit(found)
         return Counts(
             samples=len(found.logits),
-            top1=_correct(found.logits, labels, 1),
-            top5=_correct(found.logits, labels, 5),
-            ann_top1=_correct(ann, labels, 1),
-            ann_top5=_correct(ann, labels, 5),
-            agreeing=_agreeing(found.logits, ann),
-            top1_t=_each_step(found, lambda logits: _correct(logits, labels, 1)),
-            agreeing_t=_each_step(found, lambda logits: _agreeing(logits, ann)),
+            outputs=count_outputs(
+                self.network,
+                found.logits,
+                labels=labels,
+                ann=ann,
+                logits_t=found.logits_t,
+                early=None if early is None else early.logits,
+            ),
             spikes={
                 name: int(count.sum(dtype=np.int64)) for name, count in found.spike_counts().items()
             }
             or None,
             exit_steps=None if early is None else _stopped_after(early.steps, self.network.steps),
-            exit_top1=None if early is None else _correct(early.logits, labels, 1),
-            exit_agreeing=None if early is None else _agreeing(early.logits, ann),
             parity=tuple(self._comparisons(x, found, first)),
         )
 
@@ -119,31 +127,6 @@ class Evaluator:
         return stop_where_sure(found.logits_t, start, self.options.confidence, unit=self.unit)
 
 
-def _correct(logits: Array | None, labels: Array | None, first: int) -> int | None:
-    """Number of samples whose label is among the `first` classes; None if there are no others."""
-    if logits is None or labels is None:
-        return None
-    scores = label_scores(logits)
-    if scores.shape[1] <= first:
-        return None
-    return int((places(scores, labels) < first).sum())
-
-
-def _agreeing(logits: Array, ann: Array | None) -> int | None:
-    if ann is None:
-        return None
-    return int((top1(logits) == top1(ann)).sum())
-
-
 def _stopped_after(steps: Array, last: int) -> tuple[int, ...]:
     """Number of samples that stopped after step 1, 2, ... T."""
     return tuple(map(int, np.bincount(steps, minlength=last + 1)[1:]))
-
-
-def _each_step(found: Recording, count: Callable[[Array], int | None]) -> tuple[int, ...] | None:
-    """Counts at each step; None if the backend does not record logits_t, or nothing is counted."""
-    if found.logits_t is None:
-        return None
-    counted = [count(logits) for logits in found.logits_t]
-    known = tuple(number for number in counted if number is not None)
-    return known or None

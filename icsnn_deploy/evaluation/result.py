@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from icsnn_deploy.evaluation.counts import Counts
+from icsnn_deploy.graph.arrangement import is_classifier
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.nodes import Population
+from icsnn_deploy.judging.counts import Match, OutputCounts
+from icsnn_deploy.judging.figures import agreeing, output_figures, right
 from icsnn_deploy.parity.compare import Verdict
 
 
@@ -29,35 +33,46 @@ class Evaluation:
         return "fail" if failed else "pass"
 
     @property
+    def outputs(self) -> dict[str, dict[str, Any]]:
+        """The figures of each output by name (judging.figures)."""
+        return {
+            name: output_figures(counts, self.graph.readout_start)
+            for name, counts in self.counts.outputs.items()
+        }
+
+    @property
     def top1(self) -> float | None:
-        return self._share(self.counts.top1)
+        """Accuracy of a classifier, as the figures that follow; None for any other network."""
+        return self._classifier.get("top1")
 
     @property
     def top5(self) -> float | None:
-        return self._share(self.counts.top5)
+        return self._classifier.get("top5")
 
     @property
     def ann_top1(self) -> float | None:
-        return self._share(self.counts.ann_top1)
+        return self._classifier.get("ann_top1")
 
     @property
     def ann_top5(self) -> float | None:
-        return self._share(self.counts.ann_top5)
+        return self._classifier.get("ann_top5")
 
     @property
     def agreement(self) -> float | None:
         """Share of samples whose first class is the ANN's."""
-        return self._share(self.counts.agreeing)
+        return self._classifier.get("ann_agreement")
 
     @property
     def top1_t(self) -> dict[int, float]:
         """Accuracy if the run is stopped after t steps, by t."""
-        return self._over_time(self.counts.top1_t)
+        found: dict[int, float] = self._classifier.get("top1_over_time", {})
+        return found
 
     @property
     def agreement_t(self) -> dict[int, float]:
         """Agreement with the ANN if the run is stopped after t steps, by t."""
-        return self._over_time(self.counts.agreeing_t)
+        found: dict[int, float] = self._classifier.get("ann_agreement_over_time", {})
+        return found
 
     @property
     def spikes(self) -> float | None:
@@ -93,12 +108,12 @@ class Evaluation:
 
     @property
     def exit_top1(self) -> float | None:
-        return self._share(self.counts.exit_top1)
+        return self._early(right)
 
     @property
     def exit_agreement(self) -> float | None:
         """Share of samples whose first class with early exit is the ANN's."""
-        return self._share(self.counts.exit_agreeing)
+        return self._early(agreeing)
 
     def to_json(self) -> dict[str, Any]:
         """The figures as JSON values; they do not depend on the number of processes."""
@@ -107,6 +122,7 @@ class Evaluation:
             "backend": self.backend,
             "samples": self.counts.samples,
             "time_steps": self.graph.steps,
+            "outputs": self.outputs,
             "top1": self.top1,
             "top5": self.top5,
             "ann_top1": self.ann_top1,
@@ -141,17 +157,17 @@ class Evaluation:
             "comparisons": [comparison.to_json() for comparison in self.counts.parity],
         }
 
-    def _share(self, count: int | None) -> float | None:
-        return None if count is None else count / self.counts.samples
+    @property
+    def _classifier(self) -> dict[str, Any]:
+        """The figures of the only output, if it is a class; otherwise nothing."""
+        return next(iter(self.outputs.values())) if is_classifier(self.graph) else {}
 
-    def _over_time(self, counted: tuple[int, ...] | None) -> dict[int, float]:
-        """Shares by t, for the steps after the readout has started."""
-        start = self.graph.readout_start
-        return {
-            t: count / self.counts.samples
-            for t, count in enumerate(counted or (), start=1)
-            if t > start
-        }
+    def _early(self, figure: Callable[[OutputCounts, Match], float | None]) -> float | None:
+        """A figure with early exit, which networks of one output have."""
+        for counts in self.counts.outputs.values():
+            if counts.early is not None:
+                return figure(counts, counts.early)
+        return None
 
     def _neurons(self, name: str) -> int:
         return math.prod(self.graph.shape(name))

@@ -18,7 +18,6 @@ import numpy as np
 from icsnn_deploy.backends import find_backend
 from icsnn_deploy.bundle.bundle import Bundle
 from icsnn_deploy.bundle.manifest import json_bytes
-from icsnn_deploy.data import check_labels
 from icsnn_deploy.distributed import SINGLE, Ranks
 from icsnn_deploy.errors import DataError
 from icsnn_deploy.evaluation.counts import total
@@ -27,9 +26,11 @@ from icsnn_deploy.evaluation.ledger import Ledger, Shard
 from icsnn_deploy.evaluation.options import EvaluationOptions
 from icsnn_deploy.evaluation.result import Evaluation
 from icsnn_deploy.evaluation.samples import Samples
+from icsnn_deploy.graph.arrangement import output_parts, output_tasks
 from icsnn_deploy.graph.inputs import check_inputs, to_input_units
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import Population
+from icsnn_deploy.judging.labels import check_output_labels
 from icsnn_deploy.progress import Progress, silent
 from icsnn_deploy.version import __version__
 
@@ -37,7 +38,7 @@ from icsnn_deploy.version import __version__
 def evaluate(
     bundle: Bundle,
     samples: Samples,
-    labels: Array | None = None,
+    labels: Array | Mapping[str, Array] | None = None,
     options: EvaluationOptions = EvaluationOptions(),
     *,
     limit: int | None = None,
@@ -50,7 +51,9 @@ def evaluate(
     Args:
         bundle: the network, its ANN and its exports.
         samples: the data set.
-        labels: class indices [N], one per sample, or per sample that is run.
+        labels: of the only output, or by the name of the output: class indices [N], of a
+            segmentation [N, *positions], of a regression numbers [N, *output shape]; one per
+            sample, or per sample that is run (judging.labels).
         options: what to measure.
         limit: largest number of samples to run; None: all.
         out: folder for finished shards; shards that it holds already are not run again.
@@ -82,7 +85,10 @@ def evaluate(
         graph_hash=bundle.graph_hash,
         backend=options.backend,
         confidence=options.confidence,
-        counts=counts.ordered([node.name for node in network.nodes_of(Population)]),
+        counts=counts.ordered(
+            [node.name for node in network.nodes_of(Population)],
+            [part.name for part in output_parts(network)],
+        ),
     )
     if ledger is not None and ranks.rank == 0:
         ledger.finish(result.to_json())
@@ -96,7 +102,7 @@ class _Job:
         self,
         bundle: Bundle,
         samples: Samples,
-        labels: Array | None,
+        labels: Array | Mapping[str, Array] | None,
         options: EvaluationOptions,
         limit: int | None,
     ) -> None:
@@ -105,22 +111,13 @@ class _Job:
         self.count = min(len(samples), limit or len(samples))
         self.bundle = bundle
         self.samples = samples
-        self.labels = None if labels is None else self._checked(labels)
+        network = bundle.network()
+        self.labels: dict[str, Array] | None = None
+        if labels is not None:
+            self.labels = check_output_labels(network, labels, self.count, samples=len(samples))
         self.options = options
         self.shards = -(-self.count // options.shard_size)
-        self.settings = _settings(bundle, options, self.count, labelled=labels is not None)
-
-    def _checked(self, labels: Array) -> Array:
-        """The labels of the samples that are run, int64; raises DataError."""
-        network = self.bundle.network()
-        shape = network.shape(network.output.name)
-        if len(shape) != 1:
-            raise DataError(
-                f"labels for an output of shape {shape}: accuracy is counted for outputs of shape "
-                "[classes] only"
-            )
-        classes = max(2, shape[0])  # a single logit decides between two classes
-        return check_labels(labels, self.count, samples=len(self.samples), classes=classes)
+        self.settings = _settings(bundle, options, self.count, self.labels)
 
     def check_samples(self) -> None:
         """Raise DataError if the samples' shape or dtype does not fit; no sample is read."""
@@ -159,7 +156,7 @@ class _Job:
         for number in own:
             start, stop = self._bounds(number)
             samples, digest = self._read(start, stop)
-            labels = None if self.labels is None else self.labels[start:stop]
+            labels = self._labels(start, stop)
             parts = []
             for counts in evaluator.count(samples, labels, start):
                 parts.append(counts)
@@ -170,6 +167,11 @@ class _Job:
                 ledger.keep(number, shards[number])
         return shards
 
+    def _labels(self, start: int, stop: int) -> dict[str, Array] | None:
+        if self.labels is None:
+            return None
+        return {name: labels[start:stop] for name, labels in self.labels.items()}
+
     def _bounds(self, number: int) -> tuple[int, int]:
         size = self.options.shard_size
         return number * size, min((number + 1) * size, self.count)
@@ -179,15 +181,16 @@ class _Job:
         samples = np.ascontiguousarray(self.samples.read(start, stop))
         digest = hashlib.sha256(f"{samples.dtype} {samples.shape}".encode())
         digest.update(samples.data)
-        if self.labels is not None:
-            digest.update(np.ascontiguousarray(self.labels[start:stop]).data)
+        for labels in (self._labels(start, stop) or {}).values():
+            digest.update(np.ascontiguousarray(labels).data)
         return samples, digest.hexdigest()
 
 
 def _settings(
-    bundle: Bundle, options: EvaluationOptions, count: int, *, labelled: bool
+    bundle: Bundle, options: EvaluationOptions, count: int, labels: Mapping[str, Array] | None
 ) -> dict[str, Any]:
     """The JSON values that identify an evaluation, apart from the samples themselves."""
+    tasks = output_tasks(bundle.network())
     needed = {find_backend(spec)[0].export for spec in (options.backend, *options.parity)}
     exports = sorted(name for name in needed if name is not None)
     for name in exports:
@@ -199,7 +202,8 @@ def _settings(
         "ann_hash": bundle.ann_hash,
         "exports": {name: bundle.manifest.files[bundle.exports[name]].sha256 for name in exports},
         "samples": count,
-        "labels": labelled,
+        "tasks": tasks,
+        "labels": labels is not None if len(tasks) == 1 else list(labels or ()),
         **asdict(options),
         "parity": list(options.parity),
     }

@@ -18,7 +18,9 @@ from icsnn_deploy.data import (
     load_labels,
 )
 from icsnn_deploy.errors import DataError
+from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
+from icsnn_deploy.judging.labels import are_indices, label_specs
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,22 @@ def open_samples(
 def open_labels(spec: str) -> Array:
     """Read class indices [N], int64, named like the samples of open_samples; raises DataError."""
     return np.concatenate([load_labels(name) for name in _files(spec)])
+
+
+def open_output_labels(graph: Graph, spec: str) -> dict[str, Array]:
+    """Read the labels of each output that has some, named as label_specs says.
+
+    Raises:
+        DataError: names the file, and what is wrong with it.
+    """
+    found = {}
+    for name, own in label_specs(graph, spec).items():
+        if are_indices(graph, name):
+            found[name] = open_labels(own)
+        else:
+            pieces = [load_array(piece) for piece in _files(own)]
+            found[name] = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+    return found
 
 
 def _files(spec: str) -> list[str]:

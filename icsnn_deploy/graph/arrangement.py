@@ -37,6 +37,12 @@ def output_tasks(graph: Graph) -> dict[str, Task]:
     }
 
 
+def is_classifier(graph: Graph) -> bool:
+    """Whether the network has one output, and it is one class per sample."""
+    parts, tasks = output_parts(graph), list(output_tasks(graph).values())
+    return tasks == ["classification"] or (tasks == ["binary"] and math.prod(parts[0].shape) == 1)
+
+
 def pack_inputs(graph: Graph, named: Mapping[str, Array]) -> Array:
     """Arrange the model's inputs as the input of the graph, [B, *graph.input.shape].
 

@@ -9,7 +9,7 @@ arithmetic of that one sum.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
@@ -17,10 +17,11 @@ import numpy as np
 
 from icsnn_deploy.backends.recording import Recording
 from icsnn_deploy.errors import DataError
+from icsnn_deploy.graph.arrangement import is_classifier
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import Population
-from icsnn_deploy.graph.readout import top1
+from icsnn_deploy.judging.count import same_classes
 from icsnn_deploy.parity.divergence import Divergence, Potentials, find_divergences, images_affected
 
 Verdict = Literal["pass", "fail"]
@@ -63,8 +64,10 @@ class Evidence:
     worst_relative_margin: float | None  # over the first divergences of all images
     logit_mismatches: int  # logits that differ in float32
     max_abs_logit_difference: float  # infinite if a logit is NaN
-    top1_agreement: float  # fraction of images
+    top1_agreement: float | None  # fraction of images; None unless the network is one classifier
     spike_counts: dict[str, tuple[int, int]]  # layer: (reference, other)
+    # decisions of the same class, and all, by output (judging.count.same_classes)
+    same_classes: dict[str, tuple[int, int]] = field(default_factory=dict)
     divergences: tuple[Divergence, ...] = field(default=(), repr=False)
     quiet_logit_difference: float = field(default=0.0, repr=False)  # on images that do not diverge
     largest_logit: float = field(default=0.0, repr=False)  # |logit| of the reference
@@ -80,8 +83,9 @@ class Comparison(Evidence):
     def to_json(self) -> dict[str, Any]:
         """The comparison as JSON values, without the divergence of every image."""
         values = asdict(self)
-        for inner in ("divergences", "quiet_logit_difference", "largest_logit"):
+        for inner in ("divergences", "quiet_logit_difference", "largest_logit", "same_classes"):
             del values[inner]
+        values["class_agreement"] = {name: a / b for name, (a, b) in self.same_classes.items()}
         if not math.isfinite(self.max_abs_logit_difference):  # JSON has no infinity
             values["max_abs_logit_difference"] = None
         return values
@@ -89,12 +93,13 @@ class Comparison(Evidence):
 
 @dataclass(frozen=True, kw_only=True)
 class ParityReport:
-    """All comparisons of one network, with the accuracies if labels were given."""
+    """All comparisons of one network, with the figures of its outputs if they were measured."""
 
     comparisons: tuple[Comparison, ...]
     graph_hash: str
-    ann_accuracy: float | None = None  # fraction of images
+    ann_accuracy: float | None = None  # fraction of images; of a classifier
     snn_accuracy: float | None = None
+    outputs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # judging.figures
 
     @property
     def verdict(self) -> Verdict:
@@ -107,6 +112,8 @@ class ParityReport:
         for name in ("ann_accuracy", "snn_accuracy"):
             if getattr(self, name) is not None:
                 values[name] = getattr(self, name)
+        if self.outputs:
+            values["outputs"] = {name: dict(figures) for name, figures in self.outputs.items()}
         values["comparisons"] = [comparison.to_json() for comparison in self.comparisons]
         return values
 
@@ -150,6 +157,7 @@ def compare(
     gaps = _logit_gaps(reference, other, summed)
     gap = gaps.max(axis=1)
     margins = [d.relative_margin for d in divergences]
+    same = same_classes(graph, reference.logits, other.logits)
     evidence = Evidence(
         backend=other.backend,
         images=len(reference.logits),
@@ -162,7 +170,8 @@ def compare(
             np.count_nonzero((gaps > 0) & _unequal(reference.logits, other.logits))
         ),
         max_abs_logit_difference=float(gap.max()),
-        top1_agreement=float(np.mean(top1(reference.logits) == top1(other.logits))),
+        top1_agreement=next(a / b for a, b in same.values()) if is_classifier(graph) else None,
+        same_classes=same,
         spike_counts={
             name: (int(reference.spikes[name].sum()), int(other.spikes[name].sum()))
             for name in layers
@@ -183,7 +192,11 @@ def merge(parts: Sequence[Evidence], tolerance: Tolerance = Tolerance()) -> Comp
         name: tuple(sum(part.spike_counts[name][side] for part in parts) for side in (0, 1))
         for name in parts[0].spike_counts
     }
-    agreeing = sum(round(part.top1_agreement * part.images) for part in parts)
+    same = {
+        name: tuple(sum(part.same_classes[name][side] for part in parts) for side in (0, 1))
+        for name in parts[0].same_classes
+    }
+    one_class = parts[0].top1_agreement is not None
     evidence = Evidence(
         backend=parts[0].backend,
         images=images,
@@ -194,7 +207,8 @@ def merge(parts: Sequence[Evidence], tolerance: Tolerance = Tolerance()) -> Comp
         worst_relative_margin=max(margins, default=None),
         logit_mismatches=sum(part.logit_mismatches for part in parts),
         max_abs_logit_difference=max(part.max_abs_logit_difference for part in parts),
-        top1_agreement=agreeing / images,
+        top1_agreement=next(a / b for a, b in same.values()) if one_class else None,
+        same_classes={name: (both[0], both[1]) for name, both in same.items()},
         spike_counts={name: (both[0], both[1]) for name, both in totals.items()},
         divergences=divergences,
         quiet_logit_difference=max(part.quiet_logit_difference for part in parts),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -13,14 +12,17 @@ from icsnn_deploy.backends import find_backend, open_backend
 from icsnn_deploy.backends.recording import Record, Recording, Simulator
 from icsnn_deploy.backends.reference import ReferenceSimulator, run_ann
 from icsnn_deploy.bundle.bundle import Bundle
-from icsnn_deploy.data import check_labels
 from icsnn_deploy.errors import DataError
+from icsnn_deploy.graph.arrangement import is_classifier, output_tasks
 from icsnn_deploy.graph.certificate import require_certificate
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.inputs import check_inputs, to_input_units, to_real_units
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import Population
-from icsnn_deploy.graph.readout import top1
+from icsnn_deploy.graph.tasks import CLASS_TASKS
+from icsnn_deploy.judging.count import count_outputs
+from icsnn_deploy.judging.figures import output_figures
+from icsnn_deploy.judging.labels import check_output_labels
 from icsnn_deploy.parity.compare import Comparison, ParityReport, Tolerance, compare, merge
 from icsnn_deploy.parity.divergence import Potentials
 from icsnn_deploy.progress import Progress, silent, tracked
@@ -34,7 +36,7 @@ def verify(
     backends: Sequence[str],
     inputs: Array | None = None,
     *,
-    labels: Array | None = None,
+    labels: Array | Mapping[str, Array] | None = None,
     against: Recording | None = None,
     tolerance: Tolerance = Tolerance(),
     progress: Progress = silent,
@@ -48,7 +50,8 @@ def verify(
         backends: names, see `backends.open_backend`.
         inputs: [N, *shape] ([T, N, *shape] for rate and event input); floats are rounded to the
             unit of an integer input; default: the bundle's own samples.
-        labels: class indices [N], for the accuracies.
+        labels: of the only output, or by the name of the output (judging.labels), for the figures
+            of network and ANN. Outputs that are numbers are compared with the ANN without labels.
         against: an external recording of the same inputs, to be compared as well.
         tolerance: the differences that are allowed for a float network.
         progress: called with the number of images that the reference and each backend have run.
@@ -71,19 +74,42 @@ def verify(
         raise DataError(f"{images} images and {len(backends)} backends: nothing to compare")
     if against is not None and len(against.logits) != images:
         raise DataError(f"{against.backend}: {len(against.logits)} images, {images} are needed")
-    if labels is not None:
-        classes = max(2, math.prod(network.shape(network.output.name)))
-        labels = check_labels(labels, images, classes=classes)
+    given = None if labels is None else check_output_labels(network, labels, images)
     simulators = _open(bundle, backends, progress)
     comparisons, logits = _run_all(network, simulators, against, x, axis, tolerance, progress)
     report = ParityReport(comparisons=comparisons, graph_hash=bundle.graph_hash)
-    if labels is None:
+    if given is None and CLASS_TASKS.issuperset(output_tasks(network).values()):
         return report
-    report = replace(report, snn_accuracy=_accuracy(logits, labels))
-    if bundle.ann_hash is None:
-        return report
-    analog = to_real_units(network, x if axis == 0 else x.mean(axis=0))  # mean of spikes: the rate
-    return replace(report, ann_accuracy=_accuracy(_ann_logits(bundle, analog, progress), labels))
+    ann = None
+    if bundle.ann_hash is not None:
+        analog = x if axis == 0 else x.mean(axis=0)  # mean of spikes: the rate
+        ann = _ann_logits(bundle, to_real_units(network, analog), progress)
+    return _with_figures(report, network, logits, given, ann)
+
+
+def _with_figures(
+    report: ParityReport,
+    network: Graph,
+    logits: Array,
+    labels: Mapping[str, Array] | None,
+    ann: Array | None,
+) -> ParityReport:
+    """The report with the figures of every output that has labels, or is numbers of an ANN."""
+    counts = count_outputs(network, logits, labels=labels, ann=ann)
+    figures = {
+        name: {key: value for key, value in output_figures(each).items() if value not in (None, {})}
+        for name, each in counts.items()
+    }
+    measured = {name: found for name, found in figures.items() if len(found) > 1}
+    if not is_classifier(network):
+        return replace(report, outputs=measured)
+    own = next(iter(figures.values()))
+    return replace(
+        report,
+        outputs=measured,
+        snn_accuracy=own.get("top1"),
+        ann_accuracy=own.get("ann_top1"),
+    )
 
 
 def _run_all(
@@ -173,7 +199,3 @@ def images_at_once(network: Graph, backends: int) -> int:
     """Number of images to run at a time, at most 64, so that the spikes of all backends fit."""
     neurons = sum(int(np.prod(network.shape(node.name))) for node in network.nodes_of(Population))
     return max(1, min(64, DEFAULT_MEMORY // max(1, neurons * network.steps * (backends + 10))))
-
-
-def _accuracy(logits: Array, labels: Array) -> float:
-    return float(np.mean(top1(logits) == labels))

@@ -2,34 +2,76 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rich.table import Table
 
 from icsnn_deploy.evaluation.result import Evaluation
+from icsnn_deploy.graph.arrangement import is_classifier
+from icsnn_deploy.report.figures import (
+    NAMES,
+    figure_text,
+    same_class_cells,
+    same_class_columns,
+)
 from icsnn_deploy.report.plain import plain_table
 
+_COMPARED = ("ann_agreement", "ann_deviation")
+"""Figures of the network against the ANN; the ANN has none of its own."""
 
-def evaluation_table(result: Evaluation) -> Table:
-    """Accuracy of the ANN, of the network, and of the network with early exit: one row each."""
-    steps = f"{result.graph.steps}"
-    rows = [("SNN", _share(result.top1), _share(result.top5), _share(result.agreement), steps)]
-    if result.ann_top1 is not None:
-        rows.insert(0, ("ANN", _share(result.ann_top1), _share(result.ann_top5), "", ""))
-    if result.mean_steps is not None:
-        name, mean = f"SNN, early exit at {result.confidence:g}", f"{result.mean_steps:.2f}"
-        rows.append((name, _share(result.exit_top1), "", _share(result.exit_agreement), mean))
-    title = f"{result.counts.samples:,} samples on {result.backend}, T = {result.graph.steps}"
-    return _measured(title, ("", "top-1", "top-5", "as the ANN", "mean T"), rows)
+_LABELLED = tuple(key for key in NAMES if key not in _COMPARED)
+"""Figures against labels."""
 
 
-def over_time_table(result: Evaluation) -> Table:
-    """Accuracy, and agreement with the ANN, at each step where the run could be stopped."""
+def evaluation_tables(result: Evaluation) -> list[Table]:
+    """For each output the figures of ANN and network, and the network's after each step."""
+    tables = []
+    for name, figures in result.outputs.items():
+        where = f"{name} ({figures['task']}): " if not is_classifier(result.graph) else ""
+        rows = [_row(result, figures, "SNN", "")]
+        if any(figures.get(f"ann_{key}") is not None for key in _LABELLED):
+            rows.insert(0, _row(result, figures, "ANN", "ann_"))
+        if result.mean_steps is not None:
+            rows.append(_early_row(result))
+        samples = f"{result.counts.samples:,} samples on {result.backend}"
+        title = f"{where}{samples}, T = {_steps(result)}"
+        tables.append(_measured(title, ("", *NAMES.values(), "mean T"), rows))
+        tables += _over_time(f"{where}stopped after t steps", figures)
+    return tables
+
+
+def _row(
+    result: Evaluation, figures: Mapping[str, Any], reading: str, prefix: str
+) -> tuple[str, ...]:
+    """One row of the ANN or of the network."""
+    cells = []
+    for key in NAMES:
+        compared = key in _COMPARED
+        value = figures.get(key if compared else prefix + key)
+        cells.append("" if compared and prefix else figure_text(key, value))
+    return (reading, *cells, "" if prefix else _steps(result))
+
+
+def _early_row(result: Evaluation) -> tuple[str, ...]:
+    found = {"top1": result.exit_top1, "ann_agreement": result.exit_agreement}
+    cells = [figure_text(key, found.get(key)) for key in NAMES]
+    return (f"SNN, early exit at {result.confidence:g}", *cells, f"{result.mean_steps:.2f}")
+
+
+def _over_time(title: str, figures: Mapping[str, Any]) -> list[Table]:
+    """The table of the figures after each step; none where no backend gives them."""
+    over_time = {key: figures.get(f"{key}_over_time", {}) for key in NAMES}
+    steps = sorted({t for values in over_time.values() for t in values})
     rows = [
-        (str(t), _share(result.top1_t.get(t)), _share(result.agreement_t.get(t)))
-        for t in sorted({*result.top1_t, *result.agreement_t})
+        (str(t), *(figure_text(key, values.get(t)) for key, values in over_time.items()))
+        for t in steps
     ]
-    return _measured("stopped after t steps", ("t", "top-1", "as the ANN"), rows)
+    return [_measured(title, ("t", *NAMES.values()), rows)] if rows else []
+
+
+def _steps(result: Evaluation) -> str:
+    return f"{result.graph.steps}"
 
 
 def parity_counts_table(result: Evaluation) -> Table:
@@ -37,7 +79,8 @@ def parity_counts_table(result: Evaluation) -> Table:
     table = plain_table(f"parity with {result.backend}: {result.verdict}")
     for column in ("backend", "verdict"):
         table.add_column(column, no_wrap=True)
-    for column in ("spikes", "differ", "samples differ", "logits differ", "top-1"):
+    same = same_class_columns(result.counts.parity)
+    for column in ("spikes", "differ", "samples differ", "logits differ", *same):
         table.add_column(column, justify="right", no_wrap=True)
     for c in result.counts.parity:
         table.add_row(
@@ -47,7 +90,7 @@ def parity_counts_table(result: Evaluation) -> Table:
             f"{c.spike_mismatches:,}",
             f"{c.images_affected:,}",
             f"{c.logit_mismatches:,}",
-            f"{c.top1_agreement:.2%}",
+            *same_class_cells(c, digits=2),
             style="green" if c.verdict == "pass" else "red",
         )
     return table
@@ -69,7 +112,3 @@ def _measured(title: str, columns: tuple[str, ...], rows: Sequence[tuple[str, ..
     for row in rows:
         table.add_row(*(row[n] for n in kept))
     return table
-
-
-def _share(value: float | None) -> str:
-    return "" if value is None else f"{value:.2%}"

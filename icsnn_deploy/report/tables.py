@@ -16,6 +16,7 @@ from icsnn_deploy.graph.graph import Graph, hard_resets
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import Population
 from icsnn_deploy.parity.compare import ParityReport
+from icsnn_deploy.report.figures import same_class_cells, same_class_columns
 from icsnn_deploy.report.outputs import divergence_name
 from icsnn_deploy.report.plain import plain_table
 
@@ -54,7 +55,7 @@ def parity_table(report: ParityReport, what: str = "parity") -> Table:
     table = plain_table(f"{what} with the reference on {images} images: {report.verdict}")
     for column in ("backend", "verdict"):
         table.add_column(column, no_wrap=True)
-    for column in ("spikes", "differ", "margin", "logits", "top-1"):
+    for column in ("spikes", "differ", "margin", "logits", *same_class_columns(report.comparisons)):
         table.add_column(column, justify="right", no_wrap=True)
     for c in report.comparisons:
         worst = "" if c.worst_relative_margin is None else f"{c.worst_relative_margin:.1e}"
@@ -65,7 +66,7 @@ def parity_table(report: ParityReport, what: str = "parity") -> Table:
             f"{c.spike_mismatches:,}",
             worst,
             f"{c.max_abs_logit_difference:.1e}",
-            f"{c.top1_agreement:.1%}",
+            *same_class_cells(c, digits=1),
             style="green" if c.verdict == "pass" else "red",
         )
     return table

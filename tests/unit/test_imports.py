@@ -26,6 +26,7 @@ ORDER = (
     {"exporters"},
     {"backends"},
     {"lava", "readers", "distributed"},
+    {"judging"},
     {"parity"},
     {"conversion"},
     {"lattice", "evaluation"},
@@ -272,7 +273,7 @@ def test_importing_the_package_is_light() -> None:
 
 
 def test_what_needs_no_backend_loads_none() -> None:
-    without_torch = ("bundle", "graph", "passes", "parity", "exporters", "targets")
+    without_torch = ("bundle", "graph", "passes", "judging", "parity", "exporters", "targets")
     names = [
         name for name in MODULES if name.split(".")[1:] and name.split(".")[1] in without_torch
     ]

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from icsnn_deploy.backends.torch.simulator import TorchSimulator
 from icsnn_deploy.errors import DataError
+from icsnn_deploy.graph.arrangement import is_classifier, output_tasks
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.inputs import check_inputs, logit_unit
 from icsnn_deploy.graph.neuron import Array
@@ -41,8 +42,16 @@ def confidence_unit(graph: Graph) -> float:
     """The logit that one unit of the output stands for; confidences depend on it.
 
     Raises:
-        DataError: an integer network without an output_unit.
+        DataError: a network that is not one classifier, or an integer network without an
+            output_unit.
     """
+    if not is_classifier(graph):
+        listed = ", ".join(f"{name} ({task})" for name, task in output_tasks(graph).items())
+        raise DataError(
+            f"early exit: the network gives {listed}. A sample stops where one class is sure "
+            "enough, which takes one output that is classification or binary. Leave early exit "
+            "out; icsnn evaluate measures the result after each step without it"
+        )
     unit = logit_unit(graph)
     if unit is None:
         raise DataError(

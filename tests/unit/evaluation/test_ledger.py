@@ -136,7 +136,7 @@ CHANGES: list[Callable[[dict[str, Any]], Any]] = [
     lambda shard: shard["counts"]["parity"][0].update(spike_mismatches="x"),
     lambda shard: shard["counts"].update(top1=None),
     lambda shard: shard["counts"].update(top1=[1, 2]),
-    lambda shard: shard["counts"]["top1_t"].pop(),
+    lambda shard: shard["counts"]["outputs"]["output"]["over_time"].pop(),
     lambda shard: shard["counts"]["spikes"].popitem(),
     lambda shard: shard["counts"].update(exit_steps=[1] * 6),
     lambda shard: shard["counts"].update(parity=[]),

@@ -20,13 +20,14 @@ from icsnn_deploy.backends.torch.simulator import TorchSimulator
 from icsnn_deploy.bundle.bundle import Bundle
 from icsnn_deploy.cli import app
 from icsnn_deploy.errors import BackendUnavailableError, BundleError, DataError
-from icsnn_deploy.evaluation.counts import Counts, from_json, places, total
+from icsnn_deploy.evaluation.counts import Counts, from_json, total
 from icsnn_deploy.evaluation.options import EvaluationOptions
 from icsnn_deploy.evaluation.run import evaluate
 from icsnn_deploy.evaluation.samples import open_samples
 from icsnn_deploy.graph.inputs import encode_rate, to_input_units
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import Conv
+from icsnn_deploy.judging.count import places
 from icsnn_deploy.lattice.options import LatticeOptions
 from icsnn_deploy.lattice.quantize import quantize
 from icsnn_deploy.parity.compare import Tolerance

@@ -387,6 +387,7 @@ FIELDS = {
     "first_divergence",
     "max_abs_logit_difference",
     "top1_agreement",
+    "class_agreement",
     # beside the contract
     "logit_mismatches",
     "worst_relative_margin",

@@ -16,23 +16,12 @@ from icsnn_deploy.conversion.calibration.objective import Objective, mean_score
 from icsnn_deploy.conversion.calibration.recipe import Recipe
 from icsnn_deploy.conversion.convert import convert
 from icsnn_deploy.graph.arrangement import output_tasks
-from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
-from icsnn_deploy.graph.nodes import Input, Output, Part
+from icsnn_deploy.graph.nodes import Output, Part
 from icsnn_deploy.graph.readout import agreement, kl_divergence
 from icsnn_deploy.graph.tasks import TASKS, Task
 from icsnn_deploy.lattice.quantize import quantize
-
-
-def outputs_graph(shape: tuple[int, ...], parts: tuple[Part, ...] = (), **fields: Any) -> Graph:
-    """A graph that only hands its input out, as these parts one after the other."""
-    index = np.arange(int(np.prod(shape))) if parts else None
-    output = Output(name="y", inputs=("x",), parts=parts, index=index)
-    return Graph(nodes=(Input(name="x", shape=shape), output), **fields)
-
-
-def values(*shape: int, seed: int = 0) -> Array:
-    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+from tests.support.outputs import outputs_graph, values
 
 
 def candidates_of(

@@ -18,7 +18,7 @@ from icsnn_deploy.graph.arrangement import output_tasks
 from icsnn_deploy.graph.file import graph_bytes
 from icsnn_deploy.graph.nodes import Part
 from icsnn_deploy.graph.tasks import Task, shape_tasks
-from tests.unit.conversion.calibration.test_objective import outputs_graph, values
+from tests.support.outputs import outputs_graph, values
 
 SHAPES: list[tuple[tuple[int, ...], str, Task]] = [
     ((10,), "", "classification"),
