@@ -11,6 +11,7 @@ from rich.table import Table
 from icsnn_deploy.bundle.bundle import Bundle
 from icsnn_deploy.conversion.frontend.max_pool_cost import losses, max_pool_costs
 from icsnn_deploy.conversion.report import ConversionReport, MaxPoolCost
+from icsnn_deploy.graph.arrangement import output_parts, output_tasks
 from icsnn_deploy.graph.certificate import Certificate
 from icsnn_deploy.graph.graph import Graph, hard_resets
 from icsnn_deploy.graph.neuron import Array
@@ -162,6 +163,10 @@ def bundle_lines(bundle: Bundle, graph: Graph) -> list[str]:
         f"hash      {bundle.graph_hash}",
         f"input     {' x '.join(map(str, graph.input.shape))} {graph.input.dtype}, "
         f"{graph.input.encoding}",
+        *(
+            f"output    {part.name} {list(part.shape)}: {output_tasks(graph)[part.name]}"
+            for part in output_parts(graph)
+        ),
         f"steps     T = {graph.time_steps}, readout after {graph.readout_start}",
         f"neurons   {neurons:,} in {len(graph.nodes_of(Population))} populations",
         f"exports   {exports}",
