@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any
 
 import torch
 
-from icsnn_deploy.graph.nodes import BaseNode, Flatten, Input, Node, Pairs, Shape
+from icsnn_deploy.conversion.frontend.elements import Elements, Numbering
+from icsnn_deploy.conversion.frontend.inputs import InputLayout
+from icsnn_deploy.graph.nodes import Input, Node, Shape
 from icsnn_deploy.graph.order import walk_back
 from icsnn_deploy.passes.edit import unique_name
 
-Lowering = Callable[..., str]
-"""Takes a CallContext and the arguments of a call; adds nodes; returns the result's node name."""
+Result = str | Elements
+"""What a call computes: a node of the shape that PyTorch sees, or elements of nodes."""
+
+Lowering = Callable[..., Any]
+"""Takes a CallContext and the arguments of a call; adds nodes; returns a Result, or, for a call with
+several results, a tuple of them."""
+
+MAX_WEIGHTS = 2**27
+"""Weights of one node that the front end makes: 512 MiB in float32."""
 
 
 class Unsupported(Exception):  # noqa: N818 - caught by the driver, which makes it a Rejection
@@ -34,64 +42,74 @@ class Storage:
 
 @dataclass(eq=False)
 class Traced:
-    """A tensor of the model that depends on its input, and the graph node that computes it.
+    """A tensor of the model that depends on its input, and where its values are computed.
 
-    `shape` is what PyTorch sees, batch first. It may differ from the node's shape by a reshape
-    that keeps the order of the elements ([B, C, H, W] seen as [B, C, H * W]).
+    Attributes:
+        value: of one sample.
+        shape: what PyTorch sees, batch first.
+        dtype: of the model's tensor.
+        origin: path of the operation that made it.
+        storage: the memory that it lies in.
+        stale: the in-place operation that overwrote its memory.
+        host_op: the operation that is left to the host, where it is one of the last of the model.
     """
 
-    node: str
+    value: Result
     shape: Shape
     dtype: torch.dtype
-    origin: str  # path of the operation that made it
+    origin: str
     storage: Storage
-    stale: str | None = None  # the in-place operation that overwrote its memory
+    stale: str | None = None
+    host_op: str = ""
 
     def __post_init__(self) -> None:
         self.storage.members.append(self)
 
-    def overwrite(self, node: str, origin: str) -> None:
-        """Let the tensor hold another node's result; other views of its memory become stale."""
-        self.node = node
+    def overwrite(self, value: Result, origin: str) -> None:
+        """Let the tensor hold another result; other views of its memory become stale."""
+        self.value = value
         for other in self.storage.members:
             if other is not self:
                 other.stale = origin
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Concatenation(BaseNode):
-    """The sources side by side along the channels; replaced before a Graph is created."""
-
-    kind: ClassVar[str] = "concatenation"
-
-    def _arity(self) -> tuple[int, int]:
-        return 2, 2**31
-
-    def output_shape(self, *sources: Shape) -> Shape:
-        return (sum(shape[0] for shape in sources), *sources[0][1:])
-
-
-LoweredNode = Node | Concatenation
-"""What a model is lowered to, before concatenations become sums."""
-
-
 class Builder:
-    """The graph under construction: its nodes, their shapes and names."""
+    """The graph under construction: its nodes, their shapes and names.
 
-    def __init__(self, shape: Shape) -> None:
-        self.nodes: dict[str, LoweredNode] = {}
-        self.shapes: dict[str, Shape] = {}
+    Attributes:
+        nodes: by name, in the order they were made.
+        numbering: numbers of the elements of their results.
+        max_pools: node -> rectifiers of that max pooling.
+        layout: of the model's inputs.
+        better_layout: another layout with which the model may convert, where it did not.
+    """
+
+    def __init__(self, node: Input, layout: InputLayout = InputLayout()) -> None:
+        self.input = node
+        self.layout = layout
+        self.better_layout: InputLayout | None = None
+        self.nodes: dict[str, Node] = {}
+        self.numbering = Numbering()
         self.taken = {"input", "output"}
-        self.selections: dict[
-            str, tuple[str, tuple[range, ...]]
-        ] = {}  # node -> (source, positions it selects)
-        self.paddings: dict[str, tuple[str, Pairs]] = {}  # node -> (source, padding)
-        self.max_pools: dict[str, tuple[str, ...]] = {}  # node -> rectifiers of that max pooling
-        self.add(Input(name="input", shape=shape))
+        self.max_pools: dict[str, tuple[str, ...]] = {}
+        self.gathered: dict[tuple[Shape, bytes, bytes], str] = {}  # digests of elements -> node
+        self.flattened: dict[str, str] = {}  # node -> the same, flattened
+        self.add(node)
 
-    def add(self, node: LoweredNode) -> str:
+    @property
+    def vectors_as_images(self) -> bool:
+        """Whether vectors are computed as images of one position, [F, 1, 1]."""
+        return self.layout.vectors_as_images
+
+    @property
+    def shapes(self) -> Mapping[str, Shape]:
+        """Shapes of the nodes' results."""
+        return self.numbering.shapes
+
+    def add(self, node: Node) -> str:
         """Keep a node; raises GraphError if its sources do not fit."""
-        self.shapes[node.name] = node.output_shape(*(self.shapes[name] for name in node.inputs))
+        shape = node.output_shape(*(self.shapes[name] for name in node.inputs))
+        self.numbering.add(node.name, shape)
         self.nodes[node.name] = node
         return node.name
 
@@ -104,10 +122,10 @@ class Builder:
     def stand_in(self, wish: str, shape: Shape) -> str:
         """A name for the result of a rejected call, so that the calls after it are checked too."""
         name = self.name(f"{wish} (rejected)")
-        self.shapes[name] = shape
+        self.numbering.add(name, shape)
         return name
 
-    def leading_to(self, name: str) -> list[LoweredNode]:
+    def leading_to(self, name: str) -> list[Node]:
         """The nodes that `name` depends on, itself included, in the order they were made."""
         wanted = {node.name for node in walk_back(self.nodes, [name], lambda node: True)}
         return [node for node in self.nodes.values() if node.name in wanted]
@@ -125,6 +143,7 @@ class CallContext:
         dtype: torch.dtype,
         *,
         rectified: bool = False,
+        run: Callable[..., Any] | None = None,
     ) -> None:
         self.builder = builder
         self.path = path
@@ -132,48 +151,65 @@ class CallContext:
         self.shape = shape  # of the result, batch first
         self.dtype = dtype
         self.rectified = rectified  # the result goes to rectifiers only
-        self._added = False
+        self._run = run
+
+    def on(self, shape: Shape) -> CallContext:
+        """The same call on a part of its operand, with a result of this shape, batch first."""
+        return CallContext(
+            self.builder,
+            self.path,
+            self.got,
+            shape,
+            self.dtype,
+            rectified=self.rectified,
+            run=self._run,
+        )
+
+    def run(self, substitute: Callable[[Any], Any]) -> Any:
+        """The traced call in PyTorch, with each operand replaced by substitute(operand)."""
+        if self._run is None:
+            raise self.unsupported("a call that can't be repeated", "a call of the model")
+        return self._run(substitute)
 
     def name(self, suffix: str = "") -> str:
         """A fresh name for a node of this call."""
         return self.builder.name(f"{self.path}.{suffix}" if suffix else self.path)
 
-    def source(self, x: object) -> str:
-        """The node that computes x; its shape must be that of x in PyTorch.
+    def elements(self, x: object) -> Elements:
+        """The elements of a traced tensor, in the shape that PyTorch sees without the batch."""
+        traced = self.traced(x)
+        if isinstance(traced.value, Elements):
+            return traced.value
+        return self.builder.numbering.elements(traced.value)
 
-        Raises:
-            Unsupported: x is a constant, or was reshaped to a shape that no node has.
-        """
+    def traced(self, x: object) -> Traced:
+        """The operand itself; raises Unsupported for a constant."""
         if not isinstance(x, Traced):
             raise self.unsupported(
                 "a constant where the data should be", "data as the first operand"
             )
-        shape = self.builder.shapes[x.node]
-        if x.shape[1:] != shape:
-            raise Unsupported(
-                node=x.origin,
-                got=f"reshape of {shape} to {x.shape[1:]}",
-                allowed="flattening to [B, features]",
-                remedy="Flatten to [B, -1], or keep the shape.",
-            )
-        return x.node
+        return x
+
+    def source(self, x: object) -> str:
+        """A node that computes x, in the shape of x in PyTorch.
+
+        Raises:
+            Unsupported: x is a constant, or no node can have its shape.
+        """
+        from icsnn_deploy.conversion.frontend.gather import gather  # it needs this module
+
+        traced = self.traced(x)
+        if isinstance(traced.value, str):
+            return traced.value
+        return gather(self.builder, traced.value, traced.origin)
 
     def source_shape(self, x: object) -> Shape:
-        """Shape of x without the batch; raises Unsupported as `source` does."""
-        return self.builder.shapes[self.source(x)]
+        """Shape of x without the batch; raises Unsupported for a constant."""
+        return self.traced(x).shape[1:]
 
-    def add(self, node: LoweredNode) -> str:
+    def add(self, node: Node) -> str:
         """Keep a node; raises GraphError if its sources do not fit."""
-        self._added = True
         return self.builder.add(node)
-
-    def flattened(self, name: str) -> str:
-        """The node, followed by a Flatten if PyTorch has a vector and the node has not."""
-        shape = self.builder.shapes[name]
-        if len(self.shape) != 2 or len(shape) == 1 or self.shape[1] != math.prod(shape):
-            return name
-        own_name = self.name("flatten" if self._added else "")
-        return self.add(Flatten(name=own_name, inputs=(name,)))
 
     def unsupported(self, got: str, allowed: str, remedy: str = "Rewrite it.") -> Unsupported:
         """The rejection of this call because of one of its arguments."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from torch import fx
 from torch.utils import _pytree as pytree
 
@@ -14,23 +15,29 @@ from icsnn_deploy.conversion.frontend.builder import (
     Builder,
     CallContext,
     Lowering,
+    Result,
     Storage,
     Traced,
     Unsupported,
 )
-from icsnn_deploy.conversion.frontend.concatenation import as_sums
 from icsnn_deploy.conversion.frontend.declared import DeclaredActivation
 from icsnn_deploy.conversion.frontend.example_run import CallResult, TensorMeta
+from icsnn_deploy.conversion.frontend.host_ops import host_op
+from icsnn_deploy.conversion.frontend.inputs import InputLayout, input_node, input_values
 from icsnn_deploy.conversion.frontend.operators import METADATA, Call, normalize
+from icsnn_deploy.conversion.frontend.outputs import named_leaves
+from icsnn_deploy.conversion.frontend.readout import output_node
 from icsnn_deploy.conversion.frontend.remedies import unsupported, untraceable
 from icsnn_deploy.conversion.frontend.replace_max_pool import Replaced
 from icsnn_deploy.conversion.frontend.rules import (
     activation,
     affine,
     average_pool,
-    concatenate,
+    convolution,
+    elementwise,
     max_pool,
-    shape,
+    move,
+    resize,
 )
 from icsnn_deploy.errors import ConversionError, Rejection, UnsupportedOperatorError
 from icsnn_deploy.graph.nodes import Node, Output
@@ -38,10 +45,11 @@ from icsnn_deploy.graph.nodes import Node, Output
 _LOWERINGS: dict[str, Lowering] = {
     **activation.LOWERINGS,
     **affine.LOWERINGS,
-    **concatenate.LOWERINGS,
+    **convolution.LOWERINGS,
     **max_pool.LOWERINGS,
     **average_pool.LOWERINGS,
-    **shape.LOWERINGS,
+    **move.LOWERINGS,
+    **resize.LOWERINGS,
 }
 _PARAMETERS = {"input": "x", "min": "low", "max": "high", "min_val": "low", "max_val": "high"}
 """Argument names of torch that would hide builtins in a lowering rule."""
@@ -74,10 +82,19 @@ def lower(
 
     Raises:
         UnsupportedOperatorError: lists every operator without an equivalent in the graph.
-        ConversionError: several inputs or outputs, or an output that is not a tensor.
+        ConversionError: an output that is not a tensor.
     """
-    lowering = _Lowering(module, results, activations, failed or {}, replaced)
-    return lowering.run()
+    layout, tried = InputLayout(), set[InputLayout]()
+    while True:
+        tried.add(layout)
+        lowering = _Lowering(module, results, activations, failed or {}, replaced, layout)
+        try:
+            return lowering.run()
+        except UnsupportedOperatorError:
+            other = lowering.builder.better_layout
+            if other is None or other in tried:
+                raise
+            layout = other
 
 
 class _Lowering:
@@ -88,6 +105,7 @@ class _Lowering:
         activations: Sequence[DeclaredActivation],
         failed: Mapping[str, str],
         replaced: Replaced,
+        layout: InputLayout,
     ) -> None:
         self.graph = module.graph
         self.modules = dict(module.named_modules())
@@ -99,15 +117,24 @@ class _Lowering:
         self.values: dict[fx.Node, Any] = {}
         self.rejections: list[Rejection] = []
         placeholders = [node for node in self.graph.nodes if node.op == "placeholder"]
-        if len(placeholders) != 1:
-            names = ", ".join(node.name for node in placeholders)
-            raise ConversionError(
-                f"the model takes the inputs {names or 'none'}: exactly one input tensor is "
-                "allowed. Wrap the model in a module that takes one"
+        metas = {node.name: results[node].value for node in placeholders}
+        tensors = {name: meta for name, meta in metas.items() if isinstance(meta, TensorMeta)}
+        node = input_node({name: meta.shape[1:] for name, meta in tensors.items()}, layout)
+        self.builder = Builder(node, layout)
+        values = input_values(self.builder.numbering, node)
+        for placeholder in placeholders:
+            meta = metas[placeholder.name]
+            self.values[placeholder] = (
+                Traced(
+                    values.get(placeholder.name, "input"),
+                    meta.shape,
+                    meta.dtype,
+                    placeholder.name,
+                    Storage(),
+                )
+                if isinstance(meta, TensorMeta)
+                else meta
             )
-        meta = results[placeholders[0]].value
-        self.builder = Builder(meta.shape[1:])
-        self.values[placeholders[0]] = Traced("input", meta.shape, meta.dtype, "input", Storage())
 
     def run(self) -> Lowered:
         for node in self.graph.nodes:
@@ -117,11 +144,10 @@ class _Lowering:
                 self._call(node)
             elif node.op == "output":
                 result = self._operands(node.args[0])
-        output = self._output(result)
-        if self.rejections:
+        end = self._output(result)
+        if self.rejections or end is None:
             raise UnsupportedOperatorError(list(dict.fromkeys(self.rejections)))
-        end = Output(name="output", inputs=(output,))
-        kept = list(as_sums(self.builder, self.builder.leading_to(output)))
+        kept = self.builder.leading_to(end.inputs[0])
         names = {node.name for node in kept}
         pools = {
             pool: rectifiers for pool, rectifiers in self.builder.max_pools.items() if pool in names
@@ -142,6 +168,8 @@ class _Lowering:
         call = normalize(node, args, kwargs, self.modules)
         if call.operator in METADATA:
             self.values[node] = result.value
+        elif call.operator in _FILLED:
+            self.values[node] = _run(node, self.modules, args, kwargs, _example)
         elif call.operator == "getitem" and not isinstance(call.args[0], Traced):
             self.values[node] = self._taken(node, call)
         else:
@@ -151,33 +179,44 @@ class _Lowering:
         """Lower one call, and track the memory that it shares or changes."""
         result = self.results[node]
         metas, tree = pytree.tree_flatten(result.value)
-        name: str | None = None
+        found: list[Result | None] = [None] * len(metas)
+        rejected = False
+        host = ""
         try:
             self._check_memory(call, traced, result)
-            name = self._lower(node, call, metas)
+            host = self._host_op(node, call)
+            if host:
+                found = [traced[0].value]
+                metas = [TensorMeta(traced[0].shape, traced[0].dtype)]
+                tree = pytree.tree_structure(0)
+            else:
+                found = self._lower(node, call, metas)
         except Unsupported as error:
+            rejected = True
             if node in self.replaced.names and error.node is None:
                 error = _in_place_of_max(error)
             called = node.op == "call_module"
             self._reject(call.path if called else self.builder.name(call.path), error)
-        names = (
-            name,
-            *(None for _ in metas[1:]),
-        )  # only the first result has a node: no indices, no statistics
         values = [
             self._value(call, meta, one, result) if isinstance(meta, TensorMeta) else meta
-            for meta, one in zip(metas, names, strict=False)
+            for meta, one in zip(metas, found, strict=True)
         ]
-        if name is not None:
-            self.not_computed.update(
-                value.node for value in values[1:] if isinstance(value, Traced)
-            )
+        for value, one in zip(values, found, strict=True):
+            if isinstance(value, Traced):
+                value.host_op = host
+                if one is None and not rejected:  # no indices, no statistics
+                    self.not_computed.add(str(value.value))
         return pytree.tree_unflatten(values, tree)
+
+    def _host_op(self, node: fx.Node, call: Call) -> str:
+        """The name of a last operation that the host does; empty for any other."""
+        last = bool(node.users) and all(_only_returned(user) for user in node.users)
+        return host_op(call) if last else ""
 
     def _taken(self, node: fx.Node, call: Call) -> Any:
         """One of the results of a call that has several."""
         value = call.args[0][call.args[1]]
-        if isinstance(value, Traced) and value.node in self.not_computed and node.users:
+        if isinstance(value, Traced) and value.value in self.not_computed and node.users:
             self._reject(
                 value.origin,
                 Unsupported(
@@ -188,7 +227,8 @@ class _Lowering:
             )
         return value
 
-    def _lower(self, node: fx.Node, call: Call, metas: list[Any]) -> str:
+    def _lower(self, node: fx.Node, call: Call, metas: list[Any]) -> list[Result | None]:
+        """What the call computes, for each of its results."""
         if node in self.replaced.refused:
             raise self.replaced.refused[node]
         if node.op == "call_module":
@@ -198,6 +238,7 @@ class _Lowering:
         rule = _LOWERINGS.get(call.operator)
         if rule is None or not metas or not isinstance(metas[0], TensorMeta):
             raise unsupported(call.operator, call.got)
+        args, kwargs = self._operands(node.args), self._operands(node.kwargs)
         context = CallContext(
             self.builder,
             call.path,
@@ -205,24 +246,23 @@ class _Lowering:
             metas[0].shape,
             metas[0].dtype,
             rectified=self._rectified(node),
+            run=lambda substitute: _run(node, self.modules, args, kwargs, substitute),
         )
         options = {_PARAMETERS.get(key, key): value for key, value in call.kwargs.items()}
+        if rule is move.move:
+            found = list(move.move(context, *call.args, **options))
+            return found if len(found) == len(metas) else [None] * len(metas)
         try:
             bound = inspect.signature(rule).bind(context, *call.args, **options)
         except TypeError as error:
             raise context.unsupported(str(error), "its usual arguments") from None
-        return self._by_parts(context, call, rule, bound) or rule(*bound.args, **bound.kwargs)
-
-    def _by_parts(
-        self, context: CallContext, call: Call, rule: Lowering, bound: inspect.BoundArguments
-    ) -> str | None:
-        variable = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
-        named = {
-            name: value
-            for name, value in bound.arguments.items()
-            if bound.signature.parameters[name].kind not in variable and value is not context
-        }
-        return concatenate.by_parts(context, call.operator, rule, named)
+        if call.operator in activation.LOWERINGS:
+            first = elementwise.apply(context, call.operator, rule, bound)
+        elif call.operator in max_pool.LOWERINGS:
+            first = elementwise.apply_per_channel(context, rule, bound)
+        else:
+            first = rule(*bound.args, **bound.kwargs)
+        return [first, *(None for _ in metas[1:])]
 
     def _rectified(self, node: fx.Node) -> bool:
         """Whether the result goes only to rectifiers."""
@@ -264,45 +304,99 @@ class _Lowering:
                 remedy="Use the operator that is not in place.",
             )
 
-    def _value(self, call: Call, meta: TensorMeta, name: str | None, result: CallResult) -> Traced:
+    def _value(
+        self, call: Call, meta: TensorMeta, found: Result | None, result: CallResult
+    ) -> Traced:
         """The traced tensor of a call's result; that of a rejected call gets a placeholder node."""
-        if name is None:
-            name = self.builder.stand_in(call.path, meta.shape[1:])
+        if found is None:
+            found = self.builder.stand_in(call.path, meta.shape[1:])
+        if isinstance(found, str) and self.builder.shapes[found] != meta.shape[1:]:
+            found = self.builder.numbering.elements(found, meta.shape[1:])
         for changed in result.changed:
             value = self.values[changed]
             if isinstance(value, Traced):
-                value.overwrite(name, call.path)
+                value.overwrite(found, call.path)
         base = self.values[result.base] if result.base is not None else None
         if not isinstance(base, Traced):
-            return Traced(name, meta.shape, meta.dtype, call.path, Storage())
-        if result.same and base.node == name:
+            return Traced(found, meta.shape, meta.dtype, call.path, Storage())
+        if result.same and base.value is found:
             return base
-        return Traced(name, meta.shape, meta.dtype, call.path, base.storage)
+        return Traced(found, meta.shape, meta.dtype, call.path, base.storage)
 
-    def _output(self, result: Any) -> str:
-        leaves = pytree.tree_leaves(result)
-        tensors = [leaf for leaf in leaves if isinstance(leaf, Traced)]
-        if len(leaves) != 1 or not tensors:
-            kinds = ", ".join("tensor" if leaf in tensors else repr(leaf) for leaf in leaves)
+    def _output(self, result: Any) -> Output | None:
+        leaves = {
+            name: leaf
+            for name, leaf in named_leaves(result, lambda one: isinstance(one, Traced)).items()
+            if leaf is not None
+        }
+        others = [name for name, leaf in leaves.items() if not isinstance(leaf, Traced)]
+        if others or not leaves:
             raise ConversionError(
-                f"the model returns {type(result).__name__} of {kinds or 'nothing'}: exactly one "
-                "tensor that depends on the input is allowed. Wrap the model in a module that "
-                "returns only its logits"
+                f"the model returns {type(result).__name__} with {', '.join(others) or 'nothing'}: "
+                "tensors that depend on the input are allowed, one or several. Wrap the model in a "
+                "module that returns only these"
             )
-        (output,) = tensors
-        context = CallContext(self.builder, "output", "output", output.shape, output.dtype)
         try:
-            self._check_memory(_OUTPUT, tensors, CallResult(value=None))
-            return context.source(output)
+            self._check_memory(_OUTPUT, list(leaves.values()), CallResult(value=None))
+            return output_node(self.builder, leaves)
         except Unsupported as error:
             self._reject("output", error)
-            return output.node
+            return None
 
     def _reject(self, path: str, error: Unsupported) -> None:
         node = path if error.node is None else error.node
         self.rejections.append(
             Rejection(node=node, got=error.got, allowed=error.allowed, remedy=error.remedy)
         )
+
+
+_FILLED = frozenset(
+    [
+        "zeros_like",
+        "ones_like",
+        "full_like",
+        "empty_like",
+        "rand_like",
+        "new_zeros",
+        "new_ones",
+        "new_full",
+        "new_empty",
+        "new_tensor",
+    ]
+)
+"""Operators that make a constant from the shape of a tensor."""
+
+
+def _run(
+    node: fx.Node,
+    modules: Mapping[str, Any],
+    args: Any,
+    kwargs: Any,
+    substitute: Callable[[Any], Any],
+) -> Any:
+    """The call in PyTorch, with each operand that is a tensor replaced."""
+    leaves, tree = pytree.tree_flatten((args, kwargs))
+    tensors = (Traced, torch.Tensor)
+    changed = [substitute(leaf) if isinstance(leaf, tensors) else leaf for leaf in leaves]
+    given, named = pytree.tree_unflatten(changed, tree)
+    with torch.no_grad():
+        if node.op == "call_module":
+            return modules[str(node.target)](*given, **named)
+        if node.op == "call_method":
+            return getattr(given[0], str(node.target))(*given[1:], **named)
+        return node.target(*given, **named)  # type: ignore[operator]
+
+
+def _example(operand: Any) -> Any:
+    """A tensor of zeros like a traced one."""
+    if not isinstance(operand, Traced):
+        return operand
+    return torch.zeros(operand.shape, dtype=operand.dtype)
+
+
+def _only_returned(user: fx.Node) -> bool:
+    """Whether a call's result goes to nothing but the model's outputs."""
+    return user.op == "output"
 
 
 _OUTPUT = Call(operator="output", args=(), kwargs={}, path="output", got="output")

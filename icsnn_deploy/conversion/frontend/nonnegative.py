@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 from typing_extensions import assert_never
 
-from icsnn_deploy.conversion.frontend.builder import Concatenation, LoweredNode
 from icsnn_deploy.graph.nodes import (
     Add,
     AvgPool,
@@ -15,13 +14,14 @@ from icsnn_deploy.graph.nodes import (
     Flatten,
     Input,
     Linear,
+    Node,
     Output,
     Population,
     Relu,
 )
 
 
-def is_nonnegative(nodes: Mapping[str, LoweredNode], name: str) -> bool:
+def is_nonnegative(nodes: Mapping[str, Node], name: str) -> bool:
     """Whether a node's result is at least zero for every input of the network.
 
     Args:
@@ -40,14 +40,14 @@ def is_nonnegative(nodes: Mapping[str, LoweredNode], name: str) -> bool:
     return True
 
 
-def _keeps_sign(node: LoweredNode) -> bool:
+def _keeps_sign(node: Node) -> bool:
     """Whether the result of a node is nonnegative for nonnegative inputs."""
     match node:
         case Conv() | Linear():
             return bool((node.weight >= 0).all() and (node.bias >= 0).all())
         case ChannelAffine():
             return bool((node.scale >= 0).all() and (node.shift >= 0).all())
-        case Add() | AvgPool() | Concatenation() | Flatten():
+        case Add() | AvgPool() | Flatten():
             return True
         case Input() | Relu() | Population() | Output():
             return False

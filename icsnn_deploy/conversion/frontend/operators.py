@@ -73,7 +73,26 @@ def _adaptive(module: Any) -> tuple[str, Arguments]:
 
 
 def _pad(module: Any) -> tuple[str, Arguments]:
-    return "pad", {"pad": module.padding, "value": module.value}
+    return "pad", {"pad": module.padding, "value": getattr(module, "value", 0.0)}
+
+
+def _pad_as(mode: str) -> Callable[[Any], tuple[str, Arguments]]:
+    return lambda module: ("pad", {"pad": module.padding, "mode": mode})
+
+
+def _conv_transpose(module: Any) -> tuple[str, Arguments]:
+    fields = ("weight", "bias", "stride", "padding", "output_padding", "groups", "dilation")
+    return "conv_transpose", {field: getattr(module, field) for field in fields}
+
+
+def _instance_norm(module: Any) -> tuple[str, Arguments]:
+    fields = ("running_mean", "running_var", "weight", "bias", "eps")
+    arguments = {field: getattr(module, field) for field in fields}
+    return "instance_norm", {**arguments, "use_input_stats": not module.track_running_stats}
+
+
+def _upsample(module: Any) -> tuple[str, Arguments]:
+    return "interpolate", {"mode": module.mode}
 
 
 def _without_arguments(name: str) -> Callable[[Any], tuple[str, Arguments]]:
@@ -99,6 +118,24 @@ _MODULES: dict[type[nn.Module], Callable[[Any], tuple[str, Arguments]]] = {
     nn.MaxPool2d: _max_pool,
     nn.AdaptiveMaxPool1d: _adaptive_max,
     nn.AdaptiveMaxPool2d: _adaptive_max,
+    nn.ConvTranspose1d: _conv_transpose,
+    nn.ConvTranspose2d: _conv_transpose,
+    nn.InstanceNorm1d: _instance_norm,
+    nn.InstanceNorm2d: _instance_norm,
+    nn.Upsample: _upsample,
+    nn.UpsamplingNearest2d: _upsample,
+    nn.UpsamplingBilinear2d: _upsample,
+    nn.PixelShuffle: _without_arguments("pixel_shuffle"),
+    nn.PixelUnshuffle: _without_arguments("pixel_unshuffle"),
+    nn.ChannelShuffle: _without_arguments("channel_shuffle"),
+    nn.Unflatten: _without_arguments("reshape"),
+    nn.Unfold: _without_arguments("unfold"),
+    nn.ReflectionPad1d: _pad_as("reflect"),
+    nn.ReflectionPad2d: _pad_as("reflect"),
+    nn.ReplicationPad1d: _pad_as("replicate"),
+    nn.ReplicationPad2d: _pad_as("replicate"),
+    nn.CircularPad1d: _pad_as("circular"),
+    nn.CircularPad2d: _pad_as("circular"),
     nn.ZeroPad1d: _pad,
     nn.ZeroPad2d: _pad,
     nn.ConstantPad1d: _pad,
@@ -121,6 +158,7 @@ _SYNONYMS = {
     "clip": "clamp",
     "_threshold": "threshold",
     **dict.fromkeys(("conv1d", "conv2d"), "conv"),
+    **dict.fromkeys(("conv_transpose1d", "conv_transpose2d"), "conv_transpose"),
     "_adaptive_avg_pool2d": "adaptive_avg_pool2d",
     **dict.fromkeys(
         ("view", "_unsafe_view", "flatten", "squeeze", "unsqueeze", "unflatten", "view_copy"),

@@ -1,113 +1,17 @@
-"""Convolutions, fully connected layers, batch normalization, and adding or scaling by constants."""
+"""Batch normalization, and adding or scaling: y = scale * x + shift, and sums of tensors."""
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 import torch
 
-from icsnn_deploy.conversion.frontend.builder import CallContext, Lowering, Traced
+from icsnn_deploy.conversion.frontend.builder import CallContext, Lowering, Result, Traced
+from icsnn_deploy.conversion.frontend.pushed import push
+from icsnn_deploy.conversion.frontend.sums import add_elements
 from icsnn_deploy.graph.neuron import Array
-from icsnn_deploy.graph.nodes import (
-    Add,
-    ChannelAffine,
-    Conv,
-    Linear,
-    Pairs,
-    Shape,
-    broadcast_shapes,
-)
-
-
-def conv(
-    context: CallContext,
-    x: Any,
-    weight: Any,
-    bias: Any = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
-    groups: int = 1,
-    padding_mode: str = "zeros",
-) -> str:
-    """Conv1d and Conv2d; a zero padding before it becomes part of the convolution."""
-    kernels = constant(context, weight)
-    axes = kernels.ndim - 2
-    if axes not in (1, 2):
-        raise context.unsupported(f"{axes} spatial axes", "one or two", "Use Conv1d or Conv2d.")
-    if padding_mode != "zeros":
-        raise context.unsupported(
-            f"padding_mode {padding_mode!r}", "padding_mode 'zeros'", "Retrain with zero padding."
-        )
-    source = context.source(x)
-    if len(context.source_shape(x)) != axes + 1:
-        raise context.unsupported("an input without a batch axis", f"[B, C] and {axes} more axes")
-    holes = spread(dilation, axes)
-    pads = _conv_padding(padding, kernels.shape[2:], holes)
-    if source in context.builder.paddings:
-        source, before = context.builder.paddings[source]
-        pads = tuple((p[0] + q[0], p[1] + q[1]) for p, q in zip(pads, before, strict=True))
-    return context.add(
-        Conv(
-            name=context.name(),
-            inputs=(source,),
-            weight=kernels,
-            bias=_bias(context, bias, len(kernels)),
-            stride=spread(stride, axes),
-            padding=pads,
-            dilation=holes,
-            groups=groups,
-        )
-    )
-
-
-def convolution(
-    context: CallContext,
-    x: Any,
-    weight: Any,
-    bias: Any,
-    stride: Any,
-    padding: Any,
-    dilation: Any,
-    transposed: bool,
-    output_padding: Any,
-    groups: int,
-) -> str:
-    """aten.convolution: any convolution of a decomposed exported program."""
-    if transposed:
-        raise context.unsupported("transposed", "Conv1d, Conv2d", "Replace it by a convolution.")
-    return conv(context, x, weight, bias, stride, padding, dilation, groups)
-
-
-def linear(context: CallContext, x: Any, weight: Any, bias: Any = None) -> str:
-    """y = x @ weight.T + bias, on vectors."""
-    matrix = constant(context, weight)
-    if len(context.source_shape(x)) != 1:
-        raise context.unsupported(
-            f"an input of shape {context.source_shape(x)}",
-            "(features,)",
-            "Flatten to [B, -1] before.",
-        )
-    bias = _bias(context, bias, len(matrix))
-    return context.add(
-        Linear(name=context.name(), inputs=(context.source(x),), weight=matrix, bias=bias)
-    )
-
-
-def addmm(
-    context: CallContext, x: Any, mat1: Any, mat2: Any, *, beta: float = 1, alpha: float = 1
-) -> str:
-    """y = beta * x + alpha * (mat1 @ mat2): a linear layer of a decomposed exported program."""
-    if beta != 1 or alpha != 1 or isinstance(x, Traced):
-        raise context.unsupported("a scaled or traced bias", "a constant bias, alpha = beta = 1")
-    return linear(context, mat1, _transposed(context, mat2), x)
-
-
-def matmul(context: CallContext, x: Any, other: Any = None, mat2: Any = None) -> str:
-    """y = x @ W for a constant matrix W."""
-    return linear(context, x, _transposed(context, other if mat2 is None else mat2))
+from icsnn_deploy.graph.nodes import ChannelAffine, Shape, broadcast_shapes
 
 
 def batch_norm(
@@ -121,7 +25,7 @@ def batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
     cudnn_enabled: bool = False,
-) -> str:
+) -> Result:
     """y = weight * (x - running_mean) / sqrt(running_var + eps) + bias, per channel"""
     if running_mean is None or running_var is None:
         raise context.unsupported(
@@ -149,31 +53,53 @@ def native_batch_norm(
     running_var: Any,
     momentum: float,
     eps: float,
-) -> str:
+) -> Result:
     """aten's batch normalization in eval mode, which also returns two empty statistics."""
     return batch_norm(context, x, running_mean, running_var, weight, bias, eps=eps)
 
 
-def add(context: CallContext, x: Any, other: Any, *, alpha: float = 1) -> str:
+def instance_norm(
+    context: CallContext,
+    x: Any,
+    running_mean: Any = None,
+    running_var: Any = None,
+    weight: Any = None,
+    bias: Any = None,
+    use_input_stats: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+    cudnn_enabled: bool = False,
+) -> Result:
+    """Instance normalization with running statistics, which is a batch normalization."""
+    if use_input_stats or running_mean is None:
+        raise context.unsupported(
+            "statistics of each sample",
+            "running statistics (track_running_stats=True)",
+            "Replace it by batch normalization and retrain.",
+        )
+    return batch_norm(context, x, running_mean, running_var, weight, bias, eps=eps)
+
+
+def add(context: CallContext, x: Any, other: Any, *, alpha: float = 1) -> Result:
     """y = x + alpha * other"""
     if isinstance(x, Traced) and isinstance(other, Traced):
-        return _sum(context, x, other, alpha)
+        return add_elements(context, x, other, alpha)
     if isinstance(x, Traced):
         return _affine(context, x, 1, alpha * _values(context, other, x))
     return _affine(context, other, alpha, _values(context, x, other))
 
 
-def sub(context: CallContext, x: Any, other: Any, *, alpha: float = 1) -> str:
+def sub(context: CallContext, x: Any, other: Any, *, alpha: float = 1) -> Result:
     """y = x - alpha * other"""
     return add(context, x, other, alpha=-alpha)
 
 
-def rsub(context: CallContext, x: Any, other: Any, alpha: float = 1) -> str:
+def rsub(context: CallContext, x: Any, other: Any, alpha: float = 1) -> Result:
     """y = other - alpha * x"""
     return add(context, other, x, alpha=-alpha)
 
 
-def mul(context: CallContext, x: Any, other: Any) -> str:
+def mul(context: CallContext, x: Any, other: Any) -> Result:
     """y = x * c, c constant."""
     if isinstance(x, Traced) and isinstance(other, Traced):
         raise context.unsupported(
@@ -185,54 +111,63 @@ def mul(context: CallContext, x: Any, other: Any) -> str:
     return _affine(context, data, _values(context, factor, data), 0)
 
 
-def div(context: CallContext, x: Any, other: Any, *, rounding_mode: str | None = None) -> str:
+def div(context: CallContext, x: Any, other: Any, *, rounding_mode: str | None = None) -> Result:
     """y = x / c, c constant."""
-    if isinstance(other, Traced) or rounding_mode is not None:
+    if not isinstance(x, Traced) or isinstance(other, Traced) or rounding_mode is not None:
         raise context.unsupported(
             "a rounded division, or one by data", "a division by a constant", "Remove it."
         )
     return _affine(context, x, 1 / _values(context, other, x), 0)
 
 
-def neg(context: CallContext, x: Any) -> str:
+def neg(context: CallContext, x: Any) -> Result:
     """y = -x"""
     return _affine(context, x, -1, 0)
 
 
-def _sum(context: CallContext, x: Traced, other: Traced, alpha: float) -> str:
-    first, second = context.source(x), context.source(other)
-    if x.shape != other.shape:
-        raise context.unsupported(
-            f"shapes {x.shape[1:]} and {other.shape[1:]}", "two tensors of one shape"
-        )
-    name = context.name()
-    if alpha != 1:
-        ones = np.ones((1,) * (len(x.shape) - 1))
-        node = ChannelAffine(
-            name=context.name("scale"), inputs=(second,), scale=ones * alpha, shift=ones * 0
-        )
-        second = context.add(node)
-    return context.add(Add(name=name, inputs=(first, second)))
-
-
-def _affine(context: CallContext, x: Any, scale: Any, shift: Any) -> str:
+def _affine(context: CallContext, x: Any, scale: Any, shift: Any) -> Result:
     """scale * x + shift for arrays with a batch axis of 1, or numbers."""
-    shape = context.source_shape(x)
+    data = context.traced(x)
+    shape = tuple(context.shape[1:])
+    if data.shape[1:] != shape:
+        data = broadcast(context, data, shape)
     return _scale(
-        context, x, _per_sample(context, scale, shape), _per_sample(context, shift, shape)
+        context, data, _per_sample(context, scale, shape), _per_sample(context, shift, shape)
     )
 
 
-def _scale(context: CallContext, x: Any, scale: Array, shift: Array) -> str:
+def broadcast(context: CallContext, x: Traced, shape: Shape) -> Traced:
+    """A traced tensor repeated to the shape, as PyTorch broadcasts it."""
+    from icsnn_deploy.conversion.frontend.builder import Storage
+
+    if x.shape[1:] == shape:
+        return x
+    if len(x.shape) != len(shape) + 1:
+        raise context.unsupported(
+            f"shapes {list(x.shape)} and {[x.shape[0], *shape]}",
+            "tensors with the same number of axes, the batch first",
+        )
+    elements = context.elements(x).map(lambda array: np.broadcast_to(array, shape).copy())
+    return Traced(elements, (x.shape[0], *shape), x.dtype, x.origin, Storage())
+
+
+def _scale(context: CallContext, x: Any, scale: Array, shift: Array) -> Result:
+    data = context.traced(x)
     if np.all(scale == 1) and np.all(shift == 0):
-        return context.source(x)
-    node = ChannelAffine(name=context.name(), inputs=(context.source(x),), scale=scale, shift=shift)
-    return context.add(node)
+        return data.value
+
+    def make(source: str, factor: Array, added: Array) -> str:
+        name = context.name()
+        return context.add(ChannelAffine(name=name, inputs=(source,), scale=factor, shift=added))
+
+    if isinstance(data.value, str):
+        return make(data.value, scale, shift)
+    return push(context, data, make, scale, shift, constant=lambda c: c * scale + shift)
 
 
 def _values(context: CallContext, value: Any, x: Any) -> Array:
     """A constant operand as float64."""
-    context.source(x)
+    context.traced(x)
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return np.asarray(value, np.float64)
     return _double(context, value)
@@ -244,6 +179,8 @@ def _per_sample(context: CallContext, value: Any, shape: Shape) -> Array:
     rank = len(shape) + 1
     if array.ndim <= rank:
         array = array.reshape((1,) * (rank - array.ndim) + array.shape)
+    if array.ndim == rank and len(array) > 1 and (array == array[:1]).all():
+        array = array[:1]  # made in forward for the whole batch
     fits = array.ndim == rank and all(
         a in (1, b) for a, b in zip(array.shape, (1, *shape), strict=True)
     )
@@ -272,16 +209,8 @@ def _double(context: CallContext, value: Any) -> Array:
     return array
 
 
-def _transposed(context: CallContext, value: Any) -> Any:
-    if not isinstance(value, torch.Tensor) or value.dim() != 2:
-        raise context.unsupported(
-            "a matrix product of two tensors that depend on the input, or not of rank 2",
-            "a product with one constant matrix",
-        )
-    return value.t()
-
-
-def _bias(context: CallContext, bias: Any, width: int) -> Array:
+def bias_of(context: CallContext, bias: Any, width: int) -> Array:
+    """A bias as float32, [width]; zeros for None."""
     return np.zeros(width, np.float32) if bias is None else constant(context, bias)
 
 
@@ -291,23 +220,10 @@ def spread(value: Any, axes: int) -> tuple[int, ...]:
     return values * axes if len(values) == 1 else values
 
 
-def _conv_padding(padding: Any, kernel: Shape, dilation: Shape) -> Pairs:
-    if padding == "valid":
-        return ((0, 0),) * len(kernel)
-    if padding == "same":
-        total = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
-        return tuple((t // 2, math.ceil(t / 2)) for t in total)
-    return tuple((p, p) for p in spread(padding, len(kernel)))
-
-
 LOWERINGS: dict[str, Lowering] = {
-    "conv": conv,
-    "convolution": convolution,
-    "linear": linear,
-    "addmm": addmm,
-    "matmul": matmul,
     "batch_norm": batch_norm,
     "native_batch_norm": native_batch_norm,
+    "instance_norm": instance_norm,
     "add": add,
     "sub": sub,
     "rsub": rsub,

@@ -1,15 +1,29 @@
-"""Average pooling in its four forms: windows, adaptive, mean over axes, global."""
+"""Average pooling with every option, and means and sums over any axes."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from icsnn_deploy.conversion.frontend.builder import CallContext, Lowering, Traced
+import numpy as np
+import torch
+from torch.nn import functional
+
+from icsnn_deploy.conversion.frontend.builder import CallContext, Lowering, Result, Traced
+from icsnn_deploy.conversion.frontend.elements import Elements
+from icsnn_deploy.conversion.frontend.gather import gather
+from icsnn_deploy.conversion.frontend.images import choose_phases, on_nodes
+from icsnn_deploy.conversion.frontend.pushed import push
 from icsnn_deploy.conversion.frontend.rules.affine import spread
-from icsnn_deploy.graph.nodes import AvgPool, Shape
+from icsnn_deploy.conversion.frontend.rules.convolution import (
+    Kernel,
+    convolve,
+    linear,
+    replace_value,
+)
+from icsnn_deploy.conversion.frontend.rules.resize import along_axes
+from icsnn_deploy.graph.nodes import AvgPool, ChannelAffine, Shape
 
 
 def avg_pool(
@@ -23,103 +37,205 @@ def avg_pool(
     divisor_override: int | None = None,
     *,
     axes: int,
-) -> str:
+) -> Result:
     """avg_pool1d and avg_pool2d."""
-    shape = _image(context, x, axes)
+    data = _image(context, x, axes)
     kernel, pads = spread(kernel_size, axes), spread(padding, axes)
-    stride = kernel if stride is None or stride == [] else spread(stride, axes)
-    if any(pads) and not count_include_pad:
-        raise context.unsupported(
-            f"count_include_pad=False with padding {pads}",
-            "count_include_pad=True, or no padding",
-            "Pool without padding and retrain.",
-        )
-    if divisor_override not in (None, math.prod(kernel)):
-        raise context.unsupported(
-            f"divisor_override={divisor_override}", f"the window's {math.prod(kernel)}"
-        )
-    node = AvgPool(
-        name="pool",
-        inputs=(context.source(x),),
-        kernel=kernel,
-        stride=stride,
-        padding=tuple((p, p) for p in pads),
+    steps = kernel if stride is None or stride == [] else spread(stride, axes)
+    lengths = tuple(
+        (n + 2 * p - k) // s + 1
+        for n, p, k, s in zip(data.shape[2:], pads, kernel, steps, strict=True)
     )
-    if node.output_shape(shape) != context.shape[1:]:
-        raise context.unsupported(
-            "ceil_mode=True where the last window sticks out",
-            "windows inside the padded input",
-            "Use ceil_mode=False, or an input size that the stride divides.",
-        )
-    return context.add(replace(node, name=context.name()))
+    even = divisor_override in (None, math.prod(kernel)) and (count_include_pad or not any(pads))
+    if even and lengths == tuple(context.shape[2:]):
+        return _windows(context, data, kernel, steps, pads)
+
+    def apply(tensor: torch.Tensor) -> torch.Tensor:
+        override = {} if divisor_override is None else {"divisor_override": divisor_override}
+        pool = functional.avg_pool1d if axes == 1 else functional.avg_pool2d
+        return pool(tensor, kernel, steps, pads, ceil_mode, count_include_pad, **override)
+
+    return along_axes(context, data, apply)
 
 
-def adaptive_avg_pool(context: CallContext, x: Any, output_size: Any, *, axes: int) -> str:
-    """adaptive_avg_pool1d and 2d, where all windows have one size."""
-    shape = _image(context, x, axes)
-    wanted = context.shape[2:]
-    if any(length % out for length, out in zip(shape[1:], wanted, strict=True)):
-        raise context.unsupported(
-            f"{shape[1:]} to {wanted}",
-            "an output size that divides the input's",
-            "Choose another output size, or the input size that the model was trained with.",
+def _windows(
+    context: CallContext, x: Traced, kernel: Shape, stride: Shape, padding: Shape
+) -> Result:
+    """Means over equal windows: an AvgPool on each node of whole channels, or a convolution."""
+    builder = context.builder
+    pairs = tuple((p, p) for p in padding)
+    if not isinstance(x.value, str):
+        phases = choose_phases(builder, x.value)
+        if any(r > 1 for r in phases) or len(x.shape) != 2 + len(kernel):
+            weight = np.full((x.shape[1], 1, *kernel), 1 / math.prod(kernel), np.float32)
+            mean = Kernel(
+                weight=weight,
+                bias=np.zeros(x.shape[1], np.float32),
+                stride=stride,
+                padding=pairs,
+                dilation=(1,) * len(kernel),
+                groups=x.shape[1],
+            )
+            return convolve(context, x, mean)
+
+    def pooled(source: str) -> str:
+        return context.add(
+            AvgPool(
+                name=context.name(),
+                inputs=(source,),
+                kernel=kernel,
+                stride=stride,
+                padding=pairs,
+            )
         )
-    kernel = tuple(length // out for length, out in zip(shape[1:], wanted, strict=True))
-    return _pool(context, context.source(x), kernel)
+
+    if isinstance(x.value, str):
+        return pooled(x.value)
+    return on_nodes(builder, x.value, pooled) or pooled(context.source(x))
+
+
+def adaptive_avg_pool(context: CallContext, x: Any, output_size: Any, *, axes: int) -> Result:
+    """adaptive_avg_pool1d and 2d, for any output size."""
+    data = _image(context, x, axes)
+    lengths, wanted = data.shape[2:], context.shape[2:]
+    if not any(length % out for length, out in zip(lengths, wanted, strict=True)):
+        kernel = tuple(length // out for length, out in zip(lengths, wanted, strict=True))
+        return _pool(context, data, kernel)
+    if all(out % length == 0 for length, out in zip(lengths, wanted, strict=True)):
+        repeats = [out // length for length, out in zip(lengths, wanted, strict=True)]
+
+        def repeated(array: Any) -> Any:
+            for axis, count in enumerate(repeats):
+                array = np.repeat(array, count, axis=axis + 1)
+            return array
+
+        return context.elements(data).map(repeated)  # each window holds one value
+    pool = functional.adaptive_avg_pool1d if axes == 1 else functional.adaptive_avg_pool2d
+    return along_axes(context, data, lambda tensor: pool(tensor, list(wanted)))
 
 
 def mean(
     context: CallContext, x: Any, dim: Any = None, keepdim: bool = False, dtype: Any = None
-) -> str:
-    """Mean over spatial axes; the result is flattened if it is a vector."""
-    if not isinstance(x, Traced):
-        raise context.unsupported("a constant", "data")
-    shape = context.builder.shapes[x.node]
-    rank = len(x.shape)
-    given = range(rank) if dim is None else dim if isinstance(dim, (tuple, list)) else (dim,)
-    dims = {int(d) % rank for d in given}
-    axes = _graph_axes(x.shape[1:], shape, {d - 1 for d in dims if d > 0})
-    if 0 in dims or axes is None or 0 in axes:
+) -> Result:
+    """Mean over any axes but the batch."""
+    return _reduced(context, x, dim, average=True)
+
+
+def total(
+    context: CallContext, x: Any, dim: Any = None, keepdim: bool = False, dtype: Any = None
+) -> Result:
+    """Sum over any axes but the batch."""
+    return _reduced(context, x, dim, average=False)
+
+
+def _reduced(context: CallContext, x: Any, dim: Any, *, average: bool) -> Result:
+    data = context.traced(x)
+    rank = len(data.shape)
+    given = range(rank) if dim is None or dim == [] else dim
+    given = given if isinstance(given, (tuple, list, range)) else (given,)
+    axes = sorted({int(d) % rank for d in given})
+    if 0 in axes:
         raise context.unsupported(
-            f"axes {sorted(dims)} of {len(x.shape)}",
-            "spatial axes (2, or 2 and 3)",
-            "Average over space only, not over samples or channels.",
+            f"axes {axes} of {rank}", "axes of a sample (1 and later)", "Keep the batch axis."
         )
-    kernel = tuple(length if axis in axes else 1 for axis, length in enumerate(shape))[1:]
-    return context.flattened(_pool(context, x.node, kernel))
+    count = math.prod(data.shape[axis] for axis in axes)
+    elements = context.elements(data)
+    kept = tuple(axis - 1 for axis in range(1, rank) if axis not in axes)
+    over = tuple(axis - 1 for axis in axes)
+    lines = elements.map(
+        lambda array: array.transpose((*kept, *over)).reshape(
+            *(array.shape[axis] for axis in kept), -1
+        )
+    )
+    result = _over_space(context, lines, data) or _over_features(context, lines, data)
+    if not average:
+        result = _scaled(context, result, count, lines.shape[:-1])
+    found = result if isinstance(result, Elements) else context.builder.numbering.elements(result)
+    shape = tuple(context.shape[1:])
+    if isinstance(result, str) and context.builder.shapes[result] == shape:
+        return result
+    reshaped = found.reshape(*shape)
+    if len(shape) == 1 and not context.builder.vectors_as_images:  # as a node of its own
+        return gather(context.builder, reshaped, f"{context.path}.flatten")
+    return reshaped
 
 
-def _graph_axes(seen: Shape, shape: Shape, dims: set[int]) -> set[int] | None:
-    """Axes of the node's shape that correspond to axes of the shape in PyTorch.
-
-    Where the two shapes differ, such as (C, H * W) for (C, H, W), trailing axes still correspond.
-    """
-    if seen == shape:
-        return dims
-    kept = len(seen) - len(dims)
-    if dims != set(range(kept, len(seen))):
+def _over_space(context: CallContext, lines: Elements, x: Traced) -> Result | None:
+    """The mean of all positions of nodes of whole channels, or of whole rows or columns of them."""
+    builder = context.builder
+    sources = list(builder.numbering.sources(lines.ids))
+    if len(sources) != 1 or lines.constants is not None:
         return None
-    for axis in range(1, len(shape) + 1):
-        if math.prod(shape[:axis]) == math.prod(seen[:kept]):
-            return set(range(axis, len(shape)))
+    ((source, _),) = sources
+    shape = builder.shapes[source]
+    positions = lines.ids - builder.numbering.first(source)
+    places = np.arange(math.prod(shape)).reshape(shape)
+    for axes in _spatial_choices(len(shape)):
+        moved = np.moveaxis(places, axes, range(-len(axes), 0))
+        reduced = moved.reshape(*moved.shape[: len(shape) - len(axes)], -1)
+        if reduced.size == positions.size and np.array_equal(
+            reduced.reshape(-1, reduced.shape[-1]), positions.reshape(-1, positions.shape[-1])
+        ):
+            kernel = tuple(n if a in axes else 1 for a, n in enumerate(shape))[1:]
+            whole = replace_value(x, source, (x.shape[0], *shape))
+            result = _pool(context, whole, kernel)
+            found = result if isinstance(result, Elements) else builder.numbering.elements(result)
+            return found.reshape(*lines.shape[:-1])
     return None
 
 
-def _pool(context: CallContext, source: str, kernel: Shape) -> str:
-    if math.prod(kernel) == 1:
-        return source
-    none = ((0, 0),) * len(kernel)
-    node = AvgPool(
-        name=context.name(), inputs=(source,), kernel=kernel, stride=kernel, padding=none
+def _spatial_choices(rank: int) -> list[tuple[int, ...]]:
+    return [(1,)] if rank == 2 else [(1, 2), (1,), (2,)] if rank == 3 else []
+
+
+def _over_features(context: CallContext, lines: Elements, x: Traced) -> Result:
+    """A fully connected layer of equal weights at every position."""
+    count = lines.shape[-1]
+    weight = torch.full((1, count), 1 / count, dtype=torch.float64)
+    kept = lines.shape[:-1]
+    if not kept:
+        lines = lines.reshape(1, count)
+    data = replace_value(x, lines, (x.shape[0], *lines.shape))
+    inner = context.on((x.shape[0], *lines.shape[:-1], 1))
+    result = linear(inner, data, weight)
+    found = result if isinstance(result, Elements) else context.builder.numbering.elements(result)
+    return found.reshape(*(kept or (1,)))
+
+
+def _scaled(context: CallContext, result: Result, factor: float, shape: Shape) -> Result:
+    value = result if isinstance(result, Elements) else context.builder.numbering.elements(result)
+    size = value.shape
+    data = Traced(value, (1, *size), torch.float32, context.path, _storage())
+
+    def make(source: str, scale: Any) -> str:
+        zero = np.zeros((1,) * scale.ndim)
+        name = context.name("count")
+        return context.add(ChannelAffine(name=name, inputs=(source,), scale=scale, shift=zero))
+
+    return push(
+        context, data, make, np.full((1,) * len(size), factor), constant=lambda c: c * factor
     )
-    return context.add(node)
 
 
-def _image(context: CallContext, x: Any, axes: int) -> Shape:
-    shape = context.source_shape(x)
-    if len(shape) != axes + 1:
-        raise context.unsupported(f"an input of shape {shape}", f"channels and {axes} spatial axes")
-    return shape
+def _storage() -> Any:
+    from icsnn_deploy.conversion.frontend.builder import Storage
+
+    return Storage()
+
+
+def _pool(context: CallContext, x: Traced, kernel: Shape) -> Result:
+    if math.prod(kernel) == 1:
+        return x.value
+    return _windows(context, x, kernel, kernel, (0,) * len(kernel))
+
+
+def _image(context: CallContext, x: Any, axes: int) -> Traced:
+    data = context.traced(x)
+    if len(data.shape) != axes + 2:
+        raise context.unsupported(
+            f"an input of shape {list(data.shape)}", f"[B, C] and {axes} spatial axes"
+        )
+    return data
 
 
 LOWERINGS: dict[str, Lowering] = {
@@ -128,4 +244,5 @@ LOWERINGS: dict[str, Lowering] = {
     "adaptive_avg_pool1d": partial(adaptive_avg_pool, axes=1),
     "adaptive_avg_pool2d": partial(adaptive_avg_pool, axes=2),
     "mean": mean,
+    "sum": total,
 }

@@ -1,0 +1,252 @@
+r"""A linear map along each spatial axis: averages over uneven windows, interpolation, and the like.
+
+    y[c, i, j] = sum over g, h of A1[i, g] A2[j, h] x[c, g, h]
+
+Each axis is a depthwise convolution for the rows of A that repeat with a shift, plus a pair of
+convolutions, crop and place, for each column or row of A that deviates (borders, uneven windows). A
+map to a finer axis is computed in phase layout where its phases repeat.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from icsnn_deploy.conversion.frontend.builder import Builder, CallContext, Result, Unsupported
+from icsnn_deploy.conversion.frontend.gather_axis import MAX_PIECES
+from icsnn_deploy.conversion.frontend.phases import from_phases
+from icsnn_deploy.conversion.frontend.selecting import Shift, shift_conv
+from icsnn_deploy.graph.neuron import Array
+from icsnn_deploy.graph.nodes import Add, Conv, Shape
+from icsnn_deploy.passes.window import window
+
+Apply = Callable[[torch.Tensor], torch.Tensor]
+
+
+def axis_matrices(context: CallContext, apply: Apply, lengths: Shape) -> tuple[Array, ...]:
+    """The matrices of a linear map that treats the axes separately, [S, G] each.
+
+    Args:
+        context: the call, for messages.
+        apply: the map of tensors [B, 1, *G], float64.
+        lengths: G.
+
+    Raises:
+        Unsupported: the map is not linear, or does not treat the axes separately.
+    """
+    axes = len(lengths)
+    with torch.no_grad():
+        ones = apply(torch.ones((1, 1, *lengths), dtype=torch.float64))[0, 0].numpy()
+        best = np.unravel_index(np.abs(ones).argmax(), ones.shape)
+        found = []
+        for axis, length in enumerate(lengths):
+            basis = torch.eye(length, dtype=torch.float64)
+            shape = [1] * axes
+            shape[axis] = length
+            lines = basis.reshape(length, 1, *shape).expand(length, 1, *lengths)
+            result = apply(lines.contiguous())[:, 0].numpy()  # [G, *S]
+            line = tuple(slice(None) if a == axis else best[a] for a in range(axes))
+            found.append(result[(slice(None), *line)].T / (ones[best] if axis else 1))
+        probe = torch.from_numpy(np.random.default_rng(0).normal(size=(1, 1, *lengths)))
+        wanted = apply(probe)[0, 0].numpy()
+    got = probe[0, 0].numpy()
+    for axis, matrix in enumerate(found):
+        got = np.moveaxis(np.tensordot(matrix, got, (1, axis)), 0, axis)
+    if got.shape != wanted.shape or np.abs(got - wanted).max() > 1e-9 * np.abs(wanted).max():
+        raise context.unsupported(
+            "a map that is not linear, or mixes rows and columns",
+            "resizing and pooling that treat rows and columns apart",
+        )
+    return tuple(np.where(np.abs(matrix) < 1e-12, 0, matrix) for matrix in found)
+
+
+def map_axes(context: CallContext, source: str, matrices: tuple[Array, ...], name: str) -> Result:
+    """The image of a node under a matrix along each axis."""
+    builder = context.builder
+    lengths = tuple(len(matrix) for matrix in matrices)
+    phases = [1] * len(matrices)
+    result = source
+    for axis, matrix in enumerate(matrices):
+        last = axis == len(matrices) - 1
+        own = name if last else builder.name(f"{name}.rows")
+        result, phases[axis] = _along(builder, result, axis, matrix, own)
+    if all(r == 1 for r in phases):
+        return result
+    return from_phases(builder.numbering.elements(result), tuple(phases), lengths)
+
+
+def _along(builder: Builder, source: str, axis: int, matrix: Array, name: str) -> tuple[str, int]:
+    """A node that computes the matrix along one axis, and its phases there."""
+    count, length = matrix.shape
+    if count == length and np.array_equal(matrix, np.eye(length)):
+        return source, 1
+    phases = count // length if count > length and count % length == 0 else 1
+    split = [matrix[phase::phases] for phase in range(phases)]  # [P, G] each
+    return _spread(builder, source, axis, split, name), phases
+
+
+def _spread(builder: Builder, source: str, axis: int, split: list[Array], name: str) -> str:
+    """A node [C * phases, ...] of the matrices, one for each phase."""
+    count, length = split[0].shape
+    stride = max(1, length // count)
+    kernels = [_repeating(matrix, stride) for matrix in split]  # offset -> weight
+    rests = [
+        matrix - _as_matrix(kernel, stride, matrix.shape)
+        for matrix, kernel in zip(split, kernels, strict=True)
+    ]
+    rest = np.stack([np.where(np.abs(one) < 1e-12, 0, one) for one in rests])  # [r, P, G]
+    columns = np.flatnonzero(rest.any(axis=(0, 1)))
+    rows = np.flatnonzero(rest.any(axis=(0, 2)))
+    if min(len(rows), len(columns)) > MAX_PIECES:
+        raise Unsupported(
+            got=f"{name}: resizing of {length} to {count} places",
+            allowed=f"whole factors, or at most {MAX_PIECES} places along an axis",
+            remedy="Resize by a whole factor.",
+        )
+    parts = []
+    if any(kernels):
+        own = builder.name(f"{name}.part") if len(rows) else name
+        parts.append(_regular(builder, source, axis, kernels, stride, count, own))
+    if len(columns) <= len(rows):
+        parts += [_column(builder, source, axis, rest, int(g), name) for g in columns]
+    else:
+        parts += [_row(builder, source, axis, rest, int(i), name) for i in rows]
+    if len(parts) == 1:
+        return parts[0]
+    return builder.add(Add(name=name, inputs=tuple(parts)))
+
+
+def _repeating(matrix: Array, stride: int) -> dict[int, float]:
+    """The row that most rows repeat with a shift of `stride` each: offset -> weight."""
+    row = len(matrix) // 2
+    taps = np.flatnonzero(matrix[row])
+    kernel = {int(g) - stride * row: float(matrix[row, g]) for g in taps}
+    same = np.abs(matrix - _as_matrix(kernel, stride, matrix.shape)) < 1e-12
+    return kernel if same.all(axis=1).sum() > 1 or len(matrix) == 1 else {}
+
+
+def _as_matrix(kernel: dict[int, float], stride: int, shape: Shape) -> Array:
+    matrix = np.zeros(shape)
+    rows = np.arange(shape[0])
+    for offset, weight in kernel.items():
+        columns = stride * rows + offset
+        inside = (columns >= 0) & (columns < shape[1])
+        matrix[rows[inside], columns[inside]] = weight
+    return matrix
+
+
+def _on_axis(builder: Builder, source: str, axis: int, value: int) -> list[int]:
+    sizes = [1] * (len(builder.shapes[source]) - 1)
+    sizes[axis] = value
+    return sizes
+
+
+def _regular(
+    builder: Builder,
+    source: str,
+    axis: int,
+    kernels: list[dict[int, float]],
+    stride: int,
+    count: int,
+    name: str,
+) -> str:
+    """A depthwise convolution with one output per channel and phase."""
+    channels, *lengths = builder.shapes[source]
+    offsets = [offset for kernel in kernels for offset in kernel]
+    low, high = min(offsets), max(offsets)
+    found = window(range(low, high + 1), stride=stride, length=lengths[axis], positions=count)
+    assert found is not None
+    weight = np.zeros((len(kernels), found.size))
+    for phase, kernel in enumerate(kernels):
+        for offset, value in kernel.items():
+            weight[phase, found.first + offset - low] = value
+    pads: list[tuple[int, int]] = [(0, 0)] * len(lengths)
+    pads[axis] = found.padding
+    size = _on_axis(builder, source, axis, found.size)
+    return builder.add(
+        Conv(
+            name=name,
+            inputs=(source,),
+            weight=np.tile(weight, (channels, 1)).reshape(-1, 1, *size),
+            bias=np.zeros(channels * len(kernels), np.float32),
+            stride=tuple(_on_axis(builder, source, axis, stride)),
+            padding=tuple(pads),
+            dilation=(1,) * len(lengths),
+            groups=channels,
+        )
+    )
+
+
+def _crop(builder: Builder, source: str, axis: int, place: int, name: str) -> str:
+    """One place along the axis, a node of length 1 there."""
+    channels, *lengths = builder.shapes[source]
+    if lengths[axis] == 1:
+        return source
+    offsets = np.zeros((channels, len(lengths)), np.int64)
+    offsets[:, axis] = place
+    shift = Shift(
+        channels=np.arange(channels),
+        offsets=offsets,
+        stride=tuple(_on_axis(builder, source, axis, lengths[axis])),
+    )
+    lengths[axis] = 1
+    return shift_conv(builder, source, shift, tuple(lengths), builder.name(f"{name}.crop"))
+
+
+def _column(builder: Builder, source: str, axis: int, rest: Array, place: int, name: str) -> str:
+    """What one place of the source adds to the places of the result."""
+    phases, count, _ = rest.shape
+    used = np.flatnonzero(rest[:, :, place].any(axis=0))
+    begin, end = int(used[0]), int(used[-1]) + 1
+    cropped = _crop(builder, source, axis, place, name)
+    taps = rest[:, begin:end, place][:, ::-1]  # [r, taps]
+    return _placed(builder, cropped, axis, taps, (end - 1, count - begin - 1), name)
+
+
+def _row(builder: Builder, source: str, axis: int, rest: Array, row: int, name: str) -> str:
+    """One place of the result, from all places of the source that it reads."""
+    phases, count, _ = rest.shape
+    channels, *lengths = builder.shapes[source]
+    used = np.flatnonzero(rest[:, row].any(axis=0))
+    begin, end = int(used[0]), int(used[-1]) + 1
+    length = lengths[axis]
+    weight = np.zeros((phases, length))
+    weight[:, begin:end] = rest[:, row, begin:end]
+    size = _on_axis(builder, source, axis, length)
+    read = builder.add(
+        Conv(
+            name=builder.name(f"{name}.row"),
+            inputs=(source,),
+            weight=np.tile(weight, (channels, 1)).reshape(-1, 1, *size),
+            bias=np.zeros(channels * phases, np.float32),
+            stride=(1,) * len(lengths),
+            padding=((0, 0),) * len(lengths),
+            dilation=(1,) * len(lengths),
+            groups=channels,
+        )
+    )
+    return _placed(builder, read, axis, np.ones((1, 1)), (row, count - row - 1), name)
+
+
+def _placed(
+    builder: Builder, source: str, axis: int, taps: Array, padding: tuple[int, int], name: str
+) -> str:
+    """A depthwise convolution along the axis: taps [phases, n]."""
+    channels, *lengths = builder.shapes[source]
+    pads: list[tuple[int, int]] = [(0, 0)] * len(lengths)
+    pads[axis] = padding
+    size = _on_axis(builder, source, axis, taps.shape[1])
+    return builder.add(
+        Conv(
+            name=builder.name(f"{name}.part"),
+            inputs=(source,),
+            weight=np.tile(taps, (channels, 1)).reshape(-1, 1, *size),
+            bias=np.zeros(channels * len(taps), np.float32),
+            stride=(1,) * len(lengths),
+            padding=tuple(pads),
+            dilation=(1,) * len(lengths),
+            groups=channels,
+        )
+    )

@@ -1,0 +1,40 @@
+"""The last operations of models that are left to the host: they only reformat the logits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from icsnn_deploy.conversion.frontend.operators import Call
+
+HOST_OPS = {
+    "softmax": "softmax",
+    "_softmax": "softmax",
+    "log_softmax": "log_softmax",
+    "_log_softmax": "log_softmax",
+    "softmin": "softmin",
+    "sigmoid": "sigmoid",
+    "logsigmoid": "logsigmoid",
+    "tanh": "tanh",
+    "argmax": "argmax",
+    "nn.Softmax": "softmax",
+    "nn.Softmax2d": "softmax2d",
+    "nn.LogSoftmax": "log_softmax",
+    "nn.Softmin": "softmin",
+    "nn.Sigmoid": "sigmoid",
+    "nn.LogSigmoid": "logsigmoid",
+    "nn.Tanh": "tanh",
+}
+_WITH_AXIS = {"softmax", "log_softmax", "softmin", "argmax"}
+
+
+def host_op(call: Call) -> str:
+    """The name of the operation with its axis, "softmax(dim=1)"; empty where it is no such one."""
+    name = HOST_OPS.get(call.operator, "")
+    if name not in _WITH_AXIS:
+        return name
+    dim: Any = call.kwargs.get("dim")
+    if dim is None and len(call.args) > 1:
+        dim = call.args[1]
+    if isinstance(dim, bool) or not isinstance(dim, int):
+        return "" if name == "argmax" else f"{name}(dim=1)"
+    return f"{name}(dim={dim})"

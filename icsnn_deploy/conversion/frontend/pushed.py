@@ -1,0 +1,123 @@
+"""Apply an elementwise computation to rearranged elements: to the nodes that they come from.
+
+    f(rearranged x) = rearranged f(x)
+
+So a rectifier after a concatenation, a channel shuffle or an upsampling is computed once per value
+of the network, before the rearrangement, and no layer is needed to rearrange anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from icsnn_deploy.conversion.frontend.builder import CallContext, Result, Traced, Unsupported
+from icsnn_deploy.conversion.frontend.elements import Elements
+from icsnn_deploy.graph.neuron import Array
+
+_LEAST_USED = 0.75
+"""Share of a node's elements that must be used, if they can also be gathered."""
+
+Make = Callable[..., str]
+"""Takes the name of a source and one array per parameter, of a shape that broadcasts to the source's
+with its channels first; returns the name of the node that computes the result."""
+
+
+def push(
+    context: CallContext,
+    x: Traced,
+    make: Make,
+    *parameters: Array,
+    constant: Callable[[Array], Array] | None = None,
+) -> Result:
+    """Apply a computation of single values to x.
+
+    Args:
+        context: the call.
+        x: the operand.
+        make: adds the node for one source.
+        parameters: one array each, broadcastable to x without the batch.
+        constant: the computation on constants, [*shape of x]; None keeps them.
+    """
+    numbering = context.builder.numbering
+    whole = numbering.whole(context.elements(x))
+    if isinstance(x.value, str) or (whole is not None and len(x.shape) == 2):
+        node = context.source(x)
+        return make(node, *(compact(np.broadcast_to(one, x.shape[1:])) for one in parameters))
+    elements = context.elements(x)
+    every = [np.broadcast_to(one, elements.shape) for one in parameters]
+    plan = _plan(context, elements, every)
+    if plan is None or min(used for _, _, _, used in plan) < _LEAST_USED:
+        try:
+            node = context.source(x)
+        except Unsupported:
+            if plan is None:
+                raise
+        else:
+            return make(node, *(compact(one) for one in every))
+    ids = np.zeros_like(elements.ids)
+    for source, mask, values, _ in plan or ():
+        result = make(source, *values)
+        offset = numbering.first(result) - numbering.first(source)
+        ids[mask] = elements.ids[mask] + offset
+    constants = elements.constants
+    if constant is not None and (ids == 0).any():
+        given = np.zeros(elements.shape) if constants is None else constants
+        computed = np.where(ids == 0, constant(given), 0)
+        constants = computed if computed.any() else None
+    return Elements(ids, constants)
+
+
+def _plan(
+    context: CallContext, elements: Elements, parameters: list[Array]
+) -> list[tuple[str, Array, list[Array], float]] | None:
+    """For each source: its elements (a mask), its parameters, and the share of it that is used.
+
+    None where copies of one element have different parameters.
+    """
+    numbering = context.builder.numbering
+    plan = []
+    for source, mask in numbering.sources(elements.ids):
+        shape = numbering.shapes[source]
+        size = int(np.prod(shape))
+        places = elements.ids[mask] - numbering.first(source)
+        values = []
+        for parameter in parameters:
+            own = np.zeros(size)
+            own[places] = parameter[mask]
+            if not np.array_equal(own[places], parameter[mask]):
+                return None
+            values.append(_filled(own, places, shape))
+        used = np.zeros(size, bool)
+        used[places] = True
+        plan.append((source, mask, values, float(used.mean())))
+    return plan
+
+
+def _filled(values: Array, places: Array, shape: tuple[int, ...]) -> Array:
+    """The parameter of a source; elements without one get that of their channel, where it is one."""
+    used = np.zeros(values.size, bool)
+    used[places] = True
+    planes, flags = values.reshape(shape[0], -1), used.reshape(shape[0], -1)
+    low = np.where(flags, planes, np.inf).min(axis=1)
+    high = np.where(flags, planes, -np.inf).max(axis=1)
+    if (low[flags.any(axis=1)] == high[flags.any(axis=1)]).all():
+        per_channel = np.where(flags.any(axis=1), low, 0)
+        return compact(np.broadcast_to(_columns(per_channel, shape), shape))
+    return compact(values.reshape(shape))
+
+
+def _columns(values: Array, shape: tuple[int, ...]) -> Array:
+    return values.reshape(-1, *(1,) * (len(shape) - 1))
+
+
+def compact(values: Array) -> Array:
+    """One value, one per channel [C, 1...], or all values, whichever says the same."""
+    ones = (1,) * (values.ndim - 1)
+    if (values == values.flat[0]).all():
+        return np.array(values.flat[0]).reshape(1, *ones)
+    planes = values.reshape(len(values), -1)
+    if (planes == planes[:, :1]).all():
+        return planes[:, 0].reshape(-1, *ones).copy()
+    return np.array(values)

@@ -1,0 +1,134 @@
+"""The output of a graph from the model's outputs: one node, and where each value lies in it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from icsnn_deploy.conversion.frontend.builder import Builder, Traced, Unsupported
+from icsnn_deploy.conversion.frontend.elements import Elements
+from icsnn_deploy.conversion.frontend.gather import flatten, gather
+from icsnn_deploy.graph.nodes import Output, Part, Shape
+
+_LARGEST_FLAT = 2**13
+"""Values of an image that is joined with vectors, by a fully connected layer of one-hot weights."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Leaf:
+    part: Part
+    elements: Elements
+
+
+def output_node(builder: Builder, leaves: Mapping[str, Traced]) -> Output:
+    """The Output for the model's outputs.
+
+    A single output that is a node needs nothing else. Otherwise the nodes are joined in one, and an
+    index says where the values of each output lie.
+
+    Args:
+        builder: of the graph.
+        leaves: the model's outputs by name.
+    """
+    if len(leaves) == 1:
+        ((name, leaf),) = leaves.items()
+        natural = _natural(builder, leaf)
+        if natural is not None:
+            part = Part(name, leaf.shape[1:], leaf.host_op)
+            parts = (part,) if leaf.host_op or name != "output" else ()
+            return Output(name="output", inputs=(natural,), parts=parts)
+    found = [_leaf(builder, name, leaf) for name, leaf in leaves.items()]
+    sources = list(
+        dict.fromkeys(
+            source for leaf in found for source, _ in builder.numbering.sources(leaf.elements.ids)
+        )
+    )
+    joined, places = _joined(builder, sources)
+    index = []
+    for leaf in found:
+        ids = leaf.elements.ids.reshape(-1)
+        own = np.zeros(len(ids), np.int64)
+        for source, mask in builder.numbering.sources(ids):
+            own[mask] = places[source][ids[mask] - builder.numbering.first(source)]
+        index.append(own)
+    return Output(
+        name="output",
+        inputs=(joined,),
+        index=np.concatenate(index),
+        parts=tuple(leaf.part for leaf in found),
+    )
+
+
+def _natural(builder: Builder, leaf: Traced) -> str | None:
+    """The node whose result the output is; a flattened one gets a Flatten."""
+    if isinstance(leaf.value, str):
+        return leaf.value
+    if builder.numbering.whole(leaf.value) is not None and len(leaf.shape) == 2:
+        return None if builder.vectors_as_images else gather(builder, leaf.value, leaf.origin)
+    return None
+
+
+def _leaf(builder: Builder, name: str, leaf: Traced) -> _Leaf:
+    """One output; constants in it are added by a node."""
+    elements = (
+        leaf.value if isinstance(leaf.value, Elements) else builder.numbering.elements(leaf.value)
+    )
+    if not (elements.ids > 0).all():
+        elements = builder.numbering.elements(gather(builder, elements, leaf.origin))
+    return _Leaf(part=Part(name, leaf.shape[1:], leaf.host_op), elements=elements)
+
+
+def _joined(builder: Builder, sources: Sequence[str]) -> tuple[str, dict[str, np.ndarray]]:
+    """One node with the results of all sources, and where each of their values lies in it."""
+    if len(sources) == 1:
+        size = math.prod(builder.shapes[sources[0]])
+        return sources[0], {sources[0]: np.arange(size)}
+    ranks = {len(builder.shapes[source]) for source in sources}
+    if len(ranks) > 1:
+        return _joined_vectors(builder, [_flat(builder, source) for source in sources], sources)
+    if ranks == {1}:
+        return _joined_vectors(builder, list(sources), sources)
+    return _joined_images(builder, sources)
+
+
+def _flat(builder: Builder, source: str) -> str:
+    size = math.prod(builder.shapes[source])
+    if len(builder.shapes[source]) > 1 and size > _LARGEST_FLAT:
+        raise Unsupported(
+            got=f"outputs of vectors and of an image {list(builder.shapes[source])} ({source})",
+            allowed=f"vectors, images of any size, or both if the images have at most "
+            f"{_LARGEST_FLAT:,} values",
+            remedy="Convert the model once for each output.",
+            node="output",
+        )
+    return flatten(builder, source, f"{source}.flatten")
+
+
+def _joined_vectors(
+    builder: Builder, vectors: Sequence[str], sources: Sequence[str]
+) -> tuple[str, dict[str, np.ndarray]]:
+    ids = np.concatenate([builder.numbering.elements(vector).ids for vector in vectors])
+    begins = np.cumsum([0, *(builder.shapes[vector][0] for vector in vectors)])
+    places = {
+        source: begin + np.arange(builder.shapes[vector][0])
+        for source, vector, begin in zip(sources, vectors, begins[:-1], strict=True)
+    }
+    return gather(builder, Elements(ids), "outputs"), places
+
+
+def _joined_images(builder: Builder, sources: Sequence[str]) -> tuple[str, dict[str, np.ndarray]]:
+    """Images side by side along the channels; smaller ones are padded with zeros."""
+    shapes = [builder.shapes[source] for source in sources]
+    lengths = tuple(int(n) for n in np.max([shape[1:] for shape in shapes], axis=0))
+    total: Shape = (sum(shape[0] for shape in shapes), *lengths)
+    numbers = np.arange(math.prod(total)).reshape(total)
+    ids, places, begin = np.zeros(total, np.int64), {}, 0
+    for source, shape in zip(sources, shapes, strict=True):
+        where = (slice(begin, begin + shape[0]), *(slice(n) for n in shape[1:]))
+        ids[where] = builder.numbering.elements(source).ids
+        places[source] = numbers[where].reshape(-1)
+        begin += shape[0]
+    return gather(builder, Elements(ids), "outputs"), places
