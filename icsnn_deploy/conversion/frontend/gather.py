@@ -43,26 +43,40 @@ def gather(builder: Builder, elements: Elements, wish: str) -> str:
     constants = b"" if elements.constants is None else _digest(elements.constants)
     key = (elements.shape, _digest(elements.ids), constants)
     if key not in builder.gathered:
+        before = len(builder.nodes)
         try:
             builder.gathered[key] = _selected(builder, elements, wish)
         except Unsupported:
             _look_for_layout(builder, elements)
             raise
+        if len(builder.nodes) > before + 2 and _look_for_layout(builder, elements):
+            raise Unsupported(
+                got=f"{wish}: a rearranged input of shape {list(elements.shape)}",
+                allowed="the input in a layout that layers can read",
+                remedy="Rearrange it before the network.",
+            )
     return builder.gathered[key]
 
 
-def _look_for_layout(builder: Builder, elements: Elements) -> None:
-    """Note another layout of the model's inputs with which these elements could be computed."""
+def _look_for_layout(builder: Builder, elements: Elements) -> bool:
+    """Note another layout of the model's inputs with which these elements can be computed.
+
+    Returns:
+        Whether an input is to be rearranged by the host.
+    """
     numbering, layout = builder.numbering, builder.layout
     found = rearranged_input(numbering, builder.input, elements)
     if found is not None:
         name, order = found
-        if not any(own == name for own, _, _ in layout.rearranged):
-            builder.better_layout = layout.with_input(name, order.shape, order)
-    elif len(elements.shape) > 1 and not layout.vectors_as_images:
+        if any(own == name for own, _, _ in layout.rearranged):
+            return False
+        builder.better_layout = layout.with_input(name, order.shape, order)
+        return True
+    if len(elements.shape) > 1 and not layout.vectors_as_images:
         vectors = [len(numbering.shapes[s]) == 1 for s, _ in numbering.sources(elements.ids)]
         if any(vectors) and builder.better_layout is None:
             builder.better_layout = replace(layout, vectors_as_images=True)
+    return False
 
 
 def flatten(builder: Builder, source: str, wish: str) -> str:

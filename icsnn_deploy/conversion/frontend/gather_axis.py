@@ -39,7 +39,9 @@ def gather_axis(builder: Builder, source: str, axis: int, programs: Array, name:
         Unsupported: it takes too many convolutions.
     """
     shape = builder.shapes[source]
-    if np.array_equal(programs.reshape(-1), np.arange(shape[0] * shape[axis + 1])):
+    if programs.shape == (shape[0], shape[axis + 1]) and np.array_equal(
+        programs.reshape(-1), np.arange(programs.size)
+    ):
         return source
     parts: list[str] = []
     rest = programs

@@ -40,7 +40,7 @@ from icsnn_deploy.conversion.frontend.rules import (
     resize,
 )
 from icsnn_deploy.errors import ConversionError, Rejection, UnsupportedOperatorError
-from icsnn_deploy.graph.nodes import Node, Output
+from icsnn_deploy.graph.nodes import Node, Output, Shape
 
 _LOWERINGS: dict[str, Lowering] = {
     **activation.LOWERINGS,
@@ -310,8 +310,7 @@ class _Lowering:
         """The traced tensor of a call's result; that of a rejected call gets a placeholder node."""
         if found is None:
             found = self.builder.stand_in(call.path, meta.shape[1:])
-        if isinstance(found, str) and self.builder.shapes[found] != meta.shape[1:]:
-            found = self.builder.numbering.elements(found, meta.shape[1:])
+        found = self._plain(found, meta.shape[1:])
         for changed in result.changed:
             value = self.values[changed]
             if isinstance(value, Traced):
@@ -319,9 +318,17 @@ class _Lowering:
         base = self.values[result.base] if result.base is not None else None
         if not isinstance(base, Traced):
             return Traced(found, meta.shape, meta.dtype, call.path, Storage())
-        if result.same and base.value is found:
+        if result.same and _same(base.value, found):
             return base
         return Traced(found, meta.shape, meta.dtype, call.path, base.storage)
+
+    def _plain(self, found: Result, shape: Shape) -> Result:
+        """The result as a node where one has that shape, otherwise as elements."""
+        if isinstance(found, str):
+            same = self.builder.shapes[found] == shape
+            return found if same else self.builder.numbering.elements(found, shape)
+        whole = self.builder.numbering.whole(found)
+        return whole if whole is not None and self.builder.shapes[whole] == shape else found
 
     def _output(self, result: Any) -> Output | None:
         leaves = {
@@ -397,6 +404,13 @@ def _example(operand: Any) -> Any:
 def _only_returned(user: fx.Node) -> bool:
     """Whether a call's result goes to nothing but the model's outputs."""
     return user.op == "output"
+
+
+def _same(one: Result, other: Result) -> bool:
+    """Whether two results are the same values."""
+    if isinstance(one, str) or isinstance(other, str):
+        return one == other
+    return one is other or (one.constants is other.constants and np.array_equal(one.ids, other.ids))
 
 
 _OUTPUT = Call(operator="output", args=(), kwargs={}, path="output", got="output")

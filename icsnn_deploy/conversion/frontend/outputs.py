@@ -18,7 +18,7 @@ def named_leaves(result: Any, is_leaf: Callable[[Any], bool]) -> dict[str, Any]:
         is_leaf: whether a value is one.
     """
     paths, _ = pytree.tree_flatten_with_path(result, is_leaf=is_leaf)
-    if len(paths) == 1 and not paths[0][0]:
+    if len(paths) == 1 and not any(hasattr(key, "key") for key in paths[0][0]):
         return {"output": paths[0][1]}
     return {".".join(_name(key) for key in path): leaf for path, leaf in paths}
 

@@ -42,7 +42,8 @@ def push(
     """
     numbering = context.builder.numbering
     whole = numbering.whole(context.elements(x))
-    if isinstance(x.value, str) or (whole is not None and len(x.shape) == 2):
+    as_vector = len(x.shape) == 2 and not context.builder.vectors_as_images
+    if isinstance(x.value, str) or (whole is not None and as_vector):
         node = context.source(x)
         return make(node, *(compact(np.broadcast_to(one, x.shape[1:])) for one in parameters))
     elements = context.elements(x)

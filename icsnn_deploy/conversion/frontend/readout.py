@@ -11,6 +11,7 @@ import numpy as np
 from icsnn_deploy.conversion.frontend.builder import Builder, Traced, Unsupported
 from icsnn_deploy.conversion.frontend.elements import Elements
 from icsnn_deploy.conversion.frontend.gather import flatten, gather
+from icsnn_deploy.conversion.frontend.images import is_regular
 from icsnn_deploy.graph.nodes import Output, Part, Shape
 
 _LARGEST_FLAT = 2**13
@@ -63,12 +64,25 @@ def output_node(builder: Builder, leaves: Mapping[str, Traced]) -> Output:
 
 
 def _natural(builder: Builder, leaf: Traced) -> str | None:
-    """The node whose result the output is; a flattened one gets a Flatten."""
+    """A node whose result is the output as it is; None where the host has to rearrange one.
+
+    A flattened one gets a Flatten, a part of one a layer that selects it.
+    """
     if isinstance(leaf.value, str):
         return leaf.value
-    if builder.numbering.whole(leaf.value) is not None and len(leaf.shape) == 2:
-        return None if builder.vectors_as_images else gather(builder, leaf.value, leaf.origin)
-    return None
+    if builder.vectors_as_images:
+        return None
+    vector = len(leaf.shape) == 2
+    if vector and builder.numbering.whole(leaf.value) is None:
+        sources = list(builder.numbering.sources(leaf.value.ids))
+        if len(sources) > 1 or len(builder.shapes[sources[0][0]]) > 1:
+            return None
+    elif not vector and not is_regular(builder, leaf.value):
+        return None
+    try:
+        return gather(builder, leaf.value, leaf.origin)
+    except Unsupported:
+        return None
 
 
 def _leaf(builder: Builder, name: str, leaf: Traced) -> _Leaf:

@@ -13,7 +13,7 @@ from torch.nn import functional
 from icsnn_deploy.conversion.frontend.builder import CallContext, Lowering, Result, Traced
 from icsnn_deploy.conversion.frontend.elements import Elements
 from icsnn_deploy.conversion.frontend.gather import gather
-from icsnn_deploy.conversion.frontend.images import choose_phases, on_nodes
+from icsnn_deploy.conversion.frontend.images import choose_phases, is_regular, on_nodes
 from icsnn_deploy.conversion.frontend.pushed import push
 from icsnn_deploy.conversion.frontend.rules.affine import spread
 from icsnn_deploy.conversion.frontend.rules.convolution import (
@@ -23,7 +23,12 @@ from icsnn_deploy.conversion.frontend.rules.convolution import (
     replace_value,
 )
 from icsnn_deploy.conversion.frontend.rules.resize import along_axes
+from icsnn_deploy.conversion.frontend.phases import to_phases
+from icsnn_deploy.conversion.frontend.sums import sum_of
 from icsnn_deploy.graph.nodes import AvgPool, ChannelAffine, Shape
+
+_MOST_TERMS = 16
+"""Tensors whose mean is taken as a sum of them."""
 
 
 def avg_pool(
@@ -189,17 +194,45 @@ def _spatial_choices(rank: int) -> list[tuple[int, ...]]:
 
 
 def _over_features(context: CallContext, lines: Elements, x: Traced) -> Result:
-    """A fully connected layer of equal weights at every position."""
-    count = lines.shape[-1]
+    """The mean of several channels at each position, by convolutions of equal weights."""
+    builder, count = context.builder, lines.shape[-1]
+    slices = [lines.map(lambda array, i=i: array[..., i]) for i in range(min(count, _MOST_TERMS))]
+    if count <= _MOST_TERMS and all(builder.numbering.whole(one) is not None for one in slices):
+        return sum_of(context, slices, factors=(1 / count,) * count) if count > 1 else slices[0]
+    for axes in (2, 1):
+        kept, grid = lines.shape[: -axes - 1], lines.shape[-axes - 1 : -1]
+        if len(grid) < axes:
+            continue
+        channels = math.prod(kept)
+        image = lines.map(
+            lambda array, shape=(channels, *grid): np.moveaxis(
+                array.reshape(*shape, count), -1, 1
+            ).reshape(channels * count, *shape[1:])
+        )
+        phases = choose_phases(builder, image)
+        if not is_regular(builder, to_phases(image, phases)):
+            continue
+        weight = np.kron(np.eye(channels), np.full((1, count), 1 / count))
+        ones = (1,) * axes
+        kernel = Kernel(
+            weight=weight.reshape(*weight.shape, *ones).astype(np.float32),
+            bias=np.zeros(channels, np.float32),
+            stride=ones,
+            padding=((0, 0),) * axes,
+            dilation=ones,
+            groups=1,
+        )
+        inner = context.on((x.shape[0], channels, *grid))
+        data = replace_value(x, image, (x.shape[0], *image.shape))
+        result = convolve(inner, data, kernel)
+        found = result if isinstance(result, Elements) else builder.numbering.elements(result)
+        return found.reshape(*kept, *grid)
+    flat = lines if len(lines.shape) > 1 else lines.reshape(1, count)
     weight = torch.full((1, count), 1 / count, dtype=torch.float64)
-    kept = lines.shape[:-1]
-    if not kept:
-        lines = lines.reshape(1, count)
-    data = replace_value(x, lines, (x.shape[0], *lines.shape))
-    inner = context.on((x.shape[0], *lines.shape[:-1], 1))
-    result = linear(inner, data, weight)
-    found = result if isinstance(result, Elements) else context.builder.numbering.elements(result)
-    return found.reshape(*(kept or (1,)))
+    inner = context.on((x.shape[0], *flat.shape[:-1], 1))
+    result = linear(inner, replace_value(x, flat, (x.shape[0], *flat.shape)), weight)
+    found = result if isinstance(result, Elements) else builder.numbering.elements(result)
+    return found.reshape(*(lines.shape[:-1] or (1,)))
 
 
 def _scaled(context: CallContext, result: Result, factor: float, shape: Shape) -> Result:
