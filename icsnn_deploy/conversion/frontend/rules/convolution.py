@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -257,7 +258,8 @@ def _on_parts(context: CallContext, made: Conv, parts: list[Part], read: Element
         channels = context.builder.shapes[part.node][0]
         check_weights(made.name, len(weight), channels, *made.kernel)
         own = np.zeros((len(weight), channels, *made.kernel), np.float64)
-        np.add.at(own.swapaxes(0, 1), part.channels, weight[:, part.read].swapaxes(0, 1))
+        for chosen in _without_repeats(part.channels):
+            own[:, part.channels[chosen]] += weight[:, part.read[chosen]]
         first = not results
         results.append(
             context.add(
@@ -369,8 +371,8 @@ def _on_vector(context: CallContext, x: Traced, matrix: Array, bias: Array) -> R
     sources = list(builder.numbering.sources(elements.ids))
     if not sources:
         raise context.unsupported("an input of constants alone", "data")
-    for source, mask in sources:
-        vector = flatten(builder, source, x.origin)
+    vectors = [flatten(builder, source, x.origin) for source, _ in sources]
+    for (source, mask), vector in zip(sources, vectors, strict=True):
         (length,) = builder.shapes[vector]
         places = elements.ids[mask] - builder.numbering.first(source)
         own = _columns(context, matrix, mask, places, length)
@@ -395,9 +397,21 @@ def _columns(context: CallContext, matrix: Array, mask: Array, places: Array, le
     if len(places) == length and np.array_equal(places, np.arange(length)):
         return matrix[:, mask]
     check_weights(context.path, len(matrix), length)
-    own = np.zeros((length, len(matrix)))
-    np.add.at(own, places, matrix[:, mask].T)
-    return own.T
+    own = np.zeros((len(matrix), length))
+    columns = matrix[:, mask]
+    for chosen in _without_repeats(places):
+        own[:, places[chosen]] += columns[:, chosen]
+    return own
+
+
+def _without_repeats(places: Array) -> Iterator[Array]:
+    """Indices of the places, in groups in which each place occurs once."""
+    order = np.argsort(places, kind="stable")
+    ordered = places[order]
+    new = np.flatnonzero(np.diff(ordered, prepend=-1))
+    rank = np.arange(len(ordered)) - np.repeat(new, np.diff([*new, len(ordered)]))
+    for number in range(int(rank.max(initial=-1)) + 1):
+        yield order[rank == number]
 
 
 def _as_image(context: CallContext, elements: Elements, matrix: Array, bias: Array) -> Result:

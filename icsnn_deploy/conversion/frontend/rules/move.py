@@ -99,7 +99,7 @@ def _numbers(context: CallContext) -> Any:
 
     def substitute(operand: Any) -> Any:
         if isinstance(operand, Traced):
-            ids = torch.from_numpy(context.elements(operand).ids.astype(np.float64))
+            ids = torch.from_numpy(context.elements(operand).ids.astype(np.float64, order="C"))
             samples = torch.arange(operand.shape[0], dtype=torch.float64) * _SAMPLE
             every = samples.reshape(-1, *(1,) * ids.dim()) * (ids != 0)
             return ids + every
