@@ -45,9 +45,10 @@ def push(
     as_vector = len(x.shape) == 2 and not context.builder.vectors_as_images
     if isinstance(x.value, str) or (whole is not None and as_vector):
         node = context.source(x)
-        return make(node, *(compact(np.broadcast_to(one, x.shape[1:])) for one in parameters))
+        return make(node, *(_for_node(one, x.shape[1:]) for one in parameters))
     elements = context.elements(x)
     every = [np.broadcast_to(one, elements.shape) for one in parameters]
+    single = [np.size(one) == 1 for one in parameters]
     plan = _plan(context, elements, every)
     if plan is None or min(used for _, _, _, used in plan) < _LEAST_USED:
         try:
@@ -56,10 +57,14 @@ def push(
             if plan is None:
                 raise
         else:
-            return make(node, *(compact(one) for one in every))
+            return make(node, *(_for_node(one, elements.shape) for one in parameters))
     ids = np.zeros_like(elements.ids)
     for source, mask, values, _ in plan or ():
-        result = make(source, *values)
+        own = (
+            v.reshape(-1)[:1].reshape((1,) * v.ndim) if one else v
+            for v, one in zip(values, single, strict=True)
+        )
+        result = make(source, *own)
         offset = numbering.first(result) - numbering.first(source)
         ids[mask] = elements.ids[mask] + offset
     constants = elements.constants
@@ -113,11 +118,16 @@ def _columns(values: Array, shape: tuple[int, ...]) -> Array:
     return values.reshape(-1, *(1,) * (len(shape) - 1))
 
 
+def _for_node(values: Array, shape: tuple[int, ...]) -> Array:
+    """A parameter for a node of that shape: one value, or as `compact`."""
+    if np.size(values) == 1:
+        return np.reshape(values, (1,) * len(shape))
+    return compact(np.broadcast_to(values, shape))
+
+
 def compact(values: Array) -> Array:
-    """One value, one per channel [C, 1...], or all values, whichever says the same."""
+    """One value per channel [C, 1...], where all of a channel are the same, or all values."""
     ones = (1,) * (values.ndim - 1)
-    if (values == values.flat[0]).all():
-        return np.array(values.flat[0]).reshape(1, *ones)
     planes = values.reshape(len(values), -1)
     if (planes == planes[:, :1]).all():
         return planes[:, 0].reshape(-1, *ones).copy()
