@@ -12,7 +12,9 @@ import torch.nn.functional as F  # noqa: N812 - the name everybody uses
 from torch import nn
 
 from icsnn_deploy.backends.reference import run_ann
+from icsnn_deploy.conversion.frontend.outputs import named_leaves
 from icsnn_deploy.conversion.frontend.trace import trace
+from icsnn_deploy.graph.arrangement import named_outputs, pack_inputs
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import Node
@@ -98,18 +100,25 @@ def ready(model: nn.Module, seed: int = 0) -> nn.Module:
     return model.eval()
 
 
-def output(model: nn.Module, x: torch.Tensor) -> Array:
-    """The model's own output, in double precision."""
+def outputs(model: nn.Module, x: torch.Tensor) -> dict[str, Array]:
+    """The model's own outputs by name, in double precision."""
     with torch.no_grad():
-        result: Array = copy.deepcopy(model).double()(x.double().clone()).numpy()
-    return result
+        result = copy.deepcopy(model).double()(x.double().clone())
+    leaves = named_leaves(result, lambda leaf: isinstance(leaf, torch.Tensor))
+    return {name: leaf.numpy() for name, leaf in leaves.items()}
 
 
 def check(model: nn.Module, x: torch.Tensor, graph: Graph | None = None) -> Graph:
     """Trace the model (unless its graph is given) and compare on the whole batch."""
-    expected = output(model, x)
+    expected = outputs(model, x)
     graph = trace(model, x) if graph is None else graph
-    np.testing.assert_allclose(run_ann(graph, x.numpy()), expected, rtol=1e-5, atol=1e-5)
+    samples = x.numpy()
+    if graph.input.index is not None:
+        samples = pack_inputs(graph, {graph.input.parts[0].name: samples})
+    found = named_outputs(graph, run_ann(graph, samples))
+    assert list(found) == list(expected)
+    for name, values in expected.items():
+        np.testing.assert_allclose(found[name], values, rtol=1e-5, atol=1e-5)
     return graph
 
 

@@ -80,12 +80,14 @@ class Builder:
         nodes: by name, in the order they were made.
         numbering: numbers of the elements of their results.
         max_pools: node -> rectifiers of that max pooling.
+        batch: samples of the example.
         layout: of the model's inputs.
         better_layout: another layout with which the model may convert, where it did not.
     """
 
-    def __init__(self, node: Input, layout: InputLayout = InputLayout()) -> None:
+    def __init__(self, node: Input, layout: InputLayout, batch: int) -> None:
         self.input = node
+        self.batch = batch
         self.layout = layout
         self.better_layout: InputLayout | None = None
         self.nodes: dict[str, Node] = {}

@@ -45,8 +45,11 @@ def parts_of(builder: Builder, elements: Elements, wish: str) -> list[Part]:
     rest = elements.ids.reshape(len(elements.ids), -1).any(axis=1)
     if elements.constants is not None:
         rest |= elements.constants.reshape(len(elements.ids), -1).any(axis=1)
+    direct = rest.copy()
     for part in parts:
         rest[part.read] = False
+    if rest.any() and not elements.ids[rest].any():  # constants alone need a node to be added to
+        parts, rest = [], direct
     if rest.any():
         read = np.flatnonzero(rest)
         node = gather(builder, elements.map(lambda array: array[read]), wish)

@@ -120,7 +120,8 @@ class _Lowering:
         metas = {node.name: results[node].value for node in placeholders}
         tensors = {name: meta for name, meta in metas.items() if isinstance(meta, TensorMeta)}
         node = input_node({name: meta.shape[1:] for name, meta in tensors.items()}, layout)
-        self.builder = Builder(node, layout)
+        batch = next(iter(tensors.values())).shape[0]
+        self.builder = Builder(node, layout, batch)
         values = input_values(self.builder.numbering, node)
         for placeholder in placeholders:
             meta = metas[placeholder.name]

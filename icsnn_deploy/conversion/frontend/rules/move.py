@@ -139,10 +139,10 @@ def _has_constants(context: CallContext, *operands: Any) -> bool:
 def _elements(context: CallContext, numbers: torch.Tensor, constants: Any) -> Elements:
     """The elements of one sample; raises Unsupported where samples are mixed."""
     ids = numbers.round().to(torch.int64).numpy()
-    batch = len(ids) if ids.ndim else 0
+    batch = context.builder.batch
     samples = np.arange(batch).reshape(-1, *(1,) * (ids.ndim - 1)) * _SAMPLE
-    one = batch and int(ids[0].max(initial=0)) < _SAMPLE  # the first row is of the first sample
-    if not one or not np.array_equal(ids, np.where(ids[:1], ids[:1] + samples, 0)):
+    whole = ids.ndim and len(ids) == batch
+    if not whole or not np.array_equal(ids, np.where(ids[:1], ids[:1] + samples, 0)):
         raise context.unsupported(
             f"a result of shape {list(ids.shape)} that mixes or moves the samples",
             "operators that keep the batch as the first axis",

@@ -17,7 +17,7 @@ from icsnn_deploy.conversion.frontend.trace import trace
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.nodes import Flatten, Linear, Relu
 from icsnn_deploy.passes.compose import compose
-from tests.support.traced import Body, images, names, output
+from tests.support.traced import Body, images, names, outputs
 
 Form = Callable[[Any, torch.Tensor], Any]
 
@@ -39,7 +39,7 @@ def relayed(model: nn.Module, x: torch.Tensor) -> Graph:
     graph = relay_max_pools(trace(model, x))
     for network in (graph, compose(graph)):
         np.testing.assert_allclose(
-            run_ann(network, x.numpy()), output(model, x), rtol=1e-5, atol=1e-5
+            run_ann(network, x.numpy()), outputs(model, x)["output"], rtol=1e-5, atol=1e-5
         )
     return graph
 

@@ -43,20 +43,12 @@ def test_all_rejections_of_a_network_at_once() -> None:
 MODULES = {
     "GELU": nn.GELU(),
     "SiLU": nn.SiLU(),
-    "Sigmoid": nn.Sigmoid(),
-    "Tanh": nn.Tanh(),
     "LeakyReLU": nn.LeakyReLU(),
     "PReLU": nn.PReLU(),
-    "Softmax": nn.Softmax(1),
     "LayerNorm": nn.LayerNorm([3, 8, 8]),
     "GroupNorm": nn.GroupNorm(3, 3),
-    "InstanceNorm2d": nn.InstanceNorm2d(3),
     "LPPool2d": nn.LPPool2d(2, 2),
     "MaxPool3d": nn.MaxPool3d(2),
-    "ConvTranspose2d": nn.ConvTranspose2d(3, 4, 2),
-    "Upsample": nn.Upsample(scale_factor=2),
-    "ReflectionPad2d": nn.ReflectionPad2d(1),
-    "PixelUnshuffle": nn.PixelUnshuffle(2),
 }
 
 
@@ -76,12 +68,9 @@ class First(nn.Module):
 
 
 ARGUMENTS: dict[str, tuple[nn.Module, str]] = {
-    "reflection": (nn.Conv2d(3, 4, 3, padding=1, padding_mode="reflect"), "padding_mode 'reflect'"),
     "no statistics": (nn.BatchNorm2d(3, track_running_stats=False), "no running statistics"),
     "hardtanh": (nn.Hardtanh(-1, 1), r"clipping to [-1.0, 1.0]"),
     "threshold": (nn.Threshold(0.5, 0), "threshold 0.5"),
-    "count_include_pad": (nn.AvgPool2d(2, padding=1, count_include_pad=False), "count_include_pad"),
-    "ceil_mode": (nn.AvgPool2d(3, 2, ceil_mode=True), "ceil_mode"),
     "padded max": (
         nn.MaxPool2d(3, 2, 1),
         "padding around the output of '0', which may be negative",
@@ -89,12 +78,7 @@ ARGUMENTS: dict[str, tuple[nn.Module, str]] = {
     "max that sticks out": (nn.MaxPool2d(3, 2, ceil_mode=True), "padding around the output of '0'"),
     "adaptive max": (nn.AdaptiveMaxPool2d(3), "(8, 8) to (3, 3)"),
     "indices": (nn.Sequential(nn.MaxPool2d(2, return_indices=True), First()), "return_indices"),
-    "divisor": (nn.AvgPool2d(2, divisor_override=3), "divisor_override=3"),
-    "adaptive": (nn.AdaptiveAvgPool2d(3), "(8, 8) to (3, 3)"),
-    "constant pad": (nn.ConstantPad2d(1, 0.5), "value 0.5"),
-    "linear on images": (nn.Linear(8, 4), "an input of shape (3, 8, 8)"),
-    "partial flatten": (nn.Flatten(2), "reshape of (3, 8, 8) to (3, 64)"),
-    "flattened batch": (nn.Flatten(0), "across the batch"),
+    "flattened batch": (nn.Flatten(0), "mixes or moves the samples"),
 }
 
 
@@ -108,31 +92,19 @@ def test_module_with_an_argument_that_is_not_allowed(name: str) -> None:
 
 FUNCTIONS: dict[str, Form] = {
     "gelu": lambda m, x: F.gelu(x),
-    "sigmoid": lambda m, x: x.sigmoid(),
     "lp_pool2d": lambda m, x: F.lp_pool2d(x, 2, 2),
-    "softmax": lambda m, x: F.softmax(x, 1),
-    "cat": lambda m, x: torch.cat([x, m.conv(x)], 2),
-    "cat_constant": lambda m, x: torch.cat([x, torch.zeros(2, 3, 6, 6)], 1),
     "mul": lambda m, x: x * torch.relu(x),
     "matmul": lambda m, x: x @ x,
-    "permute": lambda m, x: x.permute(0, 2, 3, 1),
-    "slice": lambda m, x: x[:, 0],
     "slice_batch": lambda m, x: x[:1],
     "exp": lambda m, x: x.exp(),
-    "interpolate": lambda m, x: F.interpolate(x, scale_factor=2),
-    "mean": lambda m, x: x.mean(1),
     "mean_all": lambda m, x: x.mean(),
     "clamp": lambda m, x: x.clamp(-1, 1),
     "clamp_max": lambda m, x: x.clamp(max=1),
     "dropout": lambda m, x: F.dropout(x),
     "div": lambda m, x: 1 / x,
-    "add": lambda m, x: x + x.mean([2, 3], keepdim=True),
-    "pad": lambda m, x: F.pad(x, (1, 1, 1, 1), mode="reflect"),
     "to": lambda m, x: x.half(),
     "max": lambda m, x: x.max(2)[0],
     "item": lambda m, x: x * x.sum().item(),
-    "chunk": lambda m, x: x.chunk(3, 1)[0],
-    "view": lambda m, x: m.relu(x.view(x.size(0), 9, -1)),
 }
 
 
@@ -141,7 +113,6 @@ REMEDIES: dict[str, tuple[Form, str]] = {
     "smaller": (lambda m, x: torch.minimum(x, m.conv(x)), "Write it as a - relu(a - b)."),
     "max of two": (lambda m, x: torch.max(m.conv(x), x), "the larger of two tensors as b + relu"),
     "amax": (lambda m, x: x.amax((2, 3)), "over space as F.adaptive_max_pool2d(x, 1)"),
-    "index": (lambda m, x: x[:, 0], "Use slices that keep every axis."),
     "indices": (
         lambda m, x: F.adaptive_max_pool2d(x, 2, return_indices=True)[0],
         "Pool without indices.",
@@ -189,7 +160,7 @@ class Block(nn.Module):
 
 
 def test_everything_is_listed_once_and_control_flow_does_not_end_it() -> None:
-    model = nn.Sequential(nn.Conv2d(3, 3, 1), Block(), nn.Flatten(), nn.Linear(48, 4), nn.Tanh())
+    model = nn.Sequential(nn.Conv2d(3, 3, 1), Block(), nn.Flatten(), nn.Linear(48, 4), nn.GELU())
     found = rejections(model.eval(), images(2, 3, 8, 8))
     assert [r.node for r in found] == ["1.act", "1.pool", "1.gelu", "1.gelu_1", "4"]
     assert "Branching, which can't be traced" in found[0].got
@@ -239,14 +210,8 @@ def test_several_inputs_and_outputs() -> None:
 
     with pytest.raises(ConversionError, match="inputs x, y: exactly one"):
         trace(Two().eval(), images(2, 3))
-    several: tuple[Form, ...] = (
-        lambda m, x: (x, m.conv(x)),
-        lambda m, x: {"logits": m.conv(x), "features": x},
-        lambda m, x: m.conv.weight,
-    )
-    for form in several:
-        with pytest.raises(ConversionError, match="exactly one tensor"):
-            trace(Body(form).eval(), images(2, 3, 4, 4))
+    with pytest.raises(ConversionError, match="tensors that depend on the input"):
+        trace(Body(lambda m, x: m.conv.weight).eval(), images(2, 3, 4, 4))
 
 
 def test_wrong_example() -> None:

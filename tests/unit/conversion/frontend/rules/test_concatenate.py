@@ -35,6 +35,7 @@ def pair(m: Model, x: torch.Tensor) -> torch.Tensor:
 
 
 APART = {
+    "slice": lambda m, x: m.conv(pair(m, x)[:, 1:4]),
     "conv": lambda m, x: m.six(pair(m, x)),
     "rectifier": lambda m, x: m.six(F.relu(pair(m, x))),
     "in place": lambda m, x: m.six(torch.relu_(pair(m, x))),
@@ -48,7 +49,6 @@ APART = {
 WHOLE = {
     "groups": lambda m, x: m.grouped(pair(m, x)),
     "sum": lambda m, x: m.six(pair(m, x) + torch.cat([x, x], 1)),
-    "slice": lambda m, x: m.conv(pair(m, x)[:, 1:4]),
     "output": lambda m, x: pair(m, x),
 }
 
