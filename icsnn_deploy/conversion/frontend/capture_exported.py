@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from io import StringIO
 from typing import Any
 
 import torch
@@ -15,6 +18,7 @@ from icsnn_deploy.errors import first_line
 logger = logging.getLogger(__name__)
 
 _INNER = "model"
+_NO_MODULE = "_empty_nn_module_stack_from_metadata_hook"  # torch's path of a call in no module
 
 
 class NotExported(Exception):  # noqa: N818 - becomes a part of a Rejection
@@ -64,6 +68,8 @@ def export_graph(
         except Exception as error:  # torch.export raises nearly any type
             failure = error
             logger.info("torch.export with shapes %s: %s", shapes, first_line(error))
+            if "data-dependent" in str(error):
+                break
             continue
         _drop_outer_path(exported)
         return exported
@@ -105,14 +111,25 @@ def inline(
 def _export(
     module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], shapes: Any
 ) -> fx.GraphModule:
-    with torch.no_grad():
-        program = torch.export.export(
-            module, args, kwargs, dynamic_shapes=shapes, strict=False
-        )
+    with torch.no_grad(), _quiet():
+        program = torch.export.export(module, args, kwargs, dynamic_shapes=shapes, strict=False)
     exported = program.module()
     if not isinstance(exported, fx.GraphModule):
         raise NotExported(f"it gives {type(exported).__name__}")
     return exported
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what torch.export logs and prints: a failure is reported once, by the caller."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), redirect_stdout(StringIO()), redirect_stderr(StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
 
 
 def _batch_shapes(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
@@ -143,6 +160,7 @@ def _inside(stack: Any, path: str) -> dict[str, Any]:
     return {
         key: (".".join(part for part in (path, str(inner)) if part), kind)
         for key, (inner, kind) in (stack or {}).items()
+        if inner != _NO_MODULE
     }
 
 

@@ -104,9 +104,7 @@ def bind_example(model: nn.Module, example: Example) -> ExampleInputs:
         else:
             bound.arguments[name] = name
             tensors[name] = value
-    return ExampleInputs(
-        tensors=as_batches(tensors), positional=bound.args, keywords=bound.kwargs
-    )
+    return ExampleInputs(tensors=as_batches(tensors), positional=bound.args, keywords=bound.kwargs)
 
 
 def as_batches(given: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

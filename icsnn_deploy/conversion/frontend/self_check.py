@@ -56,24 +56,25 @@ class ReferenceRun:
 def reference_runs(
     model: nn.Module, inputs: ExampleInputs, *, single: bool = True
 ) -> list[ReferenceRun]:
-    """The outputs of the model on the example, on random samples like it, and on one sample.
+    """The outputs of the model on the example, and on a random sample alone.
 
     The model runs in double precision where it can, and is float32 afterwards.
 
     Args:
         model: a float32 model that runs on the example.
         inputs: the example.
-        single: run it on one sample alone too, if it takes another batch size.
+        single: try another batch size than the example's.
     """
     dtype, first = _first_run(model, inputs)
     runs = [first]
-    others = [_random_like(inputs)]
-    if single and len(inputs) > 1:
-        others.append(inputs.taking(1))
-    for batch in others:
+    random = _random_like(inputs)
+    for batch in [random.taking(1), random] if single else [random]:
         try:
-            runs.append(_run(model, batch, dtype, is_example=len(batch) < len(inputs)))
-        except Exception as error:  # a model of fixed batch size, or with checks, may raise anything
+            runs.append(_run(model, batch, dtype, is_example=False))
+            break
+        except (
+            Exception
+        ) as error:  # a model of fixed batch size, or with checks, may raise anything
             logger.info("the model does not run on %s: %s", batch.shapes, error)
     model.float()
     return runs

@@ -46,7 +46,10 @@ class ShapeAwareProxy(fx.Proxy):
         if node is not None:
             self.node = node
 
-    def __getattr__(self, k: str) -> _Attribute:
+    def __getattr__(self, k: str) -> _Attribute:  # type: ignore[override]
+        known = self.known
+        if known is not None and not hasattr(known.value, k):
+            raise AttributeError(f"{type(known.value).__name__} has no attribute {k!r}")
         return _Attribute(self, k)
 
     def __len__(self) -> int:
@@ -85,9 +88,9 @@ class _Attribute(ShapeAwareProxy):
         super().__init__(None, root.tracer, None)
         self.root = root
         self.attribute = attribute
-        self._read: ShapeAwareProxy | None = None
+        self._read: Any = None
 
-    def _proxy(self) -> ShapeAwareProxy:
+    def _proxy(self) -> Any:
         if self._read is None:
             self._read = self.tracer.create_proxy(
                 "call_function", getattr, (self.root, self.attribute), {}
@@ -96,11 +99,13 @@ class _Attribute(ShapeAwareProxy):
 
     @property
     def node(self) -> fx.Node:  # type: ignore[override]
-        return self._proxy().node
+        node: fx.Node = self._proxy().node
+        return node
 
     @property
     def known(self) -> ExampleValue | None:
-        return self._proxy().known
+        known: ExampleValue | None = self._proxy().known
+        return known
 
     @known.setter
     def known(self, value: ExampleValue | None) -> None:
@@ -128,26 +133,32 @@ def iterate(proxy: fx.Proxy) -> Iterator[Any]:
     raise TraceError(f"iteration over {type(value).__name__}")
 
 
-def evaluate(
-    kind: str, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any], root: torch.nn.Module
-) -> ExampleValue | None:
-    """What a call gives on the example; None where one of its operands is not known."""
-    sources: list[ExampleValue | None] = []
+def example_values(arguments: Any) -> ExampleValue | None:
+    """Arguments with the values of their proxies; None if one is not known."""
+    known: list[ExampleValue | None] = []
 
     def value_of(argument: Any) -> Any:
         if not isinstance(argument, ShapeAwareProxy):
             return argument
-        sources.append(argument.known)
+        known.append(argument.known)
         return None if argument.known is None else argument.known.value
 
-    values = fx.node.map_aggregate(args, value_of)
-    options = fx.node.map_aggregate(kwargs, value_of)
-    if any(source is None for source in sources):
+    values = fx.node.map_aggregate(arguments, value_of)
+    if any(one is None for one in known):
+        return None
+    return ExampleValue(values, any(one is not None and one.from_data for one in known))
+
+
+def evaluate(
+    kind: str, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any], root: torch.nn.Module
+) -> ExampleValue | None:
+    """What a call gives on the example; None where one of its operands is not known."""
+    operands = example_values((args, kwargs))
+    if operands is None:
         return None
     with torch.no_grad():
-        result = _run(kind, target, values, options, root)
-    from_data = any(source is not None and source.from_data for source in sources)
-    return ExampleValue(result, from_data and not _reads_metadata(kind, target, args))
+        result = _run(kind, target, operands.value[0], operands.value[1], root)
+    return ExampleValue(result, operands.from_data and not _reads_metadata(kind, target, args))
 
 
 def _run(kind: str, target: Any, args: Any, kwargs: Any, root: torch.nn.Module) -> Any:

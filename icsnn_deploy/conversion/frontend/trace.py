@@ -13,7 +13,7 @@ import torch
 from torch import fx, nn
 from torch.export import ExportedProgram
 
-from icsnn_deploy.conversion.frontend.capture import capture, from_program, reason_of
+from icsnn_deploy.conversion.frontend.capture import capture, from_program, without_rules
 from icsnn_deploy.conversion.frontend.declared import DeclaredActivation, check_declared
 from icsnn_deploy.conversion.frontend.example_inputs import (
     Example,
@@ -31,7 +31,8 @@ from icsnn_deploy.conversion.frontend.replace_max_pool import (
     replace_max_pools,
 )
 from icsnn_deploy.conversion.frontend.self_check import check_same, reference_runs
-from icsnn_deploy.conversion.frontend.working_copy import compute_weights, unwrapped, working_copy
+from icsnn_deploy.conversion.frontend.tracer import reason_of
+from icsnn_deploy.conversion.frontend.working_copy import compute_weights, working_copy
 from icsnn_deploy.errors import ConversionError, UnsupportedOperatorError
 from icsnn_deploy.graph.graph import Graph
 
@@ -66,9 +67,9 @@ def trace(
         ConversionError: a model in training mode, scripted or without values; an example that it
             does not take or fails on; or a graph that does not reproduce the model.
     """
-    inputs = bind_example(unwrapped(model), example)
-    check_declared(model, activations)
     work = working_copy(model)
+    check_declared(work, activations)
+    inputs = bind_example(work, example)
     declared = list(activations)
 
     def is_declared(module: nn.Module) -> bool:
@@ -83,7 +84,12 @@ def trace(
     replaced = _replaced(module, replace_max_pool)
     results = record(module, *inputs.tensors.values())
     drop_dead_calls(module, results)
-    lowered = lower(module, results, activations=activations, failed=failed, replaced=replaced)
+    try:
+        lowered = lower(module, results, activations=activations, failed=failed, replaced=replaced)
+    except UnsupportedOperatorError as error:
+        opaque = [str(node.target) for node in module.graph.nodes if node.target in failed]
+        inside = without_rules(work, inputs, is_declared, opaque)
+        raise UnsupportedOperatorError([*error.rejections, *inside]) from error
     graph = _graph(lowered, replaced)
     del results
     if expected is None:

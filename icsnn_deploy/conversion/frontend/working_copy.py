@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.modules.lazy import LazyModuleMixin
+from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize, prune
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
@@ -74,9 +75,9 @@ def compute_weights(model: nn.Module) -> None:
             elif isinstance(hook, SpectralNorm):
                 nn.utils.remove_spectral_norm(module, hook.name)
             elif isinstance(hook, prune.BasePruningMethod):
-                prune.remove(module, hook._tensor_name)
+                prune.remove(module, hook._tensor_name)  # type: ignore[no-untyped-call]
         if parametrize.is_parametrized(module):
-            for name in list(module.parametrizations):
+            for name in list(cast(nn.ModuleDict, module.parametrizations)):
                 parametrize.remove_parametrizations(module, name, leave_parametrized=True)
 
 
@@ -106,8 +107,8 @@ def _problems(model: nn.Module) -> list[str]:
         ),
         (
             _is_fake_quantized,
-            "fake quantization of quantization-aware training (torch.ao), which rounds to levels of "
-            "its own. Switch it off with model.apply(torch.ao.quantization.disable_fake_quant) and "
+            "fake quantization of quantization-aware training (torch.ao), with levels of its own. "
+            "Switch it off with model.apply(torch.ao.quantization.disable_fake_quant) and "
             "model.apply(torch.ao.quantization.disable_observer), or convert the float model; "
             "quantize rounds the converted network",
         ),
@@ -127,7 +128,7 @@ def _problems(model: nn.Module) -> list[str]:
         if found:
             problems.append(f"{found}: {text}")
     for name, value in [*model.named_parameters(), *model.named_buffers()]:
-        if not isinstance(value, nn.parameter.UninitializedTensorMixin) and value.is_complex():
+        if not is_lazy(value) and value.is_complex():
             problems.append(f"{name}: type {value.dtype}; real numbers are needed")
     return problems
 
@@ -148,5 +149,8 @@ def _is_fake_quantized(module: nn.Module) -> bool:
     kind = type(module)
     if not any(base.__name__ == "FakeQuantizeBase" for base in kind.__mro__):
         return False
-    enabled = [getattr(module, "fake_quant_enabled", None), getattr(module, "observer_enabled", None)]
+    enabled = [
+        getattr(module, "fake_quant_enabled", None),
+        getattr(module, "observer_enabled", None),
+    ]
     return any(flag is None or bool(torch.as_tensor(flag).any()) for flag in enabled)
