@@ -169,6 +169,7 @@ def without_rules(
         Rejection(node=path, got=text.got, allowed=text.allowed, remedy=text.remedy)
         for path, module in called.items()
         if not (lowered_whole(module) or is_declared(module) or any(module.children()))
+        and ".container" not in type(module).__module__
         for text in [unsupported(f"nn.{type(module).__name__}", type(module).__name__)]
     ]
 

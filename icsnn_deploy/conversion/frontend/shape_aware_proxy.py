@@ -46,6 +46,13 @@ class ShapeAwareProxy(fx.Proxy):
         if node is not None:
             self.node = node
 
+    @property
+    def __class__(self) -> type:  # type: ignore[override]
+        """`isinstance(x, torch.Tensor)` holds where it does in the model."""
+        known = vars(self).get("known")
+        is_tensor = known is not None and isinstance(known.value, torch.Tensor)
+        return torch.Tensor if is_tensor else type(self)
+
     def __getattr__(self, k: str) -> _Attribute:  # type: ignore[override]
         known = self.known
         if known is not None and not hasattr(known.value, k):

@@ -70,6 +70,9 @@ class Tracer(fx.Tracer):
     def proxy(self, node: fx.Node) -> fx.Proxy:
         return ShapeAwareProxy(node, self, None)
 
+    def create_arg(self, a: Any) -> Any:
+        return a.node if issubclass(type(a), fx.Proxy) else super().create_arg(a)
+
     def to_bool(self, obj: fx.Proxy) -> bool:
         return bool(fixed_value(obj))
 

@@ -46,7 +46,9 @@ def working_copy(model: nn.Module) -> nn.Module:
         ) from error
     for module in work.modules():
         for name, child in list(module.named_children()):
-            setattr(module, name, unwrapped(child))
+            # Fake quantization that is on was refused; what is off gives its input.
+            plain = nn.Identity() if _fake_quantizes(child) else unwrapped(child)
+            setattr(module, name, plain)
     return work.eval().to("cpu", torch.float32)
 
 
@@ -145,9 +147,12 @@ def _is_meta(module: nn.Module) -> bool:
     return not _is_uninitialized(module) and any(t.is_meta for t in _own_tensors(module))
 
 
+def _fake_quantizes(module: nn.Module) -> bool:
+    return any(base.__name__ == "FakeQuantizeBase" for base in type(module).__mro__)
+
+
 def _is_fake_quantized(module: nn.Module) -> bool:
-    kind = type(module)
-    if not any(base.__name__ == "FakeQuantizeBase" for base in kind.__mro__):
+    if not _fake_quantizes(module):
         return False
     enabled = [
         getattr(module, "fake_quant_enabled", None),
