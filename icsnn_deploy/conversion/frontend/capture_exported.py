@@ -19,6 +19,7 @@ logger = logging.getLogger(__name__)
 
 _INNER = "model"
 _NO_MODULE = "_empty_nn_module_stack_from_metadata_hook"  # torch's path of a call in no module
+_LONGEST_REASON = 160  # characters; torch.export lists symbols without end
 
 
 class NotExported(Exception):  # noqa: N818 - becomes a part of a Rejection
@@ -166,4 +167,5 @@ def _inside(stack: Any, path: str) -> dict[str, Any]:
 
 def _reason(error: Exception | None) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0].removesuffix(".") if lines else type(error).__name__
+    reason = lines[0].removesuffix(".") if lines else type(error).__name__
+    return reason if len(reason) <= _LONGEST_REASON else f"{reason[:_LONGEST_REASON]}..."

@@ -46,8 +46,8 @@ class ShapeAwareProxy(fx.Proxy):
         if node is not None:
             self.node = node
 
-    @property
-    def __class__(self) -> type:  # type: ignore[override]
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
         """`isinstance(x, torch.Tensor)` holds where it does in the model."""
         known = vars(self).get("known")
         is_tensor = known is not None and isinstance(known.value, torch.Tensor)

@@ -270,7 +270,7 @@ def test_placeholders_of_several_inputs_have_their_names(by_export: bool) -> Non
     model = Two(by_export=by_export).eval()
     a, b, d = images(2, 3), images(2, 5), images(2, 4)
     for example, expected in (((a, b), ["a", "b"]), ({"d": d, "b": b, "a": a}, ["a", "b", "d"])):
-        module, _ = captured(model, example)  # type: ignore[arg-type]
+        module, _ = captured(model, example)
         found = [n.target for n in module.graph.nodes if n.op == "placeholder"]
         assert found == expected
         assert is_exported(module) == by_export

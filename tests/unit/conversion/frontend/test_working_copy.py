@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -48,7 +48,7 @@ WRAPPED: dict[str, Callable[[], Any]] = {
     "torch.compile": lambda: torch.compile(network()),
     "torch.compile inside": _inner_compiled,
     "Module.compile": _compiled_in_place,
-    "both": lambda: nn.DataParallel(torch.compile(network())).eval(),
+    "both": lambda: nn.DataParallel(cast(nn.Module, torch.compile(network()))).eval(),
 }
 
 
@@ -109,6 +109,11 @@ def _meta() -> nn.Module:
     return network().to("meta")
 
 
+def _jit_traced() -> nn.Module:
+    traced: nn.Module = torch.jit.trace(network(), images(2, 3, 8, 8))  # type: ignore[no-untyped-call]
+    return traced
+
+
 def _training() -> nn.Module:
     return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
 
@@ -132,7 +137,7 @@ def _qat(*, enabled: bool) -> nn.Module:
 
 REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "script": (lambda: torch.jit.script(network()), r"TorchScript.*\.pt2"),
-    "traced": (lambda: torch.jit.trace(network(), images(2, 3, 8, 8)), "the model .*TorchScript"),
+    "traced": (lambda: _jit_traced(), "the model .*TorchScript"),
     "script inside": (
         lambda: nn.Sequential(torch.jit.script(network())),
         r"^0 \(RecursiveScriptModule\).*TorchScript",
