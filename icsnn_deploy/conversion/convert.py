@@ -19,6 +19,7 @@ from icsnn_deploy.conversion.calibration.context import CalibrationContext
 from icsnn_deploy.conversion.calibration.recipe import Recipe
 from icsnn_deploy.conversion.calibration.samples import CalibrationSet, CalibrationSource
 from icsnn_deploy.conversion.calibration.tasks import find_tasks, recorded_tasks
+from icsnn_deploy.conversion.frontend.example_inputs import Example
 from icsnn_deploy.conversion.frontend.max_pool_cost import losses, max_pool_costs
 from icsnn_deploy.conversion.frontend.max_pool_neurons import relay_max_pools
 from icsnn_deploy.conversion.frontend.replace_max_pool import Replacement
@@ -27,6 +28,7 @@ from icsnn_deploy.conversion.report import ConversionReport, describe_population
 from icsnn_deploy.data import Normalization
 from icsnn_deploy.distributed import SINGLE, Ranks
 from icsnn_deploy.errors import ConversionError, DataError
+from icsnn_deploy.graph.arrangement import input_parts, pack_inputs
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import ChannelAffine
@@ -77,7 +79,7 @@ class Conversion:
 
 def convert(
     model: nn.Module | ExportedProgram,
-    calibration_data: CalibrationSource,
+    calibration_data: CalibrationSource | Mapping[str, Array],
     recipe: Recipe = Recipe(),
     *,
     normalization: Normalization | None = None,
@@ -91,9 +93,10 @@ def convert(
     """Convert a trained ReLU network to an integrate-and-fire network.
 
     Args:
-        model: in eval mode, traceable by torch.fx; or an exported program.
+        model: in eval mode, traceable by torch.fx or torch.export; or an exported program.
         calibration_data: samples as the model takes them, [N, *shape] floats (an array, a
             DataLoader, an iterable of batches); with a normalization, uint8 pixels [N, C, H, W].
+            Of a model of several inputs, an array for each, by the names of forward's arguments.
         recipe: thresholds, initial potentials, time steps.
         normalization: of pixels in the model's training; it becomes part of the network.
         activations: clip or QCFS activation classes of the model.
@@ -115,6 +118,11 @@ def convert(
     """
     _check_kinds(model, recipe)
     started = time.monotonic()
+    ann = None
+    if isinstance(calibration_data, Mapping):
+        ann, calibration_data = _several_inputs(
+            model, calibration_data, normalization, activations, replace_max_pool
+        )
     context = CalibrationContext.of(
         calibration_data,
         batch_size=recipe.batch_size,
@@ -122,9 +130,10 @@ def convert(
         progress=progress,
         ranks=ranks,
     )
-    ann = to_ann_graph(
-        model, context.samples, normalization, activations, replace_max_pool=replace_max_pool
-    )
+    if ann is None:
+        ann = to_ann_graph(
+            model, context.samples, normalization, activations, replace_max_pool=replace_max_pool
+        )
     ranks.require_equal("the traced ANN", ann.hash)
     outputs = find_tasks(ann, context.samples, task)
     ann = replace(ann, tasks=recorded_tasks(ann, outputs))
@@ -199,17 +208,56 @@ def to_ann_graph(
     if normalization is not None and samples.dtype != np.uint8:
         raise DataError(f"calibration data of type {samples.dtype}: a normalization needs uint8")
     prepared = samples if normalization is None else normalization.apply(samples)
-    # A copy: the model may work in place, and a mapped file is read-only.
-    example = torch.from_numpy(np.array(prepared, np.float32, order="C"))
-    if isinstance(model, ExportedProgram):
-        ann = trace_exported(
-            model, example, activations=activations, replace_max_pool=replace_max_pool
-        )
-    else:
-        ann = trace(model, example, activations=activations, replace_max_pool=replace_max_pool)
+    ann = _traced(model, _example(prepared), activations, replace_max_pool)
     if normalization is not None:
         ann = _normalized(ann, normalization)
     return fold_scales(relay_max_pools(merge_pointwise(ann)))
+
+
+def _several_inputs(
+    model: nn.Module | ExportedProgram,
+    named: Mapping[str, Array],
+    normalization: Normalization | None,
+    activations: Sequence[DeclaredActivation],
+    replacement: Replacement | None,
+) -> tuple[Graph, Array]:
+    """The model as a graph, and the samples of its inputs packed as the graph takes them."""
+    arrays = {name: np.asarray(values) for name, values in named.items()}
+    if normalization is not None:
+        raise DataError(
+            f"calibration data for the inputs {', '.join(arrays)} with a normalization: give "
+            "several inputs as floats, normalized as in training"
+        )
+    for name, values in arrays.items():
+        if values.dtype.kind != "f" or values.ndim < 2 or not len(values):
+            raise DataError(
+                f"calibration data of type {values.dtype} and shape {values.shape} for the input "
+                f"{name!r}: floats [N, *shape] with N >= 1 are needed"
+            )
+    if len({len(values) for values in arrays.values()}) != 1:
+        counts = {name: len(values) for name, values in arrays.items()}
+        raise DataError(f"calibration data of {counts} samples: as many for each input are needed")
+    example = {name: _example(values[:2]) for name, values in arrays.items()}
+    ann = _traced(model, example, activations, replacement)
+    if len(arrays) == 1:
+        arrays = {input_parts(ann)[0].name: next(iter(arrays.values()))}
+    return fold_scales(relay_max_pools(merge_pointwise(ann))), pack_inputs(ann, arrays)
+
+
+def _example(samples: Array) -> torch.Tensor:
+    """The samples as a tensor: a copy, as the model may work in place and files are read-only."""
+    return torch.from_numpy(np.array(samples, np.float32, order="C"))
+
+
+def _traced(
+    model: nn.Module | ExportedProgram,
+    example: Example,
+    activations: Sequence[DeclaredActivation],
+    replacement: Replacement | None,
+) -> Graph:
+    if isinstance(model, ExportedProgram):
+        return trace_exported(model, example, activations=activations, replace_max_pool=replacement)
+    return trace(model, example, activations=activations, replace_max_pool=replacement)
 
 
 def _normalized(ann: Graph, normalization: Normalization) -> Graph:

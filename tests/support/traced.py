@@ -104,7 +104,7 @@ def outputs(model: nn.Module, x: torch.Tensor) -> dict[str, Array]:
     """The model's own outputs by name, in double precision."""
     with torch.no_grad():
         result = copy.deepcopy(model).double()(x.double().clone())
-    leaves = named_leaves(result, lambda leaf: isinstance(leaf, torch.Tensor))
+    leaves = named_leaves(result)
     return {name: leaf.numpy() for name, leaf in leaves.items()}
 
 

@@ -1,135 +1,179 @@
-"""Capture the calls of a model with torch.fx, in order, in-place calls included."""
+"""Capture the calls of a model: with torch.fx, and with torch.export what torch.fx can't trace."""
 
 from __future__ import annotations
 
-import inspect
-import operator
-import traceback
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
 from torch import fx, nn
 
-from icsnn_deploy.conversion.frontend.remedies import untraceable
-from icsnn_deploy.errors import ConversionError, Rejection, UnsupportedOperatorError
-
-_TORCH = str(Path(torch.__file__).parent)
-
-
-class _InPlaceProxy(fx.Proxy):
-    """torch.fx reads `x += y` as `x = x + y`; other names of x would then keep the old value."""
-
-    def _in_place(self, target: Callable[..., Any], other: Any) -> Any:
-        return self.tracer.create_proxy("call_function", target, (self, other), {})
-
-    def __iadd__(self, other: Any) -> Any:
-        return self._in_place(operator.iadd, other)
-
-    def __isub__(self, other: Any) -> Any:
-        return self._in_place(operator.isub, other)
-
-    def __imul__(self, other: Any) -> Any:
-        return self._in_place(operator.imul, other)
-
-    def __itruediv__(self, other: Any) -> Any:
-        return self._in_place(operator.itruediv, other)
-
-
-class _Tracer(fx.Tracer):
-    """Traces down to modules with a lowering rule; a module that can't be traced stays a call."""
-
-    def __init__(self, is_leaf: Callable[[nn.Module], bool]) -> None:
-        super().__init__()
-        self._is_leaf = is_leaf
-        self.untraceable: dict[str, str] = {}
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return self._is_leaf(m) or super().is_leaf_module(m, module_qualified_name)
-
-    def proxy(self, node: fx.Node) -> fx.Proxy:
-        return _InPlaceProxy(node, self)
-
-    def create_args_for_root(
-        self, root_fn: Callable[..., Any], is_module: bool, concrete_args: Any = None
-    ) -> tuple[Callable[..., Any], list[Any]]:
-        # Optional arguments of forward keep their defaults: a placeholder each, as torch.fx makes
-        # them, would turn `if mask is not None` into control flow that depends on data.
-        return root_fn, [self.root, self.create_proxy("placeholder", "input", (), {})]
-
-    def call_module(
-        self,
-        m: nn.Module,
-        forward: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-    ) -> Any:
-        before = set(self.graph.nodes)
-        stack = self.module_stack.copy()
-        try:
-            return super().call_module(m, forward, args, kwargs)
-        except Exception as error:  # a user's forward may raise anything under proxies
-            self.module_stack = stack
-            for node in reversed(self.graph.nodes):
-                if node not in before:
-                    self.graph.erase_node(node)
-            path = self.path_of_module(m)
-            self.untraceable[path] = f"{type(m).__name__}, which can't be traced: {_reason(error)}"
-            return self.create_proxy("call_module", path, args, kwargs)
+from icsnn_deploy.conversion.frontend.capture_exported import NotExported, export_graph, inline
+from icsnn_deploy.conversion.frontend.example_inputs import ExampleInputs
+from icsnn_deploy.conversion.frontend.operators import lowered_whole
+from icsnn_deploy.conversion.frontend.outputs import named_leaves
+from icsnn_deploy.conversion.frontend.remedies import unsupported, untraceable
+from icsnn_deploy.conversion.frontend.tracer import (
+    IsDeclared,
+    Tracer,
+    UntracedCall,
+    plain_result,
+    reason_of,
+)
+from icsnn_deploy.errors import Rejection, UnsupportedOperatorError
 
 
 def capture(
-    model: nn.Module, is_leaf: Callable[[nn.Module], bool]
+    model: nn.Module, inputs: ExampleInputs, is_declared: IsDeclared, *, runs: bool = True
 ) -> tuple[fx.GraphModule, dict[str, str]]:
     """The model's calls, and the paths of the modules that can't be traced with the reasons.
 
+    torch.fx keeps the paths of the modules and is tried first. A module, or the whole model, that
+    it can't trace is exported by torch.export and put in the place of its call.
+
+    Args:
+        model: a copy to work on: its hooks are moved into the calls.
+        inputs: the example; the placeholders have the names of its tensors. Sizes that forward
+            looks at are those of the example.
+        is_declared: classes that stay one call.
+        runs: the model itself runs on the example.
+
+    Returns:
+        A module whose output is one value, or a dict of the model's outputs by name.
+
     Raises:
-        ConversionError: forward needs more than one argument.
-        UnsupportedOperatorError: the model's own forward can't be traced.
+        UnsupportedOperatorError: the model's own forward can't be traced, by neither.
     """
-    _check_signature(model)
-    tracer = _Tracer(is_leaf)
+    tracer = Tracer(model, inputs, is_declared, runs=runs)
     try:
         graph = tracer.trace(model)
     except Exception as error:  # a user's forward may raise anything under proxies
-        name = type(model).__name__
-        failed = {
-            **tracer.untraceable,
-            name: f"{name}.forward, which can't be traced: {_reason(error)}",
-        }
-        rejections = []
-        for path, got in failed.items():
-            text = untraceable(got)
-            rejections.append(
-                Rejection(node=path, got=got, allowed=text.allowed, remedy=text.remedy)
-            )
-        raise UnsupportedOperatorError(rejections) from error
-    return fx.GraphModule(model, graph), tracer.untraceable
+        tracer.give_back_hooks(model)
+        reason = f"{type(model).__name__}.forward, which can't be traced: {reason_of(error)}"
+        return _captured_by_export(model, inputs, is_declared, reason, error)
+    failed = _export_untraced(model, graph, tracer.untraced, is_declared)
+    return fx.GraphModule(model, graph), failed
 
 
-def _check_signature(model: nn.Module) -> None:
-    """One required positional argument, the rest optional."""
-    parameters = list(inspect.signature(model.forward).parameters.values())
-    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    required = [
-        p.name
-        for p in parameters
-        if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
-    ]
-    if len(required) > 1 or not (positional or any(p.kind == p.VAR_POSITIONAL for p in parameters)):
-        raise ConversionError(
-            f"{type(model).__name__}.forward takes the inputs {', '.join(required) or 'none'}: "
-            "exactly one input tensor is allowed. Wrap the model in a module that takes one"
+def _export_untraced(
+    model: nn.Module,
+    graph: fx.Graph,
+    untraced: dict[fx.Node, UntracedCall],
+    is_declared: IsDeclared,
+) -> dict[str, str]:
+    """Put exported graphs in the place of calls; the paths of those that stay, with reasons."""
+    failed: dict[str, str] = {}
+    hopeless: dict[type[nn.Module], str] = {}
+    for number, (node, call) in enumerate(untraced.items()):
+        module = model.get_submodule(call.path)
+        try:
+            if type(module) in hopeless:
+                raise NotExported(hopeless[type(module)])
+            if call.arguments is None:
+                raise NotExported("its arguments on the example are not known")
+            exported = export_graph(module, *call.arguments, is_declared=is_declared)
+        except NotExported as error:
+            hopeless[type(module)] = str(error)
+            failed[call.path] = f"{call.reason}; by torch.export: {error}"
+            continue
+        holder = f"_exported_{number}"
+        model.add_module(holder, exported)
+        with graph.inserting_before(node):
+            result = inline(graph, exported, (node.args, node.kwargs), holder, call.path)
+        _replace(node, result)
+    return failed
+
+
+def _replace(node: fx.Node, result: Any) -> None:
+    """Use a result, in whatever containers, in the place of a call."""
+
+    def replaced(operand: fx.Node) -> Any:
+        return result if operand is node else operand
+
+    for user in list(node.users):
+        user.args = fx.node.map_arg(user.args, replaced)
+        user.kwargs = fx.node.map_arg(user.kwargs, replaced)
+    node.graph.erase_node(node)
+
+
+def _captured_by_export(
+    model: nn.Module,
+    inputs: ExampleInputs,
+    is_declared: IsDeclared,
+    reason: str,
+    error: Exception,
+) -> tuple[fx.GraphModule, dict[str, str]]:
+    """The calls of a model that torch.fx can't trace."""
+    args, kwargs = inputs.arguments(inputs.tensors)
+    try:
+        exported = export_graph(
+            model, args, kwargs, is_declared=is_declared, convert_result=named_leaves
         )
+    except NotExported as second:
+        raise UnsupportedOperatorError(
+            [
+                _rejection(type(model).__name__, f"{reason}; by torch.export: {second}"),
+                *without_rules(model, inputs, is_declared, [""]),
+            ]
+        ) from error
+    root, graph = nn.Module(), fx.Graph()
+    root.add_module("_exported", exported)
+    placeholders = {name: graph.placeholder(name) for name in inputs.tensors}
+    result = inline(graph, exported, inputs.arguments(placeholders), "_exported", "")
+    graph.output(plain_result(result))
+    return fx.GraphModule(root, graph), {}
 
 
-def _reason(error: BaseException) -> str:
-    """The first line of an error and the line of the user's code that caused it."""
-    text = str(error).splitlines()
-    message = text[0] if text else type(error).__name__
-    ours = (_TORCH, __file__)
-    for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        if not frame.filename.startswith(ours):
-            return f"{message} ({frame.filename}:{frame.lineno})"
-    return message
+def from_program(program: fx.GraphModule) -> fx.GraphModule:
+    """The calls of an exported program, its inputs and outputs by name as `capture` gives them."""
+    root, graph = nn.Module(), fx.Graph()
+    root.add_module("_exported", program)
+    inputs = [node for node in program.graph.nodes if node.op == "placeholder"]
+    placeholders = []
+    for node in inputs:
+        placeholders.append(graph.placeholder(str(node.target)))
+        placeholders[-1].meta.update(node.meta)
+    graph.output(plain_result(inline(graph, program, placeholders, "_exported", "")))
+    return fx.GraphModule(root, graph)
+
+
+def without_rules(
+    model: nn.Module, inputs: ExampleInputs, is_declared: IsDeclared, within: Sequence[str]
+) -> list[Rejection]:
+    """Rejections of torch's own layers without a rule that the model calls, in order.
+
+    Args:
+        model: runs on the example.
+        inputs: the example.
+        is_declared: classes with a rule.
+        within: paths of modules that can't be traced; layers elsewhere are left out.
+    """
+    called: dict[str, nn.Module] = {}
+
+    def note(path: str) -> Callable[[nn.Module, Any], None]:
+        return lambda module, _: called.update({path: module})
+
+    handles = [
+        module.register_forward_pre_hook(note(path))
+        for path, module in model.named_modules()
+        if any(path.startswith(f"{outer}." if outer else "") for outer in within)
+        and type(module).__module__.startswith("torch.nn.modules.")
+    ]
+    try:
+        inputs.call(model)
+    except Exception:  # the reason of that failure is reported already
+        pass
+    finally:
+        for handle in handles:
+            handle.remove()
+    return [
+        Rejection(node=path, got=text.got, allowed=text.allowed, remedy=text.remedy)
+        for path, module in called.items()
+        if not (lowered_whole(module) or is_declared(module) or any(module.children()))
+        and ".container" not in type(module).__module__
+        for text in [unsupported(f"nn.{type(module).__name__}", type(module).__name__)]
+    ]
+
+
+def _rejection(path: str, got: str) -> Rejection:
+    text = untraceable(got)
+    return Rejection(node=path, got=got, allowed=text.allowed, remedy=text.remedy)

@@ -38,8 +38,12 @@ class CallResult:
     changed: tuple[fx.Node, ...] = ()
 
 
-def record(module: fx.GraphModule, example: torch.Tensor) -> dict[fx.Node, CallResult]:
-    """Run the module once on the example; the result of each call.
+def record(module: fx.GraphModule, *inputs: torch.Tensor) -> dict[fx.Node, CallResult]:
+    """Run the module once on an example; the result of each call.
+
+    Args:
+        module: the captured calls.
+        inputs: a batch [B, ...] for each placeholder, in order.
 
     Raises:
         ConversionError: the run failed; names the call.
@@ -47,15 +51,14 @@ def record(module: fx.GraphModule, example: torch.Tensor) -> dict[fx.Node, CallR
     recorder = _Recorder(module)
     try:
         with torch.no_grad():
-            recorder.run(example.detach().clone())
+            recorder.run(*(one.detach().clone() for one in inputs))
     except Exception as error:  # running the user's model may raise anything
         node = recorder.current
         reason = str(error).split("\n\nWhile executing")[0].strip() or type(error).__name__
         where = _place(node) if node is not None else "its first call"
         raise ConversionError(
-            f"the model fails at {where} on an input of shape {tuple(example.shape)}, type "
-            f"{example.dtype}: {reason}. Check that the calibration data has the shape and type "
-            "that the model takes"
+            f"the model fails at {where} on {_described(inputs)}: {reason}. Check that the "
+            "calibration data has the shape and type that the model takes"
         ) from error
     return recorder.results
 
@@ -86,6 +89,11 @@ class _Recorder(fx.Interpreter):
         changed = tuple(s for s, tensor in operands.items() if tensor._version != versions[s])
         self.results[n] = CallResult(value=value, base=base, same=same, changed=changed)
         return result
+
+
+def _described(inputs: tuple[torch.Tensor, ...]) -> str:
+    several = "; ".join(f"shape {tuple(one.shape)}, type {one.dtype}" for one in inputs)
+    return f"an input of {several}" if len(inputs) == 1 else f"inputs of {several}"
 
 
 def _place(node: fx.Node) -> str:

@@ -18,6 +18,7 @@ from torch.export import ExportedProgram
 
 from icsnn_deploy.conversion.frontend.checkpoint_scan import scan_checkpoint
 from icsnn_deploy.conversion.frontend.exported_program import load_program
+from icsnn_deploy.conversion.frontend.state_dict import State, find_states, fit_state
 from icsnn_deploy.errors import ConversionError, DataError, IcsnnError, first_line
 
 
@@ -27,8 +28,9 @@ def load_model(spec: str, weights: Path | None = None) -> nn.Module | ExportedPr
     Args:
         spec: `package.module:callable`, `path/to/file.py:callable`, or `program.pt2`. The callable
             is called without arguments and returns an nn.Module.
-        weights: a state dict (or a checkpoint with one under "state_dict"), read without running
-            code; not with a .pt2 program, which holds its own.
+        weights: a state dict, or a checkpoint with one under "state_dict", "model", "net", "ema"
+            or the like, read without running code. Prefixes such as "module." and "_orig_mod." are
+            cut or added where all keys fit then. Not with a .pt2 program, which holds its own.
 
     Raises:
         ConversionError: names what could not be found, loaded or called.
@@ -46,7 +48,7 @@ def load_model(spec: str, weights: Path | None = None) -> nn.Module | ExportedPr
             f"model {spec!r}: give package.module:callable, path/to/file.py:callable, "
             "or a .pt2 file"
         )
-    state = None if weights is None else load_weights(weights)
+    states = None if weights is None else _read_states(weights)
     make = getattr(_import(place), name, None)
     if not callable(make):
         raise ConversionError(f"{place}: has no callable {name!r}")
@@ -58,17 +60,24 @@ def load_model(spec: str, weights: Path | None = None) -> nn.Module | ExportedPr
         ) from error
     if not isinstance(model, nn.Module):
         raise ConversionError(f"{spec}: returned {type(model).__name__}, an nn.Module is needed")
-    if state is not None:
-        _fit(model, state, weights, spec)
+    if weights is not None and states is not None:
+        _fit(model, states, weights, spec)
     return model.eval()
 
 
 def load_weights(path: Path) -> dict[str, torch.Tensor]:
     """A state dict from a checkpoint, with torch's weights_only reader: no code in it is run.
 
+    The keys are those of the file; `load_model` fits them to a model.
+
     Raises:
         DataError: not a checkpoint, one that needs code to load, or one without tensors.
     """
+    return next(iter(_read_states(path).values()))
+
+
+def _read_states(path: Path) -> dict[str, State]:
+    """The state dicts in a checkpoint, the preferred one first."""
     scan_checkpoint(path)
     try:
         value: Any = torch.load(path, map_location="cpu", weights_only=True)
@@ -84,30 +93,25 @@ def load_weights(path: Path) -> dict[str, torch.Tensor]:
         raise DataError(
             f"{path}: not a readable PyTorch checkpoint ({first_line(error)})"
         ) from error
-    if isinstance(value, Mapping) and isinstance(value.get("state_dict"), Mapping):
+    states = find_states(value)
+    if states:
+        return states
+    while isinstance(value, Mapping) and isinstance(value.get("state_dict"), Mapping):
         value = value["state_dict"]
-    if not isinstance(value, Mapping) or not value:
-        raise DataError(f"{path}: holds a {type(value).__name__}; a state dict is needed")
-    others = [key for key, tensor in value.items() if not isinstance(tensor, torch.Tensor)]
-    if others:
-        raise DataError(f"{path}: entry {others[0]!r} is no tensor; a state dict is needed")
-    return {str(key).removeprefix("module."): tensor for key, tensor in value.items()}
+    if isinstance(value, Mapping) and value:
+        raise DataError(
+            f"{path}: entry {str(next(iter(value)))!r} is no tensor; a state dict is needed"
+        )
+    raise DataError(f"{path}: holds a {type(value).__name__}; a state dict is needed")
 
 
-def _fit(model: nn.Module, state: dict[str, torch.Tensor], path: Path | None, spec: str) -> None:
+def _fit(model: nn.Module, states: dict[str, State], path: Path, spec: str) -> None:
     """Load the weights; raises DataError with everything that does not fit."""
-    own = model.state_dict()
-    problems = [f"missing {key}" for key in own if key not in state]
-    problems += [f"not in the model: {key}" for key in state if key not in own]
-    problems += [
-        f"{key}: shape {list(state[key].shape)}, the model has {list(tensor.shape)}"
-        for key, tensor in own.items()
-        if key in state and state[key].shape != tensor.shape
-    ]
-    if problems:
-        listed = "\n  ".join(problems[:20]) + ("\n  ..." if len(problems) > 20 else "")
-        raise DataError(f"{path}: does not fit {spec}, {len(problems)} entries:\n  {listed}")
-    model.load_state_dict(state)
+    state, misfits = fit_state(path, states, model.state_dict())
+    if misfits:
+        listed = "\n  ".join(misfits[:20]) + ("\n  ..." if len(misfits) > 20 else "")
+        raise DataError(f"{path}: does not fit {spec}, {len(misfits)} entries:\n  {listed}")
+    model.load_state_dict(state, strict=False)  # counts of batches may be missing
 
 
 def _import(place: str) -> ModuleType:

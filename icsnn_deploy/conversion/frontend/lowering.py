@@ -117,20 +117,20 @@ class _Lowering:
         self.values: dict[fx.Node, Any] = {}
         self.rejections: list[Rejection] = []
         placeholders = [node for node in self.graph.nodes if node.op == "placeholder"]
-        metas = {node.name: results[node].value for node in placeholders}
+        metas = {str(node.target): results[node].value for node in placeholders}
         tensors = {name: meta for name, meta in metas.items() if isinstance(meta, TensorMeta)}
         node = input_node({name: meta.shape[1:] for name, meta in tensors.items()}, layout)
         batch = next(iter(tensors.values())).shape[0]
         self.builder = Builder(node, layout, batch)
         values = input_values(self.builder.numbering, node)
         for placeholder in placeholders:
-            meta = metas[placeholder.name]
+            meta = metas[str(placeholder.target)]
             self.values[placeholder] = (
                 Traced(
-                    values.get(placeholder.name, "input"),
+                    values.get(str(placeholder.target), "input"),
                     meta.shape,
                     meta.dtype,
-                    placeholder.name,
+                    str(placeholder.target),
                     Storage(),
                 )
                 if isinstance(meta, TensorMeta)
@@ -164,7 +164,10 @@ class _Lowering:
         traced = _traced((args, kwargs))
         if not traced or (result.value is None and not result.changed):
             # Arithmetic on sizes and parameters, and checks: take the result of the example run.
-            self.values[node] = result.value
+            made = any(isinstance(one, TensorMeta) for one in pytree.tree_leaves(result.value))
+            self.values[node] = (
+                _run(node, self.modules, args, kwargs, lambda x: x) if made else result.value
+            )
             return
         call = normalize(node, args, kwargs, self.modules)
         if call.operator in METADATA:
@@ -332,11 +335,7 @@ class _Lowering:
         return whole if whole is not None and self.builder.shapes[whole] == shape else found
 
     def _output(self, result: Any) -> Output | None:
-        leaves = {
-            name: leaf
-            for name, leaf in named_leaves(result, lambda one: isinstance(one, Traced)).items()
-            if leaf is not None
-        }
+        leaves = named_leaves(result, (Traced,))
         others = [name for name, leaf in leaves.items() if not isinstance(leaf, Traced)]
         if others or not leaves:
             raise ConversionError(

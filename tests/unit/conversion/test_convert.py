@@ -266,6 +266,35 @@ def test_the_name_of_a_recipe_is_no_recipe() -> None:
         convert(small_model(), images(), cast(Any, "auto"))
 
 
+# Inputs by name
+
+
+def test_one_input_may_be_given_by_its_name() -> None:
+    recipe = Recipe(name="diehl", time_steps=4)
+    named = convert(small_model(), {"input": images()}, recipe)
+    assert named.network.hash() == convert(small_model(), images(), recipe).network.hash()
+    assert named.report.calibration_samples == 12
+
+
+@pytest.mark.parametrize(
+    ("named", "message"),
+    [
+        ({"x": images()}, r"forward takes the inputs input, .*required argument: 'input'"),
+        ({"input": images(), "y": images(3)}, "{'input': 12, 'y': 3} samples"),
+        ({"input": images()[:0]}, "N >= 1 are needed"),
+        ({"input": pixels()}, "type uint8 and shape .* for the input 'input': floats"),
+    ],
+)
+def test_named_inputs_that_do_not_fit_are_refused(named: dict[str, Array], message: str) -> None:
+    with pytest.raises((ConversionError, DataError), match=message):
+        convert(small_model(), named, Recipe(name="diehl"))
+
+
+def test_named_inputs_take_no_normalization() -> None:
+    with pytest.raises(DataError, match="inputs input with a normalization: give"):
+        convert(small_model(), {"input": pixels()}, normalization=NORMALIZATION)
+
+
 def test_values_that_are_not_finite_are_refused() -> None:
     x = images()
     x[5, 0, 0, 0] = np.nan

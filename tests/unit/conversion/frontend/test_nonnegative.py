@@ -5,33 +5,40 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from icsnn_deploy.conversion.frontend.builder import Concatenation, LoweredNode
 from icsnn_deploy.conversion.frontend.nonnegative import is_nonnegative
-from icsnn_deploy.graph.nodes import Add, AvgPool, ChannelAffine, Conv, Flatten, Input, Linear, Relu
+from icsnn_deploy.graph.nodes import (
+    Add,
+    AvgPool,
+    ChannelAffine,
+    Conv,
+    Flatten,
+    Input,
+    Linear,
+    Node,
+    Relu,
+)
 from tests.support.building import make
 
 WEIGHT, BIAS = np.ones((2, 2, 1, 1)), np.zeros(2)
 COLUMN = np.ones((2, 1, 1))
 
 
-def nodes(*more: LoweredNode) -> dict[str, LoweredNode]:
+def nodes(*more: Node) -> dict[str, Node]:
     """An input, a rectifier of it, and more."""
     start = (make(Input, name="input"), make(Relu, name="a", inputs=("input",)))
     return {node.name: node for node in (*start, *more)}
 
 
-KEEPS: dict[str, LoweredNode] = {
+KEEPS: dict[str, Node] = {
     "sum": make(Add, inputs=("a", "a")),
-    "concatenation": Concatenation(name="n", inputs=("a", "a")),
     "mean": make(AvgPool),
     "flatten": make(Flatten),
     "convolution": make(Conv, weight=WEIGHT, bias=BIAS),
     "linear": make(Linear, weight=np.ones((2, 3)), bias=BIAS),
     "scale": make(ChannelAffine, scale=COLUMN, shift=COLUMN * 0),
 }
-BREAKS: dict[str, LoweredNode] = {
+BREAKS: dict[str, Node] = {
     "one summand": make(Add, inputs=("a", "input")),
-    "one part": Concatenation(name="n", inputs=("a", "input")),
     "weight": make(Conv, weight=WEIGHT * [[[[1]], [[-1e-6]]]], bias=BIAS),
     "bias": make(Conv, weight=WEIGHT, bias=BIAS - [0, 1e-6]),
     "linear": make(Linear, weight=np.array([[1.0, 0, -1]]), bias=np.zeros(1)),

@@ -55,6 +55,45 @@ def test_dead_branch_is_dropped() -> None:
     assert names(check(Body(forward).eval(), images(2, 3, 4, 4))) == ["input", "conv", "output"]
 
 
+class CutOff(nn.Module):
+    """A classifier whose old head is still called, and fails to convert in every way."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
+        self.old_head = nn.Sequential(nn.GELU(), Clip(0.5), nn.Softmax(1))
+        self.head = nn.Linear(4, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.body(x)
+        old = self.old_head(y)
+        torch.tanh_(old)
+        old += y.exp()
+        self.last = old.flatten(1).argmax(1)
+        logits: torch.Tensor = self.head(y.mean((2, 3)))
+        return logits
+
+
+def test_what_no_output_uses_is_not_rejected() -> None:
+    graph = check(CutOff().eval(), images(2, 3, 6, 6))
+    assert names(graph) == ["input", "body.0", "body.1", "mean", "mean.flatten", "head", "output"]
+
+
+def test_an_in_place_call_on_a_view_of_what_is_used_is_live() -> None:
+    def forward(m: Body, x: torch.Tensor) -> Any:
+        y = m.conv(x)
+        torch.relu_(y)  # its result is not used, the tensor that it changes is
+        z = m.conv2(x)
+        z.detach().tanh_()  # a view: what z holds afterwards is not its node's result
+        return m.conv2(y) + z
+
+    with pytest.raises(UnsupportedOperatorError) as caught:
+        trace(Body(forward).eval(), images(2, 3, 4, 4))
+    assert caught.value.rejections[0].node == "tanh"
+    model = Body(lambda m, x: (y := m.conv(x), torch.relu_(y), m.conv2(y))[-1]).eval()
+    assert kinds(check(model, images(2, 3, 4, 4))) == ["conv", "relu", "conv"]
+
+
 def test_optional_arguments_keep_their_defaults() -> None:
     class Optional(nn.Module):
         def forward(

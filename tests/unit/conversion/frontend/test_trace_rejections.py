@@ -11,7 +11,7 @@ from torch import nn
 
 from icsnn_deploy.conversion.frontend.trace import trace
 from icsnn_deploy.errors import ConversionError, Rejection, UnsupportedOperatorError
-from tests.support.traced import Body, Form, images, ready
+from tests.support.traced import Body, Form, images
 
 
 def rejections(model: nn.Module, x: torch.Tensor) -> tuple[Rejection, ...]:
@@ -167,14 +167,6 @@ def test_everything_is_listed_once_and_control_flow_does_not_end_it() -> None:
     assert "test_trace_rejections.py:" in found[0].got
 
 
-def test_dead_branch_is_rejected_too() -> None:
-    def forward(m: Body, x: torch.Tensor) -> Any:
-        F.gelu(x)
-        return m.conv(x)
-
-    assert [r.node for r in rejections(Body(forward).eval(), images(2, 3, 4, 4))] == ["gelu"]
-
-
 def test_lstm_and_attention_do_not_stop_the_list() -> None:
     class Sequence(nn.Module):
         def __init__(self) -> None:
@@ -203,12 +195,12 @@ def test_training_mode() -> None:
         trace(model, images(2, 3, 8, 8))
 
 
-def test_several_inputs_and_outputs() -> None:
+def test_an_input_that_is_missing() -> None:
     class Two(nn.Module):
         def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
             return x + y
 
-    with pytest.raises(ConversionError, match="inputs x, y: exactly one"):
+    with pytest.raises(ConversionError, match=r"takes the inputs x, y.*argument: 'y'"):
         trace(Two().eval(), images(2, 3))
     with pytest.raises(ConversionError, match="tensors that depend on the input"):
         trace(Body(lambda m, x: m.conv.weight).eval(), images(2, 3, 4, 4))
@@ -232,14 +224,6 @@ def test_batch_size_in_the_values() -> None:
     model = Body(lambda m, x: m.conv(x) / x.size(0)).eval()
     with pytest.raises(ConversionError, match="does not reproduce the model"):
         trace(model, images(4, 3, 4, 4))
-
-
-def test_forward_hook_that_changes_the_result() -> None:
-    conv = nn.Conv2d(3, 4, 3)
-    model = ready(nn.Sequential(conv, nn.BatchNorm2d(4)))
-    conv.register_forward_hook(lambda module, args, result: result * 2)
-    with pytest.raises(ConversionError, match=r"largest difference .* allowed"):
-        trace(model, images(2, 3, 8, 8))
 
 
 def test_a_maximum_over_padding_alone_is_no_zero() -> None:

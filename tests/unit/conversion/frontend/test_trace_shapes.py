@@ -117,7 +117,7 @@ def test_what_changes_nothing_leaves_no_node(name: str) -> None:
 @pytest.mark.parametrize("name", SLICES)
 def test_slicing(name: str) -> None:
     graph = check(Body(SLICES[name]).eval(), images(2, 3, 8, 6))
-    assert kinds(graph)[-1] in ("conv", "linear")
+    assert kinds(graph)[-1:] == ["conv"] or graph.output.index is not None
 
 
 @pytest.mark.parametrize("name", PADS)

@@ -69,7 +69,9 @@ FORMS: dict[str, Form] = {
         torch.cat([eight(m, x)[:, :7], torch.zeros_like(m.widen(x))[:, :1] + 0.3], 1)
     ),
     "cat with coordinates": lambda m, x: m.eight(
-        torch.cat([eight(m, x)[:, 1:], torch.arange(42.0).view(1, 1, 6, 7) + torch.zeros(3, 1, 1, 1)], 1)
+        torch.cat(
+            [eight(m, x)[:, 1:], torch.arange(42.0).view(1, 1, 6, 7) + torch.zeros(3, 1, 1, 1)], 1
+        )
     ),
     "cat along rows": lambda m, x: m.eight(torch.cat([eight(m, x), m.widen(x)], 2)),
     "crop and pad back": lambda m, x: m.eight(F.pad(eight(m, x)[:, :, 1:-1], (0, 0, 1, 1))),
@@ -79,7 +81,9 @@ FORMS: dict[str, Form] = {
     "matrix on the left": lambda m, x: (m.matrix @ eight(m, x).flatten(2)).view(-1, 4, 6, 7),
     "signal of the rows": lambda m, x: m.along(torch.relu(eight(m, x).flatten(2))),
     "unfold": lambda m, x: F.unfold(m.widen(x), 2),
-    "output apart": lambda m, x: m.eight(eight(m, x)).view(x.size(0), 5, 1, 6, 7).permute(0, 2, 3, 4, 1),
+    "output apart": lambda m, x: (
+        m.eight(eight(m, x)).view(x.size(0), 5, 1, 6, 7).permute(0, 2, 3, 4, 1)
+    ),
     "sum of arrangements": lambda m, x: m.eight(eight(m, x) + eight(m, x).flip(1)),
     "broadcast sum": lambda m, x: m.eight(eight(m, x) + eight(m, x).mean((2, 3), keepdim=True)),
     "broadcast row": lambda m, x: m.eight(eight(m, x) + m.widen(x).mean(2, keepdim=True)),

@@ -22,7 +22,7 @@ class Fine(Body):
         torch.manual_seed(0)
         self.before = nn.Conv2d(3, 8, 3, padding=1)
         self.up = up or nn.Identity()
-        self.after = nn.LazyConv2d(5, 3, padding=1)
+        self.after = nn.Identity() if up is None else nn.LazyConv2d(5, 3, padding=1)
         self.last = nn.Conv2d(5, 4, 2, stride=2)
 
 
@@ -74,7 +74,9 @@ def test_transposed_convolution(stride: int, kernel: int, padding: int) -> None:
             check(*built(up))
 
 
-@pytest.mark.parametrize("up", [nn.PixelShuffle(2), nn.PixelUnshuffle(1), nn.Upsample(scale_factor=2)])
+@pytest.mark.parametrize(
+    "up", [nn.PixelShuffle(2), nn.PixelUnshuffle(1), nn.Upsample(scale_factor=2)]
+)
 def test_modules(up: nn.Module) -> None:
     check(*built(up))
 
