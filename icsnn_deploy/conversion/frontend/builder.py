@@ -9,6 +9,7 @@ from typing import ClassVar
 
 import torch
 
+from icsnn_deploy.conversion.frontend.piecewise_linear import PiecewiseLinear
 from icsnn_deploy.graph.nodes import BaseNode, Flatten, Input, Node, Pairs, Shape
 from icsnn_deploy.graph.order import walk_back
 from icsnn_deploy.passes.edit import unique_name
@@ -75,6 +76,23 @@ LoweredNode = Node | Concatenation
 """What a model is lowered to, before concatenations become sums."""
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Function:
+    """A tensor as a piecewise-linear function of what a node computes, element by element.
+
+    Attributes:
+        source: the node.
+        f: the function.
+        origin: path of the operation that made it.
+        operands: for a comparison of two tensors, their nodes; the source is their difference.
+    """
+
+    source: str
+    f: PiecewiseLinear
+    origin: str = ""
+    operands: tuple[str, str] | None = None
+
+
 class Builder:
     """The graph under construction: its nodes, their shapes and names."""
 
@@ -87,10 +105,18 @@ class Builder:
         ] = {}  # node -> (source, positions it selects)
         self.paddings: dict[str, tuple[str, Pairs]] = {}  # node -> (source, padding)
         self.max_pools: dict[str, tuple[str, ...]] = {}  # node -> rectifiers of that max pooling
+        self.functions: dict[str, Function] = {}  # results of activations; some have no node
         self.add(Input(name="input", shape=shape))
 
     def add(self, node: LoweredNode) -> str:
-        """Keep a node; raises GraphError if its sources do not fit."""
+        """Keep a node.
+
+        Raises:
+            GraphError: its sources do not fit.
+            Unsupported: a source has no node (see `symbol`).
+        """
+        for name in node.inputs:
+            self.check_computed(name)
         self.shapes[node.name] = node.output_shape(*(self.shapes[name] for name in node.inputs))
         self.nodes[node.name] = node
         return node.name
@@ -106,6 +132,37 @@ class Builder:
         name = self.name(f"{wish} (rejected)")
         self.shapes[name] = shape
         return name
+
+    def symbol(self, wish: str, shape: Shape, function: Function) -> str:
+        """A name for a result without a node, such as that of a comparison, that jumps.
+
+        where, products and sums with other functions of the same tensor may take the jump away;
+        other operators can't use it.
+        """
+        name = self.name(f"{wish} (symbol)")
+        self.shapes[name] = shape
+        self.functions[name] = function
+        return name
+
+    def is_symbol(self, name: str) -> bool:
+        """Whether a result has no node because it jumps."""
+        return name in self.functions and name not in self.nodes
+
+    def check_computed(self, name: str) -> None:
+        """Raise Unsupported, naming the operation that made the result, if it has no node."""
+        if not self.is_symbol(name):
+            return
+        function = self.functions[name]
+        jump = function.f.jump()
+        place = "" if jump is None else f", which jumps at {jump:g}"
+        raise Unsupported(
+            node=function.origin,
+            got=f"the result of {function.origin}{place}, read by a layer",
+            allowed="comparisons, masks and signs in where(...) or a product with the tensor they "
+            "come from, if the result does not jump",
+            remedy="Write it as a rectifier: relu, clamp, leaky_relu, where(x > 0, x, s * x); or "
+            "replace it and retrain.",
+        )
 
     def leading_to(self, name: str) -> list[LoweredNode]:
         """The nodes that `name` depends on, itself included, in the order they were made."""
@@ -148,6 +205,12 @@ class CallContext:
             raise self.unsupported(
                 "a constant where the data should be", "data as the first operand"
             )
+        name = self.function_source(x)
+        self.builder.check_computed(name)
+        return name
+
+    def function_source(self, x: Traced) -> str:
+        """The name of x as `source` gives it, also where it has no node (see Builder.symbol)."""
         shape = self.builder.shapes[x.node]
         if x.shape[1:] != shape:
             raise Unsupported(
@@ -157,6 +220,12 @@ class CallContext:
                 remedy="Flatten to [B, -1], or keep the shape.",
             )
         return x.node
+
+    def function_source_shape(self, x: object) -> Shape:
+        """Shape of x without the batch, also where x has no node; raises as `source` does."""
+        if not isinstance(x, Traced):
+            return self.source_shape(x)
+        return self.builder.shapes[self.function_source(x)]
 
     def source_shape(self, x: object) -> Shape:
         """Shape of x without the batch; raises Unsupported as `source` does."""

@@ -28,7 +28,9 @@ from icsnn_deploy.conversion.frontend.rules import (
     activation,
     affine,
     average_pool,
+    comparison,
     concatenate,
+    extremum,
     max_pool,
     shape,
 )
@@ -38,6 +40,8 @@ from icsnn_deploy.graph.nodes import Node, Output
 _LOWERINGS: dict[str, Lowering] = {
     **activation.LOWERINGS,
     **affine.LOWERINGS,
+    **comparison.LOWERINGS,
+    **extremum.LOWERINGS,
     **concatenate.LOWERINGS,
     **max_pool.LOWERINGS,
     **average_pool.LOWERINGS,

@@ -9,6 +9,11 @@ import numpy as np
 import torch
 
 from icsnn_deploy.conversion.frontend.builder import CallContext, Lowering, Traced
+from icsnn_deploy.conversion.frontend.rules.piecewise_linear import (
+    affine_of_symbol,
+    multiplied,
+    summed,
+)
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import (
     Add,
@@ -157,7 +162,7 @@ def native_batch_norm(
 def add(context: CallContext, x: Any, other: Any, *, alpha: float = 1) -> str:
     """y = x + alpha * other"""
     if isinstance(x, Traced) and isinstance(other, Traced):
-        return _sum(context, x, other, alpha)
+        return summed(context, x, other, alpha) or _sum(context, x, other, alpha)
     if isinstance(x, Traced):
         return _affine(context, x, 1, alpha * _values(context, other, x))
     return _affine(context, other, alpha, _values(context, x, other))
@@ -176,6 +181,9 @@ def rsub(context: CallContext, x: Any, other: Any, alpha: float = 1) -> str:
 def mul(context: CallContext, x: Any, other: Any) -> str:
     """y = x * c, c constant."""
     if isinstance(x, Traced) and isinstance(other, Traced):
+        masked = multiplied(context, x, other)
+        if masked is not None:
+            return masked
         raise context.unsupported(
             "a product of two tensors that depend on the input",
             "a product with a constant",
@@ -217,6 +225,8 @@ def _sum(context: CallContext, x: Traced, other: Traced, alpha: float) -> str:
 
 def _affine(context: CallContext, x: Any, scale: Any, shift: Any) -> str:
     """scale * x + shift for arrays with a batch axis of 1, or numbers."""
+    if isinstance(x, Traced) and context.builder.is_symbol(x.node):
+        return affine_of_symbol(context, x, scale, shift)
     shape = context.source_shape(x)
     return _scale(
         context, x, _per_sample(context, scale, shape), _per_sample(context, shift, shape)
@@ -232,7 +242,7 @@ def _scale(context: CallContext, x: Any, scale: Array, shift: Array) -> str:
 
 def _values(context: CallContext, value: Any, x: Any) -> Array:
     """A constant operand as float64."""
-    context.source(x)
+    context.function_source_shape(x)
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return np.asarray(value, np.float64)
     return _double(context, value)

@@ -142,10 +142,7 @@ _Split = Callable[[CallContext, Lowering, "tuple[str, ...]", Arguments], "str | 
 _SPLITS: dict[str, _Split] = {
     **dict.fromkeys(("conv", "convolution", "linear"), _affine),
     "reshape": _flat,
-    **dict.fromkeys(
-        ("relu", "clip", "clamp", "clamp_min", "clamp_max", "hardtanh", "relu6", "threshold"),
-        _channelwise,
-    ),
+    "clip": _channelwise,  # other activations do the same in rules.piecewise_linear
     **dict.fromkeys(
         (
             "batch_norm",
