@@ -8,15 +8,38 @@ from typing import Any
 import numpy as np
 import torch
 
-from icsnn_deploy.conversion.frontend.builder import CallContext, Lowering
+from icsnn_deploy.conversion.frontend.builder import CallContext, Lowering, Traced
 from icsnn_deploy.conversion.frontend.piecewise_linear import PiecewiseLinear
+from icsnn_deploy.conversion.frontend.rules.extremum import maximum, minimum
 from icsnn_deploy.conversion.frontend.rules.piecewise_linear import (
-    activation,
     clipping,
     parameter,
+    result,
 )
+from icsnn_deploy.conversion.frontend.rules.same_source import common
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import Relu
+
+
+def activation(context: CallContext, x: Any, f: PiecewiseLinear) -> str:
+    """Lower f(x); returns the node that computes it.
+
+    Raises:
+        Unsupported: f jumps, or x is no tensor that depends on the input.
+    """
+    jump = f.jump()
+    if jump is not None:
+        raise context.unsupported(
+            f"a function that jumps at {jump:g}",
+            "activations that are continuous and piecewise linear",
+            "Replace it by ReLU, softshrink or a clip and retrain.",
+        )
+    if isinstance(x, Traced) and context.builder.is_symbol(context.function_source(x)):
+        found = common(context, x)
+        inner = None if found is None else f.after(found.functions[0])
+        if found is not None and inner is not None:
+            return result(context, found.source, inner)
+    return result(context, context.source(x), f)
 
 
 def relu(context: CallContext, x: Any, inplace: bool = False) -> str:
@@ -44,7 +67,11 @@ def clip(
 def clamp(
     context: CallContext, x: Any, low: Any = None, high: Any = None, inplace: bool = False
 ) -> str:
-    """y = min(max(x, low), high), for numbers, or constant tensors that broadcast."""
+    """y = min(max(x, low), high): numbers, constant tensors that broadcast, or one tensor."""
+    if high is None and isinstance(low, Traced):
+        return maximum(context, x, low)
+    if low is None and isinstance(high, Traced):
+        return minimum(context, x, high)
     lower = _parameter(context, x, -math.inf if low is None else low, "a lower bound")
     upper = _parameter(context, x, math.inf if high is None else high, "an upper bound")
     return activation(context, x, clipping(lower, upper))

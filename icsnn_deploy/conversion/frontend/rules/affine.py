@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from icsnn_deploy.conversion.frontend.builder import CallContext, Lowering, Traced
-from icsnn_deploy.conversion.frontend.rules.piecewise_linear import (
+from icsnn_deploy.conversion.frontend.rules.same_source import (
     affine_of_symbol,
     multiplied,
     summed,

@@ -22,7 +22,8 @@ from icsnn_deploy.conversion.frontend.piecewise_linear import (
     product,
 )
 from icsnn_deploy.conversion.frontend.rules.extremum import difference, maximum, minimum
-from icsnn_deploy.conversion.frontend.rules.piecewise_linear import Common, common, result
+from icsnn_deploy.conversion.frontend.rules.piecewise_linear import result
+from icsnn_deploy.conversion.frontend.rules.same_source import Common, common
 
 _ALLOWED = "where, masks and comparisons of one tensor, whose result is continuous"
 _REMEDY = "Write it as a rectifier of one tensor, or replace it and retrain."
@@ -116,10 +117,6 @@ def filled(context: CallContext, x: Any, *arguments: Any, value: Any = None, **o
 
 def _selected(context: CallContext, mask: Any, first: Any, second: Any) -> str:
     """The first value where the mask is true, else the second."""
-    if isinstance(mask, torch.Tensor):
-        raise context.unsupported(
-            "a constant mask", "a comparison with the input", "Multiply by the mask instead."
-        )
     found = common(context, mask, first, second)
     if found is not None:
         return result(context, found.source, chosen(*found.functions))

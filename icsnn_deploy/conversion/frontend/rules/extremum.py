@@ -24,7 +24,8 @@ from icsnn_deploy.conversion.frontend.builder import (
 from icsnn_deploy.conversion.frontend.nonnegative import is_nonnegative
 from icsnn_deploy.conversion.frontend.piecewise_linear import combined, larger
 from icsnn_deploy.conversion.frontend.remedies import unsupported
-from icsnn_deploy.conversion.frontend.rules.piecewise_linear import common, result
+from icsnn_deploy.conversion.frontend.rules.piecewise_linear import result
+from icsnn_deploy.conversion.frontend.rules.same_source import common
 from icsnn_deploy.graph.nodes import Add, AvgPool, ChannelAffine, Flatten, Relu
 from icsnn_deploy.passes.affine import pure_scale
 

@@ -45,8 +45,8 @@ MODULES = {
     "SiLU": nn.SiLU(),
     "Sigmoid": nn.Sigmoid(),
     "Tanh": nn.Tanh(),
-    "LeakyReLU": nn.LeakyReLU(),
-    "PReLU": nn.PReLU(),
+    "ELU": nn.ELU(),
+    "Hardswish": nn.Hardswish(),
     "Softmax": nn.Softmax(1),
     "LayerNorm": nn.LayerNorm([3, 8, 8]),
     "GroupNorm": nn.GroupNorm(3, 3),
@@ -78,8 +78,8 @@ class First(nn.Module):
 ARGUMENTS: dict[str, tuple[nn.Module, str]] = {
     "reflection": (nn.Conv2d(3, 4, 3, padding=1, padding_mode="reflect"), "padding_mode 'reflect'"),
     "no statistics": (nn.BatchNorm2d(3, track_running_stats=False), "no running statistics"),
-    "hardtanh": (nn.Hardtanh(-1, 1), r"clipping to [-1.0, 1.0]"),
-    "threshold": (nn.Threshold(0.5, 0), "threshold 0.5"),
+    "threshold": (nn.Threshold(0.5, 0), "threshold 0.5, value 0, where it jumps from 0 to 0.5"),
+    "hardshrink": (nn.Hardshrink(0.5), "lambd=0.5, where it jumps"),
     "count_include_pad": (nn.AvgPool2d(2, padding=1, count_include_pad=False), "count_include_pad"),
     "ceil_mode": (nn.AvgPool2d(3, 2, ceil_mode=True), "ceil_mode"),
     "padded max": (
@@ -122,8 +122,8 @@ FUNCTIONS: dict[str, Form] = {
     "interpolate": lambda m, x: F.interpolate(x, scale_factor=2),
     "mean": lambda m, x: x.mean(1),
     "mean_all": lambda m, x: x.mean(),
-    "clamp": lambda m, x: x.clamp(-1, 1),
-    "clamp_max": lambda m, x: x.clamp(max=1),
+    "clamp": lambda m, x: x.clamp(-1, x),
+    "floor": lambda m, x: x.floor(),
     "dropout": lambda m, x: F.dropout(x),
     "div": lambda m, x: 1 / x,
     "add": lambda m, x: x + x.mean([2, 3], keepdim=True),
@@ -137,9 +137,10 @@ FUNCTIONS: dict[str, Form] = {
 
 
 REMEDIES: dict[str, tuple[Form, str]] = {
-    "larger": (lambda m, x: torch.maximum(m.conv(x), x), "Write it as b + relu(a - b)."),
-    "smaller": (lambda m, x: torch.minimum(x, m.conv(x)), "Write it as a - relu(a - b)."),
-    "max of two": (lambda m, x: torch.max(m.conv(x), x), "the larger of two tensors as b + relu"),
+    "floor": (lambda m, x: x.floor(), "--activation CLASS:BOUND:LEVELS"),
+    "sigmoid": (lambda m, x: x.sigmoid(), "a clip of the same range"),
+    "max over an axis": (lambda m, x: x.max(1)[0], "two tensors as torch.maximum(a, b)"),
+    "equal": (lambda m, x: x.eq(0), "Write it as a rectifier"),
     "amax": (lambda m, x: x.amax((2, 3)), "over space as F.adaptive_max_pool2d(x, 1)"),
     "index": (lambda m, x: x[:, 0], "Use slices that keep every axis."),
     "indices": (
@@ -159,7 +160,7 @@ def test_what_to_do_instead(name: str) -> None:
 def test_what_is_advised_converts() -> None:
     def forward(m: Body, x: torch.Tensor) -> Any:
         a, b = m.conv(x), m.conv2(x)
-        larger, smaller = b + torch.relu(a - b), a - torch.relu(a - b)
+        larger, smaller = torch.maximum(a, b), torch.minimum(a, b)
         return F.adaptive_max_pool2d(torch.relu(larger + smaller), 1).flatten(1)
 
     trace(Body(forward).eval(), images(2, 3, 6, 6))
