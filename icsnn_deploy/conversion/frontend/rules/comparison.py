@@ -11,6 +11,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 
 from icsnn_deploy.conversion.frontend.builder import CallContext, Function, Lowering, Traced
@@ -29,17 +30,21 @@ _ALLOWED = "where, masks and comparisons of one tensor, whose result is continuo
 _REMEDY = "Write it as a rectifier of one tensor, or replace it and retrain."
 
 
-def compare(context: CallContext, x: Any, other: Any, *, sign: int) -> str:
-    """x > other for sign 1, x < other for sign -1; equality makes no difference without a jump."""
+def compare(context: CallContext, x: Any, other: Any, *, sign: int, equal: bool) -> str:
+    """x > other for sign 1, x < other for sign -1; `equal` says what equal values give."""
     x, other, sign = (x, other, sign) if isinstance(x, Traced) else (other, x, -sign)
     found = common(context, x, other)
     step = PiecewiseLinear.of([0], [0, 0], [int(sign < 0), int(sign > 0)])
     if found is not None:
-        gap = combined(lambda a, b: (a[0] - b[0], a[1] - b[1]), *found.functions)
-        f = step.after(gap)
-        if f is None:
-            raise context.unsupported("a comparison of equal values", _ALLOWED, _REMEDY)
-        return _symbol(context, Function(source=found.source, f=f, origin=context.path))
+        tie = sign if equal else -sign
+
+        def gap(a: Any, b: Any) -> Any:
+            slope, height = a[0] - b[0], a[1] - b[1]
+            return slope, np.where((slope == 0) & (height == 0), tie, height)
+
+        f = step.after(combined(gap, *found.functions))
+        if f is not None:
+            return _symbol(context, Function(source=found.source, f=f, origin=context.path))
     first, second = context.source(x), context.source(other)
     made = Function(
         source=difference(context, x, other),
@@ -146,8 +151,10 @@ def _symbol(context: CallContext, made: Function) -> str:
 
 
 LOWERINGS: dict[str, Lowering] = {
-    **{name: partial(compare, sign=1) for name in ("gt", "ge", "greater", "greater_equal")},
-    **{name: partial(compare, sign=-1) for name in ("lt", "le", "less", "less_equal")},
+    **dict.fromkeys(("gt", "greater"), partial(compare, sign=1, equal=False)),
+    **dict.fromkeys(("ge", "greater_equal"), partial(compare, sign=1, equal=True)),
+    **dict.fromkeys(("lt", "less"), partial(compare, sign=-1, equal=False)),
+    **dict.fromkeys(("le", "less_equal"), partial(compare, sign=-1, equal=True)),
     "sign": sign,
     "logical_not": inverted,
     "logical_and": both,

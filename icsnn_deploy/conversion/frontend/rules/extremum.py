@@ -84,7 +84,7 @@ def _extremum(context: CallContext, x: Any, other: Any, sign: int) -> str:
         parts = [base]
     else:
         parts = [context.add(Relu(name=context.name("positive"), inputs=(base,)))]
-        if not is_nonnegative(nodes, base):
+        if not is_nonnegative(nodes, base, context.builder.functions):
             negative = _times(context, "negative", base, -1)
             below = context.add(Relu(name=context.name("below"), inputs=(negative,)))
             parts.append(_times(context, "below.negative", below, -1))
