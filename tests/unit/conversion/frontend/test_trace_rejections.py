@@ -122,7 +122,7 @@ FUNCTIONS: dict[str, Form] = {
     "interpolate": lambda m, x: F.interpolate(x, scale_factor=2),
     "mean": lambda m, x: x.mean(1),
     "mean_all": lambda m, x: x.mean(),
-    "clamp": lambda m, x: x.clamp(-1, x),
+    "clamp": lambda m, x: torch.clamp(x, x - 1, m.conv(x)),
     "floor": lambda m, x: x.floor(),
     "dropout": lambda m, x: F.dropout(x),
     "div": lambda m, x: 1 / x,
