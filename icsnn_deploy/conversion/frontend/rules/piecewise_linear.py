@@ -129,7 +129,7 @@ def _reduced(context: CallContext, source: str, f: PiecewiseLinear) -> tuple[str
         f = _cheapest(f, f.after(clipping(low, high)))
         if before is not None and whole is not None and _cost(whole) <= _cost(f):
             return before.source, whole
-    elif not f.is_linear and is_nonnegative(builder.nodes, source, builder.functions):
+    elif _cost(f) > 1 and is_nonnegative(builder.nodes, source, builder.functions):
         rectifier = clipping(0, np.inf).widened(len(builder.shapes[source]))
         f = _cheapest(f, f.after(rectifier))
     return source, f
