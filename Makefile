@@ -13,7 +13,10 @@ QUICK := not slow and not cuda and not lava_dl and not snn_mlir
 LOWEST_TORCH ?= cpu
 LAVA_TESTS := $(wildcard tests/*/test_lava*.py tests/unit/lava/*.py)
 
-.PHONY: setup demo lint quick test links sweep-kernels test-lowest test-gpu test-lava test-lava-dl \
+# Random models of `make sweep-front-end`.
+COUNT ?= 3000
+
+.PHONY: setup demo lint quick test links sweep-kernels sweep-front-end test-lowest test-gpu test-lava test-lava-dl \
 	test-snn-mlir dist clean
 
 setup: .venv/ready .venv-lava/icsnn-lava.json .venv-readers/icsnn-readers.json
@@ -67,6 +70,10 @@ build/lowest/ready: pyproject.toml
 # Convolution kernels over tens of thousands of shapes, with each instruction set of this processor.
 sweep-kernels: .venv/ready
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.support.kernel_sweep --count 10000
+
+# Random models over all operators that convert, each compared with its graph.
+sweep-front-end: .venv/ready
+	OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m tests.support.random_models --count $(COUNT)
 
 test-gpu: setup
 	$(BIN)/python -m pytest -m cuda

@@ -143,6 +143,27 @@ class FlattenedSum(nn.Module):
         return logits
 
 
+def activations() -> nn.Module:
+    """Activations of several populations, with slopes per channel, before sums and poolings."""
+    slopes = nn.PReLU(6)
+    slopes.weight.data = torch.linspace(-0.4, 0.6, 6)
+    return nn.Sequential(
+        nn.Conv2d(3, 6, 3, padding=1, bias=False),
+        nn.BatchNorm2d(6),
+        nn.LeakyReLU(0.1, inplace=True),
+        nn.Conv2d(6, 6, 3, padding=1),
+        slopes,
+        nn.AvgPool2d(2),
+        nn.Conv2d(6, 8, 3, padding=1, groups=2),
+        nn.Hardtanh(),
+        nn.Conv2d(8, 8, 1),
+        nn.Hardsigmoid(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(1),
+        nn.Linear(8, 5),
+    )
+
+
 NETWORKS = {
     "vgg": (vgg, 16),
     "resnet": (lambda: resnet(BasicBlock), 32),
@@ -152,6 +173,7 @@ NETWORKS = {
     "squeezenet": (squeezenet, 33),
     "pre-activation": (pre_activation, 12),
     "flattened sum": (FlattenedSum, 8),
+    "activations": (activations, 12),
 }
 
 

@@ -10,6 +10,7 @@ import torch
 
 from icsnn_deploy.conversion.frontend.elements import Elements, Numbering
 from icsnn_deploy.conversion.frontend.inputs import InputLayout
+from icsnn_deploy.conversion.frontend.piecewise_linear import PiecewiseLinear
 from icsnn_deploy.graph.nodes import Input, Node, Shape
 from icsnn_deploy.graph.order import walk_back
 from icsnn_deploy.passes.edit import unique_name
@@ -73,6 +74,23 @@ class Traced:
                 other.stale = origin
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Function:
+    """A tensor as a piecewise-linear function of what a node computes, element by element.
+
+    Attributes:
+        source: the node.
+        f: the function.
+        origin: path of the operation that made it.
+        operands: for a comparison of two tensors, their nodes; the source is their difference.
+    """
+
+    source: str
+    f: PiecewiseLinear
+    origin: str = ""
+    operands: tuple[str, str] | None = None
+
+
 class Builder:
     """The graph under construction: its nodes, their shapes and names.
 
@@ -80,6 +98,7 @@ class Builder:
         nodes: by name, in the order they were made.
         numbering: numbers of the elements of their results.
         max_pools: node -> rectifiers of that max pooling.
+        functions: results of activations, of which some have no node.
         batch: samples of the example.
         layout: of the model's inputs.
         better_layout: another layout with which the model may convert, where it did not.
@@ -94,6 +113,7 @@ class Builder:
         self.numbering = Numbering()
         self.taken = {"input", "output"}
         self.max_pools: dict[str, tuple[str, ...]] = {}
+        self.functions: dict[str, Function] = {}
         self.gathered: dict[tuple[Shape, bytes, bytes], str] = {}  # digests of elements -> node
         self.flattened: dict[str, str] = {}  # node -> the same, flattened
         self.add(node)
@@ -109,7 +129,14 @@ class Builder:
         return self.numbering.shapes
 
     def add(self, node: Node) -> str:
-        """Keep a node; raises GraphError if its sources do not fit."""
+        """Keep a node.
+
+        Raises:
+            GraphError: its sources do not fit.
+            Unsupported: a source has no node (see `symbol`).
+        """
+        for name in node.inputs:
+            self.check_computed(name)
         shape = node.output_shape(*(self.shapes[name] for name in node.inputs))
         self.numbering.add(node.name, shape)
         self.nodes[node.name] = node
@@ -126,6 +153,37 @@ class Builder:
         name = self.name(f"{wish} (rejected)")
         self.numbering.add(name, shape)
         return name
+
+    def symbol(self, wish: str, shape: Shape, function: Function) -> str:
+        """A name for a result without a node, such as that of a comparison, that jumps.
+
+        where, products and sums with other functions of the same tensor may take the jump away;
+        other operators can't use it.
+        """
+        name = self.name(f"{wish} (symbol)")
+        self.numbering.add(name, shape)
+        self.functions[name] = function
+        return name
+
+    def is_symbol(self, name: str) -> bool:
+        """Whether a result has no node because it jumps."""
+        return name in self.functions and name not in self.nodes
+
+    def check_computed(self, name: str) -> None:
+        """Raise Unsupported, naming the operation that made the result, if it has no node."""
+        if not self.is_symbol(name):
+            return
+        function = self.functions[name]
+        jump = function.f.jump()
+        place = "" if jump is None else f", which jumps at {jump:g}"
+        raise Unsupported(
+            node=function.origin,
+            got=f"the result of {function.origin}{place}, read by a layer",
+            allowed="comparisons, masks and signs in where(...) or a product with the tensor they "
+            "come from, if the result does not jump",
+            remedy="Write it as a rectifier: relu, clamp, leaky_relu, where(x > 0, x, s * x); or "
+            "replace it and retrain.",
+        )
 
     def leading_to(self, name: str) -> list[Node]:
         """The nodes that `name` depends on, itself included, in the order they were made."""
@@ -198,12 +256,22 @@ class CallContext:
         Raises:
             Unsupported: x is a constant, or no node can have its shape.
         """
+        name = self.function_source(x)
+        self.builder.check_computed(name)
+        return name
+
+    def function_source(self, x: object) -> str:
+        """The name of x as `source` gives it, also where it has no node (see Builder.symbol)."""
         from icsnn_deploy.conversion.frontend.gather import gather  # it needs this module
 
         traced = self.traced(x)
         if isinstance(traced.value, str):
             return traced.value
         return gather(self.builder, traced.value, traced.origin)
+
+    def function_source_shape(self, x: object) -> Shape:
+        """Shape of x without the batch, also where x has no node."""
+        return self.source_shape(x)
 
     def source_shape(self, x: object) -> Shape:
         """Shape of x without the batch; raises Unsupported for a constant."""

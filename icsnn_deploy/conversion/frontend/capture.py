@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import fx, nn
 
+from icsnn_deploy.conversion.frontend.instance_checks import proxies_are_tensors
 from icsnn_deploy.conversion.frontend.capture_exported import NotExported, export_graph, inline
 from icsnn_deploy.conversion.frontend.example_inputs import ExampleInputs
 from icsnn_deploy.conversion.frontend.operators import lowered_whole
@@ -45,7 +46,8 @@ def capture(
     """
     tracer = Tracer(model, inputs, is_declared, runs=runs)
     try:
-        graph = tracer.trace(model)
+        with proxies_are_tensors():
+            graph = tracer.trace(model)
     except Exception as error:  # a user's forward may raise anything under proxies
         tracer.give_back_hooks(model)
         reason = f"{type(model).__name__}.forward, which can't be traced: {reason_of(error)}"

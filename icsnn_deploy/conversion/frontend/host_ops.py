@@ -27,8 +27,15 @@ HOST_OPS = {
 _WITH_AXIS = {"softmax", "log_softmax", "softmin", "argmax"}
 
 
-def host_op(call: Call) -> str:
-    """The name of the operation with its axis, "softmax(dim=1)"; empty where it is no such one."""
+def host_op(call: Call, rank: int) -> str:
+    """The name of the operation, "softmax"; empty where it is no such one.
+
+    An axis other than 1, that of the classes, is named: "softmax(dim=2)".
+
+    Args:
+        call: of the model.
+        rank: number of axes of its operand, with the batch.
+    """
     name = HOST_OPS.get(call.operator, "")
     if name not in _WITH_AXIS:
         return name
@@ -36,5 +43,5 @@ def host_op(call: Call) -> str:
     if dim is None and len(call.args) > 1:
         dim = call.args[1]
     if isinstance(dim, bool) or not isinstance(dim, int):
-        return "" if name == "argmax" else f"{name}(dim=1)"
-    return f"{name}(dim={dim})"
+        return "" if name == "argmax" else name
+    return name if dim % rank == 1 else f"{name}(dim={dim % rank})"

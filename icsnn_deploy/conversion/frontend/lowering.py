@@ -33,8 +33,10 @@ from icsnn_deploy.conversion.frontend.rules import (
     activation,
     affine,
     average_pool,
+    comparison,
     convolution,
     elementwise,
+    extremum,
     max_pool,
     move,
     resize,
@@ -45,12 +47,15 @@ from icsnn_deploy.graph.nodes import Node, Output, Shape
 _LOWERINGS: dict[str, Lowering] = {
     **activation.LOWERINGS,
     **affine.LOWERINGS,
+    **comparison.LOWERINGS,
+    **extremum.LOWERINGS,
     **convolution.LOWERINGS,
     **max_pool.LOWERINGS,
     **average_pool.LOWERINGS,
     **move.LOWERINGS,
     **resize.LOWERINGS,
 }
+_ELEMENTWISE = {*activation.LOWERINGS, *comparison.LOWERINGS, *extremum.LOWERINGS, "mul"}
 _PARAMETERS = {"input": "x", "min": "low", "max": "high", "min_val": "low", "max_val": "high"}
 """Argument names of torch that would hide builtins in a lowering rule."""
 
@@ -188,7 +193,7 @@ class _Lowering:
         host = ""
         try:
             self._check_memory(call, traced, result)
-            host = self._host_op(node, call)
+            host = self._host_op(node, call, traced)
             if host:
                 found = [traced[0].value]
                 metas = [TensorMeta(traced[0].shape, traced[0].dtype)]
@@ -212,10 +217,10 @@ class _Lowering:
                     self.not_computed.add(str(value.value))
         return pytree.tree_unflatten(values, tree)
 
-    def _host_op(self, node: fx.Node, call: Call) -> str:
+    def _host_op(self, node: fx.Node, call: Call, traced: list[Traced]) -> str:
         """The name of a last operation that the host does; empty for any other."""
         last = bool(node.users) and all(_only_returned(user) for user in node.users)
-        return host_op(call) if last else ""
+        return host_op(call, len(traced[0].shape)) if last else ""
 
     def _taken(self, node: fx.Node, call: Call) -> Any:
         """One of the results of a call that has several."""
@@ -260,7 +265,7 @@ class _Lowering:
             bound = inspect.signature(rule).bind(context, *call.args, **options)
         except TypeError as error:
             raise context.unsupported(str(error), "its usual arguments") from None
-        if call.operator in activation.LOWERINGS:
+        if call.operator in _ELEMENTWISE:
             first = elementwise.apply(context, call.operator, rule, bound)
         elif call.operator in max_pool.LOWERINGS:
             first = elementwise.apply_per_channel(context, rule, bound)

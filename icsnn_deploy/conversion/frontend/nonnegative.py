@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from typing_extensions import assert_never
 
+from icsnn_deploy.conversion.frontend.builder import Function
 from icsnn_deploy.graph.nodes import (
     Add,
     AvgPool,
@@ -21,17 +22,23 @@ from icsnn_deploy.graph.nodes import (
 )
 
 
-def is_nonnegative(nodes: Mapping[str, Node], name: str) -> bool:
+def is_nonnegative(
+    nodes: Mapping[str, Node], name: str, functions: Mapping[str, Function] | None = None
+) -> bool:
     """Whether a node's result is at least zero for every input of the network.
 
     Args:
         nodes: of the network, by name.
         name: the node.
+        functions: of the network's activations, where they are known.
     """
+    known = {} if functions is None else functions
     waiting, seen = [name], {name}
     while waiting:
-        node = nodes.get(waiting.pop())
-        if node is None or isinstance(node, Relu):
+        here = waiting.pop()
+        node = nodes.get(here)
+        positive = here in known and bool((known[here].f.limits()[0] >= 0).all())
+        if node is None or isinstance(node, Relu) or positive:
             continue  # the placeholder of a rejected operator counts as one
         if not _keeps_sign(node):
             return False

@@ -47,6 +47,24 @@ def _threshold(module: nn.Threshold) -> tuple[str, Arguments]:
     return "threshold", {"threshold": module.threshold, "value": module.value}
 
 
+def _leaky_relu(module: nn.LeakyReLU) -> tuple[str, Arguments]:
+    return "leaky_relu", {"negative_slope": module.negative_slope}
+
+
+def _rrelu(module: nn.RReLU) -> tuple[str, Arguments]:
+    fields = ("lower", "upper", "training")
+    return "rrelu", {field: getattr(module, field) for field in fields}
+
+
+def _prelu(module: nn.PReLU) -> tuple[str, Arguments]:
+    return "prelu", {"weight": module.weight}
+
+
+def _shrink(module: Any) -> tuple[str, Arguments]:
+    name = "softshrink" if isinstance(module, nn.Softshrink) else "hardshrink"
+    return name, {"lambd": module.lambd}
+
+
 def _avg_pool(module: Any) -> tuple[str, Arguments]:
     fields = ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad")
     arguments = {field: getattr(module, field) for field in fields}
@@ -95,6 +113,10 @@ def _upsample(module: Any) -> tuple[str, Arguments]:
     return "interpolate", {"mode": module.mode}
 
 
+def _over_axis(name: str) -> Callable[[Any], tuple[str, Arguments]]:
+    return lambda module: (name, {"dim": module.dim})
+
+
 def _without_arguments(name: str) -> Callable[[Any], tuple[str, Arguments]]:
     return lambda module: (name, {})
 
@@ -110,6 +132,12 @@ _MODULES: dict[type[nn.Module], Callable[[Any], tuple[str, Arguments]]] = {
     nn.Hardtanh: _hardtanh,
     nn.ReLU6: _hardtanh,
     nn.Threshold: _threshold,
+    nn.LeakyReLU: _leaky_relu,
+    nn.RReLU: _rrelu,
+    nn.PReLU: _prelu,
+    nn.Hardsigmoid: _without_arguments("hardsigmoid"),
+    nn.Softshrink: _shrink,
+    nn.Hardshrink: _shrink,
     nn.AvgPool1d: _avg_pool,
     nn.AvgPool2d: _avg_pool,
     nn.AdaptiveAvgPool1d: _adaptive,
@@ -140,6 +168,9 @@ _MODULES: dict[type[nn.Module], Callable[[Any], tuple[str, Arguments]]] = {
     nn.ZeroPad2d: _pad,
     nn.ConstantPad1d: _pad,
     nn.ConstantPad2d: _pad,
+    nn.Softmax: _over_axis("softmax"),
+    nn.LogSoftmax: _over_axis("log_softmax"),
+    nn.Softmin: _over_axis("softmin"),
     nn.Flatten: _without_arguments("reshape"),
     nn.Identity: _without_arguments("identity"),
     # Dropout in eval mode; a module in training mode was rejected before.
@@ -157,6 +188,13 @@ _SYNONYMS = {
     "negative": "neg",
     "clip": "clamp",
     "_threshold": "threshold",
+    "_prelu_kernel": "prelu",
+    **dict.fromkeys(("absolute", "__abs__"), "abs"),
+    **dict.fromkeys(("invert", "bitwise_not", "__invert__"), "logical_not"),
+    **dict.fromkeys(("and", "bitwise_and", "__and__", "__rand__"), "logical_and"),
+    **dict.fromkeys(("or", "bitwise_or", "__or__", "__ror__"), "logical_or"),
+    "sgn": "sign",
+    **{f"__{name}__": name for name in ("gt", "ge", "lt", "le")},
     **dict.fromkeys(("conv1d", "conv2d"), "conv"),
     **dict.fromkeys(("conv_transpose1d", "conv_transpose2d"), "conv_transpose"),
     "_adaptive_avg_pool2d": "adaptive_avg_pool2d",

@@ -75,6 +75,41 @@ def push(
     return Elements(ids, constants)
 
 
+def push_pair(
+    context: CallContext, x: Traced, other: Traced, make: Callable[[str, str], str]
+) -> Elements | None:
+    """Apply a computation of two values to tensors that are arranged alike; None if they are not.
+
+    Args:
+        context: the call.
+        x: one operand.
+        other: an operand of the same shape.
+        make: takes a node of each, of one shape; returns the node that computes the result.
+    """
+    numbering = context.builder.numbering
+    one, two = context.elements(x), context.elements(other)
+    if one.shape != two.shape or one.constants is not None or two.constants is not None:
+        return None
+    pairs = []
+    for source, mask in numbering.sources(one.ids):
+        partners = list(numbering.sources(np.where(mask, two.ids, 0)))
+        offset = np.unique(two.ids[mask] - one.ids[mask])
+        if len(partners) != 1 or len(offset) != 1 or not two.ids[mask].all():
+            return None
+        partner = partners[0][0]
+        same = numbering.shapes[partner] == numbering.shapes[source]
+        if not same or offset[0] != numbering.first(partner) - numbering.first(source):
+            return None
+        pairs.append((source, partner, mask))
+    if ((one.ids == 0) != (two.ids == 0)).any():
+        return None
+    ids = np.zeros_like(one.ids)
+    for source, partner, mask in pairs:
+        result = make(source, partner)
+        ids[mask] = one.ids[mask] + numbering.first(result) - numbering.first(source)
+    return Elements(ids)
+
+
 def _plan(
     context: CallContext, elements: Elements, parameters: list[Array]
 ) -> list[tuple[str, Array, list[Array], float]] | None:

@@ -34,6 +34,9 @@ def output_node(builder: Builder, leaves: Mapping[str, Traced]) -> Output:
         builder: of the graph.
         leaves: the model's outputs by name.
     """
+    for leaf in leaves.values():
+        if isinstance(leaf.value, str):
+            builder.check_computed(leaf.value)
     if len(leaves) == 1:
         ((name, leaf),) = leaves.items()
         natural = _natural(builder, leaf)

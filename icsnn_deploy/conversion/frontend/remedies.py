@@ -4,9 +4,23 @@ from __future__ import annotations
 
 from icsnn_deploy.conversion.frontend.builder import Unsupported
 
-_ACTIVATION = (
-    "ReLU, ReLU6, clipping to [0, c], a declared clip or QCFS activation",
-    "Replace it by ReLU and retrain.",
+_PIECEWISE_LINEAR = (
+    "activations that are continuous and piecewise linear (ReLU, LeakyReLU, PReLU, clips, "
+    "Hardsigmoid, abs), a declared clip or QCFS activation"
+)
+_ACTIVATION = (_PIECEWISE_LINEAR, "Replace it by ReLU and retrain.")
+_LIKE_CLIPS = (
+    _PIECEWISE_LINEAR,
+    "Replace it by a clip of the same range, such as Hardtanh or Hardsigmoid, and retrain.",
+)
+_ROUNDED = (
+    _PIECEWISE_LINEAR,
+    "If it is part of an activation with quantization levels, declare that module: "
+    "--activation CLASS:BOUND:LEVELS. Otherwise remove it and retrain.",
+)
+_EQUALITY = (
+    "comparisons >, >=, < and <=, in where(...) or a product with the tensor they come from",
+    "Write it as a rectifier, or replace it and retrain.",
 )
 _OTHER_POOL = (
     "MaxPool, AvgPool, strided convolution",
@@ -31,23 +45,26 @@ _INDEX = ("slices start:stop:step", "Use slices that keep every axis.")
 _CUBE = ("one or two spatial axes", "Use the 1d or 2d form.")
 _REDUCE = ("mean over the spatial axes", "Use x.mean([2, 3]) and retrain or rescale.")
 _EXTREME = (
-    "MaxPool, mean over the spatial axes",
-    "Write the larger of two tensors as b + relu(a - b), the largest over space as "
-    "F.adaptive_max_pool2d(x, 1).",
+    "MaxPool, torch.maximum of two tensors",
+    "Write the largest over space as F.adaptive_max_pool2d(x, 1), the larger of two tensors as "
+    "torch.maximum(a, b).",
 )
 _SIMPLE = (
-    "convolution, linear, batch norm, ReLU and clips, max and average pooling, flatten, addition, "
+    "convolution, linear, batch norm, piecewise-linear activations, max and average pooling, "
+    "flatten, addition, "
     "concatenation of channels, scaling by constants, slicing, zero padding",
     "Rewrite the model with these, or move the operator out of the network.",
 )
 
 _GROUPS: tuple[tuple[str, tuple[str, str]], ...] = (
     (
-        "gelu silu swish mish sigmoid tanh leakyrelu prelu rrelu elu selu celu hardswish "
-        "hardsigmoid hardshrink softshrink tanhshrink softplus softsign logsigmoid glu exp erf "
-        "abs square pow sqrt sign floor round",
+        "gelu silu swish mish elu selu celu hardswish tanhshrink softplus logsigmoid glu exp erf "
+        "square pow sqrt",
         _ACTIVATION,
     ),
+    ("sigmoid tanh softsign", _LIKE_CLIPS),
+    ("floor ceil round trunc fix frac", _ROUNDED),
+    ("eq ne equal notequal isclose xor logicalxor bitwisexor", _EQUALITY),
     ("softmax logsoftmax softmin softmax2d", _SOFTMAX),
     (
         "layernorm groupnorm rmsnorm nativelayernorm nativegroupnorm localresponsenorm normalize",

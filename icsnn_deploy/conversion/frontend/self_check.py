@@ -145,22 +145,24 @@ def _graph_outputs(graph: Graph, inputs: ExampleInputs) -> dict[str, Array]:
 def apply_host_op(host_op: str, values: Array) -> Array:
     """The operation that a model ends with and the host does, on [B, C, ...]."""
     tensor = torch.from_numpy(np.asarray(values, np.float64))
-    operation = _HOST_OPS.get(host_op)
+    name, _, axis = host_op.removesuffix(")").partition("(dim=")
+    operation = _HOST_OPS.get(name)
     if operation is None:
         raise ConversionError(
             f"host operation {host_op!r}: there are {', '.join(sorted(_HOST_OPS))}"
         )
-    result: Array = operation(tensor).numpy()
+    result: Array = operation(tensor, int(axis or 1)).numpy()
     return result
 
 
-_HOST_OPS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
-    "argmax": lambda x: x.argmax(1),
-    "log_softmax": lambda x: x.log_softmax(1),
-    "logsigmoid": torch.nn.functional.logsigmoid,
-    "sigmoid": torch.sigmoid,
-    "softmax": lambda x: x.softmax(1),
-    "tanh": torch.tanh,
+_HOST_OPS: dict[str, Callable[[torch.Tensor, int], torch.Tensor]] = {
+    "argmax": lambda x, axis: x.argmax(axis),
+    "log_softmax": lambda x, axis: x.log_softmax(axis),
+    "logsigmoid": lambda x, axis: torch.nn.functional.logsigmoid(x),
+    "sigmoid": lambda x, axis: torch.sigmoid(x),
+    "softmax": lambda x, axis: x.softmax(axis),
+    "softmin": lambda x, axis: (-x).softmax(axis),
+    "tanh": lambda x, axis: torch.tanh(x),
 }
 
 

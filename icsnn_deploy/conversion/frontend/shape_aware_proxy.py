@@ -1,7 +1,7 @@
 """Proxies of torch.fx that know the sizes of the example, so that forward may look at them.
 
 A plain proxy refuses `if x.shape[2] != 32`, `len(x)`, `range(x.size(1))`. Here the example runs
-beside the trace; where Python needs a size, a type or a parameter as a value, it gets that of the
+beside the trace; where Python needs a size or a parameter as a value, it gets that of the
 example. What depends on the values of the data is still refused.
 """
 
@@ -45,13 +45,6 @@ class ShapeAwareProxy(fx.Proxy):
         self.tracer = tracer
         if node is not None:
             self.node = node
-
-    @property  # type: ignore[misc]
-    def __class__(self) -> type:
-        """`isinstance(x, torch.Tensor)` holds where it does in the model."""
-        known = vars(self).get("known")
-        is_tensor = known is not None and isinstance(known.value, torch.Tensor)
-        return torch.Tensor if is_tensor else type(self)
 
     def __getattr__(self, k: str) -> _Attribute:  # type: ignore[override]
         known = self.known

@@ -9,6 +9,11 @@ import torch
 
 from icsnn_deploy.conversion.frontend.builder import CallContext, Lowering, Result, Traced
 from icsnn_deploy.conversion.frontend.pushed import push
+from icsnn_deploy.conversion.frontend.rules.same_source import (
+    affine_of_symbol,
+    multiplied,
+    summed,
+)
 from icsnn_deploy.conversion.frontend.sums import add_elements
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import ChannelAffine, Shape, broadcast_shapes
@@ -83,7 +88,9 @@ def instance_norm(
 def add(context: CallContext, x: Any, other: Any, *, alpha: float = 1) -> Result:
     """y = x + alpha * other"""
     if isinstance(x, Traced) and isinstance(other, Traced):
-        return add_elements(context, x, other, alpha)
+        nodes = isinstance(x.value, str) and isinstance(other.value, str)
+        found = summed(context, x, other, alpha) if nodes else None
+        return found or add_elements(context, x, other, alpha)
     if isinstance(x, Traced):
         return _affine(context, x, 1, alpha * _values(context, other, x))
     return _affine(context, other, alpha, _values(context, x, other))
@@ -102,6 +109,9 @@ def rsub(context: CallContext, x: Any, other: Any, alpha: float = 1) -> Result:
 def mul(context: CallContext, x: Any, other: Any) -> Result:
     """y = x * c, c constant."""
     if isinstance(x, Traced) and isinstance(other, Traced):
+        masked = multiplied(context, x, other) if x.shape == other.shape else None
+        if masked is not None:
+            return masked
         raise context.unsupported(
             "a product of two tensors that depend on the input",
             "a product with a constant",
@@ -128,6 +138,8 @@ def neg(context: CallContext, x: Any) -> Result:
 def _affine(context: CallContext, x: Any, scale: Any, shift: Any) -> Result:
     """scale * x + shift for arrays with a batch axis of 1, or numbers."""
     data = context.traced(x)
+    if isinstance(data.value, str) and context.builder.is_symbol(data.value):
+        return affine_of_symbol(context, data, scale, shift)
     shape = tuple(context.shape[1:])
     if data.shape[1:] != shape:
         data = broadcast(context, data, shape)

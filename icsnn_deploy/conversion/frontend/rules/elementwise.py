@@ -17,7 +17,7 @@ from icsnn_deploy.conversion.frontend.builder import (
 )
 from icsnn_deploy.conversion.frontend.elements import Elements
 from icsnn_deploy.conversion.frontend.images import on_nodes
-from icsnn_deploy.conversion.frontend.pushed import push
+from icsnn_deploy.conversion.frontend.pushed import push, push_pair
 from icsnn_deploy.graph.neuron import Array
 
 
@@ -33,6 +33,10 @@ def apply(
         bound: the arguments of the rule; tensors among them are one value per channel, or broadcast.
     """
     traced = {name: value for name, value in bound.arguments.items() if isinstance(value, Traced)}
+    if len(traced) > 1 and any(isinstance(one.value, Elements) for one in traced.values()):
+        found = _alike(context, rule, bound, traced)
+        if found is not None:
+            return found
     if len(traced) != 1 or isinstance(next(iter(traced.values())).value, str):
         return rule(*bound.args, **bound.kwargs)  # type: ignore[no-any-return]
     ((name, x),) = traced.items()
@@ -63,6 +67,35 @@ def apply(
 
     every = [_broadcastable(operator, value, x) for value in parameters.values()]
     return push(context, x, make, *every, constant=constant)
+
+
+def _alike(
+    context: CallContext,
+    rule: Lowering,
+    bound: inspect.BoundArguments,
+    traced: dict[str, Traced],
+) -> Elements | None:
+    """The rule on the nodes of two different tensors that are arranged alike."""
+    first, *others = dict.fromkeys(traced.values())
+    if len(others) > 1 or any(isinstance(v, torch.Tensor) and v.numel() > 1 for v in bound.args):
+        return None
+    second = others[0] if others else first
+
+    def make(source: str, partner: str) -> str:
+        shape = context.builder.shapes[source]
+        size = (first.shape[0], *shape)
+        wholes = {
+            id(one): Traced(name, size, one.dtype, one.origin, Storage())
+            for one, name in ((second, partner), (first, source))
+        }
+        inner = inspect.BoundArguments(bound.signature, bound.arguments.copy())
+        inner.arguments[next(iter(inner.arguments))] = context.on(size)
+        for name, value in traced.items():
+            inner.arguments[name] = wholes[id(value)]
+        result = rule(*inner.args, **inner.kwargs)
+        return str(result)
+
+    return push_pair(context, first, second, make)
 
 
 def _is_float(value: Any) -> bool:

@@ -85,7 +85,9 @@ def adaptive_max_pool(
 def _pooled(context: CallContext, source: str, pool: Windows) -> str:
     shape = context.builder.shapes[source]
     rectified = []
-    if _sees_padding(pool, shape[1:]) and not is_nonnegative(context.builder.nodes, source):
+    if _sees_padding(pool, shape[1:]) and not is_nonnegative(
+        context.builder.nodes, source, context.builder.functions
+    ):
         if not context.rectified:
             raise context.unsupported(
                 f"padding around the output of '{source}', which may be negative",

@@ -43,8 +43,11 @@ def test_all_rejections_of_a_network_at_once() -> None:
 MODULES = {
     "GELU": nn.GELU(),
     "SiLU": nn.SiLU(),
-    "LeakyReLU": nn.LeakyReLU(),
-    "PReLU": nn.PReLU(),
+    "Sigmoid": nn.Sigmoid(),
+    "Tanh": nn.Tanh(),
+    "ELU": nn.ELU(),
+    "Hardswish": nn.Hardswish(),
+    "Softmax": nn.Softmax(1),
     "LayerNorm": nn.LayerNorm([3, 8, 8]),
     "GroupNorm": nn.GroupNorm(3, 3),
     "LPPool2d": nn.LPPool2d(2, 2),
@@ -69,8 +72,8 @@ class First(nn.Module):
 
 ARGUMENTS: dict[str, tuple[nn.Module, str]] = {
     "no statistics": (nn.BatchNorm2d(3, track_running_stats=False), "no running statistics"),
-    "hardtanh": (nn.Hardtanh(-1, 1), r"clipping to [-1.0, 1.0]"),
-    "threshold": (nn.Threshold(0.5, 0), "threshold 0.5"),
+    "threshold": (nn.Threshold(0.5, 0), "threshold 0.5, value 0, where it jumps from 0 to 0.5"),
+    "hardshrink": (nn.Hardshrink(0.5), "lambd=0.5, where it jumps"),
     "padded max": (
         nn.MaxPool2d(3, 2, 1),
         "padding around the output of '0', which may be negative",
@@ -98,8 +101,8 @@ FUNCTIONS: dict[str, Form] = {
     "slice_batch": lambda m, x: x[:1],
     "exp": lambda m, x: x.exp(),
     "mean_all": lambda m, x: x.mean(),
-    "clamp": lambda m, x: x.clamp(-1, 1),
-    "clamp_max": lambda m, x: x.clamp(max=1),
+    "clamp": lambda m, x: torch.clamp(x, x - 1, m.conv(x)),
+    "floor": lambda m, x: x.floor(),
     "dropout": lambda m, x: F.dropout(x),
     "div": lambda m, x: 1 / x,
     "to": lambda m, x: x.half(),
@@ -109,9 +112,10 @@ FUNCTIONS: dict[str, Form] = {
 
 
 REMEDIES: dict[str, tuple[Form, str]] = {
-    "larger": (lambda m, x: torch.maximum(m.conv(x), x), "Write it as b + relu(a - b)."),
-    "smaller": (lambda m, x: torch.minimum(x, m.conv(x)), "Write it as a - relu(a - b)."),
-    "max of two": (lambda m, x: torch.max(m.conv(x), x), "the larger of two tensors as b + relu"),
+    "floor": (lambda m, x: x.floor(), "--activation CLASS:BOUND:LEVELS"),
+    "sigmoid": (lambda m, x: m.conv(x.sigmoid()), "a clip of the same range"),
+    "max over an axis": (lambda m, x: x.max(1)[0], "two tensors as torch.maximum(a, b)"),
+    "equal": (lambda m, x: x.eq(0), "Write it as a rectifier"),
     "amax": (lambda m, x: x.amax((2, 3)), "over space as F.adaptive_max_pool2d(x, 1)"),
     "indices": (
         lambda m, x: F.adaptive_max_pool2d(x, 2, return_indices=True)[0],
@@ -130,7 +134,7 @@ def test_what_to_do_instead(name: str) -> None:
 def test_what_is_advised_converts() -> None:
     def forward(m: Body, x: torch.Tensor) -> Any:
         a, b = m.conv(x), m.conv2(x)
-        larger, smaller = b + torch.relu(a - b), a - torch.relu(a - b)
+        larger, smaller = torch.maximum(a, b), torch.minimum(a, b)
         return F.adaptive_max_pool2d(torch.relu(larger + smaller), 1).flatten(1)
 
     trace(Body(forward).eval(), images(2, 3, 6, 6))
