@@ -96,7 +96,11 @@ def _apply(context: CallContext, source: str, f: PiecewiseLinear) -> str:
     builder = context.builder
     f = f.widened(len(builder.shapes[source]))
     source, f = _reduced(context, source, f)
-    return _registered(context, source, f, _add(context, source, f))
+    name = _add(context, source, f)
+    before = builder.functions.get(source)
+    if f.is_linear and before is not None:  # so that the limits of the source are not lost
+        f = f.after(clipping(*_limits(before, None))) or f
+    return _registered(context, source, f, name)
 
 
 def _registered(context: CallContext, source: str, f: PiecewiseLinear, name: str) -> str:

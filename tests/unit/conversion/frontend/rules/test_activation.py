@@ -197,6 +197,9 @@ def test_what_is_never_negative_needs_no_second_rectifier() -> None:
 def test_an_activation_is_never_negative_where_its_values_are_not() -> None:
     check(model(lambda m, x: F.max_pool2d(F.hardsigmoid(x), 3, 2, 1)), X)
     check(model(lambda m, x: F.max_pool2d(m.conv(x).abs(), 3, 2, 1)), X)
+    low, high = torch.tensor([0.1, -0.5, -1]), torch.tensor([0.6, -0.1, 1])
+    low, high = low.reshape(3, 1, 1), high.reshape(3, 1, 1)
+    check(model(lambda m, x: F.max_pool2d(F.relu(F.relu(x).clamp(low, high)), 3, 2, 1)), X)
 
 
 def test_per_channel_parameters_stay_small() -> None:
