@@ -26,6 +26,7 @@ import numpy as np
 from typing_extensions import assert_never
 
 from icsnn_deploy.errors import LatticeError
+from icsnn_deploy.graph.copied_range import range_of_copies
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.interval import Range, range_of
 from icsnn_deploy.graph.neuron import Array
@@ -142,7 +143,8 @@ def certify(graph: Graph) -> Certificate:
                 pass
             case _:
                 assert_never(node)
-        ranges[node.name] = range_of(node, sources).limited()
+        copied = range_of_copies(graph, node, ranges) if isinstance(node, Add) else None
+        ranges[node.name] = (copied or range_of(node, sources)).limited()
     largest = max(products, default=0)
     return Certificate(
         graph_hash=graph.hash(),

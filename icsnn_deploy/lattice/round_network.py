@@ -32,7 +32,7 @@ from icsnn_deploy.graph.nodes import (
     Population,
     Relu,
 )
-from icsnn_deploy.lattice.prepare import is_sum_pool, is_zero_point
+from icsnn_deploy.lattice.prepare import is_exact, is_exact_sum, is_zero_point
 from icsnn_deploy.lattice.rounding import best_scales, round_weights
 from icsnn_deploy.lattice.shared_units import (
     feeding_output,
@@ -40,6 +40,8 @@ from icsnn_deploy.lattice.shared_units import (
     sharing_groups,
     thresholds_of,
 )
+from icsnn_deploy.passes.pooling import is_window_sum
+from icsnn_deploy.passes.small_integers import small_integers
 
 DIAGONAL_BITS = 16
 """Largest weight width of a diagonal connection. The weight of a shortcut is the whole threshold of
@@ -59,7 +61,7 @@ class Lattice:
 
 def even_widths(prepared: Graph, bits: int) -> dict[str, int]:
     """The same weight width for every trained Conv and Linear of a prepared network."""
-    return {node.name: bits for node in prepared.nodes_of(Conv, Linear) if not is_sum_pool(node)}
+    return {node.name: bits for node in prepared.nodes_of(Conv, Linear) if not is_exact(node)}
 
 
 def round_to_lattice(
@@ -91,6 +93,7 @@ class _Rounder:
         self.per_layer = per_layer
         self.units: dict[str, Array] = {}
         self.done: dict[str, Node] = {}
+        self.copied: dict[str, Array] = {}  # channels of a copy that are not always zero, bool [C]
         self.groups = sharing_groups(graph)
         self.waiting = {root: len(members) for root, members in self.groups.items()}
         self.root = {m: root for root, members in self.groups.items() for m in members}
@@ -118,6 +121,10 @@ class _Rounder:
             return np.ones((1,) * rank)
         unit = self.units[node.inputs[0]]
         match node:
+            case Conv() | Linear() if is_exact(node) and not is_window_sum(node):
+                return self._copied(node, unit)
+            case Add() if is_exact_sum(self.graph, node):
+                return self._joined(node)
             case Flatten():
                 shape = self.graph.shape(node.inputs[0])
                 flat: Array = np.broadcast_to(unit, shape).reshape(-1)
@@ -128,6 +135,37 @@ class _Rounder:
                 return unit
             case _:
                 assert_never(node)
+
+    def _copied(self, node: Conv | Linear, unit: Array) -> Array:
+        """The unit of each channel that a connection copies; the largest where it is zero."""
+        channels = self.graph.shape(node.name)[0]
+        found = small_integers(node, channels)
+        if found is None:
+            raise LatticeError(f"{node.name}: integer weights that mix input channels")
+        before = self.graph.shape(node.inputs[0])[0]
+        source = np.broadcast_to(per_channel(unit).reshape(-1), (before,))
+        used = found.channel >= 0
+        if node.inputs[0] in self.copied:
+            used &= self.copied[node.inputs[0]][found.channel]
+        self.copied[node.name] = used
+        taken = np.where(used, source[found.channel], source.max())
+        return taken.reshape(-1, *(1,) * (len(self.graph.shape(node.name)) - 1))
+
+    def _joined(self, node: Add) -> Array:
+        """The units of a sum of copies: of each channel that of the summand that is not zero."""
+        rank, channels = len(self.graph.shape(node.name)), self.graph.shape(node.name)[0]
+        every = np.ones(channels, bool)
+        used = [self.copied.get(name, every) for name in node.inputs]
+        units = [
+            np.broadcast_to(per_channel(self.units[name]).reshape(-1), (channels,))
+            for name in node.inputs
+        ]
+        total = np.max(
+            [np.where(u, unit, 0.0) for u, unit in zip(used, units, strict=True)], axis=0
+        )
+        self.copied[node.name] = np.any(used, axis=0)
+        joined: Array = np.where(total > 0, total, units[0].max())
+        return joined.reshape(-1, *(1,) * (rank - 1))
 
     def _settle(self, members: list[str]) -> None:
         """Choose the common unit of summed connections and round them."""
@@ -281,8 +319,9 @@ def _half_integers(values: Array) -> Array:
 
 def _is_integer_valued(graph: Graph, node: Node) -> bool:
     """Whether a value of the prepared network equals that of the integer network."""
-    while isinstance(node, Flatten) or is_sum_pool(node) or is_zero_point(node):
-        node = graph.node(node.inputs[0])
+    passed_on = isinstance(node, Flatten) or is_exact(node) or is_zero_point(node)
+    if passed_on or is_exact_sum(graph, node):
+        return all(_is_integer_valued(graph, graph.node(name)) for name in node.inputs)
     return isinstance(node, (Population, Input))
 
 
