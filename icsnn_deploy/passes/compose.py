@@ -46,6 +46,8 @@ from icsnn_deploy.passes.edit import rewire, unique_name
 from icsnn_deploy.passes.pooling import is_window_sum
 from icsnn_deploy.passes.small_integers import small_integers
 
+_SPIKING = (Relu, IF, Input)
+
 
 def compose(graph: Graph) -> Graph:
     """Rewrite a network with one connection between populations where that is exact and cheap.
@@ -90,9 +92,8 @@ class _Composer:
         """Whether a node is to be applied to the parts of its input, not to their sum."""
         sources = [self.nodes[part] for part in parts]
         if isinstance(node, Flatten):
-            return len(parts) > 1 and all(
-                isinstance(source, (Relu, IF, ChannelAffine)) for source in sources
-            )
+            spikes = all(isinstance(source, (Relu, IF, ChannelAffine)) for source in sources)
+            return len(parts) > 1 and (spikes or any(map(self._pools_copies, parts)))
         on_affine = any(_is_affine(source) for source in sources)
         if isinstance(node, AvgPool):
             return on_affine
@@ -145,6 +146,7 @@ class _Composer:
         results: list[str] = []
         groups = self._better_together(node, parts)
         grouped = {part for group in groups for part in group}
+        copies: list[str] = []
         others: list[str] = []
         for part in parts:
             if part in grouped:
@@ -155,10 +157,10 @@ class _Composer:
                 results.append(self._add(replace(applied, name=name)))
                 self.replaced[name] = self._replaced(part) + self._cost(node, part)
             elif self._is_copy(part):
-                groups.append([part])
+                copies.append(part)
             else:
                 others.append(part)
-        groups += [others] if others else []
+        groups += self._joinable(copies) + ([others] if others else [])
         if groups == [others] and not results:
             self._keep(node)
             return (node.name,)
@@ -184,30 +186,40 @@ class _Composer:
 
     def _better_together(self, node: Node, parts: tuple[str, ...]) -> list[list[str]]:
         """Groups of copies of spikes to whose sums the node is better applied than to each copy."""
-        if len(parts) == 1 or not _is_affine(node):
+        if len(parts) == 1 or isinstance(node, AvgPool):
             return []
+        spikes = [p for p in parts if self._is_copy(p) or isinstance(self.nodes[p], _SPIKING)]
+        joinable = [group for group in self._joinable(spikes) if len(group) > 1]
+        return [
+            group
+            for group in joinable
+            if any(map(self._is_copy, group))
+            and (isinstance(node, Flatten) or self._costs_less_together(node, group))
+        ]
+
+    def _costs_less_together(self, node: Node, group: list[str]) -> bool:
+        together, separate = self._cost(node, group[0]), Cost(0, 0)
+        for part in group:
+            applied = self._on(node, part, first=False)
+            if applied is None:
+                separate += self._cost(node, part)
+            else:
+                separate += self._cost(applied)
+            if self._is_copy(part):
+                together += self._cost(self.nodes[part])
+        return better_together(separate, together)
+
+    def _joinable(self, copies: list[str]) -> list[list[str]]:
+        """Groups of copies whose sum is a copy again: of one channel in each of its channels."""
         groups: list[list[str]] = []
-        for part in parts:
-            if self._is_copy(part) or isinstance(self.nodes[part], (Relu, IF, Input)):
-                for group in groups:
-                    if joined([self._copies(name) for name in (*group, part)]) is not None:
-                        group.append(part)
-                        break
-                else:
-                    groups.append([part])
-        found = []
-        for group in groups:
-            if len(group) > 1 and any(self._is_copy(part) for part in group):
-                together = self._cost(node, group[0])
-                separate = Cost(0, 0)
-                for part in group:
-                    applied = self._on(node, part, first=False)
-                    affine = part if applied is None else applied.inputs[0]
-                    separate += self._cost(node if applied is None else applied, affine)
-                    together += self._cost(self.nodes[part], *self.nodes[part].inputs)
-                if better_together(separate, together):
-                    found.append(group)
-        return found
+        for part in copies:
+            for group in groups:
+                if joined([self._copies(name) for name in (*group, part)]) is not None:
+                    group.append(part)
+                    break
+            else:
+                groups.append([part])
+        return groups
 
     def _on(self, node: Node, part: str, *, first: bool) -> Node | None:
         """The node applied to one part of its input, or None; only the first part gets its bias."""
@@ -241,6 +253,15 @@ class _Composer:
             found = copies_of(self.nodes[name], channels, self._copies)
             self.copies[name] = Copies.of_itself(name, channels) if found is None else found
         return self.copies[name]
+
+    def _pools_copies(self, name: str) -> bool:
+        """Whether a node is a copy, or a mean over one or over a sum of them."""
+        node = self.nodes[name]
+        if isinstance(node, AvgPool):
+            before = self.nodes[node.inputs[0]]
+            pooled = before.inputs if isinstance(before, Add) else node.inputs
+            return all(self._is_copy(source) for source in pooled)
+        return self._is_copy(name)
 
     def _is_copy(self, name: str) -> bool:
         """Whether a node is a connection that only copies and counts."""

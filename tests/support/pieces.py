@@ -4,26 +4,48 @@ from __future__ import annotations
 
 import numpy as np
 
-from icsnn_deploy.graph.graph import Graph
-from icsnn_deploy.graph.nodes import Add, Conv, Node, Shape
+from icsnn_deploy.graph.neuron import Array
+from icsnn_deploy.graph.nodes import Add, Conv, Node, Pairs, Shape
 
 
-def crop(name: str, source: str, shape: Shape, axis: int, start: int, *, dense: bool = False) -> Conv:
-    """One row (axis 1) or column (axis 2) of an image of this shape."""
-    length = shape[axis]
-    kernel = tuple(length if a == axis else 1 for a in range(1, len(shape)))
+def crop(
+    name: str, source: str, shape: Shape, axis: int, start: int, *, dense: bool = False
+) -> Conv:
+    """One row (axis 1) or column (axis 2) of an image [C, H, W]: a long stride."""
+    stride = tuple(shape[axis] if a == axis else 1 for a in range(1, len(shape)))
+    kernel = tuple(start + 1 if a == axis else 1 for a in range(1, len(shape)))
     weight = np.zeros((shape[0], 1, *kernel), np.float32)
-    weight[(slice(None), 0, *(start if k > 1 else 0 for k in kernel))] = 1
-    return _conv(name, source, weight, kernel, ((0, 0),) * len(kernel), dense=dense)
+    weight[:, 0].reshape(shape[0], -1)[:, -1] = 1
+    return _conv(name, source, weight, stride, ((0, 0),) * len(kernel), dense=dense)
 
 
-def place(name: str, source: str, channels: int, padding: tuple[tuple[int, int], ...], *, dense: bool = False) -> Conv:
+def window(
+    name: str,
+    source: str,
+    shape: Shape,
+    start: Shape,
+    size: Shape,
+    *,
+    weight: float = 1.0,
+    dense: bool = False,
+) -> Conv:
+    """A part of an image of this shape, from `start` on: a kernel with one weight."""
+    kernel = tuple(n - k + 1 for n, k in zip(shape[1:], size, strict=True))
+    values = np.zeros((shape[0], 1, *kernel), np.float32)
+    values[:, 0].reshape(shape[0], -1)[:, np.ravel_multi_index(start, kernel)] = weight
+    ones = (1,) * len(kernel)
+    return _conv(name, source, values, ones, ((0, 0),) * len(kernel), dense=dense)
+
+
+def place(name: str, source: str, channels: int, padding: Pairs, *, dense: bool = False) -> Conv:
     """An image with zeros around it."""
     ones = (1,) * len(padding)
     return _conv(name, source, np.ones((channels, 1, *ones)), ones, padding, dense=dense)
 
 
-def _conv(name, source, weight, stride, padding, *, dense):  # type: ignore[no-untyped-def]
+def _conv(
+    name: str, source: str, weight: Array, stride: Shape, padding: Pairs, *, dense: bool
+) -> Conv:
     channels = len(weight)
     if dense:
         full = np.zeros((channels, channels, *weight.shape[2:]), np.float32)
@@ -41,7 +63,9 @@ def _conv(name, source, weight, stride, padding, *, dense):  # type: ignore[no-u
     )
 
 
-def reflected(name: str, source: str, shape: Shape, *, dense: bool = False) -> tuple[list[Node], str]:
+def reflected(
+    name: str, source: str, shape: Shape, *, dense: bool = False
+) -> tuple[list[Node], str]:
     """Nodes that pad an image by one reflected row and column on each side, axis after axis.
 
     Returns:
@@ -55,14 +79,14 @@ def reflected(name: str, source: str, shape: Shape, *, dense: bool = False) -> t
         for number, (start, before) in enumerate(((None, 1), (1, 0), (length - 2, length + 1))):
             piece, wide = current, length
             if start is not None:
-                nodes.append(crop(f"{name}.crop{axis}{number}", current, shape, axis, start, dense=dense))
-                piece, wide = nodes[-1].name, 1
+                piece, wide = f"{name}.crop{axis}{number}", 1
+                nodes.append(crop(piece, current, shape, axis, start, dense=dense))
             padding = tuple(
                 (before, length + 2 - wide - before) if a == axis else (0, 0)
                 for a in range(1, len(shape))
             )
-            nodes.append(place(f"{name}.place{axis}{number}", piece, shape[0], padding, dense=dense))
-            parts.append(nodes[-1].name)
+            parts.append(f"{name}.place{axis}{number}")
+            nodes.append(place(parts[-1], piece, shape[0], padding, dense=dense))
         current = f"{name}.axis{axis}"
         nodes.append(Add(name=current, inputs=tuple(parts)))
         shape = tuple(n + 2 if a == axis else n for a, n in enumerate(shape))
