@@ -11,7 +11,7 @@ import numpy as np
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.interval import Range
 from icsnn_deploy.graph.neuron import Array
-from icsnn_deploy.graph.nodes import Add, Conv, Node
+from icsnn_deploy.graph.nodes import Add, Conv, Linear, Node
 
 _LARGEST_SUM = 64  # of the magnitudes of a row; trained weights are beyond it
 
@@ -39,12 +39,16 @@ def _is_joined(graph: Graph, node: Node) -> bool:
     return isinstance(node, Add) and all(_is_copy(graph.node(name)) for name in node.inputs)
 
 
-def _is_copy(node: Node) -> bool:
-    """Whether each output channel of a convolution reads one channel, with small weights."""
-    if not isinstance(node, Conv) or node.bias.any():
+def only_copies(node: Conv | Linear) -> bool:
+    """Whether each output channel reads one channel, with small weights and no bias."""
+    if node.bias.any():
         return False
     rows = np.abs(node.weight.reshape(*node.weight.shape[:2], -1).astype(np.int64)).sum(axis=2)
     return bool(((rows > 0).sum(axis=1) <= 1).all() and rows.max() <= _LARGEST_SUM)
+
+
+def _is_copy(node: Node) -> bool:
+    return isinstance(node, Conv) and only_copies(node)
 
 
 def _bounds(

@@ -153,9 +153,9 @@ class _Rewriter:
     def _join(self, node: Add) -> None:
         """Give each summand that is no connection one of its own, with the factor as weight."""
         for source in dict.fromkeys(node.inputs):
-            if source in self.kept and not isinstance(self.graph.node(source), Add):
-                if len(self.graph.consumers(source)) == 1:
-                    continue
+            connection = source in self.kept and not isinstance(self.graph.node(source), Add)
+            if connection and len(self.graph.consumers(source)) == 1:
+                continue
             rank = len(self.graph.shape(source)) - 1
             channels = self.graph.shape(source)[0]
             unit = self.kept[source].unit if source in self.kept else np.ones(channels)

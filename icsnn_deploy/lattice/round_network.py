@@ -32,6 +32,7 @@ from icsnn_deploy.graph.nodes import (
     Population,
     Relu,
 )
+from icsnn_deploy.lattice.copied_units import CopiedUnits
 from icsnn_deploy.lattice.prepare import is_exact, is_exact_sum, is_zero_point
 from icsnn_deploy.lattice.rounding import best_scales, round_weights
 from icsnn_deploy.lattice.shared_units import (
@@ -41,7 +42,6 @@ from icsnn_deploy.lattice.shared_units import (
     thresholds_of,
 )
 from icsnn_deploy.passes.pooling import is_window_sum
-from icsnn_deploy.passes.small_integers import small_integers
 
 DIAGONAL_BITS = 16
 """Largest weight width of a diagonal connection. The weight of a shortcut is the whole threshold of
@@ -93,7 +93,7 @@ class _Rounder:
         self.per_layer = per_layer
         self.units: dict[str, Array] = {}
         self.done: dict[str, Node] = {}
-        self.copied: dict[str, Array] = {}  # channels of a copy that are not always zero, bool [C]
+        self.copies = CopiedUnits(graph)
         self.groups = sharing_groups(graph)
         self.waiting = {root: len(members) for root, members in self.groups.items()}
         self.root = {m: root for root, members in self.groups.items() for m in members}
@@ -122,9 +122,9 @@ class _Rounder:
         unit = self.units[node.inputs[0]]
         match node:
             case Conv() | Linear() if is_exact(node) and not is_window_sum(node):
-                return self._copied(node, unit)
+                return self.copies.of_connection(node, unit)
             case Add() if is_exact_sum(self.graph, node):
-                return self._joined(node)
+                return self.copies.of_sum(node, [self.units[name] for name in node.inputs])
             case Flatten():
                 shape = self.graph.shape(node.inputs[0])
                 flat: Array = np.broadcast_to(unit, shape).reshape(-1)
@@ -135,37 +135,6 @@ class _Rounder:
                 return unit
             case _:
                 assert_never(node)
-
-    def _copied(self, node: Conv | Linear, unit: Array) -> Array:
-        """The unit of each channel that a connection copies; the largest where it is zero."""
-        channels = self.graph.shape(node.name)[0]
-        found = small_integers(node, channels)
-        if found is None:
-            raise LatticeError(f"{node.name}: integer weights that mix input channels")
-        before = self.graph.shape(node.inputs[0])[0]
-        source = np.broadcast_to(per_channel(unit).reshape(-1), (before,))
-        used = found.channel >= 0
-        if node.inputs[0] in self.copied:
-            used &= self.copied[node.inputs[0]][found.channel]
-        self.copied[node.name] = used
-        taken = np.where(used, source[found.channel], source.max())
-        return taken.reshape(-1, *(1,) * (len(self.graph.shape(node.name)) - 1))
-
-    def _joined(self, node: Add) -> Array:
-        """The units of a sum of copies: of each channel that of the summand that is not zero."""
-        rank, channels = len(self.graph.shape(node.name)), self.graph.shape(node.name)[0]
-        every = np.ones(channels, bool)
-        used = [self.copied.get(name, every) for name in node.inputs]
-        units = [
-            np.broadcast_to(per_channel(self.units[name]).reshape(-1), (channels,))
-            for name in node.inputs
-        ]
-        total = np.max(
-            [np.where(u, unit, 0.0) for u, unit in zip(used, units, strict=True)], axis=0
-        )
-        self.copied[node.name] = np.any(used, axis=0)
-        joined: Array = np.where(total > 0, total, units[0].max())
-        return joined.reshape(-1, *(1,) * (rank - 1))
 
     def _settle(self, members: list[str]) -> None:
         """Choose the common unit of summed connections and round them."""
@@ -267,7 +236,8 @@ class _Rounder:
             integers[rows, columns] = round_weights(
                 weight[rows, columns], unit[rows], moment, 2 ** (bits - 1) - 1
             )
-        bias = np.round(node.bias / unit).astype(np.int32)
+        # A bias beyond int32 fails the certificate, which reports it.
+        bias = np.clip(np.round(node.bias / unit), -(2**31), 2**31 - 1).astype(np.int32)
         return replace(node, weight=integers.reshape(node.weight.shape), bias=bias)
 
     def _blocks(

@@ -54,10 +54,17 @@ def compose(graph: Graph) -> Graph:
 
     Each sum gets private connections, so that on the lattice it can have its own unit.
     """
-    return _Composer(graph).run()
+    return Composer(graph).run()
 
 
-class _Composer:
+class Composer:
+    """Composes a network, and knows afterwards what became of its nodes.
+
+    Attributes:
+        origin: for each connection of the new network, the node of the given one that it is, or is
+            a part of.
+    """
+
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self.nodes: dict[str, Node] = {}
@@ -66,14 +73,18 @@ class _Composer:
         self.used: set[str] = set()  # connections that have a consumer already
         self.before: dict[tuple[str, str], str] = {}  # source, old node -> the node on that source
         self.names = {node.name for node in graph.nodes}
+        self.origin: dict[str, str] = {}
         self.replaced: dict[str, Cost] = {}  # new node -> cost of the old nodes in its place
         self.copies: dict[str, Copies] = {}  # new node -> what its result copies
         self.shared: dict[tuple[str, ...], str] = {}  # copies -> their sum, for all that take it
         self.copying: dict[str, bool] = {}  # new node -> whether it only copies
 
     def run(self) -> Graph:
+        """The composed network."""
         for node in self.graph.nodes:
             self.summands[node.name] = self._summands(node)
+            for part in self.summands[node.name]:
+                self.origin.setdefault(part, node.name)
         used = walk_back(self.nodes, [self.graph.output.name], lambda node: True)
         names = {node.name for node in used}
         return self.graph.with_nodes(n for n in self.nodes.values() if n.name in names)
@@ -123,6 +134,7 @@ class _Composer:
         if part in self.used:
             copy = self._add(replace(node, name=self._fresh(part)))
             self.replaced[copy] = self._replaced(part)
+            self.origin[copy] = self.origin[part]
             part = copy
         self.used.add(part)
         return part

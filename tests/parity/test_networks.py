@@ -23,9 +23,9 @@ from icsnn_deploy.conversion.convert import convert
 from icsnn_deploy.exporters import export_into
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.nodes import Add, ChannelAffine, Conv, Flatten, Linear
-from icsnn_deploy.passes.pooling import is_window_sum
 from icsnn_deploy.lattice.quantize import quantize
 from icsnn_deploy.parity.verify import verify
+from icsnn_deploy.passes.pooling import is_window_sum
 
 RECIPE = Recipe(
     name="one",
