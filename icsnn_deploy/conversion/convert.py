@@ -25,6 +25,7 @@ from icsnn_deploy.conversion.frontend.max_pool_neurons import relay_max_pools
 from icsnn_deploy.conversion.frontend.replace_max_pool import Replacement
 from icsnn_deploy.conversion.frontend.trace import DeclaredActivation, trace, trace_exported
 from icsnn_deploy.conversion.report import ConversionReport, describe_populations
+from icsnn_deploy.conversion.signed_paths import certifiable
 from icsnn_deploy.data import Normalization
 from icsnn_deploy.distributed import SINGLE, Ranks
 from icsnn_deploy.errors import ConversionError, DataError
@@ -134,6 +135,7 @@ def convert(
         ann = to_ann_graph(
             model, context.samples, normalization, activations, replace_max_pool=replace_max_pool
         )
+    ann = certifiable(ann, recipe.steps, context)
     ranks.require_equal("the traced ANN", ann.hash)
     outputs = find_tasks(ann, context.samples, task)
     ann = replace(ann, tasks=recorded_tasks(ann, outputs))

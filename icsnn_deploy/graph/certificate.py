@@ -26,6 +26,8 @@ import numpy as np
 from typing_extensions import assert_never
 
 from icsnn_deploy.errors import LatticeError
+from icsnn_deploy.graph.connection_chains import connections_in_a_row
+from icsnn_deploy.graph.copied_range import range_of_copies
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.interval import Range, range_of
 from icsnn_deploy.graph.neuron import Array
@@ -142,7 +144,8 @@ def certify(graph: Graph) -> Certificate:
                 pass
             case _:
                 assert_never(node)
-        ranges[node.name] = range_of(node, sources).limited()
+        copied = range_of_copies(graph, node, ranges) if isinstance(node, Add) else None
+        ranges[node.name] = (copied or range_of(node, sources)).limited()
     largest = max(products, default=0)
     return Certificate(
         graph_hash=graph.hash(),
@@ -155,8 +158,12 @@ def certify(graph: Graph) -> Certificate:
     )
 
 
-def require_certificate(graph: Graph) -> Certificate:
+def require_certificate(graph: Graph, *, narrowest: bool = False) -> Certificate:
     """The certificate of a network that float32 runs exactly.
+
+    Args:
+        graph: an integer network.
+        narrowest: the weights have as few bits as they can have; the remedy then is another.
 
     Raises:
         LatticeError: names each layer beyond the limits, its bound, and the remedy.
@@ -168,12 +175,31 @@ def require_certificate(graph: Graph) -> Certificate:
         f"{bound.layer}: reaches {bound.exact_below:,}, float32 is exact below {bound.limit:,}"
         for bound in certificate.failures()
     ]
-    over = -certificate.tightest.headroom_bits
     raise LatticeError(
         f"{len(lines)} of {len(certificate.bounds)} layers are not exact in float32:\n  "
         + "\n  ".join(lines)
-        + f"\nTake {math.ceil(over + 1e-9)} bits less for their weights, or fewer time steps."
+        + f"\n{_remedy(graph, certificate, narrowest=narrowest)}"
     )
+
+
+def _remedy(graph: Graph, certificate: Certificate, *, narrowest: bool) -> str:
+    """What makes the tightest layer exact."""
+    tightest = certificate.tightest
+    over = math.ceil(-tightest.headroom_bits + 1e-9)
+    chain = connections_in_a_row(graph, tightest.layer)
+    if chain:
+        return (
+            f"Into {tightest.layer}, {' -> '.join(chain)} follow each other without a population "
+            "between them, and multiply sums of weights by weights. Narrower weights do not help "
+            "enough: put a ReLU between them, or convert the model again with icsnn convert, which "
+            "passes relu(x) - relu(-x) between such layers."
+        )
+    if narrowest:
+        return (
+            f"{tightest.layer} takes too many inputs for {graph.steps} time steps, also with the "
+            f"narrowest weights. Take {2**over} times fewer time steps, or split the layer."
+        )
+    return f"Take {over} bits less for their weights, or fewer time steps."
 
 
 def _weight_bits(graph: Graph) -> dict[str, int]:

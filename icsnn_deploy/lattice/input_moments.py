@@ -23,7 +23,8 @@ def input_moments(network: Graph, context: CalibrationContext) -> dict[str, Arra
     """Mean of x x^T over samples and positions, x the mean over time of a node's input patch.
 
     Returns:
-        float64 [groups, K, K] for each Conv and Linear by name, K the row length of its weights.
+        float64 [groups, K, K] for each Conv and Linear that is to be rounded, by name, K the row
+        length of its weights.
         For K > WHOLE, [blocks, K / blocks, K / blocks] without correlations between blocks.
     """
     simulator = TorchSimulator(network, device=context.device)
@@ -34,8 +35,8 @@ def input_moments(network: Graph, context: CalibrationContext) -> dict[str, Arra
     batches = context.batch_count
 
     def collect(node: Node, sources: list[Tensor]) -> None:
-        if not isinstance(node, (Conv, Linear)):
-            return
+        if not isinstance(node, (Conv, Linear)) or node.weight.dtype.kind == "i":
+            return  # integers are not rounded
         x = sources[0]
         if node.inputs[0] not in constant:
             x = x.reshape(network.steps, -1, *x.shape[1:]).mean(dim=0)  # [B, *shape]

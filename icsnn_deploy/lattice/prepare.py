@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TypeGuard
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from icsnn_deploy.graph.nodes import (
     Node,
     Population,
 )
+from icsnn_deploy.lattice.keep_integers import keep_integers
 from icsnn_deploy.passes.affine import pure_scale
 from icsnn_deploy.passes.compose import compose
 from icsnn_deploy.passes.edit import GraphEditor, fresh_name, insert_after, insert_on_edge
@@ -42,6 +44,8 @@ def prepare(graph: Graph, samples: Array, *, per_layer: bool, input_bits: int) -
         if -> add                      before
         if -> scale -> add             after
 
+    Connections that only copy spikes keep integers as weights (see lattice.keep_integers).
+
     Args:
         graph: a float IF network.
         samples: calibration samples, for the range of a float input.
@@ -61,7 +65,7 @@ def prepare(graph: Graph, samples: Array, *, per_layer: bool, input_bits: int) -
         *(window_sum(pool, graph.shape(pool.name)[0]) for pool in graph.nodes_of(AvgPool))
     )
     graph = graph.replace(*(_integer_sum(node) for node in graph.nodes if is_window_sum(node)))
-    return _affine_before_sums(graph)
+    return _affine_before_sums(*keep_integers(graph))
 
 
 def _add_divisions_after_pools(graph: Graph) -> Graph:
@@ -76,9 +80,17 @@ def _add_divisions_after_pools(graph: Graph) -> Graph:
     return editor.build()
 
 
-def is_sum_pool(node: Node) -> bool:
-    """Whether a node is a sum over windows in integers."""
-    return is_window_sum(node) and node.weight.dtype.kind == "i"
+def is_exact(node: Node) -> TypeGuard[Conv | Linear]:
+    """Whether a connection of a prepared network is not rounded: its weights are integers already.
+
+    A sum over windows, or a connection that only copies (see lattice.keep_integers).
+    """
+    return isinstance(node, (Conv, Linear)) and node.weight.dtype.kind == "i"
+
+
+def is_exact_sum(graph: Graph, node: Node) -> bool:
+    """Whether a sum of a prepared network adds exact connections, which have one unit."""
+    return isinstance(node, Add) and all(is_exact(graph.node(name)) for name in node.inputs)
 
 
 def _integer_sum(conv: Conv) -> Conv:
@@ -136,13 +148,22 @@ def _with_zero_point(graph: Graph, scale: ChannelAffine) -> Graph:
     return fold_across_padding(graph.replace(rest), rest)
 
 
-def _affine_before_sums(graph: Graph) -> Graph:
-    """Insert a ChannelAffine of 1 before each sum and population whose source is not affine."""
+def _affine_before_sums(graph: Graph, exact: frozenset[str]) -> Graph:
+    """Insert a ChannelAffine of 1 before each sum and population whose source is not affine.
+
+    Args:
+        graph: the network.
+        exact: sums of integers that have one unit, and what such a current is copied by.
+    """
     editor = GraphEditor(graph)
     for sink in graph.nodes_of(Add, Population):
+        if sink.name in exact:
+            continue
         for source in dict.fromkeys(sink.inputs):
+            if isinstance(sink, Population) and source in exact:
+                continue
             node = editor.node(source)
-            trained = isinstance(node, (Conv, Linear, ChannelAffine)) and not is_sum_pool(node)
+            trained = isinstance(node, (Conv, Linear, ChannelAffine)) and not is_exact(node)
             private = len(editor.consumers(source)) == 1
             if (trained and private and not is_zero_point(node)) or isinstance(node, Add):
                 continue

@@ -207,7 +207,7 @@ def _certified(
                 if name in bits:
                     narrower[name] = max(WIDTHS[0], min(narrower[name], bits[name] - over))
         if narrower == bits:  # nothing to narrow, or no narrower width left
-            require_certificate(lattice.graph)
+            require_certificate(lattice.graph, narrowest=True)
             return lattice, bits
         bits = narrower
 

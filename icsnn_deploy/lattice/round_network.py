@@ -32,7 +32,8 @@ from icsnn_deploy.graph.nodes import (
     Population,
     Relu,
 )
-from icsnn_deploy.lattice.prepare import is_sum_pool, is_zero_point
+from icsnn_deploy.lattice.copied_units import CopiedUnits
+from icsnn_deploy.lattice.prepare import is_exact, is_exact_sum, is_zero_point
 from icsnn_deploy.lattice.rounding import best_scales, round_weights
 from icsnn_deploy.lattice.shared_units import (
     feeding_output,
@@ -40,6 +41,7 @@ from icsnn_deploy.lattice.shared_units import (
     sharing_groups,
     thresholds_of,
 )
+from icsnn_deploy.passes.pooling import is_window_sum
 
 DIAGONAL_BITS = 16
 """Largest weight width of a diagonal connection. The weight of a shortcut is the whole threshold of
@@ -59,7 +61,7 @@ class Lattice:
 
 def even_widths(prepared: Graph, bits: int) -> dict[str, int]:
     """The same weight width for every trained Conv and Linear of a prepared network."""
-    return {node.name: bits for node in prepared.nodes_of(Conv, Linear) if not is_sum_pool(node)}
+    return {node.name: bits for node in prepared.nodes_of(Conv, Linear) if not is_exact(node)}
 
 
 def round_to_lattice(
@@ -91,6 +93,7 @@ class _Rounder:
         self.per_layer = per_layer
         self.units: dict[str, Array] = {}
         self.done: dict[str, Node] = {}
+        self.copies = CopiedUnits(graph)
         self.groups = sharing_groups(graph)
         self.waiting = {root: len(members) for root, members in self.groups.items()}
         self.root = {m: root for root, members in self.groups.items() for m in members}
@@ -118,6 +121,10 @@ class _Rounder:
             return np.ones((1,) * rank)
         unit = self.units[node.inputs[0]]
         match node:
+            case Conv() | Linear() if is_exact(node) and not is_window_sum(node):
+                return self.copies.of_connection(node, unit)
+            case Add() if is_exact_sum(self.graph, node):
+                return self.copies.of_sum(node, [self.units[name] for name in node.inputs])
             case Flatten():
                 shape = self.graph.shape(node.inputs[0])
                 flat: Array = np.broadcast_to(unit, shape).reshape(-1)
@@ -229,7 +236,8 @@ class _Rounder:
             integers[rows, columns] = round_weights(
                 weight[rows, columns], unit[rows], moment, 2 ** (bits - 1) - 1
             )
-        bias = np.round(node.bias / unit).astype(np.int32)
+        # A bias beyond int32 fails the certificate, which reports it.
+        bias = np.clip(np.round(node.bias / unit), -(2**31), 2**31 - 1).astype(np.int32)
         return replace(node, weight=integers.reshape(node.weight.shape), bias=bias)
 
     def _blocks(
@@ -281,8 +289,9 @@ def _half_integers(values: Array) -> Array:
 
 def _is_integer_valued(graph: Graph, node: Node) -> bool:
     """Whether a value of the prepared network equals that of the integer network."""
-    while isinstance(node, Flatten) or is_sum_pool(node) or is_zero_point(node):
-        node = graph.node(node.inputs[0])
+    passed_on = isinstance(node, Flatten) or is_exact(node) or is_zero_point(node)
+    if passed_on or is_exact_sum(graph, node):
+        return all(_is_integer_valued(graph, graph.node(name)) for name in node.inputs)
     return isinstance(node, (Population, Input))
 
 

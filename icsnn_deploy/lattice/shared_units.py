@@ -5,7 +5,7 @@ from __future__ import annotations
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import Add, ChannelAffine, Conv, Flatten, Linear, Population
-from icsnn_deploy.lattice.prepare import is_sum_pool, is_zero_point
+from icsnn_deploy.lattice.prepare import is_exact, is_zero_point
 
 
 def sharing_groups(graph: Graph) -> dict[str, list[str]]:
@@ -22,7 +22,7 @@ def sharing_groups(graph: Graph) -> dict[str, list[str]]:
             parent[find(source)] = find(add.name)
     groups: dict[str, list[str]] = {}
     for node in graph.nodes:
-        affine = isinstance(node, (Conv, Linear, ChannelAffine)) and not is_sum_pool(node)
+        affine = isinstance(node, (Conv, Linear, ChannelAffine)) and not is_exact(node)
         if affine and not is_zero_point(node):
             groups.setdefault(find(node.name), []).append(node.name)
     return groups
@@ -41,7 +41,7 @@ def thresholds_of(graph: Graph) -> dict[str, Array]:
 def feeding_output(graph: Graph) -> set[str]:
     """Nodes that feed the output: logits are compared, so all their channels share one unit."""
     feeding = graph.ancestors(
-        graph.output.name, lambda node: isinstance(node, (Add, Flatten)) or is_sum_pool(node)
+        graph.output.name, lambda node: isinstance(node, (Add, Flatten)) or is_exact(node)
     )
     return {node.name for node in feeding}
 

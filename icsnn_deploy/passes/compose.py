@@ -8,6 +8,13 @@ Two connections in a row can't be put on the integer lattice: the inputs of the 
 be sums of weights, not spikes. So each convolution or fully connected layer after other connections
 (a bottleneck without activation, a join, a selection from max pooling) becomes one connection from
 each population that it depends on.
+
+    if -> crop -> place -> add -> conv -> if               before and after
+    if -> crop -> place -/
+
+Two nodes stay where one in their place would cost much more (see composition_cost). Of connections
+that only copy spikes (a crop, a padding, a channel picked) that loses nothing: the lattice keeps
+their weights as the integers that they are, and the next connection gets spikes.
 """
 
 from __future__ import annotations
@@ -33,19 +40,31 @@ from icsnn_deploy.graph.nodes import (
 )
 from icsnn_deploy.graph.order import walk_back
 from icsnn_deploy.passes.affine import Affine, composed, moved_after
+from icsnn_deploy.passes.composition_cost import Cost, better_together, cost, costs_too_much
+from icsnn_deploy.passes.copies import Copies, copies_of, joined
 from icsnn_deploy.passes.edit import rewire, unique_name
 from icsnn_deploy.passes.pooling import is_window_sum
+from icsnn_deploy.passes.small_integers import small_integers
+
+_SPIKING = (Relu, IF, Input)
 
 
 def compose(graph: Graph) -> Graph:
-    """Rewrite a network with one connection between populations wherever that is exact.
+    """Rewrite a network with one connection between populations where that is exact and cheap.
 
     Each sum gets private connections, so that on the lattice it can have its own unit.
     """
-    return _Composer(graph).run()
+    return Composer(graph).run()
 
 
-class _Composer:
+class Composer:
+    """Composes a network, and knows afterwards what became of its nodes.
+
+    Attributes:
+        origin: for each connection of the new network, the node of the given one that it is, or is
+            a part of.
+    """
+
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self.nodes: dict[str, Node] = {}
@@ -54,10 +73,18 @@ class _Composer:
         self.used: set[str] = set()  # connections that have a consumer already
         self.before: dict[tuple[str, str], str] = {}  # source, old node -> the node on that source
         self.names = {node.name for node in graph.nodes}
+        self.origin: dict[str, str] = {}
+        self.replaced: dict[str, Cost] = {}  # new node -> cost of the old nodes in its place
+        self.copies: dict[str, Copies] = {}  # new node -> what its result copies
+        self.shared: dict[tuple[str, ...], str] = {}  # copies -> their sum, for all that take it
+        self.copying: dict[str, bool] = {}  # new node -> whether it only copies
 
     def run(self) -> Graph:
+        """The composed network."""
         for node in self.graph.nodes:
             self.summands[node.name] = self._summands(node)
+            for part in self.summands[node.name]:
+                self.origin.setdefault(part, node.name)
         used = walk_back(self.nodes, [self.graph.output.name], lambda node: True)
         names = {node.name for node in used}
         return self.graph.with_nodes(n for n in self.nodes.values() if n.name in names)
@@ -76,9 +103,8 @@ class _Composer:
         """Whether a node is to be applied to the parts of its input, not to their sum."""
         sources = [self.nodes[part] for part in parts]
         if isinstance(node, Flatten):
-            return len(parts) > 1 and all(
-                isinstance(source, (Relu, IF, ChannelAffine)) for source in sources
-            )
+            spikes = all(isinstance(source, (Relu, IF, ChannelAffine)) for source in sources)
+            return len(parts) > 1 and (spikes or any(map(self._pools_copies, parts)))
         on_affine = any(_is_affine(source) for source in sources)
         if isinstance(node, AvgPool):
             return on_affine
@@ -106,7 +132,10 @@ class _Composer:
         if not _is_affine(node):
             return part
         if part in self.used:
-            part = self._add(replace(node, name=self._fresh(part)))
+            copy = self._add(replace(node, name=self._fresh(part)))
+            self.replaced[copy] = self._replaced(part)
+            self.origin[copy] = self.origin[part]
+            part = copy
         self.used.add(part)
         return part
 
@@ -121,24 +150,88 @@ class _Composer:
         return node.name
 
     def _distribute(self, node: Node, parts: tuple[str, ...]) -> tuple[str, ...]:
-        """Add nodes whose sum is the node's result, one for each part for which that is exact."""
+        """Add nodes whose sum is the node's result: on each part for which that is exact and cheap.
+
+        The other parts are summed first: copies of one population by themselves, so that their sum
+        is spikes, and all that are no copies.
+        """
         results: list[str] = []
-        remaining: list[str] = []
+        groups = self._better_together(node, parts)
+        grouped = {part for group in groups for part in group}
+        copies: list[str] = []
+        others: list[str] = []
         for part in parts:
+            if part in grouped:
+                continue
             applied = self._on(node, part, first=not results)
-            if applied is None:
-                remaining.append(part)
-            else:
+            if applied is not None:
                 name = self._fresh(f"{node.name}.{part}") if results else node.name
                 results.append(self._add(replace(applied, name=name)))
-        if len(remaining) == len(parts):
+                self.replaced[name] = self._replaced(part) + self._cost(node, part)
+            elif self._is_copy(part):
+                copies.append(part)
+            else:
+                others.append(part)
+        groups += self._joinable(copies) + ([others] if others else [])
+        if groups == [others] and not results:
             self._keep(node)
             return (node.name,)
-        if remaining:
-            rest = self._sum(f"{node.name}.rest", [self._private(part) for part in remaining])
-            name = self._fresh(f"{node.name}.{rest}")
-            results.append(self._add(_unbiased(replace(node, name=name, inputs=(rest,)))))
+        for group in groups:
+            whole = len(group) == len(parts)
+            rest = self._rest(group, node.inputs[0] if whole else f"{node.name}.rest")
+            name = self._fresh(f"{node.name}.{rest}") if results else node.name
+            own = replace(node, name=name, inputs=(rest,))
+            results.append(self._add(_unbiased(own) if results else own))
         return tuple(results)
+
+    def _rest(self, group: list[str], name: str) -> str:
+        """Name of a single node that is the sum of some parts of a node's input.
+
+        A sum of copies has no unit to choose, so that several connections may take the same.
+        """
+        if not all(self._is_copy(part) or not _is_affine(self.nodes[part]) for part in group):
+            return self._sum(name, [self._private(part) for part in group])
+        key = tuple(group)
+        if key not in self.shared:
+            self.shared[key] = self._sum(name, [self._private(part) for part in group])
+        return self.shared[key]
+
+    def _better_together(self, node: Node, parts: tuple[str, ...]) -> list[list[str]]:
+        """Groups of copies of spikes to whose sums the node is better applied than to each copy."""
+        if len(parts) == 1 or isinstance(node, AvgPool):
+            return []
+        spikes = [p for p in parts if self._is_copy(p) or isinstance(self.nodes[p], _SPIKING)]
+        joinable = [group for group in self._joinable(spikes) if len(group) > 1]
+        return [
+            group
+            for group in joinable
+            if any(map(self._is_copy, group))
+            and (isinstance(node, Flatten) or self._costs_less_together(node, group))
+        ]
+
+    def _costs_less_together(self, node: Node, group: list[str]) -> bool:
+        together, separate = self._cost(node, group[0]), Cost(0, 0)
+        for part in group:
+            applied = self._on(node, part, first=False)
+            if applied is None:
+                separate += self._cost(node, part)
+            else:
+                separate += self._cost(applied)
+            if self._is_copy(part):
+                together += self._cost(self.nodes[part])
+        return better_together(separate, together)
+
+    def _joinable(self, copies: list[str]) -> list[list[str]]:
+        """Groups of copies whose sum is a copy again: of one channel in each of its channels."""
+        groups: list[list[str]] = []
+        for part in copies:
+            for group in groups:
+                if joined([self._copies(name) for name in (*group, part)]) is not None:
+                    group.append(part)
+                    break
+            else:
+                groups.append([part])
+        return groups
 
     def _on(self, node: Node, part: str, *, first: bool) -> Node | None:
         """The node applied to one part of its input, or None; only the first part gets its bias."""
@@ -150,7 +243,44 @@ class _Composer:
         if isinstance(own, (AvgPool, Flatten)):
             return self._before(own, affine)
         shapes = (self.shapes[before.inputs[0]], self.shapes[part])
-        return composed(own, affine, shapes)
+        found = composed(own, affine, shapes)
+        if found is None:
+            return None
+        several = self._replaced(part) + self._cost(node, part)
+        copies = self._is_copy(part)
+        return None if costs_too_much(self._cost(found), several, copies=copies) else found
+
+    def _cost(self, node: Node, source: str | None = None) -> Cost:
+        """Cost of a node on one source, its own if none is given."""
+        return cost(node, node.output_shape(self.shapes[source or node.inputs[0]]))
+
+    def _replaced(self, name: str) -> Cost:
+        """Cost of the nodes of the given graph that a node replaces."""
+        return self.replaced[name] if name in self.replaced else self._cost(self.nodes[name])
+
+    def _copies(self, name: str) -> Copies:
+        """What a node's result copies; itself, where it does more."""
+        if name not in self.copies:
+            channels = self.shapes[name][0]
+            found = copies_of(self.nodes[name], channels, self._copies)
+            self.copies[name] = Copies.of_itself(name, channels) if found is None else found
+        return self.copies[name]
+
+    def _pools_copies(self, name: str) -> bool:
+        """Whether a node is a copy, or a mean over one or over a sum of them."""
+        node = self.nodes[name]
+        if isinstance(node, AvgPool):
+            before = self.nodes[node.inputs[0]]
+            pooled = before.inputs if isinstance(before, Add) else node.inputs
+            return all(self._is_copy(source) for source in pooled)
+        return self._is_copy(name)
+
+    def _is_copy(self, name: str) -> bool:
+        """Whether a node is a connection that only copies and counts."""
+        if name not in self.copying:
+            node, channels = self.nodes[name], self.shapes[name][0]
+            self.copying[name] = _is_affine(node) and small_integers(node, channels) is not None
+        return self.copying[name]
 
     def _before(self, node: AvgPool | Flatten, affine: Affine) -> Node | None:
         """Move the pooling or flattening before the affine node; it is added once per source."""

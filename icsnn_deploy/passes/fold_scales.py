@@ -26,7 +26,7 @@ def fold_scales(graph: Graph) -> Graph:
         if -> pool -> conv'              after
 
     A ChannelAffine that some of its consumers can't absorb (an identity shortcut into a sum, a
-    shift before a padded convolution) is kept for those.
+    shift before a padded convolution) is kept for those. Nothing is folded into integer weights.
     """
     editor = GraphEditor(graph)
     while any(_fold_one(editor, scale) for scale in editor.nodes_of(ChannelAffine)):
@@ -85,6 +85,8 @@ def _into_source(source: Node, scale: ChannelAffine) -> Node | None:
     match source:
         case ChannelAffine():
             return replace(scale_scale(scale, source), name=source.name)
+        case Conv() | Linear() if source.weight.dtype.kind == "i":
+            return None
         case Conv() if not (is_per_channel(scale.scale) and is_per_channel(scale.shift)):
             return None
         case Conv() | Linear():
@@ -99,6 +101,8 @@ def _into_consumer(
     if consumer.inputs != (scale.name,):
         return ()
     match consumer:
+        case Conv() | Linear() if consumer.weight.dtype.kind == "i":
+            return ()
         case Linear():
             return (scale_inputs(consumer, scale),)
         case Conv():

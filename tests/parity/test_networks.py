@@ -23,9 +23,9 @@ from icsnn_deploy.conversion.convert import convert
 from icsnn_deploy.exporters import export_into
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.nodes import Add, ChannelAffine, Conv, Flatten, Linear
-from icsnn_deploy.lattice.prepare import is_sum_pool
 from icsnn_deploy.lattice.quantize import quantize
 from icsnn_deploy.parity.verify import verify
+from icsnn_deploy.passes.pooling import is_window_sum
 
 RECIPE = Recipe(
     name="one",
@@ -194,7 +194,7 @@ def connections_in_a_row(graph: Graph) -> list[str]:
         source = graph.node(node.inputs[0])
         while isinstance(source, Flatten):
             source = graph.node(source.inputs[0])
-        if isinstance(source, (Conv, Linear, Add)) and not is_sum_pool(source):
+        if isinstance(source, (Conv, Linear, Add)) and not is_window_sum(source):
             found.append(node.name)
     return found
 

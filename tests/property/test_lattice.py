@@ -28,7 +28,7 @@ from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.inputs import to_input_units
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import IF, Conv, Linear
-from icsnn_deploy.lattice.prepare import is_sum_pool, prepare
+from icsnn_deploy.lattice.prepare import is_exact, prepare
 from icsnn_deploy.lattice.round_network import round_to_lattice
 from tests.support.graphs import if_graphs, samples
 
@@ -44,7 +44,7 @@ def integer_graphs(draw: st.DrawFn) -> Graph:
     width = draw(st.integers(2, 8))
     per_layer = draw(st.booleans())
     prepared = prepare(graph, samples(graph, 4), per_layer=per_layer, input_bits=8)
-    weighted = [n for n in prepared.nodes_of(Conv, Linear) if not is_sum_pool(n)]
+    weighted = [n for n in prepared.nodes_of(Conv, Linear) if not is_exact(n)]
     return round_to_lattice(
         prepared, {}, {node.name: width for node in weighted}, per_layer=per_layer
     ).graph

@@ -133,6 +133,64 @@ def test_a_long_window_at_stride_one_shares_its_halves() -> None:
     assert len(graph.nodes_of(Relu)[1:]) == 4  # windows of 2 or 3, then 5, then 9
 
 
+@st.composite
+def long_windows(draw: st.DrawFn) -> tuple[nn.Module, tuple[int, ...]]:
+    """Global poolings, and poolings of long windows without common elements."""
+    axes = draw(st.sampled_from([1, 2]))
+    pool = nn.MaxPool1d if axes == 1 else nn.MaxPool2d
+    kernel = tuple(draw(st.integers(1, 40 if axes == 1 else 17)) for _ in range(axes))
+    padding = tuple(draw(st.integers(0, min(k // 2, 3))) for k in kernel)
+    counts = [draw(st.sampled_from([1, 1, 2, 3])) for _ in kernel]
+    lengths = [
+        max(1, k * n - 2 * p) + draw(st.integers(0, k - 1))
+        for k, n, p in zip(kernel, counts, padding, strict=True)
+    ]
+    ceil_mode = draw(st.booleans())
+    return pool(kernel, None, padding, ceil_mode=ceil_mode), tuple(lengths)
+
+
+@settings(max_examples=25, deadline=None)
+@given(long_windows(), st.integers(0, 2**16))
+def test_long_windows(pool: tuple[nn.Module, tuple[int, ...]], seed: int) -> None:
+    module, lengths = pool
+    x = batch(lengths, seed)
+    assume(all(module(x).shape))
+    assert_same(nn.Sequential(nn.ReLU(), module).eval(), x)
+    unpadded = not any(module.padding) and not module.ceil_mode
+    if unpadded:  # values of any sign
+        assert_same(nn.Sequential(module).eval(), x)
+
+
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize(
+    ("lengths", "most"),
+    [((512,), 9), ((511,), 9), ((513,), 10), ((30, 30), 10), ((7, 7), 6), ((1, 64), 6)],
+)
+def test_global_pooling_takes_log2_of_the_positions_in_populations(
+    lengths: tuple[int, ...], most: int, signed: bool
+) -> None:
+    pool = nn.AdaptiveMaxPool1d(1) if len(lengths) == 1 else nn.AdaptiveMaxPool2d(1)
+    model = nn.Sequential(pool) if signed else nn.Sequential(nn.ReLU(), pool)
+    graph = trace(model.eval(), batch(lengths, 0))
+    relus = graph.nodes_of(Relu)[0 if signed else 1 :]
+    neurons = sum(math.prod(graph.shape(node.name)) for node in relus) / 3
+    values = math.prod(lengths)
+    odd = any(length & (length - 1) for length in lengths)
+    if signed and odd:
+        assert len(relus) <= 2 * most
+        assert neurons < 2 * values
+    else:
+        assert len(relus) <= most
+        assert neurons <= (values - 1) * (1 + 0.2 * odd)
+    assert_same(model, batch(lengths, 1))
+
+
+def test_a_traced_global_pooling_of_512_positions_is_fast() -> None:
+    """It had taken a population for each pair, and seconds per hundred of them."""
+    graph = trace(nn.Sequential(nn.ReLU(), nn.AdaptiveMaxPool1d(1)).eval(), batch((512,), 0))
+    assert len(graph.nodes) < 60
+
+
 def test_adaptive_max_pooling() -> None:
     assert_same(nn.Sequential(nn.AdaptiveMaxPool2d((2, 1))).eval(), batch((4, 3), 0))
     assert_same(nn.Sequential(nn.AdaptiveMaxPool1d(2)).eval(), batch((6,), 0))

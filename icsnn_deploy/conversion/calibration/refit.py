@@ -57,7 +57,9 @@ def refit(activations: SampledActivations, ridge: float) -> Visitor:
 def _ridge(x: Tensor, r: Tensor, ridge: float) -> Tensor:
     """D [O, K] for inputs x [K, M] and residuals r [O, M]."""
     inputs, places = x.shape
-    penalty = ridge * float(x.square().mean()) * places + 1e-12
+    power = float(x.square().mean())
+    least = 1e-12 * (min(power, 1.0) or 1.0)  # relative to inputs in small units
+    penalty = ridge * power * places + least
     # With fewer places than inputs the dual form has the smaller matrix.
     moment = (x @ x.T if inputs <= places else x.T @ x).double()
     moment.diagonal().add_(penalty)

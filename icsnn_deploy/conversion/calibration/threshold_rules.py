@@ -16,7 +16,7 @@ import numpy as np
 from icsnn_deploy.conversion.calibration.context import CalibrationContext
 from icsnn_deploy.conversion.calibration.layer_sweep import Reset, sweep
 from icsnn_deploy.conversion.calibration.spike_norm import spike_norm
-from icsnn_deploy.conversion.calibration.statistics import ActivationStatistics, bin_values
+from icsnn_deploy.conversion.calibration.statistics import ActivationStatistics
 from icsnn_deploy.errors import ConversionError
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
@@ -117,11 +117,12 @@ class MSEThreshold(StatisticsRule):
         counts = statistics.counts(per_channel=per_channel)
         maximum = statistics.largest(per_channel=per_channel)
         used = counts.any(axis=0)
-        a, weight = bin_values()[used], counts[:, used].astype(np.float64)
+        a, weight = statistics.bin_values[used], counts[:, used].astype(np.float64)
         best = np.full(len(maximum), np.inf)
         found = maximum.copy()
+        positive_maximum = np.where(maximum > 0, maximum, 1.0)
         for fraction in np.geomspace(0.02, 1.0, 96)[::-1]:
-            threshold = np.maximum(maximum * fraction, 1e-30)[:, None]  # [C, 1]
+            threshold = (positive_maximum * fraction)[:, None]  # [C, 1]
             level = np.clip(np.floor(a * (time_steps / threshold) + 0.5), 0, time_steps)
             error = (weight * (level * (threshold / time_steps) - a) ** 2).sum(axis=1)
             better = error < best

@@ -182,7 +182,8 @@ class _Tunable:
                 wanted = activations.pop(node.name)
                 rate = values[node.name].reshape(steps, batch, *wanted.shape[1:]).mean(dim=0)
                 reached = rate * self.ops.parameter(node, "v_threshold")
-                power = (wanted * wanted).mean().clamp(min=1e-20)
+                power = (wanted * wanted).mean()
+                power = torch.where(power > 0, power, 1e-20)  # no activation in the whole batch
                 errors.append(((reached - wanted) ** 2).mean() / power)
             else:
                 values[node.name] = self.simulator.evaluate(node, sources)

@@ -31,12 +31,13 @@ from icsnn_deploy.graph.nodes import (
 )
 from icsnn_deploy.lattice.input_moments import input_moments
 from icsnn_deploy.lattice.options import LatticeOptions
-from icsnn_deploy.lattice.prepare import is_sum_pool, prepare
+from icsnn_deploy.lattice.prepare import is_exact, prepare
 from icsnn_deploy.lattice.quantization import Quantization
 from icsnn_deploy.lattice.quantize import quantize
 from icsnn_deploy.lattice.round_network import round_to_lattice
 from icsnn_deploy.lattice.rounding import best_scales, round_weights
 from icsnn_deploy.passes.edit import insert_after
+from icsnn_deploy.passes.pooling import is_window_sum
 from icsnn_deploy.targets import find_target
 from icsnn_deploy.targets.profile import TargetProfile
 from tests.support.graphs import residual_network, samples
@@ -61,7 +62,7 @@ def rounded(network: Graph, x: Array, *, bits: int = 8, per_layer: bool = False)
     prepared = prepare(network, x, per_layer=per_layer, input_bits=8)
     context = CalibrationContext.of(to_input_units(prepared, x), batch_size=8)
     moments = input_moments(prepared, context)
-    widths = {n.name: bits for n in prepared.nodes_of(Conv, Linear) if not is_sum_pool(n)}
+    widths = {n.name: bits for n in prepared.nodes_of(Conv, Linear) if not is_exact(n)}
     return round_to_lattice(prepared, moments, widths, per_layer=per_layer).graph
 
 
@@ -81,7 +82,7 @@ def test_weights_keep_their_width_and_the_network_its_spikes(bits: int) -> None:
     assert result.certificate.float32
     layers: list[Conv | Linear] = [*result.network.nodes_of(Conv), *result.network.nodes_of(Linear)]
     for node in layers:
-        if not is_sum_pool(node):
+        if not is_window_sum(node):
             assert np.abs(node.weight).max() <= 2 ** (bits - 1) - 1
     if bits >= 8:
         integer = rounded(network, samples(network, 16), bits=bits)
@@ -114,7 +115,7 @@ def test_pooling_becomes_a_sum_and_every_sum_has_affine_sources() -> None:
     network = residual_network()
     prepared = prepare(network, samples(network, 4), per_layer=False, input_bits=8)
     assert not prepared.nodes_of(AvgPool)
-    assert is_sum_pool(prepared.node("pool"))
+    assert is_exact(prepared.node("pool"))
     for add in prepared.nodes_of(Add):
         for source in add.inputs:
             assert isinstance(prepared.node(source), (Conv, Linear, ChannelAffine))

@@ -5,7 +5,8 @@ r"""Exact max pooling from rectifiers: max(a, b) = a + relu(b - a).
 
 Windows of several elements are trees of such pairs; each population reads the pooled values and the
 populations before it. The trees are built axis after axis, or over the whole window at once, and
-overlapping windows share common parts, whichever needs fewer neurons.
+overlapping windows share common parts, whichever needs fewer neurons. Long windows are reduced by
+several poolings in a row.
 """
 
 from __future__ import annotations
@@ -21,7 +22,12 @@ import numpy as np
 from icsnn_deploy.conversion.frontend.builder import CallContext, Lowering
 from icsnn_deploy.conversion.frontend.nonnegative import is_nonnegative
 from icsnn_deploy.conversion.frontend.rules.affine import spread
-from icsnn_deploy.conversion.frontend.rules.max_pool_windows import Windows, cheapest, shared
+from icsnn_deploy.conversion.frontend.rules.max_pool_windows import (
+    Windows,
+    cheapest,
+    in_pairs,
+    shared,
+)
 from icsnn_deploy.graph.nodes import Add, Conv, Relu, Shape
 from icsnn_deploy.passes.affine import pure_scale
 from icsnn_deploy.passes.window import windows
@@ -85,9 +91,8 @@ def adaptive_max_pool(
 def _pooled(context: CallContext, source: str, pool: Windows) -> str:
     shape = context.builder.shapes[source]
     rectified = []
-    if _sees_padding(pool, shape[1:]) and not is_nonnegative(
-        context.builder.nodes, source, context.builder.functions
-    ):
+    nonnegative = is_nonnegative(context.builder.nodes, source, context.builder.functions)
+    if _sees_padding(pool, shape[1:]) and not nonnegative:
         if not context.rectified:
             raise context.unsupported(
                 f"padding around the output of '{source}', which may be negative",
@@ -98,8 +103,12 @@ def _pooled(context: CallContext, source: str, pool: Windows) -> str:
         # relu(max(x)) = max(relu(x)), and zeros are a valid padding of nonnegative values
         source = context.add(Relu(name=context.name("relu"), inputs=(source,)))
         rectified.append(source)
+        nonnegative = True
     tree = _Tree(context)
-    steps = cheapest(pool, shape[1:])
+    steps, lengths = [], shape[1:]
+    for line in cheapest(pool, lengths):
+        steps += in_pairs(line, lengths, nonnegative=nonnegative)
+        lengths = line.positions
     for step in steps[:-1]:
         source = tree.pool(source, step, context.name("line"))
     source = tree.pool(source, steps[-1], context.name())

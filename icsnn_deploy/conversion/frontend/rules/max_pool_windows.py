@@ -2,7 +2,9 @@
 
 The maximum of two values needs one neuron. A window can be reduced at once, or axis after axis, so
 that the results of one axis serve several windows; and a window of k elements is the union of two
-shorter windows, which overlapping windows may share.
+shorter windows, which overlapping windows may share. Long windows without common elements, such as
+those of a global pooling, are reduced by several poolings in a row over two elements each: about
+log2(k) populations, not k - 1, of the same number of neurons together.
 """
 
 from __future__ import annotations
@@ -52,6 +54,71 @@ def cheapest(pool: Windows, lengths: Shape) -> list[Windows]:
     return min(ways, key=lambda way: sum(neurons(step) for step in way))
 
 
+SMALL = 5
+"""Length up to which a window without neighbors is one tree, of a population per pair."""
+
+
+def in_pairs(pool: Windows, lengths: Shape, *, nonnegative: bool) -> list[Windows]:
+    """A pooling as several in a row over two or three elements each, where its windows are long.
+
+        16 elements a window -> 8 -> 4 -> 2 -> 1         of any odd number one is left over:
+        15 elements a window -> 8 -> 4 -> 2 -> 1         a zero is its partner, if that is no larger
+        15 elements a window -> 7 -> 3 -> 1              otherwise windows of three share elements
+
+    Args:
+        pool: windows along one axis; others are returned as they are.
+        lengths: spatial shape of what is pooled.
+        nonnegative: whether no value is negative, so that zeros may be padded.
+    """
+    axes = [axis for axis, size in enumerate(pool.kernel) if size > 1]
+    if len(axes) != 1 or shared(pool) is not None:
+        return [pool]
+    (axis,) = axes
+    length, count = pool.kernel[axis], pool.positions[axis]
+    alone = count == 1
+    at_end = length - pool.before[axis] >= lengths[axis]  # nothing but zeros after the window
+    if length <= SMALL or pool.dilation[axis] != 1 or not (alone or pool.stride[axis] == length):
+        return [pool]
+    steps = []
+    before = pool.before
+    while length > 1:
+        size, stride, length = _next(length, alone=alone, padded=nonnegative and at_end)
+        positions = _at(axis, count * length, pool.positions)
+        ones = (1,) * len(positions)
+        steps.append(
+            Windows(
+                kernel=_at(axis, size, ones),
+                stride=_at(axis, stride, ones),
+                dilation=ones,
+                before=before,
+                positions=positions,
+            )
+        )
+        before, at_end = (0,) * len(positions), True
+    return steps
+
+
+def _next(length: int, *, alone: bool, padded: bool) -> tuple[int, int, int]:
+    """Size and stride of the next windows, and the length that they leave.
+
+    Args:
+        length: of the window.
+        alone: whether there is only one window.
+        padded: whether a zero may be added at its end.
+    """
+    if length % 2 == 0:
+        return 2, 2, length // 2
+    if length == 3 or not alone:
+        size = next(n for n in range(3, length + 1, 2) if length % n == 0)
+        return size, size, length // size
+    return (2, 2, (length + 1) // 2) if padded else (3, 2, (length - 1) // 2)
+
+
+def _at(axis: int, value: int, others: Shape) -> Shape:
+    """The values of `others`, with another one for an axis."""
+    return tuple(value if i == axis else other for i, other in enumerate(others))
+
+
 def _orders(axes: int) -> tuple[tuple[int, ...], ...]:
     return ((1, 0), (0, 1)) if axes == 2 else ((0,),)
 
@@ -93,21 +160,17 @@ def shared(pool: Windows) -> tuple[Windows, Windows] | None:
     counts = list(pool.positions)
     counts[axis] += shift
     ones = (1,) * len(counts)
-
-    def at(value: int, others: Shape) -> Shape:
-        return tuple(value if i == axis else other for i, other in enumerate(others))
-
     half = Windows(
-        kernel=at(kernel - apart, ones),
+        kernel=_at(axis, kernel - apart, ones),
         stride=pool.stride,
         dilation=pool.dilation,
         before=pool.before,
         positions=tuple(counts),
     )
     pair = Windows(
-        kernel=at(2, ones),
+        kernel=_at(axis, 2, ones),
         stride=ones,
-        dilation=at(shift, ones),
+        dilation=_at(axis, shift, ones),
         before=(0,) * len(counts),
         positions=pool.positions,
     )

@@ -62,9 +62,10 @@ def by_channel(values: Array) -> Array:
 
 
 def test_bins_are_in_order_and_of_constant_relative_width() -> None:
-    values = bin_values()
+    values = bin_values(3)
     assert values.shape == (BINS,)
     assert values[0] == 0
+    assert 8 * (1 - BIN_WIDTH) < values[-1] < 8
     assert (np.diff(values) > 0).all()
     ratio = values[2:] / values[1:-1]
     assert ratio.min() > 1 + BIN_WIDTH / 2.1
@@ -73,8 +74,8 @@ def test_bins_are_in_order_and_of_constant_relative_width() -> None:
 
 def test_every_value_is_counted_in_the_bin_that_is_nearest() -> None:
     values = np.geomspace(2.0**-20, 2.0**20, 999, dtype=np.float32)
-    counted = activations_of(values.reshape(-1, 1)).histogram[0]
-    found = np.repeat(bin_values(), counted)
+    statistics = activations_of(values.reshape(-1, 1))
+    found = np.repeat(statistics.bin_values, statistics.histogram[0])
     np.testing.assert_allclose(found, values, rtol=BIN_WIDTH / 2 * 1.001)
 
 
@@ -167,18 +168,42 @@ def test_the_order_of_samples_changes_nothing() -> None:
     assert_identical(one, other)
 
 
-def test_values_outside_the_octaves_go_to_the_ends() -> None:
-    values = np.array([[2.0**-30], [2.0**-25], [0.0], [-0.0], [-5.0], [2.0**24], [2.0**40], [3e38]])
+def test_values_far_below_the_largest_count_as_zero() -> None:
+    top = 2.0**40
+    values = np.array([[top * 2.0**-48], [top * 2.0**-47], [0.0], [-0.0], [-5.0], [2.0**24], [top]])
     found = activations_of(values.astype(np.float32))
-    assert found.histogram[0, 0] == 5  # counted as zero
-    assert found.histogram[0, -1] == 3
-    assert found.histogram.sum() == 8
-    assert found.maximum == np.float32(3e38)
+    assert found.exponent == 41
+    assert found.histogram[0, 0] == 4  # three zeros, and 2^-48 of the largest
+    assert found.histogram[0, 1] == 1
+    assert found.histogram.sum() == 7
+    assert found.maximum == np.float32(top)
 
 
-def test_the_ends_of_the_octaves_are_inside() -> None:
-    just_below = np.nextafter(np.float32(2.0**24), np.float32(0))
-    values = np.array([[2.0**-24], [just_below]], np.float32)
-    found = activations_of(values).histogram[0]
-    assert found[1] == 1
-    assert found[BINS - 1] == 1
+def test_values_of_the_ends_of_float32() -> None:
+    large = activations_of(np.array([[3e38], [1.0]], np.float32))
+    assert large.exponent == 128
+    assert large.histogram[0, -1] == 0
+    np.testing.assert_allclose(large.quantile(1.0, per_channel=True), 3e38, rtol=BIN_WIDTH)
+    small = activations_of(np.array([[1e-37], [1e-40], [0.0]], np.float32))  # 1e-40 is subnormal
+    assert small.histogram[0, 0] == 2
+    np.testing.assert_allclose(small.quantile(1.0, per_channel=True), 1e-37, rtol=BIN_WIDTH)
+
+
+def test_the_largest_value_may_come_first_or_last() -> None:
+    values = np.geomspace(2.0**-30, 2.0**30, 50, dtype=np.float32).reshape(-1, 1)
+    up, down = activations_of(values), activations_of(values[::-1].copy())
+    assert up.exponent == down.exponent == 31
+    np.testing.assert_array_equal(up.histogram, down.histogram)
+    found = np.repeat(up.bin_values, up.histogram[0])
+    kept = values[values >= 2.0**-17]
+    np.testing.assert_allclose(found[-len(kept) :], kept, rtol=BIN_WIDTH / 2 * 1.001)
+
+
+@pytest.mark.parametrize("exponent", [-60, -25, -1, 1, 25, 60])
+def test_a_power_of_two_moves_the_bins_and_no_count(exponent: int) -> None:
+    values = np.random.default_rng(6).normal(0.3, 1, (50, 3)).astype(np.float32)
+    one, other = activations_of(values), activations_of(values * np.float32(2.0**exponent))
+    np.testing.assert_array_equal(other.histogram, one.histogram)
+    np.testing.assert_array_equal(other.bin_values, one.bin_values * 2.0**exponent)
+    quantiles = [each.quantile(0.9, per_channel=True) for each in (one, other)]
+    np.testing.assert_array_equal(quantiles[1], quantiles[0] * 2.0**exponent)

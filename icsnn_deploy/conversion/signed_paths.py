@@ -1,0 +1,282 @@
+"""Find the signed sums that would not certify on the lattice, and let them travel as spikes.
+
+Where a connection follows another one without a rectifier, and both can't be one connection (two
+padded convolutions; b + relu(a - b) before a convolution), the lattice multiplies sums of 8-bit
+weights by 8-bit weights. The bound of the next population then passes what float32 can hold, or
+leaves a few bits per weight. Two rectifiers between them are cheap, and change no result.
+
+The bounds are estimates from the weights, with the largest activations as thresholds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from icsnn_deploy.conversion.calibration.context import CalibrationContext
+from icsnn_deploy.conversion.calibration.statistics import collect_statistics
+from icsnn_deploy.conversion.spiking import PopulationParameters, to_spiking
+from icsnn_deploy.graph.certificate import FLOAT32_INTEGER, FLOAT32_POTENTIAL
+from icsnn_deploy.graph.graph import Graph
+from icsnn_deploy.graph.interval import Range, range_of
+from icsnn_deploy.graph.neuron import Array
+from icsnn_deploy.graph.nodes import (
+    IF,
+    LINEAR_NODES,
+    Add,
+    AvgPool,
+    ChannelAffine,
+    Conv,
+    Flatten,
+    Input,
+    Linear,
+    Node,
+    Output,
+    Population,
+    Relu,
+)
+from icsnn_deploy.passes.compose import Composer
+from icsnn_deploy.passes.small_integers import small_integers
+from icsnn_deploy.passes.split_signed import split_signed
+
+_LARGEST = 127  # weight of 8 bits
+
+_THRESHOLD = 2**16
+"""Steps of a threshold, at most (see lattice.round_network)."""
+
+_SAMPLES = 64  # that the thresholds are measured on
+
+_FEWEST = 16
+"""Largest weight, in integer steps, that a connection needs beside others of the same sum."""
+
+
+def certifiable(ann: Graph, time_steps: int, context: CalibrationContext) -> Graph:
+    """The ANN with relu(x) - relu(-x) for each signed x that 8-bit weights would not certify with.
+
+    Args:
+        ann: a traced ANN.
+        time_steps: T that its IF network will run for.
+        context: samples, for the ranges of input and activations.
+
+    Returns:
+        the same network where every layer certifies with 8-bit weights, or no rectifier helps.
+    """
+    if not ann.nodes_of(Relu):
+        return ann
+    while True:
+        if not _Network(Composer(ann).run(), {}).followers:
+            return ann  # the rule; nothing has to be measured
+        few = context.part(0, min(len(context), _SAMPLES))
+        largest = {
+            name: float(layer.maximum.max()) or 1.0
+            for name, layer in collect_statistics(ann, few).layers.items()
+        }
+        spiking = _with_thresholds(ann, largest, time_steps)
+        composer = Composer(spiking)
+        reached = float(np.abs(np.asarray(few.samples.samples)).max()) or 1.0
+        network = _Network(composer.run(), {ann.input.name: reached})
+        wanted = {composer.origin[name] for name in network.to_split()}
+        found = [
+            _signed(spiking, composer, network, node.name)
+            for node in spiking.nodes
+            if node.name in wanted
+        ]
+        found = [summands for summands in found if summands]
+        if not found:
+            return ann
+        last = set(found[-1].values())
+        chosen = {n: s for summands in found for n, s in summands.items() if s in last}
+        ann = split_signed(ann, chosen)
+
+
+def _with_thresholds(ann: Graph, largest: Mapping[str, float], time_steps: int) -> Graph:
+    """The IF network with the largest activation of each layer as its threshold."""
+    parameters = {}
+    for relu in ann.nodes_of(Relu):
+        v_threshold = np.full((1,) * len(ann.shape(relu.name)), largest[relu.name], np.float32)
+        parameters[relu.name] = PopulationParameters(
+            v_threshold=v_threshold, v_init=v_threshold / 2
+        )
+    return to_spiking(ann, parameters, time_steps)
+
+
+def _signed(
+    spiking: Graph, composer: Composer, network: _Network, name: str
+) -> dict[str, tuple[str, ...]]:
+    """Where a node's input is no spikes: sums before it, and their summands that are none.
+
+    Returns:
+        for each node that takes such a sum (the node itself, or a pooling before it) the
+        connections that it is a sum of.
+    """
+    reaching = {
+        composer.origin[part]
+        for own, origin in composer.origin.items()
+        if origin == name and own in network.graph
+        for part in network.analog_sources(own)
+        if part in composer.origin
+    }
+    found: dict[str, tuple[str, ...]] = {}
+    sinks = [spiking.node(name)]
+    while sinks:
+        sink = sinks.pop()
+        leaves: dict[str, None] = {}
+        waiting = list(sink.inputs)
+        while waiting:
+            node = spiking.node(waiting.pop())
+            if isinstance(node, Add):
+                waiting += node.inputs
+            elif _is_rounded(node, spiking.shape(node.name)[0]):
+                leaves |= {node.name: None} if node.name in reaching else {}
+            elif not _is_source(node):
+                sinks.append(node)
+        if leaves:
+            found[sink.name] = tuple(leaves)
+    return found
+
+
+class _Network:
+    """Bounds of a composed network, estimated from its weights.
+
+    Args:
+        graph: the network.
+        reached: largest magnitude of the samples, by name of the input.
+    """
+
+    def __init__(self, graph: Graph, reached: Mapping[str, float]) -> None:
+        self.graph = graph
+        self.estimates: dict[str, _Estimate] = {}
+        for node in graph.nodes:
+            sources = [self.estimates[name] for name in node.inputs]
+            found = _estimate(node, sources, graph.shape(node.name), reached.get(node.name, 1.0))
+            self.estimates[node.name] = found
+        self.followers = [
+            node.name
+            for node in graph.nodes
+            if self._is_rounded(node) and self.estimates[node.inputs[0]].analog
+        ]
+
+    def to_split(self) -> list[str]:
+        """Connections that take the results of others, in sums that would not certify."""
+        found: dict[str, None] = {}
+        for sink in self.graph.nodes_of(Population, Output):
+            unit = self._unit(sink)
+            if self._is_beyond(sink, unit):
+                before = self.graph.ancestors(sink.name, lambda n: isinstance(n, LINEAR_NODES))
+                found |= dict.fromkeys(n.name for n in before if n.name in self.followers)
+            for summand in self.graph.ancestors(sink.name, lambda n: isinstance(n, Add)):
+                levels = _LARGEST * self.estimates[summand.name].unit / unit
+                if summand.name in self.followers and np.median(levels) < _FEWEST:
+                    found[summand.name] = None
+        return list(found)
+
+    def _unit(self, sink: Population | Output) -> Array:
+        """The value of one integer step of the current of a population, or of the logits."""
+        unit = self.estimates[sink.inputs[0]].unit
+        if isinstance(sink, IF):
+            unit = np.maximum(unit, sink.v_threshold.max() / _THRESHOLD)
+        else:
+            unit = np.full_like(unit, unit.max())
+        return unit
+
+    def analog_sources(self, name: str) -> list[str]:
+        """The connections, and what is between, that a connection takes the results of."""
+        nodes = self.graph.ancestors(name, lambda n: not _is_source(n) and not self._is_rounded(n))
+        return [node.name for node in nodes if self.estimates[node.name].analog]
+
+    def _is_rounded(self, node: Node) -> bool:
+        return _is_rounded(node, self.graph.shape(node.name)[0])
+
+    def _is_beyond(self, sink: Population | Output, unit: Array) -> bool:
+        """Whether the bound of a population, or of the output, passes what float32 can hold."""
+        source = self.estimates[sink.inputs[0]]
+        low, high = (float((np.abs(end) / unit).max()) for end in source.ends)
+        if isinstance(sink, Output):
+            return self.graph.steps * max(low, high) >= FLOAT32_INTEGER
+        drift = 0.0 if source.steady else self.graph.steps * low
+        return max(low, high) + drift >= FLOAT32_POTENTIAL
+
+
+def _is_source(node: Node) -> bool:
+    return isinstance(node, (Input, Population, Relu))
+
+
+def _is_rounded(node: Node, channels: int) -> bool:
+    """Whether a node is a connection that is rounded, not a copy."""
+    is_affine = isinstance(node, (Conv, Linear, ChannelAffine))
+    return is_affine and small_integers(node, channels) is None
+
+
+class _Estimate:
+    """What a node's result reaches, and the value of one integer step of it, per channel."""
+
+    def __init__(
+        self, low: Array, high: Array, unit: Array, *, steady: bool, analog: bool = False
+    ) -> None:
+        self.ends = (low, high)  # float64, ready to broadcast
+        self.unit = unit  # [C, 1, ...]
+        self.steady = steady  # the same at every step
+        self.analog = analog  # the result of connections, not spikes
+
+    @property
+    def range(self) -> Range:
+        """As interval arithmetic takes it."""
+        return Range(*self.ends, 0)
+
+
+def _estimate(
+    node: Node, sources: list[_Estimate], shape: tuple[int, ...], reached: float
+) -> _Estimate:
+    column = (shape[0], *(1,) * (len(shape) - 1))
+    ones = np.ones(column)
+    match node:
+        case Input():
+            if node.dtype == "float32":
+                return _Estimate(
+                    -reached * ones, reached * ones, reached / _LARGEST * ones, steady=True
+                )
+            return _Estimate(0 * ones, 255 * ones, ones, steady=True)
+        case Relu() | Population():
+            return _Estimate(0 * ones, ones, ones, steady=False)
+        case AvgPool():
+            (source,) = sources
+            unit = source.unit / np.prod(node.kernel)
+            return _Estimate(*source.ends, unit, steady=source.steady, analog=source.analog)
+        case Flatten():
+            (source,) = sources
+            copies = shape[0] // len(source.unit)
+            low, high, unit = (
+                np.repeat(np.broadcast_to(v, (len(source.unit), *v.shape[1:])).reshape(-1), copies)
+                for v in (*source.ends, source.unit)
+            )
+            return _Estimate(low, high, unit, steady=source.steady, analog=source.analog)
+        case Add():
+            found = range_of(node, [source.range for source in sources])
+            unit = np.max([np.broadcast_to(source.unit, column) for source in sources], axis=0)
+            steady = all(source.steady for source in sources)
+            analog = any(source.analog for source in sources)
+            return _Estimate(found.low, found.high, unit, steady=steady, analog=analog)
+        case Conv() | Linear() | ChannelAffine():
+            (source,) = sources
+            found = range_of(node, [source.range])
+            unit = _unit(node, source, column)
+            analog = source.analog or small_integers(node, shape[0]) is None
+            return _Estimate(found.low, found.high, unit, steady=source.steady, analog=analog)
+    return sources[0]
+
+
+def _unit(node: Conv | Linear | ChannelAffine, source: _Estimate, column: tuple[int, ...]) -> Array:
+    """The value of one integer step where the largest weight of a channel has 8 bits."""
+    before = source.unit.reshape(-1)
+    copied = small_integers(node, column[0])
+    if copied is not None:
+        return (copied.unit * before[copied.channel]).reshape(column)
+    if isinstance(node, ChannelAffine):
+        largest = np.abs(node.scale).reshape(len(node.scale), -1).max(axis=1) * before
+    else:
+        groups = node.groups if isinstance(node, Conv) else 1
+        rows = np.abs(node.weight).reshape(*node.weight.shape[:2], -1).max(axis=2)
+        columns = before.reshape(groups, -1).repeat(len(rows) // groups, axis=0)
+        largest = (rows * columns).max(axis=1)
+    return np.where(largest > 0, largest, 1.0).reshape(-1, *column[1:]) / _LARGEST * np.ones(column)

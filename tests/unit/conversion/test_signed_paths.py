@@ -1,0 +1,140 @@
+"""Signed sums that would not certify travel as spikes; all other networks stay as they are."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from icsnn_deploy.backends.reference import run_ann
+from icsnn_deploy.conversion.calibration.context import CalibrationContext
+from icsnn_deploy.conversion.calibration.method import Method
+from icsnn_deploy.conversion.calibration.recipe import Recipe
+from icsnn_deploy.conversion.calibration.threshold_rules import MSEThreshold
+from icsnn_deploy.conversion.calibration.v_init_rules import Half
+from icsnn_deploy.conversion.convert import convert
+from icsnn_deploy.conversion.frontend.trace import trace
+from icsnn_deploy.conversion.signed_paths import certifiable
+from icsnn_deploy.conversion.spiking import PopulationParameters, to_spiking
+from icsnn_deploy.errors import LatticeError
+from icsnn_deploy.graph.nodes import Relu
+from icsnn_deploy.lattice.quantize import quantize
+from icsnn_deploy.passes.split_signed import split_signed
+
+RECIPE = Recipe(
+    name="one", time_steps=8, methods=(Method(threshold=MSEThreshold(), v_init=Half()),)
+)
+
+
+class Maxout(nn.Module):
+    """max(a, b) of two convolutions, as docs/guide/networks.md writes it."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.a = nn.Conv2d(inputs, outputs, 3, padding=1)
+        self.b = nn.Conv2d(inputs, outputs, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        a, b = self.a(x), self.b(x)
+        result: torch.Tensor = b + functional.relu(a - b)
+        return result
+
+
+def head(channels: int) -> list[nn.Module]:
+    return [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, 5)]
+
+
+def convolutions(count: int, channels: int) -> list[nn.Module]:
+    return [nn.Conv2d(channels, channels, 3, padding=1) for _ in range(count)]
+
+
+def maxout(layers: int) -> nn.Module:
+    return nn.Sequential(Maxout(3, 16), *(Maxout(16, 16) for _ in range(layers - 1)), *head(16))
+
+
+def in_a_row(count: int) -> nn.Module:
+    first = nn.Conv2d(3, 16, 3, padding=1)
+    return nn.Sequential(first, *convolutions(count - 1, 16), nn.ReLU(), *head(16))
+
+
+def images(count: int = 32) -> np.ndarray:
+    return np.random.default_rng(0).standard_normal((count, 3, 8, 8), dtype=np.float32)
+
+
+NETWORKS = {
+    "one maxout": lambda: maxout(1),
+    "three maxouts": lambda: maxout(3),
+    "two in a row": lambda: in_a_row(2),
+    "five in a row": lambda: in_a_row(5),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_signed_paths_certify_with_8_bits(name: str) -> None:
+    torch.manual_seed(0)
+    model, x = NETWORKS[name]().eval(), images()
+    conversion = convert(model, x, RECIPE)
+    with torch.no_grad():
+        expected = model(torch.from_numpy(x[:4])).numpy()
+    np.testing.assert_allclose(run_ann(conversion.ann, x[:4]), expected, atol=1e-5)
+    result = quantize(conversion, x)
+    assert set(result.bits.values()) == {8}
+    # As close to the ANN as the float network, or closer, apart from rounding.
+    assert result.divergence[result.kept] < 2 * result.divergence["float"] + 1e-3
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        (nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU(), *head(4)),
+        (
+            nn.Conv2d(3, 4, 3),
+            nn.ReLU(),
+            nn.Conv2d(4, 4, 1),
+            nn.Conv2d(4, 4, 3),
+            nn.ReLU(),
+            *head(4),
+        ),
+        (nn.Conv2d(3, 4, 3), nn.MaxPool2d(2), nn.ReLU(), *head(4)),
+    ],
+    ids=["rectified", "composed", "max pooling"],
+)
+def test_a_network_that_certifies_stays_as_it_is(layers: tuple[nn.Module, ...]) -> None:
+    torch.manual_seed(0)
+    ann = trace(nn.Sequential(*layers).eval(), torch.from_numpy(images(2)))
+    assert certifiable(ann, 8, CalibrationContext.of(images(), batch_size=8)) is ann
+
+
+def test_a_pair_is_shared_by_all_that_take_the_same_sum() -> None:
+    class Fork(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.a, self.b = convolutions(3, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = self.first(x)
+            return torch.relu(self.a(y)) + torch.relu(self.b(y))
+
+    torch.manual_seed(0)
+    model, x = Fork().eval(), torch.from_numpy(images(2))
+    ann = trace(model, x)
+    split = split_signed(ann, {"a": ("first",), "b": ("first",)})
+    assert len(split.nodes_of(Relu)) == len(ann.nodes_of(Relu)) + 2
+    with torch.no_grad():
+        np.testing.assert_allclose(run_ann(split, x.numpy()), model(x).numpy(), atol=1e-6)
+
+
+def test_the_remedy_names_the_chain_and_no_narrower_weights() -> None:
+    """A network from elsewhere, which was not converted by a pass that would insert rectifiers."""
+    torch.manual_seed(0)
+    ann = trace(in_a_row(5).eval(), torch.from_numpy(images(2)))
+    one = np.ones((1, 1, 1), np.float32)
+    (relu,) = ann.nodes_of(Relu)
+    network = to_spiking(ann, {relu.name: PopulationParameters(v_threshold=one, v_init=one / 2)}, 8)
+    with pytest.raises(LatticeError) as caught:
+        quantize(network, images())
+    message = str(caught.value)
+    assert "0 -> 1 -> 2 -> 3 -> 4 follow each other without a population" in message
+    assert "bits less" not in message
