@@ -117,7 +117,7 @@ def _check(graph: Graph, options: OnnxOptions) -> None:
 
 
 def _parameter_bytes(graph: Graph) -> int:
-    return sum(4 * array.size for node in graph.nodes for array in node.arrays().values())
+    return sum(4 * array.size for node in graph.nodes for array in node.parameters().values())
 
 
 def _model(writer: OnnxWriter) -> onnx.ModelProto:

@@ -82,7 +82,7 @@ def graph_table(graph: Graph) -> Table:
     for column in ("shape", "parameters", "v_threshold", "v_init", *(["v_reset"] if hard else [])):
         table.add_column(column, justify="right", no_wrap=True)
     for node in graph.nodes:
-        arrays = node.arrays()
+        arrays = node.parameters()
         count = sum(value.size for value in arrays.values())
         v_threshold, v_init, v_reset = (
             _span(arrays[field]) if field in arrays else ""

@@ -152,7 +152,7 @@ def _rejections(graph: Graph) -> list[Rejection]:
                     remedy="Move the shift into the bias of the connection before it.",
                 )
             )
-        for field, value in node.arrays().items():
+        for field, value in node.parameters().items():
             if not _fits_float32(value):
                 found.append(
                     Rejection(

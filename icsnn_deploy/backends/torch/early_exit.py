@@ -38,8 +38,8 @@ class EarlyExit:
         return float(self.steps.mean())
 
 
-def confidence_unit(graph: Graph) -> float:
-    """The logit that one unit of the output stands for; confidences depend on it.
+def confidence_unit(graph: Graph) -> float | Array:
+    """The logit that one unit of the output stands for (see logit_unit); confidences depend on it.
 
     Raises:
         DataError: a network that is not one classifier, or an integer network without an
@@ -63,7 +63,7 @@ def confidence_unit(graph: Graph) -> float:
 
 
 def run_until_sure(
-    simulator: TorchSimulator, inputs: Array, confidence: float, *, unit: float = 1.0
+    simulator: TorchSimulator, inputs: Array, confidence: float, *, unit: float | Array = 1.0
 ) -> EarlyExit:
     """Run a batch step by step, each sample until it reaches the confidence.
 
@@ -73,7 +73,8 @@ def run_until_sure(
         confidence: probability of the most probable class at which a sample stops; above 1 none
             does. A single logit is taken as a sigmoid's; for an output with positions, every
             position must reach it.
-        unit: the logit that one unit of the output stands for (confidence_unit).
+        unit: the logit that one unit of the output stands for (confidence_unit), one number or
+            [*output shape].
 
     Raises:
         DataError: a confidence that is not positive, inputs that do not fit.
@@ -95,7 +96,7 @@ def run_until_sure(
 
 
 def stop_where_sure(
-    logits_t: Array, readout_start: int, confidence: float, *, unit: float = 1.0
+    logits_t: Array, readout_start: int, confidence: float, *, unit: float | Array = 1.0
 ) -> EarlyExit:
     """The result of run_until_sure, computed from a full run of any backend.
 
@@ -121,7 +122,7 @@ def _check(confidence: float) -> None:
         raise DataError(f"a confidence of {confidence}: more than 0 and at most 1 is needed")
 
 
-def _run(simulator: TorchSimulator, x: Array, confidence: float, unit: float) -> EarlyExit:
+def _run(simulator: TorchSimulator, x: Array, confidence: float, unit: float | Array) -> EarlyExit:
     flow = simulator.begin(x)
     start, last = simulator.graph.readout_start, simulator.time_steps
     device = simulator.ops.device
@@ -129,6 +130,7 @@ def _run(simulator: TorchSimulator, x: Array, confidence: float, unit: float) ->
     logits = torch.zeros(shape, dtype=simulator.ops.dtype, device=device)
     steps = torch.zeros(flow.batch, dtype=torch.int64, device=device)
     waiting = torch.arange(flow.batch, device=device)
+    scale = torch.as_tensor(unit, dtype=torch.float64, device=device)
     # Like torch's sum over time: in double precision, rounded at each step.
     total = torch.zeros(shape, dtype=torch.float64, device=device)
     while len(waiting):
@@ -139,7 +141,7 @@ def _run(simulator: TorchSimulator, x: Array, confidence: float, unit: float) ->
             total += current
             count = torch.tensor(flow.step - start, device=device)
             mean = total.to(current.dtype) / count
-            stops |= confidence_of(mean.double() * unit) >= confidence
+            stops |= confidence_of(mean.double() * scale) >= confidence
         logits[waiting[stops]] = mean[stops]
         steps[waiting[stops]] = flow.step
         if stops.any():
