@@ -235,7 +235,9 @@ def _losses(graph: Graph, v_init_encoding: VInitEncoding) -> list[str]:
         )
     elif any(population.v_init.any() for population in graph.nodes_of(Population)):
         found.append(f"initial potentials stand in the metadata of the IF nodes ({V_INIT!r}) only")
-    integer = {v.dtype.name for node in graph.nodes for v in node.parameters().values()} - {"float32"}
+    integer = {v.dtype.name for node in graph.nodes for v in node.parameters().values()} - {
+        "float32"
+    }
     if integer:
         found.append(f"parameters of type {', '.join(sorted(integer))} are written as float32")
     return found

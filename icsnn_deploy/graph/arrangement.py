@@ -104,9 +104,9 @@ def unpack_input(node: Input, x: Array) -> dict[str, Array]:
 
     Args:
         node: of the graph.
-        x: [B, *node.shape], or [T, B, *node.shape] for rate and event input.
+        x: [B, *node.shape]. Further axes may come before B, as the steps of spikes.
     """
-    parts, lead = parts_of_input(node), x.shape[: node.batch_axis + 1]
+    parts, lead = parts_of_input(node), x.shape[: x.ndim - len(node.shape)]
     if node.index is None:
         return {parts[0].name: x.reshape(*lead, *parts[0].shape)}
     values = np.zeros((*lead, sum(part.size for part in parts) + 1), x.dtype)

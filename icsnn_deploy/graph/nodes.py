@@ -115,7 +115,8 @@ class Input(BaseNode):
         values = sum(part.size for part in self.parts)
         if self.index.max() >= values:
             raise GraphError(
-                f"{self.name}.index: position {self.index.max()} in the {values} values of its parts"
+                f"{self.name}.index: position {self.index.max()} in the {values} values of its "
+                "parts"
             )
 
     @property
@@ -320,8 +321,8 @@ class Output(BaseNode):
         values = sum(part.size for part in self.parts)
         if self.index is not None and self.index.shape != (values,):
             raise GraphError(
-                f"{self.name}.index: shape {self.index.shape}, ({values},) needed, one position per "
-                "value of its parts"
+                f"{self.name}.index: shape {self.index.shape}, ({values},) needed, one position "
+                "per value of its parts"
             )
 
     def output_shape(self, *sources: Shape) -> Shape:

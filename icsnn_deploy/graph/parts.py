@@ -72,7 +72,8 @@ def checked_index(node: str, parts: tuple[Part, ...], index: Array, *, least: in
         raise GraphError(f"{node}: an index needs parts")
     if index.dtype.kind != "i" or index.min() < least:
         raise GraphError(
-            f"{node}.index: {index.dtype} from {index.min()} on, integers from {least} on are needed"
+            f"{node}.index: {index.dtype} from {index.min()} on, integers from {least} on are "
+            "needed"
         )
     positions: Array = index.astype(np.int64)
     positions.setflags(write=False)

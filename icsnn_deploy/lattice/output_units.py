@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -47,9 +48,10 @@ def output_groups(graph: Graph, sharing: Mapping[str, Sequence[str]]) -> dict[st
             labels[source] = groups.merged(labels.get(source), own)
     for members in sharing.values():
         fed = [name for name in members if name in labels]
-        for name in fed[1:]:
-            labels[fed[0]] = groups.merged(labels[fed[0]], labels[name])
-        labels |= {name: labels[fed[0]] for name in fed}
+        for one, other in pairwise(fed):
+            labels[other] = groups.merged(labels[one], labels[other])
+        for other, one in pairwise(reversed(fed)):
+            labels[one] = labels[other]
     ends = (Output, Add, Flatten)
     return {
         name: groups.final(own)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
-from icsnn_deploy.graph.nodes import Add, ChannelAffine, Conv, Flatten, Linear, Population
+from icsnn_deploy.graph.nodes import Add, ChannelAffine, Conv, Linear, Population
 from icsnn_deploy.lattice.prepare import is_sum_pool, is_zero_point
 
 

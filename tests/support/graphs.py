@@ -21,8 +21,8 @@ from icsnn_deploy.graph.nodes import (
     Linear,
     Node,
     Output,
-    Relu,
     Part,
+    Relu,
     broadcast_shapes,
 )
 
