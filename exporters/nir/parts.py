@@ -65,7 +65,7 @@ def read_parts(stated: Mapping[str, Any], metadata: Mapping[str, Any]) -> NirPar
 
 def without_parts(graph: Graph) -> Graph:
     """The network that a file's nodes stand for: its input and output as they are."""
-    return _replaced(graph, NirParts())
+    return _replaced(replace(graph, output_unit=None), NirParts())
 
 
 def with_parts(graph: Graph, found: NirParts) -> Graph:

@@ -73,7 +73,12 @@ def pack_inputs(graph: Graph, named: Mapping[str, Array]) -> Array:
     Raises:
         DataError: a part that is missing, unknown, or of another shape or batch size.
     """
-    node, parts = graph.input, input_parts(graph)
+    return pack_into(graph.input, named)
+
+
+def pack_into(node: Input, named: Mapping[str, Array]) -> Array:
+    """Arrange the model's inputs as an input node takes them; see pack_inputs."""
+    parts = parts_of_input(node)
     if set(named) != {part.name for part in parts}:
         wanted = ", ".join(part.name for part in parts)
         raise DataError(f"inputs {', '.join(sorted(named)) or 'none'}: this network takes {wanted}")
@@ -126,15 +131,27 @@ def named_outputs(graph: Graph, logits: Array) -> dict[str, Array]:
             keep the units of the network.
         logits: as the graph computes them, [B, *graph output]. Further axes may come before B.
     """
-    node, parts = graph.output, output_parts(graph)
-    shape = graph.shape(node.name)
-    lead = logits.shape[: logits.ndim - len(shape)]
-    values = logits.reshape(*lead, math.prod(shape))
-    named = _split(parts, values if node.index is None else values[..., node.index])
-    units = part_units(graph)
+    named, units = split_outputs(graph, logits), part_units(graph)
     if units is None or set(units) == {1.0}:
         return named
     return {name: value * unit for (name, value), unit in zip(named.items(), units, strict=True)}
+
+
+def split_outputs(graph: Graph, values: Array) -> dict[str, Array]:
+    """Values in the layout of the logits by the names of the model's outputs, each unchanged.
+
+    Args:
+        graph: the network.
+        values: [B, *graph output]. Further axes may come before B.
+
+    Returns:
+        [B, *part.shape] for each part.
+    """
+    node = graph.output
+    shape = graph.shape(node.name)
+    lead = values.shape[: values.ndim - len(shape)]
+    flat = values.reshape(*lead, math.prod(shape))
+    return _split(output_parts(graph), flat if node.index is None else flat[..., node.index])
 
 
 def _split(parts: tuple[Part, ...], values: Array) -> dict[str, Array]:

@@ -84,13 +84,19 @@ def test_the_nodes_of_the_file_are_those_of_the_network_without_names(
             np.testing.assert_equal(named.nodes[key].to_dict()[field], value)
 
 
-def test_an_index_beyond_float32_is_no_parameter_of_the_file(tmp_path: Path) -> None:
+def test_the_index_is_no_parameter_of_the_file(tmp_path: Path) -> None:
     graph = two_headed_network()
     write(graph, tmp_path / "x.nir")
     stated = json.loads(nir.read(tmp_path / "x.nir").metadata[KEY])
     assert stated["outputs"] == [["box", [3], ""], ["scores", [5], "softmax"]]
     assert not any("int64" in loss for loss in stated["losses"])
     assert "inputs" not in stated
+
+
+def test_units_of_several_outputs_are_no_hindrance(tmp_path: Path) -> None:
+    graph = replace(two_headed_network(), output_unit=(0.5, 0.25))
+    write(graph, tmp_path / "x.nir")
+    assert read_graph(tmp_path / "x.nir").hash() == graph.hash()
 
 
 def test_an_output_without_index_needs_no_array(tmp_path: Path) -> None:
