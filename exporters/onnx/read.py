@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from icsnn_deploy.errors import ExportError, first_line
+import numpy as np
+
+from icsnn_deploy.errors import DataError, ExportError, first_line
 from icsnn_deploy.exporters.onnx.contract import (
     BATCH,
     FOLDED,
@@ -22,7 +24,7 @@ from icsnn_deploy.exporters.onnx.external_data import read_parameters
 from icsnn_deploy.exporters.onnx.metadata import CONTENT_KEY, OnnxMetadata, content_hash
 from icsnn_deploy.exporters.onnx.parts import check_outputs, input_names, read_input
 from icsnn_deploy.exporters.onnx.read_checks import foreign
-from icsnn_deploy.graph.arrangement import is_plain, unpack_input
+from icsnn_deploy.graph.arrangement import is_plain, place_parts, unpack_input
 from icsnn_deploy.graph.limits import MAX_VALUES
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import Input, InputDtype, Shape
@@ -61,11 +63,27 @@ class OnnxFile:
         Args:
             x: [N, *input_shape]; [T, N, *input_shape] for rate and event input, but one step of it
                 for the step layout.
+
+        Raises:
+            DataError: values that no inputs of the model give: other than 0 where the network's
+                input is always 0, or different ones where it takes one value twice.
         """
+        found, node = self.split(x), self.input
+        if not is_plain(node.parts, node.index, node.shape):
+            values = unpack_input(node, x)
+            if not np.array_equal(place_parts(node, values), x):
+                raise DataError(
+                    f"{self.path}: input values that {' and '.join(values)} can't give together; "
+                    "pack the model's inputs with icsnn_deploy.pack_inputs"
+                )
+        return found
+
+    def split(self, x: Array) -> dict[str, Array]:
+        """The file's inputs by name; as feed, but values that they can't give are left out."""
         node = self.input
         if is_plain(node.parts, node.index, node.shape):
             return {INPUT: x}
-        return dict(zip(input_names(node), unpack_input(self.input, x).values(), strict=True))
+        return dict(zip(input_names(node), unpack_input(node, x).values(), strict=True))
 
 
 def read(path: str | os.PathLike[str]) -> OnnxFile:

@@ -94,6 +94,15 @@ def pack_into(node: Input, named: Mapping[str, Array]) -> Array:
                 f"input {part.name!r} of shape {array.shape}: [{wanted}] is needed, with one B for "
                 "all inputs"
             )
+    checked = {part.name: array for part, array in zip(parts, arrays, strict=True)}
+    return place_parts(node, checked)
+
+
+def place_parts(node: Input, named: Mapping[str, Array]) -> Array:
+    """pack_inputs without checks, with any axes before those of a part."""
+    parts = parts_of_input(node)
+    arrays = [named[part.name] for part in parts]
+    lead = arrays[0].shape[: arrays[0].ndim - len(parts[0].shape)]
     if node.index is None:
         return arrays[0].reshape(*lead, *node.shape)
     flat = [array.reshape(*lead, part.size) for part, array in zip(parts, arrays, strict=True)]

@@ -114,7 +114,7 @@ def random_feed(file: OnnxFile, samples: int) -> dict[str, Array]:
         ).astype(np.float32)
         for name, value in states.items()
     }
-    return {**file.feed(x), **v}
+    return {**file.split(x), **v}
 
 
 def _equal(file: OnnxFile, name: str, actual: Array, right: Array) -> bool:

@@ -22,7 +22,7 @@ from icsnn_deploy.backends.onnx.openvino import OpenVinoSimulator
 from icsnn_deploy.backends.onnx.reference import OnnxReferenceSimulator
 from icsnn_deploy.backends.recording import Record
 from icsnn_deploy.backends.reference import ReferenceSimulator
-from icsnn_deploy.errors import ExportError
+from icsnn_deploy.errors import DataError, ExportError
 from icsnn_deploy.exporters.onnx.contract import LAYOUTS, TIMED_LAYOUTS, Layout
 from icsnn_deploy.exporters.onnx.read import read
 from icsnn_deploy.exporters.onnx.write import OnnxOptions, build, write
@@ -127,6 +127,18 @@ def test_spikes_of_several_inputs(tmp_path: Path, layout: Layout, encoding: Enco
         )
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_values_that_the_inputs_cannot_give_are_refused(tmp_path: Path, layout: Layout) -> None:
+    """Runtimes take the model's inputs: the value that is always 0 is not among them."""
+    x = samples(NAMED, 2)
+    assert x[:, 0, 0, 0].all()
+    write(NAMED, tmp_path / "net.onnx", OnnxOptions(layout=layout))
+    with pytest.raises(DataError, match="values that left and right can't give together"):
+        OnnxRuntimeSimulator(tmp_path / "net.onnx").run(x)
+    x[:, 0, 0, 0] = 0
+    OnnxRuntimeSimulator(tmp_path / "net.onnx").run(x)
+
+
 def test_other_runtimes_run_the_file(tmp_path: Path) -> None:
     graph = lattice(with_parts(residual_network(time_steps=3)))
     x = pack_inputs(graph, unpack_input(graph.input, to_input_units(graph, samples(graph, 3))))
@@ -151,7 +163,7 @@ def test_the_parts_of_one_step_are_those_of_its_current(tmp_path: Path) -> None:
 def test_logits_of_each_step_stay_as_the_network_computes_them(tmp_path: Path) -> None:
     write(NAMED, tmp_path / "net.onnx", OnnxOptions(logits_t=True))
     recording = OnnxRuntimeSimulator(tmp_path / "net.onnx").run(
-        samples(NAMED, 2), Record(logits_t=True)
+        pack_inputs(NAMED, unpack_input(NAMED.input, samples(NAMED, 2))), Record(logits_t=True)
     )
     assert recording.logits_t is not None
     np.testing.assert_array_equal(recording.logits_t[-1], recording.logits)
