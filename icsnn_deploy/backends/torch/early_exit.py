@@ -20,7 +20,7 @@ from icsnn_deploy.backends.torch.simulator import TorchSimulator
 from icsnn_deploy.errors import DataError
 from icsnn_deploy.graph.arrangement import is_classifier, output_tasks
 from icsnn_deploy.graph.graph import Graph
-from icsnn_deploy.graph.inputs import check_inputs, logit_unit
+from icsnn_deploy.graph.inputs import check_inputs, part_units
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.readout import torch_class_scores
 
@@ -38,8 +38,8 @@ class EarlyExit:
         return float(self.steps.mean())
 
 
-def confidence_unit(graph: Graph) -> float | Array:
-    """The logit that one unit of the output stands for (see logit_unit); confidences depend on it.
+def confidence_unit(graph: Graph) -> float:
+    """The logit that one unit of the output stands for; confidences depend on it.
 
     Raises:
         DataError: a network that is not one classifier, or an integer network without an
@@ -52,18 +52,18 @@ def confidence_unit(graph: Graph) -> float | Array:
             "enough, which takes one output that is classification or binary. Leave early exit "
             "out; icsnn evaluate measures the result after each step without it"
         )
-    unit = logit_unit(graph)
-    if unit is None:
+    units = part_units(graph)
+    if units is None:
         raise DataError(
             "this integer network has no output_unit (logit_unit in its file): the logit that 1 at "
             "the output stands for must be known to compare confidences. Make the network with "
             "icsnn quantize, which records it"
         )
-    return unit
+    return units[0]
 
 
 def run_until_sure(
-    simulator: TorchSimulator, inputs: Array, confidence: float, *, unit: float | Array = 1.0
+    simulator: TorchSimulator, inputs: Array, confidence: float, *, unit: float = 1.0
 ) -> EarlyExit:
     """Run a batch step by step, each sample until it reaches the confidence.
 
@@ -73,8 +73,7 @@ def run_until_sure(
         confidence: probability of the most probable class at which a sample stops; above 1 none
             does. A single logit is taken as a sigmoid's; for an output with positions, every
             position must reach it.
-        unit: the logit that one unit of the output stands for (confidence_unit), one number or
-            [*output shape].
+        unit: the logit that one unit of the output stands for (confidence_unit).
 
     Raises:
         DataError: a confidence that is not positive, inputs that do not fit.
@@ -96,7 +95,7 @@ def run_until_sure(
 
 
 def stop_where_sure(
-    logits_t: Array, readout_start: int, confidence: float, *, unit: float | Array = 1.0
+    logits_t: Array, readout_start: int, confidence: float, *, unit: float = 1.0
 ) -> EarlyExit:
     """The result of run_until_sure, computed from a full run of any backend.
 
@@ -122,7 +121,7 @@ def _check(confidence: float) -> None:
         raise DataError(f"a confidence of {confidence}: more than 0 and at most 1 is needed")
 
 
-def _run(simulator: TorchSimulator, x: Array, confidence: float, unit: float | Array) -> EarlyExit:
+def _run(simulator: TorchSimulator, x: Array, confidence: float, unit: float) -> EarlyExit:
     flow = simulator.begin(x)
     start, last = simulator.graph.readout_start, simulator.time_steps
     device = simulator.ops.device
@@ -130,7 +129,6 @@ def _run(simulator: TorchSimulator, x: Array, confidence: float, unit: float | A
     logits = torch.zeros(shape, dtype=simulator.ops.dtype, device=device)
     steps = torch.zeros(flow.batch, dtype=torch.int64, device=device)
     waiting = torch.arange(flow.batch, device=device)
-    scale = torch.as_tensor(unit, dtype=torch.float64, device=device)
     # Like torch's sum over time: in double precision, rounded at each step.
     total = torch.zeros(shape, dtype=torch.float64, device=device)
     while len(waiting):
@@ -141,7 +139,7 @@ def _run(simulator: TorchSimulator, x: Array, confidence: float, unit: float | A
             total += current
             count = torch.tensor(flow.step - start, device=device)
             mean = total.to(current.dtype) / count
-            stops |= confidence_of(mean.double() * scale) >= confidence
+            stops |= confidence_of(mean.double() * unit) >= confidence
         logits[waiting[stops]] = mean[stops]
         steps[waiting[stops]] = flow.step
         if stops.any():

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from icsnn_deploy.conversion.report import OutputScore
-from icsnn_deploy.graph.arrangement import split_outputs, output_parts, output_tasks
+from icsnn_deploy.graph.arrangement import output_parts, output_tasks, split_outputs
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.readout import (
