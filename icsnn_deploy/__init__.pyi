@@ -29,6 +29,7 @@ from .data import Normalization as Normalization
 from .graph.certificate import Certificate as Certificate
 from .graph.certificate import certify as certify
 from .graph.graph import Graph as Graph
+from .graph.parts import Part as Part
 from .lattice.options import LatticeOptions as LatticeOptions
 from .lattice.quantization import Quantization as Quantization
 from .lattice.quantize import quantize as quantize
@@ -44,6 +45,8 @@ from .exporters.nir.read.file import from_nir as from_nir
 from .exporters.onnx.contract import OnnxOptions as OnnxOptions
 
 # Run and prove
+from .graph.arrangement import named_outputs as named_outputs
+from .graph.arrangement import pack_inputs as pack_inputs
 from .graph.inputs import encode_rate as encode_rate
 from .backends import open_backend as open_backend
 from .backends.recording import Record as Record

@@ -109,7 +109,7 @@ def count_resources(graph: Graph) -> ResourceReport:
         value
         for node in graph.nodes
         if not is_pool(node)
-        for field, value in node.arrays().items()
+        for field, value in node.parameters().items()
         if field not in ("weight", "bias", "scale", "shift")
     ]
     return ResourceReport(
@@ -127,7 +127,7 @@ def count_resources(graph: Graph) -> ResourceReport:
         fan_out=max(row.fan_out for row in layers),
         memory_bits=sum(c.memory_bits for c in connections)
         + sum(value.size * array_bits(value) for value in arrays),
-        footprint_bytes=sum(v.nbytes for node in graph.nodes for v in node.arrays().values()),
+        footprint_bytes=sum(v.nbytes for node in graph.nodes for v in node.parameters().values()),
         connection_sparsity=_sparsity(graph),
     )
 

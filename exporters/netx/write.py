@@ -49,6 +49,8 @@ def losses(graph: Graph) -> tuple[str, ...]:
         "netx's LIF shifts currents by 6 bits: its potentials hold 18 bits, signed, of these units",
     ]
     several = [node.name for node in populations if len(np.unique(node.v_threshold)) > 1]
+    if graph.input.parts or graph.output.parts:
+        found.append(f"inputs and outputs of the model by name and shape stand in {KEY} only")
     if several:
         found.append(
             f"{len(several)} of {len(populations)} populations have more than one threshold: "
@@ -103,8 +105,17 @@ def _header(graph: Graph, zero_point: list[int] | None) -> str:
         "reset": "subtract",
         "fires": "u >= v_threshold",
         "losses": losses(graph),
+        **{name: parts for name, parts in _parts(graph).items() if parts},
     }
     return json.dumps(header, sort_keys=True, allow_nan=False)
+
+
+def _parts(graph: Graph) -> dict[str, Any]:
+    """The model's inputs and outputs, and their index as a list (see graph.nodes)."""
+    found: dict[str, Any] = {"inputs": graph.input.parts, "outputs": graph.output.parts}
+    for name, index in (("input_index", graph.input.index), ("output_index", graph.output.index)):
+        found[name] = None if index is None else index.reshape(-1).tolist()
+    return found
 
 
 def _write_layers(group: h5py.Group, graph: Graph, layers: tuple[NetxLayer, ...]) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from icsnn_deploy.errors import GraphError
+from icsnn_deploy.exporters.nir.parts import NirParts, part_entries, read_parts
 from icsnn_deploy.graph.graph import Graph, hard_resets
 from icsnn_deploy.graph.limits import MAX_TIME_STEPS
 from icsnn_deploy.graph.node import is_positive
@@ -53,6 +54,7 @@ class NirHeader:
     v_init_encoding: VInitEncoding = "metadata"
     notes: Mapping[str, dict[str, Any]] = field(default_factory=dict)  # by NIR node
     joins: tuple[Any, ...] = ()  # of a file with a relay, unchecked
+    parts: NirParts = field(default_factory=NirParts)
 
 
 def dump(value: Mapping[str, Any]) -> str:
@@ -127,6 +129,7 @@ def describe(
             "fires": FIRES[reset],
             "dt": 1,
             **({"input_unit": unit} if unit != 1 else {}),
+            **part_entries(graph),
             **({"order": [node.name for node in written.nodes]} if sums else {}),
             "losses": [*_losses(written, v_init_encoding), *losses],
             "rewritten": list(rewritten),
@@ -193,6 +196,7 @@ def read_header(metadata: Any) -> NirHeader | None:
         ),
         notes=_notes(stated.get("nodes", {})),
         joins=tuple(joins) if isinstance(joins := stated.get(JOINS), list) else (),
+        parts=read_parts(stated, metadata),
     )
 
 
@@ -235,7 +239,9 @@ def _losses(graph: Graph, v_init_encoding: VInitEncoding) -> list[str]:
         )
     elif any(population.v_init.any() for population in graph.nodes_of(Population)):
         found.append(f"initial potentials stand in the metadata of the IF nodes ({V_INIT!r}) only")
-    integer = {v.dtype.name for node in graph.nodes for v in node.arrays().values()} - {"float32"}
+    integer = {v.dtype.name for node in graph.nodes for v in node.parameters().values()} - {
+        "float32"
+    }
     if integer:
         found.append(f"parameters of type {', '.join(sorted(integer))} are written as float32")
     return found

@@ -33,7 +33,7 @@ def array_note(node: Node, shape: Shape) -> dict[str, Any]:
         node: a node of the graph.
         shape: of its result.
     """
-    arrays = node.arrays()
+    arrays = node.parameters()
     types = {name: a.dtype.name for name, a in arrays.items() if a.dtype != np.float32}
     shapes: dict[str, Shape] = {}
     if isinstance(node, (Population, ChannelAffine)):

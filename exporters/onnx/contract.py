@@ -5,6 +5,7 @@ The writer follows it and the reader checks it. Nothing here needs the onnx pack
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -35,6 +36,7 @@ OPERATORS = frozenset(
         "Conv",
         "CumSum",
         "Div",
+        "Gather",
         "Gemm",
         "GreaterOrEqual",
         "Mul",
@@ -92,6 +94,28 @@ def tensor_name(node: str, role: str, step: Step = None) -> str:
     """Name of a tensor of a node: layer1.0.if1/v@7; v@t in the body of a Scan; v elsewhere."""
     scope = f"{node}/" if node in _TAKEN else node
     return f"{scope}/{role}" if step is None else f"{scope}/{role}@{step}"
+
+
+def input_tensors(names: Sequence[str]) -> tuple[str, ...]:
+    """Names of the ONNX inputs for the model's inputs of these names."""
+    return _free_names(names, {LOGITS, LOGITS_T, CURRENT})
+
+
+def output_tensors(names: Sequence[str], inputs: Sequence[str]) -> tuple[str, ...]:
+    """Names of the ONNX outputs for the model's outputs of these names, beside these inputs."""
+    return _free_names(names, {INPUT, LOGITS, LOGITS_T, CURRENT, *inputs})
+
+
+def _free_names(names: Sequence[str], taken: set[str]) -> tuple[str, ...]:
+    """The names with "." for "/", as all others have one, and "_" added to those that are taken."""
+    found = []
+    for name in names:
+        free = name.replace("/", ".")
+        while free in taken:
+            free += "_"
+        taken = {*taken, free}
+        found.append(free)
+    return tuple(found)
 
 
 def spike_count_name(population: str) -> str:

@@ -50,7 +50,7 @@ def move_out(tensors: list[onnx.TensorProto], location: str) -> list[bytes]:
     kept, pieces, offset = [], [], 0
     for tensor in consume(tensors):
         size = len(tensor.raw_data)
-        if size < SMALLEST:
+        if size < SMALLEST or tensor.data_type != TensorProto.FLOAT:
             kept.append(tensor)
             continue
         pieces += [tensor.raw_data, bytes(-size % ALIGNMENT)]

@@ -15,8 +15,25 @@ from typing import TypeGuard, cast, get_args
 import numpy as np
 
 from icsnn_deploy.errors import ExportError
-from icsnn_deploy.exporters.onnx.contract import FORMAT, LAYOUTS, PRODUCER, Layout
+from icsnn_deploy.exporters.onnx.contract import (
+    CURRENT,
+    FORMAT,
+    LAYOUTS,
+    LOGITS,
+    PRODUCER,
+    Layout,
+)
 from icsnn_deploy.exporters.onnx.external_data import ExternalData
+from icsnn_deploy.exporters.onnx.parts import (
+    InputParts,
+    OutputPart,
+    describe_inputs,
+    describe_outputs,
+    input_entries,
+    output_entries,
+    parse_inputs,
+    parse_outputs,
+)
 from icsnn_deploy.graph.certificate import certify
 from icsnn_deploy.graph.graph import Graph, hard_resets
 from icsnn_deploy.graph.inputs import logit_unit
@@ -51,6 +68,13 @@ class OnnxMetadata:
     input_unit: float  # input value of one unit of an integer input
     logit_unit: float | None  # logit of one unit of the output; None where unknown
     data: ExternalData | None = None  # the second file with parameters, if any
+    inputs: InputParts | None = None  # the model's inputs, where recorded
+    outputs: tuple[OutputPart, ...] = ()  # the model's outputs, where recorded
+
+    @property
+    def readout(self) -> str:
+        """Name of the tensor that holds the raw readout."""
+        return CURRENT if self.layout == "step" else LOGITS
 
     @property
     def is_timed(self) -> bool:
@@ -67,6 +91,7 @@ class OnnxMetadata:
         """Describe a graph in a layout."""
         populations = graph.nodes_of(Population)
         initial = populations if layout == "step" else ()
+        unit = logit_unit(graph)
         return cls(
             layout=layout,
             time_steps=graph.steps,
@@ -79,7 +104,9 @@ class OnnxMetadata:
             version=__version__,
             certificate=json.dumps(certify(graph).summary()) if graph.is_integer else "none",
             input_unit=graph.input.unit,
-            logit_unit=logit_unit(graph),
+            logit_unit=unit if isinstance(unit, float) else None,  # else each output has its own
+            inputs=describe_inputs(graph),
+            outputs=describe_outputs(graph, CURRENT if layout == "step" else LOGITS),
         )
 
     def entries(self) -> dict[str, str]:
@@ -108,6 +135,8 @@ class OnnxMetadata:
             "input_unit": repr(self.input_unit),
             **({} if self.logit_unit is None else {"logit_unit": repr(self.logit_unit)}),
             "populations": json.dumps([[n, list(s)] for n, s in self.populations.items()]),
+            **input_entries(self.inputs),
+            **output_entries(self.outputs),
             **initial,
             **external,
         }
@@ -140,6 +169,8 @@ class OnnxMetadata:
             input_unit=_positive(entries, "input_unit"),
             logit_unit=_positive(entries, "logit_unit") if "logit_unit" in entries else None,
             data=_data(entries),
+            inputs=parse_inputs(entries),
+            outputs=parse_outputs(entries),
         )
 
 

@@ -10,22 +10,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from icsnn_deploy.errors import ExportError, first_line
+import numpy as np
+
+from icsnn_deploy.errors import DataError, ExportError, first_line
 from icsnn_deploy.exporters.onnx.contract import (
     BATCH,
-    CURRENT,
     FOLDED,
     INPUT,
-    LOGITS,
     MAX_BYTES,
     tensor_name,
 )
 from icsnn_deploy.exporters.onnx.external_data import read_parameters
 from icsnn_deploy.exporters.onnx.metadata import CONTENT_KEY, OnnxMetadata, content_hash
+from icsnn_deploy.exporters.onnx.parts import check_outputs, input_names, read_input
 from icsnn_deploy.exporters.onnx.read_checks import foreign
+from icsnn_deploy.graph.arrangement import is_plain, place_parts, unpack_input
 from icsnn_deploy.graph.limits import MAX_VALUES
 from icsnn_deploy.graph.neuron import Array
-from icsnn_deploy.graph.nodes import InputDtype, Shape
+from icsnn_deploy.graph.nodes import Input, InputDtype, Shape
 
 if TYPE_CHECKING:
     import onnx
@@ -41,11 +43,47 @@ class OnnxFile:
     data: bytes  # the content of the file
     parameters: Mapping[str, Array]  # those in the second file
     metadata: OnnxMetadata
-    input_dtype: InputDtype
-    input_shape: Shape  # of one sample
+    input: Input  # how the network's input is packed from the file's inputs
     output_shape: Shape
     outputs: frozenset[str]
     sample_bytes: int  # of the largest tensor, for one sample
+
+    @property
+    def input_dtype(self) -> InputDtype:
+        return self.input.dtype
+
+    @property
+    def input_shape(self) -> Shape:
+        """Shape of one sample, as the network takes it."""
+        return self.input.shape
+
+    def feed(self, x: Array) -> dict[str, Array]:
+        """The file's inputs by name for the input of the network.
+
+        Args:
+            x: [N, *input_shape]; [T, N, *input_shape] for rate and event input, but one step of it
+                for the step layout.
+
+        Raises:
+            DataError: values that no inputs of the model give: other than 0 where the network's
+                input is always 0, or different ones where it takes one value twice.
+        """
+        found, node = self.split(x), self.input
+        if not is_plain(node.parts, node.index, node.shape):
+            values = unpack_input(node, x)
+            if not np.array_equal(place_parts(node, values), x):
+                raise DataError(
+                    f"{self.path}: input values that {' and '.join(values)} can't give together; "
+                    "pack the model's inputs with icsnn_deploy.pack_inputs"
+                )
+        return found
+
+    def split(self, x: Array) -> dict[str, Array]:
+        """The file's inputs by name; as feed, but values that they can't give are left out."""
+        node = self.input
+        if is_plain(node.parts, node.index, node.shape):
+            return {INPUT: x}
+        return dict(zip(input_names(node), unpack_input(node, x).values(), strict=True))
 
 
 def read(path: str | os.PathLike[str]) -> OnnxFile:
@@ -197,21 +235,31 @@ def _described(
     inputs = {info.name: info for info in model.graph.input}
     outputs = {info.name: info for info in model.graph.output}
     step = metadata.layout == "step"
-    readout = CURRENT if step else LOGITS
+    readout = metadata.readout
+    names = (INPUT,) if metadata.inputs is None else metadata.inputs.tensors
     states = [tensor_name(name, "v_in") for name in metadata.populations] if step else []
-    if set(inputs) != {INPUT, *states} or readout not in outputs:
+    if set(inputs) != {*names, *states} or readout not in outputs:
         raise ExportError("its inputs and outputs are not those of its layout")
     if step and not {tensor_name(name, "v_out") for name in metadata.populations} <= set(outputs):
         raise ExportError("a population has no v_out")
     steps = metadata.time_steps if metadata.is_timed and not step else None
+    shape = metadata.inputs and metadata.inputs.shape
+    source = Input(
+        name=INPUT,
+        shape=shape or _sample_shape(inputs[INPUT], steps),
+        dtype=_dtype(inputs[names[0]]),
+        encoding=metadata.encoding,
+    )
+    output_shape = _sample_shape(outputs[readout], None)
+    source = read_input(model, metadata.inputs, source, steps)
+    check_outputs(model, metadata.outputs, output_shape, readout, names)
     return OnnxFile(
         path=path,
         data=data,
         parameters=parameters,
         metadata=metadata,
-        input_dtype=_dtype(inputs[INPUT]),
-        input_shape=_sample_shape(inputs[INPUT], steps),
-        output_shape=_sample_shape(outputs[readout], None),
+        input=source,
+        output_shape=output_shape,
         outputs=frozenset(outputs),
         sample_bytes=_sample_bytes(shapes, metadata),
     )

@@ -17,6 +17,7 @@ from icsnn_deploy.exporters.onnx.contract import (
 )
 from icsnn_deploy.exporters.onnx.layouts.scan import scan_body
 from icsnn_deploy.exporters.onnx.metadata import OnnxMetadata
+from icsnn_deploy.exporters.onnx.parts import gathered
 from icsnn_deploy.graph.nodes import IF
 
 if TYPE_CHECKING:
@@ -44,6 +45,10 @@ def _foreign_node(node: onnx.NodeProto, metadata: OnnxMetadata) -> Iterator[str]
         yield f"operator {operator[:60]!r}, which an export never holds"
     elif node.op_type == "Scan":
         yield from _foreign_scan(node, metadata)
+    elif node.op_type == "Gather" and node.output[0] not in gathered(
+        metadata.inputs, metadata.outputs
+    ):
+        yield f"Gather {node.name[:60]!r}, which is no input or output of the metadata"
     else:
         for attribute in node.attribute:
             if attribute.type not in (AttributeProto.INT, AttributeProto.INTS):

@@ -32,6 +32,7 @@ from icsnn_deploy.exporters.onnx.metadata import (
     stamp_content,
 )
 from icsnn_deploy.exporters.onnx.operators import OnnxWriter
+from icsnn_deploy.exporters.onnx.parts import write_outputs
 from icsnn_deploy.exporters.onnx.read import parse
 from icsnn_deploy.graph.graph import Graph
 
@@ -64,7 +65,8 @@ def build(graph: Graph, options: OnnxOptions = OnnxOptions()) -> onnx.ModelProto
     """The ONNX model of an IF network, stamped with the hash of its content.
 
     Layouts that run all T steps: x [N, *shape] (or [T, N, *shape] for rate and event input) ->
-    logits [N, *output shape]. step: (x[t], v[t-1]) -> (y[t], v[t]).
+    logits [N, *output shape]. step: (x[t], v[t-1]) -> (y[t], v[t]). Where the model's inputs or
+    outputs are several, or arranged differently, each is an input or output of its own (parts.py).
 
     Args:
         graph: the network; integers must be exact in float32.
@@ -93,7 +95,10 @@ def _assemble(graph: Graph, options: OnnxOptions) -> tuple[OnnxWriter, OnnxMetad
             write_folded(writer, graph, options, write_scan)
         case "step":
             write_step(writer, graph, options)
-    return writer, OnnxMetadata.of(graph, layout)
+    metadata = OnnxMetadata.of(graph, layout)
+    output = graph.output
+    write_outputs(writer, output, graph.shape(output.name), metadata.outputs, metadata.readout)
+    return writer, metadata
 
 
 def _check(graph: Graph, options: OnnxOptions) -> None:
@@ -110,14 +115,15 @@ def _check(graph: Graph, options: OnnxOptions) -> None:
         )
     if not 0 <= options.inline_bytes <= MAX_BYTES:
         raise ExportError(f"inline_bytes {options.inline_bytes}: 0 to {MAX_BYTES} is allowed")
-    for node in graph.nodes:
+    parts = (*graph.input.parts, *graph.output.parts)
+    for node in (*graph.nodes, *parts):
         # Runtimes pass names on as C strings in UTF-8.
         if "\0" in node.name or any("\ud800" <= letter <= "\udfff" for letter in node.name):
-            raise ExportError(f"{node.name!r}: NUL or a lone surrogate in a name; rename the node")
+            raise ExportError(f"{node.name!r}: NUL or a lone surrogate in a name; rename it")
 
 
 def _parameter_bytes(graph: Graph) -> int:
-    return sum(4 * array.size for node in graph.nodes for array in node.arrays().values())
+    return sum(4 * array.size for node in graph.nodes for array in node.parameters().values())
 
 
 def _model(writer: OnnxWriter) -> onnx.ModelProto:

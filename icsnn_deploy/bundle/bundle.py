@@ -131,7 +131,14 @@ class Bundle:
 
     @cached_property
     def _network(self) -> Graph:
-        return self._graph("graph.safetensors", self.graph_hash)
+        network = self._graph("graph.safetensors", self.graph_hash)
+        stated = (self.manifest.inputs, self.manifest.outputs)
+        if stated != (network.input.parts, network.output.parts):
+            raise BundleError(
+                f"{self.path / MANIFEST}: inputs and outputs other than the network has; make the "
+                "bundle again"
+            )
+        return network
 
     def ann(self) -> Graph:
         """The traced ANN; raises BundleError, also if the bundle has none."""
@@ -284,6 +291,8 @@ def create_bundle(
         },
         exports={},
         normalization=normalization,
+        inputs=network.input.parts,
+        outputs=network.output.parts,
     )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

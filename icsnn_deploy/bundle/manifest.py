@@ -13,6 +13,7 @@ from typing import Any
 from icsnn_deploy.atomic import atomic_write
 from icsnn_deploy.data import Normalization
 from icsnn_deploy.errors import BundleError
+from icsnn_deploy.graph.parts import Part, checked_parts
 from icsnn_deploy.version import __version__
 
 FORMAT = "icsnn-bundle"
@@ -40,6 +41,8 @@ class Manifest:
     exports: Mapping[str, str]  # format: file name
     normalization: Normalization | None
     losses: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # of each export
+    inputs: tuple[Part, ...] = ()  # the model's, where the network records them
+    outputs: tuple[Part, ...] = ()
 
     def without(self, *names: str) -> Manifest:
         """The manifest without these files, and without the exports that they hold."""
@@ -103,9 +106,16 @@ def read_manifest(folder: Path) -> Manifest:
             exports=exports,
             normalization=normalization or None,
             losses=losses,
+            inputs=_parts(manifest, "inputs"),
+            outputs=_parts(manifest, "outputs"),
         )
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise BundleError(f"{folder / MANIFEST}: malformed ({error!r:.300})") from error
+
+
+def _parts(manifest: Mapping[str, Any], key: str) -> tuple[Part, ...]:
+    rows = [[row["name"], row["shape"], row["host_op"]] for row in manifest.get(key, [])]
+    return checked_parts(key, rows)
 
 
 def is_bundle_manifest(manifest: Path) -> bool:
@@ -135,6 +145,8 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
         "exports": dict(manifest.exports),
         "losses": dict(manifest.losses),
         "normalization": pixels and {"mean": pixels.mean, "std": pixels.std},
+        **({"inputs": [part._asdict() for part in manifest.inputs]} if manifest.inputs else {}),
+        **({"outputs": [part._asdict() for part in manifest.outputs]} if manifest.outputs else {}),
     }
     with atomic_write(folder / MANIFEST) as draft:
         draft.write_bytes(json_bytes(content))

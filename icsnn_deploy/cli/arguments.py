@@ -12,7 +12,11 @@ from icsnn_deploy.graph.tasks import TASKS
 
 BundlePath = Annotated[Path, typer.Argument(help="A bundle, as icsnn convert writes it.")]
 CalibrationArray = Annotated[
-    str, typer.Option(help="Calibration samples: FILE.npz:array or FILE.npy.")
+    str,
+    typer.Option(
+        help="Calibration samples: FILE.npz:array or FILE.npy; of several inputs FILE.npz, with "
+        "an array of each name."
+    ),
 ]
 CalibrationLimit = Annotated[
     int | None, typer.Option(help="Use at most this many calibration samples.")

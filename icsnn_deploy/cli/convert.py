@@ -19,13 +19,14 @@ from icsnn_deploy.cli.arguments import (
     Overwrite,
     Tasks,
 )
-from icsnn_deploy.cli.input_arrays import take_first
+from icsnn_deploy.cli.input_arrays import load_calibration
 from icsnn_deploy.cli.printing import print_json, print_table, progress_bars, report_errors
 from icsnn_deploy.cli.tasks import declared_tasks
 from icsnn_deploy.conversion.frontend.checkpoint_scan import scan_checkpoint
-from icsnn_deploy.data import Normalization, check_finite, load_images
+from icsnn_deploy.data import Normalization
 from icsnn_deploy.distributed import open_ranks, own_device
 from icsnn_deploy.errors import DataError
+from icsnn_deploy.graph.arrangement import pack_inputs
 
 if TYPE_CHECKING:
     from icsnn_deploy.conversion.frontend.declared import DeclaredActivation
@@ -97,8 +98,7 @@ def convert(
         normalization = _normalization(mean, std)
         if weights is not None:
             scan_checkpoint(weights)  # before PyTorch is loaded
-        samples = take_first(load_images(calibration, normalization), limit)
-        check_finite(calibration, samples)
+        samples = load_calibration(calibration, normalization, limit)
         from icsnn_deploy.conversion.calibration.recipe import Recipe
         from icsnn_deploy.conversion.convert import convert as run_conversion
         from icsnn_deploy.conversion.frontend.load_model import load_model
@@ -131,6 +131,8 @@ def convert(
             )
         if ranks.rank:
             return
+        if isinstance(samples, dict):
+            samples = pack_inputs(result.network, samples)
         bundle = result.save(out, samples[:SAMPLES_KEPT], overwrite=overwrite)
         if as_json:
             written = {"graph_hash": bundle.graph_hash, "report": result.report.to_json()}

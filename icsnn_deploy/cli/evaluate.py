@@ -15,7 +15,8 @@ from icsnn_deploy.cli.arguments import BACKEND_NAMES, BatchSize, BundlePath, Jso
 from icsnn_deploy.cli.printing import print_json, print_table, progress_bars, report_errors
 from icsnn_deploy.distributed import WAIT_S, is_first, open_ranks
 from icsnn_deploy.evaluation.options import EvaluationOptions
-from icsnn_deploy.evaluation.samples import open_output_labels, open_samples
+from icsnn_deploy.evaluation.packed_samples import open_inputs
+from icsnn_deploy.evaluation.samples import open_output_labels
 
 
 def evaluate(
@@ -23,7 +24,8 @@ def evaluate(
     images: Annotated[
         str,
         typer.Option(
-            help="FILE.npz:array, FILE.npy, FOLDER:array of .npz files, or FOLDER of .npy files."
+            help="FILE.npz:array, FILE.npy, FOLDER:array of .npz files, or FOLDER of .npy files. "
+            "Of several inputs: FILE.npz, or FOLDER of .npz files, with an array of each name."
         ),
     ],
     labels: Annotated[
@@ -80,9 +82,9 @@ def evaluate(
         )
         opened = open_bundle(bundle)
         network = opened.network()
-        samples = open_samples(
+        samples = open_inputs(
+            network.input,
             images,
-            axis=network.input.batch_axis,
             normalization=opened.normalization,
             whole=opened.ann_hash is None,
         )

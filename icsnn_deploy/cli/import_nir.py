@@ -9,7 +9,7 @@ import typer
 
 from icsnn_deploy.bundle.bundle import SAMPLES_KEPT, check_free, create_bundle
 from icsnn_deploy.cli.arguments import JsonFlag, OutputBundle, Overwrite
-from icsnn_deploy.cli.input_arrays import take_first
+from icsnn_deploy.cli.input_arrays import load_packed, take_first
 from icsnn_deploy.cli.printing import print_json, report_errors
 from icsnn_deploy.data import load_array
 from icsnn_deploy.exporters.nir.metadata import Reset
@@ -62,7 +62,11 @@ def import_nir(
         )
         kept = None
         if samples is not None:
-            found = take_first(load_array(samples), SAMPLES_KEPT, network.input.batch_axis)
+            found = take_first(
+                load_packed(network.input, samples, load_array),
+                SAMPLES_KEPT,
+                network.input.batch_axis,
+            )
             kept = check_inputs(network, found)
         bundle = create_bundle(
             out,

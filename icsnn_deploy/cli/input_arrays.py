@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 from icsnn_deploy.bundle.bundle import Bundle
-from icsnn_deploy.data import check_finite, load_array, load_images
+from icsnn_deploy.data import (
+    Normalization,
+    check_finite,
+    load_archive,
+    load_array,
+    load_images,
+)
 from icsnn_deploy.errors import DataError
+from icsnn_deploy.evaluation.packed_samples import input_specs
+from icsnn_deploy.graph.arrangement import is_plain, pack_into
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import Input
 
@@ -13,11 +24,11 @@ def load_inputs(bundle: Bundle, spec: str, node: Input, limit: int | None) -> Ar
     """Load inputs for a bundle's network.
 
     Images are normalized as the bundle says. A network without ANN (an imported one) takes the
-    array as it is.
+    array as it is. The arrays of several inputs are packed as the network takes them.
 
     Args:
         bundle: an opened bundle.
-        spec: FILE.npz:array or FILE.npy.
+        spec: FILE.npz:array or FILE.npy; of several inputs FILE.npz, with an array of each name.
         node: the network's input.
         limit: use at most this many samples; None: all.
 
@@ -28,10 +39,63 @@ def load_inputs(bundle: Bundle, spec: str, node: Input, limit: int | None) -> Ar
         DataError: the file can't be read or holds values that are not finite; names the file.
     """
     is_imported = bundle.ann_hash is None
-    array = load_array(spec) if is_imported else load_images(spec, bundle.normalization)
-    taken = take_first(array, limit, node.batch_axis)
-    check_finite(spec, taken)
-    return taken
+
+    def load(one: str) -> Array:
+        array = load_array(one) if is_imported else load_images(one, bundle.normalization)
+        taken = take_first(array, limit, node.batch_axis)
+        check_finite(one, taken)
+        return taken
+
+    return load_packed(node, spec, load)
+
+
+def load_packed(node: Input, spec: str, load: Callable[[str], Array]) -> Array:
+    """Load the arrays of a network's inputs, each with `load`, as the network takes them.
+
+    Args:
+        node: the network's input.
+        spec: FILE.npz:array or FILE.npy; of several inputs FILE.npz, with an array of each name.
+        load: FILE.npz:array or FILE.npy -> its samples.
+
+    Raises:
+        DataError: names the file, and the array that does not fit.
+    """
+    specs = input_specs(node, spec)
+    arrays = {name: load(one) for name, one in specs.items()}
+    if is_plain(node.parts, node.index, node.shape):
+        return arrays[next(iter(specs))]  # checked as the network's input
+    try:
+        return pack_into(node, arrays)
+    except DataError as error:
+        raise DataError(f"{spec}: {error}") from error
+
+
+def load_calibration(
+    spec: str, normalization: Normalization | None, limit: int | None
+) -> Array | dict[str, Array]:
+    """Load calibration samples for a model, as conversion takes them.
+
+    Args:
+        spec: FILE.npz:array or FILE.npy; FILE.npz with an array for each input of the model, floats
+            of as many samples.
+        normalization: of uint8 images.
+        limit: use at most this many samples; None: all.
+
+    Raises:
+        DataError: names the file, and what is wrong with it.
+    """
+    if Path(spec).suffix != ".npz" or normalization is not None:
+        found = take_first(load_images(spec, normalization), limit)
+        check_finite(spec, found)
+        return found
+    arrays = load_archive(Path(spec))
+    lengths = {array.shape[:1] for array in arrays.values()}
+    if len(lengths) != 1 or any(a.dtype.kind != "f" or a.ndim < 2 for a in arrays.values()):
+        load_array(spec)  # says that one of the arrays must be named
+    named = {name: take_first(array, limit) for name, array in arrays.items()}
+    for name, array in named.items():
+        check_finite(f"{spec}:{name}", array)
+    return named
 
 
 def take_first(samples: Array, limit: int | None, batch_axis: int = 0) -> Array:

@@ -12,7 +12,9 @@ from icsnn_deploy.cli.arguments import BundlePath, ImageLimit, JsonFlag
 from icsnn_deploy.cli.input_arrays import load_inputs
 from icsnn_deploy.cli.printing import print_json, print_table, report_errors
 from icsnn_deploy.errors import DataError
+from icsnn_deploy.graph.arrangement import input_parts, output_parts
 from icsnn_deploy.graph.graph import Graph
+from icsnn_deploy.graph.inputs import part_units
 
 if TYPE_CHECKING:
     from icsnn_deploy.backends.torch.kernels import LayerKernel
@@ -24,8 +26,8 @@ def inspect(
     images: Annotated[
         str | None,
         typer.Option(
-            help="Also run these images, FILE.npz:array or FILE.npy, and count spikes, operations "
-            "and energy."
+            help="Also run these images, FILE.npz:array or FILE.npy (of several inputs FILE.npz), "
+            "and count spikes, operations and energy."
         ),
     ] = None,
     limit: ImageLimit = None,
@@ -86,12 +88,19 @@ def _to_json(
     from icsnn_deploy.graph.certificate import certify
     from icsnn_deploy.graph.graph import describe_node
 
+    parts = output_parts(graph)
+    units = part_units(graph) or (None,) * len(parts)
     return {
         "bundle": str(path),
         "graph_hash": bundle.graph_hash,
         "ann_hash": bundle.ann_hash,
         "time_steps": graph.time_steps,
         "readout_start": graph.readout_start,
+        "inputs": [{"name": part.name, "shape": list(part.shape)} for part in input_parts(graph)],
+        "outputs": [
+            {**part._asdict(), "shape": list(part.shape), "unit": unit}
+            for part, unit in zip(parts, units, strict=True)
+        ],
         "exports": dict(bundle.exports),
         "nodes": [
             {**describe_node(node), "shape": list(graph.shape(node.name))} for node in graph.nodes

@@ -37,7 +37,10 @@ def verify(
     ] = None,
     images: Annotated[
         str | None,
-        typer.Option(help="FILE.npz:array or FILE.npy. Default: the samples in the bundle."),
+        typer.Option(
+            help="FILE.npz:array or FILE.npy; of several inputs FILE.npz, with an array of each "
+            "name. Default: the samples in the bundle."
+        ),
     ] = None,
     labels: Annotated[
         str | None,

@@ -29,7 +29,7 @@ from icsnn_deploy.conversion.signed_paths import certifiable
 from icsnn_deploy.data import Normalization
 from icsnn_deploy.distributed import SINGLE, Ranks
 from icsnn_deploy.errors import ConversionError, DataError
-from icsnn_deploy.graph.arrangement import input_parts, pack_inputs
+from icsnn_deploy.graph.arrangement import input_parts, is_plain, pack_inputs
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import ChannelAffine
@@ -264,14 +264,25 @@ def _traced(
 
 def _normalized(ann: Graph, normalization: Normalization) -> Graph:
     """The graph on uint8 pixels: pixel / (255 std) - mean / std as its first node."""
-    shape = (len(normalization.mean), *(1,) * (len(ann.input.shape) - 1))
+    (part, *others) = input_parts(ann)
+    if others:
+        names = ", ".join(one.name for one in (part, *others))
+        raise DataError(f"a normalization of pixels, but the model takes {names}; leave it out")
+    shape = (len(normalization.mean), *(1,) * (len(part.shape) - 1))
     mean = np.asarray(normalization.mean, np.float64).reshape(shape)
     std = np.asarray(normalization.std, np.float64).reshape(shape)
+    factor, shift = 1 / (255 * std), -mean / std
+    if not is_plain(ann.input.parts, ann.input.index, ann.input.shape):
+        # value by value, as the input arranges them; where no pixel goes, both are 0
+        factor, shift = (
+            pack_inputs(ann, {part.name: np.broadcast_to(value, (1, *part.shape))})[0]
+            for value in (factor, shift)
+        )
     scale = ChannelAffine(
         name=fresh_name(ann, "normalization"),
         inputs=(ann.input.name,),
-        scale=1 / (255 * std),
-        shift=-mean / std,
+        scale=factor,
+        shift=shift,
     )
     pixels = ann.replace(replace(ann.input, dtype="uint8"))
     return insert_after(pixels, ann.input.name, scale)

@@ -66,18 +66,26 @@ def check_time(nodes: Sequence[Node], time_steps: int | None, readout_start: int
         raise GraphError(f"{hard} has a v_reset (hard reset), {soft} has none: all of them or none")
 
 
+def check_output_unit(unit: Any, parts: int) -> None:
+    """Check the unit of the output: one number, or one per part of the output where it has several.
+
+    Raises:
+        GraphError: anything else; files may bring any value.
+    """
+    if unit is None or is_positive(unit):
+        return
+    several = _is_list(unit) and len(unit) == parts > 1 and all(is_positive(one) for one in unit)
+    if not several:
+        wanted = f", or {parts} of them" if parts > 1 else ""
+        raise GraphError(
+            f"output_unit (logit_unit in files) {unit!r:.40}: a finite number > 0{wanted} needed"
+        )
+
+
 def check_records(
-    output_unit: Any,
-    calibrated_steps: Any,
-    max_pools: Any,
-    tasks: Any,
-    provenance: Mapping[str, Any],
+    calibrated_steps: Any, max_pools: Any, tasks: Any, provenance: Mapping[str, Any]
 ) -> None:
     """Check the fields that are not part of the hash; files may bring any value."""
-    if output_unit is not None and not is_positive(output_unit):
-        raise GraphError(
-            f"output_unit (logit_unit in files) {output_unit!r:.40}: a finite number > 0 needed"
-        )
     if not _is_list(calibrated_steps) or not all(is_integer(t, 1) for t in calibrated_steps):
         raise GraphError(
             f"calibrated_steps (counted in files) {calibrated_steps!r:.40}: integers >= 1 needed"

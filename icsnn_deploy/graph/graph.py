@@ -30,7 +30,7 @@ from typing import Any, TypeVar, cast, overload
 import numpy as np
 
 from icsnn_deploy.errors import GraphError
-from icsnn_deploy.graph.checks import check_ends, check_records, check_time
+from icsnn_deploy.graph.checks import check_ends, check_output_unit, check_records, check_time
 from icsnn_deploy.graph.limits import check_result
 from icsnn_deploy.graph.node import BaseNode
 from icsnn_deploy.graph.nodes import IF, Input, Node, Output, Population, Shape
@@ -57,8 +57,8 @@ class Graph:
         nodes: in topological order.
         time_steps: T, number of steps; None for an ANN.
         readout_start: t0; the logits are the mean over the steps t in (t0, T].
-        output_unit: the logit that 1 at the output stands for, > 0; None where nothing is recorded
-            (see inputs.logit_unit).
+        output_unit: the logit that 1 at the output stands for, > 0; one number per part of the
+            output where their units differ; None where nothing is recorded (see inputs.logit_unit).
         calibrated_steps: the T at which calibration compared the network with the ANN, each >= 1;
             empty where nothing is recorded.
         max_pools: for each max pooling of the trained model, the names of the Relu or IF nodes that
@@ -74,7 +74,7 @@ class Graph:
     nodes: tuple[Node, ...]
     time_steps: int | None = None
     readout_start: int = 0
-    output_unit: float | None = None
+    output_unit: float | tuple[float, ...] | None = None
     calibrated_steps: tuple[int, ...] = ()
     max_pools: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     tasks: Mapping[str, Task] = field(default_factory=dict)
@@ -99,9 +99,10 @@ class Graph:
         object.__setattr__(self, "_consumers", {k: tuple(v) for k, v in consumers.items()})
         check_ends(nodes, self._consumers)
         check_time(nodes, self.time_steps, self.readout_start)
-        check_records(
-            self.output_unit, self.calibrated_steps, self.max_pools, self.tasks, self.provenance
-        )
+        check_output_unit(self.output_unit, len(self.output.parts))
+        check_records(self.calibrated_steps, self.max_pools, self.tasks, self.provenance)
+        if isinstance(self.output_unit, (tuple, list)):
+            object.__setattr__(self, "output_unit", tuple(map(float, self.output_unit)))
         pools = {pool: tuple(names) for pool, names in self.max_pools.items()}
         object.__setattr__(self, "calibrated_steps", tuple(self.calibrated_steps))
         object.__setattr__(self, "max_pools", pools)

@@ -6,6 +6,8 @@ the integer 1 stands for.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from icsnn_deploy.errors import DataError
@@ -98,14 +100,34 @@ def to_real_units(graph: Graph, inputs: Array) -> Array:
     return inputs if unit == 1 else (np.asarray(inputs) * unit).astype(np.float32)
 
 
-def logit_unit(graph: Graph) -> float | None:
+def logit_unit(graph: Graph) -> float | Array | None:
     """The logit that 1 at the output stands for: output_unit where recorded, otherwise 1.
 
-    None for an integer network without a recorded unit.
+    Returns:
+        one number; or one per value, [*output shape], where the model's outputs have units of
+        their own (a value that no output reads gets 1); None for an integer network without a
+        recorded unit.
     """
-    if graph.output_unit is None:
+    unit, node = graph.output_unit, graph.output
+    if unit is None:
         return None if graph.is_integer else 1.0
-    return float(graph.output_unit)
+    if not isinstance(unit, tuple):
+        return float(unit)
+    shape = graph.shape(node.name)
+    values = np.ones(math.prod(shape), np.float64)
+    if node.index is not None:
+        values[node.index] = np.repeat(unit, [part.size for part in node.parts])
+    return values.reshape(shape)
+
+
+def part_units(graph: Graph) -> tuple[float, ...] | None:
+    """The value that 1 stands for in each of the model's outputs; None as for logit_unit."""
+    unit, count = graph.output_unit, max(1, len(graph.output.parts))
+    if isinstance(unit, tuple):
+        return unit
+    if unit is None:
+        return None if graph.is_integer else (1.0,) * count
+    return (float(unit),) * count
 
 
 def encode_rate(samples: Array, time_steps: int, *, seed: int | None = None) -> Array:

@@ -29,6 +29,8 @@ class BaseNode:
         optional: fields that may be None or empty; files and hashes leave those out.
         half_integers: array fields that hold integers plus one half in an integer network; all
             others hold integers.
+        host_arrays: array fields that the host uses before or after the network, which does not
+            compute with them.
         name: unique in a graph; no "/".
         inputs: names of the sources, in order.
     """
@@ -36,6 +38,7 @@ class BaseNode:
     kind: ClassVar[str]
     optional: ClassVar[frozenset[str]] = frozenset()
     half_integers: ClassVar[frozenset[str]] = frozenset()
+    host_arrays: ClassVar[frozenset[str]] = frozenset()
 
     name: str
     inputs: tuple[str, ...]
@@ -65,9 +68,13 @@ class BaseNode:
         return sources[0]
 
     def arrays(self) -> dict[str, Array]:
-        """The array parameters by field name."""
+        """The array fields by name."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
+
+    def parameters(self) -> dict[str, Array]:
+        """The arrays that the network computes with, by field name: all but host_arrays."""
+        return {name: a for name, a in self.arrays().items() if name not in self.host_arrays}
 
     def _array(self, field: str, rank: int | None = None) -> Array:
         """Freeze an array field: C order, read only, an allowed type, finite; returns it."""

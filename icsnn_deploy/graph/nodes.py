@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple, get_args
+from typing import ClassVar, Literal, get_args
 
 from icsnn_deploy.errors import GraphError
 from icsnn_deploy.graph.neuron import Array
@@ -25,6 +25,7 @@ from icsnn_deploy.graph.node import (
     is_positive,
     window_positions,
 )
+from icsnn_deploy.graph.parts import Part, checked_index, checked_parts, require_whole
 from icsnn_deploy.graph.population import IF, AnyPopulation, Population
 
 __all__ = [
@@ -62,21 +63,6 @@ def is_timed(encoding: Encoding) -> bool:
     return encoding != "direct"
 
 
-class Part(NamedTuple):
-    """One of the model's inputs or outputs: its name, and its shape without the batch.
-
-    Attributes:
-        name: as the model calls it; unique among the parts.
-        shape: of the model's tensor.
-        host_op: of an output, the last operation of the model that is left to the host ("softmax",
-            "sigmoid", "tanh", "argmax", ...); empty where there is none.
-    """
-
-    name: str
-    shape: Shape
-    host_op: str = ""
-
-
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Input(BaseNode):
     """Where the data enters: one sample of `shape`, values of type `dtype`.
@@ -91,10 +77,14 @@ class Input(BaseNode):
         encoding: "direct": the analog sample [B, *shape] is the current of every step; "rate" and
             "events": spikes [T, B, *shape], encoded from the sample or given by the caller.
         unit: the value that 1 in the input stands for (1 for pixels and floats).
+        index: for each value of the input its position in the parts, one after the other; -1 for
+            a value that is always 0, int64. None: the one part, in the shape of the input.
+        parts: the model's inputs, in order; empty: one, which is the input as it is.
     """
 
     kind: ClassVar[str] = "input"
     optional: ClassVar[frozenset[str]] = frozenset({"index", "parts"})
+    host_arrays: ClassVar[frozenset[str]] = frozenset({"index"})
 
     inputs: tuple[str, ...] = ()
     shape: Shape
@@ -116,9 +106,18 @@ class Input(BaseNode):
             raise GraphError(f"{self.name}.encoding: {self.encoding!r}; direct, rate or events")
         if not is_positive(self.unit):
             raise GraphError(f"{self.name}.unit: {self.unit!r}, a finite number > 0 needed")
-        check_parts(self, least=-1)
-        if self.index is not None and self.index.shape != self.shape:
+        _freeze_parts(self, least=-1)
+        if self.index is None:
+            require_whole(self.name, self.parts, self.shape)
+            return
+        if self.index.shape != self.shape:
             raise GraphError(f"{self.name}.index: shape {self.index.shape}, {self.shape} needed")
+        values = sum(part.size for part in self.parts)
+        if self.index.max() >= values:
+            raise GraphError(
+                f"{self.name}.index: position {self.index.max()} in the {values} values of its "
+                "parts"
+            )
 
     @property
     def is_timed(self) -> bool:
@@ -305,66 +304,43 @@ class Output(BaseNode):
         concat(flat(part_1), ..., flat(part_n)) = flat(logits)[index]
 
     Attributes:
-        index: positions in the flattened logits, one per value of the parts, int64.
-        parts: the model's outputs, in order.
+        index: positions in the flattened logits, one per value of the parts, int64. None: the one
+            part, in the order of the logits.
+        parts: the model's outputs, in order; empty: one, which is the logits as they are.
     """
 
     kind: ClassVar[str] = "output"
     optional: ClassVar[frozenset[str]] = frozenset({"index", "parts"})
+    host_arrays: ClassVar[frozenset[str]] = frozenset({"index"})
 
     index: Array | None = None  # int64 [sum of the parts' values]
     parts: tuple[Part, ...] = ()
 
     def _check(self) -> None:
-        check_parts(self, least=0)
+        _freeze_parts(self, least=0)
+        values = sum(part.size for part in self.parts)
+        if self.index is not None and self.index.shape != (values,):
+            raise GraphError(
+                f"{self.name}.index: shape {self.index.shape}, ({values},) needed, one position "
+                "per value of its parts"
+            )
 
     def output_shape(self, *sources: Shape) -> Shape:
-        if self.index is not None and self.index.max() >= math.prod(sources[0]):
+        if self.index is None:
+            require_whole(self.name, self.parts, sources[0])
+        elif self.index.max() >= math.prod(sources[0]):
             raise GraphError(
                 f"{self.name}.index: position {self.index.max()} in {math.prod(sources[0])} values"
             )
         return sources[0]
 
 
-def check_parts(node: Input | Output, *, least: int) -> None:
-    """Check and freeze the parts and the index of an Input or Output; raises GraphError.
-
-    Args:
-        node: whose fields are checked.
-        least: the smallest entry that the index may have.
-    """
-    parts = tuple(_part(node.name, part) for part in node.parts)
-    object.__setattr__(node, "parts", parts)
-    names = [part.name for part in parts]
-    if len(set(names)) != len(names):
-        raise GraphError(f"{node.name}.parts: names {names}, each must occur once")
-    if node.index is None:
-        if len(parts) > 1:
-            raise GraphError(f"{node.name}: {len(parts)} parts need an index")
-        return
-    if not parts:
-        raise GraphError(f"{node.name}: an index needs parts")
-    index = node._array("index")
-    values = sum(math.prod(part.shape) for part in parts)
-    good = index.dtype.kind == "i" and index.min() >= least
-    if isinstance(node, Input):
-        good = good and index.max() < values
-    else:
-        good = good and index.shape == (values,)
-    if not good:
-        raise GraphError(
-            f"{node.name}.index: {index.dtype} of shape {index.shape}, positions that fit the "
-            f"{values} values of its parts are needed"
-        )
-
-
-def _part(node: str, value: Any) -> Part:
-    good = isinstance(value, (tuple, list)) and len(value) in (2, 3)
-    name, shape, host_op = (*value, "")[:3] if good else ("", (), "")
-    good = isinstance(name, str) and name != "" and isinstance(host_op, str)
-    if not (good and isinstance(shape, (tuple, list)) and all(is_integer(n, 1) for n in shape)):
-        raise GraphError(f"{node}.parts: {value!r:.100}, a name, a shape and a host_op needed")
-    return Part(name, tuple(shape), host_op)
+def _freeze_parts(node: Input | Output, *, least: int) -> None:
+    """Check and freeze the parts and the index of a node; raises GraphError."""
+    object.__setattr__(node, "parts", checked_parts(node.name, node.parts))
+    if node.index is not None:
+        index = checked_index(node.name, node.parts, node._array("index"), least=least)
+        object.__setattr__(node, "index", index)
 
 
 Node = (

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from icsnn_deploy.graph.arrangement import named_outputs, output_tasks
+from icsnn_deploy.graph.arrangement import output_tasks, split_outputs
 from icsnn_deploy.graph.graph import Graph
-from icsnn_deploy.graph.inputs import logit_unit
+from icsnn_deploy.graph.inputs import part_units
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.readout import class_scores, label_scores, top1
 from icsnn_deploy.graph.spread import moments, squared_error
@@ -41,12 +41,12 @@ def count_outputs(
         logits_t: of the network after each step, [T, B, *output shape].
         early: logits with early exit.
     """
-    found = named_outputs(graph, logits)
-    expected = {} if ann is None else named_outputs(graph, ann)
-    over_time = None if logits_t is None else [named_outputs(graph, each) for each in logits_t]
-    stopped = {} if early is None else named_outputs(graph, early)
-    unit, result = logit_unit(graph), {}
-    for name, task in output_tasks(graph).items():
+    found = split_outputs(graph, logits)
+    expected = {} if ann is None else split_outputs(graph, ann)
+    over_time = None if logits_t is None else [split_outputs(graph, each) for each in logits_t]
+    stopped = {} if early is None else split_outputs(graph, early)
+    units, result = part_units(graph) or (None,) * len(found), {}
+    for (name, task), unit in zip(output_tasks(graph).items(), units, strict=True):
         scale = 1.0 if task in CLASS_TASKS else unit
         target = _Target(task, (labels or {}).get(name), expected.get(name))
         if scale is None:
@@ -64,7 +64,7 @@ def same_classes(graph: Graph, one: Array, other: Array) -> dict[str, tuple[int,
         graph: the network.
         one, other: logits of the same samples, [B, *output shape].
     """
-    ours, theirs = named_outputs(graph, one), named_outputs(graph, other)
+    ours, theirs = split_outputs(graph, one), split_outputs(graph, other)
     result = {}
     for name, task in output_tasks(graph).items():
         if task in CLASS_TASKS:

@@ -19,11 +19,12 @@ from icsnn_deploy.conversion.convert import Conversion
 from icsnn_deploy.graph.arrangement import output_tasks
 from icsnn_deploy.graph.certificate import certify, require_certificate
 from icsnn_deploy.graph.graph import Graph, hard_resets
-from icsnn_deploy.graph.inputs import to_input_units
+from icsnn_deploy.graph.inputs import logit_unit, to_input_units
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import LINEAR_NODES
 from icsnn_deploy.lattice.input_moments import input_moments
 from icsnn_deploy.lattice.options import WIDTHS, LatticeOptions
+from icsnn_deploy.lattice.output_units import output_unit
 from icsnn_deploy.lattice.prepare import prepare
 from icsnn_deploy.lattice.quantization import FloatNetwork, Quantization
 from icsnn_deploy.lattice.recalibrate import activation_units, readout_steps, recalibrate
@@ -87,7 +88,7 @@ def quantize(
     integer_fit = replace(fit, samples=integers)
     moments = input_moments(prepared, integer_fit.part(0, options.moment_samples))
     lattice, bits = _certified(prepared, moments, options, profile)
-    unit = _logit_unit(lattice)
+    unit = _output_unit(lattice)
     candidates = recalibrate(
         lattice,
         sample_activations(given.ann, fit),
@@ -97,7 +98,8 @@ def quantize(
         keep_thresholds=options.per_layer,
     )
     scores = {"float": scorer.score(network)}
-    scores |= {name: scorer.score(graph, unit) for name, graph in candidates.items()}
+    scale = _scale(lattice.graph, unit)
+    scores |= {name: scorer.score(graph, scale) for name, graph in candidates.items()}
     misfits = len(_too_wide(lattice.graph, profile))
     fitting = [
         name
@@ -140,22 +142,29 @@ def _rounded(
     lattice, bits = _certified(prepared, moments, options, profile)
     wanted = TorchSimulator(network, device=device).classify(x)
     got = TorchSimulator(lattice.graph, device=device).classify(integers)
-    unit = _logit_unit(lattice)
-    scores = {"rounded": Objective(network, wanted).score(got * unit)}
+    unit = _output_unit(lattice)
+    found = Objective(network, wanted).score(got * _scale(lattice.graph, unit))
+    scores = {"rounded": found}
     samples = (x[:SAMPLES_KEPT] if direct else x[:, :SAMPLES_KEPT]).copy()
     return _result(given, samples, lattice.graph, unit, bits, scores, "rounded")
 
 
-def _logit_unit(lattice: Lattice) -> float:
+def _output_unit(lattice: Lattice) -> float | tuple[float, ...]:
     """What one unit of the output's current represents, in units of the ANN's logits."""
-    return float(np.mean(lattice.units[lattice.graph.output.name]))
+    return output_unit(lattice.graph, lattice.units[lattice.graph.output.name])
+
+
+def _scale(graph: Graph, unit: float | tuple[float, ...]) -> float | Array:
+    """The factor that turns the network's logits into those of the ANN."""
+    found = logit_unit(replace(graph, output_unit=unit))
+    return 1.0 if found is None else found
 
 
 def _result(
     source: FloatNetwork,
     samples: Array,
     chosen: Graph,
-    unit: float,
+    unit: float | tuple[float, ...],
     bits: Mapping[str, int],
     scores: Mapping[str, Score],
     kept: str,

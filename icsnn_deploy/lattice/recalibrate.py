@@ -15,6 +15,7 @@ from icsnn_deploy.errors import LatticeError
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import Population
+from icsnn_deploy.lattice.output_units import channel_units
 from icsnn_deploy.lattice.round_network import Lattice
 
 
@@ -81,8 +82,8 @@ def activation_units(network: Graph, prepared: Graph, lattice: Lattice) -> dict[
         unit = activation * lattice.units[ready.inputs[0]]
         per_channel = unit.mean(axis=tuple(range(1, unit.ndim)))
         units[node.name] = np.broadcast_to(per_channel, (network.shape(node.name)[0],)).copy()
-    logit_unit = float(np.mean(lattice.units[prepared.output.name]))
-    units[prepared.output.name] = np.full(network.shape(network.output.name)[0], logit_unit)
+    name = prepared.output.name
+    units[name] = channel_units(prepared, lattice.units[name])
     return units
 
 

@@ -1,7 +1,8 @@
 """Round every parameter of a prepared network to integers on its lattice.
 
 One integer step of a connection has a real value per output channel, its unit. Connections that are
-summed share their units (see shared_units). The unit of a population is that of its current; its
+summed share their units (see shared_units), and so do the channels of one of the model's outputs
+(see output_units). The unit of a population is that of its current; its
 threshold, in whole units, then differs slightly from the calibrated one, and the outgoing weights
 are scaled by the ratio before they are rounded.
 """
@@ -33,14 +34,10 @@ from icsnn_deploy.graph.nodes import (
     Relu,
 )
 from icsnn_deploy.lattice.copied_units import CopiedUnits
+from icsnn_deploy.lattice.output_units import largest_of_group, output_groups
 from icsnn_deploy.lattice.prepare import is_exact, is_exact_sum, is_zero_point
 from icsnn_deploy.lattice.rounding import best_scales, round_weights
-from icsnn_deploy.lattice.shared_units import (
-    feeding_output,
-    per_channel,
-    sharing_groups,
-    thresholds_of,
-)
+from icsnn_deploy.lattice.shared_units import per_channel, sharing_groups, thresholds_of
 from icsnn_deploy.passes.pooling import is_window_sum
 
 DIAGONAL_BITS = 16
@@ -74,7 +71,8 @@ def round_to_lattice(
         moments: second moments of the inputs by node (see lattice.input_moments); a node without
             one is rounded weight by weight.
         bits: signed width of the weights of each Conv and Linear.
-        per_layer: one unit per layer, not one per channel.
+        per_layer: one unit per layer, not one per channel; before the output, one per group of
+            channels.
     """
     return _Rounder(graph, moments, bits, per_layer).run()
 
@@ -97,7 +95,7 @@ class _Rounder:
         self.groups = sharing_groups(graph)
         self.waiting = {root: len(members) for root, members in self.groups.items()}
         self.root = {m: root for root, members in self.groups.items() for m in members}
-        self.uniform = feeding_output(graph)
+        self.output_groups = output_groups(graph, self.groups)
         self.thresholds = thresholds_of(graph)
 
     def run(self) -> Lattice:
@@ -176,9 +174,9 @@ class _Rounder:
             peaks = [np.abs(per_channel(weights[n.name])).reshape(-1) / largest for n in nodes]
             parts = [np.broadcast_to(peak, (channels,)) for peak in peaks]
         unit: Array = np.max(parts, axis=0)
-        uniform = self.per_layer or any(node.name in self.uniform for node in nodes)
-        if uniform and not trained:
-            unit = np.full(channels, unit.max())
+        common = self._common(nodes, channels)
+        if common is not None and not trained:
+            unit = largest_of_group(unit, common)
         width = max((self.bits[node.name] for node in trained), default=DIAGONAL_BITS // 2)
         for node in nodes:
             if node.name in self.thresholds:  # a channel of tiny weights needs no finer unit
@@ -189,9 +187,18 @@ class _Rounder:
             ):  # beside tiny weights a shortcut must not be cut off
                 real = np.abs(weights[node.name])
                 peak = real.max(axis=tuple(range(1, real.ndim))) / (2 ** (DIAGONAL_BITS - 1) - 1)
-                unit = np.maximum(unit, peak.max() if uniform else peak)
+                if common is not None:
+                    peak = largest_of_group(peak, common)
+                unit = np.maximum(unit, peak)
         fallback = unit.max() or 1.0
         return np.where(unit > 0, unit, fallback)
+
+    def _common(self, nodes: list[Node], channels: int) -> Array | None:
+        """The group of each channel, [C], whose channels share a unit; None: each has its own."""
+        for node in nodes:
+            if node.name in self.output_groups:
+                return self.output_groups[node.name]
+        return np.zeros(channels, np.int64) if self.per_layer else None
 
     def _wanted(self, node: Conv | Linear, weight: Array) -> Array:
         """The unit of least rounding error for one connection, [O]."""
@@ -203,11 +210,15 @@ class _Rounder:
             # [O, K], or [1, K] where all channels take the same inputs
             copies = len(weight) // len(diagonal) if len(diagonal) > 1 else 1
             energy = np.repeat(diagonal, copies, axis=0)
-        if self.per_layer or node.name in self.uniform:
-            everywhere = np.broadcast_to(energy, weight.shape).reshape(1, -1)
-            one = best_scales(weight.reshape(1, -1), everywhere, largest)
-            return np.full(len(weight), one[0])
-        return best_scales(weight, energy, largest)
+        common = self._common([node], len(weight))
+        if common is None:
+            return best_scales(weight, energy, largest)
+        scales = np.empty(len(weight))
+        for group in np.unique(common):
+            rows = common == group
+            everywhere = np.broadcast_to(energy, weight.shape)[rows].reshape(1, -1)
+            scales[rows] = best_scales(weight[rows].reshape(1, -1), everywhere, largest)
+        return scales
 
     def _moment(self, node: Conv | Linear) -> Array | None:
         """Second moment of the integer inputs, [groups, K, K] or in smaller blocks."""

@@ -1,10 +1,10 @@
-"""Find the connections that must share a unit: those that are summed, or feed the output."""
+"""Find the connections that must share a unit: those that are summed."""
 
 from __future__ import annotations
 
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
-from icsnn_deploy.graph.nodes import Add, ChannelAffine, Conv, Flatten, Linear, Population
+from icsnn_deploy.graph.nodes import Add, ChannelAffine, Conv, Linear, Population
 from icsnn_deploy.lattice.prepare import is_exact, is_zero_point
 
 
@@ -36,14 +36,6 @@ def thresholds_of(graph: Graph) -> dict[str, Array]:
         feeding = graph.ancestors(population.name, lambda node: isinstance(node, Add))
         found |= dict.fromkeys((node.name for node in feeding), v_threshold)
     return found
-
-
-def feeding_output(graph: Graph) -> set[str]:
-    """Nodes that feed the output: logits are compared, so all their channels share one unit."""
-    feeding = graph.ancestors(
-        graph.output.name, lambda node: isinstance(node, (Add, Flatten)) or is_exact(node)
-    )
-    return {node.name for node in feeding}
 
 
 def per_channel(values: Array) -> Array:

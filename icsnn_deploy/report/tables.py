@@ -11,11 +11,16 @@ from rich.table import Table
 from icsnn_deploy.bundle.bundle import Bundle
 from icsnn_deploy.conversion.frontend.max_pool_cost import losses, max_pool_costs
 from icsnn_deploy.conversion.report import ConversionReport, MaxPoolCost
-from icsnn_deploy.graph.arrangement import output_parts, output_tasks
+from icsnn_deploy.graph.arrangement import (
+    input_parts,
+    is_plain,
+    output_parts,
+    output_tasks,
+)
 from icsnn_deploy.graph.certificate import Certificate
 from icsnn_deploy.graph.graph import Graph, hard_resets
 from icsnn_deploy.graph.neuron import Array
-from icsnn_deploy.graph.nodes import Population
+from icsnn_deploy.graph.nodes import Part, Population
 from icsnn_deploy.parity.compare import ParityReport
 from icsnn_deploy.report.figures import same_class_cells, same_class_columns
 from icsnn_deploy.report.outputs import divergence_name
@@ -82,7 +87,7 @@ def graph_table(graph: Graph) -> Table:
     for column in ("shape", "parameters", "v_threshold", "v_init", *(["v_reset"] if hard else [])):
         table.add_column(column, justify="right", no_wrap=True)
     for node in graph.nodes:
-        arrays = node.arrays()
+        arrays = node.parameters()
         count = sum(value.size for value in arrays.values())
         v_threshold, v_init, v_reset = (
             _span(arrays[field]) if field in arrays else ""
@@ -163,15 +168,30 @@ def bundle_lines(bundle: Bundle, graph: Graph) -> list[str]:
         f"hash      {bundle.graph_hash}",
         f"input     {' x '.join(map(str, graph.input.shape))} {graph.input.dtype}, "
         f"{graph.input.encoding}",
-        *(
-            f"output    {part.name} {list(part.shape)}: {output_tasks(graph)[part.name]}"
-            for part in output_parts(graph)
-        ),
+        *part_lines(graph),
         f"steps     T = {graph.time_steps}, readout after {graph.readout_start}",
         f"neurons   {neurons:,} in {len(graph.nodes_of(Population))} populations",
         f"exports   {exports}",
         *max_pool_lines(max_pool_costs(graph), losses(graph)),
     ]
+
+
+def part_lines(graph: Graph) -> list[str]:
+    """The model's inputs, where they are not the network's own, and its outputs, line by line."""
+    node, tasks = graph.input, output_tasks(graph)
+    plain = is_plain(node.parts, node.index, node.shape)
+    taken = () if plain and not node.parts else input_parts(graph)
+    return [
+        *(f"input     {part.name} {list(part.shape)}" for part in taken),
+        *(
+            f"output    {part.name} {list(part.shape)}: {tasks[part.name]}{_host(part)}"
+            for part in output_parts(graph)
+        ),
+    ]
+
+
+def _host(part: Part) -> str:
+    return f", {part.host_op} left to the host" if part.host_op else ""
 
 
 def max_pool_lines(costs: Sequence[MaxPoolCost], lost: Sequence[str]) -> list[str]:

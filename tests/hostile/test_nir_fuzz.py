@@ -40,7 +40,7 @@ from icsnn_deploy.graph.nodes import (
     Node,
     Output,
 )
-from tests.support.graphs import conv, dyadic, spiking, with_hard_reset
+from tests.support.graphs import conv, dyadic, spiking, with_hard_reset, with_parts
 
 EXAMPLES = 700
 MEGABYTES = 400  # more at the peak, over all examples
@@ -105,6 +105,8 @@ def originals() -> dict[str, bytes]:
         for name in ("nir", "nir-portable", "nir-relay"):
             export(graph, path, name)
             found[name] = path.read_bytes()
+        export(with_parts(graph), path, "nir")
+        found["parts"] = path.read_bytes()
         export(with_hard_reset(graph), path, "nir")
         found["hard"] = path.read_bytes()
         foreign = nir.read(path)

@@ -21,6 +21,7 @@ from icsnn_deploy.graph.nodes import (
     Linear,
     Node,
     Output,
+    Part,
     Relu,
     broadcast_shapes,
 )
@@ -126,6 +127,61 @@ def sequential_network(seed: int = 0, time_steps: int = 6) -> Graph:
         Output(name="output", inputs=("head",)),
     ]
     return Graph(nodes=tuple(nodes), time_steps=time_steps, readout_start=time_steps // 3)
+
+
+def with_parts(graph: Graph, seed: int = 0) -> Graph:
+    """The network with two inputs and two outputs, whose values lie in it in a random order.
+
+    One value of the input is always 0, and the first output leaves a softmax to the host. Where the
+    output is a single value, there is one output, of shape ().
+    """
+    rng = np.random.default_rng(seed)
+    shape, result = graph.input.shape, graph.shape(graph.output.name)
+    values, logits = int(np.prod(shape)), int(np.prod(result))
+    index = rng.permutation(values)
+    index[0] = -1
+    first = (values + 1) // 2
+    takes = (Part("left", (first,)), Part("right", (values - first + 1, 1)))
+    half = logits // 2
+    gives = (Part("scores", (half, 1), "softmax"), Part("box", (logits - half,)))
+    return graph.replace(
+        replace(graph.input, index=index.reshape(shape), parts=takes),
+        replace(graph.output, index=rng.permutation(logits), parts=gives)
+        if half
+        else replace(graph.output, parts=(Part("size", ()),)),
+    )
+
+
+def two_headed_network(seed: int = 0, time_steps: int = 8, small: float = 1.0) -> Graph:
+    """Scores of five classes beside three numbers, `small` times as large, joined by a sum."""
+    rng = np.random.default_rng(seed)
+    scores, box = dyadic(rng, 5, 16), dyadic(rng, 3, 16)
+    nodes: list[Node] = [
+        Input(name="input", shape=(2, 4, 4)),
+        conv("stem.conv", "input", rng, (2, 4), stride=2),
+        spiking("stem.if", "stem.conv", rng, (4, 2, 2)),
+        Flatten(name="flatten", inputs=("stem.if",)),
+        Linear(
+            name="scores",
+            inputs=("flatten",),
+            weight=np.concatenate([scores, np.zeros((3, 16), np.float32)]),
+            bias=np.concatenate([dyadic(rng, 5), np.zeros(3, np.float32)]),
+        ),
+        Linear(
+            name="box",
+            inputs=("flatten",),
+            weight=np.concatenate([np.zeros((5, 16), np.float32), box * np.float32(small)]),
+            bias=np.concatenate([np.zeros(5, np.float32), dyadic(rng, 3) * np.float32(small)]),
+        ),
+        Add(name="joined", inputs=("scores", "box")),
+        Output(
+            name="output",
+            inputs=("joined",),
+            index=np.array([5, 6, 7, 0, 1, 2, 3, 4]),
+            parts=(Part("box", (3,)), Part("scores", (5,), "softmax")),
+        ),
+    ]
+    return Graph(nodes=tuple(nodes), time_steps=time_steps)
 
 
 def samples(graph: Graph, count: int, seed: int = 1) -> Array:

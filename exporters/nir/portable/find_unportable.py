@@ -57,7 +57,7 @@ def holds_integers(graph: Graph) -> bool:
     return all(
         not (value % 1).any()
         for node in graph.nodes
-        for field, value in node.arrays().items()
+        for field, value in node.parameters().items()
         if field != "v_init"
     )
 

@@ -18,6 +18,7 @@ from icsnn_deploy.exporters.nir.metadata import (
     load,
     read_header,
 )
+from icsnn_deploy.exporters.nir.parts import with_parts
 from icsnn_deploy.exporters.nir.read.hdf5_scan import scan
 from icsnn_deploy.exporters.nir.read.nodes import NodePlace, read_input, read_node, rejection
 from icsnn_deploy.exporters.nir.read.remove_relay import without_relay
@@ -154,7 +155,9 @@ def _build(network: Any, header: NirHeader, file_name: str) -> Graph:
         readout_start=header.readout_start,
         provenance={"read_from": file_name, "exported_hash": header.graph_hash},
     )
-    return without_relay(graph, header.joins) if header.v_init_encoding == "relay" else graph
+    if header.v_init_encoding == "relay":
+        graph = without_relay(graph, header.joins)
+    return with_parts(graph, header.parts)
 
 
 class _Reading:

@@ -17,6 +17,7 @@ import numpy as np
 from icsnn_deploy.atomic import atomic_write
 from icsnn_deploy.errors import ExportError, Rejection, rejection_table
 from icsnn_deploy.exporters.nir.metadata import KEY, NirProfile, VInitEncoding, describe
+from icsnn_deploy.exporters.nir.parts import index_arrays, without_parts
 from icsnn_deploy.exporters.nir.portable.portable import Portable, to_portable
 from icsnn_deploy.exporters.nir.portable.relay import relayed
 from icsnn_deploy.exporters.nir.write.builder import NirBuilder
@@ -49,7 +50,7 @@ def to_nir(
 
     if graph.time_steps is None:
         raise ExportError("this graph is an ANN; convert it to an IF network before NIR export")
-    form = _form(graph, profile, v_init_encoding)
+    form = _form(without_parts(graph), profile, v_init_encoding)
     rejections = _rejections(form.graph)
     if rejections:
         raise ExportError(rejection_table("this network can't be written as NIR", rejections))
@@ -66,7 +67,7 @@ def to_nir(
         notes=builder.notes,
         extra=form.header,
     )
-    metadata = {KEY: text}
+    metadata = {KEY: text, **index_arrays(graph)}
     try:
         return nir.NIRGraph(builder.nodes, builder.edges, metadata=metadata, type_check=True)
     except (ValueError, AssertionError, NotImplementedError) as error:
@@ -152,7 +153,7 @@ def _rejections(graph: Graph) -> list[Rejection]:
                     remedy="Move the shift into the bias of the connection before it.",
                 )
             )
-        for field, value in node.arrays().items():
+        for field, value in node.parameters().items():
             if not _fits_float32(value):
                 found.append(
                     Rejection(

@@ -21,6 +21,7 @@ from icsnn_deploy.exporters.onnx.contract import (
     tensor_name,
 )
 from icsnn_deploy.exporters.onnx.operators import OnnxWriter, batched, emit, emit_population, folded
+from icsnn_deploy.exporters.onnx.parts import write_input
 from icsnn_deploy.exporters.onnx.time_split import TimeSplit, write_mean
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.nodes import Add, AnyPopulation, Node, Population, Shape
@@ -95,7 +96,7 @@ class _Folded:
 
     def write(self) -> None:
         source = self.graph.input
-        x = self.writer.network_input(source, self.graph.steps)
+        x = write_input(self.writer, source, self.graph.steps)
         if not source.is_timed:
             self.constants[source.name] = x
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from icsnn_deploy.exporters.onnx.contract import CURRENT, OnnxOptions, tensor_name
 from icsnn_deploy.exporters.onnx.operators import OnnxWriter, batched, emit, emit_population
+from icsnn_deploy.exporters.onnx.parts import write_input
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.nodes import Population
 
@@ -11,7 +12,7 @@ from icsnn_deploy.graph.nodes import Population
 def write_step(writer: OnnxWriter, graph: Graph, options: OnnxOptions) -> None:
     """Write (x[t], v[t-1]) -> (y[t], v[t]) and, with raw_spikes, the spikes s[t]."""
     source = graph.input
-    values = {source.name: writer.network_input(source, None)}
+    values = {source.name: write_input(writer, source, None)}
     writer.add_output(CURRENT, batched(graph.shape(graph.output.name)))
     for node in graph.nodes[1:]:
         sources = [values[name] for name in node.inputs]

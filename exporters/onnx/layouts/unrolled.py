@@ -14,6 +14,7 @@ from icsnn_deploy.exporters.onnx.contract import (
     tensor_name,
 )
 from icsnn_deploy.exporters.onnx.operators import OnnxWriter, batched, emit, emit_population
+from icsnn_deploy.exporters.onnx.parts import write_input
 from icsnn_deploy.exporters.onnx.time_split import TimeSplit, write_mean, write_readout
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.nodes import Population
@@ -60,7 +61,7 @@ class _Unrolled:
         node, writer = self.graph.input, self.writer
         timed = node.is_timed
         steps = self.graph.steps
-        x = writer.network_input(node, steps)
+        x = write_input(writer, node, steps)
         if not timed:
             self.constants[node.name] = x
             return []

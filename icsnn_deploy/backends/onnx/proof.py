@@ -19,7 +19,7 @@ import numpy as np
 from icsnn_deploy.backends.onnx.reference_session import ReferenceSession
 from icsnn_deploy.backends.onnx.session import Session
 from icsnn_deploy.errors import ExportError
-from icsnn_deploy.exporters.onnx.contract import INPUT, LOGITS, LOGITS_T, tensor_name
+from icsnn_deploy.exporters.onnx.contract import LOGITS, LOGITS_T, tensor_name
 from icsnn_deploy.exporters.onnx.read import OnnxFile, parse
 from icsnn_deploy.graph.neuron import Array
 
@@ -114,17 +114,19 @@ def random_feed(file: OnnxFile, samples: int) -> dict[str, Array]:
         ).astype(np.float32)
         for name, value in states.items()
     }
-    return {INPUT: x, **v}
+    return {**file.split(x), **v}
 
 
 def _equal(file: OnnxFile, name: str, actual: Array, right: Array) -> bool:
     if actual.shape != right.shape:
         return False
-    if name not in (LOGITS, LOGITS_T):
+    units = {row.tensor: row.unit or 1.0 for row in file.metadata.outputs}
+    if name not in (LOGITS, LOGITS_T, *units):
         return bool(np.array_equal(actual, right))
-    # A mean of integers: runtimes may round the division differently.
+    # A mean of integers: runtimes may round the division, and the unit, differently.
     steps = file.metadata.time_steps - file.metadata.readout_start
-    return bool((np.abs(actual.astype(np.float64) - right) < 0.5 / steps).all())
+    allowed = 0.5 / steps * units.get(name, 1.0)
+    return bool((np.abs(actual.astype(np.float64) - right) < allowed).all())
 
 
 def _difference(actual: Array, right: Array) -> str:

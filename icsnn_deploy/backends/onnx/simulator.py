@@ -16,12 +16,12 @@ from icsnn_deploy.backends.onnx.session import OpenSession, Session
 from icsnn_deploy.backends.onnx.step_loop import run_steps
 from icsnn_deploy.backends.recording import Record, Recording
 from icsnn_deploy.errors import DataError, ExportError
-from icsnn_deploy.exporters.onnx.contract import INPUT, LOGITS, LOGITS_T
+from icsnn_deploy.exporters.onnx.contract import LOGITS, LOGITS_T
 from icsnn_deploy.exporters.onnx.read import OnnxFile, read
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.inputs import check_inputs
 from icsnn_deploy.graph.neuron import Array
-from icsnn_deploy.graph.nodes import Input, Output
+from icsnn_deploy.graph.nodes import Output
 
 MAX_TENSOR_BYTES = 1 << 30  # of one tensor of a batch
 
@@ -118,13 +118,14 @@ class OnnxFileSimulator:
         self, x: Array, record: Record, potentials: list[str]
     ) -> dict[tuple[str, str], Array]:
         outputs = [LOGITS, *([LOGITS_T] if record.logits_t else [])]
-        results = self._session.run(outputs, {INPUT: x})
+        feed = self.file.feed(x)
+        results = self._session.run(outputs, feed)
         values = {(name, ""): value for name, value in zip(outputs, results, strict=True)}
         taps = self._taps(record, potentials)
         if taps:
             flat = [tap for row in taps.values() for tap in row]
             session = self._session_with(frozenset(flat))
-            recorded = iter(session.run([tap.output for tap in flat], {INPUT: x}))
+            recorded = iter(session.run([tap.output for tap in flat], feed))
             for (role, name), row in taps.items():
                 parts = [next(recorded) for _ in row]
                 shape = (self.file.metadata.time_steps, -1, *self.file.metadata.populations[name])
@@ -136,7 +137,7 @@ class OnnxFileSimulator:
     ) -> dict[tuple[str, str], Array]:
         taps = {key: tap for key, (tap,) in self._taps(record, potentials).items()}
         session = self._session_with(frozenset(taps.values())) if taps else None
-        return run_steps(self.file.metadata, self._session, session, x, taps)
+        return run_steps(self.file, self._session, session, x, taps)
 
     def _taps(self, record: Record, potentials: list[str]) -> dict[tuple[str, str], list[Tap]]:
         """The taps for the spikes and potentials that are recorded, by (role, population)."""
@@ -210,11 +211,5 @@ def _store(part: Recording, whole: Recording, rows: slice) -> None:
 
 def _input_graph(file: OnnxFile) -> Graph:
     """A graph of the file's input alone, so that check_inputs can check inputs against it."""
-    source = Input(
-        name=INPUT,
-        shape=file.input_shape,
-        dtype=file.input_dtype,
-        encoding=file.metadata.encoding,
-    )
-    nodes = (source, Output(name="output", inputs=(INPUT,)))
+    nodes = (file.input, Output(name="output", inputs=(file.input.name,)))
     return Graph(nodes=nodes, time_steps=file.metadata.time_steps)

@@ -8,13 +8,13 @@ import numpy as np
 
 from icsnn_deploy.backends.onnx.extra_outputs import Tap
 from icsnn_deploy.backends.onnx.session import Session
-from icsnn_deploy.exporters.onnx.contract import CURRENT, INPUT, LOGITS, LOGITS_T, tensor_name
-from icsnn_deploy.exporters.onnx.metadata import OnnxMetadata
+from icsnn_deploy.exporters.onnx.contract import CURRENT, LOGITS, LOGITS_T, tensor_name
+from icsnn_deploy.exporters.onnx.read import OnnxFile
 from icsnn_deploy.graph.neuron import Array
 
 
 def run_steps(
-    metadata: OnnxMetadata,
+    file: OnnxFile,
     session: Session,
     tapped: Session | None,
     x: Array,
@@ -23,7 +23,7 @@ def run_steps(
     """Run T steps from v_init, feeding each v_out back as v_in.
 
     Args:
-        metadata: of the file.
+        file: of the step layout.
         session: over the file's own bytes; the logits are computed from its output y.
         tapped: over the model with the taps' outputs; None without taps.
         x: one batch, [B, *shape], or [T, B, *shape] for rate and event input.
@@ -32,21 +32,23 @@ def run_steps(
     Returns:
         logits [B, ...], logits_t and taps [T, B, ...], by (role, population).
     """
+    metadata = file.metadata
     timed = metadata.is_timed
     inputs = list(x) if timed else [x] * metadata.time_steps
-    currents = [row[0] for row in _loop(metadata, session, inputs, [CURRENT])]
+    currents = [row[0] for row in _loop(file, session, inputs, [CURRENT])]
     values = dict(_means(currents, metadata.readout_start))
     if tapped is not None:
-        rows = _loop(metadata, tapped, inputs, [tap.output for tap in taps.values()])
+        rows = _loop(file, tapped, inputs, [tap.output for tap in taps.values()])
         for index, key in enumerate(taps):
             values[key] = np.stack([row[index] for row in rows])  # [T, B, *shape]
     return values
 
 
 def _loop(
-    metadata: OnnxMetadata, session: Session, inputs: list[Array], outputs: list[str]
+    file: OnnxFile, session: Session, inputs: list[Array], outputs: list[str]
 ) -> list[list[Array]]:
     """Run all steps; returns the named outputs of each."""
+    metadata = file.metadata
     batch = len(inputs[0])
     v = [
         np.broadcast_to(metadata.v_init[name], (batch, *shape)).astype(np.float32)
@@ -56,7 +58,7 @@ def _loop(
     v_out = [tensor_name(name, "v_out") for name in metadata.populations]
     rows = []
     for x in inputs:
-        feed = {INPUT: x, **dict(zip(v_in, v, strict=True))}
+        feed = {**file.feed(x), **dict(zip(v_in, v, strict=True))}
         results = session.run([*outputs, *v_out], feed)
         rows.append(results[: len(outputs)])
         v = results[len(outputs) :]

@@ -20,7 +20,7 @@ from icsnn_deploy.backends.torch.simulator import TorchSimulator
 from icsnn_deploy.errors import DataError
 from icsnn_deploy.graph.arrangement import is_classifier, output_tasks
 from icsnn_deploy.graph.graph import Graph
-from icsnn_deploy.graph.inputs import check_inputs, logit_unit
+from icsnn_deploy.graph.inputs import check_inputs, part_units
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.readout import torch_class_scores
 
@@ -52,14 +52,14 @@ def confidence_unit(graph: Graph) -> float:
             "enough, which takes one output that is classification or binary. Leave early exit "
             "out; icsnn evaluate measures the result after each step without it"
         )
-    unit = logit_unit(graph)
-    if unit is None:
+    units = part_units(graph)
+    if units is None:
         raise DataError(
             "this integer network has no output_unit (logit_unit in its file): the logit that 1 at "
             "the output stands for must be known to compare confidences. Make the network with "
             "icsnn quantize, which records it"
         )
-    return unit
+    return units[0]
 
 
 def run_until_sure(

@@ -40,12 +40,13 @@ class AgreementScorer:
         logits = held_out.samples.map(_ANN_BATCH, lambda start, batch: network.run(batch))
         self.objective = Objective(ann, np.concatenate(list(logits)))
 
-    def score(self, network: Graph, logit_unit: float = 1.0) -> Score:
+    def score(self, network: Graph, logit_unit: float | Array = 1.0) -> Score:
         """The mean score over the readout steps.
 
         Args:
             network: the IF network.
-            logit_unit: what one unit of its output represents, in units of the ANN's logits.
+            logit_unit: what one unit of its output represents, in units of the ANN's logits; one
+                number, or [*output shape].
         """
         simulator = TorchSimulator(network, device=self.held_out.device)
         record = Record(spikes=False, logits_t=True)

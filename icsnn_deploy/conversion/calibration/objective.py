@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from icsnn_deploy.conversion.report import OutputScore
-from icsnn_deploy.graph.arrangement import named_outputs, output_parts, output_tasks
+from icsnn_deploy.graph.arrangement import output_parts, output_tasks, split_outputs
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.readout import (
@@ -60,7 +60,7 @@ class Objective:
     def __init__(self, graph: Graph, logits: Array) -> None:
         self.graph = graph
         self.tasks: dict[str, Task] = output_tasks(graph)
-        self.wanted = named_outputs(graph, logits)
+        self.wanted = split_outputs(graph, logits)
         self.spread = {
             name: spread_of(self.wanted[name])
             for name, task in self.tasks.items()
@@ -71,7 +71,7 @@ class Objective:
 
     def score(self, logits: Array) -> Score:
         """The score of logits [N, *output shape], in units of the ANN's."""
-        found = named_outputs(self.graph, logits)
+        found = split_outputs(self.graph, logits)
         return _joined({name: self._score(name, found[name]) for name in self.tasks})
 
     def _score(self, name: str, found: Array) -> OutputScore:
@@ -113,7 +113,7 @@ class Objective:
         return torch_kl_divergence(wanted, found)
 
     def _split(self, logits: Tensor) -> Iterator[tuple[str, Tensor]]:
-        """named_outputs of a tensor."""
+        """split_outputs of a tensor."""
         flat = logits.flatten(1)
         if self._index is not None:
             flat = flat[:, self._index.to(logits.device)]

@@ -187,7 +187,7 @@ def test_an_integer_network_must_be_exact(tmp_path: Path) -> None:
     ] * 2
     assert found.mean_steps is not None
     unit = integer.output_unit
-    assert unit is not None
+    assert isinstance(unit, float)
     early = run_until_sure(TorchSimulator(integer), units, 0.3, unit=unit)
     assert found.mean_steps == early.mean_steps
 

@@ -16,11 +16,18 @@ from hypothesis import strategies as st
 from safetensors.numpy import save
 
 from icsnn_deploy.errors import BundleError
+from icsnn_deploy.graph.arrangement import unpack_input
 from icsnn_deploy.graph.file import FORMAT, graph_bytes, read_graph
 from icsnn_deploy.graph.graph import Graph, describe_node
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import IF, AvgPool, Conv, Input, Linear, Output, Relu
-from tests.support.graphs import if_graphs, residual_network
+from tests.support.graphs import (
+    if_graphs,
+    residual_network,
+    samples,
+    two_headed_network,
+    with_parts,
+)
 
 NETWORK = residual_network(time_steps=2)
 DATA = graph_bytes(NETWORK)
@@ -147,6 +154,28 @@ def test_the_order_in_which_nodes_were_given_does_not_matter(tmp_path: Path) -> 
     header["nodes"].reverse()
     path = written(tmp_path / "g", header, tensors_of(small()))
     assert read_graph(path).hash() == small().hash()
+
+
+@QUICK
+@given(graph=if_graphs(), seed=st.integers(0, 9))
+def test_parts_and_index_come_back(tmp_path: Path, graph: Graph, seed: int) -> None:
+    named = with_parts(graph, seed)
+    (tmp_path / "g").write_bytes(graph_bytes(named))
+    read = read_graph(tmp_path / "g")
+    assert read.hash() == named.hash() != graph.hash()
+    assert (read.input.parts, read.output.parts) == (named.input.parts, named.output.parts)
+    assert graph_bytes(read) == (tmp_path / "g").read_bytes()
+    x = samples(graph, 2)
+    for name, value in unpack_input(named.input, x).items():
+        np.testing.assert_array_equal(unpack_input(read.input, x)[name], value)
+
+
+def test_units_of_several_outputs_come_back(tmp_path: Path) -> None:
+    graph = replace(two_headed_network(), output_unit=(0.5, 0.25))
+    (tmp_path / "g").write_bytes(graph_bytes(graph))
+    read = read_graph(tmp_path / "g")
+    assert read.output_unit == (0.5, 0.25)
+    assert graph_bytes(read) == graph_bytes(graph)
 
 
 # Damage
@@ -421,6 +450,70 @@ def test_convolutions_that_are_none(tmp_path: Path, field: str, value: object) -
     assert isinstance(NETWORK.node("stem.conv"), Conv)
     node_of(header, "stem.conv")[field] = value
     assert "stem.conv" in refused(written(tmp_path / "g", header, tensors_of(NETWORK)))
+
+
+PARTS: dict[str, Callable[[Header], object]] = {
+    "parts as a number": lambda h: node_of(h, "output").update(parts=3),
+    "parts as text": lambda h: node_of(h, "output").update(parts="ab"),
+    "parts as an object": lambda h: node_of(h, "output").update(parts={"a": [8]}),
+    "a part as text": lambda h: node_of(h, "output").update(parts=["ab"]),
+    "a part as null": lambda h: node_of(h, "output").update(parts=[None]),
+    "a part of one entry": lambda h: node_of(h, "output").update(parts=[["box"]]),
+    "no parts, but an index": lambda h: node_of(h, "output").pop("parts"),
+    "one part less": lambda h: node_of(h, "output")["parts"].pop(),
+    "a name given twice": lambda h: node_of(h, "output")["parts"][0].__setitem__(0, "scores"),
+    "a name that is a number": lambda h: node_of(h, "output")["parts"][0].__setitem__(0, 3),
+    "an empty name": lambda h: node_of(h, "output")["parts"][0].__setitem__(0, ""),
+    "a shape of text": lambda h: node_of(h, "output")["parts"][0].__setitem__(1, "3"),
+    "a shape of fractions": lambda h: node_of(h, "output")["parts"][0].__setitem__(1, [3.0]),
+    "a shape of no size": lambda h: node_of(h, "output")["parts"][0].__setitem__(1, [0]),
+    "a huge shape": lambda h: node_of(h, "output")["parts"][0].__setitem__(1, [10**18] * 8),
+    "a shape of many axes": lambda h: node_of(h, "output")["parts"][0].__setitem__(1, [3] * 10**5),
+    "another shape": lambda h: node_of(h, "output")["parts"][0].__setitem__(1, [4]),
+    "a host_op that is a number": lambda h: node_of(h, "output")["parts"][0].__setitem__(2, 3),
+    "an index in the JSON": lambda h: node_of(h, "output").update(index=list(range(8))),
+    "a unit of the wrong count": lambda h: h.update(provenance={"logit_unit": [0.5]}),
+    "a unit of 0": lambda h: h.update(provenance={"logit_unit": [0.5, 0]}),
+    "a unit beyond floats": lambda h: h.update(provenance={"logit_unit": [0.5, 10**400]}),
+    "units nested": lambda h: h.update(provenance={"logit_unit": [[0.5], [0.5]]}),
+    "ten thousand parts": lambda h: node_of(h, "output").update(
+        parts=[[str(i), [2**20]] for i in range(10**4)]
+    ),
+}
+
+
+@pytest.mark.parametrize("what", PARTS)
+def test_parts_that_make_no_sense(tmp_path: Path, what: str) -> None:
+    header = header_of(two_headed_network())
+    assert read_graph(written(tmp_path / "g", header, tensors_of(two_headed_network())))
+    PARTS[what](header)
+    refused(written(tmp_path / "g", header, tensors_of(two_headed_network())))
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        np.arange(8) + 1,
+        np.arange(8) - 1,
+        np.full(8, 2**62),
+        np.full(8, -(2**63)),
+        np.arange(7),
+        np.arange(8).reshape(2, 4),
+        np.arange(8.0),
+        np.full(8, np.nan),
+        np.arange(8, dtype=np.uint64),
+        np.zeros(0, np.int64),
+        np.array(3),
+    ],
+    ids=str,
+)
+def test_an_index_that_makes_no_sense(tmp_path: Path, index: Array) -> None:
+    graph = two_headed_network()
+    tensors = {**tensors_of(graph), "output/index": index}
+    assert "output" in refused(written(tmp_path / "g", header_of(graph), tensors))
+    graph = with_parts(residual_network())
+    tensors = {**tensors_of(graph), "input/index": index}
+    assert "input" in refused(written(tmp_path / "g", header_of(graph), tensors))
 
 
 @pytest.mark.parametrize(

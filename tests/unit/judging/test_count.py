@@ -18,6 +18,7 @@ from icsnn_deploy.judging.count import count_outputs, same_classes
 from icsnn_deploy.judging.counts import from_json, total_outputs
 from icsnn_deploy.judging.figures import output_figures
 from icsnn_deploy.judging.labels import NO_CLASS, check_output_labels
+from tests.support.graphs import two_headed_network as joined_by_a_sum
 from tests.support.outputs import outputs_graph, two_headed_network, values
 
 COUNT = 12
@@ -195,3 +196,13 @@ def test_moments_of_parts_are_those_of_the_whole() -> None:
     assert parts.count == whole.count == 30
     assert parts.mean == pytest.approx(whole.mean, rel=1e-14)
     assert parts.squares == pytest.approx(whole.squares, rel=1e-6)
+
+
+def test_each_output_of_numbers_is_counted_in_its_own_unit() -> None:
+    graph = joined_by_a_sum()
+    tasks: dict[str, Task] = {"box": "regression", "scores": "regression"}
+    graph = replace(graph, output_unit=(0.5, 4.0), tasks=tasks)
+    raw = values(COUNT, 8)
+    ann = raw * np.array([4] * 5 + [0.5] * 3, np.float32)  # scores are read first
+    for counts in count_outputs(graph, raw, ann=ann).values():
+        assert counts.snn.ann_error == 0
