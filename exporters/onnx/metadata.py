@@ -29,6 +29,8 @@ from icsnn_deploy.exporters.onnx.parts import (
     OutputPart,
     describe_inputs,
     describe_outputs,
+)
+from icsnn_deploy.exporters.onnx.parts_metadata import (
     input_entries,
     output_entries,
     parse_inputs,

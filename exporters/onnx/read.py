@@ -22,7 +22,8 @@ from icsnn_deploy.exporters.onnx.contract import (
 )
 from icsnn_deploy.exporters.onnx.external_data import read_parameters
 from icsnn_deploy.exporters.onnx.metadata import CONTENT_KEY, OnnxMetadata, content_hash
-from icsnn_deploy.exporters.onnx.parts import check_outputs, input_names, read_input
+from icsnn_deploy.exporters.onnx.parts import input_names
+from icsnn_deploy.exporters.onnx.parts_read import check_outputs, read_input
 from icsnn_deploy.exporters.onnx.read_checks import foreign
 from icsnn_deploy.graph.arrangement import is_plain, place_parts, unpack_input
 from icsnn_deploy.graph.limits import MAX_VALUES

@@ -17,7 +17,7 @@ from icsnn_deploy.exporters.onnx.contract import (
 )
 from icsnn_deploy.exporters.onnx.layouts.scan import scan_body
 from icsnn_deploy.exporters.onnx.metadata import OnnxMetadata
-from icsnn_deploy.exporters.onnx.parts import gathered
+from icsnn_deploy.exporters.onnx.parts_read import gathered
 from icsnn_deploy.graph.nodes import IF
 
 if TYPE_CHECKING:
