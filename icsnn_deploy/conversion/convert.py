@@ -29,7 +29,7 @@ from icsnn_deploy.conversion.signed_paths import certifiable
 from icsnn_deploy.data import Normalization
 from icsnn_deploy.distributed import SINGLE, Ranks
 from icsnn_deploy.errors import ConversionError, DataError
-from icsnn_deploy.graph.arrangement import input_parts, is_plain, pack_inputs
+from icsnn_deploy.graph.arrangement import as_taken, input_parts, is_plain, pack_inputs
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import ChannelAffine
@@ -71,7 +71,7 @@ class Conversion:
             Path(path),
             network=self.network,
             ann=self.ann,
-            samples=samples,
+            samples=None if samples is None else as_taken(self.network, samples),
             report=self.report.to_json(),
             normalization=self.normalization,
             overwrite=overwrite,
@@ -135,6 +135,7 @@ def convert(
         ann = to_ann_graph(
             model, context.samples, normalization, activations, replace_max_pool=replace_max_pool
         )
+        context = context.arranged_for(ann)
     ann = certifiable(ann, recipe.steps, context)
     ranks.require_equal("the traced ANN", ann.hash)
     outputs = find_tasks(ann, context.samples, task)

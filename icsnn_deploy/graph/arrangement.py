@@ -76,6 +76,21 @@ def pack_inputs(graph: Graph, named: Mapping[str, Array]) -> Array:
     return pack_into(graph.input, named)
 
 
+def as_taken(graph: Graph, samples: Array) -> Array:
+    """Samples of a model with one input, arranged as the graph takes them where the host has to.
+
+    Args:
+        graph: the network.
+        samples: [B, *shape] of the model's input, or of the graph's; others are returned unchanged.
+    """
+    node, array = graph.input, np.asarray(samples)
+    parts = input_parts(graph)
+    shape = array.shape[node.batch_axis + 1 :]
+    if node.index is None or len(parts) > 1 or shape == node.shape or shape != parts[0].shape:
+        return array
+    return place_parts(node, {parts[0].name: array})
+
+
 def pack_into(node: Input, named: Mapping[str, Array]) -> Array:
     """Arrange the model's inputs as an input node takes them; see pack_inputs."""
     parts = parts_of_input(node)

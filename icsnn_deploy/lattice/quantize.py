@@ -17,6 +17,7 @@ from icsnn_deploy.conversion.calibration.sampled_activations import sample_activ
 from icsnn_deploy.conversion.calibration.samples import CalibrationSet, CalibrationSource
 from icsnn_deploy.conversion.convert import Conversion
 from icsnn_deploy.graph.arrangement import output_tasks
+from icsnn_deploy.graph.arrangement import as_taken
 from icsnn_deploy.graph.certificate import certify, require_certificate
 from icsnn_deploy.graph.graph import Graph, hard_resets
 from icsnn_deploy.graph.inputs import logit_unit, to_input_units
@@ -74,7 +75,7 @@ def quantize(
         return _rounded(given, calibration_data, options, profile, device, progress)
     context = CalibrationContext.of(
         calibration_data, batch_size=options.batch_size, device=device, progress=progress
-    )
+    ).arranged_for(network)
     fit, held_out = context.split(options.held_out)
     ann = replace(given.ann, tasks=output_tasks(network))
     scorer = AgreementScorer(ann, held_out, readout_steps(network))
@@ -127,7 +128,7 @@ def _rounded(
     network = given.network
     direct = not network.input.is_timed
     calibration = CalibrationSet.of(calibration_data, progress=progress) if direct else None
-    x = np.asarray(calibration_data if calibration is None else calibration.samples)
+    x = as_taken(network, calibration_data if calibration is None else calibration.samples)
     prepared = prepare(network, x, per_layer=options.per_layer, input_bits=options.input_bits)
     integers = to_input_units(prepared, x)
     moments: Mapping[str, Array] = {}

@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from icsnn_deploy.conversion.calibration.samples import CalibrationSet, CalibrationSource
 from icsnn_deploy.distributed import SINGLE, Ranks, WorkResult
+from icsnn_deploy.graph.arrangement import as_taken
+from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.progress import Progress, silent, tracked
 
@@ -81,3 +85,10 @@ class CalibrationContext:
     def batch_count(self) -> int:
         """Number of batches in one pass."""
         return -(-len(self) // self.batch_size)
+
+    def arranged_for(self, graph: Graph) -> CalibrationContext:
+        """The same with samples as the graph takes them (see arrangement.as_taken)."""
+        if graph.input.index is None:
+            return self
+        arranged = as_taken(graph, np.asarray(self.samples.samples))
+        return replace(self, samples=replace(self.samples, samples=arranged))
