@@ -58,7 +58,11 @@ _LABELS = tuple(
         (r"^(GroupNorm\w*|group_norm)", "GroupNorm"),
         (r"^(InstanceNorm\w*|instance_norm)", "InstanceNorm"),
         (r"^(add|iadd|sub|isub|rsub)\b", "sum of different shapes"),
-        (r"^(Conv3d|BatchNorm3d|MaxPool3d|AvgPool3d|AdaptiveAvgPool3d)", "three spatial axes"),
+        (
+            r"^(Conv3d|conv3d|BatchNorm3d|MaxPool3d|AvgPool3d|AdaptiveAvgPool3d)",
+            "three spatial axes",
+        ),
+        (r"^(max|min|amax|amin|maximum|minimum)\b", "maximum or minimum"),
         (r"does not reproduce", "the trace does not reproduce the model"),
     )
 )

@@ -34,7 +34,7 @@ from icsnn_deploy.parity.verify import verify
 Record = dict[str, Any]
 
 EXACT = 1e-5
-"""Largest difference of a network that is equal to its model, in spreads of the output."""
+"""Largest difference of a network that is equal to its model, over the range of the output."""
 WRONG = 1e-3
 """A larger difference is a fault, not rounding."""
 
@@ -43,26 +43,31 @@ _SCALES = (1.0, -1.0, 0.7, 1.2)  # of the inputs: calibration samples [16, *shap
 _VERIFIED_SAMPLES = 2
 _TIME_STEPS = 4
 
-_HOST: dict[str, Callable[[Tensor], Tensor]] = {
-    "softmax": lambda x: torch.softmax(x, 1),
-    "log_softmax": lambda x: torch.log_softmax(x, 1),
-    "sigmoid": torch.sigmoid,
-    "tanh": torch.tanh,
-    "argmax": lambda x: x.argmax(1),
+_HOST: dict[str, Callable[[Tensor, int], Tensor]] = {
+    "softmax": lambda x, dim: torch.softmax(x, dim),
+    "softmax2d": lambda x, dim: torch.softmax(x, -3),
+    "softmin": lambda x, dim: torch.softmax(-x, dim),
+    "log_softmax": lambda x, dim: torch.log_softmax(x, dim),
+    "sigmoid": lambda x, dim: torch.sigmoid(x),
+    "logsigmoid": lambda x, dim: torch.nn.functional.logsigmoid(x),
+    "tanh": lambda x, dim: torch.tanh(x),
+    "argmax": lambda x, dim: x.argmax(dim),
 }
+"""What the host computes: "sigmoid", or "softmax(dim=1)" with its axis."""
 
 
 def trace_one(architecture: Architecture) -> Iterator[Record]:
     """Build, trace and compare; yields what is known after the build, and the outcome.
 
-    A later record is added to the one before; "status" is "unbuildable", "refused", "crashed",
-    "wrong", "imprecise" or "converts".
+    A later record is added to the one before. "rounding" is the difference of the model's own run
+    in float32; "status" is "unbuildable", "refused", "crashed", "wrong", "imprecise" or "converts".
     """
     started = time.process_time()
     try:
         subject = build(architecture)
         smooth, operators = operators_of(subject.model, subject.example)
         expected = in_double(subject.model, subject.check)
+        single = [t.double().numpy() for t in leaves(_run(subject.model, subject.check))]
     except Exception:  # a library's own code may raise anything
         yield {"status": "unbuildable", "error": traceback.format_exc()}
         return
@@ -71,6 +76,7 @@ def trace_one(architecture: Architecture) -> Iterator[Record]:
         "operators": operators,
         "parameters": sum(p.numel() for p in subject.model.parameters()),
         "inputs": [list(shape) for shape in architecture.inputs],
+        "rounding": max(map(relative_difference, single, expected)),
         "outputs": [list(one.shape[1:]) for one in expected],
         "build_s": round(time.process_time() - started, 2),
     }
@@ -127,12 +133,15 @@ def outputs_of(graph: Graph, inputs: Sequence[Tensor]) -> list[Array]:
     arrays = [tensor.numpy() for tensor in inputs]
     packed = pack_inputs(graph, dict(zip(names, arrays, strict=True)))
     named = named_outputs(graph, run_ann(graph, packed))
-    return [
-        _HOST[part.host_op](torch.from_numpy(named[part.name])).numpy()
-        if part.host_op
-        else named[part.name]
-        for part in output_parts(graph)
-    ]
+    return [_on_host(part.host_op, named[part.name]) for part in output_parts(graph)]
+
+
+def _on_host(operation: str, values: Array) -> Array:
+    if not operation:
+        return values
+    name, _, axis = operation.removesuffix(")").partition("(dim=")
+    result: Array = _HOST[name](torch.from_numpy(values), int(axis or 1)).numpy()
+    return result
 
 
 def in_double(model: nn.Module, inputs: Sequence[Tensor]) -> list[Array]:
@@ -151,9 +160,9 @@ def _run(model: nn.Module, inputs: Sequence[Tensor]) -> object:
 
 
 def relative_difference(got: Array, expected: Array) -> float:
-    """Largest difference over the standard deviation of the expected values."""
-    spread = float(expected.std()) or float(np.abs(expected).max()) or 1.0
-    difference = float(np.abs(got - expected).max()) / spread
+    """Largest difference over the range of the expected values (largest minus smallest)."""
+    extent = float(np.ptp(expected)) or float(np.abs(expected).max()) or 1.0
+    difference = float(np.abs(got - expected).max()) / extent
     return difference if np.isfinite(difference) else float("inf")
 
 

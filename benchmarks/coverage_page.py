@@ -17,7 +17,8 @@ _NAMES = {
 }
 _FAULTS = ("wrong", "imprecise", "crashed", "limit", "unbuildable")
 
-_INTRODUCTION = """# Coverage
+_INTRODUCTION = """\
+# Coverage
 
 Which public architectures convert. The page is written by
 
@@ -25,11 +26,12 @@ Which public architectures convert. The page is written by
 
 which builds each architecture with random weights and random batch-norm statistics, traces it to an
 ANN graph, and compares the graph with the model in double precision, on other inputs than those of
-the trace. *Difference* is the largest difference over the standard deviation of the model's
-output; up to 1e-5 a network counts as converted. *Neurons* are those of the ANN graph. The smallest
-third of the converted networks of one float input goes on: recipe `opi` at T = 4, 8-bit weights,
-exported to NIR and ONNX, and compared spike for spike with the int64 reference on `torch`,
-`onnxruntime` and `nir`.
+the trace. *Difference* is the largest difference over the range of the model's output (its largest
+minus its smallest value); up to 1e-5 a network counts as converted. *Float32* is the same figure
+for the model itself, run in float32 instead of double precision. *Neurons* are those of the ANN
+graph. The smallest third of the converted networks of one float input goes on: recipe `opi` at T =
+4, 8-bit weights, exported to NIR and ONNX, and compared spike for spike with the int64 reference on
+`torch`, `onnxruntime` and `nir`.
 
 An architecture is *smooth* where one of its operators is neither linear nor piecewise linear (a
 sigmoid, a product of two tensors); operators at its very end do not count, since the host computes
@@ -182,7 +184,7 @@ def _lattice(deployed: Mapping[str, Record]) -> str:
 
 
 def _networks(records: Sequence[Record], deployed: Mapping[str, Record]) -> str:
-    head = ("architecture", "input", "result", "difference", "neurons", "8 bits")
+    head = ("architecture", "input", "result", "difference", "float32", "neurons", "8 bits")
     return table(head, (_row(record, deployed.get(record["name"])) for record in records))
 
 
@@ -194,7 +196,9 @@ def _row(record: Record, deployed: Record | None) -> tuple[object, ...]:
         result = f"{'smooth' if record.get('smooth') else 'refused'}: {', '.join(labels)}"
     elif result not in ("converts",):
         result = f"{result}: {_first_line(record.get('error', ''), last=True)}"
-    difference = f"{record['difference']:.0e}" if "difference" in record else ""
+    figures = ["", ""]
+    if "difference" in record:
+        figures = [f"{record[key]:.0e}" for key in ("difference", "rounding")]
     lattice = ""
     if deployed:
         lattice = deployed["status"]
@@ -202,7 +206,7 @@ def _row(record: Record, deployed: Record | None) -> tuple[object, ...]:
         if lattice == "certified" and bits and bits != [8]:
             lattice += f", {bits[0]} to {bits[-1]} bits" if bits[1:] else f", {bits[0]} bits"
     name = record["name"].partition("/")[2]
-    return (name, shapes, result, difference, record.get("neurons", ""), lattice)
+    return (name, shapes, result, *figures, record.get("neurons", ""), lattice)
 
 
 def _first_line(text: str, last: bool = False) -> str:

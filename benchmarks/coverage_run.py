@@ -90,6 +90,7 @@ def _start(architecture: Architecture, work: Work, log: Path) -> _Child:
     pid = os.fork()
     if pid == 0:
         os.setsid()
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os.close(read)
         _redirect(path)
         with os.fdopen(write, "w") as pipe:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
@@ -54,6 +55,7 @@ def main() -> None:
     parser.add_argument("--page", type=Path, help="Markdown page to write")
     parser.add_argument("--list", action="store_true", help="print the names and stop")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that children are ended
     chosen = [
         one
         for one in coverage_zoo.architectures()
