@@ -8,6 +8,8 @@ BIN := .venv/bin
 WORKERS ?= auto
 # What `make quick` leaves out, beside what every other target leaves out.
 QUICK := not slow and not cuda and not lava_dl and not snn_mlir
+# Networks that `make coverage` measures at a time.
+JOBS ?= 1
 # PyTorch of `make test-lowest`: cpu, from download.pytorch.org (200 MB), or auto, from PyPI (CUDA
 # build, several GB with what it depends on).
 LOWEST_TORCH ?= cpu
@@ -16,8 +18,8 @@ LAVA_TESTS := $(wildcard tests/*/test_lava*.py tests/unit/lava/*.py)
 # Random models of `make sweep-front-end`.
 COUNT ?= 3000
 
-.PHONY: setup demo lint quick test links sweep-kernels sweep-front-end test-lowest test-gpu test-lava test-lava-dl \
-	test-snn-mlir dist clean
+.PHONY: setup demo lint quick test links sweep-kernels sweep-front-end coverage test-lowest test-gpu \
+	test-lava test-lava-dl test-snn-mlir dist clean
 
 setup: .venv/ready .venv-lava/icsnn-lava.json .venv-readers/icsnn-readers.json
 
@@ -75,6 +77,17 @@ sweep-kernels: .venv/ready
 sweep-front-end: .venv/ready
 	OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m tests.support.random_models --count $(COUNT)
 
+# Public architectures, in an environment of 7 GB: an hour or two. Results that build/coverage.jsonl has
+# of this version of the package are not measured again.
+coverage: .venv-coverage/ready
+	OMP_NUM_THREADS=1 .venv-coverage/bin/python benchmarks/network_coverage.py \
+	  --out build/coverage.jsonl --jobs $(JOBS) --page docs/measurements/coverage.md
+
+.venv-coverage/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-coverage
+	.venv-coverage/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[$(RUNTIME),coverage]'
+	touch $@
+
 test-gpu: setup
 	$(BIN)/python -m pytest -m cuda
 
@@ -110,4 +123,4 @@ dist: .venv/ready
 	$(BIN)/python -m twine check --strict dist/*
 
 clean:
-	rm -rf .venv .venv-lava .venv-readers .venv-sinabs build dist *.egg-info
+	rm -rf .venv .venv-lava .venv-readers .venv-sinabs .venv-coverage build dist *.egg-info
