@@ -37,6 +37,7 @@ from icsnn_deploy.conversion.frontend.rules import (
     convolution,
     elementwise,
     extremum,
+    largest,
     max_pool,
     move,
     resize,
@@ -49,6 +50,7 @@ _LOWERINGS: dict[str, Lowering] = {
     **affine.LOWERINGS,
     **comparison.LOWERINGS,
     **extremum.LOWERINGS,
+    **largest.LOWERINGS,
     **convolution.LOWERINGS,
     **max_pool.LOWERINGS,
     **average_pool.LOWERINGS,
@@ -56,6 +58,7 @@ _LOWERINGS: dict[str, Lowering] = {
     **resize.LOWERINGS,
 }
 _ELEMENTWISE = {*activation.LOWERINGS, *comparison.LOWERINGS, *extremum.LOWERINGS, "mul"}
+_ELEMENTWISE -= set(largest.LOWERINGS)
 _PARAMETERS = {"input": "x", "min": "low", "max": "high", "min_val": "low", "max_val": "high"}
 """Argument names of torch that would hide builtins in a lowering rule."""
 

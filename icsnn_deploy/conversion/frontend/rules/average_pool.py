@@ -14,6 +14,7 @@ from icsnn_deploy.conversion.frontend.builder import CallContext, Lowering, Resu
 from icsnn_deploy.conversion.frontend.elements import Elements
 from icsnn_deploy.conversion.frontend.gather import gather
 from icsnn_deploy.conversion.frontend.images import choose_phases, is_regular, on_nodes
+from icsnn_deploy.conversion.frontend.phases import to_phases
 from icsnn_deploy.conversion.frontend.pushed import push
 from icsnn_deploy.conversion.frontend.rules.affine import spread
 from icsnn_deploy.conversion.frontend.rules.convolution import (
@@ -23,7 +24,6 @@ from icsnn_deploy.conversion.frontend.rules.convolution import (
     replace_value,
 )
 from icsnn_deploy.conversion.frontend.rules.resize import along_axes
-from icsnn_deploy.conversion.frontend.phases import to_phases
 from icsnn_deploy.conversion.frontend.sums import sum_of
 from icsnn_deploy.graph.nodes import AvgPool, ChannelAffine, Shape
 

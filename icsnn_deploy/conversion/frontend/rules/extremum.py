@@ -21,7 +21,6 @@ from icsnn_deploy.conversion.frontend.builder import (
 )
 from icsnn_deploy.conversion.frontend.nonnegative import is_nonnegative
 from icsnn_deploy.conversion.frontend.piecewise_linear import combined, larger
-from icsnn_deploy.conversion.frontend.remedies import unsupported
 from icsnn_deploy.conversion.frontend.rules.piecewise_linear import result
 from icsnn_deploy.conversion.frontend.rules.same_source import common
 from icsnn_deploy.graph.nodes import Add, AvgPool, ChannelAffine, Flatten, Node, Relu
@@ -36,16 +35,6 @@ def maximum(context: CallContext, x: Any, other: Any) -> str:
 def minimum(context: CallContext, x: Any, other: Any) -> str:
     """y = min(x, other)"""
     return _extremum(context, x, other, -1)
-
-
-def larger_of_two(context: CallContext, x: Any, *arguments: Any, **options: Any) -> str:
-    """torch.max(x, other); along an axis, or over all, it is no operator of two tensors."""
-    return maximum(context, x, _other(context, arguments, options))
-
-
-def smaller_of_two(context: CallContext, x: Any, *arguments: Any, **options: Any) -> str:
-    """torch.min(x, other)"""
-    return minimum(context, x, _other(context, arguments, options))
 
 
 def difference(context: CallContext, x: Any, other: Any) -> str:
@@ -119,16 +108,7 @@ def _times(context: CallContext, suffix: str, source: str, factor: float) -> str
     return context.add(pure_scale(context.name(suffix), source, ones))
 
 
-def _other(context: CallContext, arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
-    given = [*arguments, *options.values()]
-    if len(given) != 1 or (isinstance(given[0], int) and "other" not in options):
-        raise unsupported(context.got, context.got)
-    return given[0]
-
-
 LOWERINGS: dict[str, Lowering] = {
     **dict.fromkeys(("maximum", "fmax"), maximum),
     **dict.fromkeys(("minimum", "fmin"), minimum),
-    "max": larger_of_two,
-    "min": smaller_of_two,
 }

@@ -13,15 +13,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from icsnn_deploy.conversion.frontend.builder import CallContext, Lowering
+from icsnn_deploy.conversion.frontend.builder import (
+    CallContext,
+    Lowering,
+    Result,
+    Storage,
+    Traced,
+)
+from icsnn_deploy.conversion.frontend.elements import Elements
+from icsnn_deploy.conversion.frontend.gather import gather
+from icsnn_deploy.conversion.frontend.images import lifted
 from icsnn_deploy.conversion.frontend.nonnegative import is_nonnegative
-from icsnn_deploy.conversion.frontend.rules.affine import spread
+from icsnn_deploy.conversion.frontend.rules.affine import neg, spread
+from icsnn_deploy.conversion.frontend.rules.largest import largest_of
 from icsnn_deploy.conversion.frontend.rules.max_pool_windows import (
     Windows,
     cheapest,
@@ -52,7 +62,7 @@ def max_pool(
     return_indices: bool = False,
     *,
     axes: int,
-) -> str:
+) -> Result:
     """max_pool1d and max_pool2d."""
     if return_indices:
         raise context.unsupported("return_indices=True", "values alone", "Pool without indices.")
@@ -60,32 +70,81 @@ def max_pool(
     if len(shape) != axes + 1:
         raise context.unsupported(f"an input of shape {shape}", f"channels and {axes} spatial axes")
     kernel = spread(kernel_size, axes)
-    return _pooled(
-        context,
-        context.source(x),
-        Windows(
-            kernel=kernel,
-            stride=kernel if stride is None or stride == [] else spread(stride, axes),
-            dilation=spread(dilation, axes),
-            before=spread(padding, axes),
-            positions=context.shape[2:],  # as PyTorch rounded it, up with ceil_mode
-        ),
+    windows_of_x = Windows(
+        kernel=kernel,
+        stride=kernel if stride is None or stride == [] else spread(stride, axes),
+        dilation=spread(dilation, axes),
+        before=spread(padding, axes),
+        positions=context.shape[2:],  # as PyTorch rounded it, up with ceil_mode
     )
+    data, builder = context.traced(x), context.builder
+    axis = None if isinstance(data.value, str) else lifted(builder, data.value)
+    if axis is None:
+        return _pooled(context, context.source(x), windows_of_x)
+    image = context.elements(data).map(lambda array: np.expand_dims(array, axis))
+    source = gather(builder, image, data.origin)
+    result = _pooled(context, source, windows_of_x.with_axis(axis - 1))
+    return builder.numbering.elements(result).map(lambda array: np.squeeze(array, axis))
 
 
 def adaptive_max_pool(
     context: CallContext, x: Any, output_size: Any, return_indices: bool = False, *, axes: int
-) -> str:
-    """adaptive_max_pool1d and 2d, where all windows have one size."""
+) -> Result:
+    """adaptive_max_pool1d and 2d, for any output size."""
     lengths, wanted = context.source_shape(x)[1:], context.shape[2:]
     if any(length % out for length, out in zip(lengths, wanted, strict=True)):
-        raise context.unsupported(
-            f"{lengths} to {wanted}",
-            "an output size that divides the input's",
-            "Choose another output size, or the input size that the model was trained with.",
-        )
+        if return_indices:
+            raise context.unsupported(
+                "return_indices=True", "values alone", "Pool without indices."
+            )
+        return _uneven(context, x)
     kernel = tuple(length // out for length, out in zip(lengths, wanted, strict=True))
     return max_pool(context, x, kernel, return_indices=return_indices, axes=axes)
+
+
+def largest_in_space(
+    context: CallContext, x: Traced, axes: Sequence[int], sign: int = 1
+) -> Elements:
+    """The maximum over whole spatial axes, which keep length 1; the minimum with sign -1.
+
+    Args:
+        context: the call.
+        x: [B, C, *G].
+        axes: spatial axes, from 0.
+        sign: 1 or -1.
+    """
+    lengths = x.shape[2:]
+    kernel = tuple(n if axis in axes else 1 for axis, n in enumerate(lengths))
+    wanted = tuple(1 if axis in axes else n for axis, n in enumerate(lengths))
+    value = x.value if sign > 0 else neg(context.on(x.shape), x)
+    data = Traced(value, x.shape, x.dtype, x.origin, Storage())
+    inner = context.on((*x.shape[:2], *wanted))
+    found = max_pool(inner, data, kernel, axes=len(lengths))
+    if sign < 0:
+        size = (*x.shape[:2], *wanted)
+        found = neg(context.on(size), Traced(found, size, x.dtype, x.origin, Storage()))
+    numbering = context.builder.numbering
+    return found if isinstance(found, Elements) else numbering.elements(found)
+
+
+def _uneven(context: CallContext, x: Any) -> Result:
+    """Windows of several sizes: the largest of the values at each place of them, one after another.
+
+    A window that is shorter than the longest one repeats its last value.
+    """
+    elements, terms = context.elements(x), []
+    ranges = [
+        [(i * n // out, -(-(i + 1) * n // out)) for i in range(out)]
+        for n, out in zip(elements.shape[1:], context.shape[2:], strict=True)
+    ]
+    sizes = [max(end - begin for begin, end in axis) for axis in ranges]
+    for tap in np.ndindex(*sizes):
+        rows = [
+            [min(begin + t, end - 1) for begin, end in axis]
+            for axis, t in zip(ranges, tap, strict=True)
+        ]
+        terms.append(elements.map(lambda array, rows=rows: array[np.ix_(range(len(array)), *rows)]))
+    return largest_of(context, terms)
 
 
 def _pooled(context: CallContext, source: str, pool: Windows) -> str:
@@ -94,12 +153,7 @@ def _pooled(context: CallContext, source: str, pool: Windows) -> str:
     nonnegative = is_nonnegative(context.builder.nodes, source, context.builder.functions)
     if _sees_padding(pool, shape[1:]) and not nonnegative:
         if not context.rectified:
-            raise context.unsupported(
-                f"padding around the output of '{source}', which may be negative",
-                "padding of what is never negative (behind a ReLU), MaxPool between a layer and "
-                "its ReLU, or no padding",
-                "Put the ReLU before the MaxPool, or replace it: --replace-maxpool average.",
-            )
+            return _pooled(context, *_repeating_borders(context, source, pool))
         # relu(max(x)) = max(relu(x)), and zeros are a valid padding of nonnegative values
         source = context.add(Relu(name=context.name("relu"), inputs=(source,)))
         rectified.append(source)
@@ -116,6 +170,31 @@ def _pooled(context: CallContext, source: str, pool: Windows) -> str:
     if rectifiers:  # a window of one element needs none, and may be its own source
         context.builder.max_pools[source] = rectifiers
     return source
+
+
+def _repeating_borders(context: CallContext, source: str, pool: Windows) -> tuple[str, Windows]:
+    """The source with its border values repeated, and windows that need no padding.
+
+    A window that reaches beyond the border holds the border itself, so that its maximum is the
+    same.
+    """
+    if any(d != 1 for d, k in zip(pool.dilation, pool.kernel, strict=True) if k > 1):
+        raise context.unsupported(
+            f"dilated windows with padding around the output of '{source}', which may be negative",
+            "padding of what is never negative (after a ReLU), or windows without dilation",
+            "Put the ReLU before the MaxPool, or replace it: --replace-maxpool average.",
+        )
+    numbering = context.builder.numbering
+    lengths = context.builder.shapes[source][1:]
+    widths = [(0, 0)] + [
+        (b, max(0, s * (n - 1) + k - b - length))
+        for s, n, k, b, length in zip(
+            pool.stride, pool.positions, pool.kernel, pool.before, lengths, strict=True
+        )
+    ]
+    repeated = numbering.elements(source).map(lambda ids: np.pad(ids, widths, mode="edge"))
+    name = f"{context.path}.border"
+    return gather(context.builder, repeated, name), replace(pool, before=(0,) * len(lengths))
 
 
 def _sees_padding(pool: Windows, lengths: Shape) -> bool:

@@ -25,6 +25,20 @@ class Windows:
     before: Shape  # padding
     positions: Shape
 
+    def with_axis(self, place: int) -> Windows:
+        """The same windows with one more axis, of length 1, at `place`."""
+
+        def grown(values: Shape, one: int) -> Shape:
+            return (*values[:place], one, *values[place:])
+
+        return Windows(
+            kernel=grown(self.kernel, 1),
+            stride=grown(self.stride, 1),
+            dilation=grown(self.dilation, 1),
+            before=grown(self.before, 0),
+            positions=grown(self.positions, 1),
+        )
+
     def along(self, axis: int, lengths: Shape) -> Windows:
         """The windows along one axis; on the other axis each element is a window."""
 
