@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -76,7 +77,7 @@ def pack_inputs(graph: Graph, named: Mapping[str, Array]) -> Array:
     return pack_into(graph.input, named)
 
 
-def as_taken(graph: Graph, samples: Array) -> Array:
+def as_taken(graph: Graph, samples: Any) -> Array:
     """Samples of a model with one input, arranged as the graph takes them where the host has to.
 
     Args:

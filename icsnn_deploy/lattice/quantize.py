@@ -16,8 +16,7 @@ from icsnn_deploy.conversion.calibration.objective import Objective, Score
 from icsnn_deploy.conversion.calibration.sampled_activations import sample_activations
 from icsnn_deploy.conversion.calibration.samples import CalibrationSet, CalibrationSource
 from icsnn_deploy.conversion.convert import Conversion
-from icsnn_deploy.graph.arrangement import output_tasks
-from icsnn_deploy.graph.arrangement import as_taken
+from icsnn_deploy.graph.arrangement import as_taken, output_tasks
 from icsnn_deploy.graph.certificate import certify, require_certificate
 from icsnn_deploy.graph.graph import Graph, hard_resets
 from icsnn_deploy.graph.inputs import logit_unit, to_input_units

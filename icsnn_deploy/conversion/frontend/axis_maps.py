@@ -16,7 +16,7 @@ import torch
 
 from icsnn_deploy.conversion.frontend.builder import Builder, CallContext, Result, Unsupported
 from icsnn_deploy.conversion.frontend.gather_axis import MAX_PIECES
-from icsnn_deploy.conversion.frontend.phases import from_phases
+from icsnn_deploy.conversion.frontend.phases import MAX_PHASES, from_phases
 from icsnn_deploy.conversion.frontend.selecting import Shift, shift_conv
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import Add, Conv, Shape
@@ -71,18 +71,22 @@ def map_axes(context: CallContext, source: str, matrices: tuple[Array, ...], nam
     for axis, matrix in enumerate(matrices):
         last = axis == len(matrices) - 1
         own = name if last else builder.name(f"{name}.rows")
-        result, phases[axis] = _along(builder, result, axis, matrix, own)
+        room = MAX_PHASES // int(np.prod(phases))
+        result, phases[axis] = _along(builder, result, axis, matrix, room, own)
     if all(r == 1 for r in phases):
         return result
     return from_phases(builder.numbering.elements(result), tuple(phases), lengths)
 
 
-def _along(builder: Builder, source: str, axis: int, matrix: Array, name: str) -> tuple[str, int]:
-    """A node that computes the matrix along one axis, and its phases there."""
+def _along(
+    builder: Builder, source: str, axis: int, matrix: Array, most: int, name: str
+) -> tuple[str, int]:
+    """A node that computes the matrix along one axis, and its phases there, at most `most`."""
     count, length = matrix.shape
     if count == length and np.array_equal(matrix, np.eye(length)):
         return source, 1
-    phases = count // length if count > length and count % length == 0 else 1
+    factor = count // length if count % length == 0 else 1
+    phases = factor if length > 1 and factor <= most else 1
     split = [matrix[phase::phases] for phase in range(phases)]  # [P, G] each
     return _spread(builder, source, axis, split, name), phases
 
@@ -197,7 +201,7 @@ def _crop(builder: Builder, source: str, axis: int, place: int, name: str) -> st
 
 def _column(builder: Builder, source: str, axis: int, rest: Array, place: int, name: str) -> str:
     """What one place of the source adds to the places of the result."""
-    phases, count, _ = rest.shape
+    _, count, _ = rest.shape
     used = np.flatnonzero(rest[:, :, place].any(axis=0))
     begin, end = int(used[0]), int(used[-1]) + 1
     cropped = _crop(builder, source, axis, place, name)

@@ -19,8 +19,8 @@ Result = str | Elements
 """What a call computes: a node of the shape that PyTorch sees, or elements of nodes."""
 
 Lowering = Callable[..., Any]
-"""Takes a CallContext and the arguments of a call; adds nodes; returns a Result, or, for a call with
-several results, a tuple of them."""
+"""Takes a CallContext and the arguments of a call; adds nodes; returns a Result, or for a call of
+several results a tuple of them."""
 
 MAX_WEIGHTS = 2**27
 """Weights of one node that the front end makes: 512 MiB in float32."""
@@ -238,9 +238,19 @@ class CallContext:
     def elements(self, x: object) -> Elements:
         """The elements of a traced tensor, in the shape that PyTorch sees without the batch."""
         traced = self.traced(x)
+        self._check_batch_axis(traced)
         if isinstance(traced.value, Elements):
             return traced.value
         return self.builder.numbering.elements(traced.value)
+
+    def _check_batch_axis(self, traced: Traced) -> None:
+        if isinstance(traced.value, Elements) and traced.value.batch_axis:
+            raise self.unsupported(
+                f"a tensor of shape {list(traced.shape)}, whose samples lie along axis "
+                f"{traced.value.batch_axis}",
+                "tensors with the batch as the first axis",
+                "Keep x.size(0) as the first axis: stack along dim=1, flatten with start_dim=1.",
+            )
 
     def traced(self, x: object) -> Traced:
         """The operand itself; raises Unsupported for a constant."""
@@ -265,6 +275,7 @@ class CallContext:
         from icsnn_deploy.conversion.frontend.gather import gather  # it needs this module
 
         traced = self.traced(x)
+        self._check_batch_axis(traced)
         if isinstance(traced.value, str):
             return traced.value
         return gather(self.builder, traced.value, traced.origin)

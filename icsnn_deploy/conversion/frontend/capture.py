@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import fx, nn
 
-from icsnn_deploy.conversion.frontend.instance_checks import proxies_are_tensors
 from icsnn_deploy.conversion.frontend.capture_exported import NotExported, export_graph, inline
 from icsnn_deploy.conversion.frontend.example_inputs import ExampleInputs
+from icsnn_deploy.conversion.frontend.instance_checks import proxies_are_tensors
 from icsnn_deploy.conversion.frontend.operators import lowered_whole
 from icsnn_deploy.conversion.frontend.outputs import named_leaves
 from icsnn_deploy.conversion.frontend.remedies import unsupported, untraceable

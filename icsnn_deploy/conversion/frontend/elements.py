@@ -10,7 +10,7 @@ computation follows (see gather).
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -26,10 +26,13 @@ class Elements:
     Args:
         ids: int64 [*shape]: the number of an element (see Numbering), or 0 for a constant.
         constants: float64 [*shape], the values where ids is 0; None where they are all zero.
+        batch_axis: where the model has the batch among the axes; only operators that move values or
+            reduce axes take another than 0.
     """
 
     ids: Array
     constants: Array | None = None
+    batch_axis: int = 0
 
     @property
     def shape(self) -> Shape:
@@ -42,6 +45,10 @@ class Elements:
     def moveaxis(self, source: int, destination: int) -> Elements:
         """The elements with one axis moved."""
         return self.map(lambda array: np.moveaxis(array, source, destination))
+
+    def taken(self, positions: Sequence[int], axis: int) -> Elements:
+        """The elements at the positions along an axis."""
+        return self.map(lambda array: np.take(array, positions, axis))
 
     def map(self, change: Callable[[Array], Array]) -> Elements:
         """The elements rearranged by a function of arrays that fills nothing in."""

@@ -112,10 +112,7 @@ def _selected(builder: Builder, elements: Elements, wish: str) -> str:
     for source, positions in sources:
         own = builder.name(f"{name}.part") if several or shift else name
         parts.append(_from_one(builder, source, positions, own))
-    if several:
-        result = builder.add(Add(name=summed, inputs=tuple(parts)))
-    else:
-        result = parts[0]
+    result = builder.add(Add(name=summed, inputs=tuple(parts))) if several else parts[0]
     return _shifted(builder, result, elements, name) if shift else result
 
 

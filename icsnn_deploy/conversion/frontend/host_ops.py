@@ -24,6 +24,9 @@ HOST_OPS = {
     "nn.LogSigmoid": "logsigmoid",
     "nn.Tanh": "tanh",
 }
+VALUE_BY_VALUE = {"sigmoid", "logsigmoid", "tanh"}
+"""Operations that may be moved past those that only move values."""
+
 _WITH_AXIS = {"softmax", "log_softmax", "softmin", "argmax"}
 
 

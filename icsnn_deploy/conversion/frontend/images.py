@@ -11,14 +11,10 @@ import numpy as np
 from icsnn_deploy.conversion.frontend.builder import Builder, Result
 from icsnn_deploy.conversion.frontend.elements import Elements
 from icsnn_deploy.conversion.frontend.gather import gather
-from icsnn_deploy.conversion.frontend.phases import to_phases
+from icsnn_deploy.conversion.frontend.phases import MAX_PHASES, to_phases
 from icsnn_deploy.conversion.frontend.selecting import find_shift
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import Shape
-
-MAX_PHASES = 4
-"""Phases that layers are computed in. A layer in r phases takes r times its arithmetic and r^2 times
-its weights; beyond this, a fine image is put together by layers that select (see gather)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +38,7 @@ def parts_of(builder: Builder, elements: Elements, wish: str) -> list[Part]:
     Channels that are channels of a node already are read from there; all others are gathered.
     """
     parts = whole_channels(builder, elements)
-    rest = elements.ids.reshape(len(elements.ids), -1).any(axis=1)
+    rest: Array = elements.ids.reshape(len(elements.ids), -1).any(axis=1)
     if elements.constants is not None:
         rest |= elements.constants.reshape(len(elements.ids), -1).any(axis=1)
     direct = rest.copy()

@@ -1,7 +1,7 @@
-"""The input of a graph from the model's inputs: one node, in a layout that its first layers can read.
+"""The input of a graph from the model's inputs: one node, in a layout that its layers can read.
 
-A single input keeps its shape where that works. Where the model first rearranges it in a way that no
-layer can (adds an axis, swaps axes), the host does that instead, once: the graph takes the
+A single input keeps its shape where that works. Where the model first rearranges it in a way that
+no layer can (adds an axis, swaps axes), the host does that instead, once: the graph takes the
 rearranged input. Several inputs are packed side by side along the channels.
 """
 
@@ -119,9 +119,9 @@ def rearranged_input(
     places = elements.ids - numbering.first(node.name)
     if places.min() < 0 or places.max() >= math.prod(node.shape):
         return None
-    if node.index is None:
-        parts, order = (Part("", node.shape),), places
-    else:
+    parts: tuple[Part, ...] = (Part("", node.shape),)
+    order = places
+    if node.index is not None:
         parts, order = node.parts, node.index.reshape(-1)[places]
     begin = 0
     for part in parts:

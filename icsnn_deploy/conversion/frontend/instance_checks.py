@@ -28,7 +28,7 @@ def proxies_are_tensors() -> Iterator[None]:
             return known is not None and original(known.value, kinds)
         return original(value, kinds)
 
-    builtins.isinstance = check  # type: ignore[assignment]
+    builtins.isinstance = check
     try:
         yield
     finally:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import fx
 from torch.utils import _pytree as pytree
@@ -22,7 +23,7 @@ from icsnn_deploy.conversion.frontend.builder import (
 )
 from icsnn_deploy.conversion.frontend.declared import DeclaredActivation
 from icsnn_deploy.conversion.frontend.example_run import CallResult, TensorMeta
-from icsnn_deploy.conversion.frontend.host_ops import host_op
+from icsnn_deploy.conversion.frontend.host_ops import VALUE_BY_VALUE, host_op
 from icsnn_deploy.conversion.frontend.inputs import InputLayout, input_node, input_values
 from icsnn_deploy.conversion.frontend.operators import METADATA, Call, normalize
 from icsnn_deploy.conversion.frontend.outputs import named_leaves
@@ -194,6 +195,7 @@ class _Lowering:
         found: list[Result | None] = [None] * len(metas)
         rejected = False
         host = ""
+        inherited = traced[0].host_op  # of a result that was only moved since
         try:
             self._check_memory(call, traced, result)
             host = self._host_op(node, call, traced)
@@ -215,15 +217,28 @@ class _Lowering:
         ]
         for value, one in zip(values, found, strict=True):
             if isinstance(value, Traced):
-                value.host_op = host
+                value.host_op = host or inherited
                 if one is None and not rejected:  # no indices, no statistics
                     self.not_computed.add(str(value.value))
         return pytree.tree_unflatten(values, tree)
 
     def _host_op(self, node: fx.Node, call: Call, traced: list[Traced]) -> str:
         """The name of a last operation that the host does; empty for any other."""
-        last = bool(node.users) and all(_only_returned(user) for user in node.users)
-        return host_op(call, len(traced[0].shape)) if last else ""
+        name = host_op(call, len(traced[0].shape))
+        return name if name and self._only_returned(node, name in VALUE_BY_VALUE) else ""
+
+    def _only_returned(self, node: fx.Node, through_moves: bool) -> bool:
+        """Whether a result goes to nothing but the model's outputs, or moves before them."""
+        for user in node.users:
+            if user.op == "output":
+                continue
+            moved = through_moves and user.op.startswith("call")
+            call = normalize(user, user.args, user.kwargs, self.modules) if moved else None
+            if call is None or call.operator not in move.LOWERINGS:
+                return False
+            if not self._only_returned(user, through_moves):
+                return False
+        return bool(node.users)
 
     def _taken(self, node: fx.Node, call: Call) -> Any:
         """One of the results of a call that has several."""
@@ -407,11 +422,6 @@ def _example(operand: Any) -> Any:
     if not isinstance(operand, Traced):
         return operand
     return torch.zeros(operand.shape, dtype=operand.dtype)
-
-
-def _only_returned(user: fx.Node) -> bool:
-    """Whether a call's result goes to nothing but the model's outputs."""
-    return user.op == "output"
 
 
 def _same(one: Result, other: Result) -> bool:

@@ -1,9 +1,9 @@
 """Fine images as coarse ones with more channels, so that a plain convolution computes them.
 
-An image [C, r1 G1, r2 G2] in phase layout is [C r1 r2, G1, G2]: channel (c, p1, p2) holds the values
-at (r1 y + p1, r2 x + p2). That is the order of PixelShuffle, and each channel of a convolution keeps
-its own phases together, so that groups stay groups. What upsampling, transposed convolution and
-PixelShuffle make is computed in this layout.
+An image [C, r1 G1, r2 G2] in phase layout is [C r1 r2, G1, G2]: channel (c, p1, p2) holds the
+values at (r1 y + p1, r2 x + p2). That is the order of PixelShuffle, and each channel of a
+convolution keeps its own phases together, so that groups stay groups. What upsampling, transposed
+convolution and PixelShuffle make is computed in this layout.
 """
 
 from __future__ import annotations
@@ -19,6 +19,10 @@ from icsnn_deploy.conversion.frontend.selecting import check_weights
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import Conv, Shape
 from icsnn_deploy.passes.window import windows
+
+MAX_PHASES = 4
+"""Phases that layers are computed in. A layer in r phases takes r times its arithmetic and r^2
+times its weights; beyond this, a fine image is put together by layers that select (see gather)."""
 
 
 def to_phases(elements: Elements, phases: Shape) -> Elements:

@@ -20,8 +20,8 @@ _LEAST_USED = 0.75
 """Share of a node's elements that must be used, if they can also be gathered."""
 
 Make = Callable[..., str]
-"""Takes the name of a source and one array per parameter, of a shape that broadcasts to the source's
-with its channels first; returns the name of the node that computes the result."""
+"""Takes the name of a source and one array per parameter, of a shape that broadcasts to the
+source's with its channels first; returns the name of the node that computes the result."""
 
 
 def push(
@@ -137,7 +137,7 @@ def _plan(
 
 
 def _filled(values: Array, places: Array, shape: tuple[int, ...]) -> Array:
-    """The parameter of a source; elements without one get that of their channel, where it is one."""
+    """The parameter of a source; unused elements get that of their channel, where it has one."""
     used = np.zeros(values.size, bool)
     used[places] = True
     planes, flags = values.reshape(shape[0], -1), used.reshape(shape[0], -1)

@@ -47,13 +47,13 @@ def output_node(builder: Builder, leaves: Mapping[str, Traced]) -> Output:
     found = [_leaf(builder, name, leaf) for name, leaf in leaves.items()]
     sources = list(
         dict.fromkeys(
-            source for leaf in found for source, _ in builder.numbering.sources(leaf.elements.ids)
+            source for one in found for source, _ in builder.numbering.sources(one.elements.ids)
         )
     )
     joined, places = _joined(builder, sources)
     index = []
-    for leaf in found:
-        ids = leaf.elements.ids.reshape(-1)
+    for one in found:
+        ids = one.elements.ids.reshape(-1)
         own = np.zeros(len(ids), np.int64)
         for source, mask in builder.numbering.sources(ids):
             own[mask] = places[source][ids[mask] - builder.numbering.first(source)]
@@ -62,7 +62,7 @@ def output_node(builder: Builder, leaves: Mapping[str, Traced]) -> Output:
         name="output",
         inputs=(joined,),
         index=np.concatenate(index),
-        parts=tuple(leaf.part for leaf in found),
+        parts=tuple(one.part for one in found),
     )
 
 

@@ -39,8 +39,8 @@ def sum_of(
 ) -> Result:
     """The sum of tensors of one shape, each times a factor.
 
-    One of them lends its layout: its node is added to nodes of the same shape, into which the others
-    are gathered.
+    One of them lends its layout: its node is added to nodes of the same shape, into which the
+    others are gathered.
 
     Args:
         context: the call.
@@ -66,7 +66,7 @@ def sum_of(
         if layout is None:
             return result
         positions, _ = layout
-        return builder.numbering.elements(result).map(lambda ids: ids.reshape(-1)[positions])
+        return Elements(builder.numbering.elements(result).ids.reshape(-1)[positions])
     assert failed is not None
     raise failed
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -115,7 +116,7 @@ def adaptive_avg_pool(context: CallContext, x: Any, output_size: Any, *, axes: i
             return array
 
         return context.elements(data).map(repeated)  # each window holds one value
-    pool = functional.adaptive_avg_pool1d if axes == 1 else functional.adaptive_avg_pool2d
+    pool: Any = functional.adaptive_avg_pool1d if axes == 1 else functional.adaptive_avg_pool2d
     return along_axes(context, data, lambda tensor: pool(tensor, list(wanted)))
 
 
@@ -138,15 +139,18 @@ def _reduced(context: CallContext, x: Any, dim: Any, *, average: bool) -> Result
     rank = len(data.shape)
     given = range(rank) if dim is None or dim == [] else dim
     given = given if isinstance(given, (tuple, list, range)) else (given,)
+    batch = data.value.batch_axis if isinstance(data.value, Elements) else 0
     axes = sorted({int(d) % rank for d in given})
-    if 0 in axes:
+    if batch in axes:
         raise context.unsupported(
-            f"axes {axes} of {rank}", "axes of a sample (1 and later)", "Keep the batch axis."
+            f"axes {axes} of {rank}, with the samples along axis {batch}",
+            "axes of a sample",
+            "Keep the batch axis.",
         )
     count = math.prod(data.shape[axis] for axis in axes)
-    elements = context.elements(data)
-    kept = tuple(axis - 1 for axis in range(1, rank) if axis not in axes)
-    over = tuple(axis - 1 for axis in axes)
+    elements = data.value if isinstance(data.value, Elements) else context.elements(data)
+    kept = tuple(a - (a > batch) for a in range(rank) if a not in (batch, *axes))
+    over = tuple(axis - (axis > batch) for axis in axes)
     lines = elements.map(
         lambda array: array.transpose((*kept, *over)).reshape(
             *(array.shape[axis] for axis in kept), -1
@@ -156,7 +160,11 @@ def _reduced(context: CallContext, x: Any, dim: Any, *, average: bool) -> Result
     if not average:
         result = _scaled(context, result, count, lines.shape[:-1])
     found = result if isinstance(result, Elements) else context.builder.numbering.elements(result)
-    shape = tuple(context.shape[1:])
+    dropped = rank - len(context.shape)
+    left = batch - sum(axis < batch for axis in axes) if dropped else batch
+    shape = (*context.shape[:left], *context.shape[left + 1 :])
+    if left:
+        return replace(found.reshape(*shape), batch_axis=left)
     if isinstance(result, str) and context.builder.shapes[result] == shape:
         return result
     reshaped = found.reshape(*shape)
@@ -196,7 +204,9 @@ def _spatial_choices(rank: int) -> list[tuple[int, ...]]:
 def _over_features(context: CallContext, lines: Elements, x: Traced) -> Result:
     """The mean of several channels at each position, by convolutions of equal weights."""
     builder, count = context.builder, lines.shape[-1]
-    slices = [lines.map(lambda array, i=i: array[..., i]) for i in range(min(count, _MOST_TERMS))]
+    slices = [
+        lines.taken([i], -1).reshape(*lines.shape[:-1]) for i in range(min(count, _MOST_TERMS))
+    ]
     if count <= _MOST_TERMS and all(builder.numbering.whole(one) is not None for one in slices):
         return sum_of(context, slices, factors=(1 / count,) * count) if count > 1 else slices[0]
     for axes in (2, 1):
@@ -204,11 +214,8 @@ def _over_features(context: CallContext, lines: Elements, x: Traced) -> Result:
         if len(grid) < axes:
             continue
         channels = math.prod(kept)
-        image = lines.map(
-            lambda array, shape=(channels, *grid): np.moveaxis(
-                array.reshape(*shape, count), -1, 1
-            ).reshape(channels * count, *shape[1:])
-        )
+        image = lines.reshape(channels, *grid, count).moveaxis(-1, 1)
+        image = image.reshape(channels * count, *grid)
         phases = choose_phases(builder, image)
         if not is_regular(builder, to_phases(image, phases)):
             continue
@@ -228,9 +235,9 @@ def _over_features(context: CallContext, lines: Elements, x: Traced) -> Result:
         found = result if isinstance(result, Elements) else builder.numbering.elements(result)
         return found.reshape(*kept, *grid)
     flat = lines if len(lines.shape) > 1 else lines.reshape(1, count)
-    weight = torch.full((1, count), 1 / count, dtype=torch.float64)
+    mean_of_all = torch.full((1, count), 1 / count, dtype=torch.float64)
     inner = context.on((x.shape[0], *flat.shape[:-1], 1))
-    result = linear(inner, replace_value(x, flat, (x.shape[0], *flat.shape)), weight)
+    result = linear(inner, replace_value(x, flat, (x.shape[0], *flat.shape)), mean_of_all)
     found = result if isinstance(result, Elements) else builder.numbering.elements(result)
     return found.reshape(*(lines.shape[:-1] or (1,)))
 

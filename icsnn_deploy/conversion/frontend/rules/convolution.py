@@ -253,7 +253,7 @@ def _on_parts(context: CallContext, made: Conv, parts: list[Part], read: Element
     if _is_one_node(context.builder, parts, read):
         return context.add(made)
     weight = dense_weight(made) if made.groups > 1 else made.weight
-    results = []
+    results: list[str] = []
     for part in parts:
         channels = context.builder.shapes[part.node][0]
         check_weights(made.name, len(weight), channels, *made.kernel)

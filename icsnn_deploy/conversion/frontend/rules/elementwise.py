@@ -30,7 +30,8 @@ def apply(
         context: the call.
         operator: its name.
         rule: takes whole nodes.
-        bound: the arguments of the rule; tensors among them are one value per channel, or broadcast.
+        bound: the arguments of the rule; tensors among them have one value per channel or
+            broadcast.
     """
     traced = {name: value for name, value in bound.arguments.items() if isinstance(value, Traced)}
     if len(traced) > 1 and any(isinstance(one.value, Elements) for one in traced.values()):

@@ -79,7 +79,7 @@ def _along(context: CallContext, elements: Elements, axis: int, sign: int) -> El
         count = elements.shape[axis]
         half = count // 2
         one, two, rest = (
-            elements.map(lambda array, part=part: np.take(array, part, axis))
+            elements.taken(part, axis)
             for part in (range(half), range(half, 2 * half), range(2 * half, count))
         )
         pair = rule(context, _traced(context, one), _traced(context, two))

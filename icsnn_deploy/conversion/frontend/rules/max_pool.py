@@ -143,7 +143,10 @@ def _uneven(context: CallContext, x: Any) -> Result:
             [min(begin + t, end - 1) for begin, end in axis]
             for axis, t in zip(ranges, tap, strict=True)
         ]
-        terms.append(elements.map(lambda array, rows=rows: array[np.ix_(range(len(array)), *rows)]))
+        term = elements
+        for axis, positions in enumerate(rows):
+            term = term.taken(positions, axis + 1)
+        terms.append(term)
     return largest_of(context, terms)
 
 

@@ -42,7 +42,7 @@ def moved(context: CallContext, x: Any, change: Any, fill: float = 0) -> Element
         fill: the value that it fills in, in the model.
     """
     numbers = _numbers(context)(context.traced(x))
-    elements = context.elements(x)
+    elements = _held(context, context.traced(x))
     constants = None
     if elements.constants is not None or fill:
         constants = change(_constants(context)(x), fill)
@@ -99,10 +99,11 @@ def _numbers(context: CallContext) -> Any:
 
     def substitute(operand: Any) -> Any:
         if isinstance(operand, Traced):
-            ids = torch.from_numpy(context.elements(operand).ids.astype(np.float64, order="C"))
-            samples = torch.arange(operand.shape[0], dtype=torch.float64) * _SAMPLE
-            every = samples.reshape(-1, *(1,) * ids.dim()) * (ids != 0)
-            return ids + every
+            elements = _held(context, operand)
+            ids = torch.from_numpy(elements.ids.astype(np.float64, order="C"))
+            samples = torch.arange(context.builder.batch, dtype=torch.float64) * _SAMPLE
+            every = ids + samples.reshape(-1, *(1,) * ids.dim()) * (ids != 0)
+            return every.movedim(0, elements.batch_axis)
         if isinstance(operand, torch.Tensor) and operand.is_floating_point():
             return torch.zeros_like(operand, dtype=torch.float64)
         return operand
@@ -115,11 +116,12 @@ def _constants(context: CallContext) -> Any:
 
     def substitute(operand: Any) -> Any:
         if isinstance(operand, Traced):
-            elements = context.elements(operand)
+            elements = _held(context, operand)
             if elements.constants is None:
                 return torch.zeros(operand.shape, dtype=torch.float64)
             constants = torch.from_numpy(np.where(elements.ids == 0, elements.constants, 0))
-            return constants.expand(operand.shape[0], *constants.shape)
+            every = constants.expand(context.builder.batch, *constants.shape)
+            return every.movedim(0, elements.batch_axis)
         if isinstance(operand, torch.Tensor) and operand.is_floating_point():
             return operand.detach().double()
         return operand
@@ -129,43 +131,51 @@ def _constants(context: CallContext) -> Any:
 
 def _has_constants(context: CallContext, *operands: Any) -> bool:
     return any(
-        context.elements(leaf).constants is not None
+        _held(context, leaf).constants is not None
         if isinstance(leaf, Traced)
         else isinstance(leaf, torch.Tensor) and leaf.is_floating_point()
         for leaf in pytree.tree_leaves(operands)
     )
 
 
+def _held(context: CallContext, x: Traced) -> Elements:
+    """The elements of a tensor, with the batch along any axis."""
+    return x.value if isinstance(x.value, Elements) else context.elements(x)
+
+
 def _elements(context: CallContext, numbers: torch.Tensor, constants: Any) -> Elements:
     """The elements of one sample; raises Unsupported where samples are mixed."""
-    ids = numbers.round().to(torch.int64).numpy()
+    every = numbers.round().to(torch.int64).numpy()
     batch = context.builder.batch
-    samples = np.arange(batch).reshape(-1, *(1,) * (ids.ndim - 1)) * _SAMPLE
-    whole = ids.ndim and len(ids) == batch
-    if not whole or not np.array_equal(ids, np.where(ids[:1], ids[:1] + samples, 0)):
+    for axis in range(every.ndim):
+        ids = np.moveaxis(every, axis, 0)
+        samples = np.arange(batch).reshape(-1, *(1,) * (ids.ndim - 1)) * _SAMPLE
+        if len(ids) == batch and np.array_equal(ids, np.where(ids[:1], ids[:1] + samples, 0)):
+            break
+    else:
         raise context.unsupported(
-            f"a result of shape {list(ids.shape)} that mixes or moves the samples",
-            "operators that keep the batch as the first axis",
+            f"a result of shape {list(every.shape)} that mixes or moves the samples",
+            "operators that keep the samples apart, along one axis",
             "Keep x.size(0) as the first axis: flatten with start_dim=1, or reshape to "
             "[x.size(0), ...].",
         )
     if constants is None:
-        return Elements(ids[0])
-    values = constants.numpy()
+        return Elements(ids[0], batch_axis=axis)
+    values = np.moveaxis(constants.numpy(), axis, 0)
     if (values != values[:1]).any():
         raise context.unsupported(
             "a constant that differs between samples", "the same constant for every sample"
         )
-    return Elements(ids[0], values[0] if values[0].any() else None)
+    return Elements(ids[0], values[0] if values[0].any() else None, axis)
 
 
 _MOVES = (
     "reshape permute transpose t swapaxes swapdims movedim moveaxis chunk split split_with_sizes "
     "unsafe_chunk unsafe_split tensor_split hsplit vsplit dsplit unbind stack hstack vstack dstack "
-    "column_stack row_stack cat getitem slice select narrow index_select index gather take_along_dim "
-    "flip fliplr flipud roll rot90 expand expand_as repeat tile repeat_interleave broadcast_to "
-    "pixel_shuffle pixel_unshuffle channel_shuffle native_channel_shuffle unfold im2col diagonal "
-    "view_as reshape_as as_strided attribute.T attribute.mT"
+    "column_stack row_stack cat getitem slice select narrow index_select index gather "
+    "take_along_dim flip fliplr flipud roll rot90 expand expand_as repeat tile repeat_interleave "
+    "broadcast_to pixel_shuffle pixel_unshuffle channel_shuffle native_channel_shuffle unfold "
+    "im2col diagonal view_as reshape_as as_strided attribute.T attribute.mT"
 )
 
 LOWERINGS: dict[str, Lowering] = {

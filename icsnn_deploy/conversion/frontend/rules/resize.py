@@ -29,8 +29,8 @@ def resize(context: CallContext, x: Any, *arguments: Any, **options: Any) -> Res
 
 def _applied(context: CallContext, x: Any) -> Callable[[torch.Tensor], torch.Tensor]:
     def apply(tensor: torch.Tensor) -> torch.Tensor:
-        result = context.run(lambda operand: tensor if operand is x else operand)
-        return result  # type: ignore[no-any-return]
+        result: torch.Tensor = context.run(lambda one: tensor if one is x else one)
+        return result.contiguous()
 
     return apply
 

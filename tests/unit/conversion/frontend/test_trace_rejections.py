@@ -43,11 +43,8 @@ def test_all_rejections_of_a_network_at_once() -> None:
 MODULES = {
     "GELU": nn.GELU(),
     "SiLU": nn.SiLU(),
-    
-    
     "ELU": nn.ELU(),
     "Hardswish": nn.Hardswish(),
-    
     "LayerNorm": nn.LayerNorm([3, 8, 8]),
     "GroupNorm": nn.GroupNorm(3, 3),
     "LPPool2d": nn.LPPool2d(2, 2),

@@ -1,7 +1,8 @@
-"""Operators that only move values: nodes are made where a layer reads them, and for nothing else."""
+"""Operators that only move values: nodes are made where a layer reads them, nowhere else."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -37,9 +38,9 @@ def eight(m: Any, x: torch.Tensor) -> torch.Tensor:
     return torch.relu(m.widen(x))
 
 
-FORMS: dict[str, Form] = {
+FORMS: dict[str, Callable[[Any, torch.Tensor], Any]] = {
     "chunk": lambda m, x: m.four(eight(m, x).chunk(2, 1)[1]),
-    "split": lambda m, x: m.eight(torch.cat(eight(m, x).split([3, 5], 1)[::-1], 1)),
+    "split": lambda m, x: m.eight(torch.cat(torch.split(eight(m, x), [3, 5], 1)[::-1], 1)),
     "unbind and stack": lambda m, x: m.eight(torch.stack(eight(m, x).unbind(1)[::-1], 1)),
     "channel shuffle": lambda m, x: m.eight(
         torch.relu(eight(m, x).view(x.size(0), 2, 4, 6, 7).transpose(1, 2).flatten(1, 2))
@@ -95,7 +96,7 @@ def test_moved_values_reach_the_layers(name: str) -> None:
     check(Moves(FORMS[name]).eval(), images(3, 3, 6, 7))
 
 
-FREE: dict[str, Form] = {
+FREE: dict[str, Callable[[Any, torch.Tensor], Any]] = {
     "channel shuffle": FORMS["channel shuffle"],
     "split": FORMS["split"],
     "index": FORMS["index"],
@@ -107,7 +108,7 @@ FREE: dict[str, Form] = {
 @pytest.mark.parametrize("name", FREE)
 def test_a_permutation_of_channels_takes_no_layer(name: str) -> None:
     graph = check(Moves(FREE[name]).eval(), images(2, 3, 6, 7))
-    layers = [layer for layer in ("widen", "eight", "depthwise", "sixteen", "tokens")]
+    layers = {"widen", "eight", "depthwise", "sixteen", "tokens"}
     assert all(node.name in layers for node in graph.nodes_of(Conv))
     assert not graph.nodes_of(Add)
 
@@ -119,7 +120,9 @@ def test_a_layer_that_reads_a_half_reads_the_node_it_comes_from() -> None:
 
 
 def test_a_rectifier_after_a_repetition_is_computed_once_per_value() -> None:
-    model = Moves(lambda m, x: m.eight(torch.relu(m.widen(x).repeat_interleave(2, 2)))).eval()
+    form: Callable[[Any, torch.Tensor], Any]
+    form = lambda m, x: m.eight(torch.relu(m.widen(x).repeat_interleave(2, 2)))  # noqa: E731
+    model = Moves(form).eval()
     graph = check(model, images(2, 3, 6, 7))
     (relu,) = graph.nodes_of(Relu)
     assert graph.shape(relu.name) == (8, 6, 7)
