@@ -38,7 +38,7 @@ def parts_of(builder: Builder, elements: Elements, wish: str) -> list[Part]:
     Channels that are channels of a node already are read from there; all others are gathered.
     """
     parts = whole_channels(builder, elements)
-    rest: Array = elements.ids.reshape(len(elements.ids), -1).any(axis=1)
+    rest = np.asarray(elements.ids.reshape(len(elements.ids), -1).any(axis=1))
     if elements.constants is not None:
         rest |= elements.constants.reshape(len(elements.ids), -1).any(axis=1)
     direct = rest.copy()

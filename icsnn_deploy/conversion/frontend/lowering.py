@@ -42,6 +42,7 @@ from icsnn_deploy.conversion.frontend.rules import (
     max_pool,
     move,
     resize,
+    volume,
 )
 from icsnn_deploy.errors import ConversionError, Rejection, UnsupportedOperatorError
 from icsnn_deploy.graph.nodes import Node, Output, Shape
@@ -57,6 +58,7 @@ _LOWERINGS: dict[str, Lowering] = {
     **average_pool.LOWERINGS,
     **move.LOWERINGS,
     **resize.LOWERINGS,
+    **volume.LOWERINGS,
 }
 _ELEMENTWISE = {*activation.LOWERINGS, *comparison.LOWERINGS, *extremum.LOWERINGS, "mul"}
 _ELEMENTWISE -= set(largest.LOWERINGS)

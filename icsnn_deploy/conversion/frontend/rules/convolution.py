@@ -93,7 +93,7 @@ def conv(
     """Conv1d and Conv2d; zero padding before it becomes part of the convolution."""
     kernels = constant(context, weight)
     axes = kernels.ndim - 2
-    _check_axes(context, x, axes)
+    _check_axes(context, x, axes, most=3)
     holes = spread(dilation, axes)
     pads = _conv_padding(padding, kernels.shape[2:], holes)
     if padding_mode != "zeros":
@@ -111,6 +111,10 @@ def conv(
         dilation=holes,
         groups=groups,
     )
+    if axes == 3:
+        from icsnn_deploy.conversion.frontend.rules.volume import convolve_volume
+
+        return convolve_volume(context, x, kernel)
     return convolve(context, x, kernel)
 
 
@@ -534,9 +538,9 @@ def _two_tensors(context: CallContext) -> Unsupported:
     )
 
 
-def _check_axes(context: CallContext, x: Any, axes: int) -> None:
-    if axes not in (1, 2):
-        raise context.unsupported(f"{axes} spatial axes", "one or two", "Use Conv1d or Conv2d.")
+def _check_axes(context: CallContext, x: Any, axes: int, most: int = 2) -> None:
+    if not 1 <= axes <= most:
+        raise context.unsupported(f"{axes} spatial axes", f"1 to {most}", "Use the 2d form.")
     if len(context.source_shape(x)) != axes + 1:
         raise context.unsupported("an input without a batch axis", f"[B, C] and {axes} more axes")
 
