@@ -183,6 +183,8 @@ class _Lowering:
         call = normalize(node, args, kwargs, self.modules)
         if call.operator in METADATA:
             self.values[node] = result.value
+        elif call.operator in _FREES and not node.users:
+            self.values[node] = None
         elif call.operator in _FILLED:
             self.values[node] = _run(node, self.modules, args, kwargs, _example)
         elif call.operator == "getitem" and not isinstance(call.args[0], Traced):
@@ -381,6 +383,9 @@ class _Lowering:
             Rejection(node=node, got=error.got, allowed=error.allowed, remedy=error.remedy)
         )
 
+
+_FREES = {"set"}
+"""Operators that give the memory of a tensor back, which no later call of the model uses."""
 
 _FILLED = frozenset(
     [
