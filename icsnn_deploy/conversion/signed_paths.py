@@ -203,7 +203,7 @@ def _is_source(node: Node) -> bool:
 
 
 def _is_rounded(graph: Graph, node: Node) -> bool:
-    """Whether a node is a connection that is rounded: no copy, and no normalization of the input."""
+    """Whether a node is a connection that is rounded: no copy, no normalization of input."""
     if not isinstance(node, (Conv, Linear, ChannelAffine)):
         return False
     if isinstance(node, ChannelAffine) and isinstance(graph.node(node.inputs[0]), Input):
