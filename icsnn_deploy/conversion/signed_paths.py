@@ -127,7 +127,7 @@ def _signed(
             node = spiking.node(waiting.pop())
             if isinstance(node, Add):
                 waiting += node.inputs
-            elif _is_rounded(node, spiking.shape(node.name)[0]):
+            elif _is_rounded(spiking, node):
                 leaves |= {node.name: None} if node.name in reaching else {}
             elif not _is_source(node):
                 sinks.append(node)
@@ -150,11 +150,12 @@ class _Network:
         for node in graph.nodes:
             sources = [self.estimates[name] for name in node.inputs]
             found = _estimate(node, sources, graph.shape(node.name), reached.get(node.name, 1.0))
+            found.analog = found.analog or _is_rounded(graph, node)
             self.estimates[node.name] = found
         self.followers = [
             node.name
             for node in graph.nodes
-            if self._is_rounded(node) and self.estimates[node.inputs[0]].analog
+            if _is_rounded(graph, node) and self.estimates[node.inputs[0]].analog
         ]
 
     def to_split(self) -> list[str]:
@@ -182,11 +183,10 @@ class _Network:
 
     def analog_sources(self, name: str) -> list[str]:
         """The connections, and what is between, that a connection takes the results of."""
-        nodes = self.graph.ancestors(name, lambda n: not _is_source(n) and not self._is_rounded(n))
+        nodes = self.graph.ancestors(
+            name, lambda n: not _is_source(n) and not _is_rounded(self.graph, n)
+        )
         return [node.name for node in nodes if self.estimates[node.name].analog]
-
-    def _is_rounded(self, node: Node) -> bool:
-        return _is_rounded(node, self.graph.shape(node.name)[0])
 
     def _is_beyond(self, sink: Population | Output, unit: Array) -> bool:
         """Whether the bound of a population, or of the output, passes what float32 can hold."""
@@ -202,10 +202,13 @@ def _is_source(node: Node) -> bool:
     return isinstance(node, (Input, Population, Relu))
 
 
-def _is_rounded(node: Node, channels: int) -> bool:
-    """Whether a node is a connection that is rounded, not a copy."""
-    is_affine = isinstance(node, (Conv, Linear, ChannelAffine))
-    return is_affine and small_integers(node, channels) is None
+def _is_rounded(graph: Graph, node: Node) -> bool:
+    """Whether a node is a connection that is rounded: no copy, no normalization of input."""
+    if not isinstance(node, (Conv, Linear, ChannelAffine)):
+        return False
+    if isinstance(node, ChannelAffine) and isinstance(graph.node(node.inputs[0]), Input):
+        return False  # it becomes an integer zero point, and part of the next weights
+    return small_integers(node, graph.shape(node.name)[0]) is None
 
 
 class _Estimate:
@@ -261,8 +264,9 @@ def _estimate(
             (source,) = sources
             found = range_of(node, [source.range])
             unit = _unit(node, source, column)
-            analog = source.analog or small_integers(node, shape[0]) is None
-            return _Estimate(found.low, found.high, unit, steady=source.steady, analog=analog)
+            return _Estimate(
+                found.low, found.high, unit, steady=source.steady, analog=source.analog
+            )
     return sources[0]
 
 

@@ -18,6 +18,7 @@ from icsnn_deploy.conversion.convert import convert
 from icsnn_deploy.conversion.frontend.trace import trace
 from icsnn_deploy.conversion.signed_paths import certifiable
 from icsnn_deploy.conversion.spiking import PopulationParameters, to_spiking
+from icsnn_deploy.data import Normalization
 from icsnn_deploy.errors import LatticeError
 from icsnn_deploy.graph.nodes import Relu
 from icsnn_deploy.lattice.quantize import quantize
@@ -105,6 +106,15 @@ def test_a_network_that_certifies_stays_as_it_is(layers: tuple[nn.Module, ...]) 
     torch.manual_seed(0)
     ann = trace(nn.Sequential(*layers).eval(), torch.from_numpy(images(2)))
     assert certifiable(ann, 8, CalibrationContext.of(images(), batch_size=8)) is ann
+
+
+def test_a_normalization_of_pixels_is_no_connection() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(), *head(16)).eval()
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 3, 8, 8)).astype(np.uint8)
+    normalization = Normalization(mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
+    ann = convert(model, pixels, RECIPE, normalization=normalization).ann
+    assert len(ann.nodes_of(Relu)) == 1
 
 
 def test_a_pair_is_shared_by_all_that_take_the_same_sum() -> None:
