@@ -14,7 +14,8 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from icsnn_deploy.conversion.frontend.builder import Builder, CallContext, Result, Unsupported
+from icsnn_deploy.conversion.frontend.builder import Builder, Result, Unsupported
+from icsnn_deploy.conversion.frontend.call_context import CallContext
 from icsnn_deploy.conversion.frontend.gather_axis import MAX_PIECES
 from icsnn_deploy.conversion.frontend.phases import MAX_PHASES, from_phases
 from icsnn_deploy.conversion.frontend.selecting import Shift, shift_conv

@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import torch
 from torch import fx
 from torch.utils import _pytree as pytree
 
-from icsnn_deploy.conversion.frontend.builder import (
-    Builder,
-    CallContext,
-    Lowering,
-    Result,
-    Storage,
-    Traced,
-    Unsupported,
-)
+from icsnn_deploy.conversion.frontend.builder import Builder, Result, Storage, Traced, Unsupported
+from icsnn_deploy.conversion.frontend.call_context import CallContext
 from icsnn_deploy.conversion.frontend.declared import DeclaredActivation
 from icsnn_deploy.conversion.frontend.example_run import CallResult, TensorMeta
 from icsnn_deploy.conversion.frontend.host_ops import VALUE_BY_VALUE, host_op
@@ -29,41 +20,11 @@ from icsnn_deploy.conversion.frontend.operators import METADATA, Call, normalize
 from icsnn_deploy.conversion.frontend.outputs import named_leaves
 from icsnn_deploy.conversion.frontend.readout import output_node
 from icsnn_deploy.conversion.frontend.remedies import unsupported, untraceable
+from icsnn_deploy.conversion.frontend.repeat_call import FILLED, FREES, example_of, run_call
 from icsnn_deploy.conversion.frontend.replace_max_pool import Replaced
-from icsnn_deploy.conversion.frontend.rules import (
-    activation,
-    affine,
-    average_pool,
-    comparison,
-    convolution,
-    elementwise,
-    extremum,
-    largest,
-    max_pool,
-    move,
-    resize,
-    volume,
-)
+from icsnn_deploy.conversion.frontend.rules.table import MOVES, apply_rule
 from icsnn_deploy.errors import ConversionError, Rejection, UnsupportedOperatorError
 from icsnn_deploy.graph.nodes import Node, Output, Shape
-
-_LOWERINGS: dict[str, Lowering] = {
-    **activation.LOWERINGS,
-    **affine.LOWERINGS,
-    **comparison.LOWERINGS,
-    **extremum.LOWERINGS,
-    **largest.LOWERINGS,
-    **convolution.LOWERINGS,
-    **max_pool.LOWERINGS,
-    **average_pool.LOWERINGS,
-    **move.LOWERINGS,
-    **resize.LOWERINGS,
-    **volume.LOWERINGS,
-}
-_ELEMENTWISE = {*activation.LOWERINGS, *comparison.LOWERINGS, *extremum.LOWERINGS, "mul"}
-_ELEMENTWISE -= set(largest.LOWERINGS)
-_PARAMETERS = {"input": "x", "min": "low", "max": "high", "min_val": "low", "max_val": "high"}
-"""Argument names of torch that would hide builtins in a lowering rule."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,16 +138,16 @@ class _Lowering:
             # Arithmetic on sizes and parameters, and checks: take the result of the example run.
             made = any(isinstance(one, TensorMeta) for one in pytree.tree_leaves(result.value))
             self.values[node] = (
-                _run(node, self.modules, args, kwargs, lambda x: x) if made else result.value
+                run_call(node, self.modules, args, kwargs, lambda x: x) if made else result.value
             )
             return
         call = normalize(node, args, kwargs, self.modules)
         if call.operator in METADATA:
             self.values[node] = result.value
-        elif call.operator in _FREES and not node.users:
+        elif call.operator in FREES and not node.users:
             self.values[node] = None
-        elif call.operator in _FILLED:
-            self.values[node] = _run(node, self.modules, args, kwargs, _example)
+        elif call.operator in FILLED:
+            self.values[node] = run_call(node, self.modules, args, kwargs, example_of)
         elif call.operator == "getitem" and not isinstance(call.args[0], Traced):
             self.values[node] = self._taken(node, call)
         else:
@@ -238,7 +199,7 @@ class _Lowering:
                 continue
             moved = through_moves and user.op.startswith("call")
             call = normalize(user, user.args, user.kwargs, self.modules) if moved else None
-            if call is None or call.operator not in move.LOWERINGS:
+            if call is None or call.operator not in MOVES:
                 return False
             if not self._only_returned(user, through_moves):
                 return False
@@ -266,8 +227,7 @@ class _Lowering:
             if call.path in self.failed:
                 raise untraceable(self.failed[call.path])
             call = self._declared(call)
-        rule = _LOWERINGS.get(call.operator)
-        if rule is None or not metas or not isinstance(metas[0], TensorMeta):
+        if not metas or not isinstance(metas[0], TensorMeta):
             raise unsupported(call.operator, call.got)
         args, kwargs = self._operands(node.args), self._operands(node.kwargs)
         context = CallContext(
@@ -277,23 +237,9 @@ class _Lowering:
             metas[0].shape,
             metas[0].dtype,
             rectified=self._rectified(node),
-            run=lambda substitute: _run(node, self.modules, args, kwargs, substitute),
+            run=lambda substitute: run_call(node, self.modules, args, kwargs, substitute),
         )
-        options = {_PARAMETERS.get(key, key): value for key, value in call.kwargs.items()}
-        if rule is move.move:
-            found = list(move.move(context, *call.args, **options))
-            return found if len(found) == len(metas) else [None] * len(metas)
-        try:
-            bound = inspect.signature(rule).bind(context, *call.args, **options)
-        except TypeError as error:
-            raise context.unsupported(str(error), "its usual arguments") from None
-        if call.operator in _ELEMENTWISE:
-            first = elementwise.apply(context, call.operator, rule, bound)
-        elif call.operator in max_pool.LOWERINGS:
-            first = elementwise.apply_per_channel(context, rule, bound)
-        else:
-            first = rule(*bound.args, **bound.kwargs)
-        return [first, *(None for _ in metas[1:])]
+        return apply_rule(context, call, len(metas))
 
     def _rectified(self, node: fx.Node) -> bool:
         """Whether the result goes only to rectifiers."""
@@ -382,53 +328,6 @@ class _Lowering:
         self.rejections.append(
             Rejection(node=node, got=error.got, allowed=error.allowed, remedy=error.remedy)
         )
-
-
-_FREES = {"set"}
-"""Operators that give the memory of a tensor back, which no later call of the model uses."""
-
-_FILLED = frozenset(
-    [
-        "zeros_like",
-        "ones_like",
-        "full_like",
-        "empty_like",
-        "rand_like",
-        "new_zeros",
-        "new_ones",
-        "new_full",
-        "new_empty",
-        "new_tensor",
-    ]
-)
-"""Operators that make a constant from the shape of a tensor."""
-
-
-def _run(
-    node: fx.Node,
-    modules: Mapping[str, Any],
-    args: Any,
-    kwargs: Any,
-    substitute: Callable[[Any], Any],
-) -> Any:
-    """The call in PyTorch, with each operand that is a tensor replaced."""
-    leaves, tree = pytree.tree_flatten((args, kwargs))
-    tensors = (Traced, torch.Tensor)
-    changed = [substitute(leaf) if isinstance(leaf, tensors) else leaf for leaf in leaves]
-    given, named = pytree.tree_unflatten(changed, tree)
-    with torch.no_grad():
-        if node.op == "call_module":
-            return modules[str(node.target)](*given, **named)
-        if node.op == "call_method":
-            return getattr(given[0], str(node.target))(*given[1:], **named)
-        return node.target(*given, **named)  # type: ignore[operator]
-
-
-def _example(operand: Any) -> Any:
-    """A tensor of zeros like a traced one."""
-    if not isinstance(operand, Traced):
-        return operand
-    return torch.zeros(operand.shape, dtype=operand.dtype)
 
 
 def _same(one: Result, other: Result) -> bool:

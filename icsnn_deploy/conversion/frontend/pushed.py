@@ -12,7 +12,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from icsnn_deploy.conversion.frontend.builder import CallContext, Result, Traced, Unsupported
+from icsnn_deploy.conversion.frontend.builder import Result, Traced, Unsupported
+from icsnn_deploy.conversion.frontend.call_context import CallContext
 from icsnn_deploy.conversion.frontend.elements import Elements
 from icsnn_deploy.graph.neuron import Array
 

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from icsnn_deploy.conversion.frontend.builder import CallContext, Lowering, Traced
+from icsnn_deploy.conversion.frontend.builder import Traced
+from icsnn_deploy.conversion.frontend.call_context import CallContext, Lowering
 from icsnn_deploy.conversion.frontend.piecewise_linear import PiecewiseLinear
 from icsnn_deploy.conversion.frontend.rules.extremum import maximum, minimum
 from icsnn_deploy.conversion.frontend.rules.piecewise_linear import (

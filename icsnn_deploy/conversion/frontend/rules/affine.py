@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from icsnn_deploy.conversion.frontend.builder import CallContext, Lowering, Result, Traced
+from icsnn_deploy.conversion.frontend.builder import Result, Traced
+from icsnn_deploy.conversion.frontend.call_context import CallContext, Lowering
 from icsnn_deploy.conversion.frontend.pushed import push
 from icsnn_deploy.conversion.frontend.rules.same_source import (
     affine_of_symbol,

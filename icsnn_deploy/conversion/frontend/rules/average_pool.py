@@ -11,19 +11,16 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from icsnn_deploy.conversion.frontend.builder import CallContext, Lowering, Result, Traced
+from icsnn_deploy.conversion.frontend.builder import Result, Traced
+from icsnn_deploy.conversion.frontend.call_context import CallContext, Lowering
 from icsnn_deploy.conversion.frontend.elements import Elements
 from icsnn_deploy.conversion.frontend.gather import gather
 from icsnn_deploy.conversion.frontend.images import choose_phases, is_regular, on_nodes
+from icsnn_deploy.conversion.frontend.kernels import Kernel, convolve, replace_value
 from icsnn_deploy.conversion.frontend.phases import to_phases
 from icsnn_deploy.conversion.frontend.pushed import push
 from icsnn_deploy.conversion.frontend.rules.affine import spread
-from icsnn_deploy.conversion.frontend.rules.convolution import (
-    Kernel,
-    convolve,
-    linear,
-    replace_value,
-)
+from icsnn_deploy.conversion.frontend.rules.linear import linear
 from icsnn_deploy.conversion.frontend.rules.resize import along_axes
 from icsnn_deploy.conversion.frontend.sums import sum_of
 from icsnn_deploy.graph.nodes import AvgPool, ChannelAffine, Shape

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from icsnn_deploy.conversion.frontend.builder import CallContext, Function, Lowering, Traced
+from icsnn_deploy.conversion.frontend.builder import Function, Traced
+from icsnn_deploy.conversion.frontend.call_context import CallContext, Lowering
 from icsnn_deploy.conversion.frontend.piecewise_linear import (
     PiecewiseLinear,
     chosen,

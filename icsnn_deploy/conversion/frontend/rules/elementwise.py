@@ -8,13 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from icsnn_deploy.conversion.frontend.builder import (
-    CallContext,
-    Lowering,
-    Result,
-    Storage,
-    Traced,
-)
+from icsnn_deploy.conversion.frontend.builder import Result, Storage, Traced
+from icsnn_deploy.conversion.frontend.call_context import CallContext, Lowering
 from icsnn_deploy.conversion.frontend.elements import Elements
 from icsnn_deploy.conversion.frontend.images import on_nodes
 from icsnn_deploy.conversion.frontend.pushed import push, push_pair

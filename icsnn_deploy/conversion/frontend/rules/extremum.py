@@ -14,11 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from icsnn_deploy.conversion.frontend.builder import (
-    CallContext,
-    Lowering,
-    Traced,
-)
+from icsnn_deploy.conversion.frontend.builder import Traced
+from icsnn_deploy.conversion.frontend.call_context import CallContext, Lowering
 from icsnn_deploy.conversion.frontend.nonnegative import is_nonnegative
 from icsnn_deploy.conversion.frontend.piecewise_linear import combined, larger
 from icsnn_deploy.conversion.frontend.rules.piecewise_linear import result

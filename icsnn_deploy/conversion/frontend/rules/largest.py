@@ -1,20 +1,11 @@
-"""The largest and the smallest of several tensors, and along any axis of one."""
+"""The largest and the smallest of several tensors of one shape."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-import numpy as np
-
-from icsnn_deploy.conversion.frontend.builder import (
-    CallContext,
-    Lowering,
-    Result,
-    Storage,
-    Traced,
-    Unsupported,
-)
+from icsnn_deploy.conversion.frontend.builder import Result, Storage, Traced
+from icsnn_deploy.conversion.frontend.call_context import CallContext
 from icsnn_deploy.conversion.frontend.elements import Elements
 from icsnn_deploy.conversion.frontend.rules.extremum import maximum, minimum
 
@@ -31,104 +22,17 @@ def largest_of(context: CallContext, terms: Sequence[Elements], *, sign: int = 1
             "Choose an output size that divides the input's.",
         )
     rule = maximum if sign > 0 else minimum
-    found = [_traced(context, term) for term in terms]
+    found = [as_traced(context, term) for term in terms]
     while len(found) > 1:
         pairs = [
-            _traced(context, rule(context, one, two))
+            as_traced(context, rule(context, one, two))
             for one, two in zip(found[::2], found[1::2], strict=False)
         ]
         found = pairs + found[2 * len(pairs) :]
     return found[0].value
 
 
-def over_axes(
-    context: CallContext, x: Any, dim: Any = None, keepdim: bool = False, *, sign: int = 1
-) -> Result:
-    """amax, amin, max and min over axes of a sample."""
-    from icsnn_deploy.conversion.frontend.rules.max_pool import largest_in_space
-
-    data = context.traced(x)
-    rank = len(data.shape)
-    given = tuple(range(1, rank)) if dim is None or dim in ((), []) else dim
-    axes = sorted(
-        {int(d) % rank for d in (given if isinstance(given, (tuple, list)) else (given,))}
-    )
-    if dim is None or 0 in axes:
-        raise context.unsupported(
-            f"axes {axes} of {rank}", "axes of a sample (1 and later)", "Keep the batch axis."
-        )
-    elements = context.elements(data)
-    space = [axis for axis in axes if axis > 1]
-    if space and 3 <= rank <= 4:
-        try:
-            elements = largest_in_space(context, data, [axis - 2 for axis in space], sign)
-        except Unsupported:
-            if len(space) < len(axes):
-                raise
-        else:
-            axes = [axis for axis in axes if axis <= 1]
-    for axis in axes:
-        elements = _along(context, elements, axis - 1, sign)
-    return elements.reshape(*context.shape[1:])
-
-
-def _along(context: CallContext, elements: Elements, axis: int, sign: int) -> Elements:
-    """The maximum along one axis, which keeps length 1, by halving it."""
-    rule = maximum if sign > 0 else minimum
-    while elements.shape[axis] > 1:
-        count = elements.shape[axis]
-        half = count // 2
-        one, two, rest = (
-            elements.taken(part, axis)
-            for part in (range(half), range(half, 2 * half), range(2 * half, count))
-        )
-        pair = rule(context, _traced(context, one), _traced(context, two))
-        found = pair if isinstance(pair, Elements) else context.builder.numbering.elements(pair)
-        parts = [found, rest] if rest.ids.size else [found]
-        elements = Elements(np.concatenate([part.ids for part in parts], axis))
-    return elements
-
-
-def _traced(context: CallContext, value: Result) -> Traced:
+def as_traced(context: CallContext, value: Result) -> Traced:
     shape = context.builder.shapes[value] if isinstance(value, str) else value.shape
     size = (context.builder.batch, *shape)
     return Traced(value, size, context.dtype, context.path, Storage())
-
-
-def of_two_or_along(context: CallContext, x: Any, *arguments: Any, **options: Any) -> Result:
-    """torch.max: of two tensors, or along an axis."""
-    return _dispatched(context, x, arguments, options, 1)
-
-
-def smaller_of_two_or_along(
-    context: CallContext, x: Any, *arguments: Any, **options: Any
-) -> Result:
-    """torch.min"""
-    return _dispatched(context, x, arguments, options, -1)
-
-
-def _dispatched(
-    context: CallContext, x: Any, arguments: tuple[Any, ...], options: dict[str, Any], sign: int
-) -> Result:
-    other = options.get("other", arguments[0] if arguments else None)
-    if isinstance(other, int) or "dim" in options or other is None:
-        return over_axes(context, x, *arguments, **options, sign=sign)
-    return (maximum if sign > 0 else minimum)(context, x, other)
-
-
-def amax(context: CallContext, x: Any, dim: Any = None, keepdim: bool = False) -> Result:
-    """The largest value over axes."""
-    return over_axes(context, x, dim, keepdim)
-
-
-def amin(context: CallContext, x: Any, dim: Any = None, keepdim: bool = False) -> Result:
-    """The smallest value over axes."""
-    return over_axes(context, x, dim, keepdim, sign=-1)
-
-
-LOWERINGS: dict[str, Lowering] = {
-    "max": of_two_or_along,
-    "min": smaller_of_two_or_along,
-    "amax": amax,
-    "amin": amin,
-}

@@ -19,13 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from icsnn_deploy.conversion.frontend.builder import (
-    CallContext,
-    Lowering,
-    Result,
-    Storage,
-    Traced,
-)
+from icsnn_deploy.conversion.frontend.builder import Result, Storage, Traced
+from icsnn_deploy.conversion.frontend.call_context import CallContext, Lowering
 from icsnn_deploy.conversion.frontend.elements import Elements
 from icsnn_deploy.conversion.frontend.gather import gather
 from icsnn_deploy.conversion.frontend.images import lifted

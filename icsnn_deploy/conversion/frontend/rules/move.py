@@ -13,7 +13,8 @@ import torch
 from torch.nn import functional
 from torch.utils import _pytree as pytree
 
-from icsnn_deploy.conversion.frontend.builder import CallContext, Lowering, Result, Traced
+from icsnn_deploy.conversion.frontend.builder import Result, Traced
+from icsnn_deploy.conversion.frontend.call_context import CallContext, Lowering
 from icsnn_deploy.conversion.frontend.elements import Elements
 
 _SAMPLE = 2**40

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from icsnn_deploy.conversion.frontend.builder import CallContext, Function
+from icsnn_deploy.conversion.frontend.builder import Function
+from icsnn_deploy.conversion.frontend.call_context import CallContext
 from icsnn_deploy.conversion.frontend.nonnegative import is_nonnegative
 from icsnn_deploy.conversion.frontend.piecewise_linear import PiecewiseLinear
 from icsnn_deploy.conversion.frontend.rectifier_sum import rectifier_sum

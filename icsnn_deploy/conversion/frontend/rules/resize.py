@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from icsnn_deploy.conversion.frontend.axis_maps import axis_matrices, map_axes
-from icsnn_deploy.conversion.frontend.builder import CallContext, Lowering, Result
+from icsnn_deploy.conversion.frontend.builder import Result
+from icsnn_deploy.conversion.frontend.call_context import CallContext, Lowering
 from icsnn_deploy.conversion.frontend.elements import Elements
 from icsnn_deploy.conversion.frontend.images import lifted
 from icsnn_deploy.conversion.frontend.rules.move import move

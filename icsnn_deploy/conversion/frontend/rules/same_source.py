@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from icsnn_deploy.conversion.frontend.builder import CallContext, Traced
+from icsnn_deploy.conversion.frontend.builder import Traced
+from icsnn_deploy.conversion.frontend.call_context import CallContext
 from icsnn_deploy.conversion.frontend.piecewise_linear import (
     PiecewiseLinear,
     combined,

@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from icsnn_deploy.conversion.frontend.builder import CallContext, Lowering, Result, Traced
+from icsnn_deploy.conversion.frontend.builder import Result, Traced
+from icsnn_deploy.conversion.frontend.call_context import CallContext, Lowering
 from icsnn_deploy.conversion.frontend.elements import Elements
+from icsnn_deploy.conversion.frontend.kernels import Kernel, convolve, replace_value
 from icsnn_deploy.conversion.frontend.rules.affine import spread
 from icsnn_deploy.conversion.frontend.rules.average_pool import mean
-from icsnn_deploy.conversion.frontend.rules.convolution import Kernel, convolve, replace_value
 from icsnn_deploy.conversion.frontend.selecting import check_weights
 
 
