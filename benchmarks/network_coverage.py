@@ -104,7 +104,7 @@ class _Run:
         return record["package"] != self.digest and not self.any_version
 
     def smallest(self, chosen: Sequence[Architecture]) -> list[Architecture]:
-        """A third of the architectures that convert, of float inputs: those with the fewest neurons."""
+        """A third of the architectures of float inputs that convert, by number of neurons."""
         known = results.read(self.path)
         converting = [
             (known["trace", one.name]["neurons"], one)
