@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import tempfile
 import time
 import traceback
@@ -20,6 +21,7 @@ from icsnn_deploy.backends.reference import run_ann
 from icsnn_deploy.conversion.calibration.recipe import Recipe
 from icsnn_deploy.conversion.calibration.samples import CalibrationSet
 from icsnn_deploy.conversion.convert import convert, to_ann_graph
+from icsnn_deploy.conversion.frontend.max_pool_neurons import relay_max_pools
 from icsnn_deploy.conversion.frontend.trace import trace
 from icsnn_deploy.errors import IcsnnError, UnsupportedOperatorError
 from icsnn_deploy.exporters import export_into
@@ -30,6 +32,8 @@ from icsnn_deploy.graph.nodes import Population, Relu
 from icsnn_deploy.lattice.options import LatticeOptions
 from icsnn_deploy.lattice.quantize import quantize
 from icsnn_deploy.parity.verify import verify
+from icsnn_deploy.passes.fold_scales import fold_scales
+from icsnn_deploy.passes.merge_pointwise import merge_pointwise
 
 Record = dict[str, Any]
 
@@ -124,7 +128,7 @@ def ann_graph(model: nn.Module, example: Sequence[Tensor]) -> Graph:
     """The ANN graph as `convert` makes it."""
     if len(example) == 1:
         return to_ann_graph(model, CalibrationSet.of(example[0].numpy()))
-    return trace(model, tuple(example))  # type: ignore[arg-type]
+    return fold_scales(relay_max_pools(merge_pointwise(trace(model, tuple(example)))))
 
 
 def outputs_of(graph: Graph, inputs: Sequence[Tensor]) -> list[Array]:
@@ -167,9 +171,17 @@ def relative_difference(got: Array, expected: Array) -> float:
 
 
 def _deployed(subject: Subject) -> Record:
-    (example,), (check,) = subject.example, subject.check
-    images = torch.cat([scale * part for scale in _SCALES for part in (example, check)]).numpy()
-    conversion = convert(subject.model, images, Recipe(name="opi", time_steps=_TIME_STEPS))
+    names = list(inspect.signature(subject.model.forward).parameters)
+    named = {
+        name: torch.cat([scale * part for scale in _SCALES for part in pair]).numpy()
+        for name, *pair in zip(names, subject.example, subject.check, strict=False)
+    }
+    recipe = Recipe(name="opi", time_steps=_TIME_STEPS)
+    data = named if len(named) > 1 else next(iter(named.values()))
+    conversion = convert(subject.model, data, recipe)
+    parts = [part.name for part in input_parts(conversion.network)]
+    samples = dict(zip(parts, named.values(), strict=True))
+    images = pack_inputs(conversion.network, samples)
     populations = conversion.network.nodes_of(Population)
     record: Record = {
         "neurons": sum(int(np.prod(conversion.network.shape(p.name))) for p in populations)

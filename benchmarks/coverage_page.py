@@ -29,7 +29,7 @@ ANN graph, and compares the graph with the model in double precision, on other i
 the trace. *Difference* is the largest difference over the range of the model's output (its largest
 minus its smallest value); up to 1e-5 a network counts as converted. *Float32* is the same figure
 for the model itself, run in float32 instead of double precision. *Neurons* are those of the ANN
-graph. The smallest third of the converted networks of one float input goes on: recipe `opi` at T =
+graph. The smallest third of the converted networks of float inputs goes on: recipe `opi` at T =
 4, 8-bit weights, exported to NIR and ONNX, and compared spike for spike with the int64 reference on
 `torch`, `onnxruntime` and `nir`.
 

@@ -104,14 +104,12 @@ class _Run:
         return record["package"] != self.digest and not self.any_version
 
     def smallest(self, chosen: Sequence[Architecture]) -> list[Architecture]:
-        """A third of the architectures of one input that convert: those with the fewest neurons."""
+        """A third of the architectures of float inputs that convert, by number of neurons."""
         known = results.read(self.path)
         converting = [
             (known["trace", one.name]["neurons"], one)
             for one in chosen
-            if known["trace", one.name]["status"] == "converts"
-            and len(one.inputs) == 1
-            and not one.classes
+            if known["trace", one.name]["status"] == "converts" and not one.classes
         ]
         converting.sort(key=lambda pair: pair[0])
         return [one for _, one in converting[: -(-len(converting) // 3)]]
