@@ -34,9 +34,17 @@ def output_node(builder: Builder, leaves: Mapping[str, Traced]) -> Output:
         builder: of the graph.
         leaves: the model's outputs by name.
     """
-    for leaf in leaves.values():
+    for name, leaf in leaves.items():
         if isinstance(leaf.value, str):
             builder.check_computed(leaf.value)
+        elif leaf.value.batch_axis:
+            raise Unsupported(
+                got=f"output {name!r} of shape {list(leaf.shape)}, which moves the samples to axis "
+                f"{leaf.value.batch_axis}",
+                allowed="outputs with the batch as the first axis",
+                remedy="Return the samples along the first axis.",
+                node="output",
+            )
     if len(leaves) == 1:
         ((name, leaf),) = leaves.items()
         natural = _natural(builder, leaf)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -46,14 +46,14 @@ class ReferenceRun:
         outputs: by name, in double precision.
         is_double: the model ran in double precision.
         is_example: the batch is of the user's samples, not a random one.
-        rounding: largest difference of the model's own outputs in single precision.
+        rounding: by output, the largest difference of the model's own run in single precision.
     """
 
     inputs: ExampleInputs
     outputs: dict[str, Array]
     is_double: bool
     is_example: bool
-    rounding: float = 0.0
+    rounding: Mapping[str, float] = field(default_factory=dict)
 
 
 def reference_runs(
@@ -82,15 +82,15 @@ def reference_runs(
     model.float()
     if first.is_double:
         single_run = _run(model, first.inputs, torch.float32, is_example=True)
-        rounding = _largest_difference(single_run.outputs, first.outputs)
+        rounding = _differences(single_run.outputs, first.outputs)
         runs = [replace(run, rounding=rounding) for run in runs]
     return runs
 
 
-def _largest_difference(one: dict[str, Array], other: dict[str, Array]) -> float:
-    """Over all outputs, of those that are finite; 0 where there is none."""
-    found = [np.abs(one[name] - other[name]).max() for name in other if name in one]
-    return float(max((value for value in found if np.isfinite(value)), default=0.0))
+def _differences(one: dict[str, Array], other: dict[str, Array]) -> dict[str, float]:
+    """The largest difference of each output; 0 where it is not finite."""
+    found = {name: float(np.abs(one[name] - other[name]).max()) for name in other if name in one}
+    return {name: value if np.isfinite(value) else 0.0 for name, value in found.items()}
 
 
 def check_same(graph: Graph, runs: list[ReferenceRun]) -> None:
@@ -120,7 +120,7 @@ def _check_run(graph: Graph, run: ReferenceRun) -> None:
     tolerance = _LEVELS if quantized else _DOUBLE if run.is_double else _SINGLE
     problems = []
     for name, values in expected.items():
-        problem = _difference(got[name], values, tolerance, run.rounding)
+        problem = _difference(got[name], values, tolerance, run.rounding.get(name, 0.0))
         if problem is not None:
             problems.append(problem if len(expected) == 1 else f"output {name!r}: {problem}")
     if problems:
