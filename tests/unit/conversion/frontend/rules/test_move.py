@@ -146,5 +146,5 @@ MIXED: dict[str, Form] = {
 
 @pytest.mark.parametrize("name", MIXED)
 def test_samples_must_stay_apart(name: str) -> None:
-    with pytest.raises(UnsupportedOperatorError, match="(mixes|moves) .*the samples"):
+    with pytest.raises(UnsupportedOperatorError, match=r"(mixes|moves) .*the samples"):
         trace(Body(MIXED[name]).eval(), images(2, 3, 6, 7))
