@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name everybody uses
@@ -71,12 +69,6 @@ ARGUMENTS: dict[str, tuple[nn.Module, str]] = {
     "no statistics": (nn.BatchNorm2d(3, track_running_stats=False), "no running statistics"),
     "threshold": (nn.Threshold(0.5, 0), "threshold 0.5, value 0, where it jumps from 0 to 0.5"),
     "hardshrink": (nn.Hardshrink(0.5), "lambd=0.5, where it jumps"),
-    "padded max": (
-        nn.MaxPool2d(3, 2, 1),
-        "padding around the output of '0', which may be negative",
-    ),
-    "max that sticks out": (nn.MaxPool2d(3, 2, ceil_mode=True), "padding around the output of '0'"),
-    "adaptive max": (nn.AdaptiveMaxPool2d(3), "(8, 8) to (3, 3)"),
     "indices": (nn.Sequential(nn.MaxPool2d(2, return_indices=True), First()), "return_indices"),
     "flattened batch": (nn.Flatten(0), "mixes or moves the samples"),
 }
@@ -103,7 +95,6 @@ FUNCTIONS: dict[str, Form] = {
     "dropout": lambda m, x: F.dropout(x),
     "div": lambda m, x: 1 / x,
     "to": lambda m, x: x.half(),
-    "max": lambda m, x: x.max(2)[0],
     "item": lambda m, x: x * x.sum().item(),
 }
 
@@ -111,9 +102,7 @@ FUNCTIONS: dict[str, Form] = {
 REMEDIES: dict[str, tuple[Form, str]] = {
     "floor": (lambda m, x: x.floor(), "--activation CLASS:BOUND:LEVELS"),
     "sigmoid": (lambda m, x: m.conv(x.sigmoid()), "a clip of the same range"),
-    "max over an axis": (lambda m, x: x.max(1)[0], "two tensors as torch.maximum(a, b)"),
     "equal": (lambda m, x: x.eq(0), "Write it as a rectifier"),
-    "amax": (lambda m, x: x.amax((2, 3)), "over space as F.adaptive_max_pool2d(x, 1)"),
     "indices": (
         lambda m, x: F.adaptive_max_pool2d(x, 2, return_indices=True)[0],
         "Pool without indices.",
@@ -126,15 +115,6 @@ def test_what_to_do_instead(name: str) -> None:
     form, remedy = REMEDIES[name]
     (found,) = rejections(Body(form).eval(), images(2, 3, 6, 6))
     assert remedy in found.remedy
-
-
-def test_what_is_advised_converts() -> None:
-    def forward(m: Body, x: torch.Tensor) -> Any:
-        a, b = m.conv(x), m.conv2(x)
-        larger, smaller = torch.maximum(a, b), torch.minimum(a, b)
-        return F.adaptive_max_pool2d(torch.relu(larger + smaller), 1).flatten(1)
-
-    trace(Body(forward).eval(), images(2, 3, 6, 6))
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
