@@ -63,7 +63,10 @@ _WRITE = (
     "operators that move values without indices that depend on data (slices, torch.cat, F.pad)",
     "Build the tensor by torch.cat of slices, or multiply by a constant mask of 0 and 1.",
 )
-_CUBE = ("one or two spatial axes", "Use the 1d or 2d form.")
+_CUBE = (
+    "one or two spatial axes; Conv3d, BatchNorm3d and average pooling over three",
+    "Use the 1d or 2d form.",
+)
 _DEVIATION = (
     "means and sums over axes of a sample, abs",
     "It is not piecewise linear; use x.abs().mean(...) for it, or batch normalization in place of "
@@ -113,8 +116,8 @@ _GROUPS: tuple[tuple[str, tuple[str, str]], ...] = (
         _WRITE,
     ),
     (
-        "conv3d convtranspose3d batchnorm3d instancenorm3d avgpool3d adaptiveavgpool3d maxpool3d "
-        "adaptivemaxpool3d reflectionpad3d replicationpad3d constantpad3d zeropad3d dropout3d",
+        "convtranspose3d instancenorm3d maxpool3d adaptivemaxpool3d fractionalmaxpool3d "
+        "reflectionpad3d replicationpad3d circularpad3d constantpad3d zeropad3d dropout3d",
         _CUBE,
     ),
     ("norm var std varmean stdmean vectornorm linalgvectornorm linalgnorm", _DEVIATION),

@@ -22,7 +22,7 @@ def test_no_operator_that_converts_has_a_remedy() -> None:
 
 
 REFUSED: dict[str, tuple[Form, str, str]] = {
-    "sigmoid": (lambda m, x: m.conv(x.sigmoid()), "which the host computes", "put it after them"),
+    "sigmoid": (lambda m, x: m.conv(x.sigmoid()), "which the host computes", "Hardsigmoid"),
     "softmax": (lambda m, x: m.conv(x.softmax(1)), "which the host computes", "put it after them"),
     "floor": (lambda m, x: m.conv(x.floor()), "QCFS", "--activation CLASS:BOUND:LEVELS"),
     "round": (lambda m, x: m.conv(x.round()), "QCFS", "--activation CLASS:BOUND:LEVELS"),
@@ -50,12 +50,12 @@ REFUSED: dict[str, tuple[Form, str, str]] = {
         "spectrum on the host",
     ),
     "max_unpool2d": (
-        lambda m, x: F.max_unpool2d(*F.max_pool2d(x, 2, return_indices=True), 2),
+        lambda m, x: F.max_unpool2d(*F.max_pool2d(x, 2, return_indices=True), (2, 2)),
         "ConvTranspose",
         "without indices",
     ),
-    "conv3d": (
-        lambda m, x: F.conv3d(x[:, None], torch.ones(1, 1, 1, 3, 3)),
+    "max_pool3d": (
+        lambda m, x: F.max_pool3d(x, (2, 1, 1)),
         "one or two spatial axes",
         "1d or 2d",
     ),
@@ -79,6 +79,7 @@ def test_what_is_allowed_and_what_to_do(name: str) -> None:
 MASK = torch.ones(6, 6).tril()
 
 ADVISED: dict[str, Form] = {
+    "sigmoid before moves": lambda m, x: m.conv(x).mean((2, 3))[:, :1].sigmoid().squeeze(1),
     "sigmoid after moves": lambda m, x: m.conv(x).mean((2, 3))[:, :1].squeeze(1).sigmoid(),
     "softmax after moves": lambda m, x: m.conv(x).flatten(2).permute(0, 2, 1).softmax(2),
     "hardsigmoid": lambda m, x: m.conv(F.hardsigmoid(x)),
@@ -95,13 +96,14 @@ ADVISED: dict[str, Form] = {
     "one of an axis": lambda m, x: m.conv(x)[:, 0],
     "summed": lambda m, x: m.conv(x).sum((1, 2)),
     "masked": lambda m, x: x * (x > 0),
+    "average of a volume": lambda m, x: nn.AvgPool3d(2)(m.conv(x)[:, None].repeat(1, 2, 1, 1, 1)),
 }
 
 
 @pytest.mark.parametrize("name", ADVISED)
 def test_what_is_advised_converts(name: str) -> None:
     model, x = Body(ADVISED[name]).eval(), images(2, 3, 6, 6)
-    if "sigmoid after" in name or "softmax after" in name:
+    if "sigmoid " in name or "softmax " in name:
         trace(model, x)  # compares with the model, with the host's operation
     else:
         check(model, x)
@@ -131,8 +133,14 @@ def test_a_write_to_a_part_of_a_tensor_names_cat() -> None:
     assert "torch.cat of slices" in found[0].remedy
 
 
+def test_a_volume_without_a_batch_axis_is_refused() -> None:
+    for pool in (lambda m, x: F.avg_pool3d(x, 2), lambda m, x: F.adaptive_avg_pool3d(x, 1)):
+        (found,) = rejections(Body(pool).eval(), images(2, 3, 4, 4))
+        assert found.allowed == "[B, C, D, H, W]"
+
+
 def test_a_fake_quantized_layer_says_what_it_is() -> None:
-    fake = torch.ao.quantization.FakeQuantize()
+    fake = torch.ao.quantization.FakeQuantize()  # type: ignore[no-untyped-call]
     model = nn.Sequential(nn.Conv2d(3, 3, 1), fake).eval()
     with pytest.raises(
         ConversionError, match=r"1 \(FakeQuantize\): fake quantization.*Switch it off"
