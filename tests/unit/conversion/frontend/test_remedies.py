@@ -7,10 +7,11 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name everybody uses
 from torch import nn
 
+from icsnn_deploy import Recipe, convert
 from icsnn_deploy.conversion.frontend import remedies
 from icsnn_deploy.conversion.frontend.rules.table import _LOWERINGS
 from icsnn_deploy.conversion.frontend.trace import trace
-from icsnn_deploy.errors import ConversionError
+from icsnn_deploy.errors import ConversionError, UnsupportedOperatorError
 from tests.support.traced import Body, Form, check, images
 from tests.unit.conversion.frontend.test_trace_rejections import rejections
 
@@ -114,6 +115,16 @@ def test_a_squeeze_that_drops_the_batch_names_flatten(batch: int) -> None:
     model = Body(lambda m, x: m.conv(x).mean((2, 3), keepdim=True).squeeze()).eval()
     with pytest.raises(ConversionError, match=r"\.squeeze\(\) drops.*flatten\(1\)"):
         trace(model, images(batch, 3, 6, 6))
+
+
+def test_a_squeeze_in_a_program_of_one_sample_names_flatten() -> None:
+    model = Body(lambda m, x: m.conv(x).mean((2, 3), keepdim=True).squeeze()).eval()
+    program = torch.export.export(model, (images(1, 3, 6, 6),))
+    with pytest.raises(UnsupportedOperatorError) as caught:
+        convert(program, images(4, 3, 6, 6).numpy(), Recipe(time_steps=2))
+    found = caught.value.rejections[0]
+    assert found.node == "squeeze"
+    assert "flatten(1)" in found.remedy
 
 
 def test_an_index_that_depends_on_the_input_is_refused() -> None:

@@ -246,7 +246,6 @@ REFUSED: dict[str, tuple[Form, str, str]] = {
         "maximum",
         "shapes (3, 5, 6) and (1, 5, 6)",
     ),
-    "over an axis": (lambda m, x: x.max(1)[0], "max", "max"),
 }
 
 
