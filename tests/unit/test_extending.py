@@ -37,24 +37,33 @@ CHECKS = {
     OPERATOR: """
 import torch
 from torch import nn
-from icsnn_deploy import Recipe, convert
+from icsnn_deploy import Recipe, UnsupportedOperatorError, convert
 from icsnn_deploy.backends.reference import run_ann
 torch.manual_seed(0)
-model = nn.Sequential(
-    nn.PixelUnshuffle(2), nn.Conv2d(12, 5, 1), nn.ReLU(), nn.Flatten(), nn.Linear(45, 3)
-).eval()
+class Summed(nn.Module):
+    def __init__(self, cumulate):
+        super().__init__()
+        self.cumulate = cumulate
+        self.conv = nn.Conv2d(3, 5, 2)
+        self.rest = nn.Sequential(nn.ReLU(), nn.Flatten(), nn.Linear(125, 3))
+    def forward(self, x):
+        return self.rest(self.conv(self.cumulate(x)))
+model = Summed(lambda x: x.cumsum(2)).eval()
 x = torch.rand(6, 3, 6, 6)
 found = convert(model, x.numpy(), Recipe(time_steps=4))
-class Functional(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.rest = model[1:]
-    def forward(self, x):
-        return self.rest(nn.functional.pixel_unshuffle(x, downscale_factor=2))
+function = Summed(lambda x: torch.cumsum(x, dim=-2)).eval()
+function.load_state_dict(model.state_dict())
 expected = model(x).detach().numpy()
-for each in (model, Functional().eval(), torch.export.export(model, (x,))):
+for each in (model, function, torch.export.export(model, (x,))):
     ann = convert(each, x.numpy(), Recipe(time_steps=4)).ann
     np.testing.assert_allclose(run_ann(ann, x.numpy()), expected, atol=1e-5)
+for refused in (lambda x: x.cumsum(1), lambda x: x.cumsum(0)):
+    try:
+        convert(Summed(refused).eval(), x.numpy(), Recipe(time_steps=4))
+    except UnsupportedOperatorError as error:
+        assert "a spatial axis" in str(error), error
+    else:
+        raise AssertionError("cumsum over channels or samples")
 assert len(found.network.nodes_of(IF)) == 1
 """,
     KIND: """

@@ -120,8 +120,10 @@ def _window(node: Conv | AvgPool, shape: Shape, result: Shape) -> Iterator[Rejec
         yield Rejection(
             node=node.name,
             got=f"kernel {node.kernel} with padding {node.padding}",
-            allowed="an equivalent square kernel with symmetric padding",
-            remedy="Pad both sides of each axis equally, or export with profile spec.",
+            allowed="kernels that zeros make square with symmetric padding; an even size on one "
+            "axis and an odd one on the other is none",
+            remedy="Use odd or even sizes on both axes, with as much padding on each side, or "
+            "export with profile spec.",
         )
         return
     yield from _dense(node, result[0] * shape[0] * int(np.prod(embedding.kernel)))

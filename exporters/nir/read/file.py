@@ -120,10 +120,25 @@ def _read(file: Path, header_of: Callable[[NirHeader | None], NirHeader]) -> Gra
         if not rejections:
             return _build(network, header, file.name)
     except GraphError as error:
-        raise ExportError(f"{file}: {error}") from error
+        raise ExportError(f"{file}: {error}{_batch_axis(network)}") from error
     raise ExportError(
         rejection_table(f"{file}: this network can't be read as an IF network", rejections)
     )
+
+
+def _batch_axis(network: Any) -> str:
+    """What to do about an input whose first axis may be a batch of one; empty without one."""
+    for name, node in network.nodes.items():
+        stated = getattr(node, "input_type", None)
+        if type(node).__name__ != "Input" or not isinstance(stated, Mapping):
+            continue
+        shape = np.asarray(stated.get("input")).reshape(-1).tolist()[:16]
+        if len(shape) > 1 and shape[0] == 1:
+            return (
+                f". The shape of {str(name)[:100]!r}, {shape}, may count a batch axis: write the "
+                f"file with {shape[1:]}"
+            )
+    return ""
 
 
 def _parse(file: Path) -> Any:

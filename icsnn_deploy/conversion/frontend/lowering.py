@@ -278,7 +278,7 @@ class _Lowering:
             raise Unsupported(
                 got=f"{call.got}, which changes a tensor in place",
                 allowed="in-place operators that replace their first operand and return it",
-                remedy="Use the operator that is not in place.",
+                remedy="Use the operator that is not in place, or torch.cat of slices.",
             )
 
     def _value(

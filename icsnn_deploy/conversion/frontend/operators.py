@@ -68,8 +68,9 @@ def _shrink(module: Any) -> tuple[str, Arguments]:
 def _avg_pool(module: Any) -> tuple[str, Arguments]:
     fields = ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad")
     arguments = {field: getattr(module, field) for field in fields}
-    if isinstance(module, nn.AvgPool2d):
-        return "avg_pool2d", {**arguments, "divisor_override": module.divisor_override}
+    if isinstance(module, (nn.AvgPool2d, nn.AvgPool3d)):
+        axes = 2 if isinstance(module, nn.AvgPool2d) else 3
+        return f"avg_pool{axes}d", {**arguments, "divisor_override": module.divisor_override}
     return "avg_pool1d", arguments
 
 
@@ -142,6 +143,7 @@ _MODULES: dict[type[nn.Module], Callable[[Any], tuple[str, Arguments]]] = {
     nn.Hardshrink: _shrink,
     nn.AvgPool1d: _avg_pool,
     nn.AvgPool2d: _avg_pool,
+    nn.AvgPool3d: _avg_pool,
     nn.AdaptiveAvgPool3d: lambda module: (
         "adaptive_avg_pool3d",
         {"output_size": module.output_size},

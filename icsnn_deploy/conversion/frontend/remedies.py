@@ -13,12 +13,16 @@ _LIKE_CLIPS = (
     _PIECEWISE_LINEAR,
     "Replace it by a clip of the same range, such as Hardtanh or Hardsigmoid, and retrain.",
 )
+_BY_HOST = (
+    f"{_PIECEWISE_LINEAR}; as the last operation of the model, which the host computes",
+    "Replace it by a clip of the same range, such as Hardtanh or Hardsigmoid, and retrain.",
+)
 _ROUNDED = (
     _PIECEWISE_LINEAR,
     "If it is part of an activation with quantization levels, declare that module: "
     "--activation CLASS:BOUND:LEVELS. Otherwise remove it and retrain.",
 )
-_EQUALITY = (
+_COMPARED = (
     "comparisons >, >=, < and <=, in where(...) or a product with the tensor they come from",
     "Write it as a rectifier, or replace it and retrain.",
 )
@@ -26,74 +30,109 @@ _OTHER_POOL = (
     "MaxPool, AvgPool, strided convolution",
     "Replace it by MaxPool2d, AvgPool2d or a strided convolution and retrain.",
 )
+_UNPOOL = (
+    "Upsample, ConvTranspose, PixelShuffle",
+    "Pool without indices, replace it by Upsample or ConvTranspose2d, and retrain.",
+)
 _OTHER_NORM = (
-    "BatchNorm1d, BatchNorm2d",
+    "BatchNorm and InstanceNorm with running statistics",
     "Its statistics depend on each sample; replace it by batch normalization and retrain.",
 )
-_SOFTMAX = ("logits as the output", "Remove it: it does not change which class is largest.")
+_SOFTMAX = (
+    "a softmax as the last operation of the model, which the host computes",
+    "If only moves of values follow it, put it after them, so that it is the last one. Otherwise "
+    "remove it and retrain.",
+)
 _RECURRENT = ("feed-forward layers", "Replace it by convolutions or linear layers and retrain.")
 _ATTENTION = ("convolution, linear", "Attention multiplies activations; use a convolutional model.")
-_JOIN = (
-    "addition of tensors of one shape, torch.cat along the channels",
-    "Use a sum, or concatenate along dim=1.",
+_PRODUCT = (
+    "products with constants, and with masks of the same tensor",
+    "Remove the product of activations and retrain.",
 )
-_PERMUTE = ("flattening to [B, features]", "Keep the channels-first order, without transposing.")
-_TRANSPOSED = ("Conv1d, Conv2d", "Replace it by a convolution.")
-_RESIZE = ("AvgPool, strided convolution", "Remove the resizing, or do it before the network.")
+_MATRIX = (
+    "products with one constant matrix: x @ W, F.linear, a 1x1 convolution",
+    "If one operand is constant, write it as one of these. Otherwise remove it and retrain.",
+)
 _VALUE = ("a forward that does not look at values", "Remove what depends on single values.")
-_INDEX = ("slices start:stop:step", "Use slices that keep every axis.")
-_CUBE = ("one or two spatial axes", "Use the 1d or 2d form.")
-_REDUCE = ("mean over the spatial axes", "Use x.mean([2, 3]) and retrain or rescale.")
-_EXTREME = (
-    "MaxPool, torch.maximum of two tensors",
-    "Write the largest over space as F.adaptive_max_pool2d(x, 1), the larger of two tensors as "
-    "torch.maximum(a, b).",
+_CHOICE = (
+    "the largest and the smallest value (max, amax, MaxPool), without indices; argmax as the last "
+    "operation of the model, which the host computes",
+    "Return the values that it reads as an output, and let the host choose.",
 )
+_WRITE = (
+    "operators that move values without indices that depend on data (slices, torch.cat, F.pad)",
+    "Build the tensor by torch.cat of slices, or multiply by a constant mask of 0 and 1.",
+)
+_CUBE = (
+    "one or two spatial axes; Conv3d, BatchNorm3d and average pooling over three",
+    "Use the 1d or 2d form.",
+)
+_DEVIATION = (
+    "means and sums over axes of a sample, abs",
+    "It is not piecewise linear; use x.abs().mean(...) for it, or batch normalization in place of "
+    "a division by it, and retrain.",
+)
+_LOOKUP = (
+    "inputs of numbers that layers compute with",
+    "Look the vectors up on the host, and convert the part of the model that reads them.",
+)
+_SPECTRUM = (
+    "real numbers",
+    "Compute the spectrum on the host, and convert the part of the model that reads it.",
+)
+_TYPE = ("float32 and float64", "Remove the conversion, or do it on the host.")
 _SIMPLE = (
     "convolution, linear, batch norm, piecewise-linear activations, max and average pooling, "
-    "flatten, addition, "
-    "concatenation of channels, scaling by constants, slicing, zero padding",
+    "resizing, sums, means, products with constants, operators that only move values (reshape, "
+    "permute, slice, cat, pad, ...)",
     "Rewrite the model with these, or move the operator out of the network.",
 )
 
 _GROUPS: tuple[tuple[str, tuple[str, str]], ...] = (
     (
-        "gelu silu swish mish elu selu celu hardswish tanhshrink softplus logsigmoid glu exp erf "
-        "square pow sqrt",
+        "gelu silu swish mish elu selu celu hardswish tanhshrink softplus softsign glu exp expm1 "
+        "log log1p erf square pow sqrt rsqrt reciprocal sin cos",
         _ACTIVATION,
     ),
-    ("sigmoid tanh softsign", _LIKE_CLIPS),
-    ("floor ceil round trunc fix frac", _ROUNDED),
-    ("eq ne equal notequal isclose xor logicalxor bitwisexor", _EQUALITY),
-    ("softmax logsoftmax softmin softmax2d", _SOFTMAX),
+    ("sigmoid tanh logsigmoid", _BY_HOST),
+    ("atan", _LIKE_CLIPS),
+    ("floor ceil round trunc fix frac mod remainder fmod floordiv floordivide", _ROUNDED),
+    ("eq ne equal notequal isclose xor logicalxor bitwisexor heaviside", _COMPARED),
+    ("softmax logsoftmax softmin softmax2d logsumexp", _SOFTMAX),
     (
-        "layernorm groupnorm rmsnorm nativelayernorm nativegroupnorm localresponsenorm normalize",
+        "layernorm groupnorm rmsnorm nativelayernorm nativegroupnorm localresponsenorm normalize "
+        "crossmaplrn2d",
         _OTHER_NORM,
     ),
     ("lstm gru rnn lstmcell grucell rnncell rnntanh rnnrelu", _RECURRENT),
-    ("multiheadattention scaleddotproductattention bmm einsum", _ATTENTION),
-    ("stack hstack vstack dstack", _JOIN),
-    ("permute transpose t swapaxes movedim pixelshuffle channelshuffle", _PERMUTE),
-    ("item tolist argmax argmin topk sort any all", _VALUE),
-    ("select indexselect index gather setitem unbind", _INDEX),
+    ("multiheadattention scaleddotproductattention", _ATTENTION),
+    ("bmm baddbmm einsum tensordot mv dot", _MATRIX),
+    ("prod cumprod addcmul addcdiv cdist cosinesimilarity bilinear outer", _PRODUCT),
+    ("item tolist any all", _VALUE),
+    ("argmax argmin topk sort argsort median kthvalue mode", _CHOICE),
     (
-        "conv3d batchnorm3d avgpool3d adaptiveavgpool3d maxpool3d adaptivemaxpool3d",
+        "setitem fill copy indexput indexfill indexadd indexcopy scatter scatteradd maskedscatter "
+        "maskedselect nonzero",
+        _WRITE,
+    ),
+    (
+        "convtranspose3d instancenorm3d maxpool3d adaptivemaxpool3d fractionalmaxpool3d "
+        "reflectionpad3d replicationpad3d circularpad3d constantpad3d zeropad3d dropout3d",
         _CUBE,
     ),
-    ("sum norm var std", _REDUCE),
-    ("max min amax amin", _EXTREME),
+    ("norm var std varmean stdmean vectornorm linalgvectornorm linalgnorm", _DEVIATION),
+    ("embedding embeddingbag onehot", _LOOKUP),
+    ("stft istft", _SPECTRUM),
+    ("half bfloat16 long int short byte bool", _TYPE),
 )
 _KNOWN = {name: text for names, text in _GROUPS for name in names.split()}
 
 _FAMILIES = {
     "fractionalmaxpool": _OTHER_POOL,
     "lppool": _OTHER_POOL,
-    "upsample": _RESIZE,
-    "instancenorm": _OTHER_NORM,
-    "maxunpool": _RESIZE,
-    "interpolate": _RESIZE,
-    "convtranspose": _TRANSPOSED,
+    "maxunpool": _UNPOOL,
     "transformer": _ATTENTION,
+    "fft": _SPECTRUM,
 }
 
 

@@ -138,7 +138,10 @@ def _difference(got: Array, expected: Array, tolerance: _Tolerance, rounding: fl
     much as the model itself does in single precision.
     """
     if got.shape != expected.shape:
-        return f"output of shape {got.shape} instead of {expected.shape}"
+        where = f"output of shape {got.shape} instead of {expected.shape}"
+        if got.shape == (1, *expected.shape):
+            where += " (.squeeze() drops the batch axis of a single sample: use flatten(1))"
+        return where
     spread = float(expected.max() - expected.min())
     limit = tolerance.spread * spread + tolerance.size * float(np.abs(expected).max())
     limit = max(limit, _OWN_ROUNDING * rounding)

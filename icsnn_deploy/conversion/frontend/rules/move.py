@@ -16,6 +16,7 @@ from torch.utils import _pytree as pytree
 from icsnn_deploy.conversion.frontend.builder import Result, Traced
 from icsnn_deploy.conversion.frontend.call_context import CallContext, Lowering
 from icsnn_deploy.conversion.frontend.elements import Elements
+from icsnn_deploy.errors import first_line
 
 _SAMPLE = 2**40
 """Difference of the numbers of one element in two samples: more than any network has elements."""
@@ -23,7 +24,14 @@ _SAMPLE = 2**40
 
 def move(context: CallContext, *operands: Any, **options: Any) -> Any:
     """Apply the traced call to element numbers; one Elements per result, or None for others."""
-    ids = context.run(_numbers(context))
+    try:
+        ids = context.run(_numbers(context))
+    except (IndexError, RuntimeError, TypeError) as error:  # torch, of numbers in place of indices
+        raise context.unsupported(
+            f"indices or sizes that depend on the input ({first_line(error)})",
+            "constant indices",
+            "Return the values that it reads as an output, and let the host choose.",
+        ) from error
     leaves, constants = pytree.tree_leaves(ids), [None] * len(pytree.tree_leaves(ids))
     if _has_constants(context, operands, options):
         constants = pytree.tree_leaves(context.run(_constants(context)))
@@ -157,7 +165,9 @@ def _elements(context: CallContext, numbers: torch.Tensor, constants: Any) -> El
         raise context.unsupported(
             f"a result of shape {list(every.shape)} that mixes or moves the samples",
             "operators that keep the samples apart, along one axis",
-            "Keep x.size(0) as the first axis: flatten with start_dim=1, or reshape to "
+            "Use flatten(1), which keeps the batch of one sample, too."
+            if context.got == "squeeze"
+            else "Keep x.size(0) as the first axis: flatten with start_dim=1, or reshape to "
             "[x.size(0), ...].",
         )
     if constants is None:

@@ -66,7 +66,7 @@ def avg_pool3d(
     divisor_override: int | None = None,
 ) -> Result:
     """avg_pool3d over even windows, as a convolution."""
-    data = context.traced(x)
+    data = _volume(context, x)
     size, pads = spread(kernel_size, 3), spread(padding, 3)
     steps = size if stride is None or stride == [] else spread(stride, 3)
     if ceil_mode or divisor_override is not None or (any(pads) and not count_include_pad):
@@ -87,7 +87,7 @@ def avg_pool3d(
 
 def adaptive_avg_pool3d(context: CallContext, x: Any, output_size: Any) -> Result:
     """adaptive_avg_pool3d to one value, or to windows of one size."""
-    data = context.traced(x)
+    data = _volume(context, x)
     lengths, wanted = data.shape[2:], context.shape[2:]
     if any(length % out for length, out in zip(lengths, wanted, strict=True)):
         raise context.unsupported(
@@ -101,6 +101,13 @@ def adaptive_avg_pool3d(context: CallContext, x: Any, output_size: Any) -> Resul
     found = rows if isinstance(rows, Elements) else context.builder.numbering.elements(rows)
     between = replace_value(data, found.reshape(*data.shape[1:3], 1, 1), (*data.shape[:3], 1, 1))
     return mean(context, between, [2], keepdim=True)
+
+
+def _volume(context: CallContext, x: Any) -> Traced:
+    data = context.traced(x)
+    if len(data.shape) != 5:
+        raise context.unsupported(f"an input of shape {list(data.shape)}", "[B, C, D, H, W]")
+    return data
 
 
 LOWERINGS: dict[str, Lowering] = {

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name everybody uses
@@ -117,15 +115,6 @@ def test_what_to_do_instead(name: str) -> None:
     form, remedy = REMEDIES[name]
     (found,) = rejections(Body(form).eval(), images(2, 3, 6, 6))
     assert remedy in found.remedy
-
-
-def test_what_is_advised_converts() -> None:
-    def forward(m: Body, x: torch.Tensor) -> Any:
-        a, b = m.conv(x), m.conv2(x)
-        larger, smaller = torch.maximum(a, b), torch.minimum(a, b)
-        return F.adaptive_max_pool2d(torch.relu(larger + smaller), 1).flatten(1)
-
-    trace(Body(forward).eval(), images(2, 3, 6, 6))
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)

@@ -228,6 +228,8 @@ def test_everything_without_a_portable_form_is_told_at_once(tmp_path: Path) -> N
         "2 thresholds, 3 to 5",
         "icsnn quantize --per-layer",
         "padding ((0, 1), (0, 0))",
+        "an even size on one axis and an odd one on the other",
+        "Use odd or even sizes on both axes",
     ):
         assert words in message
     assert not list(tmp_path.iterdir())

@@ -188,6 +188,17 @@ def test_a_flatten_of_some_axes_is_refused(tmp_path: Path) -> None:
         from_nir(path, reset="subtract", time_steps=2)
 
 
+def test_an_input_with_a_batch_axis_says_so(tmp_path: Path) -> None:
+    """As a writer that counts the batch gives it: the nodes after it do not fit."""
+    images = chain(tmp_path / "i.nir", (1, 2, 6, 6), 3, conv(3, 2, 3, (6, 6)), population(3, 6, 6))
+    with pytest.raises(ExportError, match=r"\[1, 2, 6, 6\], may count a batch.*with \[2, 6, 6\]"):
+        from_nir(images, reset="subtract", time_steps=3)
+    affine = nir.Affine(weight=dyadic(RNG, 4, 7), bias=dyadic(RNG, 4))
+    vectors = chain(tmp_path / "v.nir", (1, 7), 4, affine, population(4))
+    with pytest.raises(ExportError, match=r"\[1, 7\], may count a batch axis.*with \[7\]"):
+        from_nir(vectors, reset="subtract", time_steps=3)
+
+
 def test_a_resistance_and_a_scale(tmp_path: Path) -> None:
     nodes = (
         nir.Scale(scale=np.array([1, 2, 3], "f4")),
