@@ -235,10 +235,27 @@ class _Pieces:
         )
 
 
+def grouped(weight: Array) -> tuple[Array, int]:
+    """Weights [Q, C, taps] without the zeros of other groups, and the number of groups.
+
+    The groups are as many as there are channels, or a divisor of that: those of one channel's
+    phases keep together.
+    """
+    count, channels = weight.shape[:2]
+    for groups in range(int(np.gcd(count, channels)), 1, -1):
+        if count % groups or channels % groups:
+            continue
+        blocks = weight.reshape(groups, count // groups, groups, channels // groups, -1)
+        own = blocks[np.arange(groups), :, np.arange(groups)]  # [g, Q / g, C / g, taps]
+        if np.count_nonzero(own) == np.count_nonzero(weight):
+            return own.reshape(count, channels // groups, -1), groups
+    return weight, 1
+
+
 def place_conv(
     builder: Builder, source: str, weight: Array, size: tuple[int, ...], padding: Pairs, wish: str
 ) -> str:
-    """A convolution of stride 1; depthwise where its weights [Q, C, taps] are.
+    """A convolution of stride 1; in groups where its weights [Q, C, taps] allow.
 
     Args:
         builder: of the graph.
@@ -248,12 +265,8 @@ def place_conv(
         padding: for each spatial axis.
         wish: name of the node, where it is free.
     """
-    count, channels = weight.shape[:2]
-    groups = 1
-    if count == channels:
-        diagonal = weight[np.arange(count), np.arange(count)]
-        if np.count_nonzero(diagonal) == np.count_nonzero(weight):
-            weight, groups = diagonal[:, None], channels
+    count, _channels = weight.shape[:2]
+    weight, groups = grouped(weight)
     return builder.add(
         Conv(
             name=builder.name(wish),

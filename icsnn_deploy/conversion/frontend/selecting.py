@@ -144,7 +144,8 @@ def shift_conv(builder: Builder, source: str, shift: Shift, positions: Shape, na
         )
     size = [one.size for one in found]
     count = len(shift.channels)
-    diagonal = count == shape[0] and np.array_equal(shift.channels, np.arange(count))
+    each = count // shape[0]
+    diagonal = count % shape[0] == 0 and np.array_equal(shift.channels, np.arange(count) // each)
     check_weights(name, count, 1 if diagonal else shape[0], *size)
     weight = np.zeros((count, 1 if diagonal else shape[0], *size), np.float32)
     rows = np.flatnonzero(used)
