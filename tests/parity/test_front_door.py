@@ -102,6 +102,7 @@ def networks_for(reader: str) -> list[str]:
     return [name for name in NETWORKS if name not in NO_PORTABLE_FORM and name not in SIGNALS]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reader", READERS)
 def test_no_spike_differs_in_readers_of_nir(reader: str, folder: Path) -> None:
     bundles = [built(name, folder).bundle for name in networks_for(reader)]

@@ -129,12 +129,12 @@ class _OpenVinoSession:
         Of one sample [1, C, 1, 1], OpenVINO adds convolutions to a constant [C, 1, 1] in place,
         because it is as large, and loses their result.
         """
-        axes = {port.get_any_name(): _batch_axis(port) for port in self._model.inputs}
+        axes = {name: _batch_axis(self._model.input(name)) for name in feed}
         if any(axis is None or feed[name].shape[axis] != 1 for name, axis in axes.items()):
             results = self._infer(feed)
             return [np.asarray(results[name]) for name in outputs]
         results = self._infer({name: np.repeat(feed[name], 2, axis) for name, axis in axes.items()})
-        ends = {port.get_any_name(): _batch_axis(port) for port in self._model.outputs}
+        ends = {name: _batch_axis(self._model.output(name)) for name in outputs}
         return [_first_of_two(np.asarray(results[name]), ends[name] or 0) for name in outputs]
 
     def _infer(self, feed: Mapping[str, Array]) -> Any:
@@ -149,6 +149,8 @@ class _OpenVinoSession:
 def _batch_axis(port: Any) -> int | None:
     """The axis of an input or output whose length is free; None if there is no single one."""
     shape = port.partial_shape
+    if shape.rank.is_dynamic:
+        return None
     free = [axis for axis, length in enumerate(shape) if length.is_dynamic]
     return free[0] if len(free) == 1 else None
 
