@@ -124,10 +124,37 @@ class _OpenVinoSession:
             raise ExportError(f"{path}: OpenVINO can't compile it: {first_line(error)}") from error
 
     def run(self, outputs: Sequence[str], feed: Mapping[str, Array]) -> list[Array]:
+        """Run a batch; a single sample is run as two.
+
+        Of one sample [1, C, 1, 1], OpenVINO adds convolutions to a constant [C, 1, 1] in place,
+        because it is as large, and loses their result.
+        """
+        axes = {name: _batch_axis(self._model.input(name)) for name in feed}
+        if any(axis is None or feed[name].shape[axis] != 1 for name, axis in axes.items()):
+            results = self._infer(feed)
+            return [np.asarray(results[name]) for name in outputs]
+        results = self._infer({name: np.repeat(feed[name], 2, axis) for name, axis in axes.items()})
+        ends = {name: _batch_axis(self._model.output(name)) for name in outputs}
+        return [_first_of_two(np.asarray(results[name]), ends[name] or 0) for name in outputs]
+
+    def _infer(self, feed: Mapping[str, Array]) -> Any:
         try:
-            results = self._model(dict(feed), share_inputs=False, share_outputs=False)
+            return self._model(dict(feed), share_inputs=False, share_outputs=False)
         except RuntimeError as error:
             raise ExportError(
                 f"{self._path}: OpenVINO can't run it: {first_line(error)}"
             ) from error
-        return [np.asarray(results[name]) for name in outputs]
+
+
+def _batch_axis(port: Any) -> int | None:
+    """The axis of an input or output whose length is free; None if there is no single one."""
+    shape = port.partial_shape
+    if shape.rank.is_dynamic:
+        return None
+    free = [axis for axis, length in enumerate(shape) if length.is_dynamic]
+    return free[0] if len(free) == 1 else None
+
+
+def _first_of_two(values: Array, axis: int) -> Array:
+    """The first sample of results whose axis is 2 samples, or T steps of 2 samples each."""
+    return values.take(range(0, values.shape[axis], 2), axis)
