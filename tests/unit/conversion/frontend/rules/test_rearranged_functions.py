@@ -44,7 +44,7 @@ FORMS: dict[str, Callable[[Any, torch.Tensor], torch.Tensor]] = {
     "maximum and its mean": lambda m, x: torch.maximum(m.conv(x), x.mean([2, 3], keepdim=True)),
     "mean of channels and minimum": lambda m, x: torch.min(x.mean(1, keepdim=True), m.conv(x)),
     "bounds of one value": lambda m, x: (
-        (m.conv(x).mean([2, 3]) @ torch.ones(3, 3))
+        m.linear(m.conv(x).mean([2, 3]))
         .unsqueeze(2)
         .clamp(torch.full((1, 1, 1), -0.2), torch.full((1,), 0.4))
     ),
