@@ -43,7 +43,7 @@ LIMITS = {
     "constants": "tensors that depend on the input",
     "largest of many": "values in uneven windows",
 }
-"""Refusals of networks that would need too many layers or weights, by a part of the message."""
+"""Refusals that a sweep counts apart from failures, by a part of the message."""
 MOST_VALUES = 4096  # of one sample, so that a network takes milliseconds
 
 
@@ -195,7 +195,7 @@ def main() -> int:
     failures = +kinds
     print(
         f"{given.count} networks in {time.monotonic() - started:.0f} s: {failures.total()} "
-        f"failures {dict(failures)}, {sum(limits.values())} beyond documented limits {limits}, "
+        f"failures {dict(failures)}, {sum(limits.values())} refused by a limit {limits}, "
         f"largest difference {worst:.2g} of the output's spread, allowed {TOLERANCE:g}"
     )
     return int(bool(failures))
