@@ -10,30 +10,35 @@ from torch import nn
 from icsnn_deploy.conversion.frontend.rules import activation
 from icsnn_deploy.errors import ConversionError
 from tests.support.random_layers import OPERATORS
-from tests.support.random_models import TOLERANCE, difference, random_model
+from tests.support.random_models import LIMITS, TOLERANCE, difference, problem_of, random_model
 
 pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same'")
 
 
 @pytest.mark.parametrize("seed", range(60))
 def test_a_random_model_equals_its_graph(seed: int) -> None:
-    model, x = random_model(seed)
-    assert difference(model, x) < TOLERANCE, model
+    model, inputs = random_model(seed)
+    kind, message, _ = problem_of(model, inputs)
+    assert kind in ("", *LIMITS), (message, model)
 
 
 @pytest.mark.parametrize("operator", OPERATORS)
 def test_every_operator_has_its_turn(operator: str) -> None:
-    for seed in range(2):
-        model, x = random_model(seed, only=operator)
-        assert difference(model, x) < TOLERANCE, model
+    model, inputs = random_model(0, only=operator)
+    kind, message, _ = problem_of(model, inputs)
+    assert kind in ("", *LIMITS), (message, model)
+
+
+def test_few_random_models_are_beyond_a_limit() -> None:
+    kinds = [problem_of(*random_model(seed))[0] for seed in range(100, 130)]
+    assert sum(kind in LIMITS for kind in kinds) <= 3
 
 
 def test_the_same_seed_gives_the_same_model() -> None:
-    (first, x), (second, y) = random_model(7), random_model(7)
+    (first, (x, *_)), (second, (y, *_)) = random_model(7), random_model(7)
     assert str(first) == str(second)
     assert torch.equal(x, y)
-    with torch.no_grad():
-        assert torch.equal(first(x), second(y))
+    assert difference(first, (x,)) == difference(second, (y,))
 
 
 def leaky_model() -> tuple[nn.Module, torch.Tensor]:
@@ -49,7 +54,7 @@ def test_a_wrong_rule_is_found(fault: float, monkeypatch: pytest.MonkeyPatch) ->
     )
     model, x = leaky_model()
     try:
-        found = difference(model, x)
+        found = difference(model, (x,))
     except ConversionError:
         found = np.inf
     assert found > TOLERANCE

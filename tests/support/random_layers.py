@@ -2,104 +2,42 @@
 
 An entry of OPERATORS is a function of a generator and the shape of one sample, without the batch,
 which returns a module or None where it does not fit the shape. To cover another operator, add an
-entry; to cover another kind of output, one in OUTPUTS.
+entry here or in the table of its family; to cover another kind of output, one in random_ends.py.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812 - the name everybody uses
 from torch import nn
 
-Shape = tuple[int, ...]
-Maker = Callable[[random.Random, Shape], "nn.Module | None"]
-
-
-class Expression(nn.Module):
-    """A plain function of one tensor as a module, with its text for messages."""
-
-    def __init__(self, text: str, **constants: Any) -> None:
-        super().__init__()
-        self.text = text
-        for name, value in constants.items():
-            if isinstance(value, torch.Tensor):
-                self.register_buffer(name, value)
-            else:
-                setattr(self, name, value)
-        self.function = eval(f"lambda self, x: {text}", {"torch": torch, "F": F})
-
-    def forward(self, x: torch.Tensor) -> Any:
-        return self.function(self, x)
-
-    def extra_repr(self) -> str:
-        return self.text
-
-
-class Joined(nn.Module):
-    """Two branches of one tensor, and what joins them."""
-
-    def __init__(self, first: nn.Module, second: nn.Module, text: str) -> None:
-        super().__init__()
-        self.first, self.second, self.text = first, second, text
-        self.function = eval(f"lambda a, b: {text}", {"torch": torch, "F": F})
-
-    def forward(self, x: torch.Tensor) -> Any:
-        return self.function(self.first(x), self.second(x))
-
-    def extra_repr(self) -> str:
-        return self.text
-
-
-def module(build: Callable[[random.Random, Shape], nn.Module], *ranks: int) -> Maker:
-    """An entry for shapes of the given ranks, or of all."""
-    return lambda rng, shape: build(rng, shape) if not ranks or len(shape) in ranks else None
-
-
-def expression(text: str, *ranks: int, **constants: Callable[[random.Random, Shape], Any]) -> Maker:
-    """An entry for a function of x, with constants that are drawn and reached as self.NAME."""
-    return module(
-        lambda rng, shape: Expression(
-            text, **{name: draw(rng, shape) for name, draw in constants.items()}
-        ),
-        *ranks,
-    )
+from tests.support.random_expressions import (
+    Expression,
+    Joined,
+    Maker,
+    Shape,
+    expression,
+    module,
+    number,
+    tensor,
+    torch_generator,
+)
+from tests.support.random_moves import MOVES
+from tests.support.random_sums import SUMS
+from tests.support.random_windows import WINDOWS
 
 
 def join(text: str) -> Maker:
     """An entry for two branches that keep the shape, joined as `text` says of a and b."""
 
     def make(rng: random.Random, shape: Shape) -> nn.Module | None:
-        if len(shape) == 1:
+        if len(shape) not in (2, 3):
             return None
         return Joined(_branch(rng, shape), _branch(rng, shape), text)
 
     return make
-
-
-def number(low: float = -2, high: float = 2) -> Callable[[random.Random, Shape], float]:
-    """A constant: one number."""
-    return lambda rng, shape: round(rng.uniform(low, high), 3)
-
-
-def tensor(low: float = -2, high: float = 2) -> Callable[[random.Random, Shape], torch.Tensor]:
-    """A constant: a tensor with one value per layer, per channel, or per neuron."""
-
-    def draw(rng: random.Random, shape: Shape) -> torch.Tensor:
-        ones = (1,) * (len(shape) - 1)
-        sizes = rng.choice([(1, *ones), (shape[0], *ones), (1, shape[0], *ones), shape])
-        return torch.rand(sizes, generator=torch_generator(rng)) * (high - low) + low
-
-    return draw
-
-
-def torch_generator(rng: random.Random) -> torch.Generator:
-    """A generator of torch that is drawn from another."""
-    return torch.Generator().manual_seed(rng.randrange(2**31))
 
 
 def _convolution(rng: random.Random, shape: Shape) -> nn.Module:
@@ -142,10 +80,6 @@ def _pool(rng: random.Random, shape: Shape, kind: Any, **options: Any) -> nn.Mod
     return layer
 
 
-def _average_pool(rng: random.Random, shape: Shape) -> nn.Module:
-    return _pool(rng, shape, nn.AvgPool1d if len(shape) == 2 else nn.AvgPool2d)
-
-
 def _max_pool(rng: random.Random, shape: Shape) -> nn.Module:
     return _pool(rng, shape, nn.MaxPool1d if len(shape) == 2 else nn.MaxPool2d)
 
@@ -156,16 +90,6 @@ def _padded_max_pool(rng: random.Random, shape: Shape) -> nn.Module | None:
         return None
     options = {"ceil_mode": rng.random() < 0.5, "padding": 1}
     return nn.Sequential(nn.ReLU(), kind(rng.choice([2, 3]), rng.choice([1, 2]), **options))
-
-
-def _adaptive(rng: random.Random, shape: Shape) -> nn.Module:
-    sizes = [rng.choice([m for m in range(1, n + 1) if n % m == 0]) for n in shape[1:]]
-    kinds: Any = [
-        (nn.AdaptiveAvgPool1d, nn.AdaptiveMaxPool1d),
-        (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d),
-    ][len(shape) - 2]
-    layer: nn.Module = rng.choice(kinds)(sizes[0] if len(sizes) == 1 else tuple(sizes))
-    return layer
 
 
 def _zero_padding(rng: random.Random, shape: Shape) -> nn.Module:
@@ -221,16 +145,13 @@ ACTIVATIONS: dict[str, Maker] = {
 LINEAR: dict[str, Maker] = {
     "convolution": module(_convolution, 2, 3),
     "linear": module(_linear, 1),
-    "batch norm": module(_batch_norm),
+    "batch norm": module(_batch_norm, 1, 2, 3),
     "dropout": module(lambda rng, shape: nn.Dropout(0.5)),
-    "average pool": module(_average_pool, 2, 3),
-    "adaptive pool": module(_adaptive, 2, 3),
     "zero padding": module(_zero_padding, 2, 3),
     "slice": module(_slice),
     "factor": expression("x * self.s", s=tensor()),
     "summand": expression("self.s + x", s=tensor()),
     "divided": expression("(self.a - x) / self.s", a=number(), s=number(0.5, 3)),
-    "mean": expression("x.mean([2, 3], keepdim=True)", 3),
 }
 """Linear operators and shapes."""
 
@@ -249,21 +170,22 @@ OPERATORS: dict[str, Maker] = {
     **ACTIVATIONS,
     **LINEAR,
     **JOINS,
+    **MOVES,
+    **SUMS,
+    **WINDOWS,
     "max pool": module(_max_pool, 2, 3),
     "padded max pool": _padded_max_pool,
 }
 """All operators; a model draws from them with the weights below."""
 
-OFTEN = {"convolution": 12, "linear": 12, "batch norm": 4, "ReLU": 4}
-
-OUTPUTS: dict[str, Maker] = {
-    "map": module(lambda rng, shape: nn.Identity()),
-    "scores": module(
-        lambda rng, shape: nn.Sequential(nn.Flatten(), nn.Linear(int(np.prod(shape)), 4))
-    ),
-    "pooled": expression("x.mean([2, 3])", 3),
+OFTEN = {
+    "convolution": 16,
+    "linear": 12,
+    "batch norm": 4,
+    "ReLU": 8,
+    "LeakyReLU": 4,
+    "concatenation": 3,
 }
-"""How a model ends; an entry may return several tensors in tuples, lists and dicts."""
 
 
 def _branch(rng: random.Random, shape: Shape) -> nn.Module:
@@ -280,12 +202,16 @@ def _branch(rng: random.Random, shape: Shape) -> nn.Module:
     return nn.Sequential(*kept)
 
 
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.InstanceNorm1d, nn.InstanceNorm2d)
+
+
 def randomize(rng: random.Random, layer: nn.Module) -> None:
-    """Give batch norms random statistics and parameters, of either sign."""
+    """Give normalizations random statistics and parameters, of either sign."""
     generator = torch_generator(rng)
     for norm in layer.modules():
-        if isinstance(norm, (nn.BatchNorm1d, nn.BatchNorm2d)):
-            for value in (norm.running_mean, norm.weight, norm.bias):
+        if isinstance(norm, NORMS):
+            for name in ("running_mean", "weight", "bias"):
+                value = getattr(norm, name)
                 if value is not None:
                     value.data = torch.randn(value.shape, generator=generator)
             assert norm.running_var is not None

@@ -20,7 +20,13 @@ from icsnn_deploy.conversion.frontend.operators import METADATA, Call, normalize
 from icsnn_deploy.conversion.frontend.outputs import named_leaves
 from icsnn_deploy.conversion.frontend.readout import output_node
 from icsnn_deploy.conversion.frontend.remedies import unsupported, untraceable
-from icsnn_deploy.conversion.frontend.repeat_call import FILLED, FREES, example_of, run_call
+from icsnn_deploy.conversion.frontend.repeat_call import (
+    FILLED,
+    FREES,
+    example_of,
+    run_call,
+    takes_one,
+)
 from icsnn_deploy.conversion.frontend.replace_max_pool import Replaced
 from icsnn_deploy.conversion.frontend.rules.table import MOVES, apply_rule
 from icsnn_deploy.errors import ConversionError, Rejection, UnsupportedOperatorError
@@ -148,7 +154,7 @@ class _Lowering:
             self.values[node] = None
         elif call.operator in FILLED:
             self.values[node] = run_call(node, self.modules, args, kwargs, example_of)
-        elif call.operator == "getitem" and not isinstance(call.args[0], Traced):
+        elif takes_one(call):
             self.values[node] = self._taken(node, call)
         else:
             self.values[node] = self._result(node, call, traced)
@@ -206,13 +212,14 @@ class _Lowering:
         return bool(node.users)
 
     def _taken(self, node: fx.Node, call: Call) -> Any:
-        """One of the results of a call that has several."""
-        value = call.args[0][call.args[1]]
+        """One of the results of a call that has several, by position or name (max(x, 1).values)."""
+        _, _, name = call.operator.partition("attribute.")
+        value = getattr(call.args[0], name) if name else call.args[0][call.args[1]]
         if isinstance(value, Traced) and value.value in self.not_computed and node.users:
             self._reject(
                 value.origin,
                 Unsupported(
-                    got=f"result {call.args[1]} used, such as the indices of a pooling",
+                    got=f"result {name or call.args[1]} used, such as the indices of a pooling",
                     allowed="its first result",
                     remedy="Use the values alone.",
                 ),

@@ -8,7 +8,7 @@ of the network, before the rearrangement, and no layer is needed to rearrange an
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -49,7 +49,6 @@ def push(
         return make(node, *(_for_node(one, x.shape[1:]) for one in parameters))
     elements = context.elements(x)
     every = [np.broadcast_to(one, elements.shape) for one in parameters]
-    single = [np.size(one) == 1 for one in parameters]
     plan = _plan(context, elements, every)
     if plan is None or min(used for _, _, _, used in plan) < _LEAST_USED:
         try:
@@ -62,8 +61,8 @@ def push(
     ids = np.zeros_like(elements.ids)
     for source, mask, values, _ in plan or ():
         own = (
-            v.reshape(-1)[:1].reshape((1,) * v.ndim) if one else v
-            for v, one in zip(values, single, strict=True)
+            np.reshape(one, (1,) * value.ndim) if np.size(one) == 1 else value
+            for one, value in zip(parameters, values, strict=True)
         )
         result = make(source, *own)
         offset = numbering.first(result) - numbering.first(source)
@@ -76,39 +75,50 @@ def push(
     return Elements(ids, constants)
 
 
-def push_pair(
-    context: CallContext, x: Traced, other: Traced, make: Callable[[str, str], str]
+def push_alike(
+    context: CallContext,
+    tensors: Sequence[Traced],
+    make: Callable[..., str],
+    constant: Callable[..., Array],
 ) -> Elements | None:
-    """Apply a computation of two values to tensors that are arranged alike; None if they are not.
+    """Apply a computation of several values to tensors that are arranged alike, otherwise None.
 
     Args:
         context: the call.
-        x: one operand.
-        other: an operand of the same shape.
+        tensors: of one shape.
         make: takes a node of each, of one shape; returns the node that computes the result.
+        constant: the computation on their constants, arrays of their shape without the batch.
     """
     numbering = context.builder.numbering
-    one, two = context.elements(x), context.elements(other)
-    if one.shape != two.shape or one.constants is not None or two.constants is not None:
+    first, *others = (context.elements(one) for one in tensors)
+    if any(other.shape != first.shape for other in others):
         return None
-    pairs = []
-    for source, mask in numbering.sources(one.ids):
-        partners = list(numbering.sources(np.where(mask, two.ids, 0)))
-        offset = np.unique(two.ids[mask] - one.ids[mask])
-        if len(partners) != 1 or len(offset) != 1 or not two.ids[mask].all():
-            return None
-        partner = partners[0][0]
-        same = numbering.shapes[partner] == numbering.shapes[source]
-        if not same or offset[0] != numbering.first(partner) - numbering.first(source):
-            return None
-        pairs.append((source, partner, mask))
-    if ((one.ids == 0) != (two.ids == 0)).any():
+    if any(((other.ids == 0) != (first.ids == 0)).any() for other in others):
         return None
-    ids = np.zeros_like(one.ids)
-    for source, partner, mask in pairs:
-        result = make(source, partner)
-        ids[mask] = one.ids[mask] + numbering.first(result) - numbering.first(source)
-    return Elements(ids)
+    groups = []
+    for source, mask in numbering.sources(first.ids):
+        places = first.ids[mask] - numbering.first(source)
+        nodes = [source]
+        for other in others:
+            partners = [name for name, _ in numbering.sources(np.where(mask, other.ids, 0))]
+            name = partners[0]
+            alike = len(partners) == 1 and numbering.shapes[name] == numbering.shapes[source]
+            if not alike or (other.ids[mask] - numbering.first(name) != places).any():
+                return None
+            nodes.append(name)
+        groups.append((nodes, mask, places))
+    if not groups:
+        return None
+    ids = np.zeros_like(first.ids)
+    for nodes, mask, places in groups:
+        ids[mask] = places + numbering.first(make(*nodes))
+    if ids.all():
+        return Elements(ids)
+    given = (
+        np.zeros(one.shape) if one.constants is None else one.constants for one in (first, *others)
+    )
+    constants = np.where(ids == 0, constant(*given), 0)
+    return Elements(ids, constants if constants.any() else None)
 
 
 def _plan(

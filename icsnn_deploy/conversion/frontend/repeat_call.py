@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch import fx
 from torch.utils import _pytree as pytree
 
 from icsnn_deploy.conversion.frontend.builder import Traced
+from icsnn_deploy.conversion.frontend.operators import Call
 
 FREES = {"set"}
 """Operators that give the memory of a tensor back, which no later call of the model uses."""
@@ -45,10 +47,19 @@ def run_call(
     given, named = pytree.tree_unflatten(changed, tree)
     with torch.no_grad():
         if node.op == "call_module":
-            return modules[str(node.target)](*given, **named)
+            module = modules[str(node.target)]
+            if any(one.dtype == torch.float64 for one in changed if isinstance(one, torch.Tensor)):
+                module = copy.deepcopy(module).double()
+            return module(*given, **named)
         if node.op == "call_method":
             return getattr(given[0], str(node.target))(*given[1:], **named)
         return node.target(*given, **named)  # type: ignore[operator]
+
+
+def takes_one(call: Call) -> bool:
+    """Whether a call takes one of the results of another, by position or name."""
+    named = call.operator.startswith("attribute.")
+    return (call.operator == "getitem" or named) and not isinstance(call.args[0], Traced)
 
 
 def example_of(operand: Any) -> Any:

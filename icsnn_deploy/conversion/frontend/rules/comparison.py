@@ -128,7 +128,10 @@ def _selected(context: CallContext, mask: Any, first: Any, second: Any) -> str:
         return result(context, found.source, chosen(*found.functions))
     function = context.builder.functions.get(str(mask.value)) if isinstance(mask, Traced) else None
     if function is not None and function.operands is not None:
-        names = [str(one.value) if isinstance(one, Traced) else "" for one in (first, second)]
+        names = [
+            context.function_source(one) if isinstance(one, Traced) else ""
+            for one in (first, second)
+        ]
         if tuple(names) == function.operands:
             return maximum(context, first, second)
         if tuple(names[::-1]) == function.operands:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from torch.utils import _pytree as pytree
 
 from icsnn_deploy.conversion.frontend.builder import Result, Storage, Traced
 from icsnn_deploy.conversion.frontend.call_context import CallContext, Lowering
 from icsnn_deploy.conversion.frontend.elements import Elements
 from icsnn_deploy.conversion.frontend.images import on_nodes
-from icsnn_deploy.conversion.frontend.pushed import push, push_pair
+from icsnn_deploy.conversion.frontend.pushed import push, push_alike
 from icsnn_deploy.graph.neuron import Array
+
+Kind = TypeVar("Kind")
 
 
 def apply(
@@ -28,19 +32,20 @@ def apply(
         bound: the arguments of the rule; tensors among them have one value per channel or
             broadcast.
     """
-    traced = {name: value for name, value in bound.arguments.items() if isinstance(value, Traced)}
-    if len(traced) > 1 and any(isinstance(one.value, Elements) for one in traced.values()):
-        found = _alike(context, rule, bound, traced)
+    tensors = tuple(dict.fromkeys(_leaves(bound, Traced)))
+    if len(tensors) > 1 and any(isinstance(one.value, Elements) for one in tensors):
+        found = _alike(context, rule, bound, tensors)
         if found is not None:
             return found
+    traced = {name: value for name, value in bound.arguments.items() if isinstance(value, Traced)}
     if len(traced) != 1 or isinstance(next(iter(traced.values())).value, str):
         return rule(*bound.args, **bound.kwargs)  # type: ignore[no-any-return]
     ((name, x),) = traced.items()
-    parameters = {
-        key: value
-        for key, value in bound.arguments.items()
-        if isinstance(value, torch.Tensor) and value.numel() > 1
+    tensor_arguments = {
+        key: value for key, value in bound.arguments.items() if isinstance(value, torch.Tensor)
     }
+    parameters = {key: value for key, value in tensor_arguments.items() if value.numel() > 1}
+    ones = [] if operator == "prelu" else [key for key in tensor_arguments if key not in parameters]
 
     def make(source: str, *values: Array) -> str:
         shape = context.builder.shapes[source]
@@ -48,50 +53,69 @@ def apply(
         inner = inspect.BoundArguments(bound.signature, bound.arguments.copy())
         inner.arguments[next(iter(inner.arguments))] = context.on((x.shape[0], *shape))
         inner.arguments[name] = whole
+        for key in ones:
+            inner.arguments[key] = bound.arguments[key].reshape(())
         for key, value in zip(parameters, values, strict=True):
             tensor = torch.from_numpy(np.array(value))
-            inner.arguments[key] = tensor.reshape(-1) if operator == "prelu" else tensor[None]
+            inner.arguments[key] = tensor[None]
         return rule(*inner.args, **inner.kwargs)  # type: ignore[no-any-return]
 
-    def constant(values: Array) -> Array:
-        tensor = torch.from_numpy(np.array(values)).expand(x.shape[0], *values.shape)
-        result = context.run(
-            lambda one: tensor.clone() if one is x else one.double() if _is_float(one) else one
-        )
-        computed: Array = result[0].numpy()
-        return computed
-
     every = [_broadcastable(operator, value, x) for value in parameters.values()]
-    return push(context, x, make, *every, constant=constant)
+    return push(context, x, make, *every, constant=partial(_on_constants, context, (x,)))
 
 
 def _alike(
     context: CallContext,
     rule: Lowering,
     bound: inspect.BoundArguments,
-    traced: dict[str, Traced],
+    tensors: tuple[Traced, ...],
 ) -> Elements | None:
-    """The rule on the nodes of two different tensors that are arranged alike."""
-    first, *others = dict.fromkeys(traced.values())
-    if len(others) > 1 or any(isinstance(v, torch.Tensor) and v.numel() > 1 for v in bound.args):
+    """The rule on the nodes of different tensors that are arranged alike."""
+    if any(one.numel() > 1 for one in _leaves(bound, torch.Tensor)):
         return None
-    second = others[0] if others else first
 
-    def make(source: str, partner: str) -> str:
-        shape = context.builder.shapes[source]
-        size = (first.shape[0], *shape)
+    def make(*sources: str) -> str:
+        size = (tensors[0].shape[0], *context.builder.shapes[sources[0]])
         wholes = {
-            id(one): Traced(name, size, one.dtype, one.origin, Storage())
-            for one, name in ((second, partner), (first, source))
+            one: Traced(name, size, one.dtype, one.origin, Storage())
+            for one, name in zip(tensors, sources, strict=True)
         }
         inner = inspect.BoundArguments(bound.signature, bound.arguments.copy())
+        for name, value in inner.arguments.items():
+            inner.arguments[name] = _replaced(value, wholes)
         inner.arguments[next(iter(inner.arguments))] = context.on(size)
-        for name, value in traced.items():
-            inner.arguments[name] = wholes[id(value)]
-        result = rule(*inner.args, **inner.kwargs)
-        return str(result)
+        return str(rule(*inner.args, **inner.kwargs))
 
-    return push_pair(context, first, second, make)
+    return push_alike(context, tensors, make, partial(_on_constants, context, tensors))
+
+
+def _leaves(bound: inspect.BoundArguments, kind: type[Kind]) -> list[Kind]:
+    """The arguments of a class, also those in a tuple of any number of arguments."""
+    return [one for one in pytree.tree_leaves(bound.arguments) if isinstance(one, kind)]
+
+
+def _replaced(value: Any, wholes: dict[Traced, Traced]) -> Any:
+    """An argument, or a tuple of those of a rule with any number, with tensors replaced."""
+    if isinstance(value, tuple):
+        return tuple(_replaced(one, wholes) for one in value)
+    return wholes.get(value, value) if isinstance(value, Traced) else value
+
+
+def _on_constants(context: CallContext, tensors: tuple[Traced, ...], *constants: Array) -> Array:
+    """The call in PyTorch on constants in the place of the tensors, [*shape] without the batch."""
+    given = {
+        one: torch.from_numpy(np.array(values)).to(_exact(one.dtype)).expand(one.shape)
+        for one, values in zip(tensors, constants, strict=True)
+    }
+    computed: Array = context.run(
+        lambda one: given[one].clone() if one in given else one.double() if _is_float(one) else one
+    )[0].numpy()
+    return computed
+
+
+def _exact(dtype: torch.dtype) -> torch.dtype:
+    """The type in which constants of the model's type are computed."""
+    return torch.float64 if dtype.is_floating_point else dtype
 
 
 def _is_float(value: Any) -> bool:

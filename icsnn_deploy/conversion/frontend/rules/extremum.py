@@ -18,9 +18,10 @@ from icsnn_deploy.conversion.frontend.builder import Traced
 from icsnn_deploy.conversion.frontend.call_context import CallContext, Lowering
 from icsnn_deploy.conversion.frontend.nonnegative import is_nonnegative
 from icsnn_deploy.conversion.frontend.piecewise_linear import combined, larger
+from icsnn_deploy.conversion.frontend.rules.affine import broadcast
 from icsnn_deploy.conversion.frontend.rules.piecewise_linear import result
 from icsnn_deploy.conversion.frontend.rules.same_source import common
-from icsnn_deploy.graph.nodes import Add, AvgPool, ChannelAffine, Flatten, Node, Relu
+from icsnn_deploy.graph.nodes import Add, AvgPool, ChannelAffine, Flatten, Node, Relu, Shape
 from icsnn_deploy.passes.affine import pure_scale
 
 
@@ -48,6 +49,9 @@ def difference(context: CallContext, x: Any, other: Any) -> str:
 
 def _extremum(context: CallContext, x: Any, other: Any, sign: int) -> str:
     """sign * max(sign * x, sign * other)"""
+    if isinstance(x, Traced) and isinstance(other, Traced) and x.shape != other.shape:
+        shape = _common_shape(context, x, other)
+        x, other = broadcast(context, x, shape), broadcast(context, other, shape)
     found = common(context, x, other)
     if found is not None:
         f, g = (combined(lambda a: (sign * a[0], sign * a[1]), one) for one in found.functions)
@@ -73,6 +77,17 @@ def _extremum(context: CallContext, x: Any, other: Any, sign: int) -> str:
             below = context.add(Relu(name=context.name("below"), inputs=(negative,)))
             parts.append(_times(context, "below.negative", below, -1))
     return context.add(Add(name=name, inputs=(*parts, excess)))
+
+
+def _common_shape(context: CallContext, x: Traced, other: Traced) -> Shape:
+    """The shape to which two tensors broadcast, without the batch."""
+    try:
+        return tuple(np.broadcast_shapes(x.shape[1:], other.shape[1:]))
+    except ValueError:
+        raise context.unsupported(
+            f"shapes {list(x.shape)} and {list(other.shape)}",
+            "tensors that broadcast to one shape, the batch first",
+        ) from None
 
 
 def is_sum_of_rectifiers(nodes: Mapping[str, Node], name: str) -> bool:

@@ -37,7 +37,8 @@ def _on_vector(context: CallContext, x: Traced, matrix: Array, bias: Array) -> R
     if isinstance(x.value, str):
         return context.add(Linear(name=context.name(), inputs=(x.value,), weight=matrix, bias=bias))
     elements, builder = x.value, context.builder
-    if builder.vectors_as_images:
+    shapes = [builder.shapes[source] for source, _ in builder.numbering.sources(elements.ids)]
+    if builder.vectors_as_images and all(len(shape) > 1 for shape in shapes):
         return _as_image(context, elements, matrix, bias)
     constants = elements.constants
     if constants is not None:
@@ -80,8 +81,6 @@ def _as_image(context: CallContext, elements: Elements, matrix: Array, bias: Arr
             context, matrix, mask, elements.ids[mask] - builder.numbering.first(source), size
         )
         axes = len(shape) - 1
-        if not axes:
-            raise context.unsupported("a vector and images in one network", "one of them")
         names.append(
             context.add(
                 Conv(

@@ -33,6 +33,7 @@ from icsnn_deploy.conversion.frontend.rules.max_pool_windows import (
     in_pairs,
     shared,
 )
+from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import Add, Conv, Relu, Shape
 from icsnn_deploy.passes.affine import pure_scale
 from icsnn_deploy.passes.window import windows
@@ -123,24 +124,29 @@ def largest_in_space(
 
 
 def _uneven(context: CallContext, x: Any) -> Result:
-    """Windows of several sizes: the largest of the values at each place of them, one after another.
+    """Windows of several sizes; one that is shorter than the longest repeats its last value."""
+    elements, places = context.elements(x), []
+    for length, count in zip(elements.shape[1:], context.shape[2:], strict=True):
+        begin = np.arange(count) * length // count
+        end = -(-np.arange(1, count + 1) * length // count)
+        taps = np.arange((end - begin).max())[:, None]
+        places.append(np.minimum(begin + taps, end - 1))
+    return _largest_at(context, elements, places)
 
-    A window that is shorter than the longest one repeats its last value.
+
+def _largest_at(context: CallContext, elements: Elements, places: Sequence[Array]) -> Result:
+    """The largest of the values at each place of the windows, one place after another.
+
+    Args:
+        context: the call.
+        elements: [C, *G].
+        places: per axis int64 [places of a window, windows], along that axis.
     """
-    elements, terms = context.elements(x), []
-    ranges = [
-        [(i * n // out, -(-(i + 1) * n // out)) for i in range(out)]
-        for n, out in zip(elements.shape[1:], context.shape[2:], strict=True)
-    ]
-    sizes = [max(end - begin for begin, end in axis) for axis in ranges]
-    for tap in np.ndindex(*sizes):
-        rows = [
-            [min(begin + t, end - 1) for begin, end in axis]
-            for axis, t in zip(ranges, tap, strict=True)
-        ]
+    terms = []
+    for taps in np.ndindex(*(len(axis) for axis in places)):
         term = elements
-        for axis, positions in enumerate(rows):
-            term = term.taken(positions, axis + 1)
+        for axis, (tap, along) in enumerate(zip(taps, places, strict=True)):
+            term = term.taken(along[tap], axis + 1)
         terms.append(term)
     return largest_of(context, terms)
 
@@ -151,6 +157,8 @@ def _pooled(context: CallContext, source: str, pool: Windows) -> str:
     nonnegative = is_nonnegative(context.builder.nodes, source, context.builder.functions)
     if _sees_padding(pool, shape[1:]) and not nonnegative:
         if not context.rectified:
+            if any(d != 1 for d, k in zip(pool.dilation, pool.kernel, strict=True) if k > 1):
+                return _dilated(context, source, pool)
             return _pooled(context, *_repeating_borders(context, source, pool))
         # relu(max(x)) = max(relu(x)), and zeros are a valid padding of nonnegative values
         source = context.add(Relu(name=context.name("relu"), inputs=(source,)))
@@ -170,18 +178,31 @@ def _pooled(context: CallContext, source: str, pool: Windows) -> str:
     return source
 
 
+def _dilated(context: CallContext, source: str, pool: Windows) -> str:
+    """Dilated windows of which places beyond the border repeat the nearest place inside."""
+    places = []
+    lengths = context.builder.shapes[source][1:]
+    for length, kernel, stride, dilation, before, count in zip(
+        lengths, pool.kernel, pool.stride, pool.dilation, pool.before, pool.positions, strict=True
+    ):
+        begin = stride * np.arange(count) - before
+        first, last = -(begin // dilation), (length - 1 - begin) // dilation
+        if (first > last).any():
+            raise context.unsupported(
+                "windows that hold no value", "windows with at least one value inside the input"
+            )
+        taps = np.arange(kernel)[:, None]
+        places.append(begin + dilation * np.clip(taps, first, last))
+    found = _largest_at(context, context.builder.numbering.elements(source), places)
+    return found if isinstance(found, str) else gather(context.builder, found, context.path)
+
+
 def _repeating_borders(context: CallContext, source: str, pool: Windows) -> tuple[str, Windows]:
     """The source with its border values repeated, and windows that need no padding.
 
     A window that reaches beyond the border holds the border itself, so that its maximum is the
     same.
     """
-    if any(d != 1 for d, k in zip(pool.dilation, pool.kernel, strict=True) if k > 1):
-        raise context.unsupported(
-            f"dilated windows with padding around the output of '{source}', which may be negative",
-            "padding of what is never negative (after a ReLU), or windows without dilation",
-            "Put the ReLU before the MaxPool, or replace it: --replace-maxpool average.",
-        )
     numbering = context.builder.numbering
     lengths = context.builder.shapes[source][1:]
     widths = [(0, 0)] + [

@@ -241,11 +241,6 @@ REFUSED: dict[str, tuple[Form, str, str]] = {
     "bound per sample": (lambda m, x: x.clamp(max=images(3, 1, 1, 1)), "clamp", "an upper bound"),
     "no number": (lambda m, x: x.clamp(max=float("nan")), "clamp", "an upper bound"),
     "random slopes": (lambda m, x: F.rrelu(x, training=True), "rrelu", "random slopes"),
-    "two shapes": (
-        lambda m, x: torch.maximum(x, m.conv(x)[:, :1]),
-        "maximum",
-        "shapes (3, 5, 6) and (1, 5, 6)",
-    ),
 }
 
 
