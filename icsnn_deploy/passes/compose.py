@@ -40,7 +40,13 @@ from icsnn_deploy.graph.nodes import (
 )
 from icsnn_deploy.graph.order import walk_back
 from icsnn_deploy.passes.affine import Affine, composed, moved_after
-from icsnn_deploy.passes.composition_cost import Cost, better_together, cost, costs_too_much
+from icsnn_deploy.passes.composition_cost import (
+    Cost,
+    better_together,
+    cost,
+    costs_too_much,
+    pads_too_much,
+)
 from icsnn_deploy.passes.copies import Copies, copies_of, joined
 from icsnn_deploy.passes.edit import rewire, unique_name
 from icsnn_deploy.passes.pooling import is_window_sum
@@ -244,7 +250,7 @@ class Composer:
             return self._before(own, affine)
         shapes = (self.shapes[before.inputs[0]], self.shapes[part])
         found = composed(own, affine, shapes)
-        if found is None:
+        if found is None or pads_too_much(found, *shapes):
             return None
         several = self._replaced(part) + self._cost(node, part)
         copies = self._is_copy(part)

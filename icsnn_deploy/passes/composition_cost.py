@@ -64,6 +64,28 @@ def costs_too_much(one: Cost, several: Cost, *, copies: bool) -> bool:
     return not small and one.exceeds(several, _RATIO)
 
 
+def pads_too_much(node: Node, before: Shape, between: Shape) -> bool:
+    """Whether a composed convolution reads mostly padding: memory, and no format likes it.
+
+    Placing one row of an image in another has a stride as long as the image, and its padding is
+    the product of both lengths.
+
+    Args:
+        node: the composed node.
+        before: shape of its input.
+        between: shape between the nodes that it replaces.
+    """
+    if not isinstance(node, Conv):
+        return False
+    after = node.output_shape(before)
+    return any(
+        sum(pair) > max(length, middle, result) + size
+        for pair, length, middle, result, size in zip(
+            node.padding, before[1:], between[1:], after[1:], node.kernel, strict=True
+        )
+    )
+
+
 def better_together(separate: Cost, together: Cost) -> bool:
     """Whether a node is to be applied to a sum of copies once, not to each of them."""
     return separate.exceeds(together, _COPY_RATIO)
