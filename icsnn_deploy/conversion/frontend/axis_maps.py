@@ -197,7 +197,8 @@ def _crop(builder: Builder, source: str, axis: int, place: int, name: str) -> st
         stride=tuple(_on_axis(builder, source, axis, lengths[axis])),
     )
     lengths[axis] = 1
-    return shift_conv(builder, source, shift, tuple(lengths), builder.name(f"{name}.crop"))
+    crop = builder.name(f"{name}.crop")
+    return shift_conv(builder, source, shift, tuple(lengths), crop, odd=True)
 
 
 def _column(builder: Builder, source: str, axis: int, rest: Array, place: int, name: str) -> str:
@@ -241,6 +242,9 @@ def _placed(
     """A depthwise convolution along the axis: taps [phases, n]."""
     channels, *lengths = builder.shapes[source]
     pads: list[tuple[int, int]] = [(0, 0)] * len(lengths)
+    if taps.shape[1] % 2 == 0:  # odd (see shift_conv)
+        taps = np.pad(taps, ((0, 0), (0, 1)))
+        padding = (padding[0], padding[1] + 1)
     pads[axis] = padding
     size = _on_axis(builder, source, axis, taps.shape[1])
     return builder.add(

@@ -202,10 +202,12 @@ class _Pieces:
         end = max(at for _, at, _ in rows) + 1
         source = self._crop(place, self.own_length, 1)
         check_weights(self.name, count, self.channels, end - begin)
-        weight = np.zeros((count, self.channels, end - begin), np.float32)
+        taps = (end - begin) | 1  # odd (see shift_conv)
+        weight = np.zeros((count, self.channels, taps), np.float32)
         for row, at, channel in rows:
             weight[row, channel, end - 1 - at] = 1
-        return self._place(source, weight, (end - 1, self.length - begin - 1))
+        more = taps - (end - begin)
+        return self._place(source, weight, (end - 1, self.length - begin - 1 + more))
 
     def _crop(self, place: int, stride: int, count: int) -> str:
         """The places place, place + stride, ... of the source."""
@@ -221,7 +223,7 @@ class _Pieces:
         )
         positions = _lengths(self.builder, self.source, self.axis, count)
         name = self.builder.name(f"{self.name}.crop")
-        return shift_conv(self.builder, self.source, shift, positions, name)
+        return shift_conv(self.builder, self.source, shift, positions, name, odd=True)
 
     def _place(self, source: str, weight: Array, padding: tuple[int, int]) -> str:
         """A convolution along the axis with these weights, [Q, C, taps], and zero padding."""

@@ -116,7 +116,9 @@ def _stride_and_offsets(
     return stride, offsets
 
 
-def shift_conv(builder: Builder, source: str, shift: Shift, positions: Shape, name: str) -> str:
+def shift_conv(
+    builder: Builder, source: str, shift: Shift, positions: Shape, name: str, *, odd: bool = False
+) -> str:
     """The convolution of one-hot weights that a shift describes.
 
     Args:
@@ -125,6 +127,8 @@ def shift_conv(builder: Builder, source: str, shift: Shift, positions: Shape, na
         shift: what it selects.
         positions: spatial shape of the result.
         name: of the node.
+        odd: whether even kernels get one more tap, of zeros; formats that know square kernels alone
+            can't store an even size beside an odd one.
     """
     shape = builder.shapes[source]
     used = shift.channels >= 0
@@ -142,7 +146,11 @@ def shift_conv(builder: Builder, source: str, shift: Shift, positions: Shape, na
             allowed="a selection with elements inside",
             remedy="Rewrite it.",
         )
-    size = [one.size for one in found]
+    size, padding = [one.size for one in found], [one.padding for one in found]
+    for axis, taps in enumerate(size):
+        if odd and taps % 2 == 0:
+            before, after = padding[axis]
+            size[axis], padding[axis] = taps + 1, (before, after + 1)
     count = len(shift.channels)
     each = count // shape[0]
     diagonal = count % shape[0] == 0 and np.array_equal(shift.channels, np.arange(count) // each)
@@ -161,7 +169,7 @@ def shift_conv(builder: Builder, source: str, shift: Shift, positions: Shape, na
             weight=weight,
             bias=np.zeros(count, np.float32),
             stride=shift.stride,
-            padding=tuple(one.padding for one in found),
+            padding=tuple(padding),
             dilation=(1,) * len(size),
             groups=shape[0] if diagonal else 1,
         )
