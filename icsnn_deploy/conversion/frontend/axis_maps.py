@@ -17,7 +17,7 @@ import torch
 from icsnn_deploy.conversion.frontend.builder import Builder, Result, Unsupported
 from icsnn_deploy.conversion.frontend.call_context import CallContext
 from icsnn_deploy.conversion.frontend.gather_axis import MAX_PIECES
-from icsnn_deploy.conversion.frontend.phases import MAX_PHASES, from_phases
+from icsnn_deploy.conversion.frontend.phases import from_phases, most_phases
 from icsnn_deploy.conversion.frontend.selecting import Shift, shift_conv
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import Add, Conv, Shape
@@ -72,7 +72,7 @@ def map_axes(context: CallContext, source: str, matrices: tuple[Array, ...], nam
     for axis, matrix in enumerate(matrices):
         last = axis == len(matrices) - 1
         own = name if last else builder.name(f"{name}.rows")
-        room = MAX_PHASES // int(np.prod(phases))
+        room = most_phases(builder.shapes[source][0]) // int(np.prod(phases))
         result, phases[axis] = _along(builder, result, axis, matrix, room, own)
     if all(r == 1 for r in phases):
         return result

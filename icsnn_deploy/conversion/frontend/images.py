@@ -11,7 +11,7 @@ import numpy as np
 from icsnn_deploy.conversion.frontend.builder import Builder, Result
 from icsnn_deploy.conversion.frontend.elements import Elements
 from icsnn_deploy.conversion.frontend.gather import gather
-from icsnn_deploy.conversion.frontend.phases import MAX_PHASES, to_phases
+from icsnn_deploy.conversion.frontend.phases import most_phases, to_phases
 from icsnn_deploy.conversion.frontend.selecting import find_shift
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import Shape
@@ -115,10 +115,10 @@ def is_regular(builder: Builder, elements: Elements, *, holes: bool = False) -> 
     return True
 
 
-def choose_phases(builder: Builder, elements: Elements, most: int = MAX_PHASES) -> Shape:
+def choose_phases(builder: Builder, elements: Elements) -> Shape:
     """The phases, per axis, in which the elements are an image of whole channels, or shifted ones.
 
-    1 along each axis where there are none, or more than `most` in all.
+    1 along each axis where there are none, or more than layers are computed in (most_phases).
     """
     axes = len(elements.shape) - 1
     options = [{1} for _ in range(axes)]
@@ -128,6 +128,7 @@ def choose_phases(builder: Builder, elements: Elements, most: int = MAX_PHASES) 
             for axis in range(axes):
                 options[axis].add(-(-elements.shape[axis + 1] // shape[axis + 1]))
     candidates = sorted(itertools.product(*map(sorted, options)), key=lambda r: (np.prod(r), r))
+    most = most_phases(len(elements.ids))
     allowed = [r for r in candidates if np.prod(r) <= most]
     for holes in (False, True):
         for phases in allowed:

@@ -21,8 +21,15 @@ from icsnn_deploy.graph.nodes import Conv, Shape
 from icsnn_deploy.passes.window import windows
 
 MAX_PHASES = 4
-"""Phases that layers are computed in. A layer in r phases takes r times its arithmetic and r^2
-times its weights; beyond this, a fine image is put together by layers that select (see gather)."""
+MAX_PHASE_CHANNELS = 256
+"""Phases that layers are computed in, at any number of channels, and channels in phase layout up to
+which there may be more. A layer in r phases takes r times its arithmetic and r^2 times its weights;
+beyond this, a fine image is put together by layers that select (see gather)."""
+
+
+def most_phases(channels: int) -> int:
+    """The phases in which an image of that many channels may be computed."""
+    return max(MAX_PHASES, MAX_PHASE_CHANNELS // channels)
 
 
 def to_phases(elements: Elements, phases: Shape) -> Elements:
