@@ -19,7 +19,7 @@ from icsnn_deploy.conversion.convert import convert
 from icsnn_deploy.graph.inputs import to_input_units
 from icsnn_deploy.lattice.options import LatticeOptions
 from icsnn_deploy.lattice.quantize import quantize
-from tests.support.random_layers import Expression, Joined
+from tests.support.random_expressions import Expression, Joined
 
 RECIPE = Recipe(
     name="one",

@@ -147,10 +147,10 @@ def shift_conv(
             remedy="Rewrite it.",
         )
     size, padding = [one.size for one in found], [one.padding for one in found]
-    for axis, taps in enumerate(size):
-        if odd and taps % 2 == 0:
+    for axis, length in enumerate(size):
+        if odd and length % 2 == 0:
             before, after = padding[axis]
-            size[axis], padding[axis] = taps + 1, (before, after + 1)
+            size[axis], padding[axis] = length + 1, (before, after + 1)
     count = len(shift.channels)
     each = count // shape[0]
     diagonal = count % shape[0] == 0 and np.array_equal(shift.channels, np.arange(count) // each)
