@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -21,6 +22,9 @@ from icsnn_deploy.conversion.frontend.tracer import (
     reason_of,
 )
 from icsnn_deploy.errors import Rejection, UnsupportedOperatorError
+
+_ONE_AT_A_TIME = threading.Lock()
+"""Tracing patches torch and builtins for the whole process."""
 
 
 def capture(
@@ -46,7 +50,7 @@ def capture(
     """
     tracer = Tracer(model, inputs, is_declared, runs=runs)
     try:
-        with proxies_are_tensors():
+        with _ONE_AT_A_TIME, proxies_are_tensors():
             graph = tracer.trace(model)
     except Exception as error:  # a user's forward may raise anything under proxies
         tracer.give_back_hooks(model)

@@ -19,9 +19,10 @@ from icsnn_deploy.conversion.frontend.builder import Builder, Unsupported
 from icsnn_deploy.conversion.frontend.elements import Elements
 from icsnn_deploy.conversion.frontend.gather_axis import gather_axis
 from icsnn_deploy.conversion.frontend.inputs import rearranged_input
+from icsnn_deploy.conversion.frontend.nonnegative import is_nonnegative
 from icsnn_deploy.conversion.frontend.selecting import find_shift, one_hot_linear, shift_conv
 from icsnn_deploy.graph.neuron import Array
-from icsnn_deploy.graph.nodes import Add, ChannelAffine, Flatten
+from icsnn_deploy.graph.nodes import Add, ChannelAffine, Conv, Flatten, Relu
 
 
 def gather(builder: Builder, elements: Elements, wish: str) -> str:
@@ -45,7 +46,8 @@ def gather(builder: Builder, elements: Elements, wish: str) -> str:
     if key not in builder.gathered:
         before = len(builder.nodes)
         try:
-            builder.gathered[key] = _selected(builder, elements, wish)
+            found = _selected(builder, elements, wish)
+            builder.gathered[key] = _relayed(builder, found, before, wish)
         except Unsupported:
             _look_for_layout(builder, elements)
             raise
@@ -58,6 +60,19 @@ def gather(builder: Builder, elements: Elements, wish: str) -> str:
     return builder.gathered[key]
 
 
+def _relayed(builder: Builder, name: str, before: int, wish: str) -> str:
+    """A rectifier after pieces that read several channels each, of values that are never negative.
+
+    It changes no value. On the integer lattice each channel has a unit of its own, so that such a
+    piece is rounded, and the next layer would read sums of weights; so it reads spikes.
+    """
+    made = list(builder.nodes.values())[before:]
+    mixed = any(isinstance(node, Conv) and node.weight.shape[1] > 1 for node in made)
+    if len(made) < 3 or not mixed or not is_nonnegative(builder.nodes, name, builder.functions):
+        return name
+    return builder.add(Relu(name=builder.name(f"{wish}.relay"), inputs=(name,)))
+
+
 def _look_for_layout(builder: Builder, elements: Elements) -> bool:
     """Note another layout of the model's inputs with which these elements can be computed.
 
@@ -68,6 +83,9 @@ def _look_for_layout(builder: Builder, elements: Elements) -> bool:
     found = rearranged_input(numbering, builder.input, elements)
     if found is not None:
         name, order = found
+        shapes = [part.shape for part in builder.input.parts if part.name == name]
+        if order.shape in (shapes or [builder.input.shape]):
+            return False  # samples in either order would look alike
         if any(own == name for own, _, _ in layout.rearranged):
             return False
         builder.better_layout = layout.with_input(name, order.shape, order)
@@ -120,6 +138,12 @@ def _shifted(builder: Builder, source: str, elements: Elements, name: str) -> st
     """Add the constants."""
     assert elements.constants is not None
     constants = np.where(elements.ids == 0, elements.constants, 0)
+    if not np.isfinite(constants).all():
+        raise Unsupported(
+            got=f"{name}: a constant that is not finite",
+            allowed="finite constants",
+            remedy="Pad with the padding of the pooling, or with a finite value.",
+        )
     ones = (1,) * (constants.ndim - 1)
     lowest = constants.reshape(len(constants), -1).min(axis=1)
     if np.array_equal(lowest, constants.reshape(len(constants), -1).max(axis=1)):
@@ -136,7 +160,7 @@ def _from_one(builder: Builder, source: str, positions: Array, name: str) -> str
     if positions.ndim == 1:
         vector = flatten(builder, source, f"{name}.flatten")
         return one_hot_linear(builder, vector, positions, name)
-    if len(shape) != positions.ndim:
+    if len(shape) != positions.ndim or positions.ndim > 3:
         raise Unsupported(
             got=f"{name}: a tensor of shape {list(positions.shape)} from one of {list(shape)}",
             allowed="reshaping that keeps the spatial axes, or flattens",

@@ -17,7 +17,7 @@ HOST_OPS = {
     "tanh": "tanh",
     "argmax": "argmax",
     "nn.Softmax": "softmax",
-    "nn.Softmax2d": "softmax2d",
+    "nn.Softmax2d": "softmax",
     "nn.LogSoftmax": "log_softmax",
     "nn.Softmin": "softmin",
     "nn.Sigmoid": "sigmoid",
@@ -47,4 +47,6 @@ def host_op(call: Call, rank: int) -> str:
         dim = call.args[1]
     if isinstance(dim, bool) or not isinstance(dim, int):
         return "" if name == "argmax" else name
+    if dim % rank == 0 or call.kwargs.get("keepdim"):
+        return ""
     return name if dim % rank == 1 else f"{name}(dim={dim % rank})"

@@ -116,6 +116,16 @@ class _Lowering:
             )
 
     def run(self) -> Lowered:
+        try:
+            return self._run()
+        except UnsupportedOperatorError:
+            raise
+        except Exception as error:  # what follows a rejected call may have any shape
+            if not self.rejections:
+                raise
+            raise UnsupportedOperatorError(list(dict.fromkeys(self.rejections))) from error
+
+    def _run(self) -> Lowered:
         for node in self.graph.nodes:
             if node.op == "get_attr":
                 self.values[node] = self.results[node].value
@@ -203,9 +213,10 @@ class _Lowering:
         for user in node.users:
             if user.op == "output":
                 continue
-            moved = through_moves and user.op.startswith("call")
+            alone = user.all_input_nodes == [node]  # beside others it would reach them, too
+            moved = through_moves and alone and user.op.startswith("call")
             call = normalize(user, user.args, user.kwargs, self.modules) if moved else None
-            if call is None or call.operator not in MOVES:
+            if call is None or call.operator not in MOVES - {"pad"}:
                 return False
             if not self._only_returned(user, through_moves):
                 return False
@@ -322,6 +333,12 @@ class _Lowering:
                 f"the model returns {type(result).__name__} with {', '.join(others) or 'nothing'}: "
                 "tensors that depend on the input are allowed, one or several. Wrap the model in a "
                 "module that returns only these"
+            )
+        empty = [name for name, leaf in leaves.items() if 0 in leaf.shape]
+        if empty:
+            raise ConversionError(
+                f"output {empty[0]!r} has the shape {list(leaves[empty[0]].shape)}: it holds no "
+                "values. Return outputs that hold some"
             )
         try:
             self._check_memory(_OUTPUT, list(leaves.values()), CallResult(value=None))

@@ -50,7 +50,7 @@ def push(
     elements = context.elements(x)
     every = [np.broadcast_to(one, elements.shape) for one in parameters]
     plan = _plan(context, elements, every)
-    if plan is None or min(used for _, _, _, used in plan) < _LEAST_USED:
+    if plan is None or min((used for *_, used in plan), default=1) < _LEAST_USED:
         try:
             node = context.source(x)
         except Unsupported:

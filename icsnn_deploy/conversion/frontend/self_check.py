@@ -88,8 +88,9 @@ def reference_runs(
 
 
 def _differences(one: dict[str, Array], other: dict[str, Array]) -> dict[str, float]:
-    """The largest difference of each output; 0 where it is not finite."""
-    found = {name: float(np.abs(one[name] - other[name]).max()) for name in other if name in one}
+    """The largest difference of each output; 0 where it is not finite, or shapes differ."""
+    alike = [name for name in other if name in one and one[name].shape == other[name].shape]
+    found = {name: float(np.abs(one[name] - other[name]).max(initial=0)) for name in alike}
     return {name: value if np.isfinite(value) else 0.0 for name, value in found.items()}
 
 

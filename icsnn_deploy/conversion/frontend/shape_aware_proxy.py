@@ -18,6 +18,7 @@ from torch.fx.proxy import TraceError
 
 from icsnn_deploy.conversion.frontend.operators import METADATA
 
+_SELECT_BY_VALUE = {"nonzero", "argwhere", "unique", "unique_consecutive", "masked_select"}
 _METADATA_ATTRIBUTES = {"shape", "dtype", "device", "ndim", "layout", "is_cuda", "requires_grad"}
 
 
@@ -28,10 +29,12 @@ class ExampleValue:
     Args:
         value: what the call returned.
         from_data: it depends on the values of the model's inputs, not on their shapes alone.
+        sized_by_data: so does its shape, as that of x[x > 0].
     """
 
     value: Any
     from_data: bool
+    sized_by_data: bool = False
 
 
 class ShapeAwareProxy(fx.Proxy):
@@ -53,8 +56,10 @@ class ShapeAwareProxy(fx.Proxy):
         return _Attribute(self, k)
 
     def __len__(self) -> int:
-        value = _known(self).value  # how many there are is never a matter of the data
-        return len(value)
+        known = _known(self)
+        if known.sized_by_data:
+            raise TraceError("a size that depends on values of the data")
+        return len(known.value)
 
     def __index__(self) -> int:
         return operator.index(fixed_value(self))
@@ -146,7 +151,11 @@ def example_values(arguments: Any) -> ExampleValue | None:
     values = fx.node.map_aggregate(arguments, value_of)
     if any(one is None for one in known):
         return None
-    return ExampleValue(values, any(one is not None and one.from_data for one in known))
+    return ExampleValue(
+        values,
+        any(one is not None and one.from_data for one in known),
+        any(one is not None and one.sized_by_data for one in known),
+    )
 
 
 def evaluate(
@@ -158,7 +167,22 @@ def evaluate(
         return None
     with torch.no_grad():
         result = _run(kind, target, operands.value[0], operands.value[1], root)
-    return ExampleValue(result, operands.from_data and not _reads_metadata(kind, target, args))
+    sized = operands.from_data and (
+        operands.sized_by_data or _selects_by_value(kind, target, operands.value[0])
+    )
+    fixed = _reads_metadata(kind, target, args) and not sized
+    return ExampleValue(result, operands.from_data and not fixed, sized)
+
+
+def _selects_by_value(kind: str, target: Any, args: tuple[Any, ...]) -> bool:
+    """Whether how many values a call returns depends on the values themselves."""
+    name = target if kind == "call_method" else getattr(target, "__name__", "")
+    if name == "where":
+        return len(args) == 1
+    if name in ("getitem", "__getitem__"):
+        index = args[1] if isinstance(args[1], tuple) else (args[1],)
+        return any(isinstance(one, torch.Tensor) and one.dtype == torch.bool for one in index)
+    return name in _SELECT_BY_VALUE
 
 
 def _run(kind: str, target: Any, args: Any, kwargs: Any, root: torch.nn.Module) -> Any:

@@ -89,12 +89,28 @@ def instance_norm(
 def add(context: CallContext, x: Any, other: Any, *, alpha: float = 1) -> Result:
     """y = x + alpha * other"""
     if isinstance(x, Traced) and isinstance(other, Traced):
+        fixed = _constant_alone(context, other)
+        if fixed is not None:
+            return _affine(context, x, 1, alpha * fixed[None])
+        fixed = _constant_alone(context, x)
+        if fixed is not None:
+            return _affine(context, other, alpha, fixed[None])
         nodes = isinstance(x.value, str) and isinstance(other.value, str)
         found = summed(context, x, other, alpha) if nodes else None
         return found or add_elements(context, x, other, alpha)
     if isinstance(x, Traced):
         return _affine(context, x, 1, alpha * _values(context, other, x))
     return _affine(context, other, alpha, _values(context, x, other))
+
+
+def _constant_alone(context: CallContext, x: Traced) -> Array | None:
+    """The values of a tensor that holds nothing but constants, such as padding; None otherwise."""
+    if isinstance(x.value, str):
+        return None
+    elements = context.elements(x)
+    if elements.ids.any():
+        return None
+    return np.zeros(elements.shape) if elements.constants is None else elements.constants
 
 
 def sub(context: CallContext, x: Any, other: Any, *, alpha: float = 1) -> Result:

@@ -1,0 +1,98 @@
+"""Models at the edges: each converts right, or is refused with its reason and never a traceback."""
+
+from __future__ import annotations
+
+import builtins
+import threading
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812 - the name everybody uses
+from torch import nn
+
+from icsnn_deploy.conversion.frontend.trace import trace
+from icsnn_deploy.errors import ConversionError, UnsupportedOperatorError
+from tests.support.traced import Body, Form, check, images
+
+REFUSED: dict[str, tuple[Form, str]] = {
+    "a size that depends on the data": (
+        lambda m, x: -m.conv(x) if len(x[x > 2]) > 0 else m.conv(x),
+        "depends on values of the data",
+    ),
+    "a count of values": (
+        lambda m, x: m.conv(x) * (x > 2).nonzero().shape[0],
+        "",
+    ),
+    "softmax over the batch": (lambda m, x: m.conv(x).softmax(0), "softmax"),
+    "calls after mixed samples": (
+        lambda m, x: torch.relu(m.conv(x).flatten(0, 1).view(x.size(0), -1)),
+        "the samples",
+    ),
+    "a sigmoid beside other values": (
+        lambda m, x: torch.cat([m.conv(x)[:, :1].sigmoid(), x], 1),
+        "igmoid",
+    ),
+    "a padded sigmoid": (lambda m, x: F.pad(m.conv(x).sigmoid(), (1, 1)), "igmoid"),
+    "padding with minus infinity": (
+        lambda m, x: F.max_pool2d(F.pad(m.conv(x), (0, 1, 0, 1), value=-float("inf")), 2),
+        "not finite",
+    ),
+    "argmax that keeps its axis": (lambda m, x: m.conv(x).argmax(1, keepdim=True), "argmax"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused_with_its_reason(name: str) -> None:
+    form, reason = REFUSED[name]
+    with pytest.raises((UnsupportedOperatorError, ConversionError), match=reason):
+        trace(Body(form).eval(), images(2, 3, 6, 7))
+
+
+def test_an_output_without_values_is_refused() -> None:
+    with pytest.raises(ConversionError, match="holds no values"):
+        trace(Body(lambda m, x: (m.conv(x), x[:, 3:])).eval(), images(2, 3, 6, 7))
+
+
+CONVERTED: dict[str, Form] = {
+    "a rectified empty slice": lambda m, x: torch.cat([x[:, 3:].relu(), m.conv(x)], 1),
+    "padding alone, rectified": lambda m, x: F.pad(x[:, :1, :1], (0, 0, -1, 1)).relu() + x,
+    "a square image, transposed": lambda m, x: m.conv(x).relu().flip(-1),
+}
+
+
+@pytest.mark.parametrize("name", CONVERTED)
+def test_converted(name: str) -> None:
+    check(Body(CONVERTED[name]).eval(), images(2, 3, 6, 6))
+
+
+def test_a_square_input_is_never_rearranged_in_its_own_shape() -> None:
+    for form in (lambda m, x: m.conv(x.transpose(2, 3)), lambda m, x: m.conv(x.flip(2))):
+        try:
+            graph = trace(Body(form).eval(), images(2, 3, 6, 6))
+        except UnsupportedOperatorError:
+            continue
+        assert graph.input.index is None
+
+
+def test_softmax2d_is_left_to_the_host() -> None:
+    graph = trace(nn.Sequential(nn.Conv2d(3, 4, 1), nn.Softmax2d()).eval(), images(2, 3, 4, 4))
+    assert graph.output.parts[0].host_op == "softmax"
+
+
+def test_traces_in_threads_leave_builtins_as_they_were() -> None:
+    before, failures = builtins.isinstance, list[Any]()
+
+    def run() -> None:
+        try:
+            trace(Body(lambda m, x: m.conv2(torch.relu(m.conv(x)))).eval(), images(2, 3, 6, 6))
+        except Exception as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=run) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+    assert builtins.isinstance is before
