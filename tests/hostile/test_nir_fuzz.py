@@ -293,7 +293,10 @@ def _header(file: h5py.File, path: str, change: Mutation) -> None:
 
 def _note(file: h5py.File, path: str, change: Mutation) -> None:
     """A note on a node, in its metadata and in the graph's."""
-    names = sorted(file["node/nodes"])
+    nodes = file["node/nodes"]
+    if not isinstance(nodes, h5py.Group) or not nodes:
+        return  # an earlier change put an array there, of any length
+    names = sorted(nodes)
     name = names[change.pick % len(names)]
     where = f"node/nodes/{name}/metadata/{KEY}"
     put(file, where, json.dumps({**said(file, where), **change.note}))
