@@ -8,7 +8,12 @@ from typing import Any
 
 from torch import fx, nn
 
-from icsnn_deploy.conversion.frontend.capture_exported import NotExported, export_graph, inline
+from icsnn_deploy.conversion.frontend.capture_exported import (
+    NotExported,
+    export_graph,
+    inline,
+    takes,
+)
 from icsnn_deploy.conversion.frontend.example_inputs import ExampleInputs
 from icsnn_deploy.conversion.frontend.instance_checks import proxies_are_tensors
 from icsnn_deploy.conversion.frontend.operators import lowered_whole
@@ -77,6 +82,8 @@ def _export_untraced(
             if call.arguments is None:
                 raise NotExported("its arguments on the example are not known")
             exported = export_graph(module, *call.arguments, is_declared=is_declared)
+            if not takes(exported, (node.args, node.kwargs)):
+                raise NotExported("it is exported with other inputs than it is called with")
         except NotExported as error:
             hopeless[type(module)] = str(error)
             failed[call.path] = f"{call.reason}; by torch.export: {error}"

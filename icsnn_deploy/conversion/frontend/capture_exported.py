@@ -109,6 +109,12 @@ def inline(
     return pytree.tree_unflatten(pytree.tree_leaves(result), codegen.pytree_info.out_spec)
 
 
+def takes(exported: fx.GraphModule, arguments: Any) -> bool:
+    """Whether the exported module takes as many inputs as a call gives."""
+    inputs = [node for node in exported.graph.nodes if node.op == "placeholder"]
+    return len(inputs) <= len(pytree.tree_leaves(arguments))
+
+
 def _export(
     module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], shapes: Any
 ) -> fx.GraphModule:

@@ -15,9 +15,11 @@ from icsnn_deploy.conversion.frontend.images import choose_phases, is_regular
 from icsnn_deploy.conversion.frontend.kernels import Kernel, columns_of, convolve, replace_value
 from icsnn_deploy.conversion.frontend.phases import to_phases
 from icsnn_deploy.conversion.frontend.rules.affine import bias_of, constant
-from icsnn_deploy.conversion.frontend.selecting import check_weights
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import Add, Conv, Linear, Shape
+
+_MOST_DENSE = 2**24
+"""Weights of one matrix that computes a fully connected layer at all positions at once."""
 
 
 def linear(context: CallContext, x: Any, weight: Any, bias: Any = None) -> Result:
@@ -140,7 +142,14 @@ def _dense_on_positions(context: CallContext, x: Traced, matrix: Array, bias: Ar
     """One fully connected layer that computes all positions."""
     elements = context.elements(x)
     count = math.prod(elements.shape[:-1])
-    check_weights(context.path, count * len(matrix), elements.ids.size)
+    weights = count * len(matrix) * elements.ids.size
+    if weights > _MOST_DENSE:
+        raise context.unsupported(
+            f"features that lie along no axis of a node, {list(x.shape[1:])}, which would take a "
+            f"matrix of {weights:,} weights",
+            f"features along the channels of an image, or at most {_MOST_DENSE:,} weights",
+            "Use smaller inputs.",
+        )
     every = np.kron(np.eye(count), matrix)
     flat = replace_value(x, elements.reshape(-1), (x.shape[0], elements.ids.size))
     result = _on_vector(context, flat, every, np.tile(bias, count))
