@@ -47,7 +47,9 @@ def gather(builder: Builder, elements: Elements, wish: str) -> str:
         before = len(builder.nodes)
         try:
             found = _selected(builder, elements, wish)
-            builder.gathered[key] = _relayed(builder, found, before, wish)
+            sources = len(list(builder.numbering.sources(elements.ids)))
+            regular = len(builder.nodes) <= before + sources + 1  # a layer per source, and a sum
+            builder.gathered[key] = found if regular else _relayed(builder, found, before, wish)
         except Unsupported:
             _look_for_layout(builder, elements)
             raise
@@ -68,7 +70,7 @@ def _relayed(builder: Builder, name: str, before: int, wish: str) -> str:
     """
     made = list(builder.nodes.values())[before:]
     mixed = any(isinstance(node, Conv) and node.weight.shape[1] > 1 for node in made)
-    if len(made) < 3 or not mixed or not is_nonnegative(builder.nodes, name, builder.functions):
+    if not mixed or not is_nonnegative(builder.nodes, name, builder.functions):
         return name
     return builder.add(Relu(name=builder.name(f"{wish}.relay"), inputs=(name,)))
 
