@@ -143,7 +143,8 @@ def test_what_always_composes_leaves_single_connections(graph: Graph) -> None:
 def test_each_sum_has_connections_of_its_own(graph: Graph) -> None:
     composed = compose(graph)
     for node in composed.nodes_of(Conv, Linear, ChannelAffine):
-        assert len(composed.consumers(node.name)) == 1
+        consumers = composed.consumers(node.name)
+        assert len(consumers) == 1 or not any(isinstance(one, Add) for one in consumers)
 
 
 def pool(name: str, source: str, size: int) -> AvgPool:
