@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from icsnn_deploy.backends.reference import run_ann
+from icsnn_deploy.errors import GraphError
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.nodes import (
     Add,
@@ -90,8 +91,11 @@ def linear_tangles(draw: st.DrawFn, kinds: tuple[str, ...] = KINDS) -> Graph:
             node = node_after(draw, rng, name, source, kinds)
         if min((*shapes[source][1:], 9)) < 4:
             continue  # too small for another window
+        try:
+            shapes[name] = node.output_shape(*(shapes[s] for s in node.inputs))
+        except GraphError:
+            continue  # a dilated window reaches further
         nodes.append(node)
-        shapes[name] = node.output_shape(*(shapes[s] for s in node.inputs))
     # Every end is flattened into one readout, some through another rectifier.
     taken = {source for node in nodes for source in node.inputs}
     sums = []
