@@ -27,7 +27,7 @@ def is_per_channel(values: Array) -> bool:
 
 
 def pure_scale(name: str, source: str, factor: Array) -> ChannelAffine:
-    """Return a ChannelAffine without shift.
+    """Return a ChannelAffine without shift, of real numbers.
 
     Args:
         name: of the node.
@@ -35,7 +35,8 @@ def pure_scale(name: str, source: str, factor: Array) -> ChannelAffine:
         factor: broadcastable to the input.
     """
     shift = np.zeros((1,) * factor.ndim, np.float32)
-    return ChannelAffine(name=name, inputs=(source,), scale=factor, shift=shift)
+    scale = factor.astype(np.float64)  # integers would stand for a node of the lattice
+    return ChannelAffine(name=name, inputs=(source,), scale=scale, shift=shift)
 
 
 def dense(scale: ChannelAffine, shape: Shape) -> Conv | Linear:

@@ -16,9 +16,8 @@ import torch
 
 from icsnn_deploy.conversion.frontend.builder import Builder, Result, Unsupported
 from icsnn_deploy.conversion.frontend.call_context import CallContext
-from icsnn_deploy.conversion.frontend.gather_axis import MAX_PIECES
+from icsnn_deploy.conversion.frontend.gather_axis import MAX_PIECES, crop
 from icsnn_deploy.conversion.frontend.phases import from_phases, most_phases
-from icsnn_deploy.conversion.frontend.selecting import Shift, shift_conv
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import Add, Conv, Shape
 from icsnn_deploy.passes.window import window
@@ -158,7 +157,7 @@ def _regular(
     name: str,
 ) -> str:
     """A depthwise convolution with one output per channel and phase."""
-    channels, *lengths = builder.shapes[source]
+    lengths = builder.shapes[source][1:]
     offsets = [offset for kernel in kernels for offset in kernel]
     low, high = min(offsets), max(offsets)
     found = window(range(low, high + 1), stride=stride, length=lengths[axis], positions=count)
@@ -167,15 +166,30 @@ def _regular(
     for phase, kernel in enumerate(kernels):
         for offset, value in kernel.items():
             weight[phase, found.first + offset - low] = value
+    return _depthwise(builder, source, axis, weight, found.padding, name, stride=stride)
+
+
+def _depthwise(
+    builder: Builder,
+    source: str,
+    axis: int,
+    weight: Array,
+    padding: tuple[int, int],
+    name: str,
+    *,
+    stride: int = 1,
+) -> str:
+    """A convolution of each channel along one axis; weights are [results per channel, taps]."""
+    channels, *lengths = builder.shapes[source]
     pads: list[tuple[int, int]] = [(0, 0)] * len(lengths)
-    pads[axis] = found.padding
-    size = _on_axis(builder, source, axis, found.size)
+    pads[axis] = padding
+    size = _on_axis(builder, source, axis, weight.shape[1])
     return builder.add(
         Conv(
             name=name,
             inputs=(source,),
             weight=np.tile(weight, (channels, 1)).reshape(-1, 1, *size),
-            bias=np.zeros(channels * len(kernels), np.float32),
+            bias=np.zeros(channels * len(weight), np.float32),
             stride=tuple(_on_axis(builder, source, axis, stride)),
             padding=tuple(pads),
             dilation=(1,) * len(lengths),
@@ -184,78 +198,29 @@ def _regular(
     )
 
 
-def _crop(builder: Builder, source: str, axis: int, place: int, name: str) -> str:
-    """One place along the axis, a node of length 1 there."""
-    channels, *lengths = builder.shapes[source]
-    if lengths[axis] == 1:
-        return source
-    offsets = np.zeros((channels, len(lengths)), np.int64)
-    offsets[:, axis] = place
-    shift = Shift(
-        channels=np.arange(channels),
-        offsets=offsets,
-        stride=tuple(_on_axis(builder, source, axis, lengths[axis])),
-    )
-    lengths[axis] = 1
-    crop = builder.name(f"{name}.crop")
-    return shift_conv(builder, source, shift, tuple(lengths), crop, odd=True)
-
-
 def _column(builder: Builder, source: str, axis: int, rest: Array, place: int, name: str) -> str:
     """What one place of the source adds to the places of the result."""
     _, count, _ = rest.shape
     used = np.flatnonzero(rest[:, :, place].any(axis=0))
     begin, end = int(used[0]), int(used[-1]) + 1
-    cropped = _crop(builder, source, axis, place, name)
+    cropped = crop(builder, source, axis, place, rest.shape[2], 1, name)
     taps = rest[:, begin:end, place][:, ::-1]  # [r, taps]
     return _placed(builder, cropped, axis, taps, (end - 1, count - begin - 1), name)
 
 
 def _row(builder: Builder, source: str, axis: int, rest: Array, row: int, name: str) -> str:
     """One place of the result, from all places of the source that it reads."""
-    phases, count, _ = rest.shape
-    channels, *lengths = builder.shapes[source]
-    used = np.flatnonzero(rest[:, row].any(axis=0))
-    begin, end = int(used[0]), int(used[-1]) + 1
-    length = lengths[axis]
-    weight = np.zeros((phases, length))
-    weight[:, begin:end] = rest[:, row, begin:end]
-    size = _on_axis(builder, source, axis, length)
-    read = builder.add(
-        Conv(
-            name=builder.name(f"{name}.row"),
-            inputs=(source,),
-            weight=np.tile(weight, (channels, 1)).reshape(-1, 1, *size),
-            bias=np.zeros(channels * phases, np.float32),
-            stride=(1,) * len(lengths),
-            padding=((0, 0),) * len(lengths),
-            dilation=(1,) * len(lengths),
-            groups=channels,
-        )
-    )
+    _, count, _ = rest.shape
+    weight = rest[:, row]  # [r, G], all of the axis: its result has length 1
+    read = _depthwise(builder, source, axis, weight, (0, 0), builder.name(f"{name}.row"))
     return _placed(builder, read, axis, np.ones((1, 1)), (row, count - row - 1), name)
 
 
 def _placed(
     builder: Builder, source: str, axis: int, taps: Array, padding: tuple[int, int], name: str
 ) -> str:
-    """A depthwise convolution along the axis: taps [phases, n]."""
-    channels, *lengths = builder.shapes[source]
-    pads: list[tuple[int, int]] = [(0, 0)] * len(lengths)
+    """Taps [results per channel, n] with zero padding; an even number gets one more tap."""
     if taps.shape[1] % 2 == 0:  # odd (see shift_conv)
         taps = np.pad(taps, ((0, 0), (0, 1)))
         padding = (padding[0], padding[1] + 1)
-    pads[axis] = padding
-    size = _on_axis(builder, source, axis, taps.shape[1])
-    return builder.add(
-        Conv(
-            name=builder.name(f"{name}.part"),
-            inputs=(source,),
-            weight=np.tile(taps, (channels, 1)).reshape(-1, 1, *size),
-            bias=np.zeros(channels * len(taps), np.float32),
-            stride=(1,) * len(lengths),
-            padding=tuple(pads),
-            dilation=(1,) * len(lengths),
-            groups=channels,
-        )
-    )
+    return _depthwise(builder, source, axis, taps, padding, builder.name(f"{name}.part"))

@@ -104,10 +104,6 @@ class CallContext:
             return traced.value
         return gather(self.builder, traced.value, traced.origin)
 
-    def function_source_shape(self, x: object) -> Shape:
-        """Shape of x without the batch, also where x has no node."""
-        return self.source_shape(x)
-
     def source_shape(self, x: object) -> Shape:
         """Shape of x without the batch; raises Unsupported for a constant."""
         return self.traced(x).shape[1:]

@@ -34,6 +34,17 @@ class Elements:
     constants: Array | None = None
     batch_axis: int = 0
 
+    @classmethod
+    def joined(cls, parts: Sequence[Elements], axis: int) -> Elements:
+        """Tensors one after another along an axis."""
+        ids = np.concatenate([part.ids for part in parts], axis)
+        if all(part.constants is None for part in parts):
+            return cls(ids)
+        constants = [
+            np.zeros(part.shape) if part.constants is None else part.constants for part in parts
+        ]
+        return cls(ids, np.concatenate(constants, axis))
+
     @property
     def shape(self) -> Shape:
         return self.ids.shape
@@ -49,6 +60,20 @@ class Elements:
     def taken(self, positions: Sequence[int], axis: int) -> Elements:
         """The elements at the positions along an axis."""
         return self.map(lambda array: np.take(array, positions, axis))
+
+    def broadcast(self, shape: Shape) -> Elements:
+        """The elements repeated to a shape, as PyTorch broadcasts them."""
+        if self.shape == shape:
+            return self
+        return self.map(lambda array: np.broadcast_to(array, shape).copy())
+
+    def with_axis(self, axis: int) -> Elements:
+        """The elements with one more axis, of length 1."""
+        return self.map(lambda array: np.expand_dims(array, axis))
+
+    def without_axis(self, axis: int) -> Elements:
+        """The elements without an axis of length 1."""
+        return self.map(lambda array: np.squeeze(array, axis))
 
     def map(self, change: Callable[[Array], Array]) -> Elements:
         """The elements rearranged by a function of arrays that fills nothing in."""
@@ -84,6 +109,10 @@ class Numbering:
         first = self._first[name]
         count = int(np.prod(own))
         return Elements(np.arange(first, first + count).reshape(own if shape is None else shape))
+
+    def elements_of(self, result: str | Elements) -> Elements:
+        """What a call computes as elements: a node's result in its own shape, or as they are."""
+        return self.elements(result) if isinstance(result, str) else result
 
     def node_of(self, number: int) -> str:
         """The node that an element belongs to."""

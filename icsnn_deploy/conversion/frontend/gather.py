@@ -11,6 +11,7 @@ other (see gather_axis). Elements of several nodes are placed and added.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -46,10 +47,7 @@ def gather(builder: Builder, elements: Elements, wish: str) -> str:
     if key not in builder.gathered:
         before = len(builder.nodes)
         try:
-            found = _selected(builder, elements, wish)
-            sources = len(list(builder.numbering.sources(elements.ids)))
-            regular = len(builder.nodes) <= before + sources + 1  # a layer per source, and a sum
-            builder.gathered[key] = found if regular else _relayed(builder, found, before, wish)
+            builder.gathered[key] = _relayed(builder, elements, wish)
         except Unsupported:
             _look_for_layout(builder, elements)
             raise
@@ -62,15 +60,23 @@ def gather(builder: Builder, elements: Elements, wish: str) -> str:
     return builder.gathered[key]
 
 
-def _relayed(builder: Builder, name: str, before: int, wish: str) -> str:
-    """A rectifier after pieces that read several channels each, of values that are never negative.
+def _relayed(builder: Builder, elements: Elements, wish: str) -> str:
+    """The node that computes the elements, and a rectifier where it is put together from pieces.
 
-    It changes no value. On the integer lattice each channel has a unit of its own, so that such a
-    piece is rounded, and the next layer would read sums of weights; so it reads spikes.
+    That is where the pieces read several channels each, and their values are never negative. The
+    rectifier changes no value. On the integer lattice each channel has a unit of its own, so that
+    such a piece is rounded, and the next layer would read sums of weights; so it reads spikes.
     """
+    before = len(builder.nodes)
+    sources = [
+        (name, np.where(mask, elements.ids - builder.numbering.first(name), -1))
+        for name, mask in builder.numbering.sources(elements.ids)
+    ]
+    name = _selected(builder, elements, sources, wish)
     made = list(builder.nodes.values())[before:]
+    regular = len(made) <= len(sources) + 1  # a layer for each source, and a sum
     mixed = any(isinstance(node, Conv) and node.weight.shape[1] > 1 for node in made)
-    if not mixed or not is_nonnegative(builder.nodes, name, builder.functions):
+    if regular or not mixed or not is_nonnegative(builder.nodes, name, builder.functions):
         return name
     return builder.add(Relu(name=builder.name(f"{wish}.relay"), inputs=(name,)))
 
@@ -113,11 +119,10 @@ def _digest(array: Array) -> bytes:
     return hashlib.sha256(np.ascontiguousarray(array).tobytes()).digest()
 
 
-def _selected(builder: Builder, elements: Elements, wish: str) -> str:
-    sources = [
-        (name, np.where(mask, elements.ids - builder.numbering.first(name), -1))
-        for name, mask in builder.numbering.sources(elements.ids)
-    ]
+def _selected(
+    builder: Builder, elements: Elements, sources: Sequence[tuple[str, Array]], wish: str
+) -> str:
+    """The elements of the sources, each with the positions that are read, and the constants."""
     if not sources:
         raise Unsupported(
             got=f"{wish}: a tensor of constants alone",

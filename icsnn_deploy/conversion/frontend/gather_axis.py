@@ -210,20 +210,7 @@ class _Pieces:
         return self._place(source, weight, (end - 1, self.length - begin - 1 + more))
 
     def _crop(self, place: int, stride: int, count: int) -> str:
-        """The places place, place + stride, ... of the source."""
-        if count == self.own_length and stride == 1:
-            return self.source
-        shift = _along(
-            self.builder,
-            self.source,
-            self.axis,
-            stride,
-            np.arange(self.channels),
-            np.full(self.channels, place),
-        )
-        positions = _lengths(self.builder, self.source, self.axis, count)
-        name = self.builder.name(f"{self.name}.crop")
-        return shift_conv(self.builder, self.source, shift, positions, name, odd=True)
+        return crop(self.builder, self.source, self.axis, place, stride, count, self.name)
 
     def _place(self, source: str, weight: Array, padding: tuple[int, int]) -> str:
         """A convolution along the axis with these weights, [Q, C, taps], and zero padding."""
@@ -235,6 +222,29 @@ class _Pieces:
         return place_conv(
             self.builder, source, weight, tuple(size), tuple(pads), f"{self.name}.part"
         )
+
+
+def crop(
+    builder: Builder, source: str, axis: int, place: int, stride: int, count: int, name: str
+) -> str:
+    """The places place, place + stride, ... of a node along an axis.
+
+    Args:
+        builder: of the graph.
+        source: the node.
+        axis: spatial axis, from 0.
+        place: the first one.
+        stride: between them.
+        count: of places.
+        name: of what it is a part of.
+    """
+    channels = builder.shapes[source][0]
+    if count == builder.shapes[source][axis + 1] and (count == 1 or stride == 1):
+        return source
+    every = np.arange(channels)
+    shift = _along(builder, source, axis, stride, every, np.full(channels, place))
+    positions = _lengths(builder, source, axis, count)
+    return shift_conv(builder, source, shift, positions, builder.name(f"{name}.crop"), odd=True)
 
 
 def grouped(weight: Array) -> tuple[Array, int]:
@@ -267,14 +277,13 @@ def place_conv(
         padding: for each spatial axis.
         wish: name of the node, where it is free.
     """
-    count, _channels = weight.shape[:2]
     weight, groups = grouped(weight)
     return builder.add(
         Conv(
             name=builder.name(wish),
             inputs=(source,),
             weight=weight.reshape(*weight.shape[:2], *size),
-            bias=np.zeros(count, np.float32),
+            bias=np.zeros(len(weight), np.float32),
             stride=(1,) * len(size),
             padding=padding,
             dilation=(1,) * len(size),

@@ -18,7 +18,7 @@ from icsnn_deploy.graph.nodes import Shape
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part:
+class ReadChannels:
     """Channels that a layer reads from one node.
 
     Args:
@@ -32,7 +32,7 @@ class Part:
     channels: Array
 
 
-def parts_of(builder: Builder, elements: Elements, wish: str) -> list[Part]:
+def parts_of(builder: Builder, elements: Elements, wish: str) -> list[ReadChannels]:
     """The nodes that a layer reads to have these elements as its input.
 
     Channels that are channels of a node already are read from there; all others are gathered.
@@ -49,11 +49,11 @@ def parts_of(builder: Builder, elements: Elements, wish: str) -> list[Part]:
     if rest.any():
         read = np.flatnonzero(rest)
         node = gather(builder, elements.map(lambda array: array[read]), wish)
-        parts.append(Part(node=node, read=read, channels=np.arange(len(read))))
+        parts.append(ReadChannels(node=node, read=read, channels=np.arange(len(read))))
     return sorted(parts, key=lambda part: int(part.read[0]))
 
 
-def whole_channels(builder: Builder, elements: Elements) -> list[Part]:
+def whole_channels(builder: Builder, elements: Elements) -> list[ReadChannels]:
     """The channels of the elements that are channels of a node, as they are."""
     count = len(elements.ids)
     planes = elements.ids.reshape(count, -1)
@@ -64,8 +64,16 @@ def whole_channels(builder: Builder, elements: Elements) -> list[Part]:
         places = first - builder.numbering.first(node)
         read = np.flatnonzero(mask & (places % plane == 0))
         if len(read) and builder.shapes[node][1:] == elements.shape[1:]:
-            parts.append(Part(node=node, read=read, channels=places[read] // plane))
+            parts.append(ReadChannels(node=node, read=read, channels=places[read] // plane))
     return parts
+
+
+def all_channels(builder: Builder, elements: Elements) -> list[ReadChannels] | None:
+    """The nodes whose channels the elements are, all of each in any order; None otherwise."""
+    parts = whole_channels(builder, elements)
+    count = sum(len(part.read) for part in parts)
+    complete = all(len(np.unique(p.channels)) == builder.shapes[p.node][0] for p in parts)
+    return parts if count == len(elements.ids) and complete else None
 
 
 def on_nodes(
@@ -80,15 +88,13 @@ def on_nodes(
         elements: [C, *S].
         make: takes a node, and returns the result with the same channels.
     """
-    parts = whole_channels(builder, elements)
-    if sum(len(part.read) for part in parts) != len(elements.ids) or any(
-        len(np.unique(part.channels)) != builder.shapes[part.node][0] for part in parts
-    ):
+    parts = all_channels(builder, elements)
+    if parts is None:
         return None
     ids: Array | None = None
     for part in sorted(parts, key=lambda part: int(part.read[0])):
         result = make(part.node)
-        made = result if isinstance(result, Elements) else builder.numbering.elements(result)
+        made = builder.numbering.elements_of(result)
         if made.constants is not None:
             return None
         if ids is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,7 +13,14 @@ from icsnn_deploy.conversion.frontend.builder import Builder, Result, Storage, T
 from icsnn_deploy.conversion.frontend.call_context import CallContext
 from icsnn_deploy.conversion.frontend.elements import Elements
 from icsnn_deploy.conversion.frontend.gather import gather
-from icsnn_deploy.conversion.frontend.images import Part, choose_phases, lifted, parts_of
+from icsnn_deploy.conversion.frontend.images import (
+    ReadChannels,
+    all_channels,
+    choose_phases,
+    is_regular,
+    lifted,
+    parts_of,
+)
 from icsnn_deploy.conversion.frontend.phases import (
     Taps,
     convolution_taps,
@@ -38,6 +46,30 @@ class Kernel:
     dilation: Shape
     groups: int
     transposed: bool = False
+
+    @classmethod
+    def at_each_position(cls, matrix: Array, bias: Array, axes: int) -> Kernel:
+        """One that mixes the channels of each position: a matrix [O, I]."""
+        return cls(
+            weight=matrix.reshape(*matrix.shape, *(1,) * axes),
+            bias=bias,
+            stride=(1,) * axes,
+            padding=((0, 0),) * axes,
+            dilation=(1,) * axes,
+            groups=1,
+        )
+
+    @classmethod
+    def window_mean(cls, channels: int, size: Shape, stride: Shape, padding: Shape) -> Kernel:
+        """One that takes the mean over windows of each channel, padded alike at both ends."""
+        return cls(
+            weight=np.full((channels, 1, *size), 1 / math.prod(size), np.float32),
+            bias=np.zeros(channels, np.float32),
+            stride=stride,
+            padding=tuple((p, p) for p in padding),
+            dilation=(1,) * len(size),
+            groups=channels,
+        )
 
     def taps(self, phases: Shape) -> tuple[Taps, ...]:
         """What it reads along each axis."""
@@ -73,14 +105,13 @@ def convolve(context: CallContext, x: Traced, kernel: Kernel) -> Result:
     elements = context.elements(x)
     axis = lifted(context.builder, elements)
     if axis is not None:
-        elements = elements.map(lambda array: np.expand_dims(array, axis))
+        elements = elements.with_axis(axis)
         kernel = kernel.with_axis(axis)
         lengths = (*lengths[: axis - 1], 1, *lengths[axis - 1 :])
     result = _convolved(context, elements, kernel, lengths, x.origin)
     if axis is None:
         return result
-    found = context.builder.numbering.elements(result) if isinstance(result, str) else result
-    return found.map(lambda array: np.squeeze(array, axis))
+    return context.builder.numbering.elements_of(result).without_axis(axis)
 
 
 def _convolved(
@@ -103,7 +134,7 @@ def _convolved(
     if kernel.groups > 1 and not _is_one_node(builder, parts, read):
         node = gather(builder, read, origin)
         every = np.arange(len(read.ids))
-        parts = [Part(node=node, read=every, channels=every)]
+        parts = [ReadChannels(node=node, read=every, channels=every)]
     taps = kernel.taps(phases)
     if plain:
         made = _plain(context, parts[0].node, kernel)
@@ -138,7 +169,7 @@ def _plain(context: CallContext, source: str, kernel: Kernel) -> Conv:
     )
 
 
-def _is_one_node(builder: Builder, parts: list[Part], read: Elements) -> bool:
+def _is_one_node(builder: Builder, parts: list[ReadChannels], read: Elements) -> bool:
     """Whether the elements are one node as it is."""
     count = len(read.ids)
     return (
@@ -149,7 +180,7 @@ def _is_one_node(builder: Builder, parts: list[Part], read: Elements) -> bool:
     )
 
 
-def _on_parts(context: CallContext, made: Conv, parts: list[Part], read: Elements) -> str:
+def _on_parts(context: CallContext, made: Conv, parts: list[ReadChannels], read: Elements) -> str:
     """The convolution applied to each node that it reads, added up; the bias added once."""
     if _is_one_node(context.builder, parts, read):
         return context.add(made)
@@ -174,52 +205,26 @@ def _on_parts(context: CallContext, made: Conv, parts: list[Part], read: Element
                 )
             )
         )
-    if len(results) == 1:
-        return results[0]
-    return context.add(Add(name=context.name("sum"), inputs=tuple(results)))
+    return added_up(context, results)
 
 
 def _depthwise(context: CallContext, read: Elements, kernel: Kernel) -> Result | None:
     """A depthwise convolution on each node of the elements; None if it needs them as one node."""
-    count = len(read.ids)
-    if kernel.groups != count or read.constants is not None:
-        return None
-    builder = context.builder
-    direct = [
-        (node, mask)
-        for node, mask in builder.numbering.sources(read.ids)
-        if builder.shapes[node][1:] == read.shape[1:]
-    ]
-    planes = read.ids.reshape(count, -1)
-    plane = planes.shape[1]
-    if not (planes == planes[:, :1] + np.arange(plane)).all():
+    count, builder = len(read.ids), context.builder
+    parts = all_channels(builder, read) if kernel.groups == count else None
+    if not parts or any(len(part.channels) != builder.shapes[part.node][0] for part in parts):
         return None
     multiplier = len(kernel.weight) // count
-    plans = []
-    for node, mask in direct:
-        read_channels = np.flatnonzero(mask.reshape(count, -1)[:, 0])
-        places = planes[read_channels, 0] - builder.numbering.first(node)
-        channels = places // plane
-        whole = len(channels) == builder.shapes[node][0] == len(set(channels.tolist()))
-        if not whole or (places % plane).any():
-            return None
-        plans.append((node, read_channels, channels))
-    if sum(len(read_channels) for _, read_channels, _ in plans) != count:
-        return None
-    ids = None
-    for node, read_channels, channels in plans:
-        order = read_channels[np.argsort(channels)]  # read channel of each channel of the node
+    ids: Array | None = None
+    for part in parts:
+        order = part.read[np.argsort(part.channels)]  # read channel of each channel of the node
         rows = (order[:, None] * multiplier + np.arange(multiplier)).reshape(-1)
-        own = replace(
-            kernel, weight=kernel.weight[rows], bias=kernel.bias[rows], groups=len(channels)
-        )
-        name = context.add(_plain(context, node, own))
-        made = builder.numbering.elements(name).ids
+        own = replace(kernel, weight=kernel.weight[rows], bias=kernel.bias[rows], groups=len(order))
+        made = builder.numbering.elements(context.add(_plain(context, part.node, own))).ids
         if ids is None:
             ids = np.zeros((len(kernel.weight), *made.shape[1:]), np.int64)
         ids[rows] = made
-    assert ids is not None
-    return Elements(ids)
+    return None if ids is None else Elements(ids)
 
 
 def _without_zero_border(elements: Elements, kernel: Kernel) -> tuple[Elements, Kernel]:
@@ -237,6 +242,35 @@ def _without_zero_border(elements: Elements, kernel: Kernel) -> tuple[Elements, 
         padding.append((before + begin, after + elements.shape[axis + 1] - end))
     trimmed = elements.map(lambda array: array[tuple(kept)])
     return trimmed, replace(kernel, padding=tuple(padding))
+
+
+def mix_channels(
+    context: CallContext, x: Traced, image: Elements, matrix: Array, bias: Array
+) -> Elements | None:
+    """A matrix applied at each position of an image; None where no convolution reads it so.
+
+    Args:
+        context: the call.
+        x: the tensor whose values the image holds.
+        image: [I, *G].
+        matrix: [O, I].
+        bias: [O].
+    """
+    builder, (_, *grid) = context.builder, image.shape
+    phases = choose_phases(builder, image)
+    if not is_regular(builder, to_phases(image, phases)):
+        return None
+    inner = context.on((context.shape[0], len(matrix), *grid))
+    data = replace_value(x, image, (x.shape[0], *image.shape))
+    kernel = Kernel.at_each_position(matrix, bias, len(grid))
+    return builder.numbering.elements_of(convolve(inner, data, kernel))
+
+
+def added_up(context: CallContext, names: list[str]) -> str:
+    """The sum of a layer's parts; the part itself where there is one."""
+    if len(names) == 1:
+        return names[0]
+    return context.add(Add(name=context.name("sum"), inputs=tuple(names)))
 
 
 def replace_value(x: Traced, value: Result, shape: Shape) -> Traced:

@@ -98,9 +98,7 @@ def _natural(builder: Builder, leaf: Traced) -> str | None:
 
 def _leaf(builder: Builder, name: str, leaf: Traced) -> _Leaf:
     """One output; constants in it are added by a node."""
-    elements = (
-        leaf.value if isinstance(leaf.value, Elements) else builder.numbering.elements(leaf.value)
-    )
+    elements = builder.numbering.elements_of(leaf.value)
     if not (elements.ids > 0).all():
         elements = builder.numbering.elements(gather(builder, elements, leaf.origin))
     return _Leaf(part=Part(name, leaf.shape[1:], leaf.host_op), elements=elements)

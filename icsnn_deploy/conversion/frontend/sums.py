@@ -11,7 +11,8 @@ from icsnn_deploy.conversion.frontend.call_context import CallContext
 from icsnn_deploy.conversion.frontend.elements import Elements
 from icsnn_deploy.conversion.frontend.gather import gather
 from icsnn_deploy.graph.neuron import Array
-from icsnn_deploy.graph.nodes import Add, ChannelAffine, Shape
+from icsnn_deploy.graph.nodes import Add, Shape
+from icsnn_deploy.passes.affine import pure_scale
 
 
 def add_elements(context: CallContext, x: Traced, other: Traced, alpha: float = 1) -> Result:
@@ -27,7 +28,7 @@ def add_elements(context: CallContext, x: Traced, other: Traced, alpha: float = 
             f"shapes {list(x.shape)} and {list(other.shape)}",
             "tensors with the same number of axes, the batch first",
         )
-    terms = [_broadcast(context.elements(one), shape) for one in both]
+    terms = [context.elements(one).broadcast(shape) for one in both]
     return sum_of(context, terms, factors=(1, alpha), wishes=(x.origin, other.origin))
 
 
@@ -104,17 +105,8 @@ def _in_layout(term: Elements, positions: Array, shape: Shape) -> Elements:
     return term.map(placed)
 
 
-def _broadcast(elements: Elements, shape: Shape) -> Elements:
-    if elements.shape == shape:
-        return elements
-    return elements.map(lambda array: np.broadcast_to(array, shape).copy())
-
-
 def _scaled(context: CallContext, source: str, factor: float) -> str:
     if factor == 1:
         return source
-    ones = np.ones((1,) * len(context.builder.shapes[source]))
-    node = ChannelAffine(
-        name=context.name("scale"), inputs=(source,), scale=ones * factor, shift=ones * 0
-    )
-    return context.add(node)
+    every = np.full((1,) * len(context.builder.shapes[source]), factor)
+    return context.add(pure_scale(context.name("scale"), source, every))

@@ -139,7 +139,7 @@ def rrelu_with_noise(
 
 def prelu(context: CallContext, x: Any, weight: Any) -> str:
     """y = x for x > 0, else weight * x; one weight, or one per channel."""
-    rank = len(context.function_source_shape(x))
+    rank = len(context.source_shape(x))
     if isinstance(weight, torch.Tensor) and weight.dim() <= 1:
         weight = weight.detach().reshape(-1, *(1,) * (rank - 1))
     return _leaky(context, x, _parameter(context, x, weight, "a slope"))
@@ -188,7 +188,7 @@ def _leaky(context: CallContext, x: Any, slope: Array) -> str:
 
 
 def _parameter(context: CallContext, x: Any, value: Any, like: str) -> Array:
-    return parameter(context, value, context.function_source_shape(x), like=like)
+    return parameter(context, value, context.source_shape(x), like=like)
 
 
 LOWERINGS: dict[str, Lowering] = {

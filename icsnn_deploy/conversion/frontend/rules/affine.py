@@ -9,6 +9,7 @@ import torch
 
 from icsnn_deploy.conversion.frontend.builder import Result, Traced
 from icsnn_deploy.conversion.frontend.call_context import CallContext, Lowering
+from icsnn_deploy.conversion.frontend.kernels import replace_value
 from icsnn_deploy.conversion.frontend.pushed import push
 from icsnn_deploy.conversion.frontend.rules.same_source import (
     affine_of_symbol,
@@ -167,8 +168,6 @@ def _affine(context: CallContext, x: Any, scale: Any, shift: Any) -> Result:
 
 def broadcast(context: CallContext, x: Traced, shape: Shape) -> Traced:
     """A traced tensor repeated to the shape, as PyTorch broadcasts it."""
-    from icsnn_deploy.conversion.frontend.builder import Storage
-
     if x.shape[1:] == shape:
         return x
     if len(x.shape) != len(shape) + 1:
@@ -176,8 +175,7 @@ def broadcast(context: CallContext, x: Traced, shape: Shape) -> Traced:
             f"shapes {list(x.shape)} and {[x.shape[0], *shape]}",
             "tensors with the same number of axes, the batch first",
         )
-    elements = context.elements(x).map(lambda array: np.broadcast_to(array, shape).copy())
-    return Traced(elements, (x.shape[0], *shape), x.dtype, x.origin, Storage())
+    return replace_value(x, context.elements(x).broadcast(shape), (x.shape[0], *shape))
 
 
 def _scale(context: CallContext, x: Any, scale: Array, shift: Array) -> Result:

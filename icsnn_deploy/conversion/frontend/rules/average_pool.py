@@ -15,15 +15,17 @@ from icsnn_deploy.conversion.frontend.builder import Result, Traced
 from icsnn_deploy.conversion.frontend.call_context import CallContext, Lowering
 from icsnn_deploy.conversion.frontend.elements import Elements
 from icsnn_deploy.conversion.frontend.gather import gather
-from icsnn_deploy.conversion.frontend.images import choose_phases, is_regular, on_nodes
-from icsnn_deploy.conversion.frontend.kernels import Kernel, convolve, replace_value
-from icsnn_deploy.conversion.frontend.phases import to_phases
+from icsnn_deploy.conversion.frontend.images import choose_phases, on_nodes
+from icsnn_deploy.conversion.frontend.kernels import Kernel, convolve, mix_channels, replace_value
 from icsnn_deploy.conversion.frontend.pushed import push
 from icsnn_deploy.conversion.frontend.rules.affine import spread
+from icsnn_deploy.conversion.frontend.rules.largest import as_traced
 from icsnn_deploy.conversion.frontend.rules.linear import linear
 from icsnn_deploy.conversion.frontend.rules.resize import along_axes
 from icsnn_deploy.conversion.frontend.sums import sum_of
-from icsnn_deploy.graph.nodes import AvgPool, ChannelAffine, Shape
+from icsnn_deploy.graph.neuron import Array
+from icsnn_deploy.graph.nodes import AvgPool, Shape
+from icsnn_deploy.passes.affine import pure_scale
 
 _MOST_TERMS = 16
 """Tensors whose mean is taken as a sum of them."""
@@ -66,19 +68,10 @@ def _windows(
 ) -> Result:
     """Means over equal windows: an AvgPool on each node of whole channels, or a convolution."""
     builder = context.builder
-    pairs = tuple((p, p) for p in padding)
     if not isinstance(x.value, str):
         phases = choose_phases(builder, x.value)
         if any(r > 1 for r in phases) or len(x.shape) != 2 + len(kernel):
-            weight = np.full((x.shape[1], 1, *kernel), 1 / math.prod(kernel), np.float32)
-            mean = Kernel(
-                weight=weight,
-                bias=np.zeros(x.shape[1], np.float32),
-                stride=stride,
-                padding=pairs,
-                dilation=(1,) * len(kernel),
-                groups=x.shape[1],
-            )
+            mean = Kernel.window_mean(x.shape[1], kernel, stride, padding)
             return convolve(context, x, mean)
 
     def pooled(source: str) -> str:
@@ -88,7 +81,7 @@ def _windows(
                 inputs=(source,),
                 kernel=kernel,
                 stride=stride,
-                padding=pairs,
+                padding=tuple((p, p) for p in padding),
             )
         )
 
@@ -155,8 +148,8 @@ def _reduced(context: CallContext, x: Any, dim: Any, *, average: bool) -> Result
     )
     result = _over_space(context, lines, data) or _over_features(context, lines, data)
     if not average:
-        result = _scaled(context, result, count, lines.shape[:-1])
-    found = result if isinstance(result, Elements) else context.builder.numbering.elements(result)
+        result = _scaled(context, result, count)
+    found = context.builder.numbering.elements_of(result)
     dropped = rank - len(context.shape)
     left = batch - sum(axis < batch for axis in axes) if dropped else batch
     shape = (*context.shape[:left], *context.shape[left + 1 :])
@@ -189,7 +182,7 @@ def _over_space(context: CallContext, lines: Elements, x: Traced) -> Result | No
             kernel = tuple(n if a in axes else 1 for a, n in enumerate(shape))[1:]
             whole = replace_value(x, source, (x.shape[0], *shape))
             result = _pool(context, whole, kernel)
-            found = result if isinstance(result, Elements) else builder.numbering.elements(result)
+            found = builder.numbering.elements_of(result)
             return found.reshape(*lines.shape[:-1])
     return None
 
@@ -213,51 +206,27 @@ def _over_features(context: CallContext, lines: Elements, x: Traced) -> Result:
         channels = math.prod(kept)
         image = lines.reshape(channels, *grid, count).moveaxis(-1, 1)
         image = image.reshape(channels * count, *grid)
-        phases = choose_phases(builder, image)
-        if not is_regular(builder, to_phases(image, phases)):
-            continue
-        weight = np.kron(np.eye(channels), np.full((1, count), 1 / count))
-        ones = (1,) * axes
-        kernel = Kernel(
-            weight=weight.reshape(*weight.shape, *ones).astype(np.float32),
-            bias=np.zeros(channels, np.float32),
-            stride=ones,
-            padding=((0, 0),) * axes,
-            dilation=ones,
-            groups=1,
-        )
-        inner = context.on((x.shape[0], channels, *grid))
-        data = replace_value(x, image, (x.shape[0], *image.shape))
-        result = convolve(inner, data, kernel)
-        found = result if isinstance(result, Elements) else builder.numbering.elements(result)
-        return found.reshape(*kept, *grid)
+        weight = np.kron(np.eye(channels), np.full((1, count), 1 / count)).astype(np.float32)
+        found = mix_channels(context, x, image, weight, np.zeros(channels, np.float32))
+        if found is not None:
+            return found.reshape(*kept, *grid)
     flat = lines if len(lines.shape) > 1 else lines.reshape(1, count)
     mean_of_all = torch.full((1, count), 1 / count, dtype=torch.float64)
     inner = context.on((x.shape[0], *flat.shape[:-1], 1))
     result = linear(inner, replace_value(x, flat, (x.shape[0], *flat.shape)), mean_of_all)
-    found = result if isinstance(result, Elements) else builder.numbering.elements(result)
+    found = builder.numbering.elements_of(result)
     return found.reshape(*(lines.shape[:-1] or (1,)))
 
 
-def _scaled(context: CallContext, result: Result, factor: float, shape: Shape) -> Result:
-    value = result if isinstance(result, Elements) else context.builder.numbering.elements(result)
-    size = value.shape
-    data = Traced(value, (1, *size), torch.float32, context.path, _storage())
+def _scaled(context: CallContext, result: Result, factor: float) -> Result:
+    """The result of a call, times a factor."""
+    data = as_traced(context, result)
 
-    def make(source: str, scale: Any) -> str:
-        zero = np.zeros((1,) * scale.ndim)
-        name = context.name("count")
-        return context.add(ChannelAffine(name=name, inputs=(source,), scale=scale, shift=zero))
+    def make(source: str, scale: Array) -> str:
+        return context.add(pure_scale(context.name("count"), source, scale))
 
-    return push(
-        context, data, make, np.full((1,) * len(size), factor), constant=lambda c: c * factor
-    )
-
-
-def _storage() -> Any:
-    from icsnn_deploy.conversion.frontend.builder import Storage
-
-    return Storage()
+    every = np.full((1,) * (len(data.shape) - 1), factor)
+    return push(context, data, make, every, constant=lambda values: values * factor)
 
 
 def _pool(context: CallContext, x: Traced, kernel: Shape) -> Result:

@@ -11,12 +11,15 @@ from icsnn_deploy.conversion.frontend.builder import Result, Traced, Unsupported
 from icsnn_deploy.conversion.frontend.call_context import CallContext, Lowering
 from icsnn_deploy.conversion.frontend.elements import Elements
 from icsnn_deploy.conversion.frontend.gather import flatten
-from icsnn_deploy.conversion.frontend.images import choose_phases, is_regular
-from icsnn_deploy.conversion.frontend.kernels import Kernel, columns_of, convolve, replace_value
-from icsnn_deploy.conversion.frontend.phases import to_phases
+from icsnn_deploy.conversion.frontend.kernels import (
+    added_up,
+    columns_of,
+    mix_channels,
+    replace_value,
+)
 from icsnn_deploy.conversion.frontend.rules.affine import bias_of, constant
 from icsnn_deploy.graph.neuron import Array
-from icsnn_deploy.graph.nodes import Add, Conv, Linear, Shape
+from icsnn_deploy.graph.nodes import Conv, Linear, Shape
 
 _MOST_DENSE = 2**24
 """Weights of one matrix that computes a fully connected layer at all positions at once."""
@@ -39,14 +42,14 @@ def _on_vector(context: CallContext, x: Traced, matrix: Array, bias: Array) -> R
     if isinstance(x.value, str):
         return context.add(Linear(name=context.name(), inputs=(x.value,), weight=matrix, bias=bias))
     elements, builder = x.value, context.builder
-    shapes = [builder.shapes[source] for source, _ in builder.numbering.sources(elements.ids)]
-    if builder.vectors_as_images and all(len(shape) > 1 for shape in shapes):
+    sources = list(builder.numbering.sources(elements.ids))
+    images = all(len(builder.shapes[source]) > 1 for source, _ in sources)
+    if builder.vectors_as_images and images:
         return _as_image(context, elements, matrix, bias)
     constants = elements.constants
     if constants is not None:
         bias = bias + matrix.astype(np.float64) @ np.where(elements.ids == 0, constants, 0)
     names: list[str] = []
-    sources = list(builder.numbering.sources(elements.ids))
     if not sources:
         raise context.unsupported("an input of constants alone", "data")
     vectors = [flatten(builder, source, x.origin) for source, _ in sources]
@@ -65,9 +68,7 @@ def _on_vector(context: CallContext, x: Traced, matrix: Array, bias: Array) -> R
                 )
             )
         )
-    if len(names) == 1:
-        return names[0]
-    return context.add(Add(name=context.name("sum"), inputs=tuple(names)))
+    return added_up(context, names)
 
 
 def _as_image(context: CallContext, elements: Elements, matrix: Array, bias: Array) -> Result:
@@ -96,35 +97,18 @@ def _as_image(context: CallContext, elements: Elements, matrix: Array, bias: Arr
                 )
             )
         )
-    result = names[0]
-    if len(names) > 1:
-        result = context.add(Add(name=context.name("sum"), inputs=tuple(names)))
-    return builder.numbering.elements(result).reshape(len(matrix))
+    return builder.numbering.elements(added_up(context, names)).reshape(len(matrix))
 
 
 def _on_positions(context: CallContext, x: Traced, matrix: Array, bias: Array) -> Result:
     """A fully connected layer at every position: a 1 x 1 convolution of the features."""
-    builder = context.builder
     elements = context.elements(x).moveaxis(-1, 0)  # [F, *positions]
     positions = elements.shape[1:]
     for grid in _grids(context, elements):
         image = elements.reshape(len(elements.ids), *grid)
-        axes = len(grid)
-        phases = choose_phases(builder, image)
-        if not is_regular(builder, to_phases(image, phases)):
-            continue
-        kernel = Kernel(
-            weight=matrix.reshape(*matrix.shape, *(1,) * axes),
-            bias=bias,
-            stride=(1,) * axes,
-            padding=((0, 0),) * axes,
-            dilation=(1,) * axes,
-            groups=1,
-        )
-        inner = context.on((context.shape[0], len(matrix), *grid))
-        result = convolve(inner, replace_value(x, image, (x.shape[0], *image.shape)), kernel)
-        found = builder.numbering.elements(result) if isinstance(result, str) else result
-        return found.reshape(len(matrix), *positions).moveaxis(0, -1)
+        found = mix_channels(context, x, image, matrix, bias)
+        if found is not None:
+            return found.reshape(len(matrix), *positions).moveaxis(0, -1)
     return _dense_on_positions(context, x, matrix, bias)
 
 
@@ -153,7 +137,7 @@ def _dense_on_positions(context: CallContext, x: Traced, matrix: Array, bias: Ar
     every = np.kron(np.eye(count), matrix)
     flat = replace_value(x, elements.reshape(-1), (x.shape[0], elements.ids.size))
     result = _on_vector(context, flat, every, np.tile(bias, count))
-    found = result if isinstance(result, Elements) else context.builder.numbering.elements(result)
+    found = context.builder.numbering.elements_of(result)
     return found.reshape(*elements.shape[:-1], len(matrix))
 
 
@@ -175,9 +159,7 @@ def matmul(context: CallContext, x: Any, other: Any = None, mat2: Any = None) ->
         elements = context.elements(second).moveaxis(-1, -2)
         swapped = replace_value(second, elements, (second.shape[0], *elements.shape))
         result = linear(context.on(context.shape), swapped, x)
-        found = (
-            result if isinstance(result, Elements) else context.builder.numbering.elements(result)
-        )
+        found = context.builder.numbering.elements_of(result)
         return found.moveaxis(-1, -2)
     return linear(context, x, _transposed(context, second))
 

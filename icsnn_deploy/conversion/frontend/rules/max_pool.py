@@ -19,11 +19,12 @@ from typing import Any
 
 import numpy as np
 
-from icsnn_deploy.conversion.frontend.builder import Result, Storage, Traced
+from icsnn_deploy.conversion.frontend.builder import Result, Traced
 from icsnn_deploy.conversion.frontend.call_context import CallContext, Lowering
 from icsnn_deploy.conversion.frontend.elements import Elements
 from icsnn_deploy.conversion.frontend.gather import gather
 from icsnn_deploy.conversion.frontend.images import lifted
+from icsnn_deploy.conversion.frontend.kernels import replace_value
 from icsnn_deploy.conversion.frontend.nonnegative import is_nonnegative
 from icsnn_deploy.conversion.frontend.rules.affine import neg, spread
 from icsnn_deploy.conversion.frontend.rules.largest import largest_of
@@ -77,10 +78,9 @@ def max_pool(
     axis = None if isinstance(data.value, str) else lifted(builder, data.value)
     if axis is None:
         return _pooled(context, context.source(x), windows_of_x)
-    image = context.elements(data).map(lambda array: np.expand_dims(array, axis))
-    source = gather(builder, image, data.origin)
+    source = gather(builder, context.elements(data).with_axis(axis), data.origin)
     result = _pooled(context, source, windows_of_x.with_axis(axis - 1))
-    return builder.numbering.elements(result).map(lambda array: np.squeeze(array, axis))
+    return builder.numbering.elements(result).without_axis(axis)
 
 
 def adaptive_max_pool(
@@ -113,14 +113,14 @@ def largest_in_space(
     kernel = tuple(n if axis in axes else 1 for axis, n in enumerate(lengths))
     wanted = tuple(1 if axis in axes else n for axis, n in enumerate(lengths))
     value = x.value if sign > 0 else neg(context.on(x.shape), x)
-    data = Traced(value, x.shape, x.dtype, x.origin, Storage())
+    data = replace_value(x, value, x.shape)
     inner = context.on((*x.shape[:2], *wanted))
     found = max_pool(inner, data, kernel, axes=len(lengths))
     if sign < 0:
         size = (*x.shape[:2], *wanted)
-        found = neg(context.on(size), Traced(found, size, x.dtype, x.origin, Storage()))
+        found = neg(context.on(size), replace_value(x, found, size))
     numbering = context.builder.numbering
-    return found if isinstance(found, Elements) else numbering.elements(found)
+    return numbering.elements_of(found)
 
 
 def _uneven(context: CallContext, x: Any) -> Result:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from icsnn_deploy.conversion.frontend.builder import Result, Unsupported
 from icsnn_deploy.conversion.frontend.call_context import CallContext, Lowering
 from icsnn_deploy.conversion.frontend.elements import Elements
@@ -54,9 +52,9 @@ def _along(context: CallContext, elements: Elements, axis: int, sign: int) -> El
             for part in (range(half), range(half, 2 * half), range(2 * half, count))
         )
         pair = rule(context, as_traced(context, one), as_traced(context, two))
-        found = pair if isinstance(pair, Elements) else context.builder.numbering.elements(pair)
+        found = context.builder.numbering.elements_of(pair)
         parts = [found, rest] if rest.ids.size else [found]
-        elements = Elements(np.concatenate([part.ids for part in parts], axis))
+        elements = Elements.joined(parts, axis)
     return elements
 
 

@@ -11,7 +11,7 @@ import torch
 from icsnn_deploy.conversion.frontend.axis_maps import axis_matrices, map_axes
 from icsnn_deploy.conversion.frontend.builder import Result
 from icsnn_deploy.conversion.frontend.call_context import CallContext, Lowering
-from icsnn_deploy.conversion.frontend.elements import Elements
+from icsnn_deploy.conversion.frontend.gather import gather
 from icsnn_deploy.conversion.frontend.images import lifted
 from icsnn_deploy.conversion.frontend.rules.move import move
 
@@ -52,15 +52,11 @@ def along_axes(
     axis = lifted(context.builder, elements)
     if axis is None:
         return map_axes(context, context.source(data), matrices, context.name())
-    from icsnn_deploy.conversion.frontend.gather import gather
-
     one = np.ones((1, 1))
-    image = elements.map(lambda array: np.expand_dims(array, axis))
-    source = gather(context.builder, image, data.origin)
+    source = gather(context.builder, elements.with_axis(axis), data.origin)
     both = (one, *matrices) if axis == 1 else (*matrices, one)
     result = map_axes(context, source, both, context.name())
-    found = result if isinstance(result, Elements) else context.builder.numbering.elements(result)
-    return found.map(lambda array: np.squeeze(array, axis))
+    return context.builder.numbering.elements_of(result).without_axis(axis)
 
 
 _OPERATORS = (

@@ -89,7 +89,7 @@ def common(context: CallContext, *operands: Any) -> Common | None:
 
 def affine_of_symbol(context: CallContext, x: Traced, scale: Any, shift: Any) -> str:
     """scale * x + shift of a tensor without a node."""
-    shape = context.function_source_shape(x)
+    shape = context.source_shape(x)
     factor, constant = (_operand(context, value, shape) for value in (scale, shift))
     found = common(context, x)
     if found is None:

@@ -14,7 +14,6 @@ import numpy as np
 
 from icsnn_deploy.conversion.frontend.builder import Result, Traced
 from icsnn_deploy.conversion.frontend.call_context import CallContext, Lowering
-from icsnn_deploy.conversion.frontend.elements import Elements
 from icsnn_deploy.conversion.frontend.kernels import Kernel, convolve, replace_value
 from icsnn_deploy.conversion.frontend.rules.affine import spread
 from icsnn_deploy.conversion.frontend.rules.average_pool import mean
@@ -51,7 +50,7 @@ def convolve_volume(context: CallContext, x: Traced, kernel: Kernel) -> Result:
     image = context.elements(x).reshape(channels * depth, *space)
     inner = context.on((batch, outputs * depth_out, *context.shape[3:]))
     result = convolve(inner, replace_value(x, image, (batch, *image.shape)), flat)
-    found = result if isinstance(result, Elements) else context.builder.numbering.elements(result)
+    found = context.builder.numbering.elements_of(result)
     return found.reshape(*context.shape[1:])
 
 
@@ -73,15 +72,7 @@ def avg_pool3d(
         raise context.unsupported(
             "ceil_mode, divisor_override or count_include_pad=False", "the mean of even windows"
         )
-    channels = data.shape[1]
-    kernel = Kernel(
-        weight=np.full((channels, 1, *size), 1 / math.prod(size), np.float32),
-        bias=np.zeros(channels, np.float32),
-        stride=steps,
-        padding=tuple((p, p) for p in pads),
-        dilation=(1, 1, 1),
-        groups=channels,
-    )
+    kernel = Kernel.window_mean(data.shape[1], size, steps, pads)
     return convolve_volume(context, data, kernel)
 
 
@@ -98,7 +89,7 @@ def adaptive_avg_pool3d(context: CallContext, x: Any, output_size: Any) -> Resul
         return avg_pool3d(context, data, size)
     plane = context.on((*data.shape[:3], 1, 1))
     rows = mean(plane, data, [3, 4], keepdim=True)
-    found = rows if isinstance(rows, Elements) else context.builder.numbering.elements(rows)
+    found = context.builder.numbering.elements_of(rows)
     between = replace_value(data, found.reshape(*data.shape[1:3], 1, 1), (*data.shape[:3], 1, 1))
     return mean(context, between, [2], keepdim=True)
 

@@ -57,6 +57,9 @@ def test_an_output_without_values_is_refused() -> None:
 CONVERTED: dict[str, Form] = {
     "a rectified empty slice": lambda m, x: torch.cat([x[:, 3:].relu(), m.conv(x)], 1),
     "padding alone, rectified": lambda m, x: F.pad(x[:, :1, :1], (0, 0, -1, 1)).relu() + x,
+    "the largest channel of a padded image": lambda m, x: F.pad(m.conv(x), (1, 1), value=0.3).amax(
+        1
+    ),
     "a square image, transposed": lambda m, x: m.conv(x).relu().flip(-1),
 }
 
@@ -73,6 +76,21 @@ def test_a_square_input_is_never_rearranged_in_its_own_shape() -> None:
         except UnsupportedOperatorError:
             continue
         assert graph.input.index is None
+
+
+SUMS: dict[str, Form] = {
+    "positions": lambda m, x: m.linear(m.conv(x).sum((2, 3))),
+    "channels": lambda m, x: m.conv(x).sum(1, keepdim=True),
+    "difference": lambda m, x: m.conv(x) - m.conv2(x),
+}
+
+
+@pytest.mark.parametrize("name", SUMS)
+def test_factors_of_sums_are_real_numbers(name: str) -> None:
+    """Integer parameters would stand for a node of the integer lattice."""
+    graph = check(Body(SUMS[name]).eval(), images(2, 3, 6, 6))
+    types = {value.dtype.name for node in graph.nodes for value in node.arrays().values()}
+    assert types == {"float32"}
 
 
 def test_softmax2d_is_left_to_the_host() -> None:
