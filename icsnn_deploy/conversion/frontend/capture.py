@@ -53,16 +53,17 @@ def capture(
     Raises:
         UnsupportedOperatorError: the model's own forward can't be traced, by neither.
     """
-    tracer = Tracer(model, inputs, is_declared, runs=runs)
-    try:
-        with _ONE_AT_A_TIME, proxies_are_tensors():
-            graph = tracer.trace(model)
-    except Exception as error:  # a user's forward may raise anything under proxies
-        tracer.give_back_hooks(model)
-        reason = f"{type(model).__name__}.forward, which can't be traced: {reason_of(error)}"
-        return _captured_by_export(model, inputs, is_declared, reason, error)
-    failed = _export_untraced(model, graph, tracer.untraced, is_declared)
-    return fx.GraphModule(model, graph), failed
+    with _ONE_AT_A_TIME:
+        tracer = Tracer(model, inputs, is_declared, runs=runs)
+        try:
+            with proxies_are_tensors():
+                graph = tracer.trace(model)
+        except Exception as error:  # a user's forward may raise anything under proxies
+            tracer.give_back_hooks(model)
+            reason = f"{type(model).__name__}.forward, which can't be traced: {reason_of(error)}"
+            return _captured_by_export(model, inputs, is_declared, reason, error)
+        failed = _export_untraced(model, graph, tracer.untraced, is_declared)
+        return fx.GraphModule(model, graph), failed
 
 
 def _export_untraced(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -40,7 +41,11 @@ class UntracedCall:
 
 
 class Tracer(fx.Tracer):
-    """Traces down to modules with a lowering rule; a module that can't be traced stays a call."""
+    """Traces down to modules with a lowering rule; a module that can't be traced stays a call.
+
+    torch.fx replaces the call of nn.Module for the whole process. Modules that other threads run
+    meanwhile are called as they are.
+    """
 
     def __init__(
         self,
@@ -55,6 +60,7 @@ class Tracer(fx.Tracer):
         self._is_declared = is_declared
         self._runs = runs  # the model runs on the example, so that every call of it does
         self._evaluating = False
+        self._thread = threading.get_ident()
         self._hooks: dict[nn.Module, Hooks] = {}
         self.untraced: dict[fx.Node, UntracedCall] = {}
         for path, module in model.named_modules():
@@ -83,7 +89,7 @@ class Tracer(fx.Tracer):
         return iterate(obj)
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
-        if self._evaluating:
+        if self._evaluating or threading.get_ident() != self._thread:
             return attr_val
         return super().getattr(attr, attr_val, parameter_proxy_cache)
 
@@ -128,7 +134,7 @@ class Tracer(fx.Tracer):
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> Any:
-        if self._evaluating:
+        if self._evaluating or threading.get_ident() != self._thread:
             return forward(*args, **kwargs)
         before = set(self.graph.nodes)
         stack = self.module_stack.copy()

@@ -114,3 +114,30 @@ def test_traces_in_threads_leave_builtins_as_they_were() -> None:
         thread.join()
     assert not failures
     assert builtins.isinstance is before
+
+
+def test_modules_that_other_threads_run_are_not_traced() -> None:
+    """A thread runs a model of its own while this one is inside a trace."""
+    other, batch = nn.Conv2d(3, 4, 1).eval(), images(2, 3, 6, 6)
+    expected, found = other(batch), list[Any]()
+
+    def run() -> None:
+        try:
+            found.append(other(batch))
+        except Exception as error:
+            found.append(error)
+
+    class Waits(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            thread = threading.Thread(target=run)
+            thread.start()
+            thread.join()
+            return self.conv(x)
+
+    graph = trace(Waits().eval(), batch)
+    assert len(graph.nodes) == 3
+    assert all(isinstance(one, torch.Tensor) and torch.equal(one, expected) for one in found)
