@@ -24,14 +24,11 @@ from icsnn_deploy.readers.environment import find_environment
 from icsnn_deploy.readers.launch import Request, run_requests
 from tests.support.front_door import NETWORKS, converted, samples_of
 
-NO_PORTABLE_FORM = {"tiny yolo v3", "u-net, bilinear"}
-"""Networks with kernels or padding that no square kernel with symmetric padding stands for."""
-
 NO_OPENVINO = {"m5", "pointnet"}
 """OpenVINO takes no signals."""
 
 READERS = {"norse": "readers", "sinabs": "sinabs", "spikingjelly": "readers"}
-"""The environment of each; SpikingJelly is the one that takes signals."""
+"""The environment of each; SpikingJelly takes signals, too."""
 
 SIGNALS = ("m5", "pointnet")
 LAVA = ("ds-cnn", "gan discriminator")
@@ -60,8 +57,7 @@ def built(name: str, folder: Path) -> Built:
         samples=to_input_units(result.network, images[:2]),
         report=conversion.report.to_json(),
     )
-    formats = ["nir", "onnx"] + ["nir-portable"] * (name not in NO_PORTABLE_FORM)
-    return Built(export_into(bundle, *formats), result)
+    return Built(export_into(bundle, "nir", "onnx", "nir-portable"), result)
 
 
 def bundle_inputs(bundle: Bundle) -> Array:
@@ -97,9 +93,7 @@ def test_both_heads_of_the_detector_are_outputs(folder: Path) -> None:
 
 
 def networks_for(reader: str) -> list[str]:
-    if reader == "spikingjelly":
-        return list(SIGNALS)
-    return [name for name in NETWORKS if name not in NO_PORTABLE_FORM and name not in SIGNALS]
+    return [name for name in NETWORKS if reader == "spikingjelly" or name not in SIGNALS]
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ import numpy as np
 
 from icsnn_deploy.errors import Rejection
 from icsnn_deploy.exporters.nir.kernels import find_embedding
+from icsnn_deploy.exporters.nir.portable.appended_zeros import find_zeros
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import IF, AvgPool, ChannelAffine, Conv, Node, Population, Shape
@@ -116,17 +117,12 @@ def _window(node: Conv | AvgPool, shape: Shape, result: Shape) -> Iterator[Rejec
         dilation=node.dilation if isinstance(node, Conv) else (1,) * axes,
     )
     embedding = find_embedding(conv, shape[1:], result[1:])
+    appending = 0
     if embedding is None:
-        yield Rejection(
-            node=node.name,
-            got=f"kernel {node.kernel} with padding {node.padding}",
-            allowed="kernels that zeros make square with symmetric padding; an even size on one "
-            "axis and an odd one on the other is none",
-            remedy="Use odd or even sizes on both axes, with as much padding on each side, or "
-            "export with profile spec.",
-        )
-        return
-    yield from _dense(node, result[0] * shape[0] * int(np.prod(embedding.kernel)))
+        _, embedding = find_zeros(conv)
+        appending = shape[0] ** 2 * 2**axes
+    weights = result[0] * shape[0] * int(np.prod(embedding.kernel))
+    yield from _dense(node, max(weights, appending))
 
 
 def _dense(node: Node, weights: int) -> Iterator[Rejection]:

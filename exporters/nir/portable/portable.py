@@ -3,7 +3,8 @@
     if, threshold per channel  ->  incoming weights scaled, one threshold
     avg_pool, scale            ->  conv or linear with a diagonal weight
     conv of several groups     ->  dense, with zeros
-    any kernel and padding     ->  a square kernel, symmetric padding
+    any kernel and padding     ->  a square kernel, symmetric padding; some after a conv that
+                                   appends zeros to the input
     add of adds, x + x         ->  one add of distinct sources, 2 x
     sources of an add          ->  the longest path first
     integer potentials         ->  v_init + 1/2, so that > and >= give the same spikes
@@ -23,16 +24,17 @@ from typing import Any
 import numpy as np
 
 from icsnn_deploy.errors import ExportError, rejection_table
-from icsnn_deploy.exporters.nir.kernels import embed, find_embedding
+from icsnn_deploy.exporters.nir.kernels import Embedding, embed, find_embedding
+from icsnn_deploy.exporters.nir.portable.appended_zeros import Zeros, append_zeros, find_zeros
 from icsnn_deploy.exporters.nir.portable.find_unportable import (
     are_powers_of_two,
     find_unportable,
     holds_integers,
 )
 from icsnn_deploy.graph.graph import Graph
-from icsnn_deploy.graph.nodes import IF, Add, AvgPool, ChannelAffine, Conv, Node, Shape
+from icsnn_deploy.graph.nodes import IF, Add, AvgPool, ChannelAffine, Conv, Node
 from icsnn_deploy.passes.affine import dense
-from icsnn_deploy.passes.edit import fresh_name, rewire
+from icsnn_deploy.passes.edit import fresh_name, rewire, unique_name
 from icsnn_deploy.passes.pooling import window_mean
 from icsnn_deploy.passes.scale_thresholds import scale_thresholds
 
@@ -82,13 +84,7 @@ def to_portable(graph: Graph) -> Portable:
     for scale in graph.nodes_of(ChannelAffine):
         rewritten.append(f"{scale.name}: scale -> a diagonal connection")
         graph = graph.replace(dense(scale, graph.shape(scale.name)))
-    for conv in graph.nodes_of(Conv):
-        written = _plain(conv, graph.source_shapes(conv.name)[0], graph.shape(conv.name))
-        if written.kernel != conv.kernel:
-            rewritten.append(f"{conv.name}: kernel {conv.kernel} -> {written.kernel}")
-        if conv.groups > 1:
-            rewritten.append(f"{conv.name}: {conv.groups} groups -> dense with zeros")
-        graph = graph.replace(written)
+    graph = _plain_convolutions(graph, rewritten)
     return Portable(graph=main_path_first(graph), rewritten=tuple(rewritten), losses=tuple(losses))
 
 
@@ -144,16 +140,44 @@ def _used(nodes: list[Node]) -> list[Node]:
     return [node for node in nodes if node.name in used or not isinstance(node, Add)]
 
 
-def _plain(conv: Conv, shape: Shape, result: Shape) -> Conv:
-    """The same convolution with one group, a square kernel and symmetric padding.
+def _plain_convolutions(graph: Graph, rewritten: list[str]) -> Graph:
+    """Write each convolution with one group, a square kernel and symmetric padding.
 
-    find_unportable has checked that it exists.
+    Args:
+        graph: the network.
+        rewritten: gets a sentence per changed convolution.
     """
-    embedding = find_embedding(conv, shape[1:], result[1:])
-    if embedding is None:
-        raise ExportError(f"{conv.name}: no equivalent square kernel with symmetric padding")
+    nodes: list[Node] = []
+    taken = {node.name for node in graph.nodes}
+    extended: dict[tuple[str, Zeros], str] = {}  # an input with zeros serves all that need these
+    for node in graph.nodes:
+        if not isinstance(node, Conv):
+            nodes.append(node)
+            continue
+        (shape,), source = graph.source_shapes(node.name), node.inputs[0]
+        embedding = find_embedding(node, shape[1:], graph.shape(node.name)[1:])
+        if embedding is None:
+            zeros, embedding = find_zeros(node)
+            if (source, zeros) not in extended:
+                name = unique_name(f"{source}.with_zeros", taken)
+                taken.add(name)
+                extended[source, zeros] = name
+                conv = append_zeros(name, source, zeros, shape[0], integer=graph.is_integer)
+                nodes.append(conv)
+            source = extended[source, zeros]
+            rewritten.append(f"{node.name}: its input is {source}, with zeros appended")
+        if embedding.kernel != node.kernel:
+            rewritten.append(f"{node.name}: kernel {node.kernel} -> {embedding.kernel}")
+        if node.groups > 1:
+            rewritten.append(f"{node.name}: {node.groups} groups -> dense with zeros")
+        nodes.append(_plain(node, source, embedding))
+    return graph.with_nodes(nodes)
+
+
+def _plain(conv: Conv, source: str, embedding: Embedding) -> Conv:
     return replace(
         conv,
+        inputs=(source,),
         weight=embed(conv, embedding),
         padding=tuple((size, size) for size in embedding.padding),
         dilation=embedding.dilation,

@@ -290,5 +290,6 @@ def _no_tap(sink: BaseNode, sources: Sequence[str]) -> Rejection:
         node=sink.name,
         got=f"padding that widens the image ({', '.join(sources)})",
         allowed="one kernel tap inside the image at every position",
-        remedy="Use padding that keeps the size, or export with v_init_encoding metadata.",
+        remedy="Use padding that keeps the size, and kernels that are odd on both axes or even on "
+        "both, or export with v_init_encoding metadata.",
     )

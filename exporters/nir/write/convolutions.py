@@ -110,9 +110,10 @@ def _with_zero_row(
 ) -> list[str]:
     """NIR nodes whose sum is the input with one zero row appended along its first axis.
 
-    Where one axis needs an even kernel and the other an odd one, no square kernel exists, and only
-    a pooling can change the length of one axis by one. A sum over pairs of rows, taken of the even
-    (odd) rows alone, holds every row twice; a mask keeps the copy that stands in its own place.
+    Where one axis needs an even kernel and the other an odd one, no square kernel exists. A pooling
+    changes the length of one axis by one. A sum over pairs of rows, taken of the even (odd) rows
+    alone, holds every row twice; a mask keeps the copy that stands in its own place. (The portable
+    profile, which has no poolings, appends zeros by a convolution: portable/appended_zeros.py.)
     """
     import nir
 

@@ -128,7 +128,7 @@ def shift_conv(
         positions: spatial shape of the result.
         name: of the node.
         odd: whether even kernels get one more tap, of zeros; formats that know square kernels alone
-            can't store an even size beside an odd one.
+            take several layers for an even size beside an odd one.
     """
     shape = builder.shapes[source]
     used = shift.channels >= 0
