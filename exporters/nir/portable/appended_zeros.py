@@ -17,6 +17,7 @@ The zeros take the place of the padding that one side has more of, and make the 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -70,8 +71,8 @@ def append_zeros(name: str, source: str, zeros: Zeros, channels: int, *, integer
     axes = len(zeros.counts)
     weight = np.zeros((channels, channels, *(2,) * axes), np.int8 if integer else np.float32)
     tap = tuple(0 if before else 1 for before in zeros.before)
-    every = np.arange(channels)
-    weight[(every, every, *tap)] = 1
+    diagonal: tuple[Any, ...] = (np.arange(channels), np.arange(channels), *tap)
+    weight[diagonal] = 1
     return Conv(
         name=name,
         inputs=(source,),
