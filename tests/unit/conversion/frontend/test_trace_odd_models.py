@@ -132,7 +132,7 @@ def test_modules_that_other_threads_run_are_not_traced() -> None:
             super().__init__()
             self.conv = nn.Conv2d(3, 4, 3)
 
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
+        def forward(self, x: torch.Tensor) -> Any:
             thread = threading.Thread(target=run)
             thread.start()
             thread.join()
