@@ -57,8 +57,8 @@ AT_MODULE_LEVEL = {
 
 ON_USE = {
     "torch": r"conversion/.*|distributed\.py|graph/readout\.py",
-    "onnx": r"exporters/onnx/.*|backends/onnx/.*",
-    "google": r"exporters/onnx/.*",
+    "onnx": r"(exporters|backends)/onnx/.*|conversion/frontend/onnx_model/.*",
+    "google": r"exporters/onnx/.*|conversion/frontend/onnx_model/read\.py",
     "onnxruntime": r"backends/onnx/onnxruntime\w*\.py",
     "openvino": r"backends/onnx/openvino\.py",
     "nir": r"exporters/nir/.*|readers/.*",

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from icsnn_deploy.backends.onnx.session import ModelFile
 from icsnn_deploy.errors import BackendUnavailableError, ExportError, first_line
-from icsnn_deploy.exporters.onnx.read import OnnxFile
 from icsnn_deploy.graph.neuron import Array
 
 CPU = "CPUExecutionProvider"
@@ -36,7 +36,7 @@ class RuntimeSession:
         BackendUnavailableError: the runtime or the provider is missing.
     """
 
-    def __init__(self, file: OnnxFile, data: bytes, options: RunOptions) -> None:
+    def __init__(self, file: ModelFile, data: bytes, options: RunOptions) -> None:
         self._path, self._options = file.path, options
         self._parameters = file.parameters  # the runtime reads them from here as long as it lives
         runtime = _runtime(options.provider)

@@ -6,15 +6,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from icsnn_deploy.backends.onnx.session import ModelFile
 from icsnn_deploy.errors import ExportError, first_line
-from icsnn_deploy.exporters.onnx.read import OnnxFile, parse
+from icsnn_deploy.exporters.onnx.read import parse
 from icsnn_deploy.graph.neuron import Array
 
 
 class ReferenceSession:
     """A model in onnx's reference evaluator."""
 
-    def __init__(self, file: OnnxFile, data: bytes) -> None:
+    def __init__(self, file: ModelFile, data: bytes) -> None:
         from onnx import numpy_helper
         from onnx.reference import ReferenceEvaluator
 

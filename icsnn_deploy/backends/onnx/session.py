@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Protocol
 
 from icsnn_deploy.exporters.onnx.read import OnnxFile
 from icsnn_deploy.graph.neuron import Array
+
+
+class ModelFile(Protocol):
+    """A model that a runtime loads: its path, for messages, and its parameters in other files."""
+
+    @property
+    def path(self) -> Path: ...
+
+    @property
+    def parameters(self) -> Mapping[str, Array]: ...
 
 
 class Session(Protocol):

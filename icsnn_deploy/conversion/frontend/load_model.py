@@ -18,6 +18,7 @@ from torch.export import ExportedProgram
 
 from icsnn_deploy.conversion.frontend.checkpoint_scan import scan_checkpoint
 from icsnn_deploy.conversion.frontend.exported_program import load_program
+from icsnn_deploy.conversion.frontend.onnx_model.read import read_onnx
 from icsnn_deploy.conversion.frontend.state_dict import State, find_states, fit_state
 from icsnn_deploy.errors import ConversionError, DataError, IcsnnError, first_line
 
@@ -26,27 +27,27 @@ def load_model(spec: str, weights: Path | None = None) -> nn.Module | ExportedPr
     """The model in eval mode.
 
     Args:
-        spec: `package.module:callable`, `path/to/file.py:callable`, or `program.pt2`. The callable
-            is called without arguments and returns an nn.Module.
+        spec: `package.module:callable`, `path/to/file.py:callable`, `program.pt2` or `model.onnx`.
+            The callable is called without arguments and returns an nn.Module.
         weights: a state dict, or a checkpoint with one under "state_dict", "model", "net", "ema"
             or the like, read without running code. Prefixes such as "module." and "_orig_mod." are
-            cut or added where all keys fit then. Not with a .pt2 program, which holds its own.
+            cut or added where all keys fit then. Not with .pt2 and .onnx, which hold their own.
 
     Raises:
         ConversionError: names what could not be found, loaded or called.
         DataError: the weights can't be read, or do not fit the model.
     """
-    if spec.endswith(".pt2"):
+    if spec.endswith((".pt2", ".onnx")):
         if weights is not None:
-            raise ConversionError(f"{spec}: an exported program holds its weights; drop --weights")
+            raise ConversionError(f"{spec}: an exported model holds its weights; drop --weights")
         if not Path(spec).is_file():
             raise ConversionError(f"{spec}: no such file")
-        return load_program(Path(spec))
+        return read_onnx(spec) if spec.endswith(".onnx") else load_program(Path(spec))
     place, _, name = spec.rpartition(":")
     if not place or not name:
         raise ConversionError(
             f"model {spec!r}: give package.module:callable, path/to/file.py:callable, "
-            "or a .pt2 file"
+            "or a .pt2 or .onnx file"
         )
     states = None if weights is None else _read_states(weights)
     make = getattr(_import(place), name, None)

@@ -332,12 +332,14 @@ def call_path(node: fx.Node, plain: str) -> str:
     """Path of a call: the path of the enclosing module and the operator.
 
     An exported program has only operators; an operator that is a whole torch.nn module gets the
-    path of that module.
+    path of that module. So do the operators of an ONNX model.
     """
     stack = list((node.meta.get("nn_module_stack") or {}).values())
     path, kind = stack[-1] if stack else ("", "")
     full = kind if isinstance(kind, str) else f"{kind.__module__}.{kind.__qualname__}"
     if path and full.startswith("torch.nn.modules.") and ".container." not in full:
+        return str(path)
+    if path and getattr(kind, "is_one_operator", False):
         return str(path)
     short = plain.split(".")[-1]
     short = _DISPLAY_NAMES.get(short, short)

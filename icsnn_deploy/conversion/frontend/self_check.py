@@ -23,17 +23,18 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class _Tolerance:
+class Tolerance:
     """Allowed difference: `spread` times largest minus least value, `size` times the largest."""
 
     spread: float
     size: float
 
 
-_DOUBLE = _Tolerance(1e-5, 1e-6)  # 1e-6: what derived parameters, rounded to float32, may add up to
-_SINGLE = _Tolerance(1e-3, 1e-4)
+DOUBLE = Tolerance(1e-5, 1e-6)  # 1e-6: what derived parameters, rounded to float32, may add up to
+_SINGLE = Tolerance(1e-3, 1e-4)
+SIXTEEN_BITS = Tolerance(2e-2, 2e-2)
 _OWN_ROUNDING = 4.0
-_LEVELS = _Tolerance(5e-2, 5e-2)
+_LEVELS = Tolerance(5e-2, 5e-2)
 """Rounding before a floor can move a neuron by one level; a wrong lowering differs far more."""
 
 
@@ -90,7 +91,8 @@ def reference_runs(
 def _differences(one: dict[str, Array], other: dict[str, Array]) -> dict[str, float]:
     """The largest difference of each output; 0 where it is not finite, or shapes differ."""
     alike = [name for name in other if name in one and one[name].shape == other[name].shape]
-    found = {name: float(np.abs(one[name] - other[name]).max(initial=0)) for name in alike}
+    with np.errstate(invalid="ignore"):
+        found = {name: float(np.abs(one[name] - other[name]).max(initial=0)) for name in alike}
     return {name: value if np.isfinite(value) else 0.0 for name, value in found.items()}
 
 
@@ -109,21 +111,15 @@ def check_same(graph: Graph, runs: list[ReferenceRun]) -> None:
 
 def _check_run(graph: Graph, run: ReferenceRun) -> None:
     got = _graph_outputs(graph, run.inputs)
-    expected = run.outputs
-    if len(got) == len(expected) == 1:
-        got = dict(zip(expected, got.values(), strict=True))
-    if set(got) != set(expected):
+    if len(got) == len(run.outputs) == 1:
+        got = dict(zip(run.outputs, got.values(), strict=True))
+    if set(got) != set(run.outputs):
         raise ConversionError(
             f"the traced network gives the outputs {', '.join(got)} instead of "
-            f"{', '.join(expected)}"
+            f"{', '.join(run.outputs)}"
         )
     quantized = any(node.levels is not None for node in graph.nodes_of(Relu))
-    tolerance = _LEVELS if quantized else _DOUBLE if run.is_double else _SINGLE
-    problems = []
-    for name, values in expected.items():
-        problem = _difference(got[name], values, tolerance, run.rounding.get(name, 0.0))
-        if problem is not None:
-            problems.append(problem if len(expected) == 1 else f"output {name!r}: {problem}")
+    problems = differences(got, run, _LEVELS if quantized else DOUBLE if run.is_double else _SINGLE)
     if problems:
         raise ConversionError(
             f"the traced network does not reproduce the model: {'; '.join(problems)}. Check for "
@@ -132,7 +128,17 @@ def _check_run(graph: Graph, run: ReferenceRun) -> None:
         )
 
 
-def _difference(got: Array, expected: Array, tolerance: _Tolerance, rounding: float) -> str | None:
+def differences(got: Mapping[str, Array], run: ReferenceRun, tolerance: Tolerance) -> list[str]:
+    """What is wrong with each output that differs by more than the tolerance."""
+    problems = []
+    for name, values in run.outputs.items():
+        problem = _difference(got[name], values, tolerance, run.rounding.get(name, 0.0))
+        if problem is not None:
+            problems.append(problem if len(run.outputs) == 1 else f"output {name!r}: {problem}")
+    return problems
+
+
+def _difference(got: Array, expected: Array, tolerance: Tolerance, rounding: float) -> str | None:
     """What is wrong with an output; None if it is within the tolerance.
 
     The graph holds derived parameters in single precision, so that it may differ from the model as

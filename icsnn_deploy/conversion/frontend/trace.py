@@ -24,6 +24,8 @@ from icsnn_deploy.conversion.frontend.example_run import record
 from icsnn_deploy.conversion.frontend.live_calls import drop_dead_calls
 from icsnn_deploy.conversion.frontend.lowering import Lowered, lower
 from icsnn_deploy.conversion.frontend.max_pool_cost import REPLACED
+from icsnn_deploy.conversion.frontend.onnx_model.module import OnnxModule
+from icsnn_deploy.conversion.frontend.onnx_model.runtime_check import check_with_runtime
 from icsnn_deploy.conversion.frontend.replace_max_pool import (
     REPLACEMENTS,
     Replaced,
@@ -75,9 +77,14 @@ def trace(
     def is_declared(module: nn.Module) -> bool:
         return any(one.names(module) for one in declared)
 
-    inputs, failure = _first_that_runs(work, inputs)
+    fixed = work.content.fixed_batch if isinstance(work, OnnxModule) else None
+    inputs, failure = _first_that_runs(
+        work, inputs, (2, len(inputs)) if fixed is None else (fixed,)
+    )
     if failure is not None:
         raise _failing(work, inputs, is_declared, failure) from failure
+    if isinstance(work, OnnxModule):
+        check_with_runtime(work, inputs)
     expected = reference_runs(work, inputs) if replace_max_pool is None else None
     compute_weights(work)
     module, failed = capture(work, inputs, is_declared)
@@ -131,7 +138,7 @@ def trace_exported(
     if fixed is not None:
         inputs = inputs.taking(fixed)
     else:
-        inputs, _ = _first_that_runs(module, inputs)
+        inputs, _ = _first_that_runs(module, inputs, (2, len(inputs)))
     replaced = _replaced(module, replace_max_pool)
     results = record(module, *inputs.tensors.values())
     drop_dead_calls(module, results)
@@ -143,11 +150,11 @@ def trace_exported(
 
 
 def _first_that_runs(
-    model: nn.Module, inputs: ExampleInputs
+    model: nn.Module, inputs: ExampleInputs, counts: Sequence[int]
 ) -> tuple[ExampleInputs, Exception | None]:
-    """Two samples if the model runs on them, else the whole example; and why it fails on that."""
+    """The first number of samples that the model runs on; or the example, and why it fails."""
     failure: Exception | None = None
-    for count in dict.fromkeys((2, len(inputs))):
+    for count in dict.fromkeys(counts):
         batch = inputs.taking(count)
         try:
             batch.call(model)

@@ -138,7 +138,7 @@ def test_callables_that_give_no_model(file: Path, name: str, message: str) -> No
     assert str(file) in str(caught.value)
 
 
-@pytest.mark.parametrize("spec", ["", "make", "model.py", ":make", "model.py:", "model.onnx"])
+@pytest.mark.parametrize("spec", ["", "make", "model.py", ":make", "model.py:", "model.tflite"])
 def test_specs_that_name_nothing(spec: str) -> None:
     with pytest.raises(ConversionError, match=r"package\.module:callable"):
         load_model(spec)

@@ -1,0 +1,49 @@
+"""Compare the network that was read with the one that ONNX Runtime runs from the same file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from icsnn_deploy.backends.onnx.any_model import run_any_model
+from icsnn_deploy.conversion.frontend.example_inputs import ExampleInputs
+from icsnn_deploy.conversion.frontend.onnx_model.module import OnnxModule
+from icsnn_deploy.conversion.frontend.self_check import (
+    DOUBLE,
+    SIXTEEN_BITS,
+    differences,
+    reference_runs,
+)
+from icsnn_deploy.errors import ConversionError, ExportError
+
+
+def check_with_runtime(model: OnnxModule, inputs: ExampleInputs) -> None:
+    """Check that the model computes what a runtime computes from its file.
+
+    Args:
+        model: a float32 copy; it is run in double precision and is float32 afterwards.
+        inputs: samples, as many as the file takes.
+
+    Raises:
+        ConversionError: it does not, or the runtime refuses the file.
+    """
+    content = model.content
+    runs = reference_runs(model, inputs, single=content.fixed_batch is None)
+    for run in runs:
+        values = zip(content.inputs, content.input_types, run.inputs.tensors.values(), strict=True)
+        feed = {name: one.numpy().astype(kind) for name, kind, one in values}
+        try:
+            runtime, found = run_any_model(
+                Path(content.source), content.data, content.outputs, feed
+            )
+        except ExportError as error:
+            raise ConversionError(
+                f"{error}. A conversion compares the network with the file's own results"
+            ) from error
+        got = dict(zip(run.outputs, found, strict=True))
+        problems = differences(got, run, SIXTEEN_BITS if content.low_precision else DOUBLE)
+        if problems:
+            raise ConversionError(
+                f"{content.source}: the network that was read differs from that of {runtime}: "
+                f"{'; '.join(problems)}. Export the model with another operator set, or report "
+                "the operator"
+            )
