@@ -87,7 +87,7 @@ def _attribute_list(model: onnx.ModelProto, rng: random.Random) -> None:
 def _attribute_kind(model: onnx.ModelProto, rng: random.Random) -> None:
     node = _node(model, rng)
     if node.attribute:
-        rng.choice(node.attribute).type = rng.randrange(16)
+        rng.choice(node.attribute).type = rng.randrange(15)
 
 
 def _new_attribute(model: onnx.ModelProto, rng: random.Random) -> None:
