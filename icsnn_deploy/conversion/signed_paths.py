@@ -168,7 +168,9 @@ class _Network:
                 found |= dict.fromkeys(n.name for n in before if n.name in self.followers)
             for summand in self.graph.ancestors(sink.name, lambda n: isinstance(n, Add)):
                 levels = _LARGEST * self.estimates[summand.name].unit / unit
-                if summand.name in self.followers and np.median(levels) < _FEWEST:
+                levels = levels[levels > 0]
+                few = levels.size and np.median(levels) < _FEWEST
+                if summand.name in self.followers and few:
                     found[summand.name] = None
         return list(found)
 
@@ -179,7 +181,7 @@ class _Network:
             unit = np.maximum(unit, sink.v_threshold.max() / _THRESHOLD)
         else:
             unit = np.full_like(unit, unit.max())
-        return unit
+        return np.where(unit > 0, unit, 1.0)
 
     def analog_sources(self, name: str) -> list[str]:
         """The connections, and what is between, that a connection takes the results of."""
@@ -218,7 +220,7 @@ class _Estimate:
         self, low: Array, high: Array, unit: Array, *, steady: bool, analog: bool = False
     ) -> None:
         self.ends = (low, high)  # float64, ready to broadcast
-        self.unit = unit  # [C, 1, ...]
+        self.unit = unit  # [C, 1, ...]; 0 where the channel is always zero
         self.steady = steady  # the same at every step
         self.analog = analog  # the result of connections, not spikes
 
@@ -271,16 +273,24 @@ def _estimate(
 
 
 def _unit(node: Conv | Linear | ChannelAffine, source: _Estimate, column: tuple[int, ...]) -> Array:
-    """The value of one integer step where the largest weight of a channel has 8 bits."""
+    """The value of one integer step where the largest weight of a channel has 8 bits.
+
+    A channel without weights has the largest step of the others, or none where it is always zero.
+    """
     before = source.unit.reshape(-1)
     copied = small_integers(node, column[0])
     if copied is not None:
-        return (copied.unit * before[copied.channel]).reshape(column)
+        used = copied.channel >= 0
+        return np.where(used, copied.unit * before[copied.channel], 0.0).reshape(column)
     if isinstance(node, ChannelAffine):
         largest = np.abs(node.scale).reshape(len(node.scale), -1).max(axis=1) * before
+        constant = np.abs(node.shift).reshape(len(node.shift), -1).max(axis=1)
     else:
         groups = node.groups if isinstance(node, Conv) else 1
         rows = np.abs(node.weight).reshape(*node.weight.shape[:2], -1).max(axis=2)
         columns = before.reshape(groups, -1).repeat(len(rows) // groups, axis=0)
         largest = (rows * columns).max(axis=1)
-    return np.where(largest > 0, largest, 1.0).reshape(-1, *column[1:]) / _LARGEST * np.ones(column)
+        constant = np.abs(node.bias)
+    alone = np.where(constant > 0, largest.max() or constant.max(), 0.0)
+    steps = np.where(largest > 0, largest, alone) / _LARGEST
+    return steps.reshape(-1, *column[1:]) * np.ones(column)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -148,3 +150,40 @@ def test_the_remedy_names_the_chain_and_no_narrower_weights() -> None:
     message = str(caught.value)
     assert "0 -> 1 -> 2 -> 3 -> 4 follow each other without a population" in message
     assert "bits less" not in message
+
+
+class Residual(nn.Module):
+    """Two convolutions in a row beside a shortcut; a channel of the first one has no weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 3, 3, padding=1)
+        self.second = nn.Conv2d(3, 3, 3, padding=1)
+        self.head = nn.Sequential(*head(3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = torch.relu(x)
+        result: torch.Tensor = self.head(torch.relu(self.second(self.first(y)) + y))
+        return result
+
+
+@pytest.mark.parametrize("bias", [0.0, 0.5])
+@pytest.mark.parametrize("exponent", [-30, 30])
+def test_a_channel_without_weights_decides_nothing_in_any_unit(bias: float, exponent: int) -> None:
+    torch.manual_seed(0)
+    ones = Residual().eval()
+    with torch.no_grad():
+        for values, value in ((ones.first.weight, 0.0), (ones.first.bias, bias)):
+            assert values is not None
+            values[1] = value
+        others = copy.deepcopy(ones)
+        for values in others.first.parameters():
+            values.mul_(2.0**exponent)
+        others.second.weight.mul_(2.0**-exponent)
+    found = []
+    for model in (ones, others):
+        ann = trace(model, torch.from_numpy(images(2)))
+        split = certifiable(ann, 8, CalibrationContext.of(images(), batch_size=8))
+        found.append(sorted(node.name for node in split.nodes_of(Relu)))
+    assert len(found[0]) > 2
+    assert found[1] == found[0]
