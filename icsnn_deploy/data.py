@@ -212,7 +212,7 @@ def as_samples(images: Array, normalization: Normalization | None) -> Array:
     return np.ascontiguousarray(np.moveaxis(images, 3, 1))
 
 
-def load_labels(spec: str, count: int = 0) -> Array:
+def load_labels(spec: str, count: int = 0, *, remedy: str = "") -> Array:
     """Load class indices [N] of at least `count` samples, as int64.
 
     check_labels checks them against the network's classes.
@@ -220,6 +220,7 @@ def load_labels(spec: str, count: int = 0) -> Array:
     Args:
         spec: FILE.npz:array or FILE.npy.
         count: number of samples that need a label.
+        remedy: what to do with labels of another form, for the message.
 
     Raises:
         DataError: not integers [N], or too few.
@@ -227,11 +228,13 @@ def load_labels(spec: str, count: int = 0) -> Array:
     labels = load_array(spec)
     if not _are_indices(labels) or len(labels) < count:
         needed = f"integers [N] for {count} samples" if count else "integers [N]"
-        raise DataError(f"{spec}: {labels.dtype} {list(labels.shape)}; {needed} are needed")
+        raise DataError(_not_indices(spec, labels, needed, remedy))
     return labels.astype(np.int64)
 
 
-def check_labels(labels: Array, count: int, *, classes: int, samples: int | None = None) -> Array:
+def check_labels(
+    labels: Array, count: int, *, classes: int, samples: int | None = None, remedy: str = ""
+) -> Array:
     """The labels of the samples that are run, int64 [count].
 
     Args:
@@ -239,17 +242,18 @@ def check_labels(labels: Array, count: int, *, classes: int, samples: int | None
         count: number of samples that are run.
         classes: number of classes of the network.
         samples: size of the data set; more labels than that belong to another data set.
+        remedy: what to do with labels of another form, for the message.
 
     Raises:
         DataError: not integers [N], too few or too many, or not a class of the network.
     """
     if not _are_indices(labels):
-        raise DataError(f"labels: {labels.dtype} {list(labels.shape)}; integers [N] are needed")
-    remedy = "one label per sample is needed, in the same order"
+        raise DataError(_not_indices("labels", labels, "integers [N]", remedy))
+    needed = "one label per sample is needed, in the same order"
     if len(labels) < count:
-        raise DataError(f"{len(labels)} labels for {count} samples: {remedy}")
+        raise DataError(f"{len(labels)} labels for {count} samples: {needed}")
     if samples is not None and len(labels) > samples:
-        raise DataError(f"{len(labels)} labels for a data set of {samples} samples: {remedy}")
+        raise DataError(f"{len(labels)} labels for a data set of {samples} samples: {needed}")
     own = labels[:count]
     wrong = np.flatnonzero((own < 0) | (own >= classes))
     if len(wrong):
@@ -258,6 +262,11 @@ def check_labels(labels: Array, count: int, *, classes: int, samples: int | None
             f"are not among the network's {classes} classes, 0 to {classes - 1}"
         )
     return own.astype(np.int64)
+
+
+def _not_indices(what: str, labels: Array, needed: str, remedy: str) -> str:
+    advice = f"; {remedy}" if remedy else ""
+    return f"{what}: {labels.dtype} {list(labels.shape)}; {needed} are needed{advice}"
 
 
 def _are_indices(labels: Array) -> bool:

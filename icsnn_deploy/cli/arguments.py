@@ -35,6 +35,14 @@ Tasks = Annotated[
         "Default: detected from its shape.",
     ),
 ]
+JudgedTasks = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--task",
+        help=f"Judge the output as {', '.join(TASKS)}; of several outputs NAME=TASK, repeated. "
+        "Default: as the bundle records, otherwise as its shape tells.",
+    ),
+]
 OutputBundle = Annotated[Path, typer.Option(help="Folder of the bundle to write.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing bundle.")]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]

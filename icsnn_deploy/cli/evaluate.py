@@ -11,12 +11,21 @@ from typing import Annotated
 import typer
 
 from icsnn_deploy.bundle.bundle import open_bundle
-from icsnn_deploy.cli.arguments import BACKEND_NAMES, BatchSize, BundlePath, JsonFlag, Margin
+from icsnn_deploy.cli.arguments import (
+    BACKEND_NAMES,
+    BatchSize,
+    BundlePath,
+    JsonFlag,
+    JudgedTasks,
+    Margin,
+)
 from icsnn_deploy.cli.printing import print_json, print_table, progress_bars, report_errors
+from icsnn_deploy.cli.tasks import declared_tasks
 from icsnn_deploy.distributed import WAIT_S, is_first, open_ranks
 from icsnn_deploy.evaluation.options import EvaluationOptions
 from icsnn_deploy.evaluation.packed_samples import open_inputs
 from icsnn_deploy.evaluation.samples import open_output_labels
+from icsnn_deploy.judging.declared_tasks import judged_as
 
 
 def evaluate(
@@ -36,6 +45,7 @@ def evaluate(
             "of them, with an array per output name."
         ),
     ] = None,
+    task: JudgedTasks = None,
     backend: Annotated[
         str, typer.Option(help=f"The backend to measure: {BACKEND_NAMES}.")
     ] = "torch",
@@ -81,7 +91,8 @@ def evaluate(
             margin=margin,
         )
         opened = open_bundle(bundle)
-        network = opened.network()
+        tasks = declared_tasks(task or [])
+        network = judged_as(opened.network(), tasks)
         samples = open_inputs(
             network.input,
             images,
@@ -102,6 +113,7 @@ def evaluate(
                 samples,
                 wanted,
                 options,
+                task=tasks,
                 limit=limit,
                 out=out,
                 ranks=ranks,

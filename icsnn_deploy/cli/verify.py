@@ -9,15 +9,21 @@ import typer
 
 from icsnn_deploy.backends import find_backend
 from icsnn_deploy.bundle.bundle import Bundle, open_bundle
-from icsnn_deploy.cli.arguments import BACKEND_NAMES, BundlePath, ImageLimit, JsonFlag, Margin
+from icsnn_deploy.cli.arguments import (
+    BACKEND_NAMES,
+    BundlePath,
+    ImageLimit,
+    JsonFlag,
+    JudgedTasks,
+    Margin,
+)
 from icsnn_deploy.cli.input_arrays import load_inputs, take_first
 from icsnn_deploy.cli.printing import print_json, print_table, progress_bars, report_errors
-from icsnn_deploy.data import load_array, load_labels
+from icsnn_deploy.cli.tasks import declared_tasks
 from icsnn_deploy.errors import DataError
+from icsnn_deploy.evaluation.samples import open_output_labels
 from icsnn_deploy.graph.arrangement import output_parts
-from icsnn_deploy.graph.graph import Graph
-from icsnn_deploy.graph.neuron import Array
-from icsnn_deploy.judging.labels import are_indices, label_specs
+from icsnn_deploy.judging.declared_tasks import judged_as
 
 _USUAL_BACKENDS = {
     "onnx": "onnxruntime",
@@ -50,6 +56,7 @@ def verify(
             "with an array per output name."
         ),
     ] = None,
+    task: JudgedTasks = None,
     limit: ImageLimit = None,
     against: Annotated[
         Path | None,
@@ -68,16 +75,15 @@ def verify(
             needed = find_backend(spec)[0].export
             if needed is not None:
                 opened.export(needed)
-        network = opened.network()
-        axis = network.input.batch_axis
+        tasks = declared_tasks(task or [])
+        network = judged_as(opened.network(), tasks)
         if images:
             inputs = load_inputs(opened, images, network.input, limit)
         else:
-            inputs = take_first(opened.samples(), limit, axis)
-        count = inputs.shape[axis] if inputs.ndim > 1 else 0
+            inputs = take_first(opened.samples(), limit, network.input.batch_axis)
         if labels and not images:
             raise DataError("--labels needs --images: the bundle's own samples have no labels")
-        truth = _labels(network, labels, count) if labels else None
+        truth = open_output_labels(network, labels) if labels else None
         from icsnn_deploy.backends.recording_file import load_recording
         from icsnn_deploy.parity.compare import Tolerance
         from icsnn_deploy.parity.verify import verify as run_verification
@@ -91,6 +97,7 @@ def verify(
                 backends,
                 inputs,
                 labels=truth,
+                task=tasks,
                 against=recording,
                 tolerance=Tolerance(margin=margin),
                 progress=progress,
@@ -107,14 +114,6 @@ def verify(
                 typer.echo(figure_line(name, figures, alone=len(output_parts(network)) == 1))
         if report.verdict != "pass":
             raise typer.Exit(1)
-
-
-def _labels(network: Graph, spec: str, count: int) -> dict[str, Array]:
-    """The labels of each output that has some."""
-    return {
-        name: load_labels(own, count) if are_indices(network, name) else load_array(own)
-        for name, own in label_specs(network, spec).items()
-    }
 
 
 def _default_backends(bundle: Bundle) -> list[str]:

@@ -16,6 +16,7 @@ from icsnn_deploy.errors import DataError
 from icsnn_deploy.evaluation.counts import Counts, total
 from icsnn_deploy.evaluation.options import EvaluationOptions
 from icsnn_deploy.graph.certificate import require_certificate
+from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.inputs import check_inputs, to_input_units, to_real_units
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.judging.count import count_outputs
@@ -26,6 +27,11 @@ from icsnn_deploy.parity.verify import images_at_once, probe
 class Evaluator:
     """Runs the backends and the ANN of a bundle on batches of samples.
 
+    Args:
+        bundle: the network, its ANN and its exports.
+        network: that of the bundle, with the tasks that its outputs are judged by.
+        options: what to measure.
+
     Raises:
         LatticeError: an integer network that does not certify, but backends are to be compared.
         BundleError, ExportError, BackendUnavailableError: a backend can't be opened.
@@ -33,8 +39,8 @@ class Evaluator:
             is not one classifier, or the integer network has no output_unit.
     """
 
-    def __init__(self, bundle: Bundle, options: EvaluationOptions) -> None:
-        self.network = network = bundle.network()
+    def __init__(self, bundle: Bundle, network: Graph, options: EvaluationOptions) -> None:
+        self.network = network
         if options.parity and network.is_integer:
             require_certificate(network)
         self.options = options

@@ -27,9 +27,12 @@ from icsnn_deploy.evaluation.options import EvaluationOptions
 from icsnn_deploy.evaluation.result import Evaluation
 from icsnn_deploy.evaluation.samples import Samples
 from icsnn_deploy.graph.arrangement import output_parts, output_tasks
+from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.inputs import check_inputs, to_input_units
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import Population
+from icsnn_deploy.graph.tasks import Task
+from icsnn_deploy.judging.declared_tasks import judged_as
 from icsnn_deploy.judging.labels import check_output_labels
 from icsnn_deploy.progress import Progress, silent
 from icsnn_deploy.version import __version__
@@ -41,6 +44,7 @@ def evaluate(
     labels: Array | Mapping[str, Array] | None = None,
     options: EvaluationOptions = EvaluationOptions(),
     *,
+    task: Task | Mapping[str, Task] | None = None,
     limit: int | None = None,
     out: Path | None = None,
     ranks: Ranks = SINGLE,
@@ -55,17 +59,19 @@ def evaluate(
             segmentation [N, *positions], of a regression numbers [N, *output shape]; one per
             sample, or per sample that is run (judging.labels).
         options: what to measure.
+        task: what the output is, where the bundle's task is wrong; of several outputs, by name.
         limit: largest number of samples to run; None: all.
         out: folder for finished shards; shards that it holds already are not run again.
         ranks: the processes that share the work.
         progress: called with the number of samples that this process has run, and is to run.
 
     Raises:
-        DataError: samples or labels do not fit the network, or are not those of the folder.
+        DataError: samples, labels or task do not fit the network, or are not those of the folder.
         LatticeError, BundleError, ExportError, BackendUnavailableError: see Evaluator.
         RankError: another process is lost, or evaluates something else.
     """
-    job = _Job(bundle, samples, labels, options, limit)
+    network = judged_as(bundle.network(), task)
+    job = _Job(bundle, network, samples, labels, options, limit)
     job.check_samples()
     ranks.require_equal(
         "the evaluation", lambda: hashlib.sha256(json_bytes(job.settings)).hexdigest()
@@ -77,7 +83,6 @@ def evaluate(
     new = job.run([n for n in range(job.shards) if n not in finished], ledger, ranks, progress)
     for part in ranks.gather(new):
         finished |= part
-    network = bundle.network()
     parts = [finished[number].counts for number in range(job.shards)]
     counts = total(parts, options.tolerance(network))
     result = Evaluation(
@@ -101,6 +106,7 @@ class _Job:
     def __init__(
         self,
         bundle: Bundle,
+        network: Graph,
         samples: Samples,
         labels: Array | Mapping[str, Array] | None,
         options: EvaluationOptions,
@@ -110,20 +116,19 @@ class _Job:
             raise DataError(f"a limit of {limit} samples: at least 1 is needed")
         self.count = min(len(samples), limit or len(samples))
         self.bundle = bundle
+        self.network = network  # with the tasks that it is judged by
         self.samples = samples
-        network = bundle.network()
         self.labels: dict[str, Array] | None = None
         if labels is not None:
             self.labels = check_output_labels(network, labels, self.count, samples=len(samples))
         self.options = options
         self.shards = -(-self.count // options.shard_size)
-        self.settings = _settings(bundle, options, self.count, self.labels)
+        self.settings = _settings(bundle, network, options, self.count, self.labels)
 
     def check_samples(self) -> None:
         """Raise DataError if the samples' shape or dtype does not fit; no sample is read."""
-        network = self.bundle.network()
         try:
-            check_inputs(network, to_input_units(network, self.samples.blank()))
+            check_inputs(self.network, to_input_units(self.network, self.samples.blank()))
         except DataError as error:
             raise DataError(f"{self.samples.pieces[0].spec}: {error}") from error
 
@@ -147,7 +152,7 @@ class _Job:
         own = [numbers[index] for index in ranks.assign(len(numbers))]
         if not own:
             return {}
-        evaluator = Evaluator(self.bundle, self.options)
+        evaluator = Evaluator(self.bundle, self.network, self.options)
         if ledger is not None:
             ledger.begin()
         count = sum(stop - start for start, stop in map(self._bounds, own))
@@ -187,10 +192,14 @@ class _Job:
 
 
 def _settings(
-    bundle: Bundle, options: EvaluationOptions, count: int, labels: Mapping[str, Array] | None
+    bundle: Bundle,
+    network: Graph,
+    options: EvaluationOptions,
+    count: int,
+    labels: Mapping[str, Array] | None,
 ) -> dict[str, Any]:
     """The JSON values that identify an evaluation, apart from the samples themselves."""
-    tasks = output_tasks(bundle.network())
+    tasks = output_tasks(network)
     needed = {find_backend(spec)[0].export for spec in (options.backend, *options.parity)}
     exports = sorted(name for name in needed if name is not None)
     for name in exports:

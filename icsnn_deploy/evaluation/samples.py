@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,10 @@ from icsnn_deploy.data import (
     load_labels,
 )
 from icsnn_deploy.errors import DataError
+from icsnn_deploy.graph.arrangement import output_tasks
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
-from icsnn_deploy.judging.labels import are_indices, label_specs
+from icsnn_deploy.judging.labels import are_indices, label_specs, task_remedy
 
 
 @dataclass(frozen=True)
@@ -111,9 +112,17 @@ def open_samples(
     return Samples(pieces, *first, axis, normalization, whole)
 
 
-def open_labels(spec: str) -> Array:
-    """Read class indices [N], int64, named like the samples of open_samples; raises DataError."""
-    return np.concatenate([load_labels(name) for name in _files(spec)])
+def open_labels(spec: str, *, remedy: str = "") -> Array:
+    """Read class indices [N], int64.
+
+    Args:
+        spec: where they are, as for open_samples.
+        remedy: what to do with labels of another form, for the message.
+
+    Raises:
+        DataError: names the file, and what is wrong with it.
+    """
+    return np.concatenate([load_labels(name, remedy=remedy) for name in _files(spec)])
 
 
 def open_output_labels(graph: Graph, spec: str) -> dict[str, Array]:
@@ -122,14 +131,25 @@ def open_output_labels(graph: Graph, spec: str) -> dict[str, Array]:
     Raises:
         DataError: names the file, and what is wrong with it.
     """
-    found = {}
+    tasks, found = output_tasks(graph), {}
     for name, own in label_specs(graph, spec).items():
         if are_indices(graph, name):
-            found[name] = open_labels(own)
+            found[name] = open_labels(own, remedy=task_remedy(name, tasks[name]))
         else:
-            pieces = [load_array(piece) for piece in _files(own)]
-            found[name] = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+            found[name] = _joined({piece: load_array(piece) for piece in _files(own)})
     return found
+
+
+def _joined(pieces: Mapping[str, Array]) -> Array:
+    """Arrays [N, *shape] of several files, by file, as one."""
+    first, array = next(iter(pieces.items()))
+    for spec, other in pieces.items():
+        if other.ndim == 0 or other.shape[1:] != array.shape[1:]:
+            raise DataError(
+                f"{spec}: {list(other.shape)}, but {first} holds {list(array.shape)}; arrays [N, "
+                "...] of one shape are needed"
+            )
+    return array if len(pieces) == 1 else np.concatenate(list(pieces.values()))
 
 
 def _files(spec: str) -> list[str]:

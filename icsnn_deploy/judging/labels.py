@@ -28,6 +28,8 @@ NO_CLASS = -1
 
 _IGNORED = (255, -100)  # as Pascal VOC and Cityscapes, and as PyTorch's losses mark them
 
+_REMEDY = "declare another task with --task if it is something else"
+
 
 def check_output_labels(
     graph: Graph,
@@ -110,6 +112,11 @@ def are_indices(graph: Graph, name: str) -> bool:
     return _are_indices(part, output_tasks(graph)[name])
 
 
+def task_remedy(name: str, task: Task) -> str:
+    """What to do where labels do not have the form that the task of an output takes."""
+    return f"output {name} is judged as {task}, {_REMEDY}"
+
+
 def _are_indices(part: Part, task: Task) -> bool:
     return task == "classification" or (task == "binary" and math.prod(part.shape) == 1)
 
@@ -117,12 +124,15 @@ def _are_indices(part: Part, task: Task) -> bool:
 def _checked(part: Part, task: Task, labels: Array, count: int, samples: int | None) -> Array:
     if _are_indices(part, task):
         classes = max(2, math.prod(part.shape))  # a single logit decides between two classes
-        return check_labels(labels, count, samples=samples, classes=classes)
+        remedy = task_remedy(part.name, task)
+        return check_labels(labels, count, samples=samples, classes=classes, remedy=remedy)
     what = f"labels of output {part.name} ({task})"
+    if not labels.ndim:
+        raise DataError(f"{what}: a single value; one per sample is needed, [N, ...]")
     if task == "detection":
         raise DataError(
             f"{what}: raw boxes and scores have no labels; they are compared with the ANN alone. "
-            "Leave the labels out, or declare another task when converting"
+            f"Leave the labels out, or {_REMEDY}"
         )
     if len(labels) < count or (samples is not None and len(labels) > samples):
         raise DataError(f"{what}: {len(labels)} for {samples or count} samples; one each is needed")
@@ -134,7 +144,7 @@ def _checked(part: Part, task: Task, labels: Array, count: int, samples: int | N
     if shape != part.shape or labels.dtype.kind not in "fiub":
         raise DataError(
             f"{what}: {labels.dtype} {list(labels.shape)}; numbers "
-            f"[N{''.join(f', {n}' for n in part.shape)}] are needed, as the output is"
+            f"[N{''.join(f', {n}' for n in part.shape)}] are needed, as the output is; {_REMEDY}"
         )
     own = labels[:count].astype(np.float64)
     if task == "regression":
@@ -142,7 +152,9 @@ def _checked(part: Part, task: Task, labels: Array, count: int, samples: int | N
             raise DataError(f"{what}: NaN or infinity; finite numbers are needed")
         return own
     if not ((own == 0) | (own == 1)).all():
-        raise DataError(f"{what}: values {own.min():g} to {own.max():g}; 0 and 1 are needed")
+        raise DataError(
+            f"{what}: values {own.min():g} to {own.max():g}; 0 and 1 are needed; {_REMEDY}"
+        )
     return own.astype(np.int64)
 
 
@@ -152,7 +164,8 @@ def _positions(what: str, part: Part, labels: Array) -> Array:
     if labels.shape[1:] != positions or labels.dtype.kind not in "iu":
         raise DataError(
             f"{what}: {labels.dtype} {list(labels.shape)}; class indices "
-            f"[N{''.join(f', {n}' for n in positions)}] are needed, one per position of the output"
+            f"[N{''.join(f', {n}' for n in positions)}] are needed, one per position of the "
+            f"output; {_REMEDY}"
         )
     ignored = np.isin(labels, [mark for mark in _IGNORED if not 0 <= mark < classes])
     wrong = ((labels < 0) | (labels >= classes)) & ~ignored

@@ -19,8 +19,9 @@ from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.inputs import check_inputs, to_input_units, to_real_units
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import Population
-from icsnn_deploy.graph.tasks import CLASS_TASKS
+from icsnn_deploy.graph.tasks import CLASS_TASKS, Task
 from icsnn_deploy.judging.count import count_outputs
+from icsnn_deploy.judging.declared_tasks import judged_as
 from icsnn_deploy.judging.figures import output_figures
 from icsnn_deploy.judging.labels import check_output_labels
 from icsnn_deploy.parity.compare import Comparison, ParityReport, Tolerance, compare, merge
@@ -37,6 +38,7 @@ def verify(
     inputs: Array | None = None,
     *,
     labels: Array | Mapping[str, Array] | None = None,
+    task: Task | Mapping[str, Task] | None = None,
     against: Recording | None = None,
     tolerance: Tolerance = Tolerance(),
     progress: Progress = silent,
@@ -52,17 +54,18 @@ def verify(
             unit of an integer input; default: the bundle's own samples.
         labels: of the only output, or by the name of the output (judging.labels), for the figures
             of network and ANN. Outputs that are numbers are compared with the ANN without labels.
+        task: what the output is, where the bundle's task is wrong; of several outputs, by name.
         against: an external recording of the same inputs, to be compared as well.
         tolerance: the differences that are allowed for a float network.
         progress: called with the number of images that the reference and each backend have run.
 
     Raises:
-        DataError: the inputs, labels or recording do not fit the network.
+        DataError: the inputs, labels, task or recording do not fit the network.
         LatticeError: an integer network that does not certify.
         BundleError, ExportError, BackendUnavailableError: a backend can't be opened.
         SimulationError: a worker process crashed, hung or was killed.
     """
-    network = bundle.network()
+    network = judged_as(bundle.network(), task)
     if network.is_integer:
         require_certificate(network)
     tolerance = tolerance.on(network)

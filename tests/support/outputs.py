@@ -70,6 +70,21 @@ def two_headed_network(**fields: Any) -> Graph:
     return Graph(nodes=nodes, time_steps=6, **fields)
 
 
+def number_network() -> Graph:
+    """An IF network [4] -> one value, which its shape takes for a logit, T = 6."""
+    rng = np.random.default_rng(4)
+    one = np.ones(1, np.float32)
+    weights = [rng.integers(-8, 9, shape).astype(np.float32) / 8 for shape in ((8, 4), (1, 8))]
+    nodes = (
+        Input(name="x", shape=(4,)),
+        Linear(name="l1", inputs=("x",), weight=weights[0], bias=np.zeros(8)),
+        IF(name="if", inputs=("l1",), v_threshold=one, v_init=one / 2),
+        Linear(name="l2", inputs=("if",), weight=weights[1], bias=np.zeros(1)),
+        Output(name="y", inputs=("l2",)),
+    )
+    return Graph(nodes=nodes, time_steps=6)
+
+
 def unit_samples(graph: Graph, count: int, seed: int = 3) -> Array:
     """Inputs in eighths, 0 to 1, so that sums are exact in any order."""
     shape = (count, *graph.input.shape)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -11,12 +9,13 @@ import numpy as np
 from icsnn_deploy.backends.torch.ann import TorchANN
 from icsnn_deploy.conversion.calibration.samples import CalibrationSet
 from icsnn_deploy.conversion.report import OutputTask
-from icsnn_deploy.errors import ConversionError
+from icsnn_deploy.errors import ConversionError, DataError
 from icsnn_deploy.graph.arrangement import named_outputs, output_parts
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import Part
-from icsnn_deploy.graph.tasks import TASKS, Task, shape_tasks
+from icsnn_deploy.graph.tasks import Task, shape_tasks
+from icsnn_deploy.judging.declared_tasks import checked_tasks
 
 _SAMPLES = 32  # run to compare outputs with inputs
 _CORRELATION = 0.8
@@ -41,7 +40,10 @@ def find_tasks(
         ConversionError: an unknown output or task, or a task that does not fit the output's shape.
     """
     parts = output_parts(ann)
-    given = _declared(parts, declared)
+    try:
+        given = checked_tasks(parts, declared)
+    except DataError as error:
+        raise ConversionError(str(error)) from error
     found = []
     for part in parts:
         task, origin = shape_tasks(parts)[part.name], "shape"
@@ -57,49 +59,6 @@ def recorded_tasks(ann: Graph, outputs: tuple[OutputTask, ...]) -> dict[str, Tas
     """The tasks that a graph has to record: those that its shapes do not tell."""
     told = shape_tasks(output_parts(ann))
     return {output.name: output.task for output in outputs if output.task != told[output.name]}
-
-
-def _declared(
-    parts: tuple[Part, ...], declared: Task | Mapping[str, Task] | None
-) -> Mapping[str, Task]:
-    """The declared tasks by name, checked."""
-    if declared is None:
-        return {}
-    names = [part.name for part in parts]
-    if isinstance(declared, str):
-        if len(parts) > 1:
-            raise ConversionError(
-                f"task {declared!r}: the model has {len(parts)} outputs, {', '.join(names)}; give "
-                "a task for each by name (--task NAME=TASK)"
-            )
-        declared = {names[0]: declared}
-    for name, task in declared.items():
-        if name not in names:
-            near = difflib.get_close_matches(name, names, 1)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            raise ConversionError(
-                f"task of output {name!r}: the model's outputs are {', '.join(names)}{hint}"
-            )
-        if task not in TASKS:
-            raise ConversionError(
-                f"task {task!r} of output {name}: {', '.join(TASKS)} are allowed; choose one"
-            )
-        _check_shape(next(part for part in parts if part.name == name), task)
-    return declared
-
-
-def _check_shape(part: Part, task: Task) -> None:
-    """Raise ConversionError where an output of this shape can't have the task."""
-    channels = part.shape[0] if part.shape else 1
-    wanted = ""
-    if task == "classification" and channels < 2:
-        wanted = "logits of two classes or more, [classes]; a single logit is binary"
-    if task == "segmentation" and math.prod(part.shape[1:]) < 2:
-        wanted = "logits of several positions, [classes, *positions]"
-    if wanted:
-        raise ConversionError(
-            f"task {task} of output {part.name} of shape {list(part.shape)}: {wanted} are needed"
-        )
 
 
 def _is_image(ann: Graph, part: Part, samples: CalibrationSet) -> bool:

@@ -577,7 +577,7 @@ def test_labels_need_images(finished: Path, bundle: Path) -> None:
         (["--images", "DATA:floats"], "uint8 images [N, H, W, C]"),
         (["--images", "DATA:labels"], "uint8 images [N, H, W, C]"),
         (["--images", "DATA:none"], "no array 'none'"),
-        (["--images", "DATA:images", "--labels", "DATA:floats"], "integers [N] for 12 samples"),
+        (["--images", "DATA:images", "--labels", "DATA:floats"], "integers [N] are needed; output"),
         (["--images", "DATA:images", "--labels", "DATA:years"], "sample 0 has class 1998"),
         (["--images", "DATA:images", "--limit", "0"], "--limit 0"),
         (["--against", "DATA"], "no array 'logits'"),

@@ -96,7 +96,7 @@ def test_batches_fit_the_memory(
 ) -> None:
     """Where spikes are compared, and on backends that do not cut a batch themselves."""
     monkeypatch.setattr("icsnn_deploy.evaluation.evaluator.images_at_once", lambda *given: 3)
-    evaluator = Evaluator(bundle, EvaluationOptions(batch_size=50, **options))
+    evaluator = Evaluator(bundle, bundle.network(), EvaluationOptions(batch_size=50, **options))
     assert evaluator.batch_size == at_once
 
 
@@ -164,7 +164,7 @@ def test_the_ann_and_the_backends_are_where_they_are_said_to_be(
     monkeypatch.setattr(
         "icsnn_deploy.evaluation.evaluator.TorchANN", lambda graph, device: found.append(device)
     )
-    Evaluator(bundle, EvaluationOptions(**options))
+    Evaluator(bundle, bundle.network(), EvaluationOptions(**options))
     assert found == opened
 
 

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from icsnn_deploy.backends.reference import ReferenceSimulator, run_ann
 from icsnn_deploy.backends.torch.early_exit import confidence_unit
-from icsnn_deploy.bundle.bundle import Bundle, create_bundle
+from icsnn_deploy.bundle.bundle import Bundle, create_bundle, open_bundle
 from icsnn_deploy.cli import app
 from icsnn_deploy.errors import DataError
 from icsnn_deploy.evaluation.options import EvaluationOptions
@@ -22,10 +22,11 @@ from icsnn_deploy.evaluation.samples import open_output_labels, open_samples
 from icsnn_deploy.graph.arrangement import named_outputs
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.inputs import to_input_units
+from icsnn_deploy.judging.labels import check_output_labels
 from icsnn_deploy.lattice.quantize import quantize
 from icsnn_deploy.parity.verify import verify
 from tests.support.evaluating import as_ann
-from tests.support.outputs import map_network, two_headed_network, unit_samples
+from tests.support.outputs import map_network, number_network, two_headed_network, unit_samples
 
 COUNT = 23
 
@@ -171,6 +172,49 @@ def test_labels_of_several_files_are_joined(tmp_path: Path) -> None:
     found = open_output_labels(network, str(tmp_path))
     assert found["label"].tolist() == [0, 0, 0, 1, 1, 1]
     assert found["box"][:, 0, 0].tolist() == [0, 0, 0, 1, 1, 1]
+
+
+def test_labels_of_several_files_have_one_shape(tmp_path: Path) -> None:
+    np.savez(tmp_path / "0.npz", label=np.zeros(3, int), box=np.zeros((3, 2, 2)))
+    np.savez(tmp_path / "1.npz", label=np.zeros(3, int), box=np.zeros((3, 2)))
+    with pytest.raises(DataError, match=r"1\.npz:box: \[3, 2\], but .*0\.npz:box holds"):
+        open_output_labels(two_headed_network(), str(tmp_path))
+
+
+@pytest.fixture
+def number(tmp_path: Path) -> tuple[str, ...]:
+    """A bundle of a network of one value, which its shape takes for a logit, and arguments."""
+    network = number_network()
+    bundle_of(tmp_path / "bundle", network)
+    x = unit_samples(network, COUNT)
+    np.savez(tmp_path / "data.npz", x=x, y=run_ann(as_ann(network), x)[:, 0])
+    data = f"{tmp_path}/data.npz"
+    return (str(tmp_path / "bundle"), "--images", f"{data}:x", "--labels", f"{data}:y")
+
+
+@pytest.mark.parametrize("name", ["verify", "evaluate"])
+def test_a_task_is_declared_where_the_one_of_the_bundle_is_wrong(
+    number: tuple[str, ...], name: str
+) -> None:
+    code, _, err = command(name, *number)
+    assert code == 2
+    assert "data.npz:y: float64 [23]; integers [N] are needed; output y is judged as " in err
+    assert "binary, declare another task with --task" in err
+    code, out, err = command(name, *number, "--task", "regression", "--json")
+    assert (code, err) == (0, "")
+    values = json.loads(out)
+    assert values["outputs"]["y"]["ann_r2"] == 1
+    assert values["outputs"]["y"]["ann_deviation"] < 1
+    assert values["graph_hash"] == open_bundle(number[0]).graph_hash
+    code, _, err = command(name, *number, "--task", "segmentation")
+    assert code == 2
+    assert "task segmentation of output y of shape [1]: logits of several positions" in err
+
+
+def test_a_single_value_is_no_label() -> None:
+    network = map_network(1)
+    with pytest.raises(DataError, match="a single value; one per sample"):
+        check_output_labels(network, np.array(3.0), 4)
 
 
 EXITS = [

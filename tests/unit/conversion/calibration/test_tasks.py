@@ -125,6 +125,11 @@ def test_classification_needs_several_logits() -> None:
         find_tasks(outputs_graph((1,)), CalibrationSet(values(4, 1)), "classification")
 
 
+def test_classification_of_positions_is_refused() -> None:
+    with pytest.raises(ConversionError, match="a class per position is segmentation"):
+        find_tasks(outputs_graph((3, 8, 8)), CalibrationSet(values(4, 3, 8, 8)), "classification")
+
+
 def test_class_scores_record_nothing_so_that_files_stay_the_same() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)).eval()
