@@ -58,11 +58,14 @@ class _Splitter:
 
     def split(self, name: str, signed: tuple[str, ...]) -> None:
         """Let a node take the pair in the place of the summands."""
-        if signed not in self.pairs:
-            self.pairs[signed] = self._pair(signed)
         (source,) = self.given.node(name).inputs
-        others = [part for part in self._leaves(source) if part not in signed]
-        whole = self._add(Add, f"{name}.input", *others, *self.pairs[signed])
+        leaves = self._leaves(source)
+        # A summand may occur several times: y + y, (y + r) + y.
+        parts = tuple(part for part in signed for _ in range(leaves.count(part)))
+        if parts not in self.pairs:
+            self.pairs[parts] = self._pair(parts)
+        others = [part for part in leaves if part not in signed]
+        whole = self._add(Add, f"{name}.input", *others, *self.pairs[parts])
         self.nodes[name] = rewire(self.nodes[name], {source: whole})
 
     def _leaves(self, name: str) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -136,6 +137,37 @@ def test_a_pair_is_shared_by_all_that_take_the_same_sum() -> None:
     assert len(split.nodes_of(Relu)) == len(ann.nodes_of(Relu)) + 2
     with torch.no_grad():
         np.testing.assert_allclose(run_ann(split, x.numpy()), model(x).numpy(), atol=1e-6)
+
+
+SUMS: list[Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = [
+    lambda y, r: y + y,
+    lambda y, r: (y + r) + y,
+    lambda y, r: (y + r) + (y + r),
+]
+
+
+@pytest.mark.parametrize("number", range(len(SUMS)))
+def test_a_summand_that_occurs_twice_counts_twice(number: int) -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second, self.third = convolutions(3, 3)
+            self.head = nn.Sequential(*head(3))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            r = torch.relu(self.first(x))
+            total = SUMS[number](self.second(r), r)
+            result: torch.Tensor = self.head(torch.relu(self.third(total) + r))
+            return result
+
+    torch.manual_seed(0)
+    model, x = Twice().eval(), images()
+    ann = trace(model, torch.from_numpy(x[:2]))
+    split = certifiable(ann, 8, CalibrationContext.of(x, batch_size=8))
+    assert len(split.nodes_of(Relu)) > len(ann.nodes_of(Relu))
+    with torch.no_grad():
+        expected = model(torch.from_numpy(x)).numpy()
+    np.testing.assert_allclose(run_ann(split, x), expected, atol=1e-6)
 
 
 def test_the_remedy_names_the_chain_and_no_narrower_weights() -> None:
