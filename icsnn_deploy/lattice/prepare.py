@@ -8,6 +8,7 @@ from typing import TypeGuard
 import numpy as np
 
 from icsnn_deploy.errors import LatticeError
+from icsnn_deploy.graph.arrangement import unpack_input
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import (
@@ -16,6 +17,7 @@ from icsnn_deploy.graph.nodes import (
     AvgPool,
     ChannelAffine,
     Conv,
+    Input,
     InputDtype,
     Linear,
     Node,
@@ -31,6 +33,9 @@ from icsnn_deploy.passes.scale_thresholds import scale_thresholds
 
 _LARGEST_ZERO_POINT = 2**15 - 1
 """Limit for channels whose factor is nearly zero: the zero point would exceed integer types."""
+
+_FEWEST_INPUT_STEPS = 4
+"""Integer steps that the largest value of each of the model's inputs needs."""
 
 
 def prepare(graph: Graph, samples: Array, *, per_layer: bool, input_bits: int) -> Graph:
@@ -51,6 +56,10 @@ def prepare(graph: Graph, samples: Array, *, per_layer: bool, input_bits: int) -
         samples: calibration samples, for the range of a float input.
         per_layer: give every population the threshold 1, by scaling its current.
         input_bits: 8 or 16, for a float input.
+
+    Raises:
+        LatticeError: the network is integer already, or one of several inputs is much smaller than
+            the others.
     """
     if graph.is_integer:
         raise LatticeError(
@@ -119,10 +128,26 @@ def _integer_input(graph: Graph, samples: Array, bits: int) -> Graph:
     else:
         dtype = "int8" if bits == 8 else "int16"
         unit = (max(-low, high) or 1.0) / (2 ** (bits - 1) - 1)
+    _check_input_steps(node, samples, unit, bits)
     factor = np.full((1,) * len(node.shape), unit, np.float32)
     scale = pure_scale(fresh_name(graph, "input.unit"), node.name, factor)
     graph = graph.replace(replace(node, dtype=dtype, unit=float(np.float32(unit))))
     return fold_scales(insert_after(graph, node.name, scale))
+
+
+def _check_input_steps(node: Input, samples: Array, unit: float, bits: int) -> None:
+    """Raise LatticeError where the unit that all inputs of the model share hides one of them."""
+    if len(node.parts) < 2:
+        return
+    for name, values in unpack_input(node, samples).items():
+        largest = float(np.abs(values).max())
+        if 0 < largest < _FEWEST_INPUT_STEPS * unit:
+            wider = ", or give --input-bits 16" if bits < 16 else ""
+            raise LatticeError(
+                f"input {name!r}: its values up to {largest:.3g} are {largest / unit:.2g} integer "
+                f"steps of {unit:.3g}, the unit that all inputs share; {_FEWEST_INPUT_STEPS} or "
+                f"more are needed. Scale the model's inputs to similar ranges{wider}"
+            )
 
 
 def _with_zero_point(graph: Graph, scale: ChannelAffine) -> Graph:
