@@ -261,7 +261,9 @@ class Composer:
         return cost(node, node.output_shape(self.shapes[source or node.inputs[0]]))
 
     def _replaced(self, name: str) -> Cost:
-        """Cost of the nodes of the given graph that a node replaces."""
+        """Cost of the nodes of the given graph that a node replaces; the input costs nothing."""
+        if isinstance(self.nodes[name], Input):
+            return Cost(0, 0)
         return self.replaced[name] if name in self.replaced else self._cost(self.nodes[name])
 
     def _copies(self, name: str) -> Copies:

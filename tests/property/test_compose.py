@@ -226,3 +226,19 @@ def test_a_flattened_sum_of_populations_becomes_connections_from_each() -> None:
 def test_composing_twice_is_composing_once(graph: Graph) -> None:
     once = compose(graph)
     assert compose(once).hash() == once.hash()
+
+
+def test_a_sum_with_the_input_itself_composes() -> None:
+    """conv(x + conv(x)): the input is a summand that stands for no node."""
+    rng = np.random.default_rng(0)
+    graph = Graph(
+        nodes=(
+            Input(name="x", shape=(2, 5, 5)),
+            conv("a", "x", rng, (2, 2), padding=1),
+            Add(name="sum", inputs=("x", "a")),
+            conv("b", "sum", rng, (2, 2)),
+            Output(name="y", inputs=("b",)),
+        )
+    )
+    x = np.random.default_rng(1).normal(size=(3, 2, 5, 5)).astype(np.float32)
+    np.testing.assert_allclose(run_ann(compose(graph), x), run_ann(graph, x), atol=1e-5)
