@@ -10,7 +10,7 @@ The bounds are estimates from the weights, with the largest activations as thres
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -78,7 +78,7 @@ def certifiable(ann: Graph, time_steps: int, context: CalibrationContext) -> Gra
         network = _Network(composer.run(), {ann.input.name: reached})
         wanted = {composer.origin[name] for name in network.to_split()}
         found = [
-            _signed(spiking, composer, network, node.name)
+            _signed(ann, spiking, composer, network, node.name)
             for node in spiking.nodes
             if node.name in wanted
         ]
@@ -102,7 +102,7 @@ def _with_thresholds(ann: Graph, largest: Mapping[str, float], time_steps: int) 
 
 
 def _signed(
-    spiking: Graph, composer: Composer, network: _Network, name: str
+    ann: Graph, spiking: Graph, composer: Composer, network: _Network, name: str
 ) -> dict[str, tuple[str, ...]]:
     """Where a node's input is no spikes: sums before it, and their summands that are none.
 
@@ -115,7 +115,7 @@ def _signed(
         for own, origin in composer.origin.items()
         if origin == name and own in network.graph
         for part in network.analog_sources(own)
-        if part in composer.origin
+        if composer.origin.get(part, "") in ann  # a constant may be part of an amplitude
     }
     found: dict[str, tuple[str, ...]] = {}
     sinks = [spiking.node(name)]
@@ -127,9 +127,9 @@ def _signed(
             node = spiking.node(waiting.pop())
             if isinstance(node, Add):
                 waiting += node.inputs
-            elif _is_rounded(spiking, node):
-                leaves |= {node.name: None} if node.name in reaching else {}
-            elif not _is_source(node):
+            elif node.name in reaching and _is_rounded(spiking, node):
+                leaves[node.name] = None
+            elif not _is_source(node):  # one that is rounded is part of the composed connection
                 sinks.append(node)
         if leaves:
             found[sink.name] = tuple(leaves)
@@ -166,13 +166,26 @@ class _Network:
             if self._is_beyond(sink, unit):
                 before = self.graph.ancestors(sink.name, lambda n: isinstance(n, LINEAR_NODES))
                 found |= dict.fromkeys(n.name for n in before if n.name in self.followers)
-            for summand in self.graph.ancestors(sink.name, lambda n: isinstance(n, Add)):
-                levels = _LARGEST * self.estimates[summand.name].unit / unit
-                levels = levels[levels > 0]
-                few = levels.size and np.median(levels) < _FEWEST
-                if summand.name in self.followers and few:
-                    found[summand.name] = None
+            summands = self.graph.ancestors(sink.name, lambda n: isinstance(n, Add))
+            found |= self._too_fine([node.name for node in summands], unit)
+        for add in self.graph.nodes_of(Add):  # before a pooling or flattening, too
+            found |= self._too_fine(add.inputs, _positive(self.estimates[add.name].unit))
         return list(found)
+
+    def _too_fine(self, summands: Sequence[str], unit: Array) -> dict[str, None]:
+        """Followers whose weights would be a few steps at most in the unit of their sum.
+
+        Args:
+            summands: names of the nodes that are summed, and of sums of them.
+            unit: of the sum, [C, 1, ...], > 0.
+        """
+        found: dict[str, None] = {}
+        for name in summands:
+            levels = _LARGEST * self.estimates[name].unit / unit
+            levels = levels[levels > 0]
+            if name in self.followers and levels.size and np.median(levels) < _FEWEST:
+                found[name] = None
+        return found
 
     def _unit(self, sink: Population | Output) -> Array:
         """The value of one integer step of the current of a population, or of the logits."""
@@ -181,7 +194,7 @@ class _Network:
             unit = np.maximum(unit, sink.v_threshold.max() / _THRESHOLD)
         else:
             unit = np.full_like(unit, unit.max())
-        return np.where(unit > 0, unit, 1.0)
+        return _positive(unit)
 
     def analog_sources(self, name: str) -> list[str]:
         """The connections, and what is between, that a connection takes the results of."""
@@ -198,6 +211,12 @@ class _Network:
             return self.graph.steps * max(low, high) >= FLOAT32_INTEGER
         drift = 0.0 if source.steady else self.graph.steps * low
         return max(low, high) + drift >= FLOAT32_POTENTIAL
+
+
+def _positive(unit: Array) -> Array:
+    """A unit to divide by: 1 for channels that are always zero."""
+    positive: Array = np.where(unit > 0, unit, 1.0)
+    return positive
 
 
 def _is_source(node: Node) -> bool:

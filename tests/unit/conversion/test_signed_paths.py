@@ -170,6 +170,53 @@ def test_a_summand_that_occurs_twice_counts_twice(number: int) -> None:
     np.testing.assert_allclose(run_ann(split, x), expected, atol=1e-6)
 
 
+class BesideSpikes(nn.Module):
+    """A signed convolution and its rectified result in one sum, behind another linear layer."""
+
+    def __init__(self, *, images: bool) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 4, 3)
+        self.both = nn.Conv2d(8, 4, 3, padding=1)
+        self.head = nn.Identity() if images else nn.Sequential(nn.Flatten(), nn.Linear(144, 3))
+        self.score = nn.Sequential(nn.Flatten(), nn.Linear(8 * 36, 2))
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        y = self.first(torch.relu(x))
+        joined = torch.cat([y, torch.relu(y)], 1)
+        return self.head(self.both(joined)), self.score(joined)
+
+
+@pytest.mark.parametrize("images_out", [False, True])
+def test_sums_before_other_linear_layers_are_found(images_out: bool) -> None:
+    """Not only those that a population or the output takes, or whose summands are composed."""
+    torch.manual_seed(0)
+    model, x = BesideSpikes(images=images_out).eval(), images()
+    conversion = convert(model, x, RECIPE, task={"0": "regression", "1": "regression"})
+    result = quantize(conversion, x)
+    assert set(result.bits.values()) == {8}
+    assert result.divergence[result.kept] < 2 * result.divergence["float"] + 0.02
+
+
+def test_a_constant_beside_spikes_is_no_summand_of_the_ann() -> None:
+    class Constant(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.convolution = nn.Conv2d(3, 4, 3, padding=1)
+            self.head = nn.Sequential(*head(4))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = torch.maximum(x, torch.tensor([0.5, 0.25, -0.25]).reshape(3, 1, 1))
+            result: torch.Tensor = self.head(torch.relu(self.convolution(y)))
+            return result
+
+    torch.manual_seed(0)
+    model, x = Constant().eval(), images()
+    conversion = convert(model, x, RECIPE)
+    with torch.no_grad():
+        expected = model(torch.from_numpy(x)).numpy()
+    np.testing.assert_allclose(run_ann(conversion.ann, x), expected, atol=1e-5)
+
+
 def test_the_remedy_names_the_chain_and_no_narrower_weights() -> None:
     """A network from elsewhere, which was not converted by a pass that would insert rectifiers."""
     torch.manual_seed(0)
