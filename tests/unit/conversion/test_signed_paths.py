@@ -23,7 +23,7 @@ from icsnn_deploy.conversion.signed_paths import certifiable
 from icsnn_deploy.conversion.spiking import PopulationParameters, to_spiking
 from icsnn_deploy.data import Normalization
 from icsnn_deploy.errors import LatticeError
-from icsnn_deploy.graph.nodes import Relu
+from icsnn_deploy.graph.nodes import IF, Conv, Relu
 from icsnn_deploy.lattice.quantize import quantize
 from icsnn_deploy.passes.split_signed import split_signed
 
@@ -195,6 +195,35 @@ def test_sums_before_other_linear_layers_are_found(images_out: bool) -> None:
     result = quantize(conversion, x)
     assert set(result.bits.values()) == {8}
     assert result.divergence[result.kept] < 2 * result.divergence["float"] + 0.02
+
+
+def test_the_upsampled_path_of_a_u_net_keeps_its_weights() -> None:
+    """Beside the spikes of the skip connection, all of them were rounded to zero."""
+
+    class UNet(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.enter, self.join = convolutions(1, 3)[0], nn.Conv2d(6, 8, 3, padding=1)
+            self.down = nn.Sequential(nn.Conv2d(3, 6, 3, 2, 1), nn.ReLU())
+            self.up = nn.ConvTranspose2d(6, 3, 2, 2)
+            self.norm, self.out = nn.BatchNorm2d(8), nn.Conv2d(8, 2, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            skip = torch.relu(self.enter(x))
+            joined = torch.cat([skip, self.up(self.down(skip))], 1)
+            result: torch.Tensor = self.out(torch.relu(self.norm(self.join(joined))))
+            return result
+
+    torch.manual_seed(0)
+    result = quantize(convert(UNet().eval(), images(), RECIPE), images())
+    network = result.network
+    (deep,) = (node.name for node in network.nodes_of(IF) if node.name.startswith("down"))
+    seen = [deep]
+    for node in network.nodes:  # everything behind the deep population
+        if set(node.inputs) & set(seen):
+            seen.append(node.name)
+            if isinstance(node, Conv):
+                assert np.abs(node.weight).max() >= 16, node.name
 
 
 def test_a_constant_beside_spikes_is_no_summand_of_the_ann() -> None:
