@@ -18,7 +18,7 @@ from icsnn_deploy.cli.arguments import (
 from icsnn_deploy.cli.input_arrays import load_inputs, take_first
 from icsnn_deploy.cli.printing import print_json, progress_bars, report_errors
 from icsnn_deploy.errors import BundleError
-from icsnn_deploy.report.outputs import score_text
+from icsnn_deploy.report.outputs import score_lines
 
 if TYPE_CHECKING:
     from icsnn_deploy.lattice.quantization import Quantization
@@ -91,8 +91,8 @@ def _show(result: Quantization, bits: int, *, has_ann: bool) -> None:
         ("held-out samples", "the ANN") if has_ann else ("samples", "the float network")
     )
     for name, scores in result.outputs.items():
-        mark = ", kept" if name == result.kept else ""
-        typer.echo(f"{name:<10} {score_text(scores, samples, other)}{mark}")
+        for line in score_lines(name, scores, samples, other, kept=name == result.kept):
+            typer.echo(line)
     tightest = result.certificate.tightest
     typer.echo(
         f"certified: {tightest.headroom_bits:.1f} bits of headroom at {tightest.layer}, "

@@ -36,18 +36,23 @@ def divergence_name(tasks: Iterable[Task]) -> str:
     return "squared error / variance" if found == {False} else "KL divergence"
 
 
-def score_text(scores: Mapping[str, OutputScore], samples: str, other: str) -> str:
-    """The scores of one network, as one line.
+def score_lines(
+    variant: str, scores: Mapping[str, OutputScore], samples: str, other: str, *, kept: bool
+) -> list[str]:
+    """The scores of one network: a line, or with several outputs a line for each, under its name.
 
     Args:
+        variant: what the network is called.
         scores: by name of the output.
         samples: what they were measured on.
         other: the network that it is compared with.
+        kept: whether it is the one that was chosen.
     """
-    texts = (_score_text(score, samples, other) for score in scores.values())
-    if len(scores) == 1:
-        return next(texts)
-    return "; ".join(f"{name} {text}" for name, text in zip(scores, texts, strict=True))
+    mark = ", kept" if kept else ""
+    texts = {name: _score_text(score, samples, other) for name, score in scores.items()}
+    if len(texts) == 1:
+        return [f"{variant:<10} {text}{mark}" for text in texts.values()]
+    return [f"{variant}{mark}:", *(f"  {name} {text}" for name, text in texts.items())]
 
 
 def _score_text(score: OutputScore, samples: str, other: str) -> str:

@@ -9,7 +9,7 @@ import pytest
 from icsnn_deploy.cli.tasks import declared_tasks
 from icsnn_deploy.conversion.report import OutputScore, OutputTask
 from icsnn_deploy.errors import DataError
-from icsnn_deploy.report.outputs import divergence_name, score_text, task_lines
+from icsnn_deploy.report.outputs import divergence_name, score_lines, task_lines
 
 
 @pytest.mark.parametrize(
@@ -55,9 +55,12 @@ def test_scores_are_called_what_they_are() -> None:
     assert divergence_name(["regression", "binary"]) == "divergence"
     number = OutputScore(task="regression", agreement=None, divergence=0.01)
     label = OutputScore(task="classification", agreement=0.5, divergence=0.25)
-    assert score_text({"y": label}, "samples", "the ANN") == (
-        "classifies 50.0% of samples as the ANN does, KL divergence 0.2500"
-    )
-    assert score_text({"y": label, "z": number}, "samples", "the ANN").endswith(
-        "; z differs from the ANN by 10.00% of its spread on samples, R^2 0.9900"
-    )
+    assert score_lines("searched", {"y": label}, "samples", "the ANN", kept=True) == [
+        "searched   classifies 50.0% of samples as the ANN does, KL divergence 0.2500, kept"
+    ]
+    both = {"y": label, "z": number}
+    assert score_lines("searched", both, "samples", "the ANN", kept=True) == [
+        "searched, kept:",
+        "  y classifies 50.0% of samples as the ANN does, KL divergence 0.2500",
+        "  z differs from the ANN by 10.00% of its spread on samples, R^2 0.9900",
+    ]
