@@ -7,7 +7,7 @@ BIN := .venv/bin
 # Processes that tests run in; NAME=VALUE on the command line changes it, as all that is set here.
 WORKERS ?= auto
 # What `make quick` leaves out, beside what every other target leaves out.
-QUICK := not slow and not cuda and not lava_dl and not snn_mlir
+QUICK := not slow and not cuda and not lava_dl and not snn_mlir and not keras
 # Networks that `make coverage` measures at a time.
 JOBS ?= 1
 # PyTorch of `make test-lowest`: cpu, from download.pytorch.org (200 MB), or auto, from PyPI (CUDA
@@ -19,7 +19,7 @@ LAVA_TESTS := $(wildcard tests/*/test_lava*.py tests/unit/lava/*.py)
 COUNT ?= 3000
 
 .PHONY: setup demo lint quick test links sweep-kernels sweep-front-end coverage test-lowest test-gpu \
-	test-lava test-lava-dl test-snn-mlir dist clean
+	test-lava test-lava-dl test-snn-mlir test-keras dist clean
 
 setup: .venv/ready .venv-lava/icsnn-lava.json .venv-readers/icsnn-readers.json
 
@@ -115,6 +115,15 @@ test-snn-mlir: build/snn-mlir/ready
 build/snn-mlir/ready: .venv/ready
 	$(PYTHON) -m venv --clear build/snn-mlir
 	build/snn-mlir/bin/python -m pip install --quiet snn-mlir==1.0.0
+	touch $@
+
+# ONNX files of Keras models, written by tf2onnx in an environment of 2.6 GB.
+test-keras: build/keras/ready
+	ICSNN_KERAS=build/keras/bin/python $(BIN)/python -m pytest -m keras
+
+build/keras/ready: .venv/ready
+	$(PYTHON) -m venv --clear build/keras
+	build/keras/bin/python -m pip install --quiet 'tensorflow>=2.18' 'tf2onnx>=1.16'
 	touch $@
 
 dist: .venv/ready

@@ -155,4 +155,6 @@ def _place(root: nn.Module, path: str, operator: OnnxOperator) -> None:
         if part not in owner._modules:
             owner.add_module(part, nn.Module())
         owner = owner.get_submodule(part)
+    if name in owner._modules:  # other paths begin with this one
+        operator._modules.update(owner.get_submodule(name)._modules)
     owner.add_module(name, operator)

@@ -39,5 +39,10 @@ def node_path(name: str, output: str, kind: str, taken: Container[str]) -> str:
     return path
 
 
+def shown(text: str) -> str:
+    """A name from a file as a message shows it: one line of at most 60 characters."""
+    return text[:60] if text.isprintable() else repr(text[:60])
+
+
 def _plain(piece: str) -> str:
     return re.sub(r"\W+", "_", piece, flags=re.ASCII).strip("_")[:80]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import stat
 from collections.abc import Iterator
@@ -16,8 +17,9 @@ from icsnn_deploy.conversion.frontend.onnx_model.module import (
     Step,
     onnx_module,
 )
-from icsnn_deploy.conversion.frontend.onnx_model.names import node_path
+from icsnn_deploy.conversion.frontend.onnx_model.names import node_path, shown
 from icsnn_deploy.conversion.frontend.onnx_model.operator_node import OperatorNode
+from icsnn_deploy.conversion.frontend.onnx_model.operators import OPERATORS
 from icsnn_deploy.conversion.frontend.onnx_model.refusals import LATEST, OLDEST, refusals
 from icsnn_deploy.conversion.frontend.onnx_model.tensors import inside, tensor
 from icsnn_deploy.conversion.frontend.onnx_model.types import BFLOAT16, FLOAT16, INPUT_TYPES
@@ -183,7 +185,7 @@ def _needed(
         if missing or twice:
             problem, name = ("not made before it", missing) if missing else ("made twice", twice)
             raise DataError(
-                f"{path}: {node.op_type[:60]} {node.name[:80]!r}: the tensor {name[0][:80]!r} is "
+                f"{path}: {shown(node.op_type)} {node.name[:80]!r}: the tensor {name[0][:80]!r} is "
                 f"{problem}. Check the file with onnx.checker.check_model"
             )
         made.update(node.output)
@@ -220,6 +222,7 @@ def _steps(path: Path, nodes: list[onnx.NodeProto], opset: int) -> list[Step]:
             outputs.pop()
         name = node_path(str(node.name), str(outputs[0]), node.op_type, taken)
         taken[name] = None
+        _check_inputs(path, name, node)
         operator = OperatorNode(
             kind=node.op_type,
             path=name,
@@ -229,6 +232,17 @@ def _steps(path: Path, nodes: list[onnx.NodeProto], opset: int) -> list[Step]:
         )
         steps.append(Step(node=operator, inputs=tuple(node.input), outputs=tuple(outputs)))
     return steps
+
+
+def _check_inputs(path: Path, name: str, node: onnx.NodeProto) -> None:
+    """Raise DataError for more or fewer inputs than the operator takes."""
+    try:
+        inspect.signature(OPERATORS[node.op_type]).bind(node, *node.input)
+    except TypeError as error:
+        raise DataError(
+            f"{path}: {node.op_type} {name} has {len(node.input)} inputs, which is no number that "
+            "the operator takes. Check the file with onnx.checker.check_model"
+        ) from error
 
 
 _LARGEST = 2**16
@@ -248,7 +262,9 @@ def _attributes(path: Path, node: onnx.NodeProto) -> dict[str, Any]:
     plain |= {AttributeProto.FLOATS, AttributeProto.INTS}
     found: dict[str, Any] = {}
     for attribute in node.attribute:
-        where = f"{path}: {node.op_type[:60]} {node.name[:80]!r}: attribute {attribute.name[:60]!r}"
+        where = (
+            f"{path}: {shown(node.op_type)} {node.name[:80]!r}: attribute {attribute.name[:60]!r}"
+        )
         if attribute.type == AttributeProto.TENSOR:
             found[attribute.name] = tensor(path, attribute.t)
             continue

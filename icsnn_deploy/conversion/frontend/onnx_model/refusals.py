@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from icsnn_deploy.conversion.frontend.onnx_model.names import node_path
+from icsnn_deploy.conversion.frontend.onnx_model.names import node_path, shown
 from icsnn_deploy.conversion.frontend.onnx_model.operators import OPERATORS
 from icsnn_deploy.errors import Rejection
 
@@ -79,9 +79,9 @@ def _problem(
     node: onnx.NodeProto, is_fixed: bool, fixed: set[str]
 ) -> tuple[str, tuple[str, str]] | None:
     """What is wrong with a node, what is allowed and what to do."""
-    kind = node.op_type[:60]
+    kind = shown(node.op_type)
     if node.domain not in ("", "ai.onnx"):
-        return f"{node.domain[:60]}.{kind}", _STANDARD
+        return f"{shown(node.domain)}.{kind}", _STANDARD
     if kind in ("QuantizeLinear", "DequantizeLinear") and not is_fixed:
         return f"{kind} of activations", _QUANTIZED
     if kind not in OPERATORS:

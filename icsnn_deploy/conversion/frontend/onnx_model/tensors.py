@@ -38,7 +38,8 @@ def inside(path: Path, stored: onnx.TensorProto, budget: list[int]) -> None:
     entries = {entry.key: entry.value for entry in stored.external_data}
     where = f"{path}: constant {stored.name[:80]!r}"
     location = PurePosixPath(str(entries.get("location", "")))
-    if not location.parts or location.is_absolute() or ".." in location.parts:
+    plain = str(location).isprintable() and not location.is_absolute()
+    if not plain or not location.parts or ".." in location.parts:
         raise DataError(
             f"{where} lies in {str(location)[:80]!r}: a file beside the model is needed"
         )
