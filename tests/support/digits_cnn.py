@@ -52,7 +52,7 @@ def trained() -> DigitsCnn:
     model = DigitsCnn()
     optimizer = torch.optim.Adam(model.parameters(), 0.01)
     for _ in range(15):
-        for chosen in torch.randperm(len(images)).split(64):
+        for chosen in torch.split(torch.randperm(len(images)), 64):
             optimizer.zero_grad()
             loss = nn.functional.cross_entropy(model(images[chosen]), labels[chosen])
             loss.backward()  # type: ignore[no-untyped-call]

@@ -16,9 +16,9 @@ from typing import Any
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
 import numpy as np
-import tensorflow as tf  # type: ignore[import-not-found]
-import tf2onnx  # type: ignore[import-not-found]
-from tensorflow import keras  # type: ignore[import-not-found]
+import tensorflow as tf
+import tf2onnx
+from tensorflow import keras
 
 L = keras.layers
 
