@@ -55,8 +55,6 @@ def record(module: fx.GraphModule, *inputs: torch.Tensor) -> dict[fx.Node, CallR
     except Exception as error:  # running the user's model may raise anything
         node = recorder.current
         reason = str(error).split("\n\nWhile executing")[0].strip() or type(error).__name__
-        if isinstance(error, ConversionError):  # an operator of an ONNX model, which says more
-            raise ConversionError(reason) from error
         where = _place(node) if node is not None else "its first call"
         raise ConversionError(
             f"the model fails at {where} on {_described(inputs)}: {reason}. Check that the "

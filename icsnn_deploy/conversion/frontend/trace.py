@@ -81,6 +81,8 @@ def trace(
     inputs, failure = _first_that_runs(
         work, inputs, (2, len(inputs)) if fixed is None else (fixed,)
     )
+    if isinstance(failure, ConversionError):  # of an ONNX model, which names the node
+        raise failure
     if failure is not None:
         raise _failing(work, inputs, is_declared, failure) from failure
     if isinstance(work, OnnxModule):

@@ -11,6 +11,7 @@ import torch.nn.functional as F  # noqa: N812 - the name everybody uses
 from icsnn_deploy.conversion.frontend.onnx_model.operator_node import OperatorNode
 from icsnn_deploy.conversion.frontend.onnx_model.sizes import rank_of, shape_of
 from icsnn_deploy.conversion.frontend.onnx_model.windows import (
+    ends_of,
     flat,
     is_symmetric,
     padding_of,
@@ -71,8 +72,7 @@ def _transposed_padding(
     mode = str(node.get("auto_pad", "NOTSET"))
     wanted = node.integers("output_shape")
     if wanted is None and mode in ("NOTSET", "", "VALID"):
-        pads = (None if mode == "VALID" else node.integers("pads")) or [0] * (2 * axes)
-        return list(zip(pads[:axes], pads[axes:], strict=True))
+        return [(0, 0)] * axes if mode == "VALID" else ends_of(node, axes)
     found = []
     for i in range(axes):
         size = shape_of(x)[2 + i]

@@ -14,6 +14,7 @@ from torch import nn
 
 from icsnn_deploy.conversion.frontend.onnx_model.operator_node import OperatorNode
 from icsnn_deploy.conversion.frontend.onnx_model.operators import OPERATORS
+from icsnn_deploy.conversion.frontend.onnx_model.sizes import shape_of
 from icsnn_deploy.errors import ConversionError, IcsnnError, first_line
 from icsnn_deploy.passes.edit import unique_name
 
@@ -42,8 +43,8 @@ class OnnxContent:
         tensors: its constants, by name.
         inputs: the names of its inputs.
         input_types: NumPy's name of the type of each.
+        input_shapes: the shape of each, None for a size that is free; None for any shape.
         outputs: the names of its outputs.
-        fixed_batch: the batch size that it is made for; None for any.
         low_precision: it stores or computes numbers of 16 bits.
         data: the file as a runtime takes it, with all constants inside.
         source: the path, for messages.
@@ -53,11 +54,16 @@ class OnnxContent:
     tensors: Mapping[str, torch.Tensor]
     inputs: Sequence[str]
     input_types: Sequence[str]
+    input_shapes: Sequence[tuple[int | None, ...] | None]
     outputs: Sequence[str]
-    fixed_batch: int | None
     low_precision: bool
     data: bytes
     source: str
+
+    @property
+    def fixed_batch(self) -> int | None:
+        """The batch size that the file is made for; None for any."""
+        return next((shape[0] for shape in self.input_shapes if shape and shape[0]), None)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> OnnxContent:
         """Nothing in it changes, and it may be large."""
@@ -105,6 +111,7 @@ class OnnxModule(nn.Module):
         self.eval()
 
     def forward(self, *inputs: Any) -> Any:
+        self._check_shapes(inputs)
         values = {name: getattr(self, buffer) for name, buffer in self._buffer_names.items()}
         values[""] = None
         values.update(zip(self.content.inputs, inputs, strict=True))
@@ -122,6 +129,23 @@ class OnnxModule(nn.Module):
             values.update(zip(step.outputs, results, strict=False))
         found = {name: values[tensor] for name, tensor in self._results.items()}
         return next(iter(found.values())) if len(found) == 1 else found
+
+    def _check_shapes(self, inputs: Sequence[Any]) -> None:
+        """Raise ConversionError for an input of another shape than the file says."""
+        content = self.content
+        for name, taken, given in zip(content.inputs, content.input_shapes, inputs, strict=True):
+            shape = shape_of(given)
+            if taken is None:
+                continue
+            alike = len(taken) == len(shape) and all(
+                size in (None, one) for size, one in zip(taken, shape, strict=True)
+            )
+            if not alike:
+                sizes = ", ".join("N" if size is None else str(size) for size in taken)
+                raise ConversionError(
+                    f"{content.source}: {tuple(shape)} given for the input {name[:80]!r}, which "
+                    f"takes [{sizes}]. Give samples in that shape"
+                )
 
 
 def onnx_module(content: OnnxContent) -> OnnxModule:

@@ -103,7 +103,7 @@ def _content(path: Path, model: onnx.ModelProto) -> OnnxContent:
     rejected = refusals(kept, set(constants))
     if rejected:
         raise UnsupportedOperatorError(rejected)
-    batches = [_batch(path, one) for one in inputs]
+    shapes = [_shape(path, one) for one in inputs]
     if not inputs or not outputs:
         raise ConversionError(f"{path}: a model without inputs or outputs")
     steps = _steps(path, kept, opset)
@@ -115,8 +115,8 @@ def _content(path: Path, model: onnx.ModelProto) -> OnnxContent:
         tensors={name: value for name, value in constants.items() if name in used},
         inputs=[one.name for one in inputs],
         input_types=[INPUT_TYPES[one.type.tensor_type.elem_type] for one in inputs],
+        input_shapes=shapes,
         outputs=outputs,
-        fixed_batch=next((size for size in batches if size), None),
         low_precision=bool(types & {FLOAT16, BFLOAT16}),
         data=model.SerializeToString(),
         source=str(path),
@@ -200,17 +200,18 @@ def _needed(
     return kept[::-1]
 
 
-def _batch(path: Path, value: onnx.ValueInfoProto) -> int | None:
-    """The fixed batch size of an input; None for any."""
+def _shape(path: Path, value: onnx.ValueInfoProto) -> tuple[int | None, ...] | None:
+    """The shape of an input, None for a size that is free; None for any shape."""
     kind = value.type.tensor_type
     if not value.type.HasField("tensor_type") or kind.elem_type not in INPUT_TYPES:
         raise ConversionError(
             f"{path}: the input {value.name[:80]!r} is no tensor of real numbers, which is needed. "
             "Export the model without the conversion of its input, such as from uint8"
         )
-    axes = list(kind.shape.dim) if kind.HasField("shape") else []
-    size = axes[0].dim_value if axes else 0
-    return int(size) if size > 0 else None
+    if not kind.HasField("shape"):
+        return None
+    sizes = (axis.dim_value for axis in kind.shape.dim)
+    return tuple(int(size) if size > 0 else None for size in sizes)
 
 
 def _steps(path: Path, nodes: list[onnx.NodeProto], opset: int) -> list[Step]:

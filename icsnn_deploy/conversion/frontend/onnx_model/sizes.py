@@ -11,7 +11,7 @@ import torch
 from icsnn_deploy.conversion.frontend.onnx_model.operator_node import OperatorNode
 from icsnn_deploy.errors import ConversionError
 
-MOST_VALUES = 2**28
+MOST_VALUES = 2**26
 """Largest tensor that an operator may make out of a few numbers."""
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from icsnn_deploy.conversion.frontend.onnx_model.operator_node import OperatorNode
 from icsnn_deploy.conversion.frontend.onnx_model.sizes import shape_of
+from icsnn_deploy.errors import ConversionError
 
 Ends = list[tuple[int, int]]
 """Padding before and after, for each spatial axis."""
@@ -13,7 +14,23 @@ Ends = list[tuple[int, int]]
 
 def per_axis(node: OperatorNode, name: str, axes: int, default: int) -> list[int]:
     """An attribute with a number for each spatial axis."""
-    return node.integers(name) or [default] * axes
+    return _of_length(node, name, axes) or [default] * axes
+
+
+def ends_of(node: OperatorNode, axes: int) -> Ends:
+    """The attribute pads; zeros where there is none."""
+    pads = _of_length(node, "pads", 2 * axes) or [0] * (2 * axes)
+    return list(zip(pads[:axes], pads[axes:], strict=True))
+
+
+def _of_length(node: OperatorNode, name: str, count: int) -> list[int] | None:
+    values = node.integers(name)
+    if values and len(values) != count:
+        raise ConversionError(
+            f"{node.path}: {node.kind} with {name} {values[:8]}; {count} numbers are needed. Check "
+            "the file with onnx.checker.check_model"
+        )
+    return values
 
 
 def padding_of(node: OperatorNode, x: Any, kernel: list[int], reach: list[int]) -> Ends:
@@ -28,8 +45,7 @@ def padding_of(node: OperatorNode, x: Any, kernel: list[int], reach: list[int]) 
     axes = len(kernel)
     mode = str(node.get("auto_pad", "NOTSET"))
     if mode in ("NOTSET", ""):
-        pads = node.integers("pads") or [0] * (2 * axes)
-        return list(zip(pads[:axes], pads[axes:], strict=True))
+        return ends_of(node, axes)
     if mode == "VALID":
         return [(0, 0)] * axes
     dilations = per_axis(node, "dilations", axes, 1)
