@@ -44,7 +44,7 @@ def convert(
         str,
         typer.Argument(
             help="The trained model: package.module:callable, path/to/file.py:callable, or a .pt2 "
-            "file."
+            "or .onnx file."
         ),
     ],
     calibration: CalibrationArray,

@@ -94,7 +94,8 @@ def convert(
     """Convert a trained ReLU network to an integrate-and-fire network.
 
     Args:
-        model: in eval mode, traceable by torch.fx or torch.export; or an exported program.
+        model: in eval mode, traceable by torch.fx or torch.export; an exported program; or an ONNX
+            model of `read_onnx`.
         calibration_data: samples as the model takes them, [N, *shape] floats (an array, a
             DataLoader, an iterable of batches); with a normalization, uint8 pixels [N, C, H, W].
             Of a model of several inputs, an array for each, by the names of forward's arguments.

@@ -30,14 +30,13 @@ from icsnn_deploy.errors import (
     UnsupportedOperatorError,
     first_line,
 )
+from icsnn_deploy.exporters.onnx.metadata import CONTENT_KEY
 
 if TYPE_CHECKING:
     import onnx
 
 MOST_BYTES = 2**31 - 1
 """Largest model, its constants in other files included: a runtime takes it in one message."""
-
-_OURS = "icsnn."  # beginning of the names of the metadata that exports of this package hold
 
 
 def read_onnx(path: str | os.PathLike[str]) -> OnnxModule:
@@ -125,7 +124,7 @@ def _content(path: Path, model: onnx.ModelProto) -> OnnxContent:
 
 def _opset(path: Path, model: onnx.ModelProto) -> int:
     """The version of the standard operators; raises for what is no plain model."""
-    if any(str(entry.key).startswith(_OURS) for entry in model.metadata_props):
+    if any(entry.key == CONTENT_KEY for entry in model.metadata_props):
         raise ConversionError(
             f"{path}: a spiking network that icsnn export wrote; the trained network is needed"
         )
