@@ -30,13 +30,15 @@ from icsnn_deploy.errors import (
     UnsupportedOperatorError,
     first_line,
 )
-from icsnn_deploy.exporters.onnx.metadata import CONTENT_KEY
 
 if TYPE_CHECKING:
     import onnx
 
 MOST_BYTES = 2**31 - 1
 """Largest model, its constants in other files included: a runtime takes it in one message."""
+
+_EXPORTED = "content_sha256"
+"""Metadata that the exporters of this package write."""
 
 
 def read_onnx(path: str | os.PathLike[str]) -> OnnxModule:
@@ -124,7 +126,7 @@ def _content(path: Path, model: onnx.ModelProto) -> OnnxContent:
 
 def _opset(path: Path, model: onnx.ModelProto) -> int:
     """The version of the standard operators; raises for what is no plain model."""
-    if any(entry.key == CONTENT_KEY for entry in model.metadata_props):
+    if any(entry.key == _EXPORTED for entry in model.metadata_props):
         raise ConversionError(
             f"{path}: a spiking network that icsnn export wrote; the trained network is needed"
         )
