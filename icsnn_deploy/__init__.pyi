@@ -58,6 +58,8 @@ from .parity.compare import ParityReport as ParityReport
 from .parity.compare import Tolerance as Tolerance
 from .parity.compare import compare as compare
 from .parity.verify import verify as verify
+from .splitting.split import Split as Split
+from .splitting.split import split as split
 
 # Measure
 from .evaluation.options import EvaluationOptions as EvaluationOptions
@@ -81,6 +83,7 @@ from .errors import GraphError as GraphError
 from .errors import IcsnnError as IcsnnError
 from .errors import LatticeError as LatticeError
 from .errors import LossyExportError as LossyExportError
+from .errors import ParityError as ParityError
 from .errors import SimulationError as SimulationError
 from .errors import TargetError as TargetError
 from .errors import UnsupportedOperatorError as UnsupportedOperatorError

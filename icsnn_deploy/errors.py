@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 
 class IcsnnError(Exception):
@@ -70,6 +71,18 @@ class LossyExportError(ExportError):
 
 class TargetError(IcsnnError):
     """An unknown target, or a network that does not fit one."""
+
+
+class ParityError(IcsnnError):
+    """Parts of a network that do not give its spikes and logits.
+
+    Attributes:
+        report: the ParityReport with the comparisons.
+    """
+
+    def __init__(self, message: str, report: Any) -> None:
+        self.report = report
+        super().__init__(message)
 
 
 class BundleError(IcsnnError):

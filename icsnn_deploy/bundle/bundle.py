@@ -71,6 +71,11 @@ class Bundle:
         return self.manifest.normalization
 
     @property
+    def takes_arrays_unchanged(self) -> bool:
+        """Whether arrays are the network's input as they are: it has no ANN that takes samples."""
+        return self.ann_hash is None and self.normalization is None
+
+    @property
     def exports(self) -> Mapping[str, str]:
         """File name of each export, by format."""
         return self.manifest.exports

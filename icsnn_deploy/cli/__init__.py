@@ -32,6 +32,7 @@ from icsnn_deploy.cli.inspect import inspect
 from icsnn_deploy.cli.lava import lava
 from icsnn_deploy.cli.quantize import quantize
 from icsnn_deploy.cli.readers import readers
+from icsnn_deploy.cli.split import split
 from icsnn_deploy.cli.targets import targets
 from icsnn_deploy.cli.verify import verify
 from icsnn_deploy.distributed import is_launched
@@ -54,6 +55,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "inspect": inspect,
     "targets": targets,
     "check": check,
+    "split": split,
     "demo": demo,
     "import": import_nir,
 }

@@ -97,7 +97,7 @@ def evaluate(
             network.input,
             images,
             normalization=opened.normalization,
-            whole=opened.ann_hash is None,
+            whole=opened.takes_arrays_unchanged,
         )
         wanted = None if labels is None else open_output_labels(network, labels)
         from icsnn_deploy.evaluation.run import evaluate as run_evaluation

@@ -38,10 +38,10 @@ def load_inputs(bundle: Bundle, spec: str, node: Input, limit: int | None) -> Ar
     Raises:
         DataError: the file can't be read or holds values that are not finite; names the file.
     """
-    is_imported = bundle.ann_hash is None
 
     def load(one: str) -> Array:
-        array = load_array(one) if is_imported else load_images(one, bundle.normalization)
+        unchanged = bundle.takes_arrays_unchanged
+        array = load_array(one) if unchanged else load_images(one, bundle.normalization)
         taken = take_first(array, limit, node.batch_axis)
         check_finite(one, taken)
         return taken

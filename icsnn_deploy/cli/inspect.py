@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -118,7 +119,10 @@ def _show(bundle: Bundle, graph: Graph, report: Any, activity: Activity | None) 
 
     for line in bundle_lines(bundle, graph):
         typer.echo(line)
-    if bundle.ann_hash is None:
+    record = report.get("split")
+    if isinstance(record, Mapping):
+        typer.echo(f"from      {_split_line(record)}")
+    elif bundle.ann_hash is None:
         typer.echo(f"from      {report.get('imported_from')}, reset {report.get('reset')}")
     else:
         typer.echo(f"recipe    {report.get('recipe')}: {graph.provenance.get('method')}")
@@ -128,3 +132,13 @@ def _show(bundle: Bundle, graph: Graph, report: Any, activity: Activity | None) 
     if activity is not None:
         print_table(activity_table(activity))
         print_table(energy_table(activity))
+
+
+def _split_line(record: Mapping[str, Any]) -> str:
+    """Which part of which network this is, as icsnn split records it."""
+    populations = record.get("host_populations")
+    populations = populations if isinstance(populations, list) else []
+    return (
+        f"{record.get('part')} part of network {str(record.get('graph_hash'))[:12]}..., host runs "
+        f"{', '.join(map(str, populations))}"
+    )

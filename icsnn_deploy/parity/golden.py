@@ -2,7 +2,7 @@
 
 A safetensors file:
 
-    inputs                  [N, *shape], the network's integer input
+    inputs                  [N, *shape], the network's integer input; spikes [T, N, *shape]
     logit_sums              int64 [N, classes], the output's current summed over (readout_start, T]
     spikes/<population>     uint8 [T, N, ceil(neurons / 8)], eight neurons per byte, the first in
                             the highest bit, neurons in C order
@@ -50,13 +50,14 @@ def read_golden(path: Path, network: Graph) -> tuple[Array, Recording]:
     try:
         tensors = load_file(path)
         inputs, sums = tensors["inputs"], tensors["logit_sums"]
+        count = inputs.shape[network.input.batch_axis]
         spikes = {}
         for node in network.nodes_of(Population):
             shape = network.shape(node.name)
             packed = tensors[f"spikes/{node.name}"]
             bits = np.unpackbits(packed, axis=-1, count=int(np.prod(shape)))
-            spikes[node.name] = bits.reshape(network.steps, len(inputs), *shape)
-    except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
+            spikes[node.name] = bits.reshape(network.steps, count, *shape)
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError, IndexError) as error:
         raise BundleError(f"{path}: not golden spikes of this network ({error})") from error
     logits = sums / (network.steps - network.readout_start)
     return inputs, Recording(backend="golden", logits=logits, spikes=spikes)

@@ -79,7 +79,9 @@ def verify(
         raise DataError(f"{against.backend}: {len(against.logits)} images, {images} are needed")
     given = None if labels is None else check_output_labels(network, labels, images)
     simulators = _open(bundle, backends, progress)
-    comparisons, logits = _run_all(network, simulators, against, x, axis, tolerance, progress)
+    comparisons, logits = compare_simulators(
+        network, simulators, x, against=against, tolerance=tolerance, progress=progress
+    )
     report = ParityReport(comparisons=comparisons, graph_hash=bundle.graph_hash)
     if given is None and CLASS_TASKS.issuperset(output_tasks(network).values()):
         return report
@@ -115,16 +117,29 @@ def _with_figures(
     )
 
 
-def _run_all(
+def compare_simulators(
     network: Graph,
     simulators: Mapping[str, Simulator],
-    against: Recording | None,
     x: Array,
-    axis: int,
-    tolerance: Tolerance,
-    progress: Progress,
+    *,
+    against: Recording | None = None,
+    tolerance: Tolerance = Tolerance(),
+    progress: Progress = silent,
 ) -> tuple[tuple[Comparison, ...], Array]:
-    """Compare each backend and the recording with the reference; also returns its logits."""
+    """Compare simulators, and a recording, with the reference, in batches that fit into memory.
+
+    Args:
+        network: the network that the reference runs.
+        simulators: by the name that their comparisons get.
+        x: checked inputs of the network.
+        against: an external recording of the same inputs, compared last.
+        tolerance: as compare takes it.
+        progress: called with the number of images that the reference and each simulator have run.
+
+    Returns:
+        a comparison of each simulator and of the recording, and the logits of the reference.
+    """
+    axis = network.input.batch_axis
     images = x.shape[axis]
     reference = ReferenceSimulator(network)
     parts: list[list[Comparison]] = [[] for _ in range(len(simulators) + (against is not None))]

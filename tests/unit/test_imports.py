@@ -29,7 +29,7 @@ ORDER = (
     {"judging"},
     {"parity"},
     {"conversion"},
-    {"lattice", "evaluation"},
+    {"lattice", "evaluation", "splitting"},
     {"report"},
     {"demo"},
     {"cli"},

@@ -1,0 +1,89 @@
+"""icsnn split: a part of the network for the host and a part for a chip that takes spikes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from icsnn_deploy.bundle.bundle import open_bundle
+from icsnn_deploy.cli.arguments import BundlePath, ImageLimit, JsonFlag
+from icsnn_deploy.cli.input_arrays import load_inputs, take_first
+from icsnn_deploy.cli.printing import print_json, print_table, progress_bars, report_errors
+from icsnn_deploy.errors import DataError, ParityError
+
+if TYPE_CHECKING:
+    from icsnn_deploy.splitting.split import Split
+
+
+def split(
+    bundle: BundlePath,
+    out: Annotated[Path, typer.Option(help="Folder to write both parts into.")],
+    host_first_layer: Annotated[
+        bool,
+        typer.Option(
+            "--host-first-layer",
+            help="Cut behind the populations that the analog input drives: the host runs them.",
+        ),
+    ] = False,
+    images: Annotated[
+        str | None,
+        typer.Option(
+            help="Inputs to compare the parts on, FILE.npz:array or FILE.npy; of several inputs "
+            "FILE.npz, with an array of each name. Default: the samples in the bundle."
+        ),
+    ] = None,
+    limit: ImageLimit = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a folder that icsnn split wrote.")
+    ] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Split a network for a chip that takes spikes: an ONNX file for the host, and the rest."""
+    with report_errors(as_json):
+        if not host_first_layer:
+            raise DataError("no cut is named: pass --host-first-layer, the only one there is")
+        opened = open_bundle(bundle)
+        node = opened.network().input
+        if images:
+            samples = load_inputs(opened, images, node, limit)
+        else:
+            samples = take_first(opened.samples(), limit, node.batch_axis)
+        from icsnn_deploy.report.tables import parity_table
+        from icsnn_deploy.splitting.split import split as run_split
+
+        try:
+            with progress_bars() as progress:
+                result = run_split(opened, out, samples, overwrite=overwrite, progress=progress)
+        except ParityError as error:
+            if as_json:
+                print_json({"error": "ParityError", "parity": error.report.to_json()})
+            else:
+                print_table(parity_table(error.report))
+            typer.echo(f"error: {error}\nNothing was written.", err=True)
+            raise typer.Exit(1) from error
+        if as_json:
+            print_json(result.to_json())
+            return
+        print_table(parity_table(result.report))
+        for line in _lines(result):
+            typer.echo(line)
+
+
+def _lines(result: Split) -> list[str]:
+    """What the parts take and give, how they compare, and the next commands."""
+    chip = result.chip.network()
+    shape = [chip.steps, "N", *chip.input.shape]
+    whole = result.report.comparisons[-1]
+    packed = " (packed by icsnn_deploy.pack_inputs)" if len(result.populations) > 1 else ""
+    return [
+        f"host  {result.host_file}: output {', '.join(result.populations.values())}, uint8; "
+        f"{result.host_step_file.name} is one step of it",
+        f"chip  {result.chip.path}: takes these spikes{packed}, "
+        f"[{', '.join(map(str, shape))}], events",
+        f"host and chip together: {whole.spike_mismatches} of {whole.spikes_compared:,} spikes and "
+        f"{whole.logit_mismatches} logits differ from the whole network on {whole.images} samples",
+        f"wrote {result.path}; next: icsnn check {result.chip.path} --target speck; "
+        f"icsnn export {result.chip.path} --format nir; icsnn verify {result.chip.path}",
+    ]

@@ -1,0 +1,221 @@
+"""Split a bundle's network into a part for the host and a part for a chip, and prove both.
+
+host.onnx         the host part, all T steps: the bundle's input -> spikes of each population
+host-step.onnx    the same, one step with explicit state
+host/             a bundle of the host part, with the samples of the whole network
+chip/             a bundle of the chip part, with the spikes of host.onnx as samples
+split.json        the hashes of all parts, and the comparison with the whole network
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from icsnn_deploy.atomic import folder_beside, replace_folder
+from icsnn_deploy.backends.recording import Record
+from icsnn_deploy.bundle.bundle import SAMPLES_KEPT, Bundle, create_bundle, open_bundle
+from icsnn_deploy.bundle.manifest import json_bytes, read_json, sha256_of
+from icsnn_deploy.errors import BundleError, DataError, ParityError
+from icsnn_deploy.exporters.onnx.contract import OnnxOptions, raw_spikes_name
+from icsnn_deploy.exporters.onnx.write import write
+from icsnn_deploy.graph.arrangement import pack_inputs
+from icsnn_deploy.graph.certificate import require_certificate
+from icsnn_deploy.graph.graph import Graph
+from icsnn_deploy.graph.inputs import check_inputs, to_input_units
+from icsnn_deploy.graph.neuron import Array
+from icsnn_deploy.parity.compare import ParityReport, Tolerance
+from icsnn_deploy.parity.golden import golden_bytes
+from icsnn_deploy.parity.verify import compare_simulators
+from icsnn_deploy.passes.split_first_layer import SplitNetwork, split_first_layer
+from icsnn_deploy.progress import Progress, silent
+from icsnn_deploy.splitting.host_file import HostFileSimulator, JoinedSimulator
+from icsnn_deploy.version import __version__
+
+HOST_FILE, HOST_STEP_FILE, DESCRIPTION = "host.onnx", "host-step.onnx", "split.json"
+FORMAT, VERSION = "icsnn-split", 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """A network in two parts, as written.
+
+    Attributes:
+        path: the folder.
+        host: bundle of the host part: the input of the whole network -> spikes.
+        chip: bundle of the chip part: spikes, uint8 [T, N, *shape] -> logits.
+        populations: for each population of the host the output of host.onnx with its spikes, uint8
+            [T, N, *shape]. A single one is the chip's input; several are packed by pack_inputs.
+        report: both host files compared with the host part, and host.onnx followed by the chip part
+            compared with the whole network.
+    """
+
+    path: Path
+    host: Bundle
+    chip: Bundle
+    populations: Mapping[str, str]
+    report: ParityReport
+
+    @property
+    def host_file(self) -> Path:
+        """The host part as an ONNX file of all T steps."""
+        return self.path / HOST_FILE
+
+    @property
+    def host_step_file(self) -> Path:
+        """The host part as an ONNX file of one step."""
+        return self.path / HOST_STEP_FILE
+
+    def to_json(self) -> dict[str, Any]:
+        """The split as JSON values."""
+        return {
+            "folder": str(self.path),
+            "host_graph_hash": self.host.graph_hash,
+            "chip_graph_hash": self.chip.graph_hash,
+            "populations": dict(self.populations),
+            "parity": self.report.to_json(),
+        }
+
+
+def split(
+    bundle: Bundle,
+    path: str | os.PathLike[str],
+    samples: Array | None = None,
+    *,
+    overwrite: bool = False,
+    progress: Progress = silent,
+) -> Split:
+    """Split a bundle's network behind its first populations; write the parts, proven, or nothing.
+
+    The host file runs on ONNX Runtime and the chip part on the reference simulator. The parts of an
+    integer network are certified, and together must give every spike and logit of the whole
+    network; those of a float network may differ after a rounding tie (Tolerance).
+
+    Args:
+        bundle: an IF network with direct encoding.
+        path: the folder to create.
+        samples: inputs to compare the parts on, [N, *shape]; the first few are stored. None: those
+            in the bundle.
+        overwrite: replace a folder that an earlier split wrote.
+        progress: called with the number of images that were compared.
+
+    Raises:
+        GraphError: the network can't be split; names the nodes.
+        ParityError: the parts do not give what the whole network gives; nothing is written.
+        LatticeError: an integer network that does not certify.
+        DataError, BundleError, ExportError, BackendUnavailableError: no samples, or samples that do
+            not fit; the folder exists; a file can't be written; ONNX Runtime is missing.
+    """
+    path = Path(path)
+    check_free_split(path, overwrite=overwrite)
+    network = bundle.network()
+    parts = split_first_layer(network)
+    if network.is_integer:
+        require_certificate(parts.host)
+        require_certificate(parts.chip)
+    given = bundle.samples() if samples is None else samples
+    x = check_inputs(network, to_input_units(network, given))
+    if not len(x):
+        raise DataError("0 samples: at least one is needed to compare the parts with the network")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with folder_beside(path) as draft:
+            for name, options in (
+                (HOST_FILE, OnnxOptions(raw_spikes=True)),
+                (HOST_STEP_FILE, OnnxOptions(layout="step", raw_spikes=True)),
+            ):
+                write(parts.host, draft / name, options)
+            report = _compare(network, parts, draft, x, progress)
+            _write_bundles(bundle, parts, draft, x[:SAMPLES_KEPT])
+            description = _description(draft, network, parts, report)
+            (draft / DESCRIPTION).write_bytes(json_bytes(description))
+            replace_folder(draft, path)
+    except OSError as error:
+        raise BundleError(f"{path}: can't be written ({error.strerror})") from error
+    return Split(
+        path=path,
+        host=open_bundle(path / "host"),
+        chip=open_bundle(path / "chip"),
+        populations={name: raw_spikes_name(name) for name in parts.populations},
+        report=report,
+    )
+
+
+def check_free_split(path: Path, *, overwrite: bool) -> None:
+    """Raise BundleError if no split can be written to `path`; only a split is overwritten."""
+    if not os.path.lexists(path):
+        return
+    if not overwrite:
+        raise BundleError(f"{path}: exists already; choose another folder or pass --overwrite")
+    try:
+        ours = not path.is_symlink() and read_json(path / DESCRIPTION).get("format") == FORMAT
+    except BundleError:
+        ours = False
+    if not ours:
+        raise BundleError(
+            f"{path}: exists and was not written by icsnn split; it will not be overwritten"
+        )
+
+
+def _compare(
+    network: Graph, parts: SplitNetwork, folder: Path, x: Array, progress: Progress
+) -> ParityReport:
+    """Compare each host file with the host part, and both parts with the whole network."""
+    tolerance = Tolerance().on(network)
+    whole, step = (HostFileSimulator(folder / name) for name in (HOST_FILE, HOST_STEP_FILE))
+    alone, _ = compare_simulators(
+        parts.host, {HOST_FILE: whole, HOST_STEP_FILE: step}, x, tolerance=tolerance
+    )
+    together, _ = compare_simulators(
+        network,
+        {f"{HOST_FILE} + chip": JoinedSimulator(whole, parts.chip)},
+        x,
+        tolerance=tolerance,
+        progress=progress,
+    )
+    report = ParityReport(comparisons=(*alone, *together), graph_hash=network.hash())
+    if report.verdict != "pass":
+        raise ParityError(f"the parts differ from the network:\n{report.summary()}", report)
+    return report
+
+
+def _write_bundles(bundle: Bundle, parts: SplitNetwork, folder: Path, x: Array) -> None:
+    """The bundles of both parts; the chip's samples are the spikes of the host file."""
+    spikes = HostFileSimulator(folder / HOST_FILE).run(x, Record()).spikes
+    inputs = {"host": x, "chip": pack_inputs(parts.chip, spikes)}
+    for part, graph in (("host", parts.host), ("chip", parts.chip)):
+        create_bundle(
+            folder / part,
+            network=graph,
+            ann=None,
+            samples=np.ascontiguousarray(inputs[part]),
+            report={"split": graph.provenance["split"], "whole": bundle.report()},
+            normalization=bundle.normalization if part == "host" else None,
+            golden=golden_bytes(graph, inputs[part]) if graph.is_integer else None,
+        )
+
+
+def _description(
+    folder: Path, network: Graph, parts: SplitNetwork, report: ParityReport
+) -> dict[str, Any]:
+    """The content of split.json."""
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "producer": f"icsnn-deploy {__version__}",
+        "graph_hash": network.hash(),
+        "host_graph_hash": parts.host.hash(),
+        "chip_graph_hash": parts.chip.hash(),
+        "time_steps": network.steps,
+        "populations": {
+            name: {"output": raw_spikes_name(name), "shape": parts.host.shape(name)}
+            for name in parts.populations
+        },
+        "files": {file.name: sha256_of(file) for file in sorted(folder.glob("host*.onnx*"))},
+        "parity": report.to_json(),
+    }
