@@ -142,7 +142,7 @@ def _input(
             over="",
             remedy=(
                 "Encode the input as spikes (rate or events encoding), or run the first layer on "
-                "the host and send its spikes (host_first_layer)."
+                "the host and send its spikes (host_first_layer; icsnn split makes both parts)."
             ),
         )
     ]
