@@ -62,7 +62,7 @@ def main(bundle: str) -> int:
                 soft = v[name] - p["v_threshold"]
                 reset = np.floor(p["v_reset"]).astype(int) if "v_reset" in p else soft
                 v[name] = np.where(y[name], reset, v[name])
-                bits = np.packbits(y[name].reshape(len(x), -1).astype(np.uint8), axis=-1)
+                bits = np.packbits(y[name].reshape(len(y[name]), -1).astype(np.uint8), axis=-1)
                 wrong += int(np.unpackbits(bits ^ golden[f"spikes/{name}"][t]).sum())
                 compared += y[name].size
         sums = sums + (t >= network["readout_start"]) * y[network["nodes"][-1]["name"]]

@@ -113,6 +113,8 @@ def split(
     """
     path = Path(path)
     check_free_split(path, overwrite=overwrite)
+    if path.resolve() in bundle.path.resolve().parents:
+        raise BundleError(f"{path}: holds {bundle.path}, which is split; choose another folder")
     network = bundle.network()
     parts = split_first_layer(network)
     if network.is_integer:

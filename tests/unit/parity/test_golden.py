@@ -18,6 +18,7 @@ from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.lattice.prepare import prepare
 from icsnn_deploy.lattice.round_network import even_widths, round_to_lattice
 from icsnn_deploy.parity.golden import golden_bytes, read_golden
+from icsnn_deploy.passes.split_first_layer import split_first_layer
 from tests.support.graphs import residual_network, samples
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "check_golden.py"
@@ -68,6 +69,24 @@ def test_the_numpy_script_reproduces_them(
     assert example().main(str(bundle.path)) == 0
     neurons = 4 * 36 * 3
     assert capsys.readouterr().out == f"0 of {neurons * 3 * 8:,} spikes differ, logits equal\n"
+
+
+def test_golden_spikes_of_a_network_that_takes_spikes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Three samples at eight steps: the inputs are counted on their second axis."""
+    network = split_first_layer(integer_network()).chip
+    x = np.random.default_rng(0).integers(0, 2, (8, 3, 4, 6, 6), np.uint8)
+    golden = golden_bytes(network, x)
+    bundle = create_bundle(
+        tmp_path / "b", network=network, ann=None, samples=x, report={}, golden=golden
+    )
+    inputs, recording = read_golden(bundle.file("golden.safetensors"), network)
+    np.testing.assert_array_equal(inputs, x)
+    for name, spikes in ReferenceSimulator(network).run(x).spikes.items():
+        np.testing.assert_array_equal(recording.spikes[name], spikes)
+    assert example().main(str(bundle.path)) == 0
+    assert capsys.readouterr().out == f"0 of {4 * 36 * 2 * 3 * 8:,} spikes differ, logits equal\n"
 
 
 def test_the_numpy_script_finds_one_wrong_bit(

@@ -27,7 +27,7 @@ from icsnn_deploy.passes.split_first_layer import split_first_layer
 from icsnn_deploy.splitting import split as splitting
 from icsnn_deploy.splitting.host_file import HostFileSimulator, JoinedSimulator
 from tests.support.branches import branched_network, rounded
-from tests.support.graphs import residual_network, samples
+from tests.support.graphs import dyadic, residual_network, samples, with_parts
 
 
 def bundle_of(graph: Graph, path: Path, **fields: object) -> Bundle:
@@ -198,6 +198,30 @@ def test_only_a_split_is_overwritten(tmp_path: Path) -> None:
         path.mkdir(exist_ok=True)
         with pytest.raises(BundleError, match="was not written by icsnn split"):
             icsnn.split(bundle, path, overwrite=True)
+
+
+def test_a_split_is_not_replaced_by_a_split_of_its_own_part(tmp_path: Path) -> None:
+    result = icsnn.split(bundle_of(residual_network(), tmp_path / "whole"), tmp_path / "parts")
+    with pytest.raises(BundleError, match=r"holds .*host, which is split"):
+        icsnn.split(result.host, tmp_path / "parts", overwrite=True)
+    result.host.check_files()
+
+
+def test_a_host_file_takes_the_inputs_of_the_model_by_name(tmp_path: Path) -> None:
+    graph = with_parts(branched_network(("conv", "conv")))
+    left, right = (part.shape for part in graph.input.parts)
+    rng = np.random.default_rng(0)
+    named = {"left": dyadic(rng, 3, *left), "right": dyadic(rng, 3, *right)}
+    x = icsnn.pack_inputs(graph, named)
+    bundle = bundle_of(graph, tmp_path / "whole")
+    result = icsnn.split(bundle, tmp_path / "parts", x)
+    session = onnxruntime.InferenceSession(
+        str(result.host_file), providers=["CPUExecutionProvider"]
+    )
+    found = session.run(list(result.populations.values()), named)
+    whole = ReferenceSimulator(graph).run(x)
+    for name, spikes in zip(result.populations, found, strict=True):
+        np.testing.assert_array_equal(spikes, whole.spikes[name])
 
 
 def test_what_can_not_be_split_is_refused_before_anything_is_written(tmp_path: Path) -> None:
