@@ -77,15 +77,16 @@ def _lines(result: Split) -> list[str]:
     """What the parts take and give, how they compare, and the next commands."""
     chip = result.chip.network()
     shape = [chip.steps, "N", *chip.input.shape]
-    whole = result.report.comparisons[-1]
+    *_, cut, with_file = result.report.comparisons
     packed = " (packed by icsnn_deploy.pack_inputs)" if len(result.populations) > 1 else ""
     return [
         f"host  {result.host_file}: output {', '.join(result.populations.values())}, uint8; "
         f"{result.host_step_file.name} is one step of it",
         f"chip  {result.chip.path}: takes these spikes{packed}, "
         f"[{', '.join(map(str, shape))}], events",
-        f"host and chip together: {whole.spike_mismatches} of {whole.spikes_compared:,} spikes and "
-        f"{whole.logit_mismatches} logits differ from the whole network on {whole.images} samples",
+        f"host and chip together: {cut.spike_mismatches} of {cut.spikes_compared:,} spikes and "
+        f"{cut.logit_mismatches} logits differ from the whole network on {cut.images} samples",
+        f"{with_file.backend}: {with_file.reason}",
         f"wrote {result.path}; next: icsnn check {result.chip.path} --target speck; "
         f"icsnn export {result.chip.path} --format nir; icsnn verify {result.chip.path}",
     ]

@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 
 from icsnn_deploy.atomic import folder_beside, replace_folder
-from icsnn_deploy.backends.recording import Record
+from icsnn_deploy.backends.recording import Record, Simulator
+from icsnn_deploy.backends.reference import ReferenceSimulator
 from icsnn_deploy.bundle.bundle import SAMPLES_KEPT, Bundle, create_bundle, open_bundle
 from icsnn_deploy.bundle.manifest import json_bytes, read_json, sha256_of
 from icsnn_deploy.errors import BundleError, DataError, ParityError
@@ -29,12 +30,12 @@ from icsnn_deploy.graph.certificate import require_certificate
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.inputs import check_inputs, to_input_units
 from icsnn_deploy.graph.neuron import Array
-from icsnn_deploy.parity.compare import ParityReport, Tolerance
+from icsnn_deploy.parity.compare import ParityReport, Tolerance, judge
 from icsnn_deploy.parity.golden import golden_bytes
 from icsnn_deploy.parity.verify import compare_simulators
 from icsnn_deploy.passes.split_first_layer import SplitNetwork, split_first_layer
 from icsnn_deploy.progress import Progress, silent
-from icsnn_deploy.splitting.host_file import HostFileSimulator, JoinedSimulator
+from icsnn_deploy.splitting.host_file import ChipSimulator, HostFileSimulator, JoinedSimulator
 from icsnn_deploy.version import __version__
 
 HOST_FILE, HOST_STEP_FILE, DESCRIPTION = "host.onnx", "host-step.onnx", "split.json"
@@ -51,8 +52,9 @@ class Split:
         chip: bundle of the chip part: spikes, uint8 [T, N, *shape] -> logits.
         populations: for each population of the host the output of host.onnx with its spikes, uint8
             [T, N, *shape]. A single one is the chip's input; several are packed by pack_inputs.
-        report: both host files compared with the host part, and host.onnx followed by the chip part
-            compared with the whole network.
+        report: comparisons of both host files with the host part, and with the whole network of
+            host and chip part ("host + chip", on the reference simulator: exact) and of host.onnx
+            followed by the chip part ("host.onnx + chip").
     """
 
     path: Path
@@ -92,9 +94,9 @@ def split(
 ) -> Split:
     """Split a bundle's network behind its first populations; write the parts, proven, or nothing.
 
-    The host file runs on ONNX Runtime and the chip part on the reference simulator. The parts of an
-    integer network are certified, and together must give every spike and logit of the whole
-    network; those of a float network may differ after a rounding tie (Tolerance).
+    The two parts must give every spike and logit of the whole network on the reference simulator.
+    The host file runs on ONNX Runtime: for an integer network, whose parts are certified, it must
+    be exact, too; for a float one its spikes may differ after a rounding tie (Tolerance).
 
     Args:
         bundle: an IF network with direct encoding.
@@ -167,20 +169,27 @@ def check_free_split(path: Path, *, overwrite: bool) -> None:
 def _compare(
     network: Graph, parts: SplitNetwork, folder: Path, x: Array, progress: Progress
 ) -> ParityReport:
-    """Compare each host file with the host part, and both parts with the whole network."""
+    """Compare each host file with the host part, and both parts with the whole network.
+
+    Raises:
+        ParityError: they differ.
+    """
     tolerance = Tolerance().on(network)
-    whole, step = (HostFileSimulator(folder / name) for name in (HOST_FILE, HOST_STEP_FILE))
+    host, step = (HostFileSimulator(folder / name) for name in (HOST_FILE, HOST_STEP_FILE))
     alone, _ = compare_simulators(
-        parts.host, {HOST_FILE: whole, HOST_STEP_FILE: step}, x, tolerance=tolerance
+        parts.host, {HOST_FILE: host, HOST_STEP_FILE: step}, x, tolerance=tolerance
     )
-    together, _ = compare_simulators(
-        network,
-        {f"{HOST_FILE} + chip": JoinedSimulator(whole, parts.chip)},
-        x,
-        tolerance=tolerance,
-        progress=progress,
+    chip, names = ChipSimulator(parts.chip), parts.populations
+    runs: dict[str, Simulator] = {
+        "host + chip": ReferenceSimulator(parts.host),
+        f"{HOST_FILE} + chip": host,
+    }
+    simulators = {name: JoinedSimulator(name, run, names, chip) for name, run in runs.items()}
+    (cut, together), _ = compare_simulators(
+        network, simulators, x, tolerance=tolerance, progress=progress
     )
-    report = ParityReport(comparisons=(*alone, *together), graph_hash=network.hash())
+    cut = judge(cut, Tolerance(exact=True))  # nothing is rounded differently by the cut
+    report = ParityReport(comparisons=(*alone, cut, together), graph_hash=network.hash())
     if report.verdict != "pass":
         raise ParityError(f"the parts differ from the network:\n{report.summary()}", report)
     return report

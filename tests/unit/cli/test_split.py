@@ -47,6 +47,7 @@ def test_the_parts_are_printed_with_their_comparison_and_the_next_commands(
     assert (result.exit_code, result.stderr) == (0, "")
     assert f"host  {out}/host.onnx: output spikes/stem.if, uint8" in result.stdout
     assert f"chip  {out}/chip: takes these spikes, [8, N, 4, 6, 6], events" in result.stdout
+    assert "host.onnx + chip: every spike and logit equal" in result.stdout
     assert "0 of 10,368 spikes and 0 logits differ from the whole network on 3" in result.stdout
     assert f"next: icsnn check {out}/chip --target speck" in result.stdout
     for part in ("host", "chip"):

@@ -12,6 +12,9 @@ from icsnn_deploy.demo import run
 from icsnn_deploy.demo.digits import Digits, DigitsNet, load_digits, train
 from icsnn_deploy.errors import BackendUnavailableError, BundleError
 from icsnn_deploy.progress import Progress, silent
+from icsnn_deploy.splitting.split import split
+from icsnn_deploy.targets import find_target
+from icsnn_deploy.targets.check import check
 
 pytestmark = pytest.mark.slow
 
@@ -43,6 +46,11 @@ def test_the_demo_ends_with_every_verdict_pass(
     integer = open_bundle(tmp_path / "demo-int8")
     assert integer.network().is_integer
     assert set(integer.exports) == {"nir", "onnx", "onnx-step"}
+    for name in ("demo", "demo-int8"):
+        parts = split(open_bundle(tmp_path / name), tmp_path / f"{name}-split")
+        assert all(c.spike_mismatches == 0 for c in parts.report.comparisons)
+        misfits = check(parts.chip.network(), find_target("speck")).misfits
+        assert "analog input" not in {misfit.what for misfit in misfits}
     with pytest.raises(BundleError, match=r"demo: exists already.*--overwrite"):
         run.run_demo(tmp_path / "demo")
 

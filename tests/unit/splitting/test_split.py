@@ -20,12 +20,12 @@ from icsnn_deploy.exporters.onnx.read import read
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.inputs import to_input_units
 from icsnn_deploy.graph.neuron import Array
-from icsnn_deploy.graph.nodes import IF
+from icsnn_deploy.graph.nodes import IF, Conv
 from icsnn_deploy.parity.golden import FILE, read_golden
 from icsnn_deploy.parity.verify import verify
 from icsnn_deploy.passes.split_first_layer import split_first_layer
 from icsnn_deploy.splitting import split as splitting
-from icsnn_deploy.splitting.host_file import HostFileSimulator, JoinedSimulator
+from icsnn_deploy.splitting.host_file import ChipSimulator, HostFileSimulator, JoinedSimulator
 from tests.support.branches import branched_network, rounded
 from tests.support.graphs import dyadic, residual_network, samples, with_parts
 
@@ -56,6 +56,7 @@ def test_the_written_parts_give_every_spike_and_logit(tmp_path: Path, integer: b
     assert [c.backend for c in result.report.comparisons] == [
         "host.onnx",
         "host-step.onnx",
+        "host + chip",
         "host.onnx + chip",
     ]
     assert all(c.spike_mismatches == 0 for c in result.report.comparisons)
@@ -149,6 +150,19 @@ def test_the_folder_says_what_is_in_it(tmp_path: Path) -> None:
     }
 
 
+def at_ties(graph: Graph) -> Graph:
+    """The network with potentials of the first population that float32 rounds up to v_threshold."""
+    node = graph.nodes_of(IF)[0]
+    one = np.ones((1, 1, 1), np.float32)
+    first = replace(node, v_init=one * 0.5, v_threshold=one)
+    connection = graph.nodes_of(Conv)[0]
+    below = np.nextafter(np.float32(0.5), np.float32(0))  # 0.5 + below rounds to 1 in float32
+    plain = replace(
+        connection, weight=connection.weight * 0, bias=np.full_like(connection.bias, below)
+    )
+    return graph.replace(first, plain)
+
+
 def with_other_thresholds(chip: Graph) -> Graph:
     return chip.replace(*(replace(p, v_threshold=p.v_threshold * 2) for p in chip.nodes_of(IF)))
 
@@ -162,13 +176,24 @@ def test_parts_that_differ_are_not_written(
     parts = split_first_layer(graph)
     wrong = replace(parts, chip=with_other_thresholds(parts.chip))
     monkeypatch.setattr(splitting, "split_first_layer", lambda graph: wrong)
-    with pytest.raises(ParityError, match=r"host.onnx \+ chip: fail") as caught:
+    with pytest.raises(ParityError, match=r"host \+ chip: fail") as caught:
         icsnn.split(bundle, tmp_path / "parts")
     last = caught.value.report.comparisons[-1]
     assert last.spike_mismatches > 0
     assert last.first_divergence.layer == "block.if1"
     assert None not in (last.first_divergence.u_reference, last.first_divergence.u_other)
     assert [path.name for path in tmp_path.iterdir()] == ["whole"]
+
+
+def test_a_float_network_is_cut_exactly_though_its_file_may_round(tmp_path: Path) -> None:
+    """Neurons that all stay beside a tie: float32 and float64 differ, the cut changes nothing."""
+    graph = at_ties(residual_network())
+    result = icsnn.split(bundle_of(graph, tmp_path / "whole"), tmp_path / "parts")
+    file, _, cut, joined = result.report.comparisons
+    assert (cut.spike_mismatches, cut.logit_mismatches) == (0, 0)
+    assert file.spike_mismatches > 0
+    assert joined.spike_mismatches > 0
+    assert "after a rounding tie" in joined.reason
 
 
 def test_a_failure_half_way_leaves_what_was_there(
@@ -243,7 +268,8 @@ def test_potentials_of_both_parts_are_those_of_the_whole_network(tmp_path: Path)
     x = result.host.samples()
     record = Record(spikes=False, potentials=frozenset({"stem.if", "block.if2"}), logits_t=True)
     whole = ReferenceSimulator(graph).run(x, record)
-    joined = JoinedSimulator(HostFileSimulator(result.host_file), result.chip.network())
+    host, chip = HostFileSimulator(result.host_file), ChipSimulator(result.chip.network())
+    joined = JoinedSimulator("joined", host, ["stem.if"], chip)
     found = joined.run(x, record)
     assert not found.spikes
     for name, u in whole.potentials.items():
