@@ -311,6 +311,10 @@ MODELS: dict[str, Callable[[], onnx.ModelProto]] = {
     "max pool, ceil_mode": lambda: between(
         "p = MaxPool<kernel_shape=[3,3], strides=[2,2], ceil_mode=1>(c) r = Relu(p)"
     ),
+    "max pool of padded zeros": lambda: between(
+        "l = LeakyRelu(c) p = Pad(l, pads) r = MaxPool<kernel_shape=[2,2]>(p)",
+        pads=integers(0, 0, 0, 0, 0, 0, 1, 1),
+    ),
     "average pool, uneven pads": lambda: between(
         "q = Relu(c) r = AveragePool<kernel_shape=[3,3], strides=[2,2], pads=[0,0,1,1]>(q)"
     ),

@@ -12,6 +12,9 @@ from icsnn_deploy.backends.onnx.session import Session
 from icsnn_deploy.errors import BackendUnavailableError, ExportError
 from icsnn_deploy.graph.neuron import Array
 
+_OPTIONS = RunOptions(optimized=False)
+"""Rewritten, some models compute something else (docs/reference/upstream.md)."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class _AnyModel:
@@ -36,7 +39,7 @@ def run_any_model(
     file = _AnyModel(path=path)
     session: Session
     try:
-        session, name = RuntimeSession(file, data, RunOptions()), "ONNX Runtime"
+        session, name = RuntimeSession(file, data, _OPTIONS), "ONNX Runtime"
     except (BackendUnavailableError, ExportError):  # not every type has every operator there
         session, name = ReferenceSession(file, data), "onnx's reference evaluator"
     return name, session.run(outputs, feed)

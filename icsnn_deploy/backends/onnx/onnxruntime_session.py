@@ -21,11 +21,19 @@ _FATAL_ONLY = 4  # ONNX Runtime also logs each error that it raises on stderr
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """The provider, the number of threads and the time limit of a session."""
+    """How a session runs.
+
+    Args:
+        provider: the runtime's name of the device.
+        threads: None leaves the number to the runtime.
+        time_limit_s: of one run.
+        optimized: let the runtime rewrite the model first.
+    """
 
     provider: str = CPU
     threads: int | None = None
     time_limit_s: float | None = None
+    optimized: bool = True
 
 
 class RuntimeSession:
@@ -43,6 +51,9 @@ class RuntimeSession:
         self._runtime = runtime
         settings = runtime.SessionOptions()
         settings.log_severity_level = _FATAL_ONLY
+        if not options.optimized:
+            level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
+            settings.graph_optimization_level = level
         if options.threads is not None:
             settings.intra_op_num_threads = options.threads
         if file.parameters:

@@ -25,6 +25,7 @@ SIXTEEN_BITS = 2e-2
 def run_file(path: Path, feed: dict[str, Array]) -> list[Array]:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(path, options)
     return list(session.run(None, feed))
 
