@@ -105,8 +105,14 @@ class CallContext:
         return gather(self.builder, traced.value, traced.origin)
 
     def source_shape(self, x: object) -> Shape:
-        """Shape of x without the batch; raises Unsupported for a constant."""
-        return self.traced(x).shape[1:]
+        """Shape of x without the batch.
+
+        Raises:
+            Unsupported: x is a constant, or its batch is not the first axis.
+        """
+        traced = self.traced(x)
+        self._check_batch_axis(traced)
+        return traced.shape[1:]
 
     def add(self, node: Node) -> str:
         """Keep a node; raises GraphError if its sources do not fit."""

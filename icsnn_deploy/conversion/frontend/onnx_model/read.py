@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 MOST_BYTES = 2**31 - 1
 """Largest model, its constants in other files included: a runtime takes it in one message."""
 
+_LARGEST, _LARGEST_BATCH = 2**16, 2**10
+"""Sizes of windows and of inputs; samples in a batch of fixed size."""
+
 _EXPORTED = "content_sha256"
 """Metadata that the exporters of this package write."""
 
@@ -211,8 +214,14 @@ def _shape(path: Path, value: onnx.ValueInfoProto) -> tuple[int | None, ...] | N
         )
     if not kind.HasField("shape"):
         return None
-    sizes = (axis.dim_value for axis in kind.shape.dim)
-    return tuple(int(size) if size > 0 else None for size in sizes)
+    sizes = [int(axis.dim_value) for axis in kind.shape.dim]
+    if any(size > _LARGEST for size in sizes) or (sizes and sizes[0] > _LARGEST_BATCH):
+        raise ConversionError(
+            f"{path}: the input {value.name[:80]!r} has the shape {sizes[:8]}; at most "
+            f"{_LARGEST_BATCH} samples and sizes of {_LARGEST} are allowed. Export the model with "
+            "a free batch axis"
+        )
+    return tuple(size if size > 0 else None for size in sizes)
 
 
 def _steps(path: Path, nodes: list[onnx.NodeProto], opset: int) -> list[Step]:
@@ -247,7 +256,6 @@ def _check_inputs(path: Path, name: str, node: onnx.NodeProto) -> None:
         ) from error
 
 
-_LARGEST = 2**16
 _BOUNDED = {"pads", "strides", "dilations", "kernel_shape", "output_padding", "output_shape"}
 _BOUNDED |= {"group", "blocksize", "num_outputs", "size"}
 

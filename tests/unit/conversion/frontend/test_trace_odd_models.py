@@ -141,3 +141,9 @@ def test_modules_that_other_threads_run_are_not_traced() -> None:
     graph = trace(Waits().eval(), batch)
     assert len(graph.nodes) == 3
     assert all(isinstance(one, torch.Tensor) and torch.equal(one, expected) for one in found)
+
+
+def test_layers_over_samples_along_another_axis_are_rejected() -> None:
+    model = Body(lambda m, x: F.linear(x.flatten(1).t(), torch.ones(5, 2))).eval()
+    with pytest.raises(UnsupportedOperatorError, match="samples lie along axis 1"):
+        trace(model, images(2, 3, 4, 5))
