@@ -155,17 +155,22 @@ def _reading(path: Path) -> Iterator[None]:
         ) from error
 
 
-def load_images(spec: str, normalization: Normalization | None) -> Array:
+def load_images(
+    spec: str, normalization: Normalization | None, channels_last: bool | None = None
+) -> Array:
     """Load samples in the form that the network's input takes.
 
     Args:
         spec: FILE.npz:array or FILE.npy.
-        normalization: if given, the file must hold uint8 images [N, H, W, C], which become
-            [N, C, H, W]; if None, float arrays [N, ...] in the form that the model takes.
+        normalization: if given, the file must hold images: uint8 [N, H, W, C], or floats in 0..1
+            [N, C, H, W], which become uint8 [N, C, H, W] (as_pixels); if None, float arrays
+            [N, ...] in the form that the model takes.
+        channels_last: whether the channels are the last axis; None: as above.
     """
     array = load_array(spec)
-    check_images(spec, array.shape, array.dtype, normalization)
-    return as_samples(array, normalization)
+    last = is_channels_last(array.dtype, normalization, channels_last)
+    check_images(spec, array.shape, array.dtype, normalization, last)
+    return as_samples(array, normalization, last, spec)
 
 
 def check_finite(spec: str, samples: Array) -> None:
@@ -181,10 +186,23 @@ def check_finite(spec: str, samples: Array) -> None:
         )
 
 
+def is_channels_last(
+    dtype: np.dtype[Any], normalization: Normalization | None, channels_last: bool | None
+) -> bool:
+    """Whether the channels of arrays in files are their last axis: given, or by their dtype."""
+    if channels_last is None:
+        return normalization is not None and dtype == np.uint8
+    return channels_last
+
+
 def check_images(
-    spec: str, shape: tuple[int, ...], dtype: np.dtype[Any], normalization: Normalization | None
+    spec: str,
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    normalization: Normalization | None,
+    channels_last: bool,
 ) -> None:
-    """Raise DataError unless an array of this shape and dtype can hold images for load_images."""
+    """Raise DataError unless an array of this shape and dtype can hold images for as_samples."""
     if normalization is None:
         if dtype.kind != "f":
             raise DataError(
@@ -192,24 +210,80 @@ def check_images(
                 "needed. For uint8 images give --mean and --std"
             )
         return
-    if dtype != np.uint8 or len(shape) != 4:
+    if (dtype != np.uint8 and dtype.kind != "f") or len(shape) != 4:
         raise DataError(
             f"{spec}: {dtype} {list(shape)}; with a mean and a std, uint8 images "
-            "[N, H, W, C] are needed"
+            "[N, H, W, C] or floats in 0..1 [N, C, H, W] are needed"
         )
-    if shape[3] != len(normalization.mean):
+    if shape[3 if channels_last else 1] != len(normalization.mean):
+        wanted = "[N, H, W, C]" if channels_last else "[N, C, H, W]"
+        flag = "--channels-first" if channels_last else "--channels-last"
         raise DataError(
-            f"{spec}: {dtype} {list(shape)}; images [N, H, W, C] are needed, with "
-            f"{len(normalization.mean)} channels as mean and std have"
+            f"{spec}: {dtype} {list(shape)}; images {wanted} are needed, with "
+            f"{len(normalization.mean)} channels as mean and std have; for the other order of "
+            f"axes give {flag}"
         )
 
 
-def as_samples(images: Array, normalization: Normalization | None) -> Array:
+def as_samples(
+    images: Array,
+    normalization: Normalization | None,
+    channels_last: bool = False,
+    spec: str = "images",
+) -> Array:
     """Checked images in the form that the network's input takes (load_images)."""
-    if normalization is None:
-        with np.errstate(over="ignore"):  # check_finite names what float32 can't hold
-            return images.astype(np.float32, copy=False)
-    return np.ascontiguousarray(np.moveaxis(images, 3, 1))
+    if channels_last:
+        images = channels_first(images)
+    if normalization is not None:
+        return as_pixels(spec, images)
+    with np.errstate(over="ignore"):  # check_finite names what float32 can't hold
+        return images.astype(np.float32, copy=False)
+
+
+def channels_first(images: Array, axis: int = 1) -> Array:
+    """Move the channels from the last axis to `axis`: [N, H, W, C] -> [N, C, H, W]."""
+    if images.ndim <= axis + 1:
+        return images  # [N, C] has no other axis
+    return np.ascontiguousarray(np.moveaxis(images, -1, axis))
+
+
+def as_network_samples(spec: str, samples: Array, normalization: Normalization | None) -> Array:
+    """Samples as a network takes them: floats with a normalization as pixels (as_pixels)."""
+    array = np.asarray(samples)
+    if normalization is None or array.dtype.kind != "f":
+        return array
+    return as_pixels(spec, array)
+
+
+def as_pixels(spec: str, images: Array) -> Array:
+    """Pixels of 8 bits: round(255 x) of floats in 0..1; uint8 stays as it is.
+
+    A network with a normalization takes uint8 pixels, as a camera gives them. Floats are rounded to
+    them before anything is measured, so the figures are those of the network that is deployed. What
+    was a pixel divided by 255 is that pixel again.
+
+    Raises:
+        DataError: floats that are not in 0..1, or integers other than uint8.
+    """
+    if images.dtype == np.uint8:
+        return images
+    if images.dtype.kind != "f":
+        raise DataError(
+            f"{spec} of type {images.dtype}: with a mean and a std, a normalization, uint8 pixels "
+            "or floats in 0..1 are needed"
+        )
+    pixels = np.empty(images.shape, np.uint8)
+    for start in range(0, len(images), 256):  # no copy of all in floats
+        part = images[start : start + 256]
+        scaled = np.rint(part.astype(np.float32, copy=False) * np.float32(255))
+        if not ((scaled >= 0) & (scaled <= 255)).all():  # NaN is neither
+            raise DataError(
+                f"{spec}: values {part.min():g} to {part.max():g}; with a mean and a std, floats "
+                "must be in 0..1, before any normalization. Floats in 0..255 are given as uint8; "
+                "of normalized floats leave --mean and --std out when converting"
+            )
+        pixels[start : start + 256] = scaled
+    return pixels
 
 
 def load_labels(spec: str, count: int = 0, *, remedy: str = "") -> Array:

@@ -11,17 +11,49 @@ from icsnn_deploy.backends import BACKENDS
 from icsnn_deploy.graph.tasks import TASKS
 
 BundlePath = Annotated[Path, typer.Argument(help="A bundle, as icsnn convert writes it.")]
-CalibrationArray = Annotated[
-    str,
+SOURCE_FORMS = (
+    "FILE.npz:array, FILE.npy, FILE.py:callable, package.module:callable, a folder of images, or "
+    "torchvision:NAME:ROOT:SPLIT; see docs/guide/data.md. Of several inputs FILE.npz, with an "
+    "array of each name."
+)
+_SPREAD = "evenly spread over images and data sets, otherwise the first."
+CalibrationArray = Annotated[str, typer.Option(help=f"Calibration samples: {SOURCE_FORMS}")]
+CalibrationLimit = Annotated[
+    int | None, typer.Option(help=f"Use at most this many calibration samples: {_SPREAD}")
+]
+ImageLimit = Annotated[int | None, typer.Option(help=f"Use at most this many images: {_SPREAD}")]
+
+_SAMPLES = "How samples are read"
+Resize = Annotated[
+    str | None,
     typer.Option(
-        help="Calibration samples: FILE.npz:array or FILE.npy; of several inputs FILE.npz, with "
-        "an array of each name."
+        help="Resize images: length of the shorter side, or H,W.", rich_help_panel=_SAMPLES
     ),
 ]
-CalibrationLimit = Annotated[
-    int | None, typer.Option(help="Use at most this many calibration samples.")
+Crop = Annotated[
+    str | None,
+    typer.Option(
+        help="Keep the center of images, N or H,W, after resizing.", rich_help_panel=_SAMPLES
+    ),
 ]
-ImageLimit = Annotated[int | None, typer.Option(help="Use at most this many images.")]
+InputKey = Annotated[
+    str | None,
+    typer.Option(help="Entry of dict batches that holds the samples.", rich_help_panel=_SAMPLES),
+]
+LabelKey = Annotated[
+    str | None,
+    typer.Option(help="Entry of dict batches that holds the labels.", rich_help_panel=_SAMPLES),
+]
+ChannelsLast = Annotated[
+    bool | None,
+    typer.Option(
+        "--channels-last/--channels-first",
+        help="Order of the axes of arrays. Default: uint8 images in files [N, H, W, C], all others "
+        "[N, C, H, W].",
+        show_default=False,
+        rich_help_panel=_SAMPLES,
+    ),
+]
 BatchSize = Annotated[int, typer.Option(help="Samples per batch.")]
 Margin = Annotated[
     float,

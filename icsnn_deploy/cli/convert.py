@@ -14,9 +14,13 @@ from icsnn_deploy.cli.arguments import (
     BatchSize,
     CalibrationArray,
     CalibrationLimit,
+    ChannelsLast,
+    Crop,
+    InputKey,
     JsonFlag,
     OutputBundle,
     Overwrite,
+    Resize,
     Tasks,
 )
 from icsnn_deploy.cli.input_arrays import load_calibration
@@ -27,6 +31,7 @@ from icsnn_deploy.data import Normalization
 from icsnn_deploy.distributed import open_ranks, own_device
 from icsnn_deploy.errors import DataError
 from icsnn_deploy.graph.arrangement import pack_inputs
+from icsnn_deploy.sources.options import SourceOptions
 
 if TYPE_CHECKING:
     from icsnn_deploy.conversion.frontend.declared import DeclaredActivation
@@ -54,7 +59,10 @@ def convert(
     ] = None,
     mean: Annotated[
         str | None,
-        typer.Option(help="Mean per channel, comma-separated: the network takes uint8 images."),
+        typer.Option(
+            help="Mean per channel, comma-separated: the network takes pixels of 8 bits. Samples "
+            "are uint8, or floats in 0..1, which are rounded to pixels."
+        ),
     ] = None,
     std: Annotated[
         str | None, typer.Option(help="Standard deviation per channel, comma-separated.")
@@ -87,6 +95,10 @@ def convert(
     ] = None,
     task: Tasks = None,
     limit: CalibrationLimit = None,
+    resize: Resize = None,
+    crop: Crop = None,
+    input_key: InputKey = None,
+    channels_last: ChannelsLast = None,
     batch_size: BatchSize = 64,
     device: Annotated[str, typer.Option(help="Torch device to calibrate on.")] = "cpu",
     overwrite: Overwrite = False,
@@ -98,7 +110,11 @@ def convert(
         normalization = _normalization(mean, std)
         if weights is not None:
             scan_checkpoint(weights)  # before PyTorch is loaded
-        samples = load_calibration(calibration, normalization, limit)
+        reading = SourceOptions.parse(
+            resize=resize, crop=crop, input_key=input_key, channels_last=channels_last
+        )
+        with progress_bars() as progress:
+            samples = load_calibration(calibration, normalization, limit, reading, progress)
         from icsnn_deploy.conversion.calibration.recipe import Recipe
         from icsnn_deploy.conversion.convert import convert as run_conversion
         from icsnn_deploy.conversion.frontend.load_model import load_model

@@ -3,46 +3,57 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from icsnn_deploy.bundle.bundle import open_bundle
+from icsnn_deploy.bundle.bundle import Bundle, open_bundle
 from icsnn_deploy.cli.arguments import (
     BACKEND_NAMES,
+    SOURCE_FORMS,
     BatchSize,
     BundlePath,
+    ChannelsLast,
+    Crop,
+    ImageLimit,
+    InputKey,
     JsonFlag,
     JudgedTasks,
+    LabelKey,
     Margin,
+    Resize,
 )
 from icsnn_deploy.cli.printing import print_json, print_table, progress_bars, report_errors
 from icsnn_deploy.cli.tasks import declared_tasks
 from icsnn_deploy.distributed import WAIT_S, is_first, open_ranks
 from icsnn_deploy.evaluation.options import EvaluationOptions
 from icsnn_deploy.evaluation.packed_samples import open_inputs
-from icsnn_deploy.evaluation.samples import open_output_labels
+from icsnn_deploy.evaluation.samples import DataSet
+from icsnn_deploy.evaluation.source_samples import given_labels, open_source_samples
+from icsnn_deploy.graph.graph import Graph
+from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.judging.declared_tasks import judged_as
+from icsnn_deploy.progress import Progress
+from icsnn_deploy.sources.options import SourceOptions
+from icsnn_deploy.sources.selection import Selection
 
 
 def evaluate(
     bundle: BundlePath,
     images: Annotated[
         str,
-        typer.Option(
-            help="FILE.npz:array, FILE.npy, FOLDER:array of .npz files, or FOLDER of .npy files. "
-            "Of several inputs: FILE.npz, or FOLDER of .npz files, with an array of each name."
-        ),
+        typer.Option(help=f"FOLDER:array of .npz files, FOLDER of .npy files, {SOURCE_FORMS}"),
     ],
     labels: Annotated[
         str | None,
         typer.Option(
-            help="Labels of the images, given in the same form: class indices, of a segmentation "
+            help="Labels of the images, in files of arrays: class indices, of a segmentation "
             "[N, H, W], or the numbers of a regression. Of several outputs FILE.npz, or a folder "
-            "of them, with an array per output name."
+            "of them, with an array per output name. Default: the labels that images come with; "
+            "none: without."
         ),
     ] = None,
     task: JudgedTasks = None,
@@ -57,7 +68,12 @@ def evaluate(
         float | None,
         typer.Option(help="Also measure stopping each sample at this softmax confidence, 0 to 1."),
     ] = None,
-    limit: Annotated[int | None, typer.Option(help="Use at most this many samples.")] = None,
+    limit: ImageLimit = None,
+    resize: Resize = None,
+    crop: Crop = None,
+    input_key: InputKey = None,
+    label_key: LabelKey = None,
+    channels_last: ChannelsLast = None,
     batch_size: BatchSize = 64,
     shard_size: Annotated[
         int, typer.Option(help="Samples per shard: given to one process, and saved, together.")
@@ -93,13 +109,15 @@ def evaluate(
         opened = open_bundle(bundle)
         tasks = declared_tasks(task or [])
         network = judged_as(opened.network(), tasks)
-        samples = open_inputs(
-            network.input,
-            images,
-            normalization=opened.normalization,
-            whole=opened.takes_arrays_unchanged,
+        reading = SourceOptions.parse(
+            resize=resize,
+            crop=crop,
+            input_key=input_key,
+            label_key=label_key,
+            channels_last=channels_last,
         )
-        wanted = None if labels is None else open_output_labels(network, labels)
+        with progress_bars() as progress:
+            samples, wanted = _open(opened, network, images, labels, limit, reading, progress)
         from icsnn_deploy.evaluation.run import evaluate as run_evaluation
         from icsnn_deploy.report import evaluation as report
 
@@ -129,6 +147,39 @@ def evaluate(
             typer.echo(report.activity_line(result))
         if result.verdict != "pass":
             raise typer.Exit(1)
+
+
+def _open(
+    bundle: Bundle,
+    network: Graph,
+    images: str,
+    labels: str | None,
+    limit: int | None,
+    reading: SourceOptions,
+    progress: Progress,
+) -> tuple[DataSet, Mapping[str, Array] | Array | None]:
+    """The samples, and the labels of each output that has some, or those that samples come with."""
+    source = open_source_samples(
+        network.input,
+        images,
+        reading,
+        normalization=bundle.normalization,
+        whole=bundle.takes_arrays_unchanged,
+        selection=Selection(limit),
+        keep_labels=labels is None,
+        progress=progress,
+    )
+    wanted = given_labels(network, labels, source, progress)
+    if source is not None:
+        return source, wanted
+    files = open_inputs(
+        network.input,
+        images,
+        normalization=bundle.normalization,
+        whole=bundle.takes_arrays_unchanged,
+        channels_last=reading.channels_last,
+    )
+    return files, wanted
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Load the arrays that a command runs a network on."""
+"""Load the samples that a command runs a network on."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from icsnn_deploy.bundle.bundle import Bundle
 from icsnn_deploy.data import (
     Normalization,
+    channels_first,
     check_finite,
     load_archive,
     load_array,
@@ -15,12 +16,29 @@ from icsnn_deploy.data import (
 )
 from icsnn_deploy.errors import DataError
 from icsnn_deploy.evaluation.packed_samples import input_specs
+from icsnn_deploy.evaluation.source_samples import SourceSamples, open_source_samples
 from icsnn_deploy.graph.arrangement import is_plain, pack_into
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import Input
+from icsnn_deploy.progress import Progress, silent
+from icsnn_deploy.sources.open import open_source
+from icsnn_deploy.sources.options import SourceOptions
+from icsnn_deploy.sources.selection import Selection
+from icsnn_deploy.sources.source import NamedArrays
+
+_DEFAULTS = SourceOptions()
 
 
-def load_inputs(bundle: Bundle, spec: str, node: Input, limit: int | None) -> Array:
+def load_inputs(
+    bundle: Bundle,
+    spec: str,
+    node: Input,
+    limit: int | None,
+    options: SourceOptions = _DEFAULTS,
+    progress: Progress = silent,
+    *,
+    mixed: bool = False,
+) -> Array:
     """Load inputs for a bundle's network.
 
     Images are normalized as the bundle says. A network without ANN (an imported one) takes the
@@ -28,9 +46,13 @@ def load_inputs(bundle: Bundle, spec: str, node: Input, limit: int | None) -> Ar
 
     Args:
         bundle: an opened bundle.
-        spec: FILE.npz:array or FILE.npy; of several inputs FILE.npz, with an array of each name.
+        spec: FILE.npz:array, FILE.npy, or a source (sources.open_source); of several inputs
+            FILE.npz, with an array of each name.
         node: the network's input.
         limit: use at most this many samples; None: all.
+        options: how samples are read.
+        progress: called as samples are read.
+        mixed: put images and items of data sets in a mixed order, for calibration.
 
     Returns:
         [N, *shape], or [T, N, *shape] for rate and event input.
@@ -38,15 +60,47 @@ def load_inputs(bundle: Bundle, spec: str, node: Input, limit: int | None) -> Ar
     Raises:
         DataError: the file can't be read or holds values that are not finite; names the file.
     """
+    return load_with_source(bundle, spec, node, limit, options, progress, mixed=mixed)[0]
+
+
+def load_with_source(
+    bundle: Bundle,
+    spec: str,
+    node: Input,
+    limit: int | None,
+    options: SourceOptions,
+    progress: Progress,
+    *,
+    mixed: bool = False,
+    keep_labels: bool = False,
+) -> tuple[Array, SourceSamples | None]:
+    """Load inputs as load_inputs does, and the source, which may have labels; None of files."""
+    unchanged = bundle.takes_arrays_unchanged
+    source = open_source_samples(
+        node,
+        spec,
+        options,
+        normalization=bundle.normalization,
+        whole=unchanged,
+        selection=Selection(limit, mixed),
+        keep_labels=keep_labels,
+        progress=progress,
+    )
+    if source is not None:
+        return source.held(progress), source
+    last = options.channels_last
 
     def load(one: str) -> Array:
-        unchanged = bundle.takes_arrays_unchanged
-        array = load_array(one) if unchanged else load_images(one, bundle.normalization)
+        if unchanged:
+            array = load_array(one)
+            array = channels_first(array, node.batch_axis + 1) if last else array
+        else:
+            array = load_images(one, bundle.normalization, last)
         taken = take_first(array, limit, node.batch_axis)
         check_finite(one, taken)
         return taken
 
-    return load_packed(node, spec, load)
+    return load_packed(node, spec, load), None
 
 
 def load_packed(node: Input, spec: str, load: Callable[[str], Array]) -> Array:
@@ -71,21 +125,46 @@ def load_packed(node: Input, spec: str, load: Callable[[str], Array]) -> Array:
 
 
 def load_calibration(
-    spec: str, normalization: Normalization | None, limit: int | None
+    spec: str,
+    normalization: Normalization | None,
+    limit: int | None,
+    options: SourceOptions = _DEFAULTS,
+    progress: Progress = silent,
 ) -> Array | dict[str, Array]:
     """Load calibration samples for a model, as conversion takes them.
 
     Args:
-        spec: FILE.npz:array or FILE.npy; FILE.npz with an array for each input of the model, floats
-            of as many samples.
-        normalization: of uint8 images.
+        spec: FILE.npz:array, FILE.npy, or a source (sources.open_source); FILE.npz with an array
+            for each input of the model, floats of as many samples.
+        normalization: of images.
         limit: use at most this many samples; None: all.
+        options: how samples are read.
+        progress: called as samples are read.
 
     Raises:
         DataError: names the file, and what is wrong with it.
     """
+    source = open_source(
+        spec,
+        options,
+        channels=None if normalization is None else len(normalization.mean),
+        selection=Selection(limit, mixed=True),
+        progress=progress,
+    )
+    last = options.channels_last
+    if isinstance(source, NamedArrays):
+        for name, array in source.arrays.items():
+            check_finite(f"{spec}: {name}", array)
+        return {
+            name: channels_first(array) if last else array for name, array in source.arrays.items()
+        }
+    if source is not None:
+        samples = SourceSamples(
+            source=source, normalization=normalization, channels_last=bool(last)
+        )
+        return samples.held(progress)
     if Path(spec).suffix != ".npz" or normalization is not None:
-        found = take_first(load_images(spec, normalization), limit)
+        found = take_first(load_images(spec, normalization, last), limit)
         check_finite(spec, found)
         return found
     arrays = load_archive(Path(spec))
@@ -95,7 +174,7 @@ def load_calibration(
     named = {name: take_first(array, limit) for name, array in arrays.items()}
     for name, array in named.items():
         check_finite(f"{spec}:{name}", array)
-    return named
+    return {name: channels_first(array) if last else array for name, array in named.items()}
 
 
 def take_first(samples: Array, limit: int | None, batch_axis: int = 0) -> Array:

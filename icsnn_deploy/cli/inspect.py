@@ -9,13 +9,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from icsnn_deploy.bundle.bundle import Bundle, open_bundle
-from icsnn_deploy.cli.arguments import BundlePath, ImageLimit, JsonFlag
+from icsnn_deploy.cli.arguments import (
+    SOURCE_FORMS,
+    BundlePath,
+    ChannelsLast,
+    Crop,
+    ImageLimit,
+    InputKey,
+    JsonFlag,
+    Resize,
+)
 from icsnn_deploy.cli.input_arrays import load_inputs
-from icsnn_deploy.cli.printing import print_json, print_table, report_errors
+from icsnn_deploy.cli.printing import print_json, print_table, progress_bars, report_errors
 from icsnn_deploy.errors import DataError
 from icsnn_deploy.graph.arrangement import input_parts, output_parts
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.inputs import part_units
+from icsnn_deploy.sources.options import SourceOptions
 
 if TYPE_CHECKING:
     from icsnn_deploy.backends.torch.kernels import LayerKernel
@@ -27,11 +37,14 @@ def inspect(
     images: Annotated[
         str | None,
         typer.Option(
-            help="Also run these images, FILE.npz:array or FILE.npy (of several inputs FILE.npz), "
-            "and count spikes, operations and energy."
+            help=f"Also run these images, and count spikes, operations and energy: {SOURCE_FORMS}"
         ),
     ] = None,
     limit: ImageLimit = None,
+    resize: Resize = None,
+    crop: Crop = None,
+    input_key: InputKey = None,
+    channels_last: ChannelsLast = None,
     backend: Annotated[
         str | None,
         typer.Option(help="torch: also show which kernel runs each convolution on this machine."),
@@ -43,7 +56,10 @@ def inspect(
         opened = open_bundle(bundle)
         opened.check_files()
         graph, report = opened.network(), opened.report()
-        activity = None if images is None else _measure(opened, graph, images, limit)
+        reading = SourceOptions.parse(
+            resize=resize, crop=crop, input_key=input_key, channels_last=channels_last
+        )
+        activity = None if images is None else _measure(opened, graph, images, limit, reading)
         kernels = None if backend is None else _kernels(opened, graph, backend)
         if as_json:
             content = _to_json(bundle, opened, graph, report, activity)
@@ -58,14 +74,17 @@ def inspect(
                 print_table(kernels_table(kernels))
 
 
-def _measure(bundle: Bundle, graph: Graph, images: str, limit: int | None) -> Activity:
+def _measure(
+    bundle: Bundle, graph: Graph, images: str, limit: int | None, reading: SourceOptions
+) -> Activity:
     """Spikes, operations and energy of the network on images, on the torch backend."""
     from icsnn_deploy.backends.recording import Record
     from icsnn_deploy.backends.torch.simulator import TorchSimulator
     from icsnn_deploy.evaluation.activity import measure_activity
     from icsnn_deploy.graph.inputs import to_input_units
 
-    samples = load_inputs(bundle, images, graph.input, limit)
+    with progress_bars() as progress:
+        samples = load_inputs(bundle, images, graph.input, limit, reading, progress)
     x = to_input_units(graph, samples)
     recording = TorchSimulator(graph).run(x, Record(spikes=False, counts=True))
     return measure_activity(graph, recording, x)

@@ -11,14 +11,19 @@ from icsnn_deploy.bundle.bundle import SAMPLES_KEPT, check_free, open_bundle
 from icsnn_deploy.cli.arguments import (
     CalibrationArray,
     CalibrationLimit,
+    ChannelsLast,
+    Crop,
+    InputKey,
     JsonFlag,
     OutputBundle,
     Overwrite,
+    Resize,
 )
 from icsnn_deploy.cli.input_arrays import load_inputs, take_first
 from icsnn_deploy.cli.printing import print_json, progress_bars, report_errors
 from icsnn_deploy.errors import BundleError
 from icsnn_deploy.report.outputs import score_lines
+from icsnn_deploy.sources.options import SourceOptions
 
 if TYPE_CHECKING:
     from icsnn_deploy.lattice.quantization import Quantization
@@ -42,6 +47,10 @@ def quantize(
     ] = False,
     input_bits: Annotated[int, typer.Option(help="Bits of a float input: 8 or 16.")] = 8,
     limit: CalibrationLimit = None,
+    resize: Resize = None,
+    crop: Crop = None,
+    input_key: InputKey = None,
+    channels_last: ChannelsLast = None,
     device: Annotated[str, typer.Option(help="Torch device to calibrate on.")] = "cpu",
     overwrite: Overwrite = False,
     as_json: JsonFlag = False,
@@ -53,7 +62,13 @@ def quantize(
         if out.resolve() == bundle.resolve():
             raise BundleError(f"{out}: --out is the float bundle itself; choose another folder")
         network = opened.network()
-        samples = load_inputs(opened, calibration, network.input, limit)
+        reading = SourceOptions.parse(
+            resize=resize, crop=crop, input_key=input_key, channels_last=channels_last
+        )
+        with progress_bars() as progress:
+            samples = load_inputs(
+                opened, calibration, network.input, limit, reading, progress, mixed=True
+            )
         from icsnn_deploy.lattice.options import LatticeOptions
         from icsnn_deploy.lattice.quantize import quantize as run_quantization
         from icsnn_deploy.targets import find_target

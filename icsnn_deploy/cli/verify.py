@@ -11,19 +11,26 @@ from icsnn_deploy.backends import find_backend
 from icsnn_deploy.bundle.bundle import Bundle, open_bundle
 from icsnn_deploy.cli.arguments import (
     BACKEND_NAMES,
+    SOURCE_FORMS,
     BundlePath,
+    ChannelsLast,
+    Crop,
     ImageLimit,
+    InputKey,
     JsonFlag,
     JudgedTasks,
+    LabelKey,
     Margin,
+    Resize,
 )
-from icsnn_deploy.cli.input_arrays import load_inputs, take_first
+from icsnn_deploy.cli.input_arrays import load_with_source, take_first
 from icsnn_deploy.cli.printing import print_json, print_table, progress_bars, report_errors
 from icsnn_deploy.cli.tasks import declared_tasks
 from icsnn_deploy.errors import DataError
-from icsnn_deploy.evaluation.samples import open_output_labels
+from icsnn_deploy.evaluation.source_samples import given_labels
 from icsnn_deploy.graph.arrangement import output_parts
 from icsnn_deploy.judging.declared_tasks import judged_as
+from icsnn_deploy.sources.options import SourceOptions
 
 _USUAL_BACKENDS = {
     "onnx": "onnxruntime",
@@ -43,21 +50,24 @@ def verify(
     ] = None,
     images: Annotated[
         str | None,
-        typer.Option(
-            help="FILE.npz:array or FILE.npy; of several inputs FILE.npz, with an array of each "
-            "name. Default: the samples in the bundle."
-        ),
+        typer.Option(help=f"Default: the samples in the bundle. Otherwise {SOURCE_FORMS}"),
     ] = None,
     labels: Annotated[
         str | None,
         typer.Option(
             help="Labels of the images, FILE.npz:array or FILE.npy: class indices, of a "
             "segmentation [N, H, W], or the numbers of a regression. Of several outputs FILE.npz "
-            "with an array per output name."
+            "with an array per output name. Default: the labels that images come with; none: "
+            "without."
         ),
     ] = None,
     task: JudgedTasks = None,
     limit: ImageLimit = None,
+    resize: Resize = None,
+    crop: Crop = None,
+    input_key: InputKey = None,
+    label_key: LabelKey = None,
+    channels_last: ChannelsLast = None,
     against: Annotated[
         Path | None,
         typer.Option(
@@ -77,13 +87,31 @@ def verify(
                 opened.export(needed)
         tasks = declared_tasks(task or [])
         network = judged_as(opened.network(), tasks)
+        source = None
+        reading = SourceOptions.parse(
+            resize=resize,
+            crop=crop,
+            input_key=input_key,
+            label_key=label_key,
+            channels_last=channels_last,
+        )
         if images:
-            inputs = load_inputs(opened, images, network.input, limit)
+            with progress_bars() as progress:
+                inputs, source = load_with_source(
+                    opened,
+                    images,
+                    network.input,
+                    limit,
+                    reading,
+                    progress,
+                    keep_labels=labels is None,
+                )
         else:
             inputs = take_first(opened.samples(), limit, network.input.batch_axis)
         if labels and not images:
             raise DataError("--labels needs --images: the bundle's own samples have no labels")
-        truth = open_output_labels(network, labels) if labels else None
+        with progress_bars() as progress:
+            truth = given_labels(network, labels, source, progress)
         from icsnn_deploy.backends.recording_file import load_recording
         from icsnn_deploy.parity.compare import Tolerance
         from icsnn_deploy.parity.verify import verify as run_verification

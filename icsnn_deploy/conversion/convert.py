@@ -26,7 +26,7 @@ from icsnn_deploy.conversion.frontend.replace_max_pool import Replacement
 from icsnn_deploy.conversion.frontend.trace import DeclaredActivation, trace, trace_exported
 from icsnn_deploy.conversion.report import ConversionReport, describe_populations
 from icsnn_deploy.conversion.signed_paths import certifiable
-from icsnn_deploy.data import Normalization
+from icsnn_deploy.data import Normalization, as_network_samples
 from icsnn_deploy.distributed import SINGLE, Ranks
 from icsnn_deploy.errors import ConversionError, DataError
 from icsnn_deploy.graph.arrangement import as_taken, input_parts, is_plain, pack_inputs
@@ -67,6 +67,8 @@ class Conversion:
         Raises:
             BundleError: the path exists, or cannot be written.
         """
+        if samples is not None:
+            samples = as_network_samples("samples", samples, self.normalization)
         return create_bundle(
             Path(path),
             network=self.network,
@@ -87,6 +89,7 @@ def convert(
     activations: Sequence[DeclaredActivation] = (),
     replace_max_pool: Replacement | None = None,
     task: Task | Mapping[str, Task] | None = None,
+    input_key: str | None = None,
     device: str = "cpu",
     progress: Progress = silent,
     ranks: Ranks = SINGLE,
@@ -96,8 +99,9 @@ def convert(
     Args:
         model: in eval mode, traceable by torch.fx or torch.export; an exported program; or an ONNX
             model of `read_onnx`.
-        calibration_data: samples as the model takes them, [N, *shape] floats (an array, a
-            DataLoader, an iterable of batches); with a normalization, uint8 pixels [N, C, H, W].
+        calibration_data: samples as the model takes them, [N, *shape] floats (an array, (X, y), a
+            Dataset, a DataLoader, an iterable of batches); with a normalization, uint8 pixels
+            [N, C, H, W], or floats in 0..1, which are rounded to pixels (data.as_pixels).
             Of a model of several inputs, an array for each, by the names of forward's arguments.
         recipe: thresholds, initial potentials, time steps.
         normalization: of pixels in the model's training; it becomes part of the network.
@@ -108,6 +112,7 @@ def convert(
             figures are measured: "classification", "binary", "regression", "segmentation" or
             "detection"; of several outputs, by name. What is not given is detected
             (calibration.tasks.find_tasks), and the report says so.
+        input_key: of dict batches, the entry that holds the samples.
         device: torch device that calibration runs on.
         progress: called as each stage advances.
         ranks: the processes that share the calibration; each returns the same network.
@@ -128,10 +133,12 @@ def convert(
     context = CalibrationContext.of(
         calibration_data,
         batch_size=recipe.batch_size,
+        input_key=input_key,
         device=device,
         progress=progress,
         ranks=ranks,
     )
+    context = context.for_normalization(normalization)
     if ann is None:
         ann = to_ann_graph(
             model, context.samples, normalization, activations, replace_max_pool=replace_max_pool

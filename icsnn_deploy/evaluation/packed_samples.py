@@ -32,7 +32,12 @@ class PackedSamples(Samples):
 
 
 def open_inputs(
-    node: Input, spec: str, *, normalization: Normalization | None = None, whole: bool = False
+    node: Input,
+    spec: str,
+    *,
+    normalization: Normalization | None = None,
+    whole: bool = False,
+    channels_last: bool | None = None,
 ) -> Samples:
     """Open the samples of a network; only the headers of the files are read.
 
@@ -40,13 +45,19 @@ def open_inputs(
         node: the network's input.
         spec: as for open_samples; of several inputs FILE.npz, or FOLDER of .npz files, with an
             array of each name.
-        normalization, whole: as for open_samples.
+        normalization, whole, channels_last: as for open_samples.
 
     Raises:
         DataError: names the file, and what is wrong with it.
     """
     named = {
-        name: open_samples(one, axis=node.batch_axis, normalization=normalization, whole=whole)
+        name: open_samples(
+            one,
+            axis=node.batch_axis,
+            normalization=normalization,
+            whole=whole,
+            channels_last=channels_last,
+        )
         for name, one in input_specs(node, spec).items()
     }
     first = next(iter(named.values()))

@@ -25,7 +25,7 @@ from icsnn_deploy.evaluation.evaluator import Evaluator
 from icsnn_deploy.evaluation.ledger import Ledger, Shard
 from icsnn_deploy.evaluation.options import EvaluationOptions
 from icsnn_deploy.evaluation.result import Evaluation
-from icsnn_deploy.evaluation.samples import Samples
+from icsnn_deploy.evaluation.samples import DataSet
 from icsnn_deploy.graph.arrangement import output_parts, output_tasks
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.inputs import check_inputs, to_input_units
@@ -40,7 +40,7 @@ from icsnn_deploy.version import __version__
 
 def evaluate(
     bundle: Bundle,
-    samples: Samples,
+    samples: DataSet,
     labels: Array | Mapping[str, Array] | None = None,
     options: EvaluationOptions = EvaluationOptions(),
     *,
@@ -76,6 +76,7 @@ def evaluate(
     ranks.require_equal(
         "the evaluation", lambda: hashlib.sha256(json_bytes(job.settings)).hexdigest()
     )
+    ranks.require_equal("the order of the samples", samples.digest)
     ledger = None if out is None else Ledger(out, job.settings)
     own = {} if ledger is None else ledger.finished()
     finished = {number: shard for part in ranks.gather(own) for number, shard in part.items()}
@@ -107,7 +108,7 @@ class _Job:
         self,
         bundle: Bundle,
         network: Graph,
-        samples: Samples,
+        samples: DataSet,
         labels: Array | Mapping[str, Array] | None,
         options: EvaluationOptions,
         limit: int | None,
@@ -130,7 +131,7 @@ class _Job:
         try:
             check_inputs(self.network, to_input_units(self.network, self.samples.blank()))
         except DataError as error:
-            raise DataError(f"{self.samples.pieces[0].spec}: {error}") from error
+            raise DataError(f"{self.samples.name}: {error}") from error
 
     def check(self, finished: Mapping[int, Shard], ranks: Ranks, progress: Progress) -> None:
         """Raise DataError if a finished shard has other samples; the processes share the work."""

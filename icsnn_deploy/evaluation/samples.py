@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -13,7 +13,9 @@ from icsnn_deploy.data import (
     Normalization,
     array_shape,
     as_samples,
+    channels_first,
     check_images,
+    is_channels_last,
     load_array,
     load_labels,
 )
@@ -22,6 +24,25 @@ from icsnn_deploy.graph.arrangement import output_tasks
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.judging.labels import are_indices, label_specs, task_remedy
+
+
+class DataSet(Protocol):
+    """Samples of a network that are read a few at a time."""
+
+    @property
+    def name(self) -> str:
+        """Where the samples are, as messages name it."""
+
+    def __len__(self) -> int: ...
+
+    def blank(self) -> Array:
+        """One sample with the shape and dtype of what `read` returns."""
+
+    def read(self, start: int, stop: int) -> Array:
+        """Read samples `start` to `stop`, in the form that the network's input takes."""
+
+    def digest(self) -> str:
+        """A hash that differs where the samples are in another order; empty: they never are."""
 
 
 @dataclass(frozen=True)
@@ -46,10 +67,20 @@ class Samples:
     axis: int  # of the samples
     normalization: Normalization | None
     whole: bool  # arrays of any dtype are used unchanged
+    channels_last: bool = False
     _open: dict[str, Array] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return self.pieces[-1].stop
+
+    @property
+    def name(self) -> str:
+        """Where the samples are, as messages name it."""
+        return self.pieces[0].spec
+
+    def digest(self) -> str:
+        """Empty: files are in the same order in every process."""
+        return ""
 
     def blank(self) -> Array:
         """One sample of zeros, with the shape and dtype of what `read` returns; reads no file."""
@@ -68,7 +99,10 @@ class Samples:
         return self._taken(parts[0] if len(parts) == 1 else np.concatenate(parts, axis=self.axis))
 
     def _taken(self, array: Array) -> Array:
-        return np.asarray(array) if self.whole else as_samples(array, self.normalization)
+        if self.whole:
+            array = np.asarray(array)
+            return channels_first(array, self.axis + 1) if self.channels_last else array
+        return as_samples(array, self.normalization, self.channels_last, self.name)
 
     def _array(self, spec: str) -> Array:
         if spec not in self._open:
@@ -77,27 +111,35 @@ class Samples:
 
 
 def open_samples(
-    spec: str, *, axis: int = 0, normalization: Normalization | None = None, whole: bool = False
+    spec: str,
+    *,
+    axis: int = 0,
+    normalization: Normalization | None = None,
+    whole: bool = False,
+    channels_last: bool | None = None,
 ) -> Samples:
     """Open samples; only the headers of the files are read.
 
     Args:
         spec: FILE.npz:array, FILE.npy, FOLDER:array of .npz files, or FOLDER of .npy files.
         axis: of the samples.
-        normalization: of uint8 images [N, H, W, C], as for data.load_images.
+        normalization: of images, as for data.load_images.
         whole: use arrays of any dtype unchanged.
+        channels_last: as for data.load_images.
 
     Raises:
         DataError: names the file, and what is wrong with it.
     """
     pieces: list[Piece] = []
     first: tuple[tuple[int, ...], np.dtype[Any]] | None = None
+    last = bool(channels_last)
     for name in _files(spec):
         shape, dtype = array_shape(name)
         if len(shape) <= axis:
             raise DataError(f"{name}: shape {list(shape)}; axis {axis} of the samples is missing")
         if not whole:
-            check_images(name, shape, dtype, normalization)
+            last = is_channels_last(dtype, normalization, channels_last)
+            check_images(name, shape, dtype, normalization, last)
         kind = ((*shape[:axis], *shape[axis + 1 :]), dtype)
         if first is not None and kind != first:
             raise DataError(
@@ -109,7 +151,7 @@ def open_samples(
         pieces.append(Piece(name, start, start + shape[axis]))
     if first is None or not pieces[-1].stop:
         raise DataError(f"{spec}: no samples")
-    return Samples(pieces, *first, axis, normalization, whole)
+    return Samples(pieces, *first, axis, normalization, whole, last)
 
 
 def open_labels(spec: str, *, remedy: str = "") -> Array:

@@ -10,7 +10,7 @@ from typing import Any
 from icsnn_deploy.bundle.bundle import Bundle, create_bundle
 from icsnn_deploy.conversion.convert import Conversion
 from icsnn_deploy.conversion.report import OutputScore
-from icsnn_deploy.data import Normalization
+from icsnn_deploy.data import Normalization, as_network_samples
 from icsnn_deploy.errors import LatticeError
 from icsnn_deploy.graph.certificate import Certificate
 from icsnn_deploy.graph.graph import Graph
@@ -121,7 +121,9 @@ class Quantization:
         Raises:
             BundleError: the path exists, or cannot be written.
         """
-        inputs = to_input_units(self.network, self.samples if samples is None else samples)
+        kept = self.samples if samples is None else samples
+        kept = as_network_samples("samples", kept, self.source.normalization)
+        inputs = to_input_units(self.network, kept)
         return create_bundle(
             Path(path),
             network=self.network,

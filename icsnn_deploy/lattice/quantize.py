@@ -44,6 +44,7 @@ def quantize(
     options: LatticeOptions = LatticeOptions(),
     *,
     profile: TargetProfile = GENERIC,
+    input_key: str | None = None,
     device: str = "cpu",
     progress: Progress = silent,
 ) -> Quantization:
@@ -57,11 +58,12 @@ def quantize(
 
     Args:
         source: a float IF network: a conversion, a bundle, or a graph.
-        calibration_data: samples as the float network takes them.
+        calibration_data: samples as the float network takes them, in any form that `convert` takes.
         ann: for a graph, the ANN that it comes from. Without an ANN the network is rounded but not
             calibrated again, and its outputs are compared with those of the float network.
         options: widths and granularity.
         profile: the target whose registers the network should fit.
+        input_key: of dict batches, the entry that holds the samples.
         device: torch device.
         progress: called as each stage advances.
 
@@ -71,10 +73,21 @@ def quantize(
     given = FloatNetwork.of(source, ann)
     network = given.network
     if given.ann is None or hard_resets(network):
-        return _rounded(given, calibration_data, options, profile, device, progress)
-    context = CalibrationContext.of(
-        calibration_data, batch_size=options.batch_size, device=device, progress=progress
-    ).arranged_for(network)
+        given_data: CalibrationSource | CalibrationSet = calibration_data
+        if not network.input.is_timed:
+            given_data = CalibrationSet.of(calibration_data, input_key=input_key, progress=progress)
+        return _rounded(given, given_data, options, profile, device, progress)
+    context = (
+        CalibrationContext.of(
+            calibration_data,
+            batch_size=options.batch_size,
+            input_key=input_key,
+            device=device,
+            progress=progress,
+        )
+        .for_normalization(given.normalization)
+        .arranged_for(network)
+    )
     fit, held_out = context.split(options.held_out)
     ann = replace(given.ann, tasks=output_tasks(network))
     scorer = AgreementScorer(ann, held_out, readout_steps(network))
@@ -113,7 +126,7 @@ def quantize(
 
 def _rounded(
     given: FloatNetwork,
-    calibration_data: CalibrationSource,
+    calibration_data: CalibrationSource | CalibrationSet,
     options: LatticeOptions,
     profile: TargetProfile,
     device: str,

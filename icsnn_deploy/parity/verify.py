@@ -12,6 +12,7 @@ from icsnn_deploy.backends import find_backend, open_backend
 from icsnn_deploy.backends.recording import Record, Recording, Simulator
 from icsnn_deploy.backends.reference import ReferenceSimulator, run_ann
 from icsnn_deploy.bundle.bundle import Bundle
+from icsnn_deploy.data import as_network_samples
 from icsnn_deploy.errors import DataError
 from icsnn_deploy.graph.arrangement import is_classifier, output_tasks
 from icsnn_deploy.graph.certificate import require_certificate
@@ -69,7 +70,11 @@ def verify(
     if network.is_integer:
         require_certificate(network)
     tolerance = tolerance.on(network)
-    samples = bundle.samples() if inputs is None else inputs
+    samples = (
+        bundle.samples()
+        if inputs is None
+        else as_network_samples("images", inputs, bundle.normalization)
+    )
     x = check_inputs(network, to_input_units(network, samples))
     axis = network.input.batch_axis
     images = x.shape[axis]

@@ -201,7 +201,7 @@ def test_samples_without_normalization_must_be_floats(tmp_path: Path, kind: str)
 
 @pytest.mark.parametrize(
     ("shape", "kind"),
-    [((2, 4, 5, 3), "float32"), ((2, 4, 5, 3), "int16"), ((4, 5, 3), "uint8"), ((3,), "uint8")],
+    [((4, 5, 3), "float32"), ((2, 4, 5, 3), "int16"), ((4, 5, 3), "uint8"), ((3,), "uint8")],
 )
 def test_pixels_must_be_uint8_images(tmp_path: Path, shape: tuple[int, ...], kind: str) -> None:
     np.save(tmp_path / "i.npy", np.zeros(shape, kind))

@@ -18,9 +18,10 @@ PACKAGE = ROOT / "icsnn_deploy"
 
 ORDER = (
     {"errors", "atomic", "progress", "version"},
-    {"environments"},
+    {"environments", "user_code"},
     {"graph"},
     {"data"},
+    {"sources"},
     {"passes"},
     {"bundle", "targets"},
     {"exporters"},
@@ -70,6 +71,8 @@ ON_USE = {
     "h5py": r"exporters/nir/read/hdf5\w*\.py|exporters/netx/.*",
     "matplotlib": r"report/.*",
     "sklearn": r"demo/.*",
+    "PIL": r"sources/images\.py",
+    "torchvision": r"sources/torchvision_sets\.py",
     "safetensors": r"(bundle/bundle|graph/file|parity/golden)\.py",
 }
 
@@ -254,7 +257,19 @@ def test_packages_of_others_are_imported_where_they_belong() -> None:
     assert wrong == []
 
 
-HEAVY = ("torch", "onnx", "onnxruntime", "openvino", "nir", "h5py", "sklearn", "matplotlib", "rich")
+HEAVY = (
+    "torch",
+    "torchvision",
+    "PIL",
+    "onnx",
+    "onnxruntime",
+    "openvino",
+    "nir",
+    "h5py",
+    "sklearn",
+    "matplotlib",
+    "rich",
+)
 
 
 def loaded_by(*statements: str) -> set[str]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from icsnn_deploy.conversion.calibration.samples import CalibrationSet, CalibrationSource
+from icsnn_deploy.data import Normalization, as_network_samples
 from icsnn_deploy.distributed import SINGLE, Ranks, WorkResult
 from icsnn_deploy.graph.arrangement import as_taken
 from icsnn_deploy.graph.graph import Graph
@@ -37,6 +38,7 @@ class CalibrationContext:
         source: CalibrationSource | CalibrationSet,
         *,
         batch_size: int,
+        input_key: str | None = None,
         device: str = "cpu",
         progress: Progress = silent,
         ranks: Ranks = SINGLE,
@@ -47,7 +49,7 @@ class CalibrationContext:
             DataError: no samples, or batches of different shapes or types.
             RankError: the processes of the run have different samples.
         """
-        samples = CalibrationSet.of(source, progress=progress, ranks=ranks)
+        samples = CalibrationSet.of(source, input_key=input_key, progress=progress, ranks=ranks)
         return cls(samples=samples, batch_size=batch_size, device=device, progress=progress)
 
     def __len__(self) -> int:
@@ -85,6 +87,13 @@ class CalibrationContext:
     def batch_count(self) -> int:
         """Number of batches in one pass."""
         return -(-len(self) // self.batch_size)
+
+    def for_normalization(self, normalization: Normalization | None) -> CalibrationContext:
+        """The same; with a normalization with samples as pixels (see data.as_pixels)."""
+        if normalization is None:
+            return self
+        pixels = as_network_samples("calibration data", self.samples.samples, normalization)
+        return replace(self, samples=replace(self.samples, samples=pixels))
 
     def arranged_for(self, graph: Graph) -> CalibrationContext:
         """The same with samples as the graph takes them (see arrangement.as_taken)."""

@@ -10,7 +10,6 @@ batches in order.
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -22,6 +21,9 @@ from icsnn_deploy.distributed import SINGLE, Ranks, WorkResult
 from icsnn_deploy.errors import DataError
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.progress import Progress, silent
+from icsnn_deploy.sources.batches import as_array, split_batch, spool
+from icsnn_deploy.sources.data_sets import as_pair, batches_of, gives_items, is_data_set
+from icsnn_deploy.sources.selection import Selection
 
 CalibrationSource: TypeAlias = "Array | torch.Tensor | Iterable[Any]"
 
@@ -39,13 +41,15 @@ class CalibrationSet:
         source: CalibrationSource | CalibrationSet,
         *,
         limit: int | None = None,
+        input_key: str | None = None,
         progress: Progress = silent,
         ranks: Ranks = SINGLE,
     ) -> CalibrationSet:
-        """Hold the samples of an array, a tensor, a DataLoader, or an iterable of batches.
+        """Hold the samples of an array, a tensor, (X, y), a Dataset, a DataLoader, or batches.
 
-        A batch is an array or tensor [B, *shape], or a tuple or list whose first entry is one
-        (a DataLoader's (images, labels)).
+        A batch is an array or tensor [B, *shape], a tuple or list whose first entry is one
+        (a DataLoader's (images, labels)), or a dict with an entry `input_key` that is one. The
+        items of a Dataset are such, without B.
 
         Raises:
             DataError: no samples, or batches of different shapes or types.
@@ -55,15 +59,8 @@ class CalibrationSet:
             raise DataError(f"a limit of {limit} calibration samples: at least 1 is needed")
         if isinstance(source, CalibrationSet):
             samples = source.samples
-        elif isinstance(source, (np.ndarray, torch.Tensor)):
-            samples = _array(source)
-        elif isinstance(source, Iterable):
-            samples = _spool(source, limit, progress)
         else:
-            raise DataError(
-                f"calibration data of type {type(source).__name__}: an array, a DataLoader or an "
-                "iterable of batches is needed"
-            )
+            samples = _held(source, input_key, limit, progress)
         if samples.ndim < 2 or len(samples) == 0:
             raise DataError(f"calibration data of shape {samples.shape}: [N, *shape] with N >= 1")
         found = cls(samples[:limit], ranks)
@@ -99,47 +96,24 @@ class CalibrationSet:
         return digest.hexdigest()
 
 
-def _array(batch: Any) -> Array:
-    while isinstance(batch, (tuple, list)) and batch:
-        batch = batch[0]
-    if isinstance(batch, torch.Tensor):
-        tensor = batch.detach().cpu()
-        # NumPy has no bfloat16.
-        array: Array = (tensor.float() if tensor.is_floating_point() else tensor).numpy()
-    elif isinstance(batch, np.ndarray):
-        array = batch
-    else:
-        raise DataError(f"a calibration batch of type {type(batch).__name__}: array or tensor")
-    if array.dtype.kind not in "fiub" or array.ndim == 0:
-        raise DataError(
-            f"a calibration batch of type {array.dtype} and shape {array.shape}: "
-            "real numbers [B, *shape] are needed"
+def _held(source: Any, input_key: str | None, limit: int | None, progress: Progress) -> Array:
+    """The samples of an array where they are, and those of everything else in a file."""
+    what = "a calibration batch"
+    pair = as_pair(source, "calibration data")
+    if pair is not None:
+        return as_array(split_batch(pair.samples, what, input_key=input_key).samples, what)
+    items = is_data_set(source)
+    if items:
+        data_set = source
+        # mixed, because samples are held out at the end of data sets that are sorted by class
+        source = (
+            data_set[number] for number in Selection(limit, mixed=True).numbers(len(data_set))
         )
-    return array.astype(np.float32, copy=False) if array.dtype.kind == "f" else array
-
-
-def _spool(source: Iterable[Any], limit: int | None, progress: Progress) -> Array:
-    """Write the batches to an unnamed temporary file, in order, and map it."""
-    count, first = 0, None
-    with tempfile.TemporaryFile() as file:
-        for batch in source:
-            array = _array(batch)
-            if limit is not None:
-                array = array[: limit - count]
-            if first is None:
-                first = array
-            elif array.shape[1:] != first.shape[1:] or array.dtype != first.dtype:
-                raise DataError(
-                    f"a calibration batch {array.dtype} {list(array.shape)} after "
-                    f"{first.dtype} {list(first.shape)}: all batches must be of one kind"
-                )
-            file.write(np.ascontiguousarray(array).tobytes())
-            count += len(array)
-            progress("reading calibration data", count, limit)
-            if limit is not None and count >= limit:
-                break
-        if first is None or count == 0:
-            raise DataError("the calibration data holds no samples")
-        file.flush()
-        # The mapping keeps the file alive after it is closed.
-        return np.memmap(file, first.dtype, "r", shape=(count, *first.shape[1:]))
+    if not isinstance(source, Iterable):
+        raise DataError(
+            f"calibration data of type {type(source).__name__}: an array, a DataLoader or an "
+            "iterable of batches is needed"
+        )
+    batches = batches_of(source, what, items=items or gives_items(source), input_key=input_key)
+    stage = "reading calibration data"
+    return spool(batches, what, limit=limit, progress=progress, stage=stage)[0]

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-import os
 import pickle
-import sys
 from collections.abc import Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -20,7 +15,8 @@ from icsnn_deploy.conversion.frontend.checkpoint_scan import scan_checkpoint
 from icsnn_deploy.conversion.frontend.exported_program import load_program
 from icsnn_deploy.conversion.frontend.onnx_model.read import read_onnx
 from icsnn_deploy.conversion.frontend.state_dict import State, find_states, fit_state
-from icsnn_deploy.errors import ConversionError, DataError, IcsnnError, first_line
+from icsnn_deploy.errors import ConversionError, DataError, first_line
+from icsnn_deploy.user_code import load_callable, running
 
 
 def load_model(spec: str, weights: Path | None = None) -> nn.Module | ExportedProgram:
@@ -50,15 +46,9 @@ def load_model(spec: str, weights: Path | None = None) -> nn.Module | ExportedPr
             "or a .pt2 or .onnx file"
         )
     states = None if weights is None else _read_states(weights)
-    make = getattr(_import(place), name, None)
-    if not callable(make):
-        raise ConversionError(f"{place}: has no callable {name!r}")
-    try:
+    make = load_callable(spec, ConversionError)
+    with running(f"{spec}: calling it", ConversionError):
         model = make()
-    except Exception as error:  # the user's code may raise anything
-        raise ConversionError(
-            f"{spec}: calling it raised {type(error).__name__}: {error}"
-        ) from error
     if not isinstance(model, nn.Module):
         raise ConversionError(f"{spec}: returned {type(model).__name__}, an nn.Module is needed")
     if weights is not None and states is not None:
@@ -113,38 +103,3 @@ def _fit(model: nn.Module, states: dict[str, State], path: Path, spec: str) -> N
         listed = "\n  ".join(misfits[:20]) + ("\n  ..." if len(misfits) > 20 else "")
         raise DataError(f"{path}: does not fit {spec}, {len(misfits)} entries:\n  {listed}")
     model.load_state_dict(state, strict=False)  # counts of batches may be missing
-
-
-def _import(place: str) -> ModuleType:
-    """The module of that name, or of that file."""
-    if not place.endswith(".py"):
-        if os.getcwd() not in sys.path:
-            sys.path.insert(0, os.getcwd())
-        try:
-            return importlib.import_module(place)
-        except IcsnnError:
-            raise
-        except ImportError as error:
-            raise ConversionError(f"module {place!r} can't be imported: {error}") from error
-        except Exception as error:  # the user's own code: whatever it raises is its message
-            raise ConversionError(
-                f"module {place!r}: importing it raised {type(error).__name__}: {error}"
-            ) from error
-    path = Path(place)
-    if not path.is_file():
-        raise ConversionError(f"{place}: no such file")
-    name = f"_icsnn_model_{path.stem}"  # a user's torch.py must not stand in for torch
-    module_spec = importlib.util.spec_from_file_location(name, path)
-    if module_spec is None or module_spec.loader is None:
-        raise ConversionError(f"{place}: not a Python file")
-    module = importlib.util.module_from_spec(module_spec)
-    sys.modules[name] = module  # dataclasses and pickling in the user's file look it up
-    try:
-        module_spec.loader.exec_module(module)
-    except IcsnnError:
-        raise
-    except Exception as error:  # the user's own code: whatever it raises is its message
-        raise ConversionError(
-            f"{place}: importing it raised {type(error).__name__}: {error}"
-        ) from error
-    return module

@@ -574,7 +574,7 @@ def test_labels_need_images(finished: Path, bundle: Path) -> None:
         (["--backend", "onnx-reference:x"], "no backend 'onnx-reference:x'; there are reference"),
         (["--backend", "nir-portable:x"], "no backend 'nir-portable:x'; there are reference"),
         (["--backend", "onnxruntime:Abacus"], "Abacus"),
-        (["--images", "DATA:floats"], "uint8 images [N, H, W, C]"),
+        (["--images", "DATA:floats"], "floats must be in 0..1"),
         (["--images", "DATA:labels"], "uint8 images [N, H, W, C]"),
         (["--images", "DATA:none"], "no array 'none'"),
         (["--images", "DATA:images", "--labels", "DATA:floats"], "integers [N] are needed; output"),

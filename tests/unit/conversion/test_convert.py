@@ -31,6 +31,7 @@ from icsnn_deploy.errors import ConversionError, DataError
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import IF, Relu
+from icsnn_deploy.sources.selection import mixed_order
 from tests.support.traced import small_model
 
 NORMALIZATION = Normalization(mean=(0.4, 0.5, 0.6), std=(0.2, 0.25, 0.3))
@@ -237,10 +238,58 @@ def test_integers_without_a_normalization_are_refused(dtype: str) -> None:
         convert(small_model(), pixels().astype(dtype))
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64", "int16"])
-def test_a_normalization_needs_pixels(dtype: str) -> None:
-    with pytest.raises(DataError, match="a normalization needs uint8"):
+@pytest.mark.parametrize(
+    ("dtype", "message"),
+    [
+        ("float32", r"values 0 to 255; .* floats must be in 0\.\.1"),
+        ("float64", r"values 0 to 255; .* floats must be in 0\.\.1"),
+        ("int16", "a normalization needs uint8"),
+    ],
+)
+def test_a_normalization_needs_pixels(dtype: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
         convert(small_model(), pixels().astype(dtype), normalization=NORMALIZATION)
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_floats_in_0_to_1_with_a_normalization_are_the_pixels_they_come_from(kind: type) -> None:
+    whole = pixels()
+    recipe = Recipe(name="opi", time_steps=2)
+    floats: Array = (whole / 255).astype(kind)
+    one = convert(small_model(), whole, recipe, normalization=NORMALIZATION)
+    other = convert(small_model(), floats, recipe, normalization=NORMALIZATION)
+    assert one.network.hash() == other.network.hash()
+    assert other.network.input.dtype == "uint8"
+
+
+class Rows:
+    """A data set of items, without a base class."""
+
+    def __init__(self, rows: list[Any]) -> None:
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, number: int) -> Any:
+        return self.rows[number]
+
+
+@pytest.mark.parametrize("form", ["pair", "dicts", "data set"])
+def test_samples_of_every_form_convert_to_the_same_network(form: str) -> None:
+    x = NORMALIZATION.apply(pixels())
+    y = np.arange(len(x))
+    given: Any
+    if form == "pair":
+        given = (x, y)
+    elif form == "dicts":
+        given = [{"image": x[i : i + 3], "label": y[i : i + 3]} for i in range(0, len(x), 3)]
+    else:  # its items are read in a mixed order
+        order = mixed_order(len(x))
+        given = Rows([(x[order.index(i)], i) for i in range(len(x))])
+    recipe = Recipe(name="opi", time_steps=2)
+    found = convert(small_model(), given, recipe, input_key="image" if form == "dicts" else None)
+    assert found.network.hash() == convert(small_model(), x, recipe).network.hash()
 
 
 def test_a_normalization_of_other_channels_is_refused() -> None:

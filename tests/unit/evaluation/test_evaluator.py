@@ -209,4 +209,4 @@ def test_the_command_takes_the_device_either_way(place: Path) -> None:
 def test_the_command_refuses_a_limit_of_none(place: Path, limit: str) -> None:
     code, out, err = command(place, "--limit", limit)
     assert (code, out) == (2, "")
-    assert err == f"error: a limit of {limit} samples: at least 1 is needed\n"
+    assert err == f"error: --limit {limit}: at least 1 is needed\n"

@@ -173,7 +173,7 @@ MISMATCHES = {
 @pytest.mark.parametrize("name", MISMATCHES)
 def test_batches_that_do_not_fit_each_other_are_refused(name: str) -> None:
     with pytest.raises(DataError, match=r"a calibration batch .* after float32 \[2, 3\]"):
-        CalibrationSet.of(MISMATCHES[name])
+        CalibrationSet.of(list(MISMATCHES[name]))
 
 
 def test_floats_of_different_width_fit_each_other() -> None:
@@ -204,7 +204,10 @@ WRONG: dict[str, tuple[Any, str]] = {
     "number": (3, "calibration data of type int: an array, a DataLoader or an iterable"),
     "nothing": (None, "calibration data of type NoneType"),
     "text": ("images.npy", "a calibration batch of type str"),
-    "mapping batches": ([{"image": images()}], "a calibration batch of type dict"),
+    "mapping batches": (
+        [{"image": images(), "label": 1}],
+        "a calibration batch of type dict: it holds image, label; name one with --input-key",
+    ),
     "numbers": ([1.0, 2.0], "a calibration batch of type float"),
     "empty tuples": ([()], "a calibration batch of type tuple"),
     "objects": ([np.array([[object()]])], "a calibration batch of type object"),

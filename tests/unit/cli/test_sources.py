@@ -1,0 +1,254 @@
+"""Commands on samples from user code and image folders: the same figures as from arrays."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from icsnn_deploy.bundle.bundle import open_bundle
+from icsnn_deploy.cli import app
+from icsnn_deploy.sources.selection import mixed_order
+
+CODE = """
+import numpy as np
+import torch
+from pathlib import Path
+from torch import nn
+import torch.nn.functional as F
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, padding=1)
+        self.head = nn.Linear(16, 3)
+    def forward(self, x):
+        return self.head(F.avg_pool2d(F.relu(self.conv(x)), 4).flatten(1))
+
+def make():
+    torch.manual_seed(0)
+    return Net()
+
+class Two(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.one, self.other = nn.Linear(4, 3), nn.Linear(6, 3)
+    def forward(self, left, right):
+        return F.relu(self.one(left)) + F.relu(self.other(right))
+
+held = np.load(Path(__file__).parent / "data.npz")
+X, Y = held["images"].transpose(0, 3, 1, 2), held["labels"]
+
+def pixels(): return X, Y
+def floats(): return (X / 255).astype(np.float32), Y
+def loader(): return [(torch.from_numpy(X[i:i + 5]), Y[i:i + 5]) for i in range(0, 12, 5)]
+def dicts(): return [{"image": X[:8], "label": Y[:8]}, {"image": X[8:], "label": Y[8:]}]
+def data_set(): return torch.utils.data.TensorDataset(torch.from_numpy(X), torch.from_numpy(Y))
+def nhwc(): return held["images"], Y
+def normalized(): return ((X / 255 - 0.4) / 0.3).astype(np.float32)
+def soft_labels(): return X, Y / 3
+def wrong_labels(): return X, Y + 1
+def sides():
+    rng = np.random.default_rng(0)
+    return {"left": rng.random((9, 4), np.float32), "right": rng.random((9, 6), np.float32)}
+"""
+MEAN_STD = ("--mean", "0.5,0.4,0.3", "--std", "0.2,0.3,0.25")
+
+
+class Bench:
+    """A folder with code, the same 12 images as arrays and as files, and a bundle."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        rng = np.random.default_rng(0)
+        images = rng.integers(0, 256, (12, 8, 8, 3), np.uint8)
+        labels = np.arange(12) // 4
+        floats = (images / 255).astype(np.float32)
+        np.savez(path / "data.npz", images=images, labels=labels, floats=floats)
+        for number, (image, label) in enumerate(zip(images, labels, strict=True)):
+            folder = path / "images" / f"class{label}"
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(folder / f"{number:02}.png")
+        (path / "samples_of_cli.py").write_text(CODE)
+
+    def code(self, name: str) -> str:
+        return f"{self.path}/samples_of_cli.py:{name}"
+
+    def array(self, name: str) -> str:
+        return f"{self.path}/data.npz:{name}"
+
+    def run(self, *arguments: str, code: int = 0) -> str:
+        result = CliRunner().invoke(app, list(arguments))
+        assert result.exit_code == code, (result.stdout, result.stderr, result.exception)
+        return result.stderr if code else result.stdout
+
+    def convert(self, out: str, calibration: str, *more: str, model: str = "make") -> Path:
+        folder = self.path / out
+        self.run(
+            *("convert", self.code(model), "--calibration", calibration, "--out", str(folder)),
+            *("--time-steps", "3", "--recipe", "opi", "--overwrite", *more),
+        )
+        return folder
+
+    def evaluate(self, images: str, *more: str) -> Any:
+        bundle = str(self.path / "bundle")
+        return json.loads(self.run("evaluate", bundle, "--images", images, "--json", *more))
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    found = Bench(tmp_path_factory.mktemp("bench"))
+    found.convert("bundle", found.array("images"), *MEAN_STD)
+    return found
+
+
+def hash_of(bundle: Path) -> str:
+    return open_bundle(bundle).graph_hash
+
+
+@pytest.mark.parametrize(
+    ("source", "more"),
+    [
+        ("pixels", ()),
+        ("floats", ()),
+        ("loader", ()),
+        ("dicts", ("--input-key", "image")),
+        ("nhwc", ("--channels-last",)),
+    ],
+)
+def test_convert_gives_the_same_network_from_every_source(
+    bench: Bench, source: str, more: tuple[str, ...]
+) -> None:
+    found = bench.convert(source, bench.code(source), *MEAN_STD, *more)
+    assert hash_of(found) == hash_of(bench.path / "bundle")
+
+
+def test_convert_takes_floats_in_0_to_1_from_a_file(bench: Bench) -> None:
+    found = bench.convert("floats", bench.array("floats"), *MEAN_STD, "--channels-last")
+    assert hash_of(found) == hash_of(bench.path / "bundle")
+    assert open_bundle(found).samples().dtype == np.uint8
+
+
+def test_calibration_on_a_folder_mixes_its_classes(bench: Bench) -> None:
+    found = bench.convert("folder", str(bench.path / "images"), *MEAN_STD)
+    images = np.load(bench.path / "data.npz")["images"].transpose(0, 3, 1, 2)
+    kept = open_bundle(found).samples()
+    np.testing.assert_array_equal(kept, images[mixed_order(12)][: len(kept)])
+
+
+def test_evaluate_gives_the_same_figures_from_every_source(bench: Bench) -> None:
+    expected = bench.evaluate(bench.array("images"), "--labels", bench.array("labels"))
+    assert expected["top1"] is not None
+    for source, more in [
+        (str(bench.path / "images"), ()),
+        (bench.code("pixels"), ()),
+        (bench.code("floats"), ()),
+        (bench.code("loader"), ()),
+        (bench.code("nhwc"), ("--channels-last",)),
+        (bench.code("dicts"), ("--input-key", "image", "--label-key", "label")),
+        (bench.array("floats"), ("--channels-last", "--labels", bench.array("labels"))),
+        (bench.code("data_set"), ("--shard-size", "5", "--batch-size", "3")),
+    ]:
+        found = bench.evaluate(source, *more)
+        assert found["top1"] == expected["top1"], source
+        assert found["outputs"] == expected["outputs"], source
+
+
+def test_labels_none_leaves_the_labels_of_a_source_out(bench: Bench) -> None:
+    assert bench.evaluate(str(bench.path / "images"), "--labels", "none")["top1"] is None
+
+
+def test_a_limit_takes_the_labels_of_the_samples_it_takes(bench: Bench) -> None:
+    """Labels of a file are those of the whole folder, in its order."""
+    images = str(bench.path / "images")
+    own = bench.evaluate(images, "--limit", "3")
+    given = bench.evaluate(images, "--limit", "3", "--labels", bench.array("labels"))
+    assert own == given
+    x, y = (np.load(bench.path / "data.npz")[name][[0, 4, 8]] for name in ("images", "labels"))
+    np.savez(bench.path / "three.npz", images=x, labels=y)
+    three = str(bench.path / "three.npz")
+    expected = bench.evaluate(f"{three}:images", "--labels", f"{three}:labels")
+    assert own["outputs"] == expected["outputs"]
+
+
+def test_verify_quantize_and_inspect_take_every_source(bench: Bench) -> None:
+    bundle, out = str(bench.path / "bundle"), str(bench.path / "int8")
+    verified = json.loads(bench.run("verify", bundle, "--images", bench.code("floats"), "--json"))
+    plain = ("--images", bench.array("images"), "--labels", bench.array("labels"), "--json")
+    assert verified == json.loads(bench.run("verify", bundle, *plain))
+    hashes = []
+    for source in (bench.array("images"), bench.code("loader"), bench.code("floats")):
+        more = ("--calibration", source, "--out", out, "--overwrite")
+        bench.run("quantize", bundle, *more)
+        hashes.append(hash_of(Path(out)))
+    assert len(set(hashes)) == 1
+    folder = str(bench.path / "images")
+    activity = [
+        json.loads(bench.run("inspect", bundle, "--images", images, "--json"))["activity"]
+        for images in (bench.array("images"), folder)
+    ]
+    assert activity[0] == activity[1]
+
+
+def test_code_gives_the_samples_of_several_inputs(bench: Bench) -> None:
+    bundle = bench.convert("two", bench.code("sides"), model="Two")
+    found = bench.run("verify", str(bundle), "--images", bench.code("sides"), "--limit", "5")
+    assert "every spike equal" in found
+    images = ("--images", bench.code("sides"), "--json", "--limit", "4")
+    assert json.loads(bench.run("evaluate", str(bundle), *images))["samples"] == 4
+    message = bench.run("verify", str(bundle), "--images", bench.code("pixels"), code=2)
+    assert "the network takes left, right; give a callable that returns a dict" in message
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (("CODE:normalized",), "floats must be in 0..1, before any normalization"),
+        (("CODE:nhwc",), "with 3 channels as mean and std have; for the other order"),
+        (("CODE:absent",), "has no callable 'absent'"),
+        (("CODE:wrong_labels",), "sample 8 has class 3; 4 of 12 labels are not among"),
+        (("CODE:soft_labels",), "or leave them out with --labels none"),
+        (("CODE:dicts",), "it holds image, label; name one with --input-key"),
+        (("FOLDER", "--crop", "9"), "8 x 8 pixels, smaller than --crop 9,9"),
+        (("FOLDER", "--resize", "9"), "samples [3, 9, 9], but the network takes [3, 8, 8]; "),
+        (("FOLDER/class0", "--labels", "none", "--input-key", "x"), "--input-key with an image"),
+        (("images.txt",), "give FILE.npz:array or FILE.npy, FILE.py:callable"),
+        (("DATA:images", "--resize", "8"), "--resize with arrays in files"),
+    ],
+)
+def test_what_evaluate_refuses(bench: Bench, images: tuple[str, ...], message: str) -> None:
+    places = {
+        "CODE": f"{bench.path}/samples_of_cli.py",
+        "FOLDER": f"{bench.path}/images",
+        "DATA": f"{bench.path}/data.npz",
+    }
+    given = list(images)
+    for name, place in places.items():
+        given[0] = given[0].replace(name, place)
+    found = bench.run("evaluate", str(bench.path / "bundle"), "--images", *given, code=2)
+    assert message in found
+    assert "Traceback" not in found
+
+
+def test_class_folders_that_are_not_the_networks_classes_are_refused(
+    bench: Bench, tmp_path: Path
+) -> None:
+    for name in ("ape", "bee"):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (8, 8)).save(tmp_path / name / "a.png")
+    bundle = str(bench.path / "bundle")
+    message = bench.run("evaluate", bundle, "--images", str(tmp_path), code=2)
+    assert "2 classes (ape, bee), but the network has 3" in message
+    assert bench.run("evaluate", bundle, "--images", str(tmp_path), "--labels", "none")
+
+
+def test_images_need_the_normalization(bench: Bench) -> None:
+    more = ("--out", str(bench.path / "none"), "--time-steps", "3")
+    source = ("--calibration", str(bench.path / "images"))
+    message = bench.run("convert", bench.code("make"), *source, *more, code=2)
+    assert "the network takes no pixels of 8 bits. Convert with --mean and --std" in message
