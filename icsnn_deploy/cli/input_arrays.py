@@ -6,20 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from icsnn_deploy.bundle.bundle import Bundle
-from icsnn_deploy.data import (
-    Normalization,
-    channels_first,
-    check_finite,
-    load_archive,
-    load_array,
-    load_images,
-)
+from icsnn_deploy.data import Normalization, check_finite, load_archive, load_array, load_images
 from icsnn_deploy.errors import DataError
 from icsnn_deploy.evaluation.packed_samples import input_specs
 from icsnn_deploy.evaluation.source_samples import SourceSamples, open_source_samples
 from icsnn_deploy.graph.arrangement import is_plain, pack_into
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import Input
+from icsnn_deploy.pixels import channels_first
 from icsnn_deploy.progress import Progress, silent
 from icsnn_deploy.sources.open import open_source
 from icsnn_deploy.sources.options import SourceOptions

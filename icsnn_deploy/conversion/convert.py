@@ -26,7 +26,7 @@ from icsnn_deploy.conversion.frontend.replace_max_pool import Replacement
 from icsnn_deploy.conversion.frontend.trace import DeclaredActivation, trace, trace_exported
 from icsnn_deploy.conversion.report import ConversionReport, describe_populations
 from icsnn_deploy.conversion.signed_paths import certifiable
-from icsnn_deploy.data import Normalization, as_network_samples
+from icsnn_deploy.data import Normalization
 from icsnn_deploy.distributed import SINGLE, Ranks
 from icsnn_deploy.errors import ConversionError, DataError
 from icsnn_deploy.graph.arrangement import as_taken, input_parts, is_plain, pack_inputs
@@ -37,6 +37,7 @@ from icsnn_deploy.graph.tasks import Task
 from icsnn_deploy.passes.edit import fresh_name, insert_after
 from icsnn_deploy.passes.fold_scales import fold_scales
 from icsnn_deploy.passes.merge_pointwise import merge_pointwise
+from icsnn_deploy.pixels import as_network_samples
 from icsnn_deploy.progress import Progress, silent
 
 
@@ -101,7 +102,7 @@ def convert(
             model of `read_onnx`.
         calibration_data: samples as the model takes them, [N, *shape] floats (an array, (X, y), a
             Dataset, a DataLoader, an iterable of batches); with a normalization, uint8 pixels
-            [N, C, H, W], or floats in 0..1, which are rounded to pixels (data.as_pixels).
+            [N, C, H, W], or floats in 0..1, which are rounded to pixels (pixels.as_pixels).
             Of a model of several inputs, an array for each, by the names of forward's arguments.
         recipe: thresholds, initial potentials, time steps.
         normalization: of pixels in the model's training; it becomes part of the network.

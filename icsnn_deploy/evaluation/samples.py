@@ -13,7 +13,6 @@ from icsnn_deploy.data import (
     Normalization,
     array_shape,
     as_samples,
-    channels_first,
     check_images,
     is_channels_last,
     load_array,
@@ -24,6 +23,7 @@ from icsnn_deploy.graph.arrangement import output_tasks
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.judging.labels import are_indices, label_specs, task_remedy
+from icsnn_deploy.pixels import channels_first
 
 
 class DataSet(Protocol):

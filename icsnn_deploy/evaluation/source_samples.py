@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from icsnn_deploy.data import Normalization, as_samples, channels_first, check_finite, check_images
+from icsnn_deploy.data import Normalization, as_samples, check_finite, check_images
 from icsnn_deploy.errors import DataError
 from icsnn_deploy.evaluation.samples import open_output_labels
 from icsnn_deploy.graph.arrangement import (
@@ -22,6 +22,7 @@ from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import Input
 from icsnn_deploy.judging.labels import check_output_labels
+from icsnn_deploy.pixels import channels_first
 from icsnn_deploy.progress import Progress, silent
 from icsnn_deploy.sources.batches import Batch, spool
 from icsnn_deploy.sources.open import open_source

@@ -10,13 +10,14 @@ from typing import Any
 from icsnn_deploy.bundle.bundle import Bundle, create_bundle
 from icsnn_deploy.conversion.convert import Conversion
 from icsnn_deploy.conversion.report import OutputScore
-from icsnn_deploy.data import Normalization, as_network_samples
+from icsnn_deploy.data import Normalization
 from icsnn_deploy.errors import LatticeError
 from icsnn_deploy.graph.certificate import Certificate
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.inputs import to_input_units
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.parity.golden import golden_bytes
+from icsnn_deploy.pixels import as_network_samples
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

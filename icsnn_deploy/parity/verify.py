@@ -12,7 +12,6 @@ from icsnn_deploy.backends import find_backend, open_backend
 from icsnn_deploy.backends.recording import Record, Recording, Simulator
 from icsnn_deploy.backends.reference import ReferenceSimulator, run_ann
 from icsnn_deploy.bundle.bundle import Bundle
-from icsnn_deploy.data import as_network_samples
 from icsnn_deploy.errors import DataError
 from icsnn_deploy.graph.arrangement import is_classifier, output_tasks
 from icsnn_deploy.graph.certificate import require_certificate
@@ -27,6 +26,7 @@ from icsnn_deploy.judging.figures import output_figures
 from icsnn_deploy.judging.labels import check_output_labels
 from icsnn_deploy.parity.compare import Comparison, ParityReport, Tolerance, compare, merge
 from icsnn_deploy.parity.divergence import Potentials
+from icsnn_deploy.pixels import as_network_samples
 from icsnn_deploy.progress import Progress, silent, tracked
 
 DEFAULT_MEMORY = 1 << 30  # bytes of spikes of all backends that are held at once

@@ -20,6 +20,7 @@ ORDER = (
     {"errors", "atomic", "progress", "version"},
     {"environments", "user_code"},
     {"graph"},
+    {"pixels"},
     {"data"},
     {"sources"},
     {"passes"},

@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from icsnn_deploy.conversion.calibration.samples import CalibrationSet, CalibrationSource
-from icsnn_deploy.data import Normalization, as_network_samples
+from icsnn_deploy.data import Normalization
 from icsnn_deploy.distributed import SINGLE, Ranks, WorkResult
 from icsnn_deploy.graph.arrangement import as_taken
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
+from icsnn_deploy.pixels import as_network_samples
 from icsnn_deploy.progress import Progress, silent, tracked
 
 
@@ -89,7 +90,7 @@ class CalibrationContext:
         return -(-len(self) // self.batch_size)
 
     def for_normalization(self, normalization: Normalization | None) -> CalibrationContext:
-        """The same; with a normalization with samples as pixels (see data.as_pixels)."""
+        """The same; with a normalization with samples as pixels (see pixels.as_pixels)."""
         if normalization is None:
             return self
         pixels = as_network_samples("calibration data", self.samples.samples, normalization)

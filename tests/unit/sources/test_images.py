@@ -176,6 +176,35 @@ def test_images_that_are_refused_are_named(tmp_path: Path, kind: str, message: s
     assert str(caught.value).startswith(str(path))
 
 
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "BMP", "WEBP", "PPM"])
+def test_mutated_images_are_read_or_are_one_error(tmp_path: Path, form: str) -> None:
+    path = tmp_path / "mutated.png"  # the content decides, not the name
+    picture(20, 30).save(path, form)
+    whole, rng = np.fromfile(path, np.uint8), np.random.default_rng(0)
+    refused = 0
+    for _ in range(100):
+        mutated = whole.copy()
+        places = rng.integers(0, min(len(whole), 300), rng.integers(1, 6))
+        mutated[places] = rng.integers(0, 256, len(places))
+        mutated[: rng.integers(1, len(whole) * 4)].tofile(path)
+        message = refusal(path)
+        if message is not None:
+            assert message.startswith(f"{path}: ")
+            assert "\n" not in message
+            refused += 1
+    assert refused > 10
+
+
+def refusal(path: Path) -> str | None:
+    """Why an image is refused; None if it is read."""
+    try:
+        pixels = read_image(path, SourceOptions(resize=(8, 8)), 3)
+    except DataError as error:
+        return str(error)
+    assert pixels.shape == (3, 8, 8)
+    return None
+
+
 def test_a_crop_larger_than_the_image_is_refused(tmp_path: Path) -> None:
     picture().save(tmp_path / "a.png")
     with pytest.raises(DataError, match=r"a\.png: 12 x 9 pixels, smaller than --crop 10,10"):
