@@ -79,7 +79,8 @@ class SourceSamples:
         if self.whole:
             found = channels_first(array) if self.channels_last else array
         else:
-            check_images(name, array.shape, array.dtype, self.normalization, self.channels_last)
+            shape = (len(self), *array.shape[1:])  # of all, for the message
+            check_images(name, shape, array.dtype, self.normalization, self.channels_last)
             found = as_samples(array, self.normalization, self.channels_last, name)
         check_finite(name, found)
         if self.node is None:
