@@ -9,7 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from icsnn_deploy.conversion.frontend.builder import Builder, Result, Storage, Traced
+from icsnn_deploy.conversion.frontend.builder import (
+    MAX_WEIGHTS,
+    Builder,
+    Result,
+    Storage,
+    Traced,
+)
 from icsnn_deploy.conversion.frontend.call_context import CallContext
 from icsnn_deploy.conversion.frontend.elements import Elements
 from icsnn_deploy.conversion.frontend.gather import gather
@@ -124,6 +130,8 @@ def _convolved(
         if whole is not None and builder.shapes[whole] == elements.shape:
             return context.add(_plain(context, whole, kernel))
     phases = choose_phases(builder, elements)
+    if kernel.weight.size * int(np.prod(phases)) ** 2 > MAX_WEIGHTS:
+        phases = (1,) * len(phases)
     read = to_phases(elements, phases)
     plain = not kernel.transposed and all(r == 1 for r in phases)
     if plain and kernel.groups > 1:
