@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from icsnn_deploy.conversion.frontend.operators import Call
+from torch import fx, nn
+
+from icsnn_deploy.conversion.frontend.operators import Call, normalize
+from icsnn_deploy.conversion.frontend.rules.table import MOVES
 
 HOST_OPS = {
     "softmax": "softmax",
@@ -50,3 +53,18 @@ def host_op(call: Call, rank: int) -> str:
     if dim % rank == 0 or call.kwargs.get("keepdim"):
         return ""
     return name if dim % rank == 1 else f"{name}(dim={dim % rank})"
+
+
+def only_returned(node: fx.Node, through_moves: bool, modules: dict[str, nn.Module]) -> bool:
+    """Whether a result goes to nothing but the model's outputs, or moves before them."""
+    for user in node.users:
+        if user.op == "output":
+            continue
+        alone = user.all_input_nodes == [node]  # beside others it would reach them, too
+        moved = through_moves and alone and user.op.startswith("call")
+        call = normalize(user, user.args, user.kwargs, modules) if moved else None
+        if call is None or call.operator not in MOVES - {"pad"}:
+            return False
+        if not only_returned(user, through_moves, modules):
+            return False
+    return bool(node.users)

@@ -14,7 +14,7 @@ from icsnn_deploy.conversion.frontend.builder import Builder, Result, Storage, T
 from icsnn_deploy.conversion.frontend.call_context import CallContext
 from icsnn_deploy.conversion.frontend.declared import DeclaredActivation
 from icsnn_deploy.conversion.frontend.example_run import CallResult, TensorMeta
-from icsnn_deploy.conversion.frontend.host_ops import VALUE_BY_VALUE, host_op
+from icsnn_deploy.conversion.frontend.host_ops import VALUE_BY_VALUE, host_op, only_returned
 from icsnn_deploy.conversion.frontend.inputs import InputLayout, input_node, input_values
 from icsnn_deploy.conversion.frontend.operators import METADATA, Call, normalize
 from icsnn_deploy.conversion.frontend.outputs import named_leaves
@@ -28,7 +28,7 @@ from icsnn_deploy.conversion.frontend.repeat_call import (
     takes_one,
 )
 from icsnn_deploy.conversion.frontend.replace_max_pool import Replaced
-from icsnn_deploy.conversion.frontend.rules.table import MOVES, apply_rule
+from icsnn_deploy.conversion.frontend.rules.table import apply_rule
 from icsnn_deploy.errors import ConversionError, Rejection, UnsupportedOperatorError
 from icsnn_deploy.graph.nodes import Node, Output, Shape
 
@@ -206,21 +206,8 @@ class _Lowering:
     def _host_op(self, node: fx.Node, call: Call, traced: list[Traced]) -> str:
         """The name of a last operation that the host does; empty for any other."""
         name = host_op(call, len(traced[0].shape))
-        return name if name and self._only_returned(node, name in VALUE_BY_VALUE) else ""
-
-    def _only_returned(self, node: fx.Node, through_moves: bool) -> bool:
-        """Whether a result goes to nothing but the model's outputs, or moves before them."""
-        for user in node.users:
-            if user.op == "output":
-                continue
-            alone = user.all_input_nodes == [node]  # beside others it would reach them, too
-            moved = through_moves and alone and user.op.startswith("call")
-            call = normalize(user, user.args, user.kwargs, self.modules) if moved else None
-            if call is None or call.operator not in MOVES - {"pad"}:
-                return False
-            if not self._only_returned(user, through_moves):
-                return False
-        return bool(node.users)
+        through_moves = name in VALUE_BY_VALUE
+        return name if name and only_returned(node, through_moves, self.modules) else ""
 
     def _taken(self, node: fx.Node, call: Call) -> Any:
         """One of the results of a call that has several, by position or name (max(x, 1).values)."""

@@ -11,6 +11,8 @@ import torch
 from torch import fx, nn
 from torch.nn import functional
 
+from icsnn_deploy.conversion.frontend.approximate.fitted import Overwritten, PiecewiseLinearFit
+
 Arguments = dict[str, Any]
 
 
@@ -180,6 +182,8 @@ _MODULES: dict[type[nn.Module], Callable[[Any], tuple[str, Arguments]]] = {
     nn.LogSoftmax: _over_axis("log_softmax"),
     nn.Softmin: _over_axis("softmin"),
     nn.Flatten: _without_arguments("reshape"),
+    Overwritten: _without_arguments("overwritten"),
+    PiecewiseLinearFit: lambda module: ("piecewise_linear", {"function": module.function()}),
     nn.Identity: _without_arguments("identity"),
     # Dropout in eval mode; a module in training mode was rejected before.
     **dict.fromkeys(

@@ -8,11 +8,14 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import fx, nn
 from torch.export import ExportedProgram
 
+from icsnn_deploy.conversion.frontend.approximate.approximate import APPROXIMATED, approximate
+from icsnn_deploy.conversion.frontend.approximate.options import Approximation
 from icsnn_deploy.conversion.frontend.capture import capture, from_program, without_rules
 from icsnn_deploy.conversion.frontend.declared import DeclaredActivation, check_declared
 from icsnn_deploy.conversion.frontend.example_inputs import (
@@ -20,7 +23,7 @@ from icsnn_deploy.conversion.frontend.example_inputs import (
     ExampleInputs,
     bind_example,
 )
-from icsnn_deploy.conversion.frontend.example_run import record
+from icsnn_deploy.conversion.frontend.example_run import CallResult, record
 from icsnn_deploy.conversion.frontend.live_calls import drop_dead_calls
 from icsnn_deploy.conversion.frontend.lowering import Lowered, lower
 from icsnn_deploy.conversion.frontend.max_pool_cost import REPLACED
@@ -50,6 +53,7 @@ def trace(
     *,
     activations: Sequence[DeclaredActivation] = (),
     replace_max_pool: Replacement | None = None,
+    approximation: Approximation | None = None,
 ) -> Graph:
     """The ANN graph that a trained model computes; the model is not changed.
 
@@ -59,10 +63,11 @@ def trace(
             in the order of forward's arguments or by their names.
         activations: clip and QCFS classes of the user.
         replace_max_pool: "average" replaces max pooling by average pooling: another network.
+        approximation: fits smooth activations and products of tensors: another network.
 
     Returns:
         A graph with nodes named after the paths of the modules, "input" and "output". Its max_pools
-        list what max poolings became; its provenance lists those that were replaced.
+        list what max poolings became; its provenance lists those that were replaced, and the fits.
 
     Raises:
         UnsupportedOperatorError: lists every operator without an equivalent.
@@ -87,19 +92,25 @@ def trace(
         raise _failing(work, inputs, is_declared, failure) from failure
     if isinstance(work, OnnxModule):
         check_with_runtime(work, inputs)
-    expected = reference_runs(work, inputs) if replace_max_pool is None else None
+    changed = replace_max_pool is not None or approximation is not None
+    expected = None if changed else reference_runs(work, inputs)
     compute_weights(work)
     module, failed = capture(work, inputs, is_declared)
     replaced = _replaced(module, replace_max_pool)
     results = record(module, *inputs.tensors.values())
     drop_dead_calls(module, results)
+    fits: dict[str, Any] = {}
+    if approximation is not None:
+        samples = approximation.samples
+        given = inputs if samples is None else bind_example(work, samples)
+        fits, results = _approximated(module, results, inputs, given, approximation)
     try:
         lowered = lower(module, results, activations=activations, failed=failed, replaced=replaced)
     except UnsupportedOperatorError as error:
         opaque = [str(node.target) for node in module.graph.nodes if node.target in failed]
         inside = without_rules(work, inputs, is_declared, opaque)
         raise UnsupportedOperatorError([*error.rejections, *inside]) from error
-    graph = _graph(lowered, replaced)
+    graph = _graph(lowered, replaced, fits)
     del results
     if expected is None:
         expected = reference_runs(module, _of_captured(inputs))
@@ -114,6 +125,7 @@ def trace_exported(
     *,
     activations: Sequence[DeclaredActivation] = (),
     replace_max_pool: Replacement | None = None,
+    approximation: Approximation | None = None,
 ) -> Graph:
     """The ANN graph of an exported program (see `trace`).
 
@@ -121,7 +133,7 @@ def trace_exported(
         program: exported in eval mode, in any dialect that keeps aten operators.
         example: as `trace`; repeated or cut to the batch size of a program of fixed size.
         activations: must be empty: a program holds operators, not the user's classes.
-        replace_max_pool: as `trace`.
+        replace_max_pool, approximation: as `trace`.
 
     Raises:
         UnsupportedOperatorError, ConversionError: as `trace`.
@@ -144,8 +156,13 @@ def trace_exported(
     replaced = _replaced(module, replace_max_pool)
     results = record(module, *inputs.tensors.values())
     drop_dead_calls(module, results)
+    fits: dict[str, Any] = {}
+    if approximation is not None:
+        samples = approximation.samples
+        given = inputs if samples is None else bind_example(module, samples)
+        fits, results = _approximated(module, results, inputs, given, approximation)
     lowered = lower(module, results, replaced=replaced)
-    graph = _graph(lowered, replaced)
+    graph = _graph(lowered, replaced, fits)
     del results
     check_same(graph, reference_runs(module, inputs, single=fixed is None))
     return graph
@@ -205,14 +222,27 @@ def _replaced(module: fx.GraphModule, replacement: Replacement | None) -> Replac
     return replace_max_pools(module)
 
 
-def _graph(lowered: Lowered, replaced: Replaced) -> Graph:
-    """The graph of the nodes, with a record of what max poolings became."""
+def _approximated(
+    module: fx.GraphModule,
+    results: dict[fx.Node, CallResult],
+    inputs: ExampleInputs,
+    samples: ExampleInputs,
+    asked: Approximation,
+) -> tuple[dict[str, Any], dict[fx.Node, CallResult]]:
+    """Replace what is not linear in pieces; the record of it, and the results of the new calls."""
+    fits = approximate(module, results, inputs, samples, asked)
+    if not fits:
+        return {}, results
+    results = record(module, *inputs.tensors.values())
+    drop_dead_calls(module, results)
+    return fits, results
+
+
+def _graph(lowered: Lowered, replaced: Replaced, fits: dict[str, Any]) -> Graph:
+    """The graph of the nodes, with a record of what was replaced."""
     names = list(replaced.names.values())
-    return Graph(
-        nodes=lowered.nodes,
-        max_pools=lowered.max_pools,
-        provenance={REPLACED: names} if names else {},
-    )
+    provenance = {**({REPLACED: names} if names else {}), **({APPROXIMATED: fits} if fits else {})}
+    return Graph(nodes=lowered.nodes, max_pools=lowered.max_pools, provenance=provenance)
 
 
 def _fixed_batch(module: fx.GraphModule) -> int | None:

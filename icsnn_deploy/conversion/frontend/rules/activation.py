@@ -183,6 +183,11 @@ def absolute(context: CallContext, x: Any) -> str:
     return activation(context, x, PiecewiseLinear.of([0], [-1, 1], [0, 0]))
 
 
+def piecewise_linear(context: CallContext, x: Any, function: PiecewiseLinear) -> str:
+    """A function that a smooth activation is fitted by."""
+    return activation(context, x, function)
+
+
 def _leaky(context: CallContext, x: Any, slope: Array) -> str:
     return activation(context, x, PiecewiseLinear.of([0], [slope, 1], [0, 0]))
 
@@ -208,4 +213,5 @@ LOWERINGS: dict[str, Lowering] = {
     "softshrink": softshrink,
     "hardshrink": hardshrink,
     "abs": absolute,
+    "piecewise_linear": piecewise_linear,
 }

@@ -153,6 +153,11 @@ def neg(context: CallContext, x: Any) -> Result:
     return _affine(context, x, -1, 0)
 
 
+def overwritten(context: CallContext, x: Any, other: Any) -> Result:
+    """The second tensor, which is written into the first."""
+    return context.traced(other).value
+
+
 def _affine(context: CallContext, x: Any, scale: Any, shift: Any) -> Result:
     """scale * x + shift for arrays with a batch axis of 1, or numbers."""
     data = context.traced(x)
@@ -257,4 +262,5 @@ LOWERINGS: dict[str, Lowering] = {
     "mul": mul,
     "div": div,
     "neg": neg,
+    "overwritten": overwritten,
 }

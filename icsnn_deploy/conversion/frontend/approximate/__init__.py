@@ -1,0 +1,1 @@
+"""Smooth activations and products fitted by sums of rectifiers, on request."""

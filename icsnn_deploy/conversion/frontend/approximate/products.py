@@ -1,0 +1,149 @@
+"""Fit a product of two tensors by functions of their sum and of their difference.
+
+    x g = m_x m_g + m_g d_x p + m_x d_g q + d_x d_g p q    p = (x - m_x) / d_x, q = (g - m_g) / d_g
+    4 p q = (p + q)^2 - (p - q)^2
+
+with mean m and deviation d of each channel. The part that is linear in x and in g is exact, so that
+only what both vary together is approximated: of a gate that is nearly constant, nearly nothing. The
+squares are balanced, since p and q have the same deviation. Each becomes a function with K knots:
+the knots are those of a fit of the square, and the heights, with a linear part, are fitted to p q.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from icsnn_deploy.conversion.frontend.approximate.knots import Knots, fit_knots
+from icsnn_deploy.graph.neuron import Array
+
+_LEAST_DEVIATION = 1e-3  # of the mean deviation of all channels
+_RIDGE = 1e-6
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ProductFit:
+    """x g = sum_slope u + difference_slope v + constant + height (sum_of(u) + difference_of(v))
+
+        u = x / d_x + g / d_g - sum_shift          v = x / d_x - g / d_g - difference_shift
+
+    Attributes:
+        scale_x, scale_g: 1 / d_x and 1 / d_g, [1, C, 1, ...] or [1, 1, 1, ...].
+        sum_shift, difference_shift, sum_slope, difference_slope, constant, height: the same.
+        sum_of, difference_of: flat around the means.
+    """
+
+    scale_x: torch.Tensor
+    scale_g: torch.Tensor
+    sum_shift: torch.Tensor
+    difference_shift: torch.Tensor
+    sum_slope: torch.Tensor
+    difference_slope: torch.Tensor
+    constant: torch.Tensor
+    height: torch.Tensor
+    sum_of: Knots
+    difference_of: Knots
+
+
+def fit_product(x: torch.Tensor, g: torch.Tensor, knots: int, choice: torch.Generator) -> ProductFit:
+    """The fit of x * g.
+
+    Args:
+        x, g: [N, C, ...], broadcast against each other.
+        knots: K of each of both functions.
+        choice: of the values that are fitted to.
+    """
+    (mean_x, deviation_x), (mean_g, deviation_g) = _moments(x), _moments(g)
+    p = ((x.double() - mean_x) / deviation_x)
+    q = ((g.double() - mean_g) / deviation_g)
+    p, q = torch.broadcast_tensors(p, q)
+    p, q = chosen_values(p, choice), chosen_values(q, choice)
+    weight = chosen_values(_spread_over(deviation_x * deviation_g, x, g), choice)
+    sum_knots, difference_knots = (
+        fit_knots(np.square, values.numpy(), knots).places for values in (p + q, p - q)
+    )
+    linear, bends = _heights(
+        p.numpy(), q.numpy(), weight.numpy(), sum_knots, difference_knots
+    )
+    sum_of, slope_sum, offset_sum = _centred(sum_knots, bends[:knots])
+    difference_of, slope_difference, offset_difference = _centred(difference_knots, bends[knots:])
+    height = deviation_x * deviation_g
+    # m_g x + m_x g = m_g d_x p + m_x d_g q + ..., and p = (u + v) / 2, q = (u - v) / 2
+    slope_p = mean_g * deviation_x + height * linear[1]
+    slope_q = mean_x * deviation_g + height * linear[2]
+    scaled_x, scaled_g = mean_x / deviation_x, mean_g / deviation_g
+    return ProductFit(
+        scale_x=(1 / deviation_x).float(),
+        scale_g=(1 / deviation_g).float(),
+        sum_shift=(scaled_x + scaled_g).float(),
+        difference_shift=(scaled_x - scaled_g).float(),
+        sum_slope=((slope_p + slope_q) / 2 + height * slope_sum).float(),
+        difference_slope=((slope_p - slope_q) / 2 + height * slope_difference).float(),
+        constant=(
+            mean_x * mean_g + height * (linear[0] + offset_sum + offset_difference)
+        ).float(),
+        height=height.float(),
+        sum_of=sum_of,
+        difference_of=difference_of,
+    )
+
+
+def chosen_values(values: torch.Tensor, choice: torch.Generator, most: int = 2**16) -> torch.Tensor:
+    """At most `most` of the values, the same of every tensor of that size."""
+    flat = values.reshape(-1)
+    if len(flat) <= most:
+        return flat
+    state = choice.get_state()
+    index = torch.randint(len(flat), (most,), generator=choice)
+    choice.set_state(state)
+    return flat[index]
+
+
+def _moments(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and deviation per channel, [1, C, 1, ...]."""
+    axes = [axis for axis in range(x.dim()) if axis != 1]
+    mean = x.double().mean(axes, keepdim=True)
+    deviation = x.double().std(axes, unbiased=False, keepdim=True)
+    least = _LEAST_DEVIATION * float(deviation.mean())
+    return mean, deviation.clamp(min=least if least > 0 else 1.0)
+
+
+def _spread_over(values: torch.Tensor, x: torch.Tensor, g: torch.Tensor) -> torch.Tensor:
+    shape = torch.broadcast_shapes(x.shape, g.shape)
+    return values.expand(shape)
+
+
+def _heights(
+    p: Array, q: Array, weight: Array, sum_knots: Array, difference_knots: Array
+) -> tuple[Array, Array]:
+    """The linear part [3] and the bends at the knots [2 K] that fit p q best."""
+    columns = [np.ones_like(p), p, q]
+    columns += [np.maximum(p + q - place, 0) for place in sum_knots]
+    columns += [np.maximum(p - q - place, 0) for place in difference_knots]
+    matrix = np.stack(columns, axis=1) * weight[:, None]
+    target = p * q * weight
+    scale = np.sqrt((matrix**2).mean(axis=0)) + 1e-12
+    matrix = matrix / scale
+    normal = matrix.T @ matrix / len(p) + _RIDGE * np.eye(len(columns))
+    solution = np.linalg.solve(normal, matrix.T @ target / len(p)) / scale
+    return solution[:3], solution[3:]
+
+
+def _centred(places: Array, bends: Array) -> tuple[Knots, float, float]:
+    """sum_k bends[k] relu(u - places[k]) as a function that is 0 between the middle knots.
+
+    Returns:
+        The function, and the slope and the constant of the line that it is without.
+    """
+    slopes = np.concatenate([[0.0], np.cumsum(bends)])
+    middle = len(places) // 2
+    line = slopes[middle]
+    at = places[middle - 1]
+    height = float((bends * np.maximum(at - places, 0)).sum())
+    rest = slopes - line
+    rest[middle] = 0.0
+    rises = rest[1:middle] * np.diff(places[:middle])
+    knots = Knots(places=places, slopes=rest, value=float(-rises.sum()))
+    return knots, float(line), height - line * float(at)
