@@ -23,7 +23,7 @@ _GRID_WEIGHT = 0.02  # so that a piece without samples is near the function, too
 _STEPS = 25
 _RIDGE = 1e-7
 _LEAST_GAP = 2e-3  # of the range of the samples
-_WORTH = 2.5  # how much more error a fit may have that keeps to the asymptotes
+_WORTH = 1.5  # how much more error a fit may have that keeps to the asymptotes
 _ROOM = 8.0  # ranges of the samples that a knot at an asymptote may be away from them
 _FAR = 1e4
 _SLOWLY = 5e-5  # how far softsign, which tends to 1 as 1 / x, is from it at 4 _FAR, and more
@@ -56,10 +56,10 @@ class Knots:
 
 @dataclass(frozen=True)
 class Line:
-    """slope * x + intercept"""
+    """slope * x + intercept; any intercept for None."""
 
     slope: float
-    intercept: float
+    intercept: float | None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -117,9 +117,10 @@ def fit_knots(f: Callable[[Array], Array], samples: Array, count: int) -> Knots:
 
 
 def _outer_lines(left: Line | None, right: Line | None) -> list[tuple[Line | None, Line | None]]:
-    """What the outer pieces may be: the asymptotes first, then without one or both."""
-    tried = [(left, right), (left, None), (None, right), (None, None)]
-    return list(dict.fromkeys(tried))
+    """What the outer pieces may be: asymptotes, lines of the same slopes, or any lines."""
+    slopes = [None if one is None else Line(one.slope, None) for one in (left, right)]
+    tried = [(left, right), (slopes[0], slopes[1]), (slopes[0], None), (None, slopes[1])]
+    return list(dict.fromkeys([*tried, (None, None)]))
 
 
 def asymptote(f: Callable[[Array], Array], side: float) -> Line | None:
@@ -242,12 +243,11 @@ class _Problem:
         columns = np.concatenate([hats, before[:, None], after[:, None]], axis=1)
         prior = np.concatenate([np.interp(places, self.x, self.target), [0.0, 0.0]])
         known = np.full(count + 2, np.nan)
-        if self.left is not None:
-            known[0] = self.left.slope * places[0] + self.left.intercept
-            known[count] = self.left.slope
-        if self.right is not None:
-            known[count - 1] = self.right.slope * places[-1] + self.right.intercept
-            known[count + 1] = self.right.slope
+        for line, end, place in ((self.left, 0, places[0]), (self.right, 1, places[-1])):
+            if line is not None:
+                known[count + end] = line.slope
+            if line is not None and line.intercept is not None:
+                known[end * (count - 1)] = line.slope * place + line.intercept
         fixed = ~np.isnan(known)
         target = self.target - columns[:, fixed] @ known[fixed]
         open_columns = self.root[:, None] * columns[:, ~fixed]

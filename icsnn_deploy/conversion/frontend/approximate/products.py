@@ -20,6 +20,7 @@ from icsnn_deploy.conversion.frontend.approximate.knots import Knots, fit_knots
 from icsnn_deploy.graph.neuron import Array
 
 _LEAST_DEVIATION = 1e-3  # of the mean deviation of all channels
+_LEAST_OF_RANGE = 1 / 8
 _RIDGE = 1e-6
 
 
@@ -102,12 +103,18 @@ def chosen_values(values: torch.Tensor, choice: torch.Generator, most: int = 2**
 
 
 def _moments(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and deviation per channel, [1, C, 1, ...]."""
+    """Mean and deviation per channel, [1, C, 1, ...].
+
+    Of a channel that rarely leaves one value the deviation is a share of its range, so that those
+    rare values are not far from all others.
+    """
+    x = x.double()
     axes = [axis for axis in range(x.dim()) if axis != 1]
-    mean = x.double().mean(axes, keepdim=True)
-    deviation = x.double().std(axes, unbiased=False, keepdim=True)
+    deviation = x.std(axes, unbiased=False, keepdim=True)
+    room = x.amax(axes, keepdim=True) - x.amin(axes, keepdim=True)
+    deviation = torch.maximum(deviation, room * _LEAST_OF_RANGE)
     least = _LEAST_DEVIATION * float(deviation.mean())
-    return mean, deviation.clamp(min=least if least > 0 else 1.0)
+    return x.mean(axes, keepdim=True), deviation.clamp(min=least if least > 0 else 1.0)
 
 
 def _spread_over(values: torch.Tensor, x: torch.Tensor, g: torch.Tensor) -> torch.Tensor:
