@@ -22,6 +22,7 @@ from .conversion.calibration.v_init_rules import Half as Half
 from .conversion.calibration.v_init_rules import VInitRule as VInitRule
 from .conversion.calibration.v_init_rules import WeightResidual as WeightResidual
 from .conversion.calibration.v_init_rules import Zero as Zero
+from .conversion.frontend.approximate.options import Approximation as Approximation
 from .conversion.frontend.declared import DeclaredActivation as DeclaredActivation
 from .conversion.frontend.onnx_model.read import read_onnx as read_onnx
 from .data import Normalization as Normalization

@@ -34,6 +34,7 @@ from icsnn_deploy.graph.arrangement import pack_inputs
 from icsnn_deploy.sources.options import SourceOptions
 
 if TYPE_CHECKING:
+    from icsnn_deploy.conversion.frontend.approximate.options import Approximation
     from icsnn_deploy.conversion.frontend.declared import DeclaredActivation
 
 # Spelled out here because the modules of conversion that define them import PyTorch.
@@ -93,6 +94,18 @@ def convert(
         Replacement | None,
         typer.Option(help="Replace max pooling by average pooling, which changes the results."),
     ] = None,
+    approximate: Annotated[
+        bool,
+        typer.Option(
+            "--approximate",
+            help="Fit smooth activations and products of tensors by rectifiers, which changes the "
+            "results; the errors are reported.",
+        ),
+    ] = False,
+    knots: Annotated[
+        int | None,
+        typer.Option(help="With --approximate: places where the slope of a fit changes [6]."),
+    ] = None,
     task: Tasks = None,
     limit: CalibrationLimit = None,
     resize: Resize = None,
@@ -118,6 +131,7 @@ def convert(
         from icsnn_deploy.conversion.calibration.recipe import Recipe
         from icsnn_deploy.conversion.convert import convert as run_conversion
         from icsnn_deploy.conversion.frontend.load_model import load_model
+        from icsnn_deploy.report.approximation import approximation_lines
         from icsnn_deploy.report.outputs import task_lines
         from icsnn_deploy.report.tables import candidates_table, max_pool_lines
 
@@ -129,6 +143,7 @@ def convert(
             weights=not keep_weights,
             seed=seed,
         )
+        asked = _approximation(approximate, knots)
         tasks = declared_tasks(task or [])
         device = own_device(device)
         # what the user's own code prints is not part of the result
@@ -140,6 +155,7 @@ def convert(
                 normalization=normalization,
                 activations=_declared(activation or []),
                 replace_max_pool=replace_maxpool,
+                approximate=asked,
                 task=tasks,
                 device=device,
                 progress=progress,
@@ -156,11 +172,22 @@ def convert(
         else:
             print_table(candidates_table(result.report))
             lines = max_pool_lines(result.report.max_pools, result.report.losses)
+            lines += approximation_lines(result.report.approximation)
             for line in (*lines, *task_lines(result.report.outputs)):
                 typer.echo(line)
             if chosen.name == "default" and result.network.steps <= _FEW_STEPS:
                 typer.echo("--recipe auto takes minutes and loses less at so few time steps")
             typer.echo(f"wrote {out}; next: icsnn export {out} --format nir --format onnx")
+
+
+def _approximation(asked: bool, knots: int | None) -> Approximation | None:
+    from icsnn_deploy.conversion.frontend.approximate.options import Approximation
+
+    if not asked:
+        if knots is not None:
+            raise DataError(f"--knots {knots} without --approximate: give both, or neither")
+        return None
+    return Approximation() if knots is None else Approximation(knots=knots)
 
 
 def _time_steps(text: str) -> int | tuple[int, int]:

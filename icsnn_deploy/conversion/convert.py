@@ -19,6 +19,8 @@ from icsnn_deploy.conversion.calibration.context import CalibrationContext
 from icsnn_deploy.conversion.calibration.recipe import Recipe
 from icsnn_deploy.conversion.calibration.samples import CalibrationSet, CalibrationSource
 from icsnn_deploy.conversion.calibration.tasks import find_tasks, recorded_tasks
+from icsnn_deploy.conversion.frontend.approximate.loss import APPROXIMATED, approximation_losses
+from icsnn_deploy.conversion.frontend.approximate.options import Approximation, evenly, sample_count
 from icsnn_deploy.conversion.frontend.example_inputs import Example
 from icsnn_deploy.conversion.frontend.max_pool_cost import losses, max_pool_costs
 from icsnn_deploy.conversion.frontend.max_pool_neurons import relay_max_pools
@@ -89,6 +91,7 @@ def convert(
     normalization: Normalization | None = None,
     activations: Sequence[DeclaredActivation] = (),
     replace_max_pool: Replacement | None = None,
+    approximate: Approximation | None = None,
     task: Task | Mapping[str, Task] | None = None,
     input_key: str | None = None,
     device: str = "cpu",
@@ -109,6 +112,8 @@ def convert(
         activations: clip or QCFS activation classes of the model.
         replace_max_pool: None converts max pooling exactly, to populations; "average" replaces it
             by average pooling, which makes another network.
+        approximate: fits smooth activations and products of tensors on the calibration data, which
+            makes another network; the report has the errors.
         task: what the output is, which decides how candidates are compared with the ANN and which
             figures are measured: "classification", "binary", "regression", "segmentation" or
             "detection"; of several outputs, by name. What is not given is detected
@@ -129,7 +134,7 @@ def convert(
     ann = None
     if isinstance(calibration_data, Mapping):
         ann, calibration_data = _several_inputs(
-            model, calibration_data, normalization, activations, replace_max_pool
+            model, calibration_data, normalization, activations, replace_max_pool, approximate
         )
     context = CalibrationContext.of(
         calibration_data,
@@ -142,7 +147,12 @@ def convert(
     context = context.for_normalization(normalization)
     if ann is None:
         ann = to_ann_graph(
-            model, context.samples, normalization, activations, replace_max_pool=replace_max_pool
+            model,
+            context.samples,
+            normalization,
+            activations,
+            replace_max_pool=replace_max_pool,
+            approximate=approximate,
         )
         context = context.arranged_for(ann)
     ann = certifiable(ann, recipe.steps, context)
@@ -170,8 +180,9 @@ def convert(
         candidates=tuple(candidate.result for candidate in runner.candidates),
         populations=describe_populations(network),
         max_pools=max_pool_costs(ann),
-        losses=losses(ann),
+        losses=(*losses(ann), *approximation_losses(ann)),
         outputs=outputs,
+        approximation=ann.provenance.get(APPROXIMATED, {}),
         seconds=time.monotonic() - started,
     )
     provenance = {
@@ -209,6 +220,7 @@ def to_ann_graph(
     activations: Sequence[DeclaredActivation] = (),
     *,
     replace_max_pool: Replacement | None = None,
+    approximate: Approximation | None = None,
 ) -> Graph:
     """The model as a graph of Relu nodes, folded, with the normalization as its first node."""
     samples = np.asarray(calibration.samples[:2])
@@ -219,8 +231,13 @@ def to_ann_graph(
         )
     if normalization is not None and samples.dtype != np.uint8:
         raise DataError(f"calibration data of type {samples.dtype}: a normalization needs uint8")
-    prepared = samples if normalization is None else normalization.apply(samples)
-    ann = _traced(model, _example(prepared), activations, replace_max_pool)
+
+    def prepared(pixels: Array) -> torch.Tensor:
+        return _example(pixels if normalization is None else normalization.apply(pixels))
+
+    if approximate is not None:
+        approximate = approximate.on(prepared(_spread_over(calibration.samples)))
+    ann = _traced(model, prepared(samples), activations, replace_max_pool, approximate)
     if normalization is not None:
         ann = _normalized(ann, normalization)
     return fold_scales(relay_max_pools(merge_pointwise(ann)))
@@ -232,6 +249,7 @@ def _several_inputs(
     normalization: Normalization | None,
     activations: Sequence[DeclaredActivation],
     replacement: Replacement | None,
+    approximate: Approximation | None,
 ) -> tuple[Graph, Array]:
     """The model as a graph, and the samples of its inputs packed as the graph takes them."""
     arrays = {name: np.asarray(values) for name, values in named.items()}
@@ -250,10 +268,19 @@ def _several_inputs(
         counts = {name: len(values) for name, values in arrays.items()}
         raise DataError(f"calibration data of {counts} samples: as many for each input are needed")
     example = {name: _example(values[:2]) for name, values in arrays.items()}
-    ann = _traced(model, example, activations, replacement)
+    if approximate is not None:
+        several = {name: _example(_spread_over(values)) for name, values in arrays.items()}
+        approximate = approximate.on(several)
+    ann = _traced(model, example, activations, replacement, approximate)
     if len(arrays) == 1:
         arrays = {input_parts(ann)[0].name: next(iter(arrays.values()))}
     return fold_scales(relay_max_pools(merge_pointwise(ann))), pack_inputs(ann, arrays)
+
+
+def _spread_over(samples: Array) -> Array:
+    """As many of the samples as fits use, spread evenly over all."""
+    count = sample_count(len(samples), int(np.prod(samples.shape[1:])))
+    return np.asarray(samples[evenly(len(samples), count).numpy()])
 
 
 def _example(samples: Array) -> torch.Tensor:
@@ -266,10 +293,23 @@ def _traced(
     example: Example,
     activations: Sequence[DeclaredActivation],
     replacement: Replacement | None,
+    approximate: Approximation | None,
 ) -> Graph:
     if isinstance(model, ExportedProgram):
-        return trace_exported(model, example, activations=activations, replace_max_pool=replacement)
-    return trace(model, example, activations=activations, replace_max_pool=replacement)
+        return trace_exported(
+            model,
+            example,
+            activations=activations,
+            replace_max_pool=replacement,
+            approximate=approximate,
+        )
+    return trace(
+        model,
+        example,
+        activations=activations,
+        replace_max_pool=replacement,
+        approximate=approximate,
+    )
 
 
 def _normalized(ann: Graph, normalization: Normalization) -> Graph:

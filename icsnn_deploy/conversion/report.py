@@ -114,6 +114,8 @@ class ConversionReport:
         losses: requested changes that make it another network than the trained one, one sentence
             each.
         outputs: the task of each output, in order.
+        approximation: the fits of smooth activations and products and their errors
+            (frontend.approximate.measures.record_of); empty without any.
     """
 
     recipe: str
@@ -128,6 +130,7 @@ class ConversionReport:
     max_pools: tuple[MaxPoolCost, ...] = ()
     losses: tuple[str, ...] = ()
     outputs: tuple[OutputTask, ...] = ()
+    approximation: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """The report as JSON values."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from icsnn_deploy.bundle.bundle import Bundle
+from icsnn_deploy.conversion.frontend.approximate.loss import approximation_losses
 from icsnn_deploy.conversion.frontend.max_pool_cost import losses, max_pool_costs
 from icsnn_deploy.conversion.report import ConversionReport, MaxPoolCost
 from icsnn_deploy.graph.arrangement import (
@@ -172,7 +173,9 @@ def bundle_lines(bundle: Bundle, graph: Graph) -> list[str]:
         f"steps     T = {graph.time_steps}, readout after {graph.readout_start}",
         f"neurons   {neurons:,} in {len(graph.nodes_of(Population))} populations",
         f"exports   {exports}",
-        *max_pool_lines(max_pool_costs(graph), losses(graph)),
+        *max_pool_lines(
+            max_pool_costs(graph), (*losses(graph), *approximation_losses(graph))
+        ),
     ]
 
 

@@ -14,7 +14,8 @@ import torch
 from torch import fx, nn
 from torch.export import ExportedProgram
 
-from icsnn_deploy.conversion.frontend.approximate.approximate import APPROXIMATED, approximate
+from icsnn_deploy.conversion.frontend.approximate.approximate import fit_smooth_calls
+from icsnn_deploy.conversion.frontend.approximate.loss import APPROXIMATED
 from icsnn_deploy.conversion.frontend.approximate.options import Approximation
 from icsnn_deploy.conversion.frontend.capture import capture, from_program, without_rules
 from icsnn_deploy.conversion.frontend.declared import DeclaredActivation, check_declared
@@ -53,7 +54,7 @@ def trace(
     *,
     activations: Sequence[DeclaredActivation] = (),
     replace_max_pool: Replacement | None = None,
-    approximation: Approximation | None = None,
+    approximate: Approximation | None = None,
 ) -> Graph:
     """The ANN graph that a trained model computes; the model is not changed.
 
@@ -63,7 +64,7 @@ def trace(
             in the order of forward's arguments or by their names.
         activations: clip and QCFS classes of the user.
         replace_max_pool: "average" replaces max pooling by average pooling: another network.
-        approximation: fits smooth activations and products of tensors: another network.
+        approximate: fits smooth activations and products of tensors: another network.
 
     Returns:
         A graph with nodes named after the paths of the modules, "input" and "output". Its max_pools
@@ -92,7 +93,7 @@ def trace(
         raise _failing(work, inputs, is_declared, failure) from failure
     if isinstance(work, OnnxModule):
         check_with_runtime(work, inputs)
-    changed = replace_max_pool is not None or approximation is not None
+    changed = replace_max_pool is not None or approximate is not None
     expected = None if changed else reference_runs(work, inputs)
     compute_weights(work)
     module, failed = capture(work, inputs, is_declared)
@@ -100,10 +101,10 @@ def trace(
     results = record(module, *inputs.tensors.values())
     drop_dead_calls(module, results)
     fits: dict[str, Any] = {}
-    if approximation is not None:
-        samples = approximation.samples
+    if approximate is not None:
+        samples = approximate.samples
         given = inputs if samples is None else bind_example(work, samples)
-        fits, results = _approximated(module, results, inputs, given, approximation)
+        fits, results = _approximated(module, results, inputs, given, approximate)
     try:
         lowered = lower(module, results, activations=activations, failed=failed, replaced=replaced)
     except UnsupportedOperatorError as error:
@@ -125,7 +126,7 @@ def trace_exported(
     *,
     activations: Sequence[DeclaredActivation] = (),
     replace_max_pool: Replacement | None = None,
-    approximation: Approximation | None = None,
+    approximate: Approximation | None = None,
 ) -> Graph:
     """The ANN graph of an exported program (see `trace`).
 
@@ -133,7 +134,7 @@ def trace_exported(
         program: exported in eval mode, in any dialect that keeps aten operators.
         example: as `trace`; repeated or cut to the batch size of a program of fixed size.
         activations: must be empty: a program holds operators, not the user's classes.
-        replace_max_pool, approximation: as `trace`.
+        replace_max_pool, approximate: as `trace`.
 
     Raises:
         UnsupportedOperatorError, ConversionError: as `trace`.
@@ -157,10 +158,10 @@ def trace_exported(
     results = record(module, *inputs.tensors.values())
     drop_dead_calls(module, results)
     fits: dict[str, Any] = {}
-    if approximation is not None:
-        samples = approximation.samples
+    if approximate is not None:
+        samples = approximate.samples
         given = inputs if samples is None else bind_example(module, samples)
-        fits, results = _approximated(module, results, inputs, given, approximation)
+        fits, results = _approximated(module, results, inputs, given, approximate)
     lowered = lower(module, results, replaced=replaced)
     graph = _graph(lowered, replaced, fits)
     del results
@@ -230,7 +231,7 @@ def _approximated(
     asked: Approximation,
 ) -> tuple[dict[str, Any], dict[fx.Node, CallResult]]:
     """Replace what is not linear in pieces; the record of it, and the results of the new calls."""
-    fits = approximate(module, results, inputs, samples, asked)
+    fits = fit_smooth_calls(module, results, inputs, samples, asked)
     if not fits:
         return {}, results
     results = record(module, *inputs.tensors.values())

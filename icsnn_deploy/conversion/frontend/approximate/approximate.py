@@ -25,15 +25,12 @@ from icsnn_deploy.conversion.frontend.approximate.runs import run_calls
 from icsnn_deploy.conversion.frontend.example_inputs import ExampleInputs
 from icsnn_deploy.conversion.frontend.example_run import CallResult
 
-APPROXIMATED = "approximated"
-"""Key of a graph's provenance: the fits of what it approximates (`measures.record_of`)."""
-
 _HELD_OUT = 4  # every so many samples one is held out
 _BATCH = 32
 _SAME = 1e-3  # of the range: outputs that differ more depend on the batch size
 
 
-def approximate(
+def fit_smooth_calls(
     module: fx.GraphModule,
     results: Mapping[fx.Node, CallResult],
     inputs: ExampleInputs,

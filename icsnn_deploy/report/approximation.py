@@ -1,0 +1,35 @@
+"""The fits of smooth activations and products as lines for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+_MOST_COSTLY = 5
+
+
+def approximation_lines(record: Mapping[str, Any]) -> list[str]:
+    """How far the fitted network is from the model, and the fits that cost most.
+
+    Args:
+        record: as frontend.approximate.measures.record_of gives it; empty without fits.
+    """
+    if not record:
+        return []
+    fits, lines = record["fits"], []
+    for name, one in record["outputs"].items():
+        where = "outputs differ" if len(record["outputs"]) == 1 else f"output {name} differs"
+        same = one["agreement"]
+        lines.append(
+            f"          {where} from the model by {one['rms']:.2%} of their range (rms; largest "
+            f"{one['largest']:.1%})"
+            + ("" if same is None else f", same class for {same:.1%}")
+            + f" of {record['held_out_samples']} held-out samples"
+        )
+    costly = sorted(fits, key=lambda fit: -fit["alone"])[:_MOST_COSTLY]
+    lines += [
+        f"          {fit['name']} ({fit['operator']}): {fit['error']:.2%} of its range, which alone "
+        f"changes the outputs by {fit['alone']:.2%}"
+        for fit in costly
+    ]
+    return lines
