@@ -116,6 +116,11 @@ def _upsample(module: Any) -> tuple[str, Arguments]:
     return "interpolate", {"mode": module.mode}
 
 
+def _piecewise_linear(module: PiecewiseLinearFit) -> tuple[str, Arguments]:
+    per_channel = "_per_channel" if module.slopes.dim() > 1 else ""
+    return f"piecewise_linear{per_channel}", {"function": module.function()}
+
+
 def _over_axis(name: str) -> Callable[[Any], tuple[str, Arguments]]:
     return lambda module: (name, {"dim": module.dim})
 
@@ -183,7 +188,7 @@ _MODULES: dict[type[nn.Module], Callable[[Any], tuple[str, Arguments]]] = {
     nn.Softmin: _over_axis("softmin"),
     nn.Flatten: _without_arguments("reshape"),
     Overwritten: _without_arguments("overwritten"),
-    PiecewiseLinearFit: lambda module: ("piecewise_linear", {"function": module.function()}),
+    PiecewiseLinearFit: _piecewise_linear,
     nn.Identity: _without_arguments("identity"),
     # Dropout in eval mode; a module in training mode was rejected before.
     **dict.fromkeys(

@@ -47,9 +47,8 @@ class Fit:
         x, g = operands
         one = self.product
         scaled_x, scaled_g = x * one.scale_x, g * one.scale_g
-        u, v = scaled_x + scaled_g - one.sum_shift, scaled_x - scaled_g - one.difference_shift
-        bent = one.height * (self.parts[0](u) + self.parts[1](v))
-        return one.sum_slope * u + one.difference_slope * v + one.constant + bent
+        total = self.parts[0](scaled_x + scaled_g - one.sum_shift)
+        return total + self.parts[1](scaled_x - scaled_g - one.difference_shift)
 
 
 def fit_calls(

@@ -43,10 +43,10 @@ class PiecewiseLinearFit(nn.Module):
         return x.copy_(result) if self.inplace else result
 
     def function(self) -> PiecewiseLinear:
-        """The function, exactly."""
+        """The function, exactly; with parameters [C, 1, ...] where they are per channel."""
         places = self.places.double().numpy()
         slopes = self.slopes.double().numpy()
-        intercepts = [float(self.value) - slopes[0] * places[0]]
+        intercepts = [self.value.double().numpy() - slopes[0] * places[0]]
         for k, place in enumerate(places):
             intercepts.append(intercepts[-1] + (slopes[k] - slopes[k + 1]) * place)
         return PiecewiseLinear.of(list(places), list(slopes), intercepts)

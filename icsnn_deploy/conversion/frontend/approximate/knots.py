@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -35,17 +36,23 @@ class Knots:
 
     Args:
         places: b, [K], ascending.
-        slopes: s, [K + 1].
-        value: at the first knot.
+        slopes: s, [K + 1] or, per channel, [K + 1, C, 1, ...].
+        value: at the first knot; a number or [C, 1, ...].
     """
 
     places: Array
     slopes: Array
-    value: float
+    value: Any
+
+    def rises(self) -> Array:
+        """p(b[k]) - p(b[0]), [K] or [K, C, 1, ...]."""
+        widths = np.diff(self.places).reshape(-1, *(1,) * (self.slopes.ndim - 1))
+        rises = np.cumsum(self.slopes[1:-1] * widths, axis=0)
+        return np.concatenate([np.zeros_like(self.slopes[:1]), rises])
 
     def __call__(self, x: Array) -> Array:
-        """p(x)"""
-        rises = np.concatenate([[0.0], np.cumsum(self.slopes[1:-1] * np.diff(self.places))])
+        """p(x), for slopes that are the same for all."""
+        rises = self.rises()
         piece = np.searchsorted(self.places, x)
         start = np.maximum(piece - 1, 0)
         result: Array = (

@@ -3,15 +3,16 @@
     x g = m_x m_g + m_g d_x p + m_x d_g q + d_x d_g p q    p = (x - m_x) / d_x, q = (g - m_g) / d_g
     4 p q = (p + q)^2 - (p - q)^2
 
-with mean m and deviation d of each channel. The part that is linear in x and in g is exact, so that
-only what both vary together is approximated: of a gate that is nearly constant, nearly nothing. The
-squares are balanced, since p and q have the same deviation. Each becomes a function with K knots:
-the knots are those of a fit of the square, and the heights, with a linear part, are fitted to p q.
+with mean m and deviation d of each channel. What is linear in x and in g is linear in the sum and
+the difference, so that only what both vary together is approximated: of a gate that is nearly
+constant, nearly nothing. The squares are balanced, since p and q have the same deviation. Each
+becomes a function with K knots: the knots are those of a fit of the square, and the heights, with a
+linear part, are fitted to p q. The functions of all channels share knots, not slopes.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -26,24 +27,20 @@ _RIDGE = 1e-6
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ProductFit:
-    """x g = sum_slope u + difference_slope v + constant + height (sum_of(u) + difference_of(v))
+    """x g = sum_of(u) + difference_of(v)
 
         u = x / d_x + g / d_g - sum_shift          v = x / d_x - g / d_g - difference_shift
 
     Attributes:
         scale_x, scale_g: 1 / d_x and 1 / d_g, [1, C, 1, ...] or [1, 1, 1, ...].
-        sum_shift, difference_shift, sum_slope, difference_slope, constant, height: the same.
-        sum_of, difference_of: flat around the means.
+        sum_shift, difference_shift: the same.
+        sum_of, difference_of: functions with slopes and values per channel.
     """
 
     scale_x: torch.Tensor
     scale_g: torch.Tensor
     sum_shift: torch.Tensor
     difference_shift: torch.Tensor
-    sum_slope: torch.Tensor
-    difference_slope: torch.Tensor
-    constant: torch.Tensor
-    height: torch.Tensor
     sum_of: Knots
     difference_of: Knots
 
@@ -68,27 +65,46 @@ def fit_product(x: torch.Tensor, g: torch.Tensor, knots: int, choice: torch.Gene
     linear, bends = _heights(
         p.numpy(), q.numpy(), weight.numpy(), sum_knots, difference_knots
     )
-    sum_of, slope_sum, offset_sum = _centred(sum_knots, bends[:knots])
-    difference_of, slope_difference, offset_difference = _centred(difference_knots, bends[knots:])
     height = deviation_x * deviation_g
     # m_g x + m_x g = m_g d_x p + m_x d_g q + ..., and p = (u + v) / 2, q = (u - v) / 2
     slope_p = mean_g * deviation_x + height * linear[1]
     slope_q = mean_x * deviation_g + height * linear[2]
+    sum_of = _per_channel(sum_knots, bends[:knots], height, (slope_p + slope_q) / 2)
+    difference_of = _per_channel(
+        difference_knots, bends[knots:], height, (slope_p - slope_q) / 2
+    )
+    constant = (mean_x * mean_g + height * linear[0])[0].numpy()
     scaled_x, scaled_g = mean_x / deviation_x, mean_g / deviation_g
     return ProductFit(
         scale_x=(1 / deviation_x).float(),
         scale_g=(1 / deviation_g).float(),
         sum_shift=(scaled_x + scaled_g).float(),
         difference_shift=(scaled_x - scaled_g).float(),
-        sum_slope=((slope_p + slope_q) / 2 + height * slope_sum).float(),
-        difference_slope=((slope_p - slope_q) / 2 + height * slope_difference).float(),
-        constant=(
-            mean_x * mean_g + height * (linear[0] + offset_sum + offset_difference)
-        ).float(),
-        height=height.float(),
-        sum_of=sum_of,
-        difference_of=difference_of,
+        **_shared(constant, sum_of, difference_of),
     )
+
+
+def _per_channel(
+    places: Array, bends: Array, height: torch.Tensor, slope: torch.Tensor
+) -> Knots:
+    """height * sum_k bends[k] relu(u - places[k]) + slope * u, of each channel."""
+    scale, line = height[0].numpy(), slope[0].numpy()
+    summed = np.concatenate([[0.0], np.cumsum(bends)])
+    slopes = np.stack([scale * one + line for one in summed])
+    return Knots(places=places, slopes=slopes, value=line * places[0])
+
+
+def _shared(constant: Array, first: Knots, second: Knots) -> dict[str, Knots]:
+    """Both functions, with the constant in them so that the first has a zero in each channel.
+
+    A function without a zero leaves a constant, which can't be moved past zero padding.
+    """
+    raised = first.value + constant + first.rises()  # at the knots, [K, C, ...]
+    excess = np.maximum(raised.min(axis=0), 0)
+    return {
+        "sum_of": replace(first, value=first.value + constant - excess),
+        "difference_of": replace(second, value=second.value + excess),
+    }
 
 
 def chosen_values(values: torch.Tensor, choice: torch.Generator, most: int = 2**16) -> torch.Tensor:
@@ -136,21 +152,3 @@ def _heights(
     normal = matrix.T @ matrix / len(p) + _RIDGE * np.eye(len(columns))
     solution = np.linalg.solve(normal, matrix.T @ target / len(p)) / scale
     return solution[:3], solution[3:]
-
-
-def _centred(places: Array, bends: Array) -> tuple[Knots, float, float]:
-    """sum_k bends[k] relu(u - places[k]) as a function that is 0 between the middle knots.
-
-    Returns:
-        The function, and the slope and the constant of the line that it is without.
-    """
-    slopes = np.concatenate([[0.0], np.cumsum(bends)])
-    middle = len(places) // 2
-    line = slopes[middle]
-    at = places[middle - 1]
-    height = float((bends * np.maximum(at - places, 0)).sum())
-    rest = slopes - line
-    rest[middle] = 0.0
-    rises = rest[1:middle] * np.diff(places[:middle])
-    knots = Knots(places=places, slopes=rest, value=float(-rises.sum()))
-    return knots, float(line), height - line * float(at)

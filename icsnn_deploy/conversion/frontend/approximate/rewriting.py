@@ -1,7 +1,7 @@
 """Replace fitted calls by modules and calls that have exact rules.
 
     silu(x)    ->    PiecewiseLinearFit(x)
-    x * g      ->    a x + b g + c + h (PiecewiseLinearFit(x' + g') + PiecewiseLinearFit(x' - g'))
+    x * g      ->    PiecewiseLinearFit(a x + b g - c) + PiecewiseLinearFit(a x - b g - d)
 """
 
 from __future__ import annotations
@@ -107,18 +107,11 @@ class _Place:
         scaled_x, scaled_g = self._times(x, product.scale_x), self._times(g, product.scale_g)
         u = self._minus(self._apply(operator.add, scaled_x, scaled_g), product.sum_shift)
         v = self._minus(self._apply(operator.sub, scaled_x, scaled_g), product.difference_shift)
-        bent = self._apply(
+        result = self._apply(
             operator.add,
             self._call(f"{self.path}.of_sum", fit.parts[0], u),
             self._call(f"{self.path}.of_difference", fit.parts[1], v),
         )
-        linear = self._apply(
-            operator.add,
-            self._times(u, product.sum_slope),
-            self._times(v, product.difference_slope),
-        )
-        result = self._apply(operator.add, linear, self._times(bent, product.height))
-        result = self._apply(operator.add, result, product.constant)
         if self.changed is None:
             return result
         return self._call(f"{self.path}.written", Overwritten(), self.changed, result)

@@ -188,6 +188,19 @@ def piecewise_linear(context: CallContext, x: Any, function: PiecewiseLinear) ->
     return activation(context, x, function)
 
 
+def piecewise_linear_per_channel(context: CallContext, x: Any, function: PiecewiseLinear) -> str:
+    """Functions of each channel, with parameters [C, 1, ...], on a tensor that is one node."""
+    source = context.source(x)
+    ones = (1,) * (len(context.builder.shapes[source]) - 1)
+    f = PiecewiseLinear(
+        *(
+            rows.reshape(len(rows), -1, *ones)
+            for rows in (function.kinks, function.slopes, function.intercepts)
+        )
+    )
+    return result(context, source, f)
+
+
 def _leaky(context: CallContext, x: Any, slope: Array) -> str:
     return activation(context, x, PiecewiseLinear.of([0], [slope, 1], [0, 0]))
 
@@ -214,4 +227,5 @@ LOWERINGS: dict[str, Lowering] = {
     "hardshrink": hardshrink,
     "abs": absolute,
     "piecewise_linear": piecewise_linear,
+    "piecewise_linear_per_channel": piecewise_linear_per_channel,
 }

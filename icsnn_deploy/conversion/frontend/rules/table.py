@@ -39,7 +39,7 @@ _LOWERINGS: dict[str, Lowering] = {
     **volume.LOWERINGS,
 }
 _ELEMENTWISE = {*activation.LOWERINGS, *comparison.LOWERINGS, *extremum.LOWERINGS, "mul"}
-_ELEMENTWISE -= set(over_axes.LOWERINGS)
+_ELEMENTWISE -= {*over_axes.LOWERINGS, "piecewise_linear_per_channel"}
 MOVES = frozenset(move.LOWERINGS)
 """Operators that only move values."""
 
