@@ -130,6 +130,7 @@ def convert(
         RankError: a process was lost, or processes were given different inputs.
     """
     _check_kinds(model, recipe)
+    Approximation.check(approximate)
     started = time.monotonic()
     ann = None
     if isinstance(calibration_data, Mapping):

@@ -21,15 +21,19 @@ def approximation_lines(record: Mapping[str, Any]) -> list[str]:
         where = "outputs differ" if len(record["outputs"]) == 1 else f"output {name} differs"
         same = one["agreement"]
         lines.append(
-            f"          {where} from the model by {one['rms']:.2%} of their range (rms; largest "
-            f"{one['largest']:.1%})"
+            f"          {where} from the model by {_percent(one['rms'])} of their range (rms; "
+            f"largest {_percent(one['largest'])})"
             + ("" if same is None else f", same class for {same:.1%}")
             + f" of {record['held_out_samples']} held-out samples"
         )
     costly = sorted(fits, key=lambda fit: -fit["alone"])[:_MOST_COSTLY]
     lines += [
-        f"          {fit['name']} ({fit['operator']}): {fit['error']:.2%} of its range, which alone "
-        f"changes the outputs by {fit['alone']:.2%}"
+        f"          {fit['name']} ({fit['operator']}): {_percent(fit['error'])} of its range, which "
+        f"alone changes the outputs by {_percent(fit['alone'])}"
         for fit in costly
     ]
     return lines
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2g} %"

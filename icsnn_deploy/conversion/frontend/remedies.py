@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from icsnn_deploy.conversion.frontend.builder import Unsupported
+from icsnn_deploy.errors import Rejection
 
 _PIECEWISE_LINEAR = (
     "activations that are continuous and piecewise linear (ReLU, LeakyReLU, PReLU, clips, "
     "Hardsigmoid, abs), a declared clip or QCFS activation"
 )
+APPROXIMATE = "Convert with --approximate (approximate=Approximation()), which fits it. Or "
+"""Advice that a call which is refused although approximations were asked for does not get."""
+
 _ACTIVATION = (_PIECEWISE_LINEAR, "Replace it by ReLU and retrain.")
+_FITTED = (_PIECEWISE_LINEAR, f"{APPROXIMATE}replace it by ReLU and retrain.")
 _LIKE_CLIPS = (
     _PIECEWISE_LINEAR,
-    "Replace it by a clip of the same range, such as Hardtanh or Hardsigmoid, and retrain.",
+    f"{APPROXIMATE}replace it by a clip of the same range, such as Hardtanh or Hardsigmoid, and retrain.",
 )
 _BY_HOST = (
     f"{_PIECEWISE_LINEAR}; as the last operation of the model, which the host computes",
-    "Replace it by a clip of the same range, such as Hardtanh or Hardsigmoid, and retrain.",
+    f"{APPROXIMATE}replace it by a clip of the same range, such as Hardtanh or Hardsigmoid, and retrain.",
 )
 _ROUNDED = (
     _PIECEWISE_LINEAR,
@@ -90,10 +97,10 @@ _SIMPLE = (
 
 _GROUPS: tuple[tuple[str, tuple[str, str]], ...] = (
     (
-        "gelu silu swish mish elu selu celu hardswish tanhshrink softplus softsign glu exp expm1 "
-        "log log1p erf square pow sqrt rsqrt reciprocal sin cos",
-        _ACTIVATION,
+        "gelu silu swish mish elu selu celu hardswish tanhshrink softplus softsign glu erf square",
+        _FITTED,
     ),
+    ("exp expm1 log log1p pow sqrt rsqrt reciprocal sin cos", _ACTIVATION),
     ("sigmoid tanh logsigmoid", _BY_HOST),
     ("atan", _LIKE_CLIPS),
     ("floor ceil round trunc fix frac mod remainder fmod floordiv floordivide", _ROUNDED),
@@ -142,6 +149,12 @@ def unsupported(operator: str, got: str) -> Unsupported:
     family = next((text for prefix, text in _FAMILIES.items() if key.startswith(prefix)), _SIMPLE)
     allowed, remedy = _KNOWN.get(key, family)
     return Unsupported(got=got, allowed=allowed, remedy=remedy)
+
+
+def without_approximation(rejection: Rejection) -> Rejection:
+    """The same without the advice to approximate."""
+    advice = rejection.remedy.removeprefix(APPROXIMATE)
+    return replace(rejection, remedy=advice[:1].upper() + advice[1:])
 
 
 def untraceable(got: str) -> Unsupported:

@@ -15,6 +15,7 @@ from torch import fx, nn
 from torch.export import ExportedProgram
 
 from icsnn_deploy.conversion.frontend.approximate.approximate import fit_smooth_calls
+from icsnn_deploy.conversion.frontend.approximate.gated import split_gated
 from icsnn_deploy.conversion.frontend.approximate.loss import APPROXIMATED
 from icsnn_deploy.conversion.frontend.approximate.options import Approximation
 from icsnn_deploy.conversion.frontend.capture import capture, from_program, without_rules
@@ -30,6 +31,7 @@ from icsnn_deploy.conversion.frontend.lowering import Lowered, lower
 from icsnn_deploy.conversion.frontend.max_pool_cost import REPLACED
 from icsnn_deploy.conversion.frontend.onnx_model.module import OnnxModule
 from icsnn_deploy.conversion.frontend.onnx_model.runtime_check import check_with_runtime
+from icsnn_deploy.conversion.frontend.remedies import without_approximation
 from icsnn_deploy.conversion.frontend.replace_max_pool import (
     REPLACEMENTS,
     Replaced,
@@ -75,6 +77,7 @@ def trace(
         ConversionError: a model in training mode, scripted or without values; an example that it
             does not take or fails on; or a graph that does not reproduce the model.
     """
+    Approximation.check(approximate)
     work = working_copy(model)
     check_declared(work, activations)
     inputs = bind_example(work, example)
@@ -110,7 +113,10 @@ def trace(
     except UnsupportedOperatorError as error:
         opaque = [str(node.target) for node in module.graph.nodes if node.target in failed]
         inside = without_rules(work, inputs, is_declared, opaque)
-        raise UnsupportedOperatorError([*error.rejections, *inside]) from error
+        found = [*error.rejections, *inside]
+        if approximate is not None:
+            found = [without_approximation(one) for one in found]
+        raise UnsupportedOperatorError(found) from error
     graph = _graph(lowered, replaced, fits)
     del results
     if expected is None:
@@ -144,6 +150,7 @@ def trace_exported(
             "an exported program has no activation classes to declare: its modules are taken apart "
             "into operators. Convert the nn.Module instead"
         )
+    Approximation.check(approximate)
     exported = program.module()
     if not isinstance(exported, fx.GraphModule):
         raise ConversionError(f"an exported program of {type(exported).__name__}: no fx graph")
@@ -162,7 +169,13 @@ def trace_exported(
         samples = approximate.samples
         given = inputs if samples is None else bind_example(module, samples)
         fits, results = _approximated(module, results, inputs, given, approximate)
-    lowered = lower(module, results, replaced=replaced)
+    try:
+        lowered = lower(module, results, replaced=replaced)
+    except UnsupportedOperatorError as error:
+        if approximate is None:
+            raise
+        found = [without_approximation(one) for one in error.rejections]
+        raise UnsupportedOperatorError(found) from error
     graph = _graph(lowered, replaced, fits)
     del results
     check_same(graph, reference_runs(module, inputs, single=fixed is None))
@@ -231,6 +244,8 @@ def _approximated(
     asked: Approximation,
 ) -> tuple[dict[str, Any], dict[fx.Node, CallResult]]:
     """Replace what is not linear in pieces; the record of it, and the results of the new calls."""
+    if split_gated(module):
+        results = record(module, *inputs.tensors.values())
     fits = fit_smooth_calls(module, results, inputs, samples, asked)
     if not fits:
         return {}, results

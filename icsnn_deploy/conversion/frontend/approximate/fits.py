@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import fx
 
@@ -19,6 +20,8 @@ from icsnn_deploy.conversion.frontend.approximate.products import (
 )
 from icsnn_deploy.conversion.frontend.approximate.runs import Compute, Values, run_calls
 from icsnn_deploy.conversion.frontend.example_run import CallResult
+from icsnn_deploy.conversion.frontend.operators import call_path
+from icsnn_deploy.errors import ConversionError
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -115,13 +118,27 @@ def _fitted(
     knots: int,
     choice: torch.Generator,
 ) -> Fit:
-    if len(seen) == 2:
-        product = fit_product(seen[0], seen[1], knots, choice)
-        parts = (PiecewiseLinearFit(product.sum_of), PiecewiseLinearFit(product.difference_of))
-        return Fit(call=one, parts=parts, product=product, error=0.0)
-    samples = chosen_values(seen[0], choice).numpy()
-    found = fit_knots(CalledFunction(module, results, one), samples, knots)
-    return Fit(call=one, parts=(PiecewiseLinearFit(found),), product=None, error=0.0)
+    try:
+        if len(seen) == 2:
+            product = fit_product(seen[0], seen[1], knots, choice)
+            parts = (PiecewiseLinearFit(product.sum_of), PiecewiseLinearFit(product.difference_of))
+            return Fit(call=one, parts=parts, product=product, error=0.0)
+        samples = chosen_values(seen[0], choice).numpy()
+        found = fit_knots(CalledFunction(module, results, one), samples, knots)
+        return Fit(call=one, parts=(PiecewiseLinearFit(found),), product=None, error=0.0)
+    except (FloatingPointError, np.linalg.LinAlgError) as error:
+        raise ConversionError(
+            f"{path_of(one)} ({one.operator}): no approximation is found: {error}. Check the "
+            "calibration data, or replace the call by ReLU and retrain"
+        ) from error
+
+
+def path_of(one: Fittable) -> str:
+    """The path of a call, as the model's user knows it."""
+    if one.node.op == "call_module":
+        return str(one.node.target)
+    plain = "mul" if one.operator == "product" else one.operator.split()[-1]
+    return call_path(one.node, plain).replace("/", "_")
 
 
 def _exact(

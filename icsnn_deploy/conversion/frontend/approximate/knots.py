@@ -106,6 +106,8 @@ def fit_knots(f: Callable[[Array], Array], samples: Array, count: int) -> Knots:
     Raises:
         FloatingPointError: f is not finite on the samples.
     """
+    if not np.isfinite(samples).all():
+        raise FloatingPointError("its input is not finite on the samples")
     points = Weighted.of(samples)
     target = f(points.x)
     if not np.isfinite(target).all():

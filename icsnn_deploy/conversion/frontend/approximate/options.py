@@ -44,6 +44,14 @@ class Approximation:
                 f"approximation with {self.knots} knots (--knots): {_LEAST} to {_MOST} are allowed"
             )
 
+    @staticmethod
+    def check(asked: object) -> None:
+        """Raise ConversionError unless it is None or an Approximation."""
+        if asked is not None and not isinstance(asked, Approximation):
+            raise ConversionError(
+                f"approximate={asked!r}: Approximation(knots=...), or leaving it out, is allowed"
+            )
+
     def on(self, samples: Example) -> Approximation:
         """The same with these samples, unless it has its own."""
         return self if self.samples is not None else replace(self, samples=samples)

@@ -52,7 +52,12 @@ def fit_product(x: torch.Tensor, g: torch.Tensor, knots: int, choice: torch.Gene
         x, g: [N, C, ...], broadcast against each other.
         knots: K of each of both functions.
         choice: of the values that are fitted to.
+
+    Raises:
+        FloatingPointError: a factor is not finite.
     """
+    if not (torch.isfinite(x).all() and torch.isfinite(g).all()):
+        raise FloatingPointError("a factor is not finite on the samples")
     (mean_x, deviation_x), (mean_g, deviation_g) = _moments(x), _moments(g)
     p = ((x.double() - mean_x) / deviation_x)
     q = ((g.double() - mean_g) / deviation_g)

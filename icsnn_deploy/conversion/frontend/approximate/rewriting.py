@@ -14,11 +14,10 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from icsnn_deploy.conversion.frontend.approximate.fits import Fit
+from icsnn_deploy.conversion.frontend.approximate.fits import Fit, path_of
 from icsnn_deploy.conversion.frontend.approximate.fitted import Overwritten
 from icsnn_deploy.conversion.frontend.approximate.products import ProductFit
 from icsnn_deploy.conversion.frontend.example_run import CallResult
-from icsnn_deploy.conversion.frontend.operators import call_path
 from icsnn_deploy.passes.edit import unique_name
 
 
@@ -44,7 +43,7 @@ def replace_fitted(
     shapes = {node: tuple(results[node].value.shape) for node in _read_or_made(fits)}
     replaced: dict[fx.Node, fx.Node] = {}
     for node, fit in fits.items():
-        path = unique_name(fit_path(fit), taken)
+        path = unique_name(path_of(fit.call), taken)
         taken.add(path)
         paths[path] = fit
         sources = [replaced.get(one, one) for one in fit.call.sources]
@@ -64,15 +63,6 @@ def replace_fitted(
         module.graph.erase_node(node)
     module.recompile()
     return paths
-
-
-def fit_path(fit: Fit) -> str:
-    """The path of the call, as the model's user knows it."""
-    node = fit.call.node
-    if node.op == "call_module":
-        return str(node.target)
-    plain = "mul" if fit.product is not None else fit.call.operator.split()[-1]
-    return call_path(node, plain).replace("/", "_")
 
 
 def _read_or_made(fits: Mapping[fx.Node, Fit]) -> list[fx.Node]:

@@ -11,6 +11,7 @@ from icsnn_deploy.conversion.frontend.builder import Result, Traced
 from icsnn_deploy.conversion.frontend.call_context import CallContext, Lowering
 from icsnn_deploy.conversion.frontend.kernels import replace_value
 from icsnn_deploy.conversion.frontend.pushed import push
+from icsnn_deploy.conversion.frontend.remedies import APPROXIMATE
 from icsnn_deploy.conversion.frontend.rules.same_source import (
     affine_of_symbol,
     multiplied,
@@ -133,7 +134,7 @@ def mul(context: CallContext, x: Any, other: Any) -> Result:
         raise context.unsupported(
             "a product of two tensors that depend on the input",
             "a product with a constant",
-            "Remove the gate or attention and retrain.",
+            f"{APPROXIMATE}remove the gate or attention and retrain.",
         )
     data, factor = (x, other) if isinstance(x, Traced) else (other, x)
     return _affine(context, data, _values(context, factor, data), 0)
