@@ -173,9 +173,7 @@ def bundle_lines(bundle: Bundle, graph: Graph) -> list[str]:
         f"steps     T = {graph.time_steps}, readout after {graph.readout_start}",
         f"neurons   {neurons:,} in {len(graph.nodes_of(Population))} populations",
         f"exports   {exports}",
-        *max_pool_lines(
-            max_pool_costs(graph), (*losses(graph), *approximation_losses(graph))
-        ),
+        *max_pool_lines(max_pool_costs(graph), (*losses(graph), *approximation_losses(graph))),
     ]
 
 

@@ -97,9 +97,7 @@ class _Search:
         self.origins: dict[fx.Node, frozenset[fx.Node]] = {}
         for node in module.graph.nodes:
             if node.op.startswith("call"):
-                self.calls[node] = _plainly(
-                    normalize(node, node.args, node.kwargs, self.modules)
-                )
+                self.calls[node] = _plainly(normalize(node, node.args, node.kwargs, self.modules))
             self.origins[node] = self._origins_of(node)
 
     def fittable(self, node: fx.Node) -> Fittable | None:

@@ -18,7 +18,7 @@ from icsnn_deploy.conversion.frontend.approximate.products import (
     chosen_values,
     fit_product,
 )
-from icsnn_deploy.conversion.frontend.approximate.runs import Compute, Values, run_calls
+from icsnn_deploy.conversion.frontend.approximate.runs import Substitute, Values, run_calls
 from icsnn_deploy.conversion.frontend.example_run import CallResult
 from icsnn_deploy.conversion.frontend.operators import call_path
 from icsnn_deploy.errors import ConversionError
@@ -75,7 +75,7 @@ def fit_calls(
     fits: dict[fx.Node, Fit] = {}
     choice = torch.Generator().manual_seed(0)
 
-    def fitting(one: Fittable) -> Compute:
+    def fitting(one: Fittable) -> Substitute:
         def compute(values_of: Callable[[fx.Node], Values]) -> Values:
             operands = [values_of(source) for source in one.sources]
             seen = [torch.cat(values[: len(batches) - held_out]) for values in operands]
@@ -85,27 +85,25 @@ def fit_calls(
             wanted = [exact(*batch) for batch in batched[-held_out:]]
             given = [made.compute(*batch) for batch in batched]
             error = _relative_error(given[-held_out:], wanted)
-            fits[one.node] = Fit(
-                call=one, parts=made.parts, product=made.product, error=error
-            )
+            fits[one.node] = Fit(call=one, parts=made.parts, product=made.product, error=error)
             return _written(one, values_of, given)
 
-        return compute
+        return Substitute(one.sources, compute)
 
     outputs = run_calls(module, batches, {node: fitting(one) for node, one in calls.items()})
     return fits, outputs
 
 
-def replaced_by(fits: Mapping[fx.Node, Fit]) -> dict[fx.Node, Compute]:
+def replaced_by(fits: Mapping[fx.Node, Fit]) -> dict[fx.Node, Substitute]:
     """The calls of `run_calls` that are replaced by these fits."""
 
-    def replacing(fit: Fit) -> Compute:
+    def replacing(fit: Fit) -> Substitute:
         def compute(values_of: Callable[[fx.Node], Values]) -> Values:
             operands = [values_of(source) for source in fit.call.sources]
             given = [fit.compute(*batch) for batch in zip(*operands, strict=True)]
             return _written(fit.call, values_of, given)
 
-        return compute
+        return Substitute(fit.call.sources, compute)
 
     return {node: replacing(fit) for node, fit in fits.items()}
 

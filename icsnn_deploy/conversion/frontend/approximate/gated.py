@@ -1,6 +1,6 @@
 """Write gated linear units in parts, so that their product is fitted as any other.
 
-    glu(x, dim)    ->    a, b = x.chunk(2, dim);  a * sigmoid(b)
+glu(x, dim)    ->    a, b = x.chunk(2, dim);  a * sigmoid(b)
 """
 
 from __future__ import annotations

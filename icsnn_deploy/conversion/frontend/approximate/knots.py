@@ -55,9 +55,7 @@ class Knots:
         rises = self.rises()
         piece = np.searchsorted(self.places, x)
         start = np.maximum(piece - 1, 0)
-        result: Array = (
-            self.value + rises[start] + self.slopes[piece] * (x - self.places[start])
-        )
+        result: Array = self.value + rises[start] + self.slopes[piece] * (x - self.places[start])
         return result
 
 
@@ -88,9 +86,7 @@ class Weighted:
             low, high = low - 0.5, high + 0.5
         grid = np.linspace(low, high, _GRID)
         x = np.concatenate([means, grid])
-        weight = np.concatenate(
-            [(1 - _GRID_WEIGHT) * shares, np.full(_GRID, _GRID_WEIGHT / _GRID)]
-        )
+        weight = np.concatenate([(1 - _GRID_WEIGHT) * shares, np.full(_GRID, _GRID_WEIGHT / _GRID)])
         order = np.argsort(x, kind="stable")
         return cls(x=x[order], weight=weight[order])
 

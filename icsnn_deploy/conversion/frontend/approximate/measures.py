@@ -53,9 +53,7 @@ def output_errors(fitted: Outputs, model: Outputs) -> dict[str, OutputError]:
         found[name] = OutputError(
             rms=root_mean_square(given, wanted) / room,
             largest=max(float((a - b).abs().max()) for a, b in pairs) / room,
-            agreement=float(sum(same) / len(same))
-            if same and wanted[0].shape[1] > 1
-            else None,
+            agreement=float(sum(same) / len(same)) if same and wanted[0].shape[1] > 1 else None,
         )
     return found
 

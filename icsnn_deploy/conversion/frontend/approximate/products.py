@@ -45,7 +45,9 @@ class ProductFit:
     difference_of: Knots
 
 
-def fit_product(x: torch.Tensor, g: torch.Tensor, knots: int, choice: torch.Generator) -> ProductFit:
+def fit_product(
+    x: torch.Tensor, g: torch.Tensor, knots: int, choice: torch.Generator
+) -> ProductFit:
     """The fit of x * g.
 
     Args:
@@ -59,25 +61,21 @@ def fit_product(x: torch.Tensor, g: torch.Tensor, knots: int, choice: torch.Gene
     if not (torch.isfinite(x).all() and torch.isfinite(g).all()):
         raise FloatingPointError("a factor is not finite on the samples")
     (mean_x, deviation_x), (mean_g, deviation_g) = _moments(x), _moments(g)
-    p = ((x.double() - mean_x) / deviation_x)
-    q = ((g.double() - mean_g) / deviation_g)
+    p = (x.double() - mean_x) / deviation_x
+    q = (g.double() - mean_g) / deviation_g
     p, q = torch.broadcast_tensors(p, q)
     p, q = chosen_values(p, choice), chosen_values(q, choice)
     weight = chosen_values(_spread_over(deviation_x * deviation_g, x, g), choice)
     sum_knots, difference_knots = (
         fit_knots(np.square, values.numpy(), knots).places for values in (p + q, p - q)
     )
-    linear, bends = _heights(
-        p.numpy(), q.numpy(), weight.numpy(), sum_knots, difference_knots
-    )
+    linear, bends = _heights(p.numpy(), q.numpy(), weight.numpy(), sum_knots, difference_knots)
     height = deviation_x * deviation_g
     # m_g x + m_x g = m_g d_x p + m_x d_g q + ..., and p = (u + v) / 2, q = (u - v) / 2
     slope_p = mean_g * deviation_x + height * linear[1]
     slope_q = mean_x * deviation_g + height * linear[2]
     sum_of = _per_channel(sum_knots, bends[:knots], height, (slope_p + slope_q) / 2)
-    difference_of = _per_channel(
-        difference_knots, bends[knots:], height, (slope_p - slope_q) / 2
-    )
+    difference_of = _per_channel(difference_knots, bends[knots:], height, (slope_p - slope_q) / 2)
     constant = (mean_x * mean_g + height * linear[0])[0].numpy()
     scaled_x, scaled_g = mean_x / deviation_x, mean_g / deviation_g
     return ProductFit(
@@ -89,9 +87,7 @@ def fit_product(x: torch.Tensor, g: torch.Tensor, knots: int, choice: torch.Gene
     )
 
 
-def _per_channel(
-    places: Array, bends: Array, height: torch.Tensor, slope: torch.Tensor
-) -> Knots:
+def _per_channel(places: Array, bends: Array, height: torch.Tensor, slope: torch.Tensor) -> Knots:
     """height * sum_k bends[k] relu(u - places[k]) + slope * u, of each channel."""
     scale, line = height[0].numpy(), slope[0].numpy()
     summed = np.concatenate([[0.0], np.cumsum(bends)])

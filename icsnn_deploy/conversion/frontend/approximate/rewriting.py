@@ -1,7 +1,7 @@
 """Replace fitted calls by modules and calls that have exact rules.
 
-    silu(x)    ->    PiecewiseLinearFit(x)
-    x * g      ->    PiecewiseLinearFit(a x + b g - c) + PiecewiseLinearFit(a x - b g - d)
+silu(x)    ->    PiecewiseLinearFit(x)
+x * g      ->    PiecewiseLinearFit(a x + b g - c) + PiecewiseLinearFit(a x - b g - d)
 """
 
 from __future__ import annotations
@@ -48,7 +48,9 @@ def replace_fitted(
         paths[path] = fit
         sources = [replaced.get(one, one) for one in fit.call.sources]
         changed = fit.call.in_place
-        place = _Place(module, node, path, None if changed is None else replaced.get(changed, changed))
+        place = _Place(
+            module, node, path, None if changed is None else replaced.get(changed, changed)
+        )
         with module.graph.inserting_before(node):
             if fit.product is None:
                 result = place.fitted(path, fit, sources[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,10 +17,18 @@ Compute = Callable[[Callable[[fx.Node], Values]], Values]
 """Computes the results of a call; takes a function that gives those of calls before it."""
 
 
+@dataclass(frozen=True, eq=False)
+class Substitute:
+    """Another computation of a call, and the calls whose results it reads."""
+
+    reads: tuple[fx.Node, ...]
+    compute: Compute
+
+
 def run_calls(
     module: fx.GraphModule,
     batches: Sequence[Sequence[torch.Tensor]],
-    replaced: Mapping[fx.Node, Compute],
+    replaced: Mapping[fx.Node, Substitute],
 ) -> list[dict[str, torch.Tensor]]:
     """The outputs of each batch, by name.
 
@@ -32,7 +41,8 @@ def run_calls(
     """
     last_use: dict[fx.Node, fx.Node] = {}
     for node in module.graph.nodes:
-        for one in node.all_input_nodes:
+        reads = replaced[node].reads if node in replaced else ()
+        for one in (*node.all_input_nodes, *reads):
             last_use[one] = node
     needed_until: dict[fx.Node, list[fx.Node]] = {}
     for one, node in last_use.items():
@@ -45,7 +55,7 @@ def run_calls(
             if node.op == "output":
                 return [named_leaves(run.run_node(node)) for run in runs]
             if node in replaced:
-                values = replaced[node](lambda one: [run.env[one] for run in runs])
+                values = replaced[node].compute(lambda one: [run.env[one] for run in runs])
             else:
                 values = [run.run_node(node) for run in runs]
             for run, value in zip(runs, values, strict=True):
