@@ -28,8 +28,8 @@ def approximation_lines(record: Mapping[str, Any]) -> list[str]:
         )
     costly = sorted(fits, key=lambda fit: -fit["alone"])[:_MOST_COSTLY]
     lines += [
-        f"          {fit['name']} ({fit['operator']}): {_percent(fit['error'])} of its range, which "
-        f"alone changes the outputs by {_percent(fit['alone'])}"
+        f"          {fit['name']} ({fit['operator']}): {_percent(fit['error'])} of its range, "
+        f"which alone changes the outputs by {_percent(fit['alone'])}"
         for fit in costly
     ]
     return lines

@@ -18,11 +18,13 @@ _ACTIVATION = (_PIECEWISE_LINEAR, "Replace it by ReLU and retrain.")
 _FITTED = (_PIECEWISE_LINEAR, f"{APPROXIMATE}replace it by ReLU and retrain.")
 _LIKE_CLIPS = (
     _PIECEWISE_LINEAR,
-    f"{APPROXIMATE}replace it by a clip of the same range, such as Hardtanh or Hardsigmoid, and retrain.",
+    f"{APPROXIMATE}replace it by a clip of the same range, such as Hardtanh or Hardsigmoid, and "
+    "retrain.",
 )
 _BY_HOST = (
     f"{_PIECEWISE_LINEAR}; as the last operation of the model, which the host computes",
-    f"{APPROXIMATE}replace it by a clip of the same range, such as Hardtanh or Hardsigmoid, and retrain.",
+    f"{APPROXIMATE}replace it by a clip of the same range, such as Hardtanh or Hardsigmoid, and "
+    "retrain.",
 )
 _ROUNDED = (
     _PIECEWISE_LINEAR,

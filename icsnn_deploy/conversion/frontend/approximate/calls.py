@@ -26,16 +26,19 @@ _NAMES = (
 )
 SMOOTH = frozenset(_NAMES.split())
 """Operators of one tensor that are fitted wherever they stand."""
-_WITHIN = frozenset("exp expm1 log log1p sqrt rsqrt reciprocal pow sin cos div".split())
+_PARTS = "exp expm1 log log1p sqrt rsqrt reciprocal pow sin cos div"
+_WITHIN = frozenset(_PARTS.split())
 """Fitted as parts of a function of one tensor, not alone: they are parts of normalizations."""
-_STEPS = frozenset(
+_COMPARING = (
     "gt ge lt le greater greater_equal less less_equal sign logical_not logical_and logical_or "
-    "eq ne where masked_fill".split()
+    "eq ne where masked_fill"
 )
-_PLAIN = frozenset(
+_STEPS = frozenset(_COMPARING.split())
+_EXACT = (
     "add sub rsub mul neg abs relu relu6 clamp clamp_min clamp_max hardtanh hardsigmoid "
-    "leaky_relu threshold softshrink identity dropout to maximum minimum".split()
+    "leaky_relu threshold softshrink identity dropout to maximum minimum"
 )
+_PLAIN = frozenset(_EXACT.split())
 _ELEMENTWISE = SMOOTH | _WITHIN | _STEPS | _PLAIN
 
 
@@ -137,7 +140,7 @@ class _Search:
 
     def _products(self, node: fx.Node) -> bool:
         """Whether both factors depend on the input (x * x, too)."""
-        leaves = [leaf for leaf in pytree.tree_leaves((node.args, dict(node.kwargs)))]
+        leaves = list(pytree.tree_leaves((node.args, dict(node.kwargs))))
         traced = [one for one in leaves if isinstance(one, fx.Node) and self.meta(one) is not None]
         return len(traced) == 2
 

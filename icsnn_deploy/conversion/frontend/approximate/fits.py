@@ -50,7 +50,7 @@ class Fit:
         x, g = operands
         one = self.product
         scaled_x, scaled_g = x * one.scale_x, g * one.scale_g
-        total = self.parts[0](scaled_x + scaled_g - one.sum_shift)
+        total: torch.Tensor = self.parts[0](scaled_x + scaled_g - one.sum_shift)
         return total + self.parts[1](scaled_x - scaled_g - one.difference_shift)
 
 

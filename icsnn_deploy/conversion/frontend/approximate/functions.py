@@ -30,7 +30,9 @@ class CalledFunction:
         holder = torch.nn.Module()
         for node in one.calls:
             if node.op == "call_module":
-                _register(holder, str(node.target), deepcopy(module.get_submodule(node.target)))
+                _register(
+                    holder, str(node.target), deepcopy(module.get_submodule(str(node.target)))
+                )
         self.module = holder.double()
         self.constants = {
             node: _double(results[node].value)

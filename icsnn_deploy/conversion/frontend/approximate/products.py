@@ -63,9 +63,10 @@ def fit_product(
     (mean_x, deviation_x), (mean_g, deviation_g) = _moments(x), _moments(g)
     p = (x.double() - mean_x) / deviation_x
     q = (g.double() - mean_g) / deviation_g
-    p, q = torch.broadcast_tensors(p, q)
+    shape = (p + q).shape
+    p, q = p.expand(shape), q.expand(shape)
     p, q = chosen_values(p, choice), chosen_values(q, choice)
-    weight = chosen_values(_spread_over(deviation_x * deviation_g, x, g), choice)
+    weight = chosen_values((deviation_x * deviation_g).expand(shape), choice)
     sum_knots, difference_knots = (
         fit_knots(np.square, values.numpy(), knots).places for values in (p + q, p - q)
     )
@@ -132,11 +133,6 @@ def _moments(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     deviation = torch.maximum(deviation, room * _LEAST_OF_RANGE)
     least = _LEAST_DEVIATION * float(deviation.mean())
     return x.mean(axes, keepdim=True), deviation.clamp(min=least if least > 0 else 1.0)
-
-
-def _spread_over(values: torch.Tensor, x: torch.Tensor, g: torch.Tensor) -> torch.Tensor:
-    shape = torch.broadcast_shapes(x.shape, g.shape)
-    return values.expand(shape)
 
 
 def _heights(

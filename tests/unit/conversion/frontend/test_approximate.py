@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 
 from icsnn_deploy.backends.reference import run_ann
 from icsnn_deploy.cli import app
-from icsnn_deploy.conversion.convert import convert
 from icsnn_deploy.conversion.calibration.recipe import Recipe
+from icsnn_deploy.conversion.convert import convert
 from icsnn_deploy.conversion.frontend.approximate.knots import asymptote, fit_knots
 from icsnn_deploy.conversion.frontend.approximate.loss import APPROXIMATED
 from icsnn_deploy.conversion.frontend.approximate.options import Approximation
@@ -79,7 +79,8 @@ def test_outer_pieces_have_the_slopes_of_the_asymptotes() -> None:
         assert (found.slopes[0], found.slopes[-1]) == slopes
     assert asymptote(np.square, 1.0) is None
     line = asymptote(function("softsign"), -1.0)
-    assert line is not None and (line.slope, line.intercept) == (0, -1)
+    assert line is not None
+    assert (line.slope, line.intercept) == (0, -1)
 
 
 def test_the_same_samples_give_the_same_fit() -> None:
@@ -113,7 +114,8 @@ def test_a_function_of_one_tensor_is_one_fit(name: str) -> None:
     graph = trace(model, samples(2), approximate=Approximation(samples=samples()))
     (fit,) = record(graph)["fits"]
     assert fit["operator"] != "product"
-    assert len(fit["knots"]) == 1 and len(fit["knots"][0]) == 6
+    assert len(fit["knots"]) == 1
+    assert len(fit["knots"][0]) == 6
     assert fit["error"] < 0.02
     assert len(graph.nodes_of(Relu)) <= 8
 
@@ -121,7 +123,7 @@ def test_a_function_of_one_tensor_is_one_fit(name: str) -> None:
 def gated(m: Body, x: torch.Tensor) -> torch.Tensor:
     y = F.silu(m.conv(x))
     gate = torch.sigmoid(m.conv2(F.adaptive_avg_pool2d(y, 1)))
-    return m.conv(y * gate).mean((2, 3))
+    return torch.as_tensor(m.conv(y * gate).mean((2, 3)))
 
 
 PRODUCTS: dict[str, Form] = {
@@ -284,7 +286,8 @@ def test_the_command_prints_the_errors_and_what_costs_most(tmp_path: Path) -> No
     arguments = ["convert", f"{__name__}:make", "--calibration", str(tmp_path / "data.npy")]
     arguments += ["--recipe", "opi", "--time-steps", "4", "--out", str(tmp_path / "bundle")]
     refused = CliRunner().invoke(app, arguments)
-    assert refused.exit_code == 2 and "--approximate" in refused.output
+    assert refused.exit_code == 2
+    assert "--approximate" in refused.output
     done = CliRunner().invoke(app, [*arguments, "--approximate", "--knots", "3"])
     assert done.exit_code == 0, done.output
     assert "LOSS      3 calls approximated, as asked" in done.output
@@ -298,7 +301,7 @@ def test_the_command_prints_the_errors_and_what_costs_most(tmp_path: Path) -> No
 
 
 def test_wrong_requests_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConversionError, match="1 knots.*2 to 64"):
+    with pytest.raises(ConversionError, match=r"1 knots.*2 to 64"):
         Approximation(knots=1)
     with pytest.raises(ConversionError, match="approximate=True"):
         trace(scored(), torch.from_numpy(DATA[:2]), approximate=True)  # type: ignore[arg-type]
