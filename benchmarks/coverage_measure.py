@@ -21,6 +21,8 @@ from icsnn_deploy.backends.reference import run_ann
 from icsnn_deploy.conversion.calibration.recipe import Recipe
 from icsnn_deploy.conversion.calibration.samples import CalibrationSet
 from icsnn_deploy.conversion.convert import convert, to_ann_graph
+from icsnn_deploy.conversion.frontend.approximate.loss import APPROXIMATED
+from icsnn_deploy.conversion.frontend.approximate.options import Approximation
 from icsnn_deploy.conversion.frontend.max_pool_neurons import relay_max_pools
 from icsnn_deploy.conversion.frontend.trace import trace
 from icsnn_deploy.errors import IcsnnError, UnsupportedOperatorError
@@ -46,6 +48,7 @@ BACKENDS = ("torch", "onnxruntime", "nir")
 _SCALES = (1.0, -1.0, 0.7, 1.2)  # of the inputs: calibration samples [16, *shape]
 _VERIFIED_SAMPLES = 2
 _TIME_STEPS = 4
+_COSTLY = 3
 
 _HOST: dict[str, Callable[[Tensor, int], Tensor]] = {
     "softmax": lambda x, dim: torch.softmax(x, dim),
@@ -89,6 +92,17 @@ def trace_one(architecture: Architecture) -> Iterator[Record]:
     yield {"trace_s": round(time.process_time() - started, 2)}
 
 
+def approximate_one(architecture: Architecture) -> Iterator[Record]:
+    """Trace with approximations; "status" is "approximated", "refused" or "crashed".
+
+    "fits" is the number of fits, "rms" and "largest" the errors of the worst output over its range,
+    "costly" the calls that change the outputs most.
+    """
+    started = time.process_time()
+    yield _attempt(lambda: _approximated(build(architecture)))
+    yield {"approximate_s": round(time.process_time() - started, 2)}
+
+
 def deploy_one(architecture: Architecture) -> Iterator[Record]:
     """Convert, quantize, export and verify; "status" is "certified", "refused" or "crashed"."""
     started = time.process_time()
@@ -122,6 +136,39 @@ def _traced(subject: Subject, expected: Sequence[Array]) -> Record:
     difference = max(relative_difference(a, b) for a, b in zip(got, expected, strict=True))
     status = "converts" if difference <= EXACT else "imprecise" if difference <= WRONG else "wrong"
     return {**record, "status": status, "difference": difference}
+
+
+def _approximated(subject: Subject) -> Record:
+    named = _samples(subject)
+    names = list(named)
+    example = tuple(subject.example)
+    samples = {name: torch.from_numpy(values) for name, values in named.items()}
+    asked = Approximation(samples=samples if len(names) > 1 else samples[names[0]])
+    graph = trace(subject.model, example if len(example) > 1 else example[0], approximate=asked)
+    record: Any = graph.provenance.get(APPROXIMATED)
+    if not record:
+        return {"status": "converts"}
+    relus = graph.nodes_of(Relu)
+    errors = list(record["outputs"].values())
+    costly = sorted(record["fits"], key=lambda fit: -float(fit["alone"]))[:_COSTLY]
+    return {
+        "status": "approximated",
+        "fits": len(record["fits"]),
+        "rms": max(float(one["rms"]) for one in errors),
+        "largest": max(float(one["largest"]) for one in errors),
+        "costly": [[one["name"], one["operator"], one["alone"]] for one in costly],
+        "neurons": sum(int(np.prod(graph.shape(node.name))) for node in relus),
+        "populations": len(relus),
+    }
+
+
+def _samples(subject: Subject) -> dict[str, Array]:
+    """Calibration samples of each input, by the names of forward's arguments."""
+    names = list(inspect.signature(subject.model.forward).parameters)
+    return {
+        name: torch.cat([scale * part for scale in _SCALES for part in pair]).numpy()
+        for name, *pair in zip(names, subject.example, subject.check, strict=False)
+    }
 
 
 def ann_graph(model: nn.Module, example: Sequence[Tensor]) -> Graph:
@@ -171,11 +218,7 @@ def relative_difference(got: Array, expected: Array) -> float:
 
 
 def _deployed(subject: Subject) -> Record:
-    names = list(inspect.signature(subject.model.forward).parameters)
-    named = {
-        name: torch.cat([scale * part for scale in _SCALES for part in pair]).numpy()
-        for name, *pair in zip(names, subject.example, subject.check, strict=False)
-    }
+    named = _samples(subject)
     recipe = Recipe(name="opi", time_steps=_TIME_STEPS)
     data = named if len(named) > 1 else next(iter(named.values()))
     conversion = convert(subject.model, data, recipe)

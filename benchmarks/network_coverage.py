@@ -2,12 +2,13 @@
 
     python benchmarks/network_coverage.py --out build/coverage.jsonl \
         [--names 'timm/*' ...] [--again refused,crashed] [--jobs 1] [--no-deploy] \
-        [--page docs/measurements/coverage.md]
+        [--approximate] [--page docs/measurements/coverage.md]
 
 Each architecture gets random weights and random batch-norm statistics. It is traced to an ANN graph
 in a child process, and the graph is compared with the model in double precision. Then the smallest
 third of those that convert are converted with recipe opi at T = 4, quantized to 8 bits, exported to
-NIR and ONNX and verified spike for spike.
+NIR and ONNX and verified spike for spike. With --approximate, those that are refused are traced
+with approximations, and the error of the outputs is recorded.
 
 Results are appended to a file of JSON lines, and a run that was stopped goes on where it was.
 Results of another version of the package are measured again. The environment is that of
@@ -31,7 +32,7 @@ os.environ.setdefault("YOLO_VERBOSE", "False")
 import coverage_results as results
 import coverage_zoo
 from coverage_libraries import import_libraries
-from coverage_measure import deploy_one, trace_one
+from coverage_measure import approximate_one, deploy_one, trace_one
 from coverage_page import write_page
 from coverage_results import Record
 from coverage_run import Limits, Work, run_all
@@ -52,6 +53,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=120.0, help="limit of processor time")
     parser.add_argument("--gib", type=float, default=6.0, help="limit of memory")
     parser.add_argument("--no-deploy", action="store_true", help="trace and compare only")
+    parser.add_argument("--approximate", action="store_true", help="fit what is refused")
     parser.add_argument("--page", type=Path, help="Markdown page to write")
     parser.add_argument("--list", action="store_true", help="print the names and stop")
     options = parser.parse_args()
@@ -70,6 +72,8 @@ def main() -> None:
     run = _Run(options)
     results.append(options.out, results.versions())
     run.stage("trace", trace_one, chosen)
+    if options.approximate:
+        run.stage("approximate", approximate_one, run.refused(chosen))
     if not options.no_deploy:
         run.stage("deploy", deploy_one, run.smallest(chosen))
     if options.page:
@@ -103,6 +107,11 @@ class _Run:
             return True
         return record["package"] != self.digest and not self.any_version
 
+    def refused(self, chosen: Sequence[Architecture]) -> list[Architecture]:
+        """Those that do not convert exactly."""
+        known = results.read(self.path)
+        return [one for one in chosen if known["trace", one.name]["status"] == "refused"]
+
     def smallest(self, chosen: Sequence[Architecture]) -> list[Architecture]:
         """A third of the architectures of float inputs that convert, by number of neurons."""
         known = results.read(self.path)
@@ -122,6 +131,8 @@ def _line(record: Record) -> str:
     )
     if "difference" in record:
         text += f", difference {record['difference']:.1e}"
+    if "fits" in record:
+        text += f", {record['fits']} fits, rms {record['rms']:.1e}"
     if record.get("smooth"):
         text += f", smooth: {', '.join(record['smooth'])}"
     return text

@@ -51,7 +51,8 @@ class Fit:
         one = self.product
         scaled_x, scaled_g = x * one.scale_x, g * one.scale_g
         total: torch.Tensor = self.parts[0](scaled_x + scaled_g - one.sum_shift)
-        return total + self.parts[1](scaled_x - scaled_g - one.difference_shift)
+        gap: torch.Tensor = self.parts[1](scaled_x - scaled_g - one.difference_shift)
+        return total + gap
 
 
 def fit_calls(

@@ -60,16 +60,16 @@ def samples(count: int = 64) -> torch.Tensor:
 
 @pytest.mark.parametrize("name", SMOOTH)
 def test_more_knots_fit_better(name: str) -> None:
-    values = np.random.default_rng(0).normal(size=4000)
+    values = np.random.default_rng(0).normal(size=1000)
     f = function(name)
     errors = []
-    for knots in (3, 6, 12):
+    for knots in (3, 8):
         found = fit_knots(f, values, knots)
         assert (np.diff(found.places) > 0).all()
         errors.append(np.sqrt(np.mean((found(values) - f(values)) ** 2)) / f(values).std())
     assert errors[0] < 0.06
-    assert errors[1] < 0.03
-    assert errors[2] < 0.35 * errors[0]
+    assert errors[1] < 0.02
+    assert errors[1] < 0.4 * errors[0]
 
 
 def test_outer_pieces_have_the_slopes_of_the_asymptotes() -> None:
@@ -240,9 +240,9 @@ def scored() -> Scored:
     return Scored().eval()
 
 
-DATA = np.random.default_rng(0).normal(size=(32, 2, 5, 5)).astype(np.float32)
-RECIPE = Recipe(name="opi", time_steps=4)
-KNOTS = Approximation(knots=3)
+DATA = np.random.default_rng(0).normal(size=(16, 2, 5, 5)).astype(np.float32)
+RECIPE = Recipe(name="opi", time_steps=2)
+KNOTS = Approximation(knots=2)
 
 
 def test_a_gated_network_is_quantized_and_verified_spike_for_spike(tmp_path: Path) -> None:
