@@ -123,7 +123,8 @@ def test_a_function_of_one_tensor_is_one_fit(name: str) -> None:
 def gated(m: Body, x: torch.Tensor) -> torch.Tensor:
     y = F.silu(m.conv(x))
     gate = torch.sigmoid(m.conv2(F.adaptive_avg_pool2d(y, 1)))
-    return torch.as_tensor(m.conv(y * gate).mean((2, 3)))
+    scores: torch.Tensor = m.conv(y * gate).mean((2, 3))
+    return scores
 
 
 PRODUCTS: dict[str, Form] = {
@@ -232,7 +233,8 @@ class Scored(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.act(self.conv(x))
         gate = torch.sigmoid(self.excite(torch.relu(self.squeeze(x.mean((2, 3), keepdim=True)))))
-        return torch.as_tensor(self.score((x * gate).mean((2, 3))))
+        scores: torch.Tensor = self.score((x * gate).mean((2, 3)))
+        return scores
 
 
 def scored() -> Scored:
