@@ -23,6 +23,7 @@ ORDER = (
     {"pixels"},
     {"data"},
     {"sources"},
+    {"events"},
     {"passes"},
     {"bundle", "targets"},
     {"exporters"},

@@ -1,0 +1,1 @@
+"""Recordings of event cameras: read, binned to the steps of a network, found in folders."""
