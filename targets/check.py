@@ -141,8 +141,9 @@ def _input(
             allowed="spikes only",
             over="",
             remedy=(
-                "Encode the input as spikes (rate or events encoding), or run the first layer on "
-                "the host and send its spikes (host_first_layer; icsnn split makes both parts)."
+                "Convert the model for an input of spikes (icsnn convert --encoding rate, or "
+                "events), or run the first layer on the host and send its spikes "
+                "(host_first_layer; icsnn split makes both parts)."
             ),
         )
     ]

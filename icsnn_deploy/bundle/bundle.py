@@ -37,6 +37,7 @@ from icsnn_deploy.bundle.manifest import (
 )
 from icsnn_deploy.data import Normalization
 from icsnn_deploy.errors import BundleError
+from icsnn_deploy.events.binning import EventBins
 from icsnn_deploy.graph.file import graph_bytes, read_graph
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
@@ -74,6 +75,16 @@ class Bundle:
     def takes_arrays_unchanged(self) -> bool:
         """Whether arrays are the network's input as they are: it has no ANN that takes samples."""
         return self.ann_hash is None and self.normalization is None
+
+    @property
+    def rate_seed(self) -> int | None:
+        """Seed of the Bernoulli spikes of rate encoding; None: deterministic spikes."""
+        return self.manifest.rate_seed
+
+    @property
+    def event_bins(self) -> EventBins | None:
+        """How event recordings are binned; None: the network was not made for recordings."""
+        return self.manifest.event_bins
 
     @property
     def exports(self) -> Mapping[str, str]:
@@ -158,7 +169,7 @@ class Bundle:
         return graph
 
     def samples(self) -> Array:
-        """The samples that came with the bundle, [N, *input shape]."""
+        """The samples that came with the bundle, [N, *input shape]; spikes [T, N, *input shape]."""
         from safetensors import SafetensorError
         from safetensors.numpy import load_file
 
@@ -255,6 +266,8 @@ def create_bundle(
     samples: Array | None,
     report: Mapping[str, Any],
     normalization: Normalization | None = None,
+    rate_seed: int | None = None,
+    event_bins: EventBins | None = None,
     golden: bytes | None = None,
     overwrite: bool = False,
 ) -> Bundle:
@@ -267,6 +280,8 @@ def create_bundle(
         samples: a few input samples, [N, *input shape] ([T, N, *input shape] for spike input).
         report: the conversion report, as JSON values.
         normalization: of the samples, if the network takes pixels.
+        rate_seed: of the Bernoulli spikes of a rate-encoded input.
+        event_bins: how event recordings are binned, of a network that takes them.
         golden: golden spikes of an integer network (golden.golden_bytes).
         overwrite: replace an existing bundle.
 
@@ -298,6 +313,8 @@ def create_bundle(
         normalization=normalization,
         inputs=network.input.parts,
         outputs=network.output.parts,
+        rate_seed=rate_seed,
+        event_bins=event_bins,
     )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -8,11 +8,12 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args
 
 from icsnn_deploy.atomic import atomic_write
 from icsnn_deploy.data import Normalization
 from icsnn_deploy.errors import BundleError
+from icsnn_deploy.events.binning import EventBins
 from icsnn_deploy.graph.parts import Part, checked_parts
 from icsnn_deploy.version import __version__
 
@@ -43,6 +44,8 @@ class Manifest:
     losses: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # of each export
     inputs: tuple[Part, ...] = ()  # the model's, where the network records them
     outputs: tuple[Part, ...] = ()
+    rate_seed: int | None = None  # of Bernoulli spikes; None: deterministic, or not rate encoding
+    event_bins: EventBins | None = None  # how event recordings are binned
 
     def without(self, *names: str) -> Manifest:
         """The manifest without these files, and without the exports that they hold."""
@@ -108,6 +111,8 @@ def read_manifest(folder: Path) -> Manifest:
             losses=losses,
             inputs=_parts(manifest, "inputs"),
             outputs=_parts(manifest, "outputs"),
+            rate_seed=_seed(manifest.get("rate_seed")),
+            event_bins=_bins(manifest.get("event_bins")),
         )
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise BundleError(f"{folder / MANIFEST}: malformed ({error!r:.300})") from error
@@ -116,6 +121,18 @@ def read_manifest(folder: Path) -> Manifest:
 def _parts(manifest: Mapping[str, Any], key: str) -> tuple[Part, ...]:
     rows = [[row["name"], row["shape"], row["host_op"]] for row in manifest.get(key, [])]
     return checked_parts(key, rows)
+
+
+def _seed(value: Any) -> int | None:
+    if value is not None and (type(value) is not int or value < 0):
+        raise ValueError(f"rate_seed {value!r}")
+    return value
+
+
+def _bins(value: Any) -> EventBins | None:
+    if value is not None and value not in get_args(EventBins):
+        raise ValueError(f"event_bins {value!r}")
+    return cast("EventBins | None", value)
 
 
 def is_bundle_manifest(manifest: Path) -> bool:
@@ -147,6 +164,8 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
         "normalization": pixels and {"mean": pixels.mean, "std": pixels.std},
         **({"inputs": [part._asdict() for part in manifest.inputs]} if manifest.inputs else {}),
         **({"outputs": [part._asdict() for part in manifest.outputs]} if manifest.outputs else {}),
+        **({} if manifest.rate_seed is None else {"rate_seed": manifest.rate_seed}),
+        **({"event_bins": manifest.event_bins} if manifest.event_bins else {}),
     }
     with atomic_write(folder / MANIFEST) as draft:
         draft.write_bytes(json_bytes(content))

@@ -23,14 +23,16 @@ from icsnn_deploy.cli.arguments import (
     Resize,
     Tasks,
 )
-from icsnn_deploy.cli.input_arrays import load_calibration
+from icsnn_deploy.cli.input_arrays import load_calibration, take_first
 from icsnn_deploy.cli.printing import print_json, print_table, progress_bars, report_errors
 from icsnn_deploy.cli.tasks import declared_tasks
 from icsnn_deploy.conversion.frontend.checkpoint_scan import scan_checkpoint
 from icsnn_deploy.data import Normalization
 from icsnn_deploy.distributed import open_ranks, own_device
 from icsnn_deploy.errors import DataError
+from icsnn_deploy.events.binning import EventBinning, EventBins
 from icsnn_deploy.graph.arrangement import pack_inputs
+from icsnn_deploy.graph.nodes import Encoding
 from icsnn_deploy.sources.options import SourceOptions
 
 if TYPE_CHECKING:
@@ -107,6 +109,31 @@ def convert(
         typer.Option(help="With --approximate: places where the slope of a fit changes [6]."),
     ] = None,
     task: Tasks = None,
+    encoding: Annotated[
+        Encoding,
+        typer.Option(
+            help="Encoding of the network's input. direct: samples are a current. rate: samples in "
+            "[0, 1] become spikes. events: the calibration samples are spikes, [T, N, *shape]."
+        ),
+    ] = "direct",
+    rate_seed: Annotated[
+        int | None,
+        typer.Option(
+            help="Rate encoding: seed of Bernoulli spikes. Default: deterministic spikes, evenly "
+            "spaced."
+        ),
+    ] = None,
+    event_shape: Annotated[
+        str | None,
+        typer.Option(
+            help="Event recordings: shape C,H,W of the model's input; C is 2 for a channel per "
+            "polarity, or 1."
+        ),
+    ] = None,
+    event_bins: Annotated[
+        EventBins,
+        typer.Option(help="Event recordings: steps of equal duration, or of equal event count."),
+    ] = "duration",
     limit: CalibrationLimit = None,
     resize: Resize = None,
     crop: Crop = None,
@@ -126,8 +153,12 @@ def convert(
         reading = SourceOptions.parse(
             resize=resize, crop=crop, input_key=input_key, channels_last=channels_last
         )
+        steps = _time_steps(time_steps)
+        binning = None if event_shape is None else _binning(event_shape, event_bins, steps)
         with progress_bars() as progress:
-            samples = load_calibration(calibration, normalization, limit, reading, progress)
+            samples = load_calibration(
+                calibration, normalization, limit, reading, progress, encoding, binning
+            )
         from icsnn_deploy.conversion.calibration.recipe import Recipe
         from icsnn_deploy.conversion.convert import convert as run_conversion
         from icsnn_deploy.conversion.frontend.load_model import load_model
@@ -137,7 +168,7 @@ def convert(
 
         chosen = Recipe(
             name=recipe,
-            time_steps=_time_steps(time_steps),
+            time_steps=steps,
             batch_size=batch_size,
             effort=effort,
             weights=not keep_weights,
@@ -157,6 +188,8 @@ def convert(
                 replace_max_pool=replace_maxpool,
                 approximate=asked,
                 task=tasks,
+                encoding=encoding,
+                rate_seed=rate_seed,
                 device=device,
                 progress=progress,
                 ranks=ranks,
@@ -164,8 +197,10 @@ def convert(
         if ranks.rank:
             return
         if isinstance(samples, dict):
-            samples = pack_inputs(result.network, samples)
-        bundle = result.save(out, samples[:SAMPLES_KEPT], overwrite=overwrite)
+            samples = pack_inputs(result.ann, samples)
+        kept = take_first(samples, SAMPLES_KEPT, int(encoding == "events"))
+        bins = None if binning is None else event_bins
+        bundle = result.save(out, kept, event_bins=bins, overwrite=overwrite)
         if as_json:
             written = {"graph_hash": bundle.graph_hash, "report": result.report.to_json()}
             print_json({"bundle": str(out), **written})
@@ -196,6 +231,14 @@ def _time_steps(text: str) -> int | tuple[int, int]:
         raise DataError(f"--time-steps {text}: a number, or the two ends of a range, such as 4,32")
     numbers = [int(field) for field in fields]
     return numbers[0] if len(numbers) == 1 else (numbers[0], numbers[1])
+
+
+def _binning(shape: str, bins: EventBins, steps: int | tuple[int, int]) -> EventBinning:
+    sizes = shape.split(",")
+    if len(sizes) != 3 or not all(size.strip().isdecimal() for size in sizes):
+        raise DataError(f"--event-shape {shape}: three numbers C,H,W are needed, such as 2,34,34")
+    last = steps if isinstance(steps, int) else steps[1]
+    return EventBinning(time_steps=last, shape=tuple(map(int, sizes)), bins=bins)
 
 
 def _normalization(mean: str | None, std: str | None) -> Normalization | None:

@@ -29,10 +29,12 @@ from icsnn_deploy.cli.arguments import (
 from icsnn_deploy.cli.printing import print_json, print_table, progress_bars, report_errors
 from icsnn_deploy.cli.tasks import declared_tasks
 from icsnn_deploy.distributed import WAIT_S, is_first, open_ranks
+from icsnn_deploy.evaluation.encoded_samples import before_encoding, encoded_set, open_files
 from icsnn_deploy.evaluation.options import EvaluationOptions
-from icsnn_deploy.evaluation.packed_samples import open_inputs
+from icsnn_deploy.evaluation.recording_samples import open_recordings
 from icsnn_deploy.evaluation.samples import DataSet
 from icsnn_deploy.evaluation.source_samples import given_labels, open_source_samples
+from icsnn_deploy.graph.arrangement import is_classifier
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.judging.declared_tasks import judged_as
@@ -45,7 +47,10 @@ def evaluate(
     bundle: BundlePath,
     images: Annotated[
         str,
-        typer.Option(help=f"FOLDER:array of .npz files, FOLDER of .npy files, {SOURCE_FORMS}"),
+        typer.Option(
+            help=f"FOLDER:array of .npz files, FOLDER of .npy files, {SOURCE_FORMS} On events also "
+            "FOLDER of recordings (t, x, y, p), or FOLDER of a folder per class."
+        ),
     ],
     labels: Annotated[
         str | None,
@@ -159,8 +164,14 @@ def _open(
     progress: Progress,
 ) -> tuple[DataSet, Mapping[str, Array] | Array | None]:
     """The samples, and the labels of each output that has some, or those that samples come with."""
+    recordings = open_recordings(bundle, images)
+    if recordings is not None:
+        reading.require_only(images, "recordings of events")
+        if labels is None and is_classifier(network):
+            return recordings, recordings.labels
+        return recordings, given_labels(network, labels, None, progress)
     source = open_source_samples(
-        network.input,
+        before_encoding(network.input),
         images,
         reading,
         normalization=bundle.normalization,
@@ -171,15 +182,8 @@ def _open(
     )
     wanted = given_labels(network, labels, source, progress)
     if source is not None:
-        return source, wanted
-    files = open_inputs(
-        network.input,
-        images,
-        normalization=bundle.normalization,
-        whole=bundle.takes_arrays_unchanged,
-        channels_last=reading.channels_last,
-    )
-    return files, wanted
+        return encoded_set(bundle, source), wanted
+    return open_files(bundle, images, channels_last=reading.channels_last), wanted
 
 
 @contextmanager

@@ -8,11 +8,16 @@ from pathlib import Path
 from icsnn_deploy.bundle.bundle import Bundle
 from icsnn_deploy.data import Normalization, check_finite, load_archive, load_array, load_images
 from icsnn_deploy.errors import DataError
+from icsnn_deploy.evaluation.encoded_samples import are_frames, before_encoding
 from icsnn_deploy.evaluation.packed_samples import input_specs
+from icsnn_deploy.evaluation.recording_samples import binning_of
 from icsnn_deploy.evaluation.source_samples import SourceSamples, open_source_samples
+from icsnn_deploy.events.binning import EventBinning
+from icsnn_deploy.events.folder import find_recordings, map_recordings
 from icsnn_deploy.graph.arrangement import is_plain, pack_into
+from icsnn_deploy.graph.encoder import encoded, placed
 from icsnn_deploy.graph.neuron import Array
-from icsnn_deploy.graph.nodes import Input
+from icsnn_deploy.graph.nodes import Encoding, Input
 from icsnn_deploy.pixels import channels_first
 from icsnn_deploy.progress import Progress, silent
 from icsnn_deploy.sources.open import open_source
@@ -36,7 +41,8 @@ def load_inputs(
     """Load inputs for a bundle's network.
 
     Images are normalized as the bundle says. A network without ANN (an imported one) takes the
-    array as it is. The arrays of several inputs are packed as the network takes them.
+    array as it is. The arrays of several inputs are packed as the network takes them. Samples of a
+    rate-encoded input are encoded; spikes are taken as they are.
 
     Args:
         bundle: an opened bundle.
@@ -69,13 +75,42 @@ def load_with_source(
     keep_labels: bool = False,
 ) -> tuple[Array, SourceSamples | None]:
     """Load inputs as load_inputs does, and the source, which may have labels; None of files."""
-    unchanged = bundle.takes_arrays_unchanged
+    samples, source = load_samples(
+        bundle, spec, node, limit, options, progress, mixed=mixed, keep_labels=keep_labels
+    )
+    try:
+        return encoded(bundle.network(), samples, bundle.rate_seed), source
+    except DataError as error:
+        raise DataError(f"{spec}: {error}") from error
+
+
+def load_samples(
+    bundle: Bundle,
+    spec: str,
+    node: Input,
+    limit: int | None,
+    options: SourceOptions,
+    progress: Progress,
+    *,
+    mixed: bool = False,
+    keep_labels: bool = False,
+) -> tuple[Array, SourceSamples | None]:
+    """Load as load_with_source does, without encoding the samples of a rate-encoded input.
+
+    Returns:
+        [N, *shape], or [T, N, *shape] where the files hold spikes; and the source.
+    """
+    recordings = find_recordings(spec) if node.encoding == "events" else None
+    if recordings is not None:
+        options.require_only(spec, "recordings of events")
+        paths = recordings.first(limit).paths
+        return placed(bundle.network(), map_recordings(paths, binning_of(bundle))), None
     source = open_source_samples(
-        node,
+        before_encoding(node),
         spec,
         options,
         normalization=bundle.normalization,
-        whole=unchanged,
+        whole=bundle.takes_arrays_unchanged,
         selection=Selection(limit, mixed),
         keep_labels=keep_labels,
         progress=progress,
@@ -83,18 +118,20 @@ def load_with_source(
     if source is not None:
         return source.held(progress), source
     last = options.channels_last
+    taking = before_encoding(node) if are_frames(node, spec) else node
+    unchanged = bundle.takes_arrays_unchanged or taking.is_timed
 
     def load(one: str) -> Array:
         if unchanged:
             array = load_array(one)
-            array = channels_first(array, node.batch_axis + 1) if last else array
+            array = channels_first(array, taking.batch_axis + 1) if last else array
         else:
             array = load_images(one, bundle.normalization, last)
-        taken = take_first(array, limit, node.batch_axis)
+        taken = take_first(array, limit, taking.batch_axis)
         check_finite(one, taken)
         return taken
 
-    return load_packed(node, spec, load), None
+    return load_packed(taking, spec, load), None
 
 
 def load_packed(node: Input, spec: str, load: Callable[[str], Array]) -> Array:
@@ -124,6 +161,8 @@ def load_calibration(
     limit: int | None,
     options: SourceOptions = _DEFAULTS,
     progress: Progress = silent,
+    encoding: Encoding = "direct",
+    binning: EventBinning | None = None,
 ) -> Array | dict[str, Array]:
     """Load calibration samples for a model, as conversion takes them.
 
@@ -134,10 +173,18 @@ def load_calibration(
         limit: use at most this many samples; None: all.
         options: how samples are read.
         progress: called as samples are read.
+        encoding: of the network's input; samples for "events" are spikes [T, N, *shape].
+        binning: of event recordings, where the spec names some.
 
     Raises:
         DataError: names the file, and what is wrong with it.
     """
+    if encoding == "events":
+        return _load_events(spec, limit, options, binning)
+    if binning is not None:
+        raise DataError(
+            f"{spec}: --event-shape goes with --encoding events and recordings of t, x, y, p"
+        )
     source = open_source(
         spec,
         options,
@@ -169,6 +216,24 @@ def load_calibration(
     for name, array in named.items():
         check_finite(f"{spec}:{name}", array)
     return {name: channels_first(array) if last else array for name, array in named.items()}
+
+
+def _load_events(
+    spec: str, limit: int | None, options: SourceOptions, binning: EventBinning | None
+) -> Array:
+    """Spikes [T, N, *shape]: of recordings, or as an array file holds them."""
+    recordings = find_recordings(spec)
+    options.require_only(spec, "spikes of events")
+    if recordings is None and binning is None:
+        return take_first(load_array(spec), limit, 1)
+    if recordings is None or binning is None:
+        raise DataError(
+            f"{spec}: --event-shape goes with --encoding events and recordings of t, x, y, p"
+            if recordings is None
+            else f"{spec}: recordings of events; --event-shape C,H,W is needed, the shape of the "
+            "model's input: 2 channels for a channel per polarity, or 1"
+        )
+    return map_recordings(recordings.first(limit).paths, binning)
 
 
 def take_first(samples: Array, limit: int | None, batch_axis: int = 0) -> Array:

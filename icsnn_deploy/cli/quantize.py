@@ -19,9 +19,10 @@ from icsnn_deploy.cli.arguments import (
     Overwrite,
     Resize,
 )
-from icsnn_deploy.cli.input_arrays import load_inputs, take_first
+from icsnn_deploy.cli.input_arrays import load_samples, take_first
 from icsnn_deploy.cli.printing import print_json, progress_bars, report_errors
 from icsnn_deploy.errors import BundleError
+from icsnn_deploy.graph.encoder import are_spikes
 from icsnn_deploy.report.outputs import score_lines
 from icsnn_deploy.sources.options import SourceOptions
 
@@ -66,7 +67,7 @@ def quantize(
             resize=resize, crop=crop, input_key=input_key, channels_last=channels_last
         )
         with progress_bars() as progress:
-            samples = load_inputs(
+            samples, _ = load_samples(
                 opened, calibration, network.input, limit, reading, progress, mixed=True
             )
         from icsnn_deploy.lattice.options import LatticeOptions
@@ -86,7 +87,8 @@ def quantize(
                 device=device,
                 progress=progress,
             )
-        kept = take_first(samples, SAMPLES_KEPT, network.input.batch_axis)
+        axis = int(are_spikes(network, samples.shape))
+        kept = take_first(samples, SAMPLES_KEPT, axis)
         written = result.save(out, kept, overwrite=overwrite)
         if as_json:
             print_json(

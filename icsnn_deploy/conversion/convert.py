@@ -18,7 +18,7 @@ from icsnn_deploy.conversion.calibration.candidates import CandidateRunner
 from icsnn_deploy.conversion.calibration.context import CalibrationContext
 from icsnn_deploy.conversion.calibration.recipe import Recipe
 from icsnn_deploy.conversion.calibration.samples import CalibrationSet, CalibrationSource
-from icsnn_deploy.conversion.calibration.tasks import find_tasks, recorded_tasks
+from icsnn_deploy.conversion.calibration.tasks import SAMPLES_COMPARED, find_tasks, recorded_tasks
 from icsnn_deploy.conversion.frontend.approximate.loss import APPROXIMATED, approximation_losses
 from icsnn_deploy.conversion.frontend.approximate.options import Approximation, evenly, sample_count
 from icsnn_deploy.conversion.frontend.example_inputs import Example
@@ -31,10 +31,12 @@ from icsnn_deploy.conversion.signed_paths import certifiable
 from icsnn_deploy.data import Normalization
 from icsnn_deploy.distributed import SINGLE, Ranks
 from icsnn_deploy.errors import ConversionError, DataError
-from icsnn_deploy.graph.arrangement import as_taken, input_parts, is_plain, pack_inputs
+from icsnn_deploy.events.binning import EventBins
+from icsnn_deploy.graph.arrangement import input_parts, is_plain, pack_inputs
+from icsnn_deploy.graph.encoder import DIRECT, InputEncoder, are_spikes, encoded, placed
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
-from icsnn_deploy.graph.nodes import ChannelAffine
+from icsnn_deploy.graph.nodes import ChannelAffine, Encoding
 from icsnn_deploy.graph.tasks import Task
 from icsnn_deploy.passes.edit import fresh_name, insert_after
 from icsnn_deploy.passes.fold_scales import fold_scales
@@ -52,35 +54,52 @@ class Conversion:
         ann: the traced ANN that it comes from.
         report: the candidates, and the one that was chosen.
         normalization: of the pixels that the network takes; None where it takes floats.
+        rate_seed: of the Bernoulli spikes of a rate-encoded input; None: deterministic spikes.
     """
 
     network: Graph
     ann: Graph
     report: ConversionReport
     normalization: Normalization | None = None
+    rate_seed: int | None = None
 
-    def save(self, path: Path | str, samples: Array | None, *, overwrite: bool = False) -> Bundle:
+    def save(
+        self,
+        path: Path | str,
+        samples: Array | None,
+        *,
+        event_bins: EventBins | None = None,
+        overwrite: bool = False,
+    ) -> Bundle:
         """Write a bundle, whole or not at all.
 
         Args:
             path: the folder to make.
-            samples: a few input samples to store with it, [N, *input shape]; None stores none.
+            samples: a few samples to store with it, as the conversion took them; spikes
+                [T, N, *input shape] are stored as they are. None stores none.
+            event_bins: how event recordings are binned, of a network that takes them.
             overwrite: replace a bundle that exists already.
 
         Raises:
             BundleError: the path exists, or cannot be written.
+            DataError: samples that the encoding of the input does not take.
         """
-        if samples is not None:
-            samples = as_network_samples("samples", samples, self.normalization)
         return create_bundle(
             Path(path),
             network=self.network,
             ann=self.ann,
-            samples=None if samples is None else as_taken(self.network, samples),
+            samples=None if samples is None else self._taken(np.asarray(samples)),
             report=self.report.to_json(),
             normalization=self.normalization,
+            rate_seed=self.rate_seed,
+            event_bins=event_bins,
             overwrite=overwrite,
         )
+
+    def _taken(self, samples: Array) -> Array:
+        if not are_spikes(self.network, samples.shape):
+            samples = as_network_samples("samples", samples, self.normalization)
+        return encoded(self.network, placed(self.network, samples), self.rate_seed)
 
 
 def convert(
@@ -94,6 +113,8 @@ def convert(
     approximate: Approximation | None = None,
     task: Task | Mapping[str, Task] | None = None,
     input_key: str | None = None,
+    encoding: Encoding = "direct",
+    rate_seed: int | None = None,
     device: str = "cpu",
     progress: Progress = silent,
     ranks: Ranks = SINGLE,
@@ -119,6 +140,10 @@ def convert(
             "detection"; of several outputs, by name. What is not given is detected
             (calibration.tasks.find_tasks), and the report says so.
         input_key: of dict batches, the entry that holds the samples.
+        encoding: of the network's input. "direct": the samples are a current. "rate": the samples,
+            in [0, 1] or uint8 pixels, are the rate of spikes over the T steps. "events": the
+            calibration data is spikes, 0 or 1, [T, N, *shape], and the ANN takes their mean over T.
+        rate_seed: rate encoding: seed of Bernoulli spikes; None: deterministic, evenly spaced.
         device: torch device that calibration runs on.
         progress: called as each stage advances.
         ranks: the processes that share the calibration; each returns the same network.
@@ -134,9 +159,15 @@ def convert(
     started = time.monotonic()
     ann = None
     if isinstance(calibration_data, Mapping):
+        if encoding == "events":
+            raise DataError(
+                f"events for the inputs {', '.join(calibration_data)}: a model of one input is "
+                "needed; give several inputs with direct or rate encoding"
+            )
         ann, calibration_data = _several_inputs(
             model, calibration_data, normalization, activations, replace_max_pool, approximate
         )
+    encoder = InputEncoder(encoding=encoding, time_steps=recipe.steps, seed=rate_seed)
     context = CalibrationContext.of(
         calibration_data,
         batch_size=recipe.batch_size,
@@ -144,6 +175,7 @@ def convert(
         device=device,
         progress=progress,
         ranks=ranks,
+        encoder=encoder,
     )
     context = context.for_normalization(normalization)
     if ann is None:
@@ -154,11 +186,12 @@ def convert(
             activations,
             replace_max_pool=replace_max_pool,
             approximate=approximate,
+            encoder=encoder,
         )
         context = context.arranged_for(ann)
     ann = certifiable(ann, recipe.steps, context)
     ranks.require_equal("the traced ANN", ann.hash)
-    outputs = find_tasks(ann, context.samples, task)
+    outputs = find_tasks(ann, CalibrationSet(context.frames(slice(SAMPLES_COMPARED))), task)
     ann = replace(ann, tasks=recorded_tasks(ann, outputs))
     fit, held_out = context.split(recipe.held_out)
     runner = CandidateRunner(
@@ -198,7 +231,13 @@ def convert(
         max_pools=ann.max_pools,
         provenance=provenance,
     )
-    return Conversion(network=network, ann=ann, report=report, normalization=normalization)
+    return Conversion(
+        network=network,
+        ann=ann,
+        report=report,
+        normalization=normalization,
+        rate_seed=rate_seed,
+    )
 
 
 def _check_kinds(model: object, recipe: object) -> None:
@@ -222,9 +261,20 @@ def to_ann_graph(
     *,
     replace_max_pool: Replacement | None = None,
     approximate: Approximation | None = None,
+    encoder: InputEncoder = DIRECT,
 ) -> Graph:
-    """The model as a graph of Relu nodes, folded, with the normalization as its first node."""
-    samples = np.asarray(calibration.samples[:2])
+    """The model as a graph of Relu nodes, folded, with the normalization as its first node.
+
+    With rate encoding the graph takes pixels divided by 255.
+    """
+    first = np.asarray(calibration.samples[:2])
+    samples = first
+    if encoder.encoding == "events":
+        samples = encoder.frames(samples)  # to check their type
+        if normalization is not None:
+            raise DataError(
+                "a normalization of pixels with events encoding: spikes are 0 or 1; leave it out"
+            )
     if normalization is None and samples.dtype.kind != "f":
         raise DataError(
             f"calibration data of type {samples.dtype}: floats as the model takes them are needed, "
@@ -234,13 +284,15 @@ def to_ann_graph(
         raise DataError(f"calibration data of type {samples.dtype}: a normalization needs uint8")
 
     def prepared(pixels: Array) -> torch.Tensor:
+        if encoder.encoding == "events":
+            pixels = encoder.frames(pixels)
         return _example(pixels if normalization is None else normalization.apply(pixels))
 
     if approximate is not None:
         approximate = approximate.on(prepared(_spread_over(calibration.samples)))
-    ann = _traced(model, prepared(samples), activations, replace_max_pool, approximate)
+    ann = _traced(model, prepared(first), activations, replace_max_pool, approximate)
     if normalization is not None:
-        ann = _normalized(ann, normalization)
+        ann = _normalized(ann, normalization, on_rates=encoder.is_timed)
     return fold_scales(relay_max_pools(merge_pointwise(ann)))
 
 
@@ -313,8 +365,14 @@ def _traced(
     )
 
 
-def _normalized(ann: Graph, normalization: Normalization) -> Graph:
-    """The graph on uint8 pixels: pixel / (255 std) - mean / std as its first node."""
+def _normalized(ann: Graph, normalization: Normalization, *, on_rates: bool = False) -> Graph:
+    """The graph on uint8 pixels: pixel / (255 std) - mean / std as its first node.
+
+    Args:
+        ann: the graph on normalized floats.
+        normalization: of the model's training.
+        on_rates: the graph takes pixel / 255 instead, in float32.
+    """
     (part, *others) = input_parts(ann)
     if others:
         names = ", ".join(one.name for one in (part, *others))
@@ -322,7 +380,7 @@ def _normalized(ann: Graph, normalization: Normalization) -> Graph:
     shape = (len(normalization.mean), *(1,) * (len(part.shape) - 1))
     mean = np.asarray(normalization.mean, np.float64).reshape(shape)
     std = np.asarray(normalization.std, np.float64).reshape(shape)
-    factor, shift = 1 / (255 * std), -mean / std
+    factor, shift = 1 / (std if on_rates else 255 * std), -mean / std
     if not is_plain(ann.input.parts, ann.input.index, ann.input.shape):
         # value by value, as the input arranges them; where no pixel goes, both are 0
         factor, shift = (
@@ -335,5 +393,5 @@ def _normalized(ann: Graph, normalization: Normalization) -> Graph:
         scale=factor,
         shift=shift,
     )
-    pixels = ann.replace(replace(ann.input, dtype="uint8"))
+    pixels = ann if on_rates else ann.replace(replace(ann.input, dtype="uint8"))
     return insert_after(pixels, ann.input.name, scale)

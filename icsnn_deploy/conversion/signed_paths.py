@@ -74,7 +74,7 @@ def certifiable(ann: Graph, time_steps: int, context: CalibrationContext) -> Gra
         }
         spiking = _with_thresholds(ann, largest, time_steps)
         composer = Composer(spiking)
-        reached = float(np.abs(np.asarray(few.samples.samples)).max()) or 1.0
+        reached = float(np.abs(few.frames(slice(None))).max()) or 1.0
         network = _Network(composer.run(), {ann.input.name: reached})
         wanted = {composer.origin[name] for name in network.to_split()}
         found = [

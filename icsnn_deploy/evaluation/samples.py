@@ -133,7 +133,7 @@ def open_samples(
     pieces: list[Piece] = []
     first: tuple[tuple[int, ...], np.dtype[Any]] | None = None
     last = bool(channels_last)
-    for name in _files(spec):
+    for name in array_specs(spec):
         shape, dtype = array_shape(name)
         if len(shape) <= axis:
             raise DataError(f"{name}: shape {list(shape)}; axis {axis} of the samples is missing")
@@ -164,7 +164,7 @@ def open_labels(spec: str, *, remedy: str = "") -> Array:
     Raises:
         DataError: names the file, and what is wrong with it.
     """
-    return np.concatenate([load_labels(name, remedy=remedy) for name in _files(spec)])
+    return np.concatenate([load_labels(name, remedy=remedy) for name in array_specs(spec)])
 
 
 def open_output_labels(graph: Graph, spec: str) -> dict[str, Array]:
@@ -178,7 +178,7 @@ def open_output_labels(graph: Graph, spec: str) -> dict[str, Array]:
         if are_indices(graph, name):
             found[name] = open_labels(own, remedy=task_remedy(name, tasks[name]))
         else:
-            found[name] = _joined({piece: load_array(piece) for piece in _files(own)})
+            found[name] = _joined({piece: load_array(piece) for piece in array_specs(own)})
     return found
 
 
@@ -194,7 +194,7 @@ def _joined(pieces: Mapping[str, Array]) -> Array:
     return array if len(pieces) == 1 else np.concatenate(list(pieces.values()))
 
 
-def _files(spec: str) -> list[str]:
+def array_specs(spec: str) -> list[str]:
     """The specs of the single arrays that a spec names."""
     if _is_folder(spec):
         specs = [str(path) for path in sorted(Path(spec).glob("*.npy"))]

@@ -6,6 +6,7 @@ the integer 1 stands for.
 
 from __future__ import annotations
 
+import hashlib
 import math
 
 import numpy as np
@@ -135,7 +136,7 @@ def encode_rate(samples: Array, time_steps: int, *, seed: int | None = None) -> 
 
     Without a seed the spikes are deterministic, s[t] = floor(t x + 1/2) - floor((t-1) x + 1/2):
     those of an IF neuron with v_threshold 1 and v_init 1/2. With a seed each step is a Bernoulli
-    draw.
+    draw; the draws of a sample depend on the seed and its values alone, whatever batch it is in.
 
     Args:
         samples: [B, *shape], values in [0, 1].
@@ -152,8 +153,12 @@ def encode_rate(samples: Array, time_steps: int, *, seed: int | None = None) -> 
     if not ((x >= 0) & (x <= 1)).all():  # NaN is neither
         raise DataError(f"rate encoding of values {x.min()} to {x.max()}: [0, 1] is needed")
     if seed is not None:
-        draws = np.random.default_rng(seed).random((time_steps, *x.shape))
-        return (draws < x).astype(np.uint8)
+        spikes = np.empty((time_steps, *x.shape), np.uint8)
+        for number, sample in enumerate(x):
+            digest = hashlib.sha256(np.ascontiguousarray(sample).tobytes()).digest()
+            generator = np.random.default_rng([seed, int.from_bytes(digest[:16], "little")])
+            spikes[:, number] = generator.random((time_steps, *sample.shape)) < sample
+        return spikes
     steps = np.arange(time_steps + 1, dtype=np.float64).reshape(-1, *(1,) * x.ndim)
     counts = np.floor(steps * x + 0.5)  # [T + 1, B, *shape]
     return np.diff(counts, axis=0).astype(np.uint8)

@@ -50,7 +50,7 @@ def input_moments(network: Graph, context: CalibrationContext) -> dict[str, Arra
 
     samples = context.samples.batches(context.batch_size)
     for batch in tracked(samples, "input moments", batches, context.progress):
-        simulator.observe(batch, sources=collect)
+        simulator.observe(context.encoder.inputs(batch), sources=collect)
     return {name: total / rows[name] for name, total in sums.items()}
 
 

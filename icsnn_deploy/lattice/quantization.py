@@ -7,12 +7,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from icsnn_deploy.bundle.bundle import Bundle, create_bundle
 from icsnn_deploy.conversion.convert import Conversion
 from icsnn_deploy.conversion.report import OutputScore
 from icsnn_deploy.data import Normalization
 from icsnn_deploy.errors import LatticeError
+from icsnn_deploy.events.binning import EventBins
 from icsnn_deploy.graph.certificate import Certificate
+from icsnn_deploy.graph.encoder import are_spikes, encoded, placed
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.inputs import to_input_units
 from icsnn_deploy.graph.neuron import Array
@@ -29,12 +33,16 @@ class FloatNetwork:
         ann: the ANN that it comes from; None for a network from elsewhere.
         report: how it was converted, JSON values.
         normalization: of the pixels that it takes; None where it takes floats.
+        rate_seed: of the Bernoulli spikes of a rate-encoded input; None: deterministic spikes.
+        event_bins: how event recordings are binned, of a network that takes them.
     """
 
     network: Graph
     ann: Graph | None
     report: Mapping[str, Any]
     normalization: Normalization | None
+    rate_seed: int | None = None
+    event_bins: EventBins | None = None
 
     @classmethod
     def of(cls, source: Graph | Conversion | Bundle, ann: Graph | None = None) -> FloatNetwork:
@@ -57,12 +65,15 @@ class FloatNetwork:
                 ann=source.ann,
                 report=report,
                 normalization=source.normalization,
+                rate_seed=source.rate_seed,
             )
         return cls(
             network=source.network(),
             ann=None if source.ann_hash is None else source.ann(),
             report=source.report(),
             normalization=source.normalization,
+            rate_seed=source.rate_seed,
+            event_bins=source.event_bins,
         )
 
 
@@ -81,7 +92,8 @@ class Quantization:
         outputs: of each candidate, the score of each output, by name.
         kept: the candidate that `network` is: "rounded", "corrected" or "searched".
         source: the float network, and what belongs to it.
-        samples: a few calibration samples, as the float network takes them.
+        samples: a few calibration samples, as the float network takes them ([T, N, *shape] of
+            spike input).
     """
 
     network: Graph
@@ -122,9 +134,11 @@ class Quantization:
         Raises:
             BundleError: the path exists, or cannot be written.
         """
-        kept = self.samples if samples is None else samples
-        kept = as_network_samples("samples", kept, self.source.normalization)
-        inputs = to_input_units(self.network, kept)
+        given = self.samples if samples is None else np.asarray(samples)
+        if not are_spikes(self.network, given.shape):
+            given = as_network_samples("samples", given, self.source.normalization)
+            given = encoded(self.network, placed(self.network, given), self.source.rate_seed)
+        inputs = to_input_units(self.network, given)
         return create_bundle(
             Path(path),
             network=self.network,
@@ -132,6 +146,8 @@ class Quantization:
             samples=inputs,
             report={**self.source.report, "lattice": self.to_json()},
             normalization=self.source.normalization,
+            rate_seed=self.source.rate_seed,
+            event_bins=self.source.event_bins,
             golden=golden_bytes(self.network, inputs),
             overwrite=overwrite,
         )

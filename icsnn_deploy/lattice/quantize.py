@@ -18,10 +18,11 @@ from icsnn_deploy.conversion.calibration.samples import CalibrationSet, Calibrat
 from icsnn_deploy.conversion.convert import Conversion
 from icsnn_deploy.graph.arrangement import as_taken, output_tasks
 from icsnn_deploy.graph.certificate import certify, require_certificate
+from icsnn_deploy.graph.encoder import InputEncoder, are_spikes, encoded, encoder_of, placed
 from icsnn_deploy.graph.graph import Graph, hard_resets
 from icsnn_deploy.graph.inputs import logit_unit, to_input_units
 from icsnn_deploy.graph.neuron import Array
-from icsnn_deploy.graph.nodes import LINEAR_NODES
+from icsnn_deploy.graph.nodes import LINEAR_NODES, Add, ChannelAffine
 from icsnn_deploy.lattice.input_moments import input_moments
 from icsnn_deploy.lattice.options import WIDTHS, LatticeOptions
 from icsnn_deploy.lattice.output_units import output_unit
@@ -58,7 +59,8 @@ def quantize(
 
     Args:
         source: a float IF network: a conversion, a bundle, or a graph.
-        calibration_data: samples as the float network takes them, in any form that `convert` takes.
+        calibration_data: samples as the float network takes them, in any form that `convert` takes;
+            of rate encoding, the samples in [0, 1] or an array of their spikes [T, N, *shape].
         ann: for a graph, the ANN that it comes from. Without an ANN the network is rounded but not
             calibrated again, and its outputs are compared with those of the float network.
         options: widths and granularity.
@@ -84,6 +86,7 @@ def quantize(
             input_key=input_key,
             device=device,
             progress=progress,
+            encoder=_encoder(given, calibration_data),
         )
         .for_normalization(given.normalization)
         .arranged_for(network)
@@ -97,8 +100,10 @@ def quantize(
         per_layer=options.per_layer,
         input_bits=options.input_bits,
     )
-    integers = CalibrationSet(to_input_units(prepared, fit.samples.samples))
-    integer_fit = replace(fit, samples=integers)
+    integer_fit = fit
+    if not network.input.is_timed:
+        integers = CalibrationSet(to_input_units(prepared, fit.samples.samples))
+        integer_fit = replace(fit, samples=integers)
     moments = input_moments(prepared, integer_fit.part(0, options.moment_samples))
     lattice, bits = _certified(prepared, moments, options, profile)
     unit = _output_unit(lattice)
@@ -120,8 +125,17 @@ def quantize(
         if certify(graph).float32 and len(_too_wide(graph, profile)) <= misfits
     ]
     kept = min(fitting, key=lambda name: scores[name].divergence)
-    samples = np.array(context.samples.samples[:SAMPLES_KEPT])  # not a view of all
+    samples = np.array(context.inputs(slice(SAMPLES_KEPT)))  # not a view of all
     return _result(given, samples, candidates[kept], unit, bits, scores, kept)
+
+
+def _encoder(given: FloatNetwork, calibration_data: CalibrationSource) -> InputEncoder:
+    """The encoder of the network's input; spikes that are given need no encoding."""
+    encoder = encoder_of(given.network, given.rate_seed)
+    shape = getattr(calibration_data, "shape", None)  # of an array or a tensor
+    if shape is not None and are_spikes(given.network, tuple(shape)):
+        return replace(encoder, encoding="events", seed=None)
+    return encoder
 
 
 def _rounded(
@@ -141,6 +155,7 @@ def _rounded(
     direct = not network.input.is_timed
     calibration = CalibrationSet.of(calibration_data, progress=progress) if direct else None
     x = as_taken(network, calibration_data if calibration is None else calibration.samples)
+    x = encoded(network, placed(network, x), given.rate_seed)
     prepared = prepare(network, x, per_layer=options.per_layer, input_bits=options.input_bits)
     integers = to_input_units(prepared, x)
     moments: Mapping[str, Array] = {}
@@ -225,13 +240,21 @@ def _certified(
         narrower = dict(bits)
         for layer, over in excess.items():
             before = prepared.ancestors(layer, lambda node: isinstance(node, LINEAR_NODES))
-            for name in [layer, *(node.name for node in before)]:
+            for name in [layer, *(node.name for node in before), *_joined(prepared, layer)]:
                 if name in bits:
                     narrower[name] = max(WIDTHS[0], min(narrower[name], bits[name] - over))
         if narrower == bits:  # nothing to narrow, or no narrower width left
             require_certificate(lattice.graph, narrowest=True)
             return lattice, bits
         bits = narrower
+
+
+def _joined(prepared: Graph, layer: str) -> list[str]:
+    """The connections that a shortcut is summed with: its weight is in their units."""
+    if not isinstance(prepared.node(layer), ChannelAffine):
+        return []
+    sums = [node for node in prepared.consumers(layer) if isinstance(node, Add)]
+    return [name for node in sums for name in node.inputs if name != layer]
 
 
 def _too_wide(graph: Graph, profile: TargetProfile) -> dict[str, int]:

@@ -37,7 +37,8 @@ class AgreementScorer:
         self.held_out = held_out
         self.time_steps = time_steps
         network = TorchANN(ann, device=held_out.device)
-        logits = held_out.samples.map(_ANN_BATCH, lambda start, batch: network.run(batch))
+        frames = held_out.encoder.frames
+        logits = held_out.samples.map(_ANN_BATCH, lambda start, batch: network.run(frames(batch)))
         self.objective = Objective(ann, np.concatenate(list(logits)))
 
     def score(self, network: Graph, logit_unit: float | Array = 1.0) -> Score:
@@ -57,7 +58,7 @@ class AgreementScorer:
             assert logits_t is not None  # asked for
             return logits_t[wanted]
 
-        parts = list(self.held_out.map(read_out))
+        parts = list(self.held_out.map_inputs(read_out))
         return mean_score(
             [self.objective.score(logits * logit_unit) for logits in np.concatenate(parts, axis=1)]
         )

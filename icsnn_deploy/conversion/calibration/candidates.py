@@ -19,10 +19,11 @@ from icsnn_deploy.conversion.calibration.threshold_rules import ThresholdRule
 from icsnn_deploy.conversion.calibration.v_init_rules import set_v_init
 from icsnn_deploy.conversion.report import CandidateResult
 from icsnn_deploy.conversion.spiking import PopulationParameters, to_spiking
+from icsnn_deploy.graph.encoder import InputEncoder, with_encoding
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
-from icsnn_deploy.graph.nodes import IF, Relu
-from icsnn_deploy.passes.fold_scales import fold_scales
+from icsnn_deploy.graph.nodes import IF, ChannelAffine, Relu
+from icsnn_deploy.passes.fold_scales import fold_across_padding, fold_scales
 from icsnn_deploy.passes.shift_current import shift_current
 
 
@@ -123,10 +124,24 @@ class CandidateRunner:
             populations[relu.name] = PopulationParameters(
                 v_threshold=v_threshold, v_init=np.zeros_like(v_threshold)
             )
-        network = replace(
-            to_spiking(self.ann, populations, self.time_steps), readout_start=self.readout_start
-        )
+        network = to_spiking(self.ann, populations, self.time_steps)
+        if self.fit.encoder.is_timed:
+            network = _with_spike_input(network, self.fit.encoder)
+        network = replace(network, readout_start=self.readout_start)
         return rule.refine(network, self.ann, self.fit)
+
+
+def _with_spike_input(network: Graph, encoder: InputEncoder) -> Graph:
+    """The network on spikes.
+
+    What is added to the input (the mean of a normalization) becomes a bias of the first layer, also
+    at padded borders, where the zeros of spikes stand for black; calibration corrects for it.
+    """
+    network = with_encoding(network, encoder)
+    for node in dict.fromkeys(network.consumers(network.input.name)):
+        if isinstance(node, ChannelAffine) and node.shift.any():
+            network = fold_across_padding(network, node)
+    return network
 
 
 def _ready(values: Array, rank: int) -> Array:

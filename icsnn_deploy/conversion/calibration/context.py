@@ -10,7 +10,7 @@ import numpy as np
 from icsnn_deploy.conversion.calibration.samples import CalibrationSet, CalibrationSource
 from icsnn_deploy.data import Normalization
 from icsnn_deploy.distributed import SINGLE, Ranks, WorkResult
-from icsnn_deploy.graph.arrangement import as_taken
+from icsnn_deploy.graph.encoder import DIRECT, InputEncoder, placed
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.pixels import as_network_samples
@@ -26,12 +26,14 @@ class CalibrationContext:
         batch_size: samples run at once.
         device: torch device.
         progress: called as each stage advances.
+        encoder: of the input of IF networks; the ANN takes its frames.
     """
 
     samples: CalibrationSet
     batch_size: int
     device: str = "cpu"
     progress: Progress = silent
+    encoder: InputEncoder = DIRECT
 
     @classmethod
     def of(
@@ -43,15 +45,31 @@ class CalibrationContext:
         device: str = "cpu",
         progress: Progress = silent,
         ranks: Ranks = SINGLE,
+        encoder: InputEncoder = DIRECT,
     ) -> CalibrationContext:
         """The context of an array, a DataLoader or an iterable of batches (see CalibrationSet.of).
 
+        Samples of events encoding are given as spikes [T, N, *shape].
+
         Raises:
-            DataError: no samples, or batches of different shapes or types.
+            DataError: no samples, batches of different shapes or types, or samples that the
+                encoding does not take.
             RankError: the processes of the run have different samples.
         """
-        samples = CalibrationSet.of(source, input_key=input_key, progress=progress, ranks=ranks)
-        return cls(samples=samples, batch_size=batch_size, device=device, progress=progress)
+        axis = 1 if encoder.encoding == "events" else 0
+        samples = CalibrationSet.of(
+            source, input_key=input_key, progress=progress, ranks=ranks, axis=axis
+        )
+        if encoder.is_timed:
+            for batch in samples.batches(batch_size):
+                encoder.check(batch)
+        return cls(
+            samples=samples,
+            batch_size=batch_size,
+            device=device,
+            progress=progress,
+            encoder=encoder,
+        )
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -76,13 +94,33 @@ class CalibrationContext:
         """Results of work(index of the first sample, batch) for successive batches, in order.
 
         Args:
-            work: called once for each batch [<= batch_size, *shape], in one of the processes.
+            work: called once for each batch as the ANN takes it, [<= batch_size, *shape], in one of
+                the processes.
             stage: name under which progress is reported; None reports none.
         """
+        return self._map(lambda start, found: work(start, self.encoder.frames(found)), stage)
+
+    def map_inputs(
+        self, work: Callable[[int, Array], WorkResult], *, stage: str | None = None
+    ) -> Iterator[WorkResult]:
+        """As map, with each batch as the IF network takes it: [T, B, *shape] of spike input."""
+        return self._map(lambda start, found: work(start, self.encoder.inputs(found)), stage)
+
+    def _map(
+        self, work: Callable[[int, Array], WorkResult], stage: str | None
+    ) -> Iterator[WorkResult]:
         results = self.samples.map(self.batch_size, work)
         if stage is None:
             return results
         return tracked(results, stage, self.batch_count, self.progress)
+
+    def frames(self, rows: slice | Array) -> Array:
+        """Some of the samples as the ANN takes them, [B, *shape]."""
+        return self.encoder.frames(np.asarray(self.samples.samples[rows]))
+
+    def inputs(self, rows: slice | Array) -> Array:
+        """Some of the samples as the IF network takes them."""
+        return self.encoder.inputs(np.asarray(self.samples.samples[rows]))
 
     @property
     def batch_count(self) -> int:
@@ -97,8 +135,8 @@ class CalibrationContext:
         return replace(self, samples=replace(self.samples, samples=pixels))
 
     def arranged_for(self, graph: Graph) -> CalibrationContext:
-        """The same with samples as the graph takes them (see arrangement.as_taken)."""
+        """The same with samples arranged as the graph takes them (see encoder.placed)."""
         if graph.input.index is None:
             return self
-        arranged = as_taken(graph, np.asarray(self.samples.samples))
+        arranged = placed(graph, np.asarray(self.samples.samples))
         return replace(self, samples=replace(self.samples, samples=arranged))

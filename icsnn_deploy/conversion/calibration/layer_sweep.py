@@ -181,7 +181,7 @@ class _Runner:
                 (currents,) = self._values(simulator, (source,), order, frontier, start, samples)
                 return work(start, currents)
 
-            return self.context.map(one)
+            return self.context.map_inputs(one)
 
         def replay_affine(
             work: Callable[[int, Tensor, Tensor], WorkResult],
@@ -194,7 +194,7 @@ class _Runner:
                 inputs, currents = self._values(simulator, names, order, frontier, start, samples)
                 return work(start, inputs.mean(dim=0), currents.mean(dim=0))
 
-            return self.context.map(one)
+            return self.context.map_inputs(one)
 
         def integrate(population: IF, currents: Tensor) -> Tensor:
             v_init = simulator.ops.tensor(population.v_init)
@@ -252,19 +252,27 @@ class _Runner:
         samples: Array,
     ) -> list[Tensor]:
         """Results of some nodes for the batch that begins at `start`, [T, B, *shape]."""
-        values = {source: self._source(simulator, source, samples, start) for source in frontier}
+        node = self.network.input
+        batch = samples.shape[node.batch_axis]
+        if node.is_timed:
+            samples = samples.reshape(-1, *node.shape)  # [T B, *shape]
+        values = {
+            source: self._source(simulator, source, samples, start, batch) for source in frontier
+        }
         for inner in order:
-            node = self.network.node(inner)
-            values[inner] = simulator.evaluate(node, [values[s] for s in node.inputs])
-        return [simulator.over_time(name, values[name], len(samples)) for name in names]
+            found = self.network.node(inner)
+            values[inner] = simulator.evaluate(found, [values[s] for s in found.inputs])
+        return [simulator.over_time(name, values[name], batch) for name in names]
 
-    def _source(self, simulator: TorchSimulator, name: str, samples: Array, start: int) -> Tensor:
-        """Samples [B, *shape], or stored spikes with time folded into the batch, [T B, *shape]."""
+    def _source(
+        self, simulator: TorchSimulator, name: str, samples: Array, start: int, batch: int
+    ) -> Tensor:
+        """Samples, or stored spikes with time folded into the batch, [T B, *shape]."""
         if isinstance(self.network.node(name), Input):
             return simulator.ops.tensor(samples)
         shape = self.network.shape(name)
-        packed = np.asarray(self.stored[name][start : start + len(samples)])
+        packed = np.asarray(self.stored[name][start : start + batch])
         count = self.network.steps * int(np.prod(shape))
         bits = np.unpackbits(packed, axis=1, count=count)
-        folded = bits.reshape(len(samples), self.network.steps, *shape).swapaxes(0, 1)  # [T, B]
+        folded = bits.reshape(batch, self.network.steps, *shape).swapaxes(0, 1)  # [T, B]
         return simulator.ops.tensor(folded.reshape(-1, *shape))

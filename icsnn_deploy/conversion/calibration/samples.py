@@ -21,7 +21,7 @@ from icsnn_deploy.distributed import SINGLE, Ranks, WorkResult
 from icsnn_deploy.errors import DataError
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.progress import Progress, silent
-from icsnn_deploy.sources.batches import as_array, split_batch, spool
+from icsnn_deploy.sources.batches import Batch, as_array, split_batch, spool
 from icsnn_deploy.sources.data_sets import as_pair, batches_of, gives_items, is_data_set
 from icsnn_deploy.sources.selection import Selection
 
@@ -44,12 +44,14 @@ class CalibrationSet:
         input_key: str | None = None,
         progress: Progress = silent,
         ranks: Ranks = SINGLE,
+        axis: int = 0,
     ) -> CalibrationSet:
         """Hold the samples of an array, a tensor, (X, y), a Dataset, a DataLoader, or batches.
 
         A batch is an array or tensor [B, *shape], a tuple or list whose first entry is one
         (a DataLoader's (images, labels)), or a dict with an entry `input_key` that is one. The
-        items of a Dataset are such, without B.
+        items of a Dataset are such, without B. With axis 1, arrays and batches are spikes
+        [T, B, *shape], and are held as [N, T, *shape].
 
         Raises:
             DataError: no samples, or batches of different shapes or types.
@@ -60,7 +62,7 @@ class CalibrationSet:
         if isinstance(source, CalibrationSet):
             samples = source.samples
         else:
-            samples = _held(source, input_key, limit, progress)
+            samples = _held(source, input_key, limit, progress, axis)
         if samples.ndim < 2 or len(samples) == 0:
             raise DataError(f"calibration data of shape {samples.shape}: [N, *shape] with N >= 1")
         found = cls(samples[:limit], ranks)
@@ -96,12 +98,15 @@ class CalibrationSet:
         return digest.hexdigest()
 
 
-def _held(source: Any, input_key: str | None, limit: int | None, progress: Progress) -> Array:
+def _held(
+    source: Any, input_key: str | None, limit: int | None, progress: Progress, axis: int
+) -> Array:
     """The samples of an array where they are, and those of everything else in a file."""
     what = "a calibration batch"
     pair = as_pair(source, "calibration data")
     if pair is not None:
-        return as_array(split_batch(pair.samples, what, input_key=input_key).samples, what)
+        array = as_array(split_batch(pair.samples, what, input_key=input_key).samples, what)
+        return _batch_first(array, axis)
     items = is_data_set(source)
     if items:
         data_set = source
@@ -114,6 +119,13 @@ def _held(source: Any, input_key: str | None, limit: int | None, progress: Progr
             f"calibration data of type {type(source).__name__}: an array, a DataLoader or an "
             "iterable of batches is needed"
         )
-    batches = batches_of(source, what, items=items or gives_items(source), input_key=input_key)
+    items = items or gives_items(source)
+    batches = batches_of(source, what, items=items, input_key=input_key)
+    if axis and not items:
+        batches = (Batch(_batch_first(as_array(one.samples, what), axis)) for one in batches)
     stage = "reading calibration data"
     return spool(batches, what, limit=limit, progress=progress, stage=stage)[0]
+
+
+def _batch_first(array: Array, axis: int) -> Array:
+    return np.moveaxis(array, axis, 0) if axis < array.ndim else array

@@ -17,7 +17,8 @@ from icsnn_deploy.graph.nodes import Part
 from icsnn_deploy.graph.tasks import Task, shape_tasks
 from icsnn_deploy.judging.declared_tasks import checked_tasks
 
-_SAMPLES = 32  # run to compare outputs with inputs
+SAMPLES_COMPARED = 32
+"""Samples that are run to compare outputs with inputs."""
 _CORRELATION = 0.8
 
 
@@ -70,7 +71,7 @@ def _is_image(ann: Graph, part: Part, samples: CalibrationSet) -> bool:
     multiple = [n * before for n, before in zip(scale, source[1:], strict=True)]
     if 0 in scale or tuple(multiple) != part.shape[1:]:
         return False
-    inputs = np.asarray(samples.samples[:_SAMPLES])
+    inputs = np.asarray(samples.samples[:SAMPLES_COMPARED])
     outputs = named_outputs(ann, TorchANN(ann).run(inputs))[part.name]
     enlarged = inputs.repeat(scale[0], axis=2).repeat(scale[1], axis=3)
     return bool((_correlations(enlarged, outputs) >= _CORRELATION).all())

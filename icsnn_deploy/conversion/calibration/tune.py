@@ -69,7 +69,7 @@ def tune(
                  + share * mean over populations of |v_threshold * rate - a|^2 / |a|^2
 
     Args:
-        network: a float IF network with direct input.
+        network: a float IF network.
         ann: the ANN that the network comes from.
         context: samples that are learned from; options.batch_size of them are used at a time.
         time_steps: readout steps: the T after which the network is read.
@@ -91,9 +91,9 @@ def tune(
     batches = _Order(len(context), options.batch_size, options.seed)
     for iteration in range(options.iterations):
         context.progress("tuning", iteration, options.iterations)
-        samples = np.asarray(context.samples.samples[batches.next()])
-        wanted, activations = teacher.run(samples)
-        logits, errors = tunable.run(samples, activations)
+        rows = batches.next()
+        wanted, activations = teacher.run(context.frames(rows))
+        logits, errors = tunable.run(context.inputs(rows), activations)
         readout_steps = [logits[network.readout_start : t].mean(dim=0) for t in time_steps]
         divergence = torch.stack([objective.loss(wanted, found) for found in readout_steps]).mean()
         loss = divergence + options.activation_share * torch.stack(errors).mean()
@@ -171,8 +171,11 @@ class _Tunable:
 
     def run(self, samples: Array, activations: dict[str, Tensor]) -> tuple[Tensor, list[Tensor]]:
         """Currents of the output [T, B, *shape], and each population's relative squared error."""
-        steps, batch = self.network.steps, len(samples)
-        values = {self.network.input.name: self.ops.tensor(samples)}
+        source = self.network.input
+        steps, batch = self.network.steps, samples.shape[source.batch_axis]
+        if source.is_timed:
+            samples = samples.reshape(-1, *source.shape)  # [T B, *shape]
+        values = {source.name: self.ops.tensor(samples)}
         spent = self.network.last_uses()
         errors = []
         for node in self.network.nodes[1:]:

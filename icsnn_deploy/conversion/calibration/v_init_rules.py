@@ -206,7 +206,7 @@ def _mean_residuals(
 
     sums = {node.name: 0.0 for node in network.nodes_of(IF)}
     count = {node.name: 0 for node in network.nodes_of(IF)}
-    for part in context.map(measure, stage="residuals"):
+    for part in context.map_inputs(measure, stage="residuals"):
         for name, (total, number) in part.items():
             sums[name] += total
             count[name] += number
