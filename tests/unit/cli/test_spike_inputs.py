@@ -1,0 +1,186 @@
+"""Commands on networks with rate-encoded input, and on recordings of events."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from icsnn_deploy.bundle.bundle import open_bundle
+from icsnn_deploy.cli import app
+from icsnn_deploy.evaluation.encoded_samples import open_files
+from icsnn_deploy.evaluation.recording_samples import open_recordings
+from icsnn_deploy.events.binning import EventBinning
+from icsnn_deploy.events.recording import read_recording
+from icsnn_deploy.graph.inputs import encode_rate
+
+T = 4
+MODEL = """
+import torch
+from torch import nn
+
+def make():
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d({channels}, 4, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 3)
+    ).eval()
+"""
+
+
+def succeeded(*arguments: object) -> Any:
+    result = CliRunner().invoke(app, [*map(str, arguments), "--json"])
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def failed(*arguments: object) -> str:
+    result = CliRunner().invoke(app, list(map(str, arguments)))
+    assert result.exit_code == 2, result.output
+    assert result.stderr.count("error:") == 1
+    return result.stderr
+
+
+def model(folder: Path, channels: int = 2) -> str:
+    (folder / "net.py").write_text(MODEL.format(channels=channels))
+    return f"{folder / 'net.py'}:make"
+
+
+@pytest.fixture
+def frames(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    np.save(tmp_path / "x.npy", rng.random((20, 2, 6, 6)).astype(np.float32))
+    np.save(tmp_path / "y.npy", rng.integers(0, 3, 20))
+    return tmp_path / "x.npy"
+
+
+@pytest.fixture
+def recordings(tmp_path: Path) -> Path:
+    """Three classes of recordings, of 6 x 6 pixels."""
+    rng = np.random.default_rng(0)
+    for number in range(18):
+        folder = tmp_path / "recordings" / "abc"[number % 3]
+        folder.mkdir(parents=True, exist_ok=True)
+        most = {"t": 1000, "x": 6, "y": 6, "p": 2}
+        columns: dict[str, Any] = {key: rng.integers(0, end, 60) for key, end in most.items()}
+        np.savez(folder / f"{number:02}.npz", **columns)
+    return tmp_path / "recordings"
+
+
+def convert(folder: Path, calibration: Path, *more: object) -> Path:
+    out = folder / "float"
+    named = ("--calibration", calibration, "--out", out, "--time-steps", T)
+    succeeded("convert", model(folder), *named, *more)
+    return out
+
+
+@pytest.mark.parametrize("seed", [(), ("--rate-seed", 3)])
+def test_frames_are_enough_for_every_command(frames: Path, seed: tuple[object, ...]) -> None:
+    folder = frames.parent
+    made = convert(folder, frames, "--encoding", "rate", *seed)
+    integer = folder / "integer"
+    succeeded("quantize", made, "--calibration", frames, "--out", integer)
+    bundle = open_bundle(integer)
+    expected = encode_rate(np.load(frames), T, seed=bundle.rate_seed)
+    assert bundle.rate_seed == (3 if seed else None)
+    np.testing.assert_array_equal(bundle.samples(), expected[:, :8])
+    succeeded("export", integer, "--format", "onnx")
+    assert succeeded("verify", integer, "--images", frames)["verdict"] == "pass"
+    assert succeeded("verify", integer)["verdict"] == "pass"
+    labelled = ("--labels", folder / "y.npy")
+    found = succeeded("evaluate", integer, "--images", frames, *labelled)
+    np.save(folder / "spikes.npy", expected)
+    assert succeeded("evaluate", integer, "--images", folder / "spikes.npy", *labelled) == found
+    np.testing.assert_array_equal(open_files(bundle, str(frames)).read(5, 9), expected[:, 5:9])
+    assert succeeded("inspect", integer, "--images", frames)["activity"]["samples"] == 20
+    checked = CliRunner().invoke(app, ["check", str(integer), "--target", "speck", "--json"])
+    misfits = json.loads(checked.stdout)["misfits"]
+    assert "analog input" not in {misfit["what"] for misfit in misfits}
+
+
+def test_pixels_are_encoded_where_mean_and_std_are_given(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 6, 6, 3)).astype(np.uint8)
+    np.save(tmp_path / "x.npy", pixels)
+    options = ("--mean", "0.4,0.5,0.6", "--std", "0.2,0.2,0.2", "--encoding", "rate")
+    named = ("--calibration", tmp_path / "x.npy", "--out", tmp_path / "b", "--time-steps", T)
+    succeeded("convert", model(tmp_path, 3), *named, *options)
+    read = open_files(open_bundle(tmp_path / "b"), str(tmp_path / "x.npy")).read(0, 20)
+    expected = encode_rate(np.moveaxis(pixels, 3, 1).astype(np.float32) / np.float32(255), T)
+    np.testing.assert_array_equal(read, expected)
+
+
+@pytest.mark.parametrize("bins", ["duration", "count"])
+def test_a_folder_of_recordings_is_enough_for_every_command(recordings: Path, bins: Any) -> None:
+    folder = recordings.parent
+    shape = ("--event-shape", "2,6,6", "--event-bins", bins)
+    made = convert(folder, recordings, "--encoding", "events", *shape)
+    integer = folder / "integer"
+    succeeded("quantize", made, "--calibration", recordings, "--out", integer)
+    bundle = open_bundle(integer)
+    assert bundle.event_bins == bins
+    assert succeeded("verify", integer, "--images", recordings)["verdict"] == "pass"
+    found = succeeded("evaluate", integer, "--images", recordings, "--shard-size", 5)
+    assert found["samples"] == 18
+    assert found["top1"] is not None  # labels are those of the folders
+    limited = succeeded("evaluate", integer, "--images", recordings, "--limit", 6)
+    assert limited["samples"] == 6
+    opened = open_recordings(bundle, str(recordings))
+    assert opened is not None
+    read = opened.read(4, 5)[:, 0]
+    binning = EventBinning(time_steps=T, shape=(2, 6, 6), bins=bins)
+    expected = binning.spikes(read_recording(recordings / "b" / "04.npz"))
+    np.testing.assert_array_equal(read, expected)
+
+
+def test_what_does_not_go_together_is_one_error(recordings: Path, frames: Path) -> None:
+    folder = recordings.parent
+    start = ("convert", model(folder), "--out", folder / "b", "--time-steps", T)
+    events = ("--encoding", "events")
+    assert "--event-shape C,H,W is needed" in failed(*start, "--calibration", recordings, *events)
+    wrong = ("--event-shape", "2,6")
+    said = failed(*start, "--calibration", recordings, *events, *wrong)
+    assert "three numbers C,H,W" in said
+    small = ("--event-shape", "2,5,5")
+    said = failed(*start, "--calibration", recordings, *events, *small)
+    assert "outside the 5 x 5 pixels" in said
+    said = failed(*start, "--calibration", frames, "--event-shape", "2,6,6")
+    assert "goes with --encoding events" in said
+    np.save(folder / "low.npy", np.load(frames) - 1)
+    said = failed(*start, "--calibration", folder / "low.npy", "--encoding", "rate")
+    assert "rate encoding takes [0, 1]" in said
+    assert not (folder / "b").exists()
+
+
+def test_a_damaged_recording_ends_the_evaluation_with_its_name(recordings: Path) -> None:
+    made = convert(recordings.parent, recordings, "--encoding", "events", "--event-shape", "2,6,6")
+    path = recordings / "c" / "05.npz"
+    columns = dict(np.load(path))
+    np.savez(path, **{**columns, "p": columns["p"] + 5})
+    assert str(path) in failed("evaluate", made, "--images", recordings)
+
+
+def test_other_samples_end_the_evaluation_with_the_file_that_holds_them(frames: Path) -> None:
+    made = convert(frames.parent, frames, "--encoding", "rate")
+    np.save(frames, np.load(frames) * 2)
+    said = failed("evaluate", made, "--images", frames)
+    assert str(frames) in said
+    assert "rate encoding takes [0, 1]" in said
+
+
+def test_samples_of_code_are_encoded_and_their_labels_used(frames: Path) -> None:
+    folder = frames.parent
+    made = convert(folder, frames, "--encoding", "rate")
+    code = "import numpy as np\n\ndef samples():\n    return np.load({0!r}), np.load({1!r})\n"
+    (folder / "own.py").write_text(code.format(str(frames), str(folder / "y.npy")))
+    own = f"{folder / 'own.py'}:samples"
+    found = succeeded("evaluate", made, "--images", own)
+    labelled = ("--images", frames, "--labels", folder / "y.npy")
+    assert found == succeeded("evaluate", made, *labelled)
+    assert found["top1"] is not None
+    succeeded("quantize", made, "--calibration", own, "--out", folder / "a")
+    succeeded("quantize", made, "--calibration", frames, "--out", folder / "b")
+    assert open_bundle(folder / "a").graph_hash == open_bundle(folder / "b").graph_hash
+    assert succeeded("verify", folder / "a", "--images", own)["verdict"] == "pass"
