@@ -47,10 +47,7 @@ def evaluate(
     bundle: BundlePath,
     images: Annotated[
         str,
-        typer.Option(
-            help=f"FOLDER:array of .npz files, FOLDER of .npy files, {SOURCE_FORMS} On events also "
-            "FOLDER of recordings (t, x, y, p), or FOLDER of a folder per class."
-        ),
+        typer.Option(help=f"FOLDER:array of .npz files, FOLDER of .npy files, {SOURCE_FORMS}"),
     ],
     labels: Annotated[
         str | None,
