@@ -98,7 +98,7 @@ def test_items_of_a_data_set_of_events_are_samples() -> None:
     x = events(6)
     encoder = InputEncoder(encoding="events", time_steps=T)
     items: Any = torch.from_numpy(np.moveaxis(x, 1, 0).copy())
-    data_set = torch.utils.data.TensorDataset(items, torch.arange(6))
+    data_set: Any = torch.utils.data.TensorDataset(items, torch.arange(6))
     context = CalibrationContext.of(data_set, batch_size=6, encoder=encoder)
     found = np.asarray(context.samples.samples)  # in a mixed order
     assert found.shape == (6, T, 3, 6, 6)
