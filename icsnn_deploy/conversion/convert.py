@@ -267,14 +267,15 @@ def to_ann_graph(
 
     With rate encoding the graph takes pixels divided by 255.
     """
-    first = np.asarray(calibration.samples[:2])
-    samples = first
-    if encoder.encoding == "events":
-        samples = encoder.frames(samples)  # to check their type
-        if normalization is not None:
-            raise DataError(
-                "a normalization of pixels with events encoding: spikes are 0 or 1; leave it out"
-            )
+
+    def frames(found: Array) -> Array:
+        return encoder.frames(found) if encoder.encoding == "events" else found
+
+    samples = frames(np.asarray(calibration.samples[:2]))
+    if encoder.encoding == "events" and normalization is not None:
+        raise DataError(
+            "a normalization of pixels with events encoding: spikes are 0 or 1; leave it out"
+        )
     if normalization is None and samples.dtype.kind != "f":
         raise DataError(
             f"calibration data of type {samples.dtype}: floats as the model takes them are needed, "
@@ -284,13 +285,11 @@ def to_ann_graph(
         raise DataError(f"calibration data of type {samples.dtype}: a normalization needs uint8")
 
     def prepared(pixels: Array) -> torch.Tensor:
-        if encoder.encoding == "events":
-            pixels = encoder.frames(pixels)
         return _example(pixels if normalization is None else normalization.apply(pixels))
 
     if approximate is not None:
-        approximate = approximate.on(prepared(_spread_over(calibration.samples)))
-    ann = _traced(model, prepared(first), activations, replace_max_pool, approximate)
+        approximate = approximate.on(prepared(frames(_spread_over(calibration.samples))))
+    ann = _traced(model, prepared(samples), activations, replace_max_pool, approximate)
     if normalization is not None:
         ann = _normalized(ann, normalization, on_rates=encoder.is_timed)
     return fold_scales(relay_max_pools(merge_pointwise(ann)))
