@@ -19,6 +19,7 @@ from icsnn_deploy.conversion.calibration.context import CalibrationContext
 from icsnn_deploy.conversion.calibration.recipe import RECIPES, Recipe
 from icsnn_deploy.conversion.calibration.tune import TuneOptions, tune
 from icsnn_deploy.conversion.convert import Conversion, convert
+from icsnn_deploy.conversion.frontend.approximate.options import Approximation
 from icsnn_deploy.data import Normalization
 from icsnn_deploy.errors import BundleError, DataError
 from icsnn_deploy.graph.encoder import InputEncoder
@@ -133,6 +134,19 @@ def test_pixels_with_a_normalization_are_rates() -> None:
     (first,) = result.network.consumers(result.network.input.name)
     assert first.kind == "conv"  # the mean is part of its bias: nothing is added to spikes
     assert result.network.input.dtype == "float32"
+
+
+@pytest.mark.parametrize("encoding", ["rate", "events"])
+def test_smooth_activations_are_fitted_on_frames(encoding: Any) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(108, 8), nn.SiLU(), nn.Linear(8, 3)).eval()
+    x = events() if encoding == "events" else frames()
+    result = convert(model, x, RECIPE, encoding=encoding, approximate=Approximation())
+    taken = x.mean(axis=0, dtype=np.float32) if encoding == "events" else x
+    with torch.no_grad():
+        wanted = model(torch.from_numpy(taken)).numpy()
+    np.testing.assert_allclose(run_ann(result.ann, taken), wanted, atol=0.05)
+    assert result.network.input.encoding == encoding
 
 
 class TwoInputs(nn.Module):
