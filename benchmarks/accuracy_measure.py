@@ -18,9 +18,9 @@ from icsnn_deploy import __version__, convert
 from icsnn_deploy.backends.recording import Record, Recording
 from icsnn_deploy.backends.torch.ann import TorchANN
 from icsnn_deploy.backends.torch.simulator import TorchSimulator
+from icsnn_deploy.conversion.ann_graph import to_ann_graph
 from icsnn_deploy.conversion.calibration.recipe import Recipe
-from icsnn_deploy.conversion.calibration.samples import CalibrationSet
-from icsnn_deploy.conversion.convert import Conversion, to_ann_graph
+from icsnn_deploy.conversion.convert import Conversion
 from icsnn_deploy.data import Normalization, load_images, load_labels
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import IF, Node
@@ -70,7 +70,7 @@ class Measurement:
         self.images = load_images(sources.images, normalization)[:limit]
         self.labels = load_labels(sources.labels, len(self.images))[: len(self.images)]
         self.hashes = sources.hashes()
-        ann = to_ann_graph(model, CalibrationSet.of(self.calibration), normalization)
+        ann = to_ann_graph(model, self.calibration, normalization)
         self.ann_hash = ann.hash()
         network = TorchANN(ann, device=device)
         parts = [network.run(batch) for batch in self.batches("ANN")]

@@ -18,9 +18,9 @@ from coverage_zoo import Architecture
 from torch import Tensor, nn
 
 from icsnn_deploy.backends.reference import run_ann
+from icsnn_deploy.conversion.ann_graph import to_ann_graph
 from icsnn_deploy.conversion.calibration.recipe import Recipe
-from icsnn_deploy.conversion.calibration.samples import CalibrationSet
-from icsnn_deploy.conversion.convert import convert, to_ann_graph
+from icsnn_deploy.conversion.convert import convert
 from icsnn_deploy.conversion.frontend.approximate.loss import APPROXIMATED
 from icsnn_deploy.conversion.frontend.approximate.options import Approximation
 from icsnn_deploy.conversion.frontend.max_pool_neurons import relay_max_pools
@@ -174,7 +174,7 @@ def _samples(subject: Subject) -> dict[str, Array]:
 def ann_graph(model: nn.Module, example: Sequence[Tensor]) -> Graph:
     """The ANN graph as `convert` makes it."""
     if len(example) == 1:
-        return to_ann_graph(model, CalibrationSet.of(example[0].numpy()))
+        return to_ann_graph(model, example[0].numpy())
     return fold_scales(relay_max_pools(merge_pointwise(trace(model, tuple(example)))))
 
 

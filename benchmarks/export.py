@@ -17,8 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from icsnn_deploy.conversion.calibration.samples import CalibrationSet
-from icsnn_deploy.conversion.convert import to_ann_graph
+from icsnn_deploy.conversion.ann_graph import to_ann_graph
 from icsnn_deploy.conversion.spiking import PopulationParameters, to_spiking
 from icsnn_deploy.exporters import GENERAL, export
 from icsnn_deploy.graph.graph import Graph
@@ -33,7 +32,7 @@ def vgg16_network(time_steps: int) -> Graph:
 
     torch.manual_seed(0)
     sample = np.zeros((1, 3, 32, 32), np.float32)
-    ann = to_ann_graph(vgg16().eval(), CalibrationSet(sample))
+    ann = to_ann_graph(vgg16().eval(), sample)
     populations = {}
     for relu in ann.nodes_of(Relu):
         one = np.ones((1,) * len(ann.shape(relu.name)), np.float32)

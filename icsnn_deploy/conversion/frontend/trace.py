@@ -87,6 +87,7 @@ def trace(
         return any(one.names(module) for one in declared)
 
     fixed = work.content.fixed_batch if isinstance(work, OnnxModule) else None
+    given = inputs
     inputs, failure = _first_that_runs(
         work, inputs, (2, len(inputs)) if fixed is None else (fixed,)
     )
@@ -95,7 +96,7 @@ def trace(
     if failure is not None:
         raise _failing(work, inputs, is_declared, failure) from failure
     if isinstance(work, OnnxModule):
-        check_with_runtime(work, inputs)
+        check_with_runtime(work, given if fixed is None else inputs)
     changed = replace_max_pool is not None or approximate is not None
     expected = None if changed else reference_runs(work, inputs)
     compute_weights(work)
@@ -106,8 +107,8 @@ def trace(
     fits: dict[str, Any] = {}
     if approximate is not None:
         samples = approximate.samples
-        given = inputs if samples is None else bind_example(work, samples)
-        fits, results = _approximated(module, results, inputs, given, approximate)
+        fitted_on = inputs if samples is None else bind_example(work, samples)
+        fits, results = _approximated(module, results, inputs, fitted_on, approximate)
     try:
         lowered = lower(module, results, activations=activations, failed=failed, replaced=replaced)
     except UnsupportedOperatorError as error:

@@ -15,16 +15,16 @@ from torch import nn
 
 from icsnn_deploy.backends.recording import Record
 from icsnn_deploy.backends.reference import ReferenceSimulator, run_ann
+from icsnn_deploy.conversion.ann_graph import to_ann_graph
 from icsnn_deploy.conversion.calibration.method import Method
 from icsnn_deploy.conversion.calibration.recipe import RECIPES, Recipe
-from icsnn_deploy.conversion.calibration.samples import CalibrationSet
 from icsnn_deploy.conversion.calibration.threshold_rules import (
     LearnedBound,
     MaxThreshold,
     QuantileThreshold,
 )
 from icsnn_deploy.conversion.calibration.v_init_rules import Half, Zero
-from icsnn_deploy.conversion.convert import Conversion, convert, to_ann_graph
+from icsnn_deploy.conversion.convert import Conversion, convert
 from icsnn_deploy.conversion.frontend.trace import DeclaredActivation
 from icsnn_deploy.data import Normalization
 from icsnn_deploy.errors import ConversionError, DataError
@@ -211,8 +211,8 @@ def test_an_exported_program_makes_the_same_function() -> None:
 def test_pixels_with_a_normalization_equal_normalized_floats(padding: int) -> None:
     model, x = small_model(padding=padding), pixels()
     floats = NORMALIZATION.apply(x)
-    from_pixels = to_ann_graph(model, CalibrationSet.of(x), NORMALIZATION)
-    from_floats = to_ann_graph(model, CalibrationSet.of(floats))
+    from_pixels = to_ann_graph(model, x, NORMALIZATION)
+    from_floats = to_ann_graph(model, floats)
     assert from_pixels.input.dtype == "uint8"
     assert from_floats.input.dtype == "float32"
     wanted = model_logits(model, floats)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from icsnn_deploy.backends.reference import run_ann
-from icsnn_deploy.conversion.convert import _normalized
+from icsnn_deploy.conversion.ann_graph import _normalized
 from icsnn_deploy.data import Normalization
 from icsnn_deploy.errors import DataError
 from icsnn_deploy.graph.arrangement import pack_inputs

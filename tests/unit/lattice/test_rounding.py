@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from icsnn_deploy.conversion.ann_graph import to_ann_graph
 from icsnn_deploy.conversion.calibration.context import CalibrationContext
-from icsnn_deploy.conversion.calibration.samples import CalibrationSet
-from icsnn_deploy.conversion.convert import to_ann_graph
 from icsnn_deploy.conversion.spiking import PopulationParameters, to_spiking
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import Relu
@@ -60,7 +59,7 @@ def test_rows_choose_their_scales_by_themselves(monkeypatch: pytest.MonkeyPatch)
 def test_long_rows_are_rounded_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks of the moment are its own diagonal blocks, and each rounds its own columns."""
     model, x = small_model(), np.random.default_rng(0).random((4, 3, 8, 8), np.float32)
-    ann = to_ann_graph(model, CalibrationSet(x))
+    ann = to_ann_graph(model, x)
     one = np.ones((1, 1, 1), np.float32)
     populations = {
         node.name: PopulationParameters(v_threshold=one, v_init=one / 2)

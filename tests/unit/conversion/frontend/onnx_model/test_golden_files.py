@@ -11,8 +11,7 @@ import pytest
 import torch
 
 from icsnn_deploy.backends.reference import run_ann
-from icsnn_deploy.conversion.calibration.samples import CalibrationSet
-from icsnn_deploy.conversion.convert import to_ann_graph
+from icsnn_deploy.conversion.ann_graph import to_ann_graph
 from icsnn_deploy.conversion.frontend.onnx_model.read import read_onnx
 from icsnn_deploy.conversion.frontend.trace import trace
 from icsnn_deploy.graph.arrangement import pack_inputs
@@ -32,14 +31,13 @@ def graph_of(route: str) -> Graph:
     samples = digits()[0][:4]
     if route == "digits_keras":
         samples = samples.transpose(0, 2, 3, 1)
-    data = CalibrationSet(samples)
     if route == "torch.fx":
-        return to_ann_graph(model, data)
+        return to_ann_graph(model, samples)
     if route == "torch.export":
         free = ({0: torch.export.Dim.DYNAMIC},)
         example = (torch.from_numpy(samples[:2]),)
-        return to_ann_graph(torch.export.export(model, example, dynamic_shapes=free), data)
-    return to_ann_graph(read_onnx(GOLDEN / f"{route}.onnx"), data)
+        return to_ann_graph(torch.export.export(model, example, dynamic_shapes=free), samples)
+    return to_ann_graph(read_onnx(GOLDEN / f"{route}.onnx"), samples)
 
 
 def scores(graph: Graph, images: Array) -> Array:
