@@ -67,6 +67,7 @@ def page(found: Mapping[Key, Record], architectures: Sequence[Architecture]) -> 
     """The page's text."""
     records = [found["trace", one.name] for one in architectures if ("trace", one.name) in found]
     deployed = {name: record for (stage, name), record in found.items() if stage == "deploy"}
+    fitted = {name: record for (stage, name), record in found.items() if stage == "approximate"}
     versions = found.get(("versions", "versions"), {}).get("versions", {})
     parts = [_INTRODUCTION]
     if versions:
@@ -76,11 +77,13 @@ def page(found: Mapping[Key, Record], architectures: Sequence[Architecture]) -> 
     parts += ["Architectures that are not smooth:\n", _blockers(exact)]
     smooth = [record for record in records if record.get("smooth")]
     parts += ["Smooth ones, by the operators that make them so:\n", _operators(smooth)]
+    if fitted:
+        parts += ["## With approximations\n", _approximated(fitted)]
     parts += ["## On the integer lattice\n", _lattice(deployed)]
     for library in dict.fromkeys(one.library for one in architectures):
         rows = [record for record in records if record["name"].startswith(f"{library}/")]
         if rows:
-            parts += [f"## {_NAMES.get(library, library)}\n", _networks(rows, deployed)]
+            parts += [f"## {_NAMES.get(library, library)}\n", _networks(rows, deployed, fitted)]
     return "\n".join(parts)
 
 
@@ -183,9 +186,38 @@ def _lattice(deployed: Mapping[str, Record]) -> str:
     return f"{text}\n{table(('network', 'result', 'reason'), rows)}"
 
 
-def _networks(records: Sequence[Record], deployed: Mapping[str, Record]) -> str:
+def _approximated(fitted: Mapping[str, Record]) -> str:
+    """How many smooth networks are fitted, and what holds the others back."""
+    done = [record for record in fitted.values() if record["status"] == "approximated"]
+    text = (
+        f"Of {len(fitted)} networks that are refused, {len(done)} convert with `--approximate` and "
+        "its default number of knots. The error is the rms difference of the outputs from those of "
+        "the model over their range, on samples that the fits did not see; weights are random.\n"
+    )
+    rest = [record for record in fitted.values() if record["status"] != "approximated"]
+    if not rest:
+        return text
+    return f"{text}\n{_blockers(rest)}"
+
+
+def _networks(
+    records: Sequence[Record], deployed: Mapping[str, Record], fitted: Mapping[str, Record]
+) -> str:
     head = ("architecture", "input", "result", "difference", "float32", "neurons", "8 bits")
-    return table(head, (_row(record, deployed.get(record["name"])) for record in records))
+    if fitted:
+        head = (*head, "approximated")
+    rows = []
+    for record in records:
+        row = _row(record, deployed.get(record["name"]))
+        rows.append((*row, _fit(fitted.get(record["name"]))) if fitted else row)
+    return table(head, rows)
+
+
+def _fit(fitted: Record | None) -> str:
+    """Fits and error of an approximated network."""
+    if fitted is None or fitted["status"] != "approximated":
+        return "" if fitted is None else fitted["status"]
+    return f"{fitted['fits']} fits, {fitted['rms']:.1%}"
 
 
 def _row(record: Record, deployed: Record | None) -> tuple[object, ...]:

@@ -144,8 +144,11 @@ def test_a_small_run_compares_and_deploys_and_writes_a_page(tmp_path: Path) -> N
         for name, model in models.items()
     ]
     found = {}
-    for stage, work in (("trace", measure.trace_one), ("deploy", measure.deploy_one)):
-        chosen = architectures if stage == "trace" else architectures[:1]
+    for stage, work, chosen in (
+        ("trace", measure.trace_one, architectures),
+        ("approximate", measure.approximate_one, architectures[1:2]),
+        ("deploy", measure.deploy_one, architectures[:1]),
+    ):
         for record in run.run_all(chosen, work, run.Limits(), 2, tmp_path):
             found[stage, record["name"]] = {"stage": stage, **record}
     mlp, gelu = found["trace", "plain/mlp"], found["trace", "plain/gelu"]
@@ -156,8 +159,13 @@ def test_a_small_run_compares_and_deploys_and_writes_a_page(tmp_path: Path) -> N
     deployed = found["deploy", "plain/mlp"]
     assert deployed["status"] == "certified"
     assert deployed["mismatches"] == {"torch": 0, "onnxruntime": 0, "nir": 0}
+    fitted = found["approximate", "plain/gelu"]
+    assert (fitted["status"], fitted["fits"]) == ("approximated", 1)
+    assert 0 < fitted["rms"] < 0.1
     text = module("coverage_page").page(found, architectures)
     assert "| gelu | 6 | smooth: GELU |" in text
+    assert f"| 1 fits, {fitted['rms']:.1%} |" in text
+    assert "Of 1 networks that are refused, 1 convert" in text
     assert "1 of 1 networks certify and pass" in text
     check_page(text)
 
