@@ -203,9 +203,9 @@ def _approximated(fitted: Mapping[str, Record]) -> str:
 def _networks(
     records: Sequence[Record], deployed: Mapping[str, Record], fitted: Mapping[str, Record]
 ) -> str:
-    head = ("architecture", "input", "result", "difference", "float32", "neurons", "8 bits")
+    head = ["architecture", "input", "result", "difference", "float32", "neurons", "8 bits"]
     if fitted:
-        head = (*head, "approximated")
+        head.append("approximated")
     rows = []
     for record in records:
         row = _row(record, deployed.get(record["name"]))
