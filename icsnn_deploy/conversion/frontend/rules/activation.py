@@ -194,7 +194,7 @@ def piecewise_linear_per_channel(context: CallContext, x: Any, function: Piecewi
     ones = (1,) * (len(context.builder.shapes[source]) - 1)
     f = PiecewiseLinear(
         *(
-            rows.reshape(len(rows), -1, *ones)
+            rows.reshape(len(rows), math.prod(rows.shape[1:]), *ones)  # there may be no kinks
             for rows in (function.kinks, function.slopes, function.intercepts)
         )
     )

@@ -146,6 +146,18 @@ def test_a_product_is_two_functions(name: str) -> None:
     assert fit["error"] < 0.02
 
 
+@pytest.mark.parametrize("weight", [0.0, 1e-9])
+def test_a_gate_that_is_constant_needs_no_kinks(weight: float) -> None:
+    def forward(m: Body, x: torch.Tensor) -> torch.Tensor:
+        y = torch.relu(m.conv(x))
+        gate = torch.sigmoid(weight * m.conv2(y.mean((2, 3), keepdim=True)))
+        return torch.as_tensor(m.conv2(torch.relu(y * gate)))
+
+    graph = trace(Body(forward).eval(), samples(2), approximate=Approximation(samples=samples()))
+    (errors,) = record(graph)["outputs"].values()
+    assert errors["rms"] < 1e-6
+
+
 def test_activations_in_place_change_what_is_read_later() -> None:
     def forward(m: Body, x: torch.Tensor) -> torch.Tensor:
         y = m.conv(x)
