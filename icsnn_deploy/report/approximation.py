@@ -24,7 +24,7 @@ def approximation_lines(record: Mapping[str, Any]) -> list[str]:
             f"          {where} from the model by {_percent(one['rms'])} of their range (rms; "
             f"largest {_percent(one['largest'])})"
             + ("" if same is None else f", same class for {same:.1%}")
-            + f" of {record['held_out_samples']} held-out samples"
+            + f" of {_measured_on(record)}"
         )
     costly = sorted(fits, key=lambda fit: -fit["alone"])[:_MOST_COSTLY]
     lines += [
@@ -33,6 +33,12 @@ def approximation_lines(record: Mapping[str, Any]) -> list[str]:
         for fit in costly
     ]
     return lines
+
+
+def _measured_on(record: Mapping[str, Any]) -> str:
+    if record["held_out_samples"]:
+        return f"{record['held_out_samples']} held-out samples"
+    return f"{record['fit_samples']} samples, which the fits saw: there are too few to hold any out"
 
 
 def _percent(share: float) -> str:

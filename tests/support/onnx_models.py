@@ -342,6 +342,29 @@ MODELS: dict[str, Callable[[], onnx.ModelProto]] = {
         opset=9,
         s=DOUBLED,
     ),
+    "resize, operator set 10, up by 3": lambda: between(
+        'q = Relu(c) r = Resize<mode="nearest">(q, s)',
+        s=np.array([1, 1, 3, 1.5], np.float32),
+        opset=10,
+    ),
+    "resize, operator set 10, down": lambda: between(
+        'q = Relu(c) r = Resize<mode="nearest">(q, s)',
+        s=np.array([1, 1, 0.4, 0.3125], np.float32),
+        opset=10,
+    ),
+    "slice backwards from before the first": lambda: between(
+        "s = Slice(c, a, e, ax, st) r = Relu(s)",
+        a=integers(-100),
+        e=integers(-(2**62)),
+        ax=integers(3),
+        st=integers(-1),
+    ),
+    "sums of constants, exclusive and backwards": lambda: between(
+        "s = CumSum<exclusive=1, reverse=1>(t, ax) r = Add(c, s)",
+        t=values(4, 8, 10),
+        ax=np.int64(1),
+    ),
+    "16 bits in the middle": lambda: between("h = Cast<to=10>(c) f = Cast<to=1>(h) r = Relu(f)"),
     "resize, linear": lambda: between('q = Relu(c) r = Resize<mode="linear">(q, "", s)', s=DOUBLED),
     "resize, linear, aligned corners": lambda: between(
         """q = Relu(c)

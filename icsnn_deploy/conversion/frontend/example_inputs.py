@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import torch
-from torch import nn
+from torch import fx, nn
 
 from icsnn_deploy.errors import ConversionError
 
@@ -59,11 +59,17 @@ class ExampleInputs:
         return positional, {key: values[name] for key, name in self.keywords.items()}
 
     def call(self, model: nn.Module) -> Any:
-        """The result of the model on copies of the inputs; the model may work in place."""
+        """The result of the model on copies of the inputs; the model may work in place.
+
+        A failing GraphModule raises as any other; its own __call__ writes to stderr, too.
+        """
         positional, keywords = self.arguments(
             {name: one.clone() for name, one in self.tensors.items()}
         )
+        quiet = isinstance(model, fx.GraphModule)
         with torch.no_grad():
+            if quiet:
+                return nn.Module.__call__(model, *positional, **keywords)
             return model(*positional, **keywords)
 
 

@@ -53,8 +53,9 @@ def fit_smooth_calls(
     if not calls:
         return {}
     batches = _batches(module, inputs, samples)
-    held_out = max(1, len(batches) // _HELD_OUT) if len(batches) > 1 else 1
-    seen = batches[:-held_out] or batches
+    held_out = max(1, len(batches) // _HELD_OUT)
+    seen = batches[:-held_out] or batches  # one batch alone is fitted to, and measured on
+    all_seen = len(seen) == len(batches)
     batches = [*seen, *batches[-held_out:]]
     fits, outputs = fit_calls(module, results, calls, batches, held_out, asked.knots)
     kept = batches[-held_out:]
@@ -62,6 +63,8 @@ def fit_smooth_calls(
     errors = output_errors(outputs[-held_out:], model)
     costs = costs_alone(module, fits, kept, model)
     counts = sum(len(one[0]) for one in seen), sum(len(one[0]) for one in kept)
+    if all_seen:
+        counts = min(counts[0], len(samples)), 0
     paths = replace_fitted(module, results, fits)
     return record_of(paths, costs, errors, knots=asked.knots, samples=counts)
 

@@ -145,9 +145,13 @@ class _Search:
         return len(traced) == 2
 
     def _exponent(self, node: fx.Node) -> Any:
+        """The exponent of a power, a number; None where it is another one for each value."""
         call = self.calls[node]
         given = call.kwargs.get("exponent", call.args[1] if len(call.args) > 1 else None)
-        return given if not isinstance(given, fx.Node) else self.results[given].value
+        value = self.results[given].value if isinstance(given, fx.Node) else given
+        if isinstance(value, torch.Tensor):
+            return value.item() if value.numel() == 1 else None
+        return value
 
     def _origins_of(self, node: fx.Node) -> frozenset[fx.Node]:
         """The tensors that a call is a function of, value by value; itself among them."""
@@ -176,9 +180,9 @@ class _Search:
             places = frozenset(self.traced(node))
         for source in sorted(places, key=lambda one: -self.order[one]):
             calls = self._between(source, node)
-            operators = [self.calls[one].operator for one in calls]
-            if any(operator in _STEPS for operator in operators):
+            if any(self._is_step(one) for one in calls):
                 return None
+            operators = [self.calls[one].operator for one in calls]
             several = sum(one in SMOOTH | _WITHIN for one in operators) > 1
             if call.operator == "mul" or several:
                 return self._made(node, call, source, calls)
@@ -204,13 +208,21 @@ class _Search:
         seen, left = set[fx.Node](), self.traced(node)
         while left:
             one = left.pop()
-            operator = self.calls[one].operator if one in self.calls else ""
-            if operator in _STEPS:
+            if self._is_step(one):
                 return True
+            operator = self.calls[one].operator if one in self.calls else ""
             if one not in seen and operator in _PLAIN:
                 left += self.traced(one)
             seen.add(one)
         return False
+
+    def _is_step(self, node: fx.Node) -> bool:
+        """Whether the result of a call jumps: of a comparison, or converted to integers."""
+        if node not in self.calls:
+            return False
+        meta = self.meta(node)
+        whole = meta is not None and not meta.dtype.is_floating_point
+        return whole or self.calls[node].operator in _STEPS
 
     def _between(self, source: fx.Node, node: fx.Node) -> tuple[fx.Node, ...]:
         found, left = {node}, [node]

@@ -103,7 +103,8 @@ def record_of(
         costs: of each alone.
         errors: of the outputs.
         knots: K.
-        samples: that the fits saw, and that the errors are of.
+        samples: how many the fits saw, and on how many others the errors were measured; 0 where
+            there was one batch only, on which they are measured, too.
     """
     return {
         "knots": knots,

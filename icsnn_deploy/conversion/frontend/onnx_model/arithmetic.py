@@ -144,7 +144,13 @@ def _quantize(node: OperatorNode, x: Any, scale: Any, zero: Any = None) -> Any:
 
 
 def _cumulative_sum(node: OperatorNode, x: Any, axis: Any) -> Any:
-    return torch.cumsum(x, integers(axis)[0])
+    """Of the values up to each place, or from each place on; exclusive without the place's own."""
+    along, backwards = integers(axis)[0], bool(node.get("reverse", 0))
+    ordered = torch.flip(x, [along]) if backwards else x
+    sums = torch.cumsum(ordered, along)
+    if node.get("exclusive", 0):
+        sums = sums - ordered
+    return torch.flip(sums, [along]) if backwards else sums
 
 
 ARITHMETIC: dict[str, Callable[..., Any]] = {

@@ -93,7 +93,7 @@ def _gemm(node: OperatorNode, a: Any, b: Any, c: Any = None) -> Any:
     if c is None:
         return F.linear(left, weight)
     shift = c if beta == 1.0 else c * beta
-    if shift.numel() == shape_of(weight)[0]:
+    if shift.numel() == shape_of(weight)[0] and shape_of(shift)[-1:] == [shift.numel()]:
         return F.linear(left, weight, shift.reshape(-1))
     return F.linear(left, weight) + shift
 

@@ -96,7 +96,7 @@ def _slice(
         else:
             # below -size means "to the first one" here, and "the last one" in Python
             stop = None if end < -size else end
-            places = list(range(size))[start:stop:step]
+            places = list(range(size))[max(start, -size) : stop : step]
             x = x.index_select(axis, torch.tensor(places, dtype=torch.int64))
     return x
 

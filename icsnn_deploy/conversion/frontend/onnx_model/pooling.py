@@ -120,7 +120,14 @@ def _product(x: Any, axes: list[int], *, keepdim: bool) -> Any:
 
 
 def _position_of(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The first position of the largest or least value; the last one of equal ones is refused."""
+
     def over_axis(node: OperatorNode, x: Any) -> Any:
+        if node.get("select_last_index", 0):
+            raise ConversionError(
+                f"{node.path}: {node.kind} with select_last_index 1; 0 is allowed, the first of "
+                "equal values. Export the model without it"
+            )
         return function(x, node.get("axis", 0), keepdim=bool(node.get("keepdims", 1)))
 
     return over_axis

@@ -104,7 +104,7 @@ def _content(path: Path, model: onnx.ModelProto) -> OnnxContent:
     inputs = [one for one in graph.input if one.name not in constants]
     outputs = [one.name for one in graph.output]
     kept = _needed(path, nodes, {*constants, *(one.name for one in inputs)}, outputs)
-    rejected = refusals(kept, set(constants))
+    rejected = refusals(kept, constants, outputs)
     if rejected:
         raise UnsupportedOperatorError(rejected)
     shapes = [_shape(path, one) for one in inputs]
@@ -112,7 +112,8 @@ def _content(path: Path, model: onnx.ModelProto) -> OnnxContent:
         raise ConversionError(f"{path}: a model without inputs or outputs")
     steps = _steps(path, kept, opset)
     used = {name for step in steps for name in step.inputs} | set(outputs)
-    types = {one.data_type for one in graph.initializer}
+    types = {one.data_type for one in _stored(graph)}
+    types |= {step.node.get("to") for step in steps if step.node.kind == "Cast"}
     types |= {one.type.tensor_type.elem_type for one in inputs}
     return OnnxContent(
         steps=steps,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from icsnn_deploy.conversion.frontend.onnx_model.names import node_path, shown
@@ -11,6 +11,7 @@ from icsnn_deploy.errors import Rejection
 
 if TYPE_CHECKING:
     import onnx
+    import torch
 
 OLDEST, LATEST = 7, 25
 """Operator sets that are read."""
@@ -54,13 +55,29 @@ _REMEDIES = {
 }
 
 
-def refusals(nodes: Sequence[onnx.NodeProto], constants: set[str]) -> list[Rejection]:
+_FURTHER = (
+    "the first result of an operator, and all of Split",
+    "Cut the model before what reads it: onnx.utils.extract_model(a, b, inputs, outputs).",
+)
+_PER_POSITION = (
+    "one scale and shift per channel",
+    "Export the model again in operator set 9 or later.",
+)
+
+
+def refusals(
+    nodes: Sequence[onnx.NodeProto],
+    constants: Mapping[str, torch.Tensor],
+    results: Sequence[str],
+) -> list[Rejection]:
     """Everything in the nodes that is not read.
 
     Args:
         nodes: of a model, in order.
-        constants: tensors that do not depend on its inputs.
+        constants: tensors that do not depend on its inputs, by name.
+        results: the names of the model's outputs.
     """
+    read = {*results, *(name for node in nodes for name in node.input)}
     fixed, found, taken = set(constants) | {""}, list[Rejection](), dict[str, None]()
     for node in nodes:
         path = node_path(str(node.name), str(node.output[0]), node.op_type, taken)
@@ -68,16 +85,17 @@ def refusals(nodes: Sequence[onnx.NodeProto], constants: set[str]) -> list[Rejec
         is_fixed = all(name in fixed for name in node.input)
         if is_fixed:
             fixed.update(node.output)
-        problem = _problem(node, is_fixed, fixed)
+        problem = _problem(node, is_fixed) or _mode_problem(node, constants)
+        further = [name for name in node.output[1:] if name and name in read]
+        if problem is None and further and node.op_type != "Split":
+            problem = f"a further result of {shown(node.op_type)}", _FURTHER
         if problem is not None:
             got, (allowed, remedy) = problem
             found.append(Rejection(node=path, got=got, allowed=allowed, remedy=remedy))
     return found
 
 
-def _problem(
-    node: onnx.NodeProto, is_fixed: bool, fixed: set[str]
-) -> tuple[str, tuple[str, str]] | None:
+def _problem(node: onnx.NodeProto, is_fixed: bool) -> tuple[str, tuple[str, str]] | None:
     """What is wrong with a node, what is allowed and what to do."""
     kind = shown(node.op_type)
     if node.domain not in ("", "ai.onnx"):
@@ -86,7 +104,21 @@ def _problem(
         return f"{kind} of activations", _QUANTIZED
     if kind not in OPERATORS:
         return kind, _REMEDIES.get(kind, _OTHER)
+    return None
+
+
+def _mode_problem(
+    node: onnx.NodeProto, constants: Mapping[str, torch.Tensor]
+) -> tuple[str, tuple[str, str]] | None:
+    """What is wrong with the mode of a normalization or of a dropout."""
+    kind = node.op_type
     modes = {attribute.name: attribute.i for attribute in node.attribute}
     if kind == "BatchNormalization" and modes.get("training_mode", 0):
         return "BatchNormalization in training mode", _TRAINING
+    if kind == "BatchNormalization" and not modes.get("spatial", 1):
+        return "BatchNormalization with spatial 0", _PER_POSITION
+    if kind == "Dropout" and len(node.input) > 2 and node.input[2]:
+        training = constants.get(node.input[2])
+        if training is not None and bool(training.any()):
+            return "Dropout in training mode", _TRAINING
     return None

@@ -83,10 +83,17 @@ def _place(node: OperatorNode, i: int, length: int, size: int, scale: float) -> 
         at = i / scale
     else:
         raise _refused(node, f"coordinates {mode!r:.40}", "half_pixel, asymmetric, align_corners")
-    rounding = str(node.get("nearest_mode", "floor" if node.kind == "Upsample" else _ROUNDED))
+    rounding = str(node.get("nearest_mode", _default_rounding(node, scale)))
     if rounding not in _ROUNDINGS:
         raise _refused(node, f"nearest_mode {rounding!r:.40}", ", ".join(_ROUNDINGS))
     return min(max(_ROUNDINGS[rounding](at), 0), length - 1)
+
+
+def _default_rounding(node: OperatorNode, scale: float) -> str:
+    """Before operator set 11 none was named; runtimes round so that no value is left out."""
+    if node.kind == "Resize" and node.opset >= 11:
+        return _ROUNDED
+    return "floor" if scale >= 1 else "ceil"
 
 
 _ROUNDED = "round_prefer_floor"

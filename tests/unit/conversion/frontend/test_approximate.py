@@ -29,6 +29,7 @@ from icsnn_deploy.graph.nodes import Relu
 from icsnn_deploy.lattice.options import LatticeOptions
 from icsnn_deploy.lattice.quantize import quantize
 from icsnn_deploy.parity.verify import verify
+from icsnn_deploy.report.approximation import approximation_lines
 from tests.support.traced import Body, Form, images
 
 SMOOTH: dict[str, Any] = {
@@ -205,6 +206,39 @@ def test_what_is_no_function_of_one_tensor_and_no_product_stays_refused(name: st
     with pytest.raises(UnsupportedOperatorError) as caught:
         trace(Body(REFUSED[name]).eval(), samples(2), approximate=Approximation(samples=samples()))
     assert all("--approximate" not in one.remedy for one in caught.value.rejections)
+
+
+def test_a_power_for_each_channel_is_refused_as_without_approximation() -> None:
+    powers = torch.tensor([2.0, 3.0, 2.0]).reshape(1, 3, 1, 1)
+    model = Body(lambda m, x: m.conv2(torch.pow(m.conv(x), powers))).eval()
+    with pytest.raises(UnsupportedOperatorError, match="pow"):
+        trace(model, samples(2), approximate=Approximation(samples=samples()))
+
+
+@pytest.mark.parametrize("factor", [lambda y: y, lambda y: torch.sigmoid(y)])
+def test_a_product_with_whole_numbers_jumps_and_stays_refused(factor: Any) -> None:
+    def forward(m: Body, x: torch.Tensor) -> torch.Tensor:
+        y = m.conv(x)
+        return torch.as_tensor(m.conv2(factor(y) * (4 * y).to(torch.int64).to(torch.float32)))
+
+    with pytest.raises(UnsupportedOperatorError, match="mul"):
+        trace(Body(forward).eval(), samples(2), approximate=Approximation(samples=samples()))
+
+
+def test_errors_on_the_samples_of_the_fit_are_not_said_to_be_of_held_out_ones() -> None:
+    model = Body(lambda m, x: m.conv2(F.silu(m.conv(x)))).eval()
+    graph = trace(model, samples(1), approximate=Approximation(samples=samples(1)))
+    assert (record(graph)["fit_samples"], record(graph)["held_out_samples"]) == (1, 0)
+    (line, _) = approximation_lines(record(graph))
+    assert line.endswith("of 1 samples, which the fits saw: there are too few to hold any out")
+
+
+def test_a_network_with_its_batch_size_inside_is_fitted_without_noise(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    model = Body(lambda m, x: F.silu(m.conv(x)).mean((2, 3)).reshape(int(x.shape[0]), -1)).eval()
+    trace(model, samples(2), approximate=Approximation(samples=samples()))
+    assert "FX-traced" not in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("form", [lambda m, x: m.conv2(F.gelu(x)), gated])

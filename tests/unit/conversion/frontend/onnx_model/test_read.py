@@ -70,6 +70,58 @@ def test_all_operators_that_are_not_read_are_listed_at_once(tmp_path: Path) -> N
     assert got == [*quantized, "TopK", "com.microsoft.FusedConv", "NoSuch"]
 
 
+@pytest.mark.parametrize(
+    ("nodes", "got"),
+    [
+        ("p, i = MaxPool<kernel_shape=[1,1]>(c) j = Cast<to=1>(i) r = Add(p, j)", "MaxPool"),
+        ("d, m = Dropout(c) n = Cast<to=1>(m) r = Mul(d, n)", "Dropout"),
+    ],
+)
+def test_results_beyond_the_first_are_refused_where_they_are_read(
+    nodes: str, got: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UnsupportedOperatorError) as caught:
+        read_onnx(saved(between(nodes), tmp_path))
+    assert [one.got for one in caught.value.rejections] == [f"a further result of {got}"]
+
+
+def test_results_beyond_the_first_that_nothing_reads_do_no_harm(tmp_path: Path) -> None:
+    made = between("d, m = Dropout(c) r, i = MaxPool<kernel_shape=[1,1]>(d)")
+    assert trace(read_onnx(saved(made, tmp_path)), torch.randn(2, 3, 8, 10)).nodes
+
+
+def test_modes_of_training_and_scales_of_positions_are_refused_by_name(tmp_path: Path) -> None:
+    made = between("r = Dropout(c, share, yes)", share=np.float32(0.5), yes=np.bool_(True))
+    with pytest.raises(UnsupportedOperatorError, match="Dropout in training mode"):
+        read_onnx(saved(made, tmp_path))
+    made = between("r = Dropout(c, share, no)", share=np.float32(0.5), no=np.bool_(False))
+    assert trace(read_onnx(saved(made, tmp_path)), torch.randn(2, 3, 8, 10)).nodes
+    body = "r = BatchNormalization<spatial=0>(c, s, s, s, s)"
+    made = between(body, s=values(4, 8, 10), opset=8)
+    with pytest.raises(UnsupportedOperatorError, match="BatchNormalization with spatial 0"):
+        read_onnx(saved(made, tmp_path))
+
+
+def test_the_last_of_equal_values_is_refused_which_samples_without_equal_ones_do_not_show(
+    tmp_path: Path,
+) -> None:
+    made = flat(
+        "m = Gemm(x, w) y = ArgMax<axis=1, keepdims=0, select_last_index=1>(m)",
+        w=values(6, 4),
+        outputs="int64[N] y",
+    )
+    with pytest.raises(ConversionError, match="ArgMax with select_last_index 1"):
+        trace(read_onnx(saved(made, tmp_path)), torch.randn(2, 6))
+
+
+def test_a_bias_per_row_is_no_bias_per_column(tmp_path: Path) -> None:
+    made = model("y = Gemm(x, w, b)", inputs="float[4,6] x", w=values(6, 4), b=values(4, 1, seed=5))
+    x = torch.randn(4, 6)
+    found = read_onnx(saved(made, tmp_path))(x)
+    expected = x @ torch.from_numpy(values(6, 4)) + torch.from_numpy(values(4, 1, seed=5))
+    assert torch.allclose(found, expected, atol=1e-6)
+
+
 def test_branches_that_lead_to_no_output_are_left_out(tmp_path: Path) -> None:
     made = between("t = NonZero(c) r = Relu(c)")
     assert trace(read_onnx(saved(made, tmp_path)), torch.randn(2, 3, 8, 10)).nodes
