@@ -127,9 +127,10 @@ def as_batches(given: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
             raise ConversionError(
                 f"an example of type {type(one).__name__}{where}: a tensor [B, ...] is needed"
             )
-        if one.dim() < 2 or not len(one):
+        if one.dim() < 2 or not one.numel():
             raise ConversionError(
-                f"an example of shape {tuple(one.shape)}{where}: a batch [B, ...] is needed"
+                f"an example of shape {tuple(one.shape)}{where}: a batch [B, ...] of values is "
+                "needed"
             )
     sizes = {name: len(one) for name, one in given.items()}
     if len(set(sizes.values())) > 1:

@@ -13,6 +13,7 @@ import torch.nn.functional as F  # noqa: N812 - the name everybody uses
 from icsnn_deploy.conversion.frontend.onnx_model.operator_node import OperatorNode
 from icsnn_deploy.conversion.frontend.onnx_model.sizes import integers, rank_of, shape_of
 from icsnn_deploy.conversion.frontend.onnx_model.types import TORCH_TYPES
+from icsnn_deploy.errors import ConversionError
 
 
 def _plain(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -102,7 +103,12 @@ def _softmax(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def _cast(node: OperatorNode, x: Any) -> Any:
     """Between floating types nothing is done: the model is computed in one precision."""
-    kind = TORCH_TYPES[node.get("to")]
+    kind = TORCH_TYPES.get(node.get("to"))
+    if kind is None:
+        raise ConversionError(
+            f"{node.path}: Cast to the type {node.get('to')}: real numbers of 16 to 64 bits, "
+            "integers and booleans are allowed. Export the model without this conversion"
+        )
     if kind.is_floating_point:
         return x if x.is_floating_point() else x.float()
     return x.to(kind)

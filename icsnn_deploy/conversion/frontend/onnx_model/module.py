@@ -118,6 +118,10 @@ class OnnxModule(nn.Module):
         for step, operator in zip(self.content.steps, self._operators, strict=True):
             try:
                 result = operator(*(values[name] for name in step.inputs))
+            except ConversionError as error:  # of an operator, which names its node
+                if type(error) is not ConversionError:
+                    raise
+                raise ConversionError(f"{self.content.source}: {error}") from error
             except (IcsnnError, torch.fx.proxy.TraceError):
                 raise
             except Exception as error:  # a file may combine anything

@@ -64,6 +64,7 @@ MISFITS: dict[str, tuple[nn.Module, Any, str]] = {
     "none": (Rest(), {}, "missing a required argument: 'x'"),
     "no batch": (Two(), (X, torch.zeros(3)), r"shape \(3,\) for the input state: a batch"),
     "no samples": (Two(), (X, Y[:0]), "for the input state: a batch"),
+    "no values": (Two(), (X, Y[:, :0]), "for the input state: a batch .* of values"),
     "no tensor": (Two(), (X, [1.0]), "example of type list for the input state"),
     "sizes": (Two(), (X, Y[:2]), "different batch sizes, {'image': 3, 'state': 2}"),
 }

@@ -114,6 +114,20 @@ def test_the_last_of_equal_values_is_refused_which_samples_without_equal_ones_do
         trace(read_onnx(saved(made, tmp_path)), torch.randn(2, 6))
 
 
+@pytest.mark.parametrize(
+    ("nodes", "message"),
+    [
+        ("r = Cast<to=8>(c)", "r: Cast to the type 8: real numbers"),
+        ("r = MaxPool(c)", r"r: MaxPool with windows of shape \[\]"),
+    ],
+)
+def test_what_an_operator_can_not_compute_names_the_file_and_the_node(
+    nodes: str, message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConversionError, match=rf"model\.onnx: {message}"):
+        trace(read_onnx(saved(between(nodes), tmp_path)), torch.randn(2, 3, 8, 10))
+
+
 def test_a_bias_per_row_is_no_bias_per_column(tmp_path: Path) -> None:
     made = model("y = Gemm(x, w, b)", inputs="float[4,6] x", w=values(6, 4), b=values(4, 1, seed=5))
     x = torch.randn(4, 6)
