@@ -31,10 +31,9 @@ from icsnn_deploy.cli.tasks import declared_tasks
 from icsnn_deploy.distributed import WAIT_S, is_first, open_ranks
 from icsnn_deploy.evaluation.encoded_samples import before_encoding, encoded_set, open_files
 from icsnn_deploy.evaluation.options import EvaluationOptions
-from icsnn_deploy.evaluation.recording_samples import open_recordings
+from icsnn_deploy.evaluation.recording_samples import open_recordings, recording_labels
 from icsnn_deploy.evaluation.samples import DataSet
 from icsnn_deploy.evaluation.source_samples import given_labels, open_source_samples
-from icsnn_deploy.graph.arrangement import is_classifier
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.judging.declared_tasks import judged_as
@@ -164,9 +163,7 @@ def _open(
     recordings = open_recordings(bundle, images)
     if recordings is not None:
         reading.require_only(images, "recordings of events")
-        if labels is None and is_classifier(network):
-            return recordings, recordings.labels
-        return recordings, given_labels(network, labels, None, progress)
+        return recordings, recording_labels(network, images, recordings.folder, labels)
     source = open_source_samples(
         before_encoding(network.input),
         images,

@@ -27,6 +27,7 @@ from icsnn_deploy.cli.input_arrays import load_with_source, take_first
 from icsnn_deploy.cli.printing import print_json, print_table, progress_bars, report_errors
 from icsnn_deploy.cli.tasks import declared_tasks
 from icsnn_deploy.errors import DataError
+from icsnn_deploy.evaluation.recording_samples import open_recordings, recording_labels
 from icsnn_deploy.evaluation.source_samples import given_labels
 from icsnn_deploy.graph.arrangement import output_parts
 from icsnn_deploy.judging.declared_tasks import judged_as
@@ -110,8 +111,13 @@ def verify(
             inputs = take_first(opened.samples(), limit, network.input.batch_axis)
         if labels and not images:
             raise DataError("--labels needs --images: the bundle's own samples have no labels")
+        recordings = open_recordings(opened, images) if images else None
         with progress_bars() as progress:
-            truth = given_labels(network, labels, source, progress)
+            truth = (
+                given_labels(network, labels, source, progress)
+                if recordings is None or images is None
+                else recording_labels(network, images, recordings.folder, labels)
+            )
         from icsnn_deploy.backends.recording_file import load_recording
         from icsnn_deploy.parity.compare import Tolerance
         from icsnn_deploy.parity.verify import verify as run_verification

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from icsnn_deploy.bundle.bundle import Bundle
+from icsnn_deploy.errors import DataError
+from icsnn_deploy.evaluation.source_samples import check_classes, given_labels
 from icsnn_deploy.events.binning import EventBinning
 from icsnn_deploy.events.folder import RecordingFolder, bin_recordings, find_recordings
-from icsnn_deploy.graph.arrangement import input_parts
+from icsnn_deploy.graph.arrangement import input_parts, is_classifier, output_parts
 from icsnn_deploy.graph.encoder import placed
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
@@ -70,6 +73,35 @@ def open_recordings(bundle: Bundle, spec: str) -> RecordingSamples | None:
     if folder is None:
         return None
     return RecordingSamples(graph=network, folder=folder, binning=binning_of(bundle))
+
+
+def recording_labels(
+    graph: Graph, name: str, folder: RecordingFolder, spec: str | None
+) -> Mapping[str, Array] | Array | None:
+    """The labels of recordings, in the order in which they are samples.
+
+    Args:
+        graph: the network.
+        name: where the recordings are, for messages.
+        folder: all recordings there.
+        spec: as for given_labels: of recordings in folders of classes, by class, then by file name;
+            None: those of the folders, where the network's output is one class.
+
+    Raises:
+        DataError: labels or classes that can't be those of the network.
+    """
+    if spec is None:
+        if not folder.classes or not is_classifier(graph):
+            return None
+        check_classes(name, folder.classes, output_parts(graph)[0].shape)
+        return folder.labels
+    found = given_labels(graph, spec, None)
+    if not isinstance(found, Mapping) or not folder.classes:
+        return found
+    try:
+        return {output: folder.in_order(labels) for output, labels in found.items()}
+    except DataError as error:
+        raise DataError(f"{spec}: {error}") from error
 
 
 def binning_of(bundle: Bundle) -> EventBinning:

@@ -212,7 +212,7 @@ def labels_of(graph: Graph, samples: SourceSamples, progress: Progress = silent)
     labels = samples.source.labels(progress)
     names = samples.source.class_names
     if labels is not None and names is not None:
-        _check_classes(samples.name, names, parts[0].shape)
+        check_classes(samples.name, names, parts[0].shape)
     if labels is None:
         return None
     try:
@@ -225,7 +225,8 @@ def labels_of(graph: Graph, samples: SourceSamples, progress: Progress = silent)
     return labels
 
 
-def _check_classes(name: str, names: Sequence[str], shape: Sequence[int]) -> None:
+def check_classes(name: str, names: Sequence[str], shape: Sequence[int]) -> None:
+    """Raise DataError unless an output of this shape has as many classes as there are names."""
     classes = max(2, math.prod(shape))
     if len(names) != classes:
         raise DataError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -13,6 +14,8 @@ from icsnn_deploy.graph.neuron import Array
 
 EventBins = Literal["duration", "count"]
 """Steps of equal duration, or with equal numbers of events."""
+
+_MOST_VALUES = 1 << 31  # of the spikes of one recording, a byte each
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +30,7 @@ class EventBinning:
             with equal numbers of events.
 
     Raises:
-        DataError: another shape, or no such way of binning.
+        DataError: another shape, no such way of binning, no step, or spikes of more than 2 GiB.
     """
 
     time_steps: int
@@ -41,6 +44,14 @@ class EventBinning:
             raise DataError(
                 f"recordings for a network input of shape {list(self.shape)}: [2, H, W], a channel "
                 "per polarity, or [1, H, W] is needed"
+            )
+        if self.time_steps < 1:
+            raise DataError(f"events binned to T = {self.time_steps} steps: at least 1 is needed")
+        values = self.time_steps * math.prod(self.shape)
+        if values > _MOST_VALUES:
+            raise DataError(
+                f"recordings binned to {[self.time_steps, *self.shape]}: {values:,} values each; "
+                f"at most {_MOST_VALUES:,} are possible. Scale the recordings to fewer pixels"
             )
 
     def spikes(self, events: Events, name: str = "recording") -> Array:

@@ -6,7 +6,7 @@ Of folders of classes, one recording of each class follows the other, so that th
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -41,6 +41,24 @@ class RecordingFolder:
             return None
         return np.array([self.classes.index(path.parent.name) for path in self.paths], np.int64)
 
+    def in_order(self, values: Array) -> Array:
+        """Values of the recordings by their names (class, then file), as those are samples.
+
+        Args:
+            values: one for each recording, [N, ...], sorted by the paths of the recordings.
+
+        Raises:
+            DataError: another number of values.
+        """
+        if len(values) != len(self.paths):
+            raise DataError(
+                f"{len(values)} labels for {len(self.paths)} recordings in folders of classes: one "
+                "label per recording is needed, by class, then by file name"
+            )
+        ranks = {path: rank for rank, path in enumerate(sorted(self.paths, key=_name))}
+        ordered: Array = values[np.array([ranks[path] for path in self.paths], np.int64)]
+        return ordered
+
     def first(self, limit: int | None) -> RecordingFolder:
         """The first recordings; all without a limit.
 
@@ -73,16 +91,11 @@ def find_recordings(spec: str) -> RecordingFolder | None:
             return RecordingFolder(paths=(path,)) if found else None
         if not path.is_dir():
             return None
-        inner = sorted(each for each in path.iterdir() if each.is_dir())
+        inner = sorted(each for each in path.iterdir() if each.is_dir() and _is_shown(each))
         files = _files(path)
-        if not files and inner:
-            within = {each.name: _files(each) for each in inner}
-            within = {name: own for name, own in within.items() if own}
-            turns = zip_longest(*within.values())  # one of each class in turn
-            files = [file for turn in turns for file in turn if file is not None]
-            if not files or not is_recording(files[0]):
-                return None
-            return RecordingFolder(paths=_checked(files), classes=tuple(within))
+        within = {each.name: _files(each) for each in inner}
+        if any(own and is_recording(own[0]) for own in within.values()):
+            return _of_classes(path, files, within)
     except OSError as error:
         raise DataError(f"{spec}: {error.strerror}") from error
     if not files or not is_recording(files[0]):
@@ -90,8 +103,41 @@ def find_recordings(spec: str) -> RecordingFolder | None:
     return RecordingFolder(paths=_checked(files))
 
 
+def _of_classes(
+    folder: Path, files: Sequence[Path], within: Mapping[str, Sequence[Path]]
+) -> RecordingFolder:
+    """Recordings in a folder for each class; raises DataError where the classes are not clear."""
+    if files:
+        raise DataError(
+            f"{files[0]}: beside folders of recordings ({next(iter(within))}); give a folder with "
+            "one folder of recordings per class, or with recordings alone"
+        )
+    for name, own in within.items():
+        if not own:
+            raise DataError(
+                f"{folder / name}: no recordings ({', '.join(SUFFIXES)}); each folder is a class, "
+                "so remove it if it is none"
+            )
+    turns = zip_longest(*within.values())  # one of each class in turn
+    taken = [file for turn in turns for file in turn if file is not None]
+    return RecordingFolder(paths=_checked(taken), classes=tuple(within))
+
+
+def _name(path: Path) -> tuple[str, str]:
+    return path.parent.name, path.name
+
+
+def _is_shown(path: Path) -> bool:
+    """Whether an entry is not hidden, as what systems and tools leave behind is."""
+    return not path.name.startswith(".")
+
+
 def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES and path.is_file())
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix in SUFFIXES and _is_shown(path) and path.is_file()
+    )
 
 
 def _checked(files: Sequence[Path]) -> tuple[Path, ...]:

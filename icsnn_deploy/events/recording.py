@@ -113,12 +113,13 @@ def as_events(columns: Mapping[str, Array], name: str) -> Events:
             )
     t = found["t"]
     if t.dtype.kind == "f":
+        with np.errstate(over="ignore"):  # of longdouble
+            t = t.astype(np.float64)
         if not np.isfinite(t).all():
             raise DataError(f"{name}: a time t of NaN or infinity; finite numbers are needed")
-        t = t.astype(np.float64)
-    elif int(t.max()) >= 2**62 or int(t.min()) < -(2**62):
+    if int(t.max()) >= 2**62 or int(t.min()) < -(2**62):
         raise DataError(f"{name}: times from {t.min()} to {t.max()}; below 2^62 is needed")
-    else:
+    if t.dtype.kind != "f":
         t = t.astype(np.int64)
     x, y = (found[key].astype(np.int64) for key in "xy")
     p = _polarity(found["p"], name)

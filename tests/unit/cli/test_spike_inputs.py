@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +134,35 @@ def test_a_folder_of_recordings_is_enough_for_every_command(recordings: Path, bi
     binning = EventBinning(time_steps=T, shape=(2, 6, 6), bins=bins)
     expected = binning.spikes(read_recording(recordings / "b" / "04.npz"))
     np.testing.assert_array_equal(read, expected)
+
+
+def test_labels_of_recordings_by_name_are_those_of_their_folders(recordings: Path) -> None:
+    out = convert(recordings.parent, recordings, "--encoding", "events", "--event-shape", "2,6,6")
+    by_name = recordings.parent / "labels.npy"
+    np.save(by_name, np.repeat([0, 1, 2], 6))
+    for command in ("evaluate", "verify"):
+        named = (command, out, "--images", recordings, "--limit", 11)
+        of_folders, of_file = succeeded(*named), succeeded(*named, "--labels", by_name)
+        assert of_folders["outputs"] == of_file["outputs"]
+        assert of_folders["outputs"]["output"]["top1"] is not None
+    np.save(by_name, np.zeros(5, np.int64))
+    assert "5 labels for 18 recordings" in failed(*named, "--labels", by_name)
+
+
+def test_recordings_of_fewer_classes_than_the_network_has_are_refused(recordings: Path) -> None:
+    out = convert(recordings.parent, recordings, "--encoding", "events", "--event-shape", "2,6,6")
+    shutil.rmtree(recordings / "a")
+    error = failed("evaluate", out, "--images", recordings)
+    assert "2 classes (b, c), but the network has 3" in error
+    succeeded("evaluate", out, "--images", recordings, "--labels", "none")
+
+
+def test_shapes_and_steps_that_no_memory_holds_are_one_error(recordings: Path) -> None:
+    folder = recordings.parent
+    events = ("--encoding", "events", "--out", folder / "none", "--event-shape")
+    named = ("convert", model(folder), "--calibration", recordings, *events)
+    assert "at most 2,147,483,648" in failed(*named, "2,100000,100000")
+    assert "at least 1 is needed" in failed(*named, "2,6,6", "--time-steps", 0)
 
 
 def test_what_does_not_go_together_is_one_error(recordings: Path, frames: Path) -> None:

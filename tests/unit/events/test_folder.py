@@ -39,7 +39,8 @@ def test_recordings_in_the_order_of_their_names(tmp_path: Path) -> None:
 def test_folders_of_classes_take_turns_and_give_the_labels(tmp_path: Path) -> None:
     for name in ("one/a", "one/b", "one/c", "two/a", "zero/a", "zero/b"):
         record(tmp_path / f"{name}.npz", 0)
-    (tmp_path / "empty").mkdir()
+    (tmp_path / ".cache").mkdir()
+    record(tmp_path / "two" / ".b.npz", 0)
     found = find_recordings(str(tmp_path))
     assert found is not None
     assert found.classes == ("one", "two", "zero")
@@ -47,6 +48,33 @@ def test_folders_of_classes_take_turns_and_give_the_labels(tmp_path: Path) -> No
     assert names == ["one/a", "two/a", "zero/a", "one/b", "zero/b", "one/c"]
     assert found.labels is not None
     assert found.labels.tolist() == [0, 1, 2, 0, 2, 0]
+
+
+def test_values_by_name_become_those_of_the_samples_in_turn(tmp_path: Path) -> None:
+    for name in ("one/a", "one/b", "one/c", "two/a", "zero/a", "zero/b"):
+        record(tmp_path / f"{name}.npz", 0)
+    found = find_recordings(str(tmp_path))
+    assert found is not None
+    assert found.in_order(np.arange(6)).tolist() == [0, 3, 4, 1, 5, 2]
+    with pytest.raises(DataError, match="5 labels for 6 recordings"):
+        found.in_order(np.arange(5))
+
+
+def test_a_class_without_recordings_is_refused_because_labels_would_shift(tmp_path: Path) -> None:
+    record(tmp_path / "b" / "a.npz", 0)
+    (tmp_path / "a").mkdir()
+    with pytest.raises(DataError, match=r"a: no recordings .* each folder is a class"):
+        find_recordings(str(tmp_path))
+
+
+def test_files_beside_folders_of_classes_are_refused(tmp_path: Path) -> None:
+    record(tmp_path / "a" / "a.npz", 0)
+    for name in ("labels.npy", "stray.npz"):
+        record(tmp_path / "stray.npz", 0)
+        (tmp_path / "stray.npz").rename(tmp_path / name)
+        with pytest.raises(DataError, match=rf"{name}: beside folders of recordings \(a\)"):
+            find_recordings(str(tmp_path))
+        (tmp_path / name).unlink()
 
 
 def test_one_file_is_a_set_of_one(tmp_path: Path) -> None:
