@@ -81,7 +81,7 @@ sweep-front-end: .venv/ready
 # of this version of the package are not measured again.
 coverage: .venv-coverage/ready
 	OMP_NUM_THREADS=1 .venv-coverage/bin/python benchmarks/network_coverage.py \
-	  --out build/coverage.jsonl --jobs $(JOBS) --page docs/measurements/coverage.md
+	  --out build/coverage.jsonl --jobs $(JOBS) --approximate --page docs/measurements/coverage.md
 
 .venv-coverage/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-coverage

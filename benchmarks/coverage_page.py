@@ -78,7 +78,8 @@ def page(found: Mapping[Key, Record], architectures: Sequence[Architecture]) -> 
     smooth = [record for record in records if record.get("smooth")]
     parts += ["Smooth ones, by the operators that make them so:\n", _operators(smooth)]
     if fitted:
-        parts += ["## With approximations\n", _approximated(fitted)]
+        refused = sum(record["status"] == "refused" for record in records)
+        parts += ["## With approximations\n", _approximated(fitted, refused)]
     parts += ["## On the integer lattice\n", _lattice(deployed)]
     for library in dict.fromkeys(one.library for one in architectures):
         rows = [record for record in records if record["name"].startswith(f"{library}/")]
@@ -186,18 +187,15 @@ def _lattice(deployed: Mapping[str, Record]) -> str:
     return f"{text}\n{table(('network', 'result', 'reason'), rows)}"
 
 
-def _approximated(fitted: Mapping[str, Record]) -> str:
-    """How many smooth networks are fitted, and what holds the others back."""
-    done = [record for record in fitted.values() if record["status"] == "approximated"]
-    text = (
-        f"Of {len(fitted)} networks that are refused, {len(done)} convert with `--approximate` and "
-        "its default number of knots. The error is the rms difference of the outputs from those of "
-        "the model over their range, on samples that the fits did not see; weights are random.\n"
+def _approximated(fitted: Mapping[str, Record], refused: int) -> str:
+    """How many of the refused networks are fitted."""
+    done = sum(record["status"] == "approximated" for record in fitted.values())
+    return (
+        f"{len(fitted)} of the {refused} refused networks were tried with `--approximate` and its "
+        f"default number of knots: {done} convert. The last column has the rms difference of the "
+        "outputs from those of the model over their range, on samples that the fits did not see; "
+        "weights are random.\n"
     )
-    rest = [record for record in fitted.values() if record["status"] != "approximated"]
-    if not rest:
-        return text
-    return f"{text}\n{_blockers(rest)}"
 
 
 def _networks(

@@ -165,7 +165,7 @@ def test_a_small_run_compares_and_deploys_and_writes_a_page(tmp_path: Path) -> N
     text = module("coverage_page").page(found, architectures)
     assert "| gelu | 6 | smooth: GELU |" in text
     assert f"| 1 fits, {fitted['rms']:.1%} |" in text
-    assert "Of 1 networks that are refused, 1 convert" in text
+    assert "1 of the 1 refused networks were tried" in text
     assert "1 of 1 networks certify and pass" in text
     check_page(text)
 
