@@ -202,6 +202,10 @@ def piecewise_linear_per_channel(context: CallContext, x: Any, function: Piecewi
 
 
 def _leaky(context: CallContext, x: Any, slope: Array) -> str:
+    if not np.isfinite(slope).all():
+        raise context.unsupported(
+            "a slope that is not finite", "finite slopes", "Check the parameters of the model."
+        )
     return activation(context, x, PiecewiseLinear.of([0], [slope, 1], [0, 0]))
 
 

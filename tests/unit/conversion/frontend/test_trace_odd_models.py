@@ -143,6 +143,12 @@ def test_modules_that_other_threads_run_are_not_traced() -> None:
     assert all(isinstance(one, torch.Tensor) and torch.equal(one, expected) for one in found)
 
 
+def test_slopes_that_are_not_finite_are_rejected() -> None:
+    model = Body(lambda m, x: F.prelu(m.conv(x), torch.tensor([1e38 * 10]))).eval()
+    with pytest.raises(UnsupportedOperatorError, match="a slope that is not finite"):
+        trace(model, images(2, 3, 6, 6))
+
+
 def test_layers_over_samples_along_another_axis_are_rejected() -> None:
     model = Body(lambda m, x: F.linear(x.flatten(1).t(), torch.ones(5, 2))).eval()
     with pytest.raises(UnsupportedOperatorError, match="samples lie along axis 1"):
