@@ -48,7 +48,13 @@ def _average_pool(node: OperatorNode, x: Any) -> Any:
     if counted:
         return padded
     inside = torch.ones([1, 1, *shape_of(x)[2:]])
-    return padded / pool(F.pad(inside, flat(ends)), kernel, stride, 0, ceil)
+    share = pool(F.pad(inside, flat(ends)), kernel, stride, 0, ceil)
+    if not bool((share > 0).all()):
+        raise ConversionError(
+            f"{node.path}: AveragePool with padding {ends} and windows of padding alone, which "
+            "have no mean. Use less padding"
+        )
+    return padded / share
 
 
 def _max_pool(node: OperatorNode, x: Any) -> Any:

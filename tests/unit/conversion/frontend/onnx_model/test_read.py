@@ -225,6 +225,10 @@ def test_constants_lie_in_regular_files_beside_the_model(
             lambda: model("y = Relu(x)", inputs=f"float[{2**40},3,4,4] x"),
             "at most 1024 samples",
         ),
+        (
+            lambda: between("r = AveragePool<kernel_shape=[2,2], pads=[0,0,4,1]>(c)"),
+            "windows of padding alone",
+        ),
         (lambda: model("y = Conv<pads=[9999999,0,0,0]>(x, w)", CONV), "at most 65536 is allowed"),
         (
             lambda: between("e = Expand(c, s) r = Relu(e)", s=np.array([2**20] * 4, np.int64)),
