@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,24 +22,18 @@ class _AnyModel:
     parameters: Mapping[str, Array] = field(default_factory=dict)
 
 
-def run_any_model(
-    path: Path, data: bytes, outputs: Sequence[str], feed: Mapping[str, Array]
-) -> tuple[str, list[Array]]:
-    """The name of the runtime, and the outputs: of ONNX Runtime, or of onnx's own evaluator.
+def open_any_model(path: Path, data: bytes) -> tuple[str, Session]:
+    """The name of a runtime and the model in it: ONNX Runtime, or else onnx's own evaluator.
 
     Args:
         path: of the file, for messages.
         data: the serialized model, with its parameters inside; checked before.
-        outputs: names of tensors.
-        feed: a batch for each input.
 
     Raises:
-        ExportError: neither can load it, or the one that does can't run it.
+        ExportError: neither can load it.
     """
     file = _AnyModel(path=path)
-    session: Session
     try:
-        session, name = RuntimeSession(file, data, _OPTIONS), "ONNX Runtime"
+        return "ONNX Runtime", RuntimeSession(file, data, _OPTIONS)
     except (BackendUnavailableError, ExportError):  # not every type has every operator there
-        session, name = ReferenceSession(file, data), "onnx's reference evaluator"
-    return name, session.run(outputs, feed)
+        return "onnx's reference evaluator", ReferenceSession(file, data)

@@ -59,10 +59,6 @@ def _hard_sigmoid(node: OperatorNode, x: Any) -> Any:
     return torch.clamp(node.get("alpha", 0.2) * x + node.get("beta", 0.5), 0.0, 1.0)
 
 
-def _hard_swish(node: OperatorNode, x: Any) -> Any:
-    return F.hardswish(x)
-
-
 def _gelu(node: OperatorNode, x: Any) -> Any:
     return F.gelu(x, approximate=node.get("approximate", "none"))
 
@@ -109,15 +105,13 @@ def _cast(node: OperatorNode, x: Any) -> Any:
             f"{node.path}: Cast to the type {node.get('to')}: real numbers of 16 to 64 bits, "
             "integers and booleans are allowed. Export the model without this conversion"
         )
+    return _as_type(x, kind)
+
+
+def _as_type(x: Any, kind: torch.dtype) -> Any:
     if kind.is_floating_point:
         return x if x.is_floating_point() else x.float()
     return x.to(kind)
-
-
-def _cast_like(node: OperatorNode, x: Any, like: Any) -> Any:
-    if like.is_floating_point():
-        return x if x.is_floating_point() else x.float()
-    return x.to(like.dtype)
 
 
 def _power(node: OperatorNode, x: Any, exponent: Any) -> Any:
@@ -125,13 +119,18 @@ def _power(node: OperatorNode, x: Any, exponent: Any) -> Any:
     return torch.pow(x, exponent.item() if exponent.numel() == 1 else exponent)
 
 
+def _along_axis(node: OperatorNode, x: Any, values: Any) -> Any:
+    """One value for all of x, or values along an axis of it, ready to broadcast."""
+    if values is None or values.numel() == 1:
+        return values
+    shape = [1] * rank_of(x)
+    shape[node.get("axis", 1) % rank_of(x)] = -1
+    return values.reshape(shape)
+
+
 def _dequantize(node: OperatorNode, x: Any, scale: Any, zero: Any = None) -> Any:
     """Of stored integers alone: (x - zero) scale, along one axis or for all."""
-    if scale.numel() > 1:
-        shape = [1] * rank_of(x)
-        shape[node.get("axis", 1) % rank_of(x)] = -1
-        scale = scale.reshape(shape)
-        zero = None if zero is None else zero.reshape(shape)
+    scale, zero = _along_axis(node, x, scale), _along_axis(node, x, zero)
     shifted = x.to(scale.dtype)
     return (shifted if zero is None else shifted - zero.to(scale.dtype)) * scale
 
@@ -139,11 +138,7 @@ def _dequantize(node: OperatorNode, x: Any, scale: Any, zero: Any = None) -> Any
 def _quantize(node: OperatorNode, x: Any, scale: Any, zero: Any = None) -> Any:
     """Of constants alone: round(x / scale) + zero, within the range of the type."""
     kind = torch.uint8 if zero is None else zero.dtype
-    if scale.numel() > 1:
-        shape = [1] * rank_of(x)
-        shape[node.get("axis", 1) % rank_of(x)] = -1
-        scale = scale.reshape(shape)
-        zero = None if zero is None else zero.reshape(shape)
+    scale, zero = _along_axis(node, x, scale), _along_axis(node, x, zero)
     levels = torch.round(x / scale) + (0 if zero is None else zero.to(x.dtype))
     limits = torch.iinfo(kind)
     return levels.clamp(limits.min, limits.max).to(kind)
@@ -164,7 +159,7 @@ ARITHMETIC: dict[str, Callable[..., Any]] = {
     "Add": _plain(operator.add),
     "And": _plain(torch.logical_and),
     "Cast": _cast,
-    "CastLike": _cast_like,
+    "CastLike": lambda node, x, like: _as_type(x, like.dtype),
     "Ceil": _plain(torch.ceil),
     "Celu": lambda node, x: F.celu(x, node.get("alpha", 1.0)),
     "Clip": _clip,
@@ -182,7 +177,7 @@ ARITHMETIC: dict[str, Callable[..., Any]] = {
     "Greater": _plain(torch.gt),
     "GreaterOrEqual": _plain(torch.ge),
     "HardSigmoid": _hard_sigmoid,
-    "HardSwish": _hard_swish,
+    "HardSwish": _plain(F.hardswish),
     "Identity": _plain(lambda x: x),
     "LeakyRelu": lambda node, x: F.leaky_relu(x, node.get("alpha", 0.01)),
     "Less": _plain(torch.lt),
