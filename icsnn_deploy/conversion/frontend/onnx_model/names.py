@@ -8,11 +8,23 @@ model/conv2d/Conv2D             model.conv2d
 from __future__ import annotations
 
 import re
-from collections.abc import Container
+from collections.abc import Container, Iterable
+from typing import TYPE_CHECKING
 
 from torch import nn
 
+if TYPE_CHECKING:
+    import onnx
+
 _TAKEN = frozenset(dir(nn.Module())) | {"training"}
+
+
+def node_paths(nodes: Iterable[onnx.NodeProto]) -> list[str]:
+    """A path for each node of a model, unique among them."""
+    taken: dict[str, None] = {}
+    for node in nodes:
+        taken[node_path(str(node.name), str(node.output[0]), node.op_type, taken)] = None
+    return list(taken)
 
 
 def node_path(name: str, output: str, kind: str, taken: Container[str]) -> str:

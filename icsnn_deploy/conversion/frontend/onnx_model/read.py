@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from icsnn_deploy.conversion.frontend.onnx_model.module import (
     Step,
     onnx_module,
 )
-from icsnn_deploy.conversion.frontend.onnx_model.names import node_path, shown
+from icsnn_deploy.conversion.frontend.onnx_model.names import node_paths, shown
 from icsnn_deploy.conversion.frontend.onnx_model.operator_node import OperatorNode
 from icsnn_deploy.conversion.frontend.onnx_model.operators import OPERATORS
 from icsnn_deploy.conversion.frontend.onnx_model.refusals import LATEST, OLDEST, refusals
@@ -104,13 +104,14 @@ def _content(path: Path, model: onnx.ModelProto) -> OnnxContent:
     inputs = [one for one in graph.input if one.name not in constants]
     outputs = [one.name for one in graph.output]
     kept = _needed(path, nodes, {*constants, *(one.name for one in inputs)}, outputs)
-    rejected = refusals(kept, constants, outputs)
+    named = dict(zip(node_paths(kept), kept, strict=True))
+    rejected = refusals(named, constants, outputs)
     if rejected:
         raise UnsupportedOperatorError(rejected)
     shapes = [_shape(path, one) for one in inputs]
     if not inputs or not outputs:
         raise ConversionError(f"{path}: a model without inputs or outputs")
-    steps = _steps(path, kept, opset)
+    steps = _steps(path, named, opset)
     used = {name for step in steps for name in step.inputs} | set(outputs)
     types = {one.data_type for one in _stored(graph)}
     types |= {step.node.get("to") for step in steps if step.node.kind == "Cast"}
@@ -225,15 +226,12 @@ def _shape(path: Path, value: onnx.ValueInfoProto) -> tuple[int | None, ...] | N
     return tuple(size if size > 0 else None for size in sizes)
 
 
-def _steps(path: Path, nodes: list[onnx.NodeProto], opset: int) -> list[Step]:
-    taken: dict[str, None] = {}
+def _steps(path: Path, nodes: Mapping[str, onnx.NodeProto], opset: int) -> list[Step]:
     steps = []
-    for node in nodes:
+    for name, node in nodes.items():
         outputs = list(node.output)
         while outputs and not outputs[-1]:
             outputs.pop()
-        name = node_path(str(node.name), str(outputs[0]), node.op_type, taken)
-        taken[name] = None
         _check_inputs(path, name, node)
         operator = OperatorNode(
             kind=node.op_type,

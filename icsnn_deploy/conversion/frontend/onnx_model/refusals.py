@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from icsnn_deploy.conversion.frontend.onnx_model.names import node_path, shown
+from icsnn_deploy.conversion.frontend.onnx_model.names import shown
 from icsnn_deploy.conversion.frontend.onnx_model.operators import OPERATORS
 from icsnn_deploy.errors import Rejection
 
@@ -66,22 +66,20 @@ _PER_POSITION = (
 
 
 def refusals(
-    nodes: Sequence[onnx.NodeProto],
+    nodes: Mapping[str, onnx.NodeProto],
     constants: Mapping[str, torch.Tensor],
     results: Sequence[str],
 ) -> list[Rejection]:
     """Everything in the nodes that is not read.
 
     Args:
-        nodes: of a model, in order.
+        nodes: of a model, in order, by their paths.
         constants: tensors that do not depend on its inputs, by name.
         results: the names of the model's outputs.
     """
-    read = {*results, *(name for node in nodes for name in node.input)}
-    fixed, found, taken = set(constants) | {""}, list[Rejection](), dict[str, None]()
-    for node in nodes:
-        path = node_path(str(node.name), str(node.output[0]), node.op_type, taken)
-        taken[path] = None
+    read = {*results, *(name for node in nodes.values() for name in node.input)}
+    fixed, found = set(constants) | {""}, list[Rejection]()
+    for path, node in nodes.items():
         is_fixed = all(name in fixed for name in node.input)
         if is_fixed:
             fixed.update(node.output)
