@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from icsnn_deploy.conversion.frontend.declared import DeclaredActivation
 
 # Spelled out here because the modules of conversion that define them import PyTorch.
-Effort = Literal["quick", "standard", "best"]
+Effort = Literal["quick", "standard", "best", "finetune"]
 Replacement = Literal["average"]
 
 # Up to this T the recipe auto is worth its minutes (docs/measurements/accuracy.md).
@@ -84,6 +84,20 @@ def convert(
         bool,
         typer.Option("--keep-weights", help="Recipe auto: change potentials and biases only."),
     ] = False,
+    no_augment: Annotated[
+        bool,
+        typer.Option(
+            "--no-augment",
+            help="Recipe auto: train on images as they are, not shifted or mirrored.",
+        ),
+    ] = False,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(
+            help="Recipe auto: folder that keeps the state and the curve of training; the same "
+            "command goes on from there after an interruption."
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Recipe auto: seed of the search.")] = 0,
     activation: Annotated[
         list[str] | None,
@@ -159,6 +173,7 @@ def convert(
             samples = load_calibration(
                 calibration, normalization, limit, reading, progress, encoding, binning
             )
+        from icsnn_deploy.conversion.calibration.augmentation import Augmentation
         from icsnn_deploy.conversion.calibration.recipe import Recipe
         from icsnn_deploy.conversion.convert import convert as run_conversion
         from icsnn_deploy.conversion.frontend.load_model import load_model
@@ -172,6 +187,7 @@ def convert(
             batch_size=batch_size,
             effort=effort,
             weights=not keep_weights,
+            augmentation=Augmentation() if no_augment else None,
             seed=seed,
         )
         asked = _approximation(approximate, knots)
@@ -190,6 +206,7 @@ def convert(
                 task=tasks,
                 encoding=encoding,
                 rate_seed=rate_seed,
+                checkpoints=checkpoint,
                 device=device,
                 progress=progress,
                 ranks=ranks,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,11 @@ from icsnn_deploy.conversion.calibration.context import CalibrationContext
 from icsnn_deploy.conversion.calibration.recipe import Recipe
 from icsnn_deploy.conversion.calibration.samples import CalibrationSet, CalibrationSource
 from icsnn_deploy.conversion.calibration.tasks import SAMPLES_COMPARED, find_tasks, recorded_tasks
+from icsnn_deploy.conversion.calibration.training_source import (
+    FreshSamples,
+    HeldSamples,
+    TrainingSource,
+)
 from icsnn_deploy.conversion.frontend.approximate.loss import APPROXIMATED, approximation_losses
 from icsnn_deploy.conversion.frontend.approximate.options import Approximation
 from icsnn_deploy.conversion.frontend.max_pool_cost import losses, max_pool_costs
@@ -37,6 +43,10 @@ from icsnn_deploy.graph.nodes import Encoding
 from icsnn_deploy.graph.tasks import Task
 from icsnn_deploy.pixels import as_network_samples
 from icsnn_deploy.progress import Progress, silent
+from icsnn_deploy.sources.fresh_batches import FreshBatches
+
+SAMPLES_USED = 4_096
+"""Samples that thresholds are chosen on and candidates compared on, at most; training uses all."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -109,6 +119,7 @@ def convert(
     input_key: str | None = None,
     encoding: Encoding = "direct",
     rate_seed: int | None = None,
+    checkpoints: Path | str | None = None,
     device: str = "cpu",
     progress: Progress = silent,
     ranks: Ranks = SINGLE,
@@ -138,6 +149,8 @@ def convert(
             in [0, 1] or uint8 pixels, are the rate of spikes over the T steps. "events": the
             calibration data is spikes, 0 or 1, [T, N, *shape], and the ANN takes their mean over T.
         rate_seed: rate encoding: seed of Bernoulli spikes; None: deterministic, evenly spaced.
+        checkpoints: folder that long stages keep their state in; the same conversion, started again
+            after it was interrupted, goes on from there. None keeps none.
         device: torch device that calibration runs on.
         progress: called as each stage advances.
         ranks: the processes that share the calibration; each returns the same network.
@@ -162,10 +175,12 @@ def convert(
             model, calibration_data, normalization, activations, replace_max_pool, approximate
         )
     encoder = InputEncoder(encoding=encoding, time_steps=recipe.steps, seed=rate_seed)
+    fresh = None if encoder.encoding == "events" else FreshBatches.of(calibration_data, input_key)
+    numbers = [] if fresh is None else fresh.sample(SAMPLES_USED)
     context = CalibrationContext.of(
-        calibration_data,
+        calibration_data if fresh is None else fresh.chosen(numbers),
         batch_size=recipe.batch_size,
-        input_key=input_key,
+        input_key=input_key if fresh is None else None,
         device=device,
         progress=progress,
         ranks=ranks,
@@ -188,12 +203,18 @@ def convert(
     outputs = find_tasks(ann, CalibrationSet(context.frames(slice(SAMPLES_COMPARED))), task)
     ann = replace(ann, tasks=recorded_tasks(ann, outputs))
     fit, held_out = context.split(recipe.held_out)
+    training: TrainingSource = HeldSamples(fit, _image_shape(ann, context))
+    if fresh is not None:
+        kept = set(range(len(fresh))) - set(numbers[len(numbers) - len(held_out) :])
+        training = FreshSamples(fresh, sorted(kept), partial(_taken, ann, normalization))
     runner = CandidateRunner(
         ann,
-        fit,
+        fit.part(0, SAMPLES_USED),
         AgreementScorer(ann, held_out, recipe.readout_steps),
         readout_steps=recipe.readout_steps,
         readout_start=recipe.readout_start,
+        training=training,
+        checkpoints=None if checkpoints is None else Path(checkpoints),
     )
     recipe.strategy.run(runner)
     chosen = runner.best()
@@ -211,6 +232,7 @@ def convert(
         losses=(*losses(ann), *approximation_losses(ann)),
         outputs=outputs,
         approximation=ann.provenance.get(APPROXIMATED, {}),
+        curves=runner.curves,
         seconds=time.monotonic() - started,
     )
     provenance = {
@@ -232,6 +254,19 @@ def convert(
         normalization=normalization,
         rate_seed=rate_seed,
     )
+
+
+def _taken(ann: Graph, normalization: Normalization | None, batch: Array) -> Array:
+    """A batch of a data set as the ANN takes it."""
+    return placed(ann, as_network_samples("a calibration batch", batch, normalization))
+
+
+def _image_shape(ann: Graph, context: CalibrationContext) -> tuple[int, ...]:
+    """Shape of the samples if they are single images [C, H, W]; () of others."""
+    shape = tuple(context.samples.samples.shape[1:])
+    arranged = ann.input.index is not None or ann.input.parts
+    events = context.encoder.encoding == "events"
+    return () if arranged or events or len(shape) != 3 else shape
 
 
 def _check_kinds(model: object, recipe: object) -> None:

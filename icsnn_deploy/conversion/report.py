@@ -49,6 +49,25 @@ class OutputScore:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CurvePoint:
+    """A point of the curve of a distillation.
+
+    Args:
+        iteration: steps of the optimizer so far.
+        samples: that were learned from so far, repeated ones included.
+        seconds: of training so far.
+        training_divergence: mean over the iterations since the last point.
+        held_out_divergence: on held-out samples, if it was measured.
+    """
+
+    iteration: int
+    samples: int
+    seconds: float
+    training_divergence: float
+    held_out_divergence: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class CandidateResult:
     """Scores of one candidate on the held-out calibration samples.
 
@@ -116,6 +135,7 @@ class ConversionReport:
         outputs: the task of each output, in order.
         approximation: the fits of smooth activations and products and their errors
             (frontend.approximate.measures.record_of); empty without any.
+        curves: of the distillations, by the name of their candidate.
     """
 
     recipe: str
@@ -131,6 +151,7 @@ class ConversionReport:
     losses: tuple[str, ...] = ()
     outputs: tuple[OutputTask, ...] = ()
     approximation: Mapping[str, Any] = field(default_factory=dict)
+    curves: Mapping[str, tuple[CurvePoint, ...]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """The report as JSON values."""

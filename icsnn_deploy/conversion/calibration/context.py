@@ -16,6 +16,8 @@ from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.pixels import as_network_samples
 from icsnn_deploy.progress import Progress, silent, tracked
 
+_MOST_HELD_OUT = 1_024
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CalibrationContext:
@@ -82,9 +84,10 @@ class CalibrationContext:
         """(samples to fit on, held-out samples at the end); both overlap where there is only one.
 
         Args:
-            held_out: share of the samples that is held out, 0 to 1; at least one sample is.
+            held_out: share of the samples that is held out, 0 to 1; at least one sample is, and
+                1,024 at most: there the standard error of an agreement is below 1.6 points.
         """
-        count = max(1, round(len(self) * held_out))
+        count = min(max(1, round(len(self) * held_out)), _MOST_HELD_OUT)
         fit = self.part(0, max(1, len(self) - count))
         return fit, self.part(len(self) - count, len(self))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from icsnn_deploy.conversion.calibration.augmentation import Augmentation
 from icsnn_deploy.conversion.calibration.auto import Auto, Effort
 from icsnn_deploy.conversion.calibration.method import Method
 from icsnn_deploy.conversion.calibration.strategy import Strategy, TryMethods
@@ -77,8 +78,10 @@ class Recipe:
         name: a name of RECIPES, or a name of your own with `methods`.
         time_steps: T, from the first input step to the last readout step; or the least and the
             largest T of a range for which one network is calibrated.
-        effort: recipe "auto" alone: how long to calibrate, "quick", "standard" or "best".
+        effort: recipe "auto" alone: how long to calibrate, a name of auto.EFFORT_PLANS.
         weights: recipe "auto" alone: change weights too, not only potentials and biases.
+        augmentation: recipe "auto" alone: how images are varied in training; None: as it suits
+            their shape (Augmentation.suited_to).
         seed: recipe "auto" alone: of the sampled places and of the order of samples.
         methods: methods of your own; with several, held-out samples decide.
         readout_start: t0; the readout averages the steps in (t0, T].
@@ -94,6 +97,7 @@ class Recipe:
     time_steps: int | tuple[int, int] = 8
     effort: Effort = "standard"
     weights: bool = True
+    augmentation: Augmentation | None = None
     seed: int = 0
     methods: tuple[Method, ...] = ()
     readout_start: int = 0
@@ -107,8 +111,8 @@ class Recipe:
             )
         if self._auto != Auto() and not self._is_auto:
             raise ConversionError(
-                f"recipe {self.name!r}: effort, weights (--keep-weights) and seed go with the "
-                "recipe auto alone; leave them out, or choose auto"
+                f"recipe {self.name!r}: effort, weights (--keep-weights), augmentation and seed go "
+                "with the recipe auto alone; leave them out, or choose auto"
             )
         ends = self._range
         if len(ends) != 2 or any(type(t) is not int for t in (*ends, self.readout_start)):
@@ -153,7 +157,12 @@ class Recipe:
 
     @property
     def _auto(self) -> Auto:
-        return Auto(effort=self.effort, weights=self.weights, seed=self.seed)
+        return Auto(
+            effort=self.effort,
+            weights=self.weights,
+            augmentation=self.augmentation,
+            seed=self.seed,
+        )
 
     @property
     def strategy(self) -> Strategy:
