@@ -233,6 +233,7 @@ def convert(
         outputs=outputs,
         approximation=ann.provenance.get(APPROXIMATED, {}),
         curves=runner.curves,
+        divergence_without=runner.divergence_without,
         seconds=time.monotonic() - started,
     )
     provenance = {

@@ -136,6 +136,8 @@ class ConversionReport:
         approximation: the fits of smooth activations and products and their errors
             (frontend.approximate.measures.record_of); empty without any.
         curves: of the distillations, by the name of their candidate.
+        divergence_without: by population, the divergence that is left where it gives the ANN's
+            activations (calibration.layer_errors); recipe auto alone.
     """
 
     recipe: str
@@ -152,6 +154,7 @@ class ConversionReport:
     outputs: tuple[OutputTask, ...] = ()
     approximation: Mapping[str, Any] = field(default_factory=dict)
     curves: Mapping[str, tuple[CurvePoint, ...]] = field(default_factory=dict)
+    divergence_without: Mapping[str, float] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """The report as JSON values."""

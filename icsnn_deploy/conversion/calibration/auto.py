@@ -16,6 +16,7 @@ from typing import Literal
 from icsnn_deploy.conversion.calibration.augmentation import Augmentation
 from icsnn_deploy.conversion.calibration.candidates import CandidateRunner
 from icsnn_deploy.conversion.calibration.distill import DistillOptions, distill
+from icsnn_deploy.conversion.calibration.layer_errors import divergence_without
 from icsnn_deploy.conversion.calibration.layer_sweep import sweep
 from icsnn_deploy.conversion.calibration.method import Method
 from icsnn_deploy.conversion.calibration.refit import refit
@@ -110,6 +111,10 @@ class Auto(Strategy):
             plan = plan_training(runner.ann, runner.time_steps, budget)
             if plan is not None:
                 runner.evaluate(name, partial(self._distill, runner, plan, name))
+        if effort.distillations:
+            runner.divergence_without = divergence_without(
+                runner.best().network, runner.ann, runner.scorer.held_out, runner.readout_steps
+            )
 
     def _search(self, runner: CandidateRunner, effort: EffortPlan) -> None:
         fit = runner.fit.part(0, effort.samples)

@@ -53,6 +53,8 @@ class CandidateRunner:
     Attributes:
         candidates: the networks built so far.
         curves: of the distillations, by the name of their candidate.
+        divergence_without: of the best network, by population (layer_errors); empty unless it was
+            measured.
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class CandidateRunner:
         self.training = training or HeldSamples(fit)
         self.candidates: list[Candidate] = []
         self.curves: dict[str, tuple[CurvePoint, ...]] = {}
+        self.divergence_without: dict[str, float] = {}
 
     @property
     def time_steps(self) -> int:

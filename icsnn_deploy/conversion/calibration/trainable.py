@@ -212,33 +212,46 @@ class TrainableNetwork:
         found = self._populations[node.name]
         v_threshold = self.ops.parameter(node, "v_threshold")
         column = found.log_gain.shape
-        if normalize:
-            count = current.numel() // current.shape[1]
-            found.count.fill_(count)
-            if count >= _FEWEST_VALUES:
-                current = functional.batch_norm(
-                    current,
-                    found.running_mean,
-                    found.running_variance,
-                    training=True,
-                    momentum=_MOMENTUM,
-                    eps=found.eps,
-                )
-            else:
-                mean, std = found.running_mean, (found.variance + found.eps).sqrt()
-                current = (current - mean.reshape(column)) / std.reshape(column)
+        if not normalize:
+            gain, offset = found.log_gain.exp() / v_threshold, found.offset
+            current = torch.addcmul(offset, current, gain)
+        else:
             gain = found.log_gain.exp() * (found.first_std.reshape(column) / v_threshold)
             offset = found.offset + found.first_mean.reshape(column) / v_threshold
-        else:
-            gain, offset = found.log_gain.exp() / v_threshold, found.offset
+            current = self._normalized(found, current, gain, offset)
         spikes: Tensor = SurrogateIF.apply(
-            torch.addcmul(offset, current, gain),
+            current,
             found.v_init,
             found.log_amplitude.exp(),
             self.network.steps,
             node.inputs[0] in self.constant,
         )
         return spikes
+
+    @staticmethod
+    def _normalized(
+        found: _PopulationParameters, current: Tensor, gain: Tensor, offset: Tensor
+    ) -> Tensor:
+        """gain * (current - mean) / std + offset; gain and offset per channel or per neuron."""
+        count = current.numel() // current.shape[1]
+        found.count.fill_(count)
+        column = found.log_gain.shape
+        if count < _FEWEST_VALUES:
+            mean, std = found.running_mean, (found.variance + found.eps).sqrt()
+            scaled = (current - mean.reshape(column)) / std.reshape(column)
+            return torch.addcmul(offset, scaled, gain)
+        per_channel = gain.shape == offset.shape == column
+        scaled = functional.batch_norm(
+            current,
+            found.running_mean,
+            found.running_variance,
+            weight=gain.flatten() if per_channel else None,
+            bias=offset.flatten() if per_channel else None,
+            training=True,
+            momentum=_MOMENTUM,
+            eps=found.eps,
+        )
+        return scaled if per_channel else torch.addcmul(offset, scaled, gain)
 
     def result(self) -> Graph:
         """The network with the parameters learned."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -63,7 +63,7 @@ def test_a_shuffled_loader_gives_the_same_network_each_time() -> None:
 def test_large_data_sets_are_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(convert_module, "SAMPLES_USED", 16)
     data_set = Noted()
-    report = convert(small_model(), data_set, RECIPE).report
+    report = convert(small_model(), cast(Any, data_set), RECIPE).report
     assert report.calibration_samples == 16
     held_out = set(data_set.read[12:16])
     assert set(data_set.read[16:]) == set(range(64)) - held_out
