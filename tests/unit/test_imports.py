@@ -17,7 +17,8 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "icsnn_deploy"
 
 ORDER = (
-    {"errors", "atomic", "progress", "version"},
+    {"errors", "atomic", "progress", "version", "machine_cache"},
+    {"native"},
     {"environments", "user_code"},
     {"graph"},
     {"pixels"},

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from icsnn_deploy.backends.torch.ops import empty_over_time
+from icsnn_deploy.conversion.calibration.surrogate_native import fits, native_if
 
 
 class SurrogateIF(torch.autograd.Function):
@@ -31,6 +32,12 @@ class SurrogateIF(torch.autograd.Function):
     def forward(
         ctx: Any, current: Tensor, iota: Tensor, rho: Tensor, steps: int, constant: bool
     ) -> Tensor:
+        ctx.steps, ctx.constant = steps, constant
+        ctx.native = native_if() if fits(current) else None
+        if ctx.native is not None:
+            potentials, result = ctx.native.forward(current, iota, rho, steps, constant)
+            ctx.save_for_backward(potentials, rho)
+            return result
         batch = len(current) if constant else len(current) // steps
         potentials = empty_over_time(current[:batch], steps).flatten(0, 1)
         result = torch.empty_like(potentials)
@@ -44,7 +51,6 @@ class SurrogateIF(torch.autograd.Function):
             torch.sub(u, spikes, out=v)
             torch.mul(spikes, rho, out=result[part])
         ctx.save_for_backward(potentials, rho)
-        ctx.steps, ctx.constant = steps, constant
         return result
 
     @staticmethod
@@ -52,6 +58,9 @@ class SurrogateIF(torch.autograd.Function):
         (outer,) = gradients
         potentials, rho = ctx.saved_tensors
         steps, constant = ctx.steps, ctx.constant
+        if ctx.native is not None:
+            found = ctx.native.backward(potentials, outer, rho, steps, constant)
+            return found[0], found[1].reshape(rho.shape), found[2].reshape(rho.shape), None, None
         batch = len(potentials) // steps
         first = potentials[:batch]
         of_current = torch.zeros_like(first) if constant else torch.empty_like(potentials)
