@@ -60,7 +60,7 @@ AT_MODULE_LEVEL = {
 """What may be imported as a module is loaded, and where; everything else only on use."""
 
 ON_USE = {
-    "torch": r"conversion/.*|distributed\.py|graph/readout\.py",
+    "torch": r"conversion/.*|sources/fresh_batches\.py|distributed\.py|graph/readout\.py",
     "onnx": r"(exporters|backends)/onnx/.*|conversion/frontend/onnx_model/.*",
     "google": r"exporters/onnx/.*|conversion/frontend/onnx_model/read\.py",
     "onnxruntime": r"backends/onnx/onnxruntime\w*\.py",

@@ -49,8 +49,8 @@ class DistillOptions:
     """
 
     iterations: int = 600
-    rate: float = 5e-3
-    weight_rate: float = 6e-3
+    rate: float = 7e-3
+    weight_rate: float = 1e-2
     activation_share: float = 0.0
 
     def __post_init__(self) -> None:

@@ -37,7 +37,7 @@ class SurrogateIF(torch.autograd.Function):
         if ctx.native is not None:
             potentials, result = ctx.native.forward(current, iota, rho, steps, constant)
             ctx.save_for_backward(potentials, rho)
-            return result
+            return result  # type: ignore[no-any-return]
         batch = len(current) if constant else len(current) // steps
         potentials = empty_over_time(current[:batch], steps).flatten(0, 1)
         result = torch.empty_like(potentials)
