@@ -59,8 +59,8 @@ class EffortPlan:
     distillations: tuple[TrainingBudget, ...] = ()
 
 
-_STANDARD = TrainingBudget(operations=1.2e13, iterations=3_000)
-_BEST = TrainingBudget(operations=5e13, iterations=10_000)
+_STANDARD = TrainingBudget(operations=1.6e13, iterations=3_000)
+_BEST = TrainingBudget(operations=6e13, iterations=10_000)
 _FINETUNE = TrainingBudget(operations=3e14, iterations=60_000)
 
 EFFORT_PLANS: dict[Effort, EffortPlan] = {
