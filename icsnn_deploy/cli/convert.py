@@ -178,6 +178,7 @@ def convert(
         from icsnn_deploy.conversion.convert import convert as run_conversion
         from icsnn_deploy.conversion.frontend.load_model import load_model
         from icsnn_deploy.report.approximation import approximation_lines
+        from icsnn_deploy.report.layer_errors import layer_error_lines
         from icsnn_deploy.report.outputs import task_lines
         from icsnn_deploy.report.tables import candidates_table, max_pool_lines
 
@@ -225,6 +226,7 @@ def convert(
             print_table(candidates_table(result.report))
             lines = max_pool_lines(result.report.max_pools, result.report.losses)
             lines += approximation_lines(result.report.approximation)
+            lines += layer_error_lines(result.report.divergence_without)
             for line in (*lines, *task_lines(result.report.outputs)):
                 typer.echo(line)
             if chosen.name == "default" and result.network.steps <= _FEW_STEPS:
