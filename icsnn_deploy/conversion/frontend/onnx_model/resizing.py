@@ -14,7 +14,7 @@ from icsnn_deploy.conversion.frontend.onnx_model.operator_node import OperatorNo
 from icsnn_deploy.conversion.frontend.onnx_model.sizes import allowed, integers, rank_of, shape_of
 from icsnn_deploy.errors import ConversionError
 
-# Sizes and places are computed in float32, as ONNX Runtime does: 10 x 0.7 is 7 there, and 6 in double.
+# Sizes and places are computed in float32, as in ONNX Runtime: 10 x 0.7 is 7 there, 6 in double.
 _HALF = np.float32(0.5)
 _TIE = 1e-6
 """A coordinate as near as this to a half counts as one, as in ONNX Runtime."""

@@ -16,14 +16,7 @@ from icsnn_deploy.graph.neuron import Array
 from tests.support.onnx_models import model
 
 SIZES = (1, 3, 5, 7, 10, 13)
-FACTORS = [round(0.1 * i, 1) for i in range(1, 36, 5)]
-FACTORS += [0.7, 1.4, 1 / 3, 2 / 3, 1.1890492387733698]
-    0.7,
-    1.4,
-    1 / 3,
-    2 / 3,
-    1.1890492387733698,
-]
+FACTORS = [0.1, 0.6, 0.7, 1.1, 1.4, 1.6, 2.1, 2.6, 3.1, 1 / 3, 2 / 3, 1.1890492387733698]
 COORDINATES = ("half_pixel", "pytorch_half_pixel", "asymmetric", "align_corners")
 ROUNDINGS = ("floor", "ceil", "round_prefer_floor", "round_prefer_ceil")
 
