@@ -41,6 +41,7 @@ from icsnn_deploy.events.binning import EventBins
 from icsnn_deploy.graph.file import graph_bytes, read_graph
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
+from icsnn_deploy.sources.options import ImageSize
 
 SAMPLES_KEPT = 8
 """Calibration samples that a bundle is usually written with."""
@@ -70,6 +71,11 @@ class Bundle:
     def normalization(self) -> Normalization | None:
         """Normalization of the pixels, if the network takes pixels."""
         return self.manifest.normalization
+
+    @property
+    def image_size(self) -> ImageSize | None:
+        """What size images get; None: that of the images, or the network takes none."""
+        return self.manifest.image_size
 
     @property
     def takes_arrays_unchanged(self) -> bool:
@@ -268,6 +274,7 @@ def create_bundle(
     normalization: Normalization | None = None,
     rate_seed: int | None = None,
     event_bins: EventBins | None = None,
+    image_size: ImageSize | None = None,
     golden: bytes | None = None,
     overwrite: bool = False,
 ) -> Bundle:
@@ -282,6 +289,7 @@ def create_bundle(
         normalization: of the samples, if the network takes pixels.
         rate_seed: of the Bernoulli spikes of a rate-encoded input.
         event_bins: how event recordings are binned, of a network that takes them.
+        image_size: what size images get, of a network that takes pixels.
         golden: golden spikes of an integer network (golden.golden_bytes).
         overwrite: replace an existing bundle.
 
@@ -315,6 +323,7 @@ def create_bundle(
         outputs=network.output.parts,
         rate_seed=rate_seed,
         event_bins=event_bins,
+        image_size=image_size,
     )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -37,6 +37,7 @@ from icsnn_deploy.graph.nodes import Encoding
 from icsnn_deploy.graph.tasks import Task
 from icsnn_deploy.pixels import as_network_samples
 from icsnn_deploy.progress import Progress, silent
+from icsnn_deploy.sources.options import ImageSize
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -63,6 +64,7 @@ class Conversion:
         samples: Array | None,
         *,
         event_bins: EventBins | None = None,
+        image_size: ImageSize | None = None,
         overwrite: bool = False,
     ) -> Bundle:
         """Write a bundle, whole or not at all.
@@ -72,6 +74,7 @@ class Conversion:
             samples: a few samples to store with it, as the conversion took them; spikes
                 [T, N, *input shape] are stored as they are. None stores none.
             event_bins: how event recordings are binned, of a network that takes them.
+            image_size: what size images get that the network is run on later.
             overwrite: replace a bundle that exists already.
 
         Raises:
@@ -87,6 +90,7 @@ class Conversion:
             normalization=self.normalization,
             rate_seed=self.rate_seed,
             event_bins=event_bins,
+            image_size=image_size,
             overwrite=overwrite,
         )
 

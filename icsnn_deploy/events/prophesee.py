@@ -75,8 +75,10 @@ def _unwrapped(values: Array, period: int) -> Array:
     times.
     """
     steps = np.diff(values, prepend=values[:1])
-    wraps = np.cumsum(steps < -(period >> 1)) - np.cumsum(steps > period >> 1)
-    wraps -= np.minimum(np.minimum.accumulate(wraps), 0)  # a gap before the first one is a gap
+    wraps: Array = np.cumsum(steps < -(period >> 1)) - np.cumsum(steps > period >> 1)
+    wraps = wraps - np.minimum(
+        np.minimum.accumulate(wraps), 0
+    )  # a gap before the first one is a gap
     result: Array = values + wraps * period
     return result
 

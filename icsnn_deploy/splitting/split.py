@@ -219,6 +219,7 @@ def _write_bundles(bundle: Bundle, parts: SplitNetwork, folder: Path, x: Array) 
             samples=np.ascontiguousarray(inputs[part]),
             report={"split": graph.provenance["split"], "whole": bundle.report()},
             normalization=bundle.normalization if part == "host" else None,
+            image_size=bundle.image_size if part == "host" else None,
             golden=golden_bytes(graph, inputs[part]) if graph.is_integer else None,
         )
 
