@@ -19,6 +19,7 @@ from icsnn_deploy.conversion.calibration.context import CalibrationContext
 from icsnn_deploy.conversion.calibration.recipe import Recipe
 from icsnn_deploy.conversion.calibration.samples import CalibrationSet, CalibrationSource
 from icsnn_deploy.conversion.calibration.tasks import SAMPLES_COMPARED, find_tasks, recorded_tasks
+from icsnn_deploy.conversion.frontend.approximate.judged import without_agreement
 from icsnn_deploy.conversion.frontend.approximate.loss import APPROXIMATED, approximation_losses
 from icsnn_deploy.conversion.frontend.approximate.options import Approximation
 from icsnn_deploy.conversion.frontend.max_pool_cost import losses, max_pool_costs
@@ -30,6 +31,7 @@ from icsnn_deploy.data import Normalization
 from icsnn_deploy.distributed import SINGLE, Ranks
 from icsnn_deploy.errors import ConversionError, DataError
 from icsnn_deploy.events.binning import EventBins
+from icsnn_deploy.graph.arrangement import output_tasks
 from icsnn_deploy.graph.encoder import InputEncoder, are_spikes, encoded, placed
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
@@ -191,6 +193,9 @@ def convert(
     ranks.require_equal("the traced ANN", ann.hash)
     outputs = find_tasks(ann, CalibrationSet(context.frames(slice(SAMPLES_COMPARED))), task)
     ann = replace(ann, tasks=recorded_tasks(ann, outputs))
+    if APPROXIMATED in ann.provenance:
+        record = without_agreement(ann.provenance[APPROXIMATED], output_tasks(ann))
+        ann = replace(ann, provenance={**ann.provenance, APPROXIMATED: record})
     fit, held_out = context.split(recipe.held_out)
     runner = CandidateRunner(
         ann,
