@@ -367,7 +367,7 @@ def test_samples_that_are_not_finite_name_the_call() -> None:
         trace(scored(), torch.from_numpy(DATA[:2]), approximate=Approximation(samples=bad))
 
 
-def head(*layers: nn.Module) -> nn.Module:
+def head(*layers: nn.Module) -> nn.Sequential:
     torch.manual_seed(0)
     return nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.SiLU(), *layers).eval()
 
@@ -403,9 +403,10 @@ def test_outputs_of_one_class_have_its_share_and_no_deviation() -> None:
 def test_single_decisions_agree_where_they_are_on_the_same_side(
     ends: tuple[nn.Module, ...],
 ) -> None:
-    body = head(nn.Flatten(), nn.Linear(4 * 36, 1))
+    last = nn.Linear(4 * 36, 1)
+    body = head(nn.Flatten(), last)
     with torch.no_grad():  # so that both sides occur
-        body[-1].bias -= body(samples(32)).median()  # type: ignore[union-attr, operator]
+        last.bias -= body(samples(32)).median()
     found, given, wanted = of_head(nn.Sequential(*body, *ends).eval())
     side = 0.5 if ends else 0.0
     assert found["agreement"] == pytest.approx(np.mean((given > 0) == (wanted > side)), abs=1e-4)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -304,6 +305,23 @@ def test_a_file_that_a_runtime_computes_otherwise_is_refused(
     made = flat("m = Gemm(x, w) y = Relu(m)", w=values(6, 4))
     with pytest.raises(ConversionError, match="differs from that of ONNX Runtime"):
         trace(read_onnx(saved(made, tmp_path)), torch.randn(2, 6))
+
+
+def test_the_reference_outputs_of_a_file_are_computed_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In double precision: on the samples, and on a random one alone."""
+    batches = []
+
+    def relu(node: Any, x: Any) -> Any:
+        if x.dtype == torch.float64:
+            batches.append(len(x))
+        return torch.relu(x)
+
+    monkeypatch.setitem(OPERATORS, "Relu", relu)
+    made = flat("m = Gemm(x, w) y = Relu(m)", w=values(6, 4))
+    trace(read_onnx(saved(made, tmp_path)), torch.randn(8, 6))
+    assert batches == [8, 1]
 
 
 @pytest.mark.parametrize("content", [b"", b"\0", b"not a model", bytes(1000)])
