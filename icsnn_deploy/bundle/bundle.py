@@ -35,6 +35,7 @@ from icsnn_deploy.bundle.manifest import (
     sha256_of,
     write_manifest,
 )
+from icsnn_deploy.bundle.swap import DATA, swap_export
 from icsnn_deploy.data import Normalization
 from icsnn_deploy.errors import BundleError
 from icsnn_deploy.events.binning import EventBins
@@ -45,9 +46,6 @@ from icsnn_deploy.sources.options import ImageSize
 
 SAMPLES_KEPT = 8
 """Calibration samples that a bundle is usually written with."""
-
-DATA = ".data"
-"""Suffix of an export's data file, which holds its parameters if one file can't."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,42 +224,10 @@ class Bundle:
                     export_format, name, entries, losses=losses, data_file=name + DATA
                 )
                 updated = replace(self, manifest=manifest)
-                self._swap(drafts, manifest, folder / "old")
+                swap_export(self.path, self.manifest, manifest, drafts, backup=folder / "old")
         except OSError as error:
             raise BundleError(f"{self.path / name}: can't be written ({error.strerror})") from error
         return updated
-
-    def _swap(self, drafts: Sequence[Path], updated: Manifest, backup: Path) -> None:
-        """Move finished files into place and update the manifest, or restore the previous state.
-
-        Args:
-            drafts: the data file, if any, and last the export. A previous data file that the
-                export no longer has is removed.
-            updated: the manifest that lists them.
-            backup: folder for the previous files.
-        """
-        name = drafts[-1].name
-        targets = [self.path / (name + DATA), self.path / name]
-        is_listed = name in self.manifest.files
-        existing = [target for target in targets if target.exists()]
-        if is_listed:  # the manifest must not list the old files once they are moved
-            write_manifest(self.path, self.manifest.without(name, name + DATA))
-        backup.mkdir()
-        try:
-            for target in existing:
-                os.replace(target, backup / target.name)
-            for draft in drafts:
-                os.replace(draft, self.path / draft.name)
-            write_manifest(self.path, updated)
-        except BaseException:
-            for target in targets:
-                if (backup / target.name).exists():
-                    os.replace(backup / target.name, target)
-                elif target not in existing:
-                    target.unlink(missing_ok=True)
-            if is_listed:
-                write_manifest(self.path, self.manifest)
-            raise
 
 
 def create_bundle(

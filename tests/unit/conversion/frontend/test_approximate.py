@@ -406,7 +406,7 @@ def test_single_decisions_agree_where_they_are_on_the_same_side(
     last = nn.Linear(4 * 36, 1)
     body = head(nn.Flatten(), last)
     with torch.no_grad():  # so that both sides occur
-        last.bias -= body(samples(32)).median()
+        last.bias.sub_(body(samples(32)).median())
     found, given, wanted = of_head(nn.Sequential(*body, *ends).eval())
     side = 0.5 if ends else 0.0
     assert found["agreement"] == pytest.approx(np.mean((given > 0) == (wanted > side)), abs=1e-4)
