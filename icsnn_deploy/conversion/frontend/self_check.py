@@ -56,6 +56,14 @@ class ReferenceRun:
     is_example: bool
     rounding: Mapping[str, float] = field(default_factory=dict)
 
+    def taking(self, count: int) -> ReferenceRun:
+        """The first `count` samples of the batch, or all where there are fewer."""
+        return replace(
+            self,
+            inputs=self.inputs.taking(min(count, len(self.inputs))),
+            outputs={name: values[:count] for name, values in self.outputs.items()},
+        )
+
 
 def reference_runs(
     model: nn.Module, inputs: ExampleInputs, *, single: bool = True
