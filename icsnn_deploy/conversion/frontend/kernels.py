@@ -249,13 +249,7 @@ def _without_zero_border(elements: Elements, kernel: Kernel) -> tuple[Elements, 
 
 
 def mix_channels(
-    context: CallContext,
-    x: Traced,
-    image: Elements,
-    matrix: Array,
-    bias: Array,
-    *,
-    gathered: bool = False,
+    context: CallContext, x: Traced, image: Elements, matrix: Array, bias: Array
 ) -> Elements | None:
     """A matrix applied at each position of an image; None where no convolution reads it so.
 
@@ -265,11 +259,10 @@ def mix_channels(
         image: [I, *G].
         matrix: [O, I].
         bias: [O].
-        gathered: whether layers may put the image together first.
     """
     builder, (_, *grid) = context.builder, image.shape
     phases = choose_phases(builder, image, matrix.size)
-    if not gathered and not is_regular(builder, to_phases(image, phases)):
+    if not is_regular(builder, to_phases(image, phases)):
         return None
     inner = context.on((context.shape[0], len(matrix), *grid))
     data = replace_value(x, image, (x.shape[0], *image.shape))

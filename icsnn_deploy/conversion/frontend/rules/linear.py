@@ -103,39 +103,13 @@ def _as_image(context: CallContext, elements: Elements, matrix: Array, bias: Arr
 def _on_positions(context: CallContext, x: Traced, matrix: Array, bias: Array) -> Result:
     """A fully connected layer at every position: a 1 x 1 convolution of the features."""
     elements = context.elements(x).moveaxis(-1, 0)  # [F, *positions]
+    positions = elements.shape[1:]
     for grid in _grids(context, elements):
-        found = _on_grid(context, x, elements, grid, matrix, bias)
+        image = elements.reshape(len(elements.ids), *grid)
+        found = mix_channels(context, x, image, matrix, bias)
         if found is not None:
-            return found
-    try:
-        return _dense_on_positions(context, x, matrix, bias)
-    except Unsupported:
-        for grid in _grids(context, elements):
-            try:
-                found = _on_grid(context, x, elements, grid, matrix, bias, gathered=True)
-            except Unsupported:
-                continue
-            if found is not None:
-                return found
-        raise
-
-
-def _on_grid(
-    context: CallContext,
-    x: Traced,
-    elements: Elements,
-    grid: Shape,
-    matrix: Array,
-    bias: Array,
-    *,
-    gathered: bool = False,
-) -> Elements | None:
-    """The layer on features [F, *positions] as an image of that grid."""
-    image = elements.reshape(len(elements.ids), *grid)
-    found = mix_channels(context, x, image, matrix, bias, gathered=gathered)
-    if found is None:
-        return None
-    return found.reshape(len(matrix), *elements.shape[1:]).moveaxis(0, -1)
+            return found.reshape(len(matrix), *positions).moveaxis(0, -1)
+    return _dense_on_positions(context, x, matrix, bias)
 
 
 def _grids(context: CallContext, elements: Elements) -> list[Shape]:

@@ -10,14 +10,12 @@ import pytest
 import torch
 from torch import nn
 
-from icsnn_deploy.conversion.frontend import selecting
 from icsnn_deploy.conversion.frontend.approximate.loss import APPROXIMATED
 from icsnn_deploy.conversion.frontend.approximate.options import Approximation
 from icsnn_deploy.conversion.frontend.rules import linear
 from icsnn_deploy.conversion.frontend.selecting import coordinates_of
 from icsnn_deploy.conversion.frontend.trace import trace, trace_exported
 from icsnn_deploy.errors import UnsupportedOperatorError
-from icsnn_deploy.graph.nodes import Linear
 from tests.support.traced import Body, check, images, kinds
 
 CONSTANT_FACTOR: dict[str, Callable[[Any, torch.Tensor], torch.Tensor]] = {
@@ -127,19 +125,10 @@ def test_a_network_that_mixes_tokens_and_channels() -> None:
     check(ResMlp().eval(), images(3, 3, 8, 12))
 
 
-def test_tokens_beyond_the_largest_matrix_are_transposed_by_layers(
+def test_too_many_tokens_are_refused_by_what_a_matrix_of_them_takes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(linear, "_MOST_DENSE", 100)
-    graph = check(ResMlp().eval(), images(3, 3, 8, 12))
-    assert max(node.weight.size for node in graph.nodes_of(Linear)) <= 100
-
-
-def test_tokens_that_nothing_can_mix_are_refused_by_what_a_matrix_takes(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(linear, "_MOST_DENSE", 100)
-    monkeypatch.setattr(selecting, "MAX_WEIGHTS", 10)
     with pytest.raises(UnsupportedOperatorError, match=r"a matrix of [0-9,]+ weights .*smaller"):
         trace(ResMlp().eval(), images(2, 3, 8, 12))
 

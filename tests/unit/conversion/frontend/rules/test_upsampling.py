@@ -131,9 +131,6 @@ class UNet(nn.Module):
 
 WIDE: dict[str, Any] = {
     "convolution": lambda m, x: m.after(F.interpolate(m.before(x), scale_factor=2)),
-    "mixed channels": lambda m, x: m.mixed(
-        F.interpolate(m.before(x), scale_factor=2).permute(0, 2, 3, 1)
-    ),
     "average": lambda m, x: F.avg_pool2d(F.interpolate(m.before(x), scale_factor=2), 3, 2, 1),
 }
 
@@ -145,7 +142,6 @@ def test_a_layer_too_large_for_phases_reads_the_fine_image(
     """In four phases these layers would have 16 times as many weights."""
     model = Fine(WIDE[name])
     model.add_module("after", nn.Conv2d(8, 8, 3, padding=1))
-    model.add_module("mixed", nn.Linear(8, 8))
     for module in (images_of_layers, selecting):
         monkeypatch.setattr(module, "MAX_WEIGHTS", 600, raising=False)
     graph = check(model.eval(), images(2, 3, 5, 6))
