@@ -15,7 +15,7 @@ from torch import fx, nn
 from torch.export import ExportedProgram
 
 from icsnn_deploy.conversion.frontend.approximate.approximate import fit_smooth_calls
-from icsnn_deploy.conversion.frontend.approximate.gated import split_gated
+from icsnn_deploy.conversion.frontend.approximate.in_parts import write_in_parts
 from icsnn_deploy.conversion.frontend.approximate.judged import judged
 from icsnn_deploy.conversion.frontend.approximate.loss import APPROXIMATED
 from icsnn_deploy.conversion.frontend.approximate.measures import Fitted
@@ -251,7 +251,7 @@ def _approximated(
     asked: Approximation,
 ) -> tuple[Fitted, dict[fx.Node, CallResult]]:
     """Replace what is not linear in pieces; the fits, and the results of the new calls."""
-    if split_gated(module):
+    if write_in_parts(module, results):
         results = record(module, *inputs.tensors.values())
     fits = fit_smooth_calls(module, results, inputs, samples, asked)
     if not fits.record:
