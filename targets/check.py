@@ -75,6 +75,12 @@ class CheckResult:
         }
 
 
+def _is_all_on_host(graph: Graph) -> bool:
+    """Whether every population takes analog values, which the host computes."""
+    constant, populations = graph.constant_nodes(), graph.nodes_of(Population)
+    return bool(populations) and all(one.inputs[0] in constant for one in populations)
+
+
 def check(graph: Graph, profile: TargetProfile, *, host_first_layer: bool = False) -> CheckResult:
     """Check whether a network fits a target; every misfit is listed.
 
@@ -85,12 +91,18 @@ def check(graph: Graph, profile: TargetProfile, *, host_first_layer: bool = Fals
             their spikes to the chip.
 
     Raises:
-        TargetError: an ANN, or host_first_layer for a network whose input is spikes already.
+        TargetError: an ANN; or host_first_layer for a network whose input is spikes already, or
+            whose populations the host would all run.
     """
     resources = count_resources(graph)
     if host_first_layer and graph.input.is_timed:
         raise TargetError(
             f"host_first_layer: the input is spikes already ({graph.input.encoding} encoding)"
+        )
+    if host_first_layer and _is_all_on_host(graph):
+        raise TargetError(
+            "host_first_layer: the host would run every population, and no neuron is left for the "
+            "chip. Check the network without it, or add a layer with a ReLU to the model"
         )
     targets, on_host = chip_targets(
         graph, host_first_layer=host_first_layer, host_readout=profile.readout == "host"

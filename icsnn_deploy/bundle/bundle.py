@@ -35,18 +35,17 @@ from icsnn_deploy.bundle.manifest import (
     sha256_of,
     write_manifest,
 )
+from icsnn_deploy.bundle.swap import DATA, swap_export
 from icsnn_deploy.data import Normalization
 from icsnn_deploy.errors import BundleError
 from icsnn_deploy.events.binning import EventBins
 from icsnn_deploy.graph.file import graph_bytes, read_graph
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
+from icsnn_deploy.sources.options import ImageSize
 
 SAMPLES_KEPT = 8
 """Calibration samples that a bundle is usually written with."""
-
-DATA = ".data"
-"""Suffix of an export's data file, which holds its parameters if one file can't."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +69,11 @@ class Bundle:
     def normalization(self) -> Normalization | None:
         """Normalization of the pixels, if the network takes pixels."""
         return self.manifest.normalization
+
+    @property
+    def image_size(self) -> ImageSize | None:
+        """What size images get; None: that of the images, or the network takes none."""
+        return self.manifest.image_size
 
     @property
     def takes_arrays_unchanged(self) -> bool:
@@ -220,42 +224,10 @@ class Bundle:
                     export_format, name, entries, losses=losses, data_file=name + DATA
                 )
                 updated = replace(self, manifest=manifest)
-                self._swap(drafts, manifest, folder / "old")
+                swap_export(self.path, self.manifest, manifest, drafts, backup=folder / "old")
         except OSError as error:
             raise BundleError(f"{self.path / name}: can't be written ({error.strerror})") from error
         return updated
-
-    def _swap(self, drafts: Sequence[Path], updated: Manifest, backup: Path) -> None:
-        """Move finished files into place and update the manifest, or restore the previous state.
-
-        Args:
-            drafts: the data file, if any, and last the export. A previous data file that the
-                export no longer has is removed.
-            updated: the manifest that lists them.
-            backup: folder for the previous files.
-        """
-        name = drafts[-1].name
-        targets = [self.path / (name + DATA), self.path / name]
-        is_listed = name in self.manifest.files
-        existing = [target for target in targets if target.exists()]
-        if is_listed:  # the manifest must not list the old files once they are moved
-            write_manifest(self.path, self.manifest.without(name, name + DATA))
-        backup.mkdir()
-        try:
-            for target in existing:
-                os.replace(target, backup / target.name)
-            for draft in drafts:
-                os.replace(draft, self.path / draft.name)
-            write_manifest(self.path, updated)
-        except BaseException:
-            for target in targets:
-                if (backup / target.name).exists():
-                    os.replace(backup / target.name, target)
-                elif target not in existing:
-                    target.unlink(missing_ok=True)
-            if is_listed:
-                write_manifest(self.path, self.manifest)
-            raise
 
 
 def create_bundle(
@@ -268,6 +240,7 @@ def create_bundle(
     normalization: Normalization | None = None,
     rate_seed: int | None = None,
     event_bins: EventBins | None = None,
+    image_size: ImageSize | None = None,
     golden: bytes | None = None,
     overwrite: bool = False,
 ) -> Bundle:
@@ -282,6 +255,7 @@ def create_bundle(
         normalization: of the samples, if the network takes pixels.
         rate_seed: of the Bernoulli spikes of a rate-encoded input.
         event_bins: how event recordings are binned, of a network that takes them.
+        image_size: what size images get, of a network that takes pixels.
         golden: golden spikes of an integer network (golden.golden_bytes).
         overwrite: replace an existing bundle.
 
@@ -315,6 +289,7 @@ def create_bundle(
         outputs=network.output.parts,
         rate_seed=rate_seed,
         event_bins=event_bins,
+        image_size=image_size,
     )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -15,6 +15,7 @@ from icsnn_deploy.data import Normalization
 from icsnn_deploy.errors import BundleError
 from icsnn_deploy.events.binning import EventBins
 from icsnn_deploy.graph.parts import Part, checked_parts
+from icsnn_deploy.sources.options import LARGEST_IMAGE, ImageSize
 from icsnn_deploy.version import __version__
 
 FORMAT = "icsnn-bundle"
@@ -46,6 +47,7 @@ class Manifest:
     outputs: tuple[Part, ...] = ()
     rate_seed: int | None = None  # of Bernoulli spikes; None: deterministic, or not rate encoding
     event_bins: EventBins | None = None  # how event recordings are binned
+    image_size: ImageSize | None = None  # that images get; None: their own
 
     def without(self, *names: str) -> Manifest:
         """The manifest without these files, and without the exports that they hold."""
@@ -113,6 +115,7 @@ def read_manifest(folder: Path) -> Manifest:
             outputs=_parts(manifest, "outputs"),
             rate_seed=_seed(manifest.get("rate_seed")),
             event_bins=_bins(manifest.get("event_bins")),
+            image_size=_image_size(manifest.get("image_size")),
         )
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise BundleError(f"{folder / MANIFEST}: malformed ({error!r:.300})") from error
@@ -133,6 +136,25 @@ def _bins(value: Any) -> EventBins | None:
     if value is not None and value not in get_args(EventBins):
         raise ValueError(f"event_bins {value!r}")
     return cast("EventBins | None", value)
+
+
+def _image_size(value: Any) -> ImageSize | None:
+    if value is None:
+        return None
+    resize, crop = value["resize"], value["crop"]
+    one = type(resize) is int
+    given = [*([resize] if one else resize or []), *(crop or [])]
+    if not given or any(type(n) is not int or not 0 < n <= LARGEST_IMAGE for n in given):
+        raise ValueError(f"image_size {value!r:.80}")
+    return ImageSize(
+        resize=resize if one or resize is None else _pair(resize),
+        crop=None if crop is None else _pair(crop),
+    )
+
+
+def _pair(values: list[int]) -> tuple[int, int]:
+    height, width = values
+    return height, width
 
 
 def is_bundle_manifest(manifest: Path) -> bool:
@@ -166,6 +188,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
         **({"outputs": [part._asdict() for part in manifest.outputs]} if manifest.outputs else {}),
         **({} if manifest.rate_seed is None else {"rate_seed": manifest.rate_seed}),
         **({"event_bins": manifest.event_bins} if manifest.event_bins else {}),
+        **({"image_size": asdict(manifest.image_size)} if manifest.image_size else {}),
     }
     with atomic_write(folder / MANIFEST) as draft:
         draft.write_bytes(json_bytes(content))

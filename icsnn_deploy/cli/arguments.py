@@ -12,9 +12,10 @@ from icsnn_deploy.graph.tasks import TASKS
 
 BundlePath = Annotated[Path, typer.Argument(help="A bundle, as icsnn convert writes it.")]
 SOURCE_FORMS = (
-    "FILE.npz:array, FILE.npy, FILE.py:callable, package.module:callable, a folder of images, or "
-    "torchvision:NAME:ROOT:SPLIT; see docs/guide/data.md. Of several inputs FILE.npz, with an "
-    "array of each name. Of events spikes [T, N, ...] or a folder of recordings."
+    "FILE.npz:array, FILE.npy, a folder of such files (FOLDER:array, FOLDER), FILE.py:callable, "
+    "package.module:callable, a folder of images, or torchvision:NAME:ROOT:SPLIT; see "
+    "docs/guide/data.md. Of several inputs FILE.npz, with an array of each name. Of events "
+    "spikes [T, N, ...] or a folder of recordings."
 )
 _SPREAD = "evenly spread over images and data sets, otherwise the first."
 CalibrationArray = Annotated[str, typer.Option(help=f"Calibration samples: {SOURCE_FORMS}")]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from contextlib import redirect_stdout
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -29,11 +30,13 @@ from icsnn_deploy.cli.tasks import declared_tasks
 from icsnn_deploy.conversion.frontend.checkpoint_scan import scan_checkpoint
 from icsnn_deploy.data import Normalization
 from icsnn_deploy.distributed import open_ranks, own_device
-from icsnn_deploy.errors import DataError
+from icsnn_deploy.errors import ConversionError, DataError, UnsupportedOperatorError
 from icsnn_deploy.events.binning import EventBinning, EventBins
 from icsnn_deploy.graph.arrangement import pack_inputs
 from icsnn_deploy.graph.nodes import Encoding
 from icsnn_deploy.sources.options import SourceOptions
+from icsnn_deploy.sources.reading import Reading
+from icsnn_deploy.sources.selection import Selection
 
 if TYPE_CHECKING:
     from icsnn_deploy.conversion.frontend.approximate.options import Approximation
@@ -164,16 +167,20 @@ def convert(
         normalization = _normalization(mean, std)
         if weights is not None:
             scan_checkpoint(weights)  # before PyTorch is loaded
-        reading = SourceOptions.parse(
+        given = SourceOptions.parse(
             resize=resize, crop=crop, input_key=input_key, channels_last=channels_last
         )
         steps = _time_steps(time_steps)
         binning = None if event_shape is None else _binning(event_shape, event_bins, steps)
         with progress_bars() as progress:
-            samples = load_calibration(
-                calibration, normalization, limit, reading, progress, encoding, binning
+            reading = Reading(
+                options=given, selection=Selection(limit, mixed=True), progress=progress
             )
+<<<<<<< HEAD
         from icsnn_deploy.conversion.calibration.augmentation import Augmentation
+=======
+            samples = load_calibration(calibration, normalization, reading, encoding, binning)
+>>>>>>> main
         from icsnn_deploy.conversion.calibration.recipe import Recipe
         from icsnn_deploy.conversion.convert import convert as run_conversion
         from icsnn_deploy.conversion.frontend.load_model import load_model
@@ -195,7 +202,12 @@ def convert(
         tasks = declared_tasks(task or [])
         device = own_device(device)
         # what the user's own code prints is not part of the result
-        with redirect_stdout(sys.stderr), progress_bars() as progress, open_ranks(device) as ranks:
+        with (
+            _naming_event_shape(event_shape),
+            redirect_stdout(sys.stderr),
+            progress_bars() as progress,
+            open_ranks(device) as ranks,
+        ):
             result = run_conversion(
                 load_model(model, weights),
                 samples,
@@ -218,7 +230,9 @@ def convert(
             samples = pack_inputs(result.ann, samples)
         kept = take_first(samples, SAMPLES_KEPT, int(encoding == "events"))
         bins = None if binning is None else event_bins
-        bundle = result.save(out, kept, event_bins=bins, overwrite=overwrite)
+        bundle = result.save(
+            out, kept, event_bins=bins, image_size=given.image_size, overwrite=overwrite
+        )
         if as_json:
             written = {"graph_hash": bundle.graph_hash, "report": result.report.to_json()}
             print_json({"bundle": str(out), **written})
@@ -258,6 +272,20 @@ def _binning(shape: str, bins: EventBins, steps: int | tuple[int, int]) -> Event
         raise DataError(f"--event-shape {shape}: three numbers C,H,W are needed, such as 2,34,34")
     last = steps if isinstance(steps, int) else steps[1]
     return EventBinning(time_steps=last, shape=tuple(map(int, sizes)), bins=bins)
+
+
+@contextmanager
+def _naming_event_shape(shape: str | None) -> Iterator[None]:
+    """Where a conversion of recordings fails, say what shape they were given to the model in."""
+    try:
+        yield
+    except ConversionError as error:
+        if shape is None or isinstance(error, UnsupportedOperatorError):
+            raise
+        raise ConversionError(
+            f"{error}. The recordings became images [{shape}], as --event-shape says: give the "
+            "shape of the model's input, C,H,W"
+        ) from error
 
 
 def _normalization(mean: str | None, std: str | None) -> Normalization | None:

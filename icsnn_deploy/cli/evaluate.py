@@ -29,7 +29,7 @@ from icsnn_deploy.cli.arguments import (
 from icsnn_deploy.cli.printing import print_json, print_table, progress_bars, report_errors
 from icsnn_deploy.cli.tasks import declared_tasks
 from icsnn_deploy.distributed import WAIT_S, is_first, open_ranks
-from icsnn_deploy.evaluation.encoded_samples import before_encoding, encoded_set, open_files
+from icsnn_deploy.evaluation.encoded_samples import encoded_set, open_files
 from icsnn_deploy.evaluation.options import EvaluationOptions
 from icsnn_deploy.evaluation.recording_samples import open_recordings, recording_labels
 from icsnn_deploy.evaluation.samples import DataSet
@@ -37,8 +37,8 @@ from icsnn_deploy.evaluation.source_samples import given_labels, open_source_sam
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.judging.declared_tasks import judged_as
-from icsnn_deploy.progress import Progress
 from icsnn_deploy.sources.options import SourceOptions
+from icsnn_deploy.sources.reading import Reading
 from icsnn_deploy.sources.selection import Selection
 
 
@@ -46,7 +46,7 @@ def evaluate(
     bundle: BundlePath,
     images: Annotated[
         str,
-        typer.Option(help=f"FOLDER:array of .npz files, FOLDER of .npy files, {SOURCE_FORMS}"),
+        typer.Option(help=SOURCE_FORMS),
     ],
     labels: Annotated[
         str | None,
@@ -110,7 +110,7 @@ def evaluate(
         opened = open_bundle(bundle)
         tasks = declared_tasks(task or [])
         network = judged_as(opened.network(), tasks)
-        reading = SourceOptions.parse(
+        given = SourceOptions.parse(
             resize=resize,
             crop=crop,
             input_key=input_key,
@@ -118,7 +118,13 @@ def evaluate(
             channels_last=channels_last,
         )
         with progress_bars() as progress:
-            samples, wanted = _open(opened, network, images, labels, limit, reading, progress)
+            reading = Reading(
+                options=given,
+                selection=Selection(limit),
+                keep_labels=labels is None,
+                progress=progress,
+            )
+            samples, wanted = _open(opened, network, images, labels, reading)
         from icsnn_deploy.evaluation.run import evaluate as run_evaluation
         from icsnn_deploy.report import evaluation as report
 
@@ -155,29 +161,18 @@ def _open(
     network: Graph,
     images: str,
     labels: str | None,
-    limit: int | None,
-    reading: SourceOptions,
-    progress: Progress,
+    reading: Reading,
 ) -> tuple[DataSet, Mapping[str, Array] | Array | None]:
     """The samples, and the labels of each output that has some, or those that samples come with."""
     recordings = open_recordings(bundle, images)
     if recordings is not None:
-        reading.require_only(images, "recordings of events")
+        reading.options.require_only(images, "recordings of events")
         return recordings, recording_labels(network, images, recordings.folder, labels)
-    source = open_source_samples(
-        before_encoding(network.input),
-        images,
-        reading,
-        normalization=bundle.normalization,
-        whole=bundle.takes_arrays_unchanged,
-        selection=Selection(limit),
-        keep_labels=labels is None,
-        progress=progress,
-    )
-    wanted = given_labels(network, labels, source, progress)
+    source = open_source_samples(bundle, images, reading)
+    wanted = given_labels(network, labels, source, reading.progress)
     if source is not None:
         return encoded_set(bundle, source), wanted
-    return open_files(bundle, images, channels_last=reading.channels_last), wanted
+    return open_files(bundle, images, channels_last=reading.options.channels_last), wanted
 
 
 @contextmanager

@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from icsnn_deploy.bundle.bundle import DATA, Bundle, open_bundle
+from icsnn_deploy.bundle.bundle import Bundle, open_bundle
+from icsnn_deploy.bundle.swap import DATA
 from icsnn_deploy.cli.arguments import BundlePath, JsonFlag
 from icsnn_deploy.cli.printing import print_json, report_errors
 from icsnn_deploy.errors import DataError

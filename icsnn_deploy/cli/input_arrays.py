@@ -5,39 +5,32 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+
 from icsnn_deploy.bundle.bundle import Bundle
 from icsnn_deploy.data import Normalization, check_finite, load_archive, load_array, load_images
 from icsnn_deploy.errors import DataError
 from icsnn_deploy.evaluation.encoded_samples import are_frames, before_encoding
 from icsnn_deploy.evaluation.packed_samples import input_specs
-from icsnn_deploy.evaluation.recording_samples import binning_of
+from icsnn_deploy.evaluation.recording_samples import open_recordings
+from icsnn_deploy.evaluation.samples import array_specs
 from icsnn_deploy.evaluation.source_samples import SourceSamples, open_source_samples
 from icsnn_deploy.events.binning import EventBinning
-from icsnn_deploy.events.folder import find_recordings, map_recordings
+from icsnn_deploy.events.folder import find_recordings, map_recordings, refuse_recordings
 from icsnn_deploy.graph.arrangement import is_plain, pack_into
 from icsnn_deploy.graph.encoder import encoded, placed
+from icsnn_deploy.graph.inputs import check_spikes
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import Encoding, Input
 from icsnn_deploy.pixels import channels_first
-from icsnn_deploy.progress import Progress, silent
-from icsnn_deploy.sources.open import open_source
-from icsnn_deploy.sources.options import SourceOptions
-from icsnn_deploy.sources.selection import Selection
+from icsnn_deploy.sources.open import open_source, source_kind
+from icsnn_deploy.sources.reading import Reading
 from icsnn_deploy.sources.source import NamedArrays
 
-_DEFAULTS = SourceOptions()
+_DEFAULTS = Reading()
 
 
-def load_inputs(
-    bundle: Bundle,
-    spec: str,
-    node: Input,
-    limit: int | None,
-    options: SourceOptions = _DEFAULTS,
-    progress: Progress = silent,
-    *,
-    mixed: bool = False,
-) -> Array:
+def load_inputs(bundle: Bundle, spec: str, reading: Reading = _DEFAULTS) -> Array:
     """Load inputs for a bundle's network.
 
     Images are normalized as the bundle says. A network without ANN (an imported one) takes the
@@ -46,13 +39,9 @@ def load_inputs(
 
     Args:
         bundle: an opened bundle.
-        spec: FILE.npz:array, FILE.npy, or a source (sources.open_source); of several inputs
-            FILE.npz, with an array of each name.
-        node: the network's input.
-        limit: use at most this many samples; None: all.
-        options: how samples are read.
-        progress: called as samples are read.
-        mixed: put images and items of data sets in a mixed order, for calibration.
+        spec: FILE.npz:array, FILE.npy, FOLDER:array or FOLDER of such files, or a source
+            (sources.open_source); of several inputs FILE.npz, with an array of each name.
+        reading: how, and which, samples are read.
 
     Returns:
         [N, *shape], or [T, N, *shape] for rate and event input.
@@ -60,78 +49,88 @@ def load_inputs(
     Raises:
         DataError: the file can't be read or holds values that are not finite; names the file.
     """
-    return load_with_source(bundle, spec, node, limit, options, progress, mixed=mixed)[0]
+    return load_with_source(bundle, spec, reading)[0]
 
 
 def load_with_source(
-    bundle: Bundle,
-    spec: str,
-    node: Input,
-    limit: int | None,
-    options: SourceOptions,
-    progress: Progress,
-    *,
-    mixed: bool = False,
-    keep_labels: bool = False,
+    bundle: Bundle, spec: str, reading: Reading
 ) -> tuple[Array, SourceSamples | None]:
     """Load inputs as load_inputs does, and the source, which may have labels; None of files."""
-    samples, source = load_samples(
-        bundle, spec, node, limit, options, progress, mixed=mixed, keep_labels=keep_labels
-    )
+    samples, source = load_samples(bundle, spec, reading)
+    network = bundle.network()
     try:
-        return encoded(bundle.network(), samples, bundle.rate_seed), source
+        found = encoded(network, samples, bundle.rate_seed)
+        check_spikes(network.input, found)
     except DataError as error:
         raise DataError(f"{spec}: {error}") from error
+    return found, source
 
 
-def load_samples(
-    bundle: Bundle,
-    spec: str,
-    node: Input,
-    limit: int | None,
-    options: SourceOptions,
-    progress: Progress,
-    *,
-    mixed: bool = False,
-    keep_labels: bool = False,
-) -> tuple[Array, SourceSamples | None]:
+def load_samples(bundle: Bundle, spec: str, reading: Reading) -> tuple[Array, SourceSamples | None]:
     """Load as load_with_source does, without encoding the samples of a rate-encoded input.
 
     Returns:
         [N, *shape], or [T, N, *shape] where the files hold spikes; and the source.
     """
-    recordings = find_recordings(spec) if node.encoding == "events" else None
+    node, limit = bundle.network().input, reading.selection.limit
+    recordings = open_recordings(bundle, spec)
     if recordings is not None:
-        options.require_only(spec, "recordings of events")
-        paths = recordings.first(limit).paths
-        return placed(bundle.network(), map_recordings(paths, binning_of(bundle))), None
-    source = open_source_samples(
-        before_encoding(node),
-        spec,
-        options,
-        normalization=bundle.normalization,
-        whole=bundle.takes_arrays_unchanged,
-        selection=Selection(limit, mixed),
-        keep_labels=keep_labels,
-        progress=progress,
-    )
+        reading.options.require_only(spec, "recordings of events")
+        paths = recordings.folder.first(limit).paths
+        return placed(bundle.network(), map_recordings(paths, recordings.binning)), None
+    source = open_source_samples(bundle, spec, reading)
     if source is not None:
-        return source.held(progress), source
-    last = options.channels_last
+        return source.held(reading.progress), source
+    last = reading.options.channels_last
     taking = before_encoding(node) if are_frames(node, spec) else node
     unchanged = bundle.takes_arrays_unchanged or taking.is_timed
 
     def load(one: str) -> Array:
-        if unchanged:
-            array = load_array(one)
-            array = channels_first(array, taking.batch_axis + 1) if last else array
-        else:
-            array = load_images(one, bundle.normalization, last)
-        taken = take_first(array, limit, taking.batch_axis)
-        check_finite(one, taken)
-        return taken
+        if not unchanged:
+            return load_images(one, bundle.normalization, last)
+        array = load_array(one)
+        return channels_first(array, taking.batch_axis + 1) if last else array
 
-    return load_packed(taking, spec, load), None
+    def load_all(one: str) -> Array:
+        return _load_files(one, load, limit, taking.batch_axis)
+
+    return load_packed(taking, spec, load_all), None
+
+
+def _load_files(
+    spec: str, load: Callable[[str], Array], limit: int | None, batch_axis: int = 0
+) -> Array:
+    """The first samples of one file, or of a folder of files one after the other.
+
+    Args:
+        spec: FILE.npz:array, FILE.npy, FOLDER:array or FOLDER.
+        load: FILE.npz:array or FILE.npy -> its samples.
+        limit: how many; None: all.
+        batch_axis: of the samples.
+
+    Raises:
+        DataError: names the file that can't be read, or whose samples are not like the first.
+    """
+    found: list[Array] = []
+    for one in array_specs(spec):
+        left = None if limit is None else limit - sum(a.shape[batch_axis] for a in found)
+        if left == 0:
+            break
+        array = load(one)
+        if array.ndim <= batch_axis:
+            raise DataError(f"{one}: shape {list(array.shape)}; it has no axis of samples")
+        found.append(take_first(array, left, batch_axis))
+        check_finite(one, found[-1])
+        own, first = (
+            ([*a.shape[:batch_axis], *a.shape[batch_axis + 1 :]], a.dtype)
+            for a in (found[-1], found[0])
+        )
+        if own != first:
+            raise DataError(
+                f"{one}: {own[1]} samples {own[0]}, but those of the files before it are "
+                f"{first[1]} {first[0]}"
+            )
+    return found[0] if len(found) == 1 else np.concatenate(found, axis=batch_axis)
 
 
 def load_packed(node: Input, spec: str, load: Callable[[str], Array]) -> Array:
@@ -158,41 +157,34 @@ def load_packed(node: Input, spec: str, load: Callable[[str], Array]) -> Array:
 def load_calibration(
     spec: str,
     normalization: Normalization | None,
-    limit: int | None,
-    options: SourceOptions = _DEFAULTS,
-    progress: Progress = silent,
+    reading: Reading = _DEFAULTS,
     encoding: Encoding = "direct",
     binning: EventBinning | None = None,
 ) -> Array | dict[str, Array]:
     """Load calibration samples for a model, as conversion takes them.
 
     Args:
-        spec: FILE.npz:array, FILE.npy, or a source (sources.open_source); FILE.npz with an array
-            for each input of the model, floats of as many samples.
+        spec: FILE.npz:array, FILE.npy, FOLDER:array or FOLDER of such files, or a source
+            (sources.open_source); FILE.npz with an array for each input of the model, floats of as
+            many samples.
         normalization: of images.
-        limit: use at most this many samples; None: all.
-        options: how samples are read.
-        progress: called as samples are read.
+        reading: how, and which, samples are read.
         encoding: of the network's input; samples for "events" are spikes [T, N, *shape].
         binning: of event recordings, where the spec names some.
 
     Raises:
         DataError: names the file, and what is wrong with it.
     """
+    limit, last = reading.selection.limit, reading.options.channels_last
     if encoding == "events":
-        return _load_events(spec, limit, options, binning)
+        return _load_events(spec, reading, binning)
+    refuse_recordings(spec, "convert with --encoding events and --event-shape C,H,W")
     if binning is not None:
         raise DataError(
             f"{spec}: --event-shape goes with --encoding events and recordings of t, x, y, p"
         )
-    source = open_source(
-        spec,
-        options,
-        channels=None if normalization is None else len(normalization.mean),
-        selection=Selection(limit, mixed=True),
-        progress=progress,
-    )
-    last = options.channels_last
+    channels = None if normalization is None else len(normalization.mean)
+    source = open_source(spec, reading, channels=channels)
     if isinstance(source, NamedArrays):
         for name, array in source.arrays.items():
             check_finite(f"{spec}: {name}", array)
@@ -203,11 +195,9 @@ def load_calibration(
         samples = SourceSamples(
             source=source, normalization=normalization, channels_last=bool(last)
         )
-        return samples.held(progress)
+        return samples.held(reading.progress)
     if Path(spec).suffix != ".npz" or normalization is not None:
-        found = take_first(load_images(spec, normalization, last), limit)
-        check_finite(spec, found)
-        return found
+        return _load_files(spec, lambda one: load_images(one, normalization, last), limit)
     arrays = load_archive(Path(spec))
     lengths = {array.shape[:1] for array in arrays.values()}
     if len(lengths) != 1 or any(a.dtype.kind != "f" or a.ndim < 2 for a in arrays.values()):
@@ -218,14 +208,19 @@ def load_calibration(
     return {name: channels_first(array) if last else array for name, array in named.items()}
 
 
-def _load_events(
-    spec: str, limit: int | None, options: SourceOptions, binning: EventBinning | None
-) -> Array:
-    """Spikes [T, N, *shape]: of recordings, or as an array file holds them."""
+def _load_events(spec: str, reading: Reading, binning: EventBinning | None) -> Array:
+    """Spikes [T, N, *shape]: of recordings, or as array files hold them."""
     recordings = find_recordings(spec)
-    options.require_only(spec, "spikes of events")
+    reading.options.require_only(spec, "spikes of events")
     if recordings is None and binning is None:
-        return take_first(load_array(spec), limit, 1)
+        kind = source_kind(spec)
+        if kind != "arrays":
+            raise DataError(
+                f"{spec}: {_KINDS.get(kind, 'nothing that is known')}, but --encoding events takes "
+                "spikes [T, N, *shape] in FILE.npz:array or FILE.npy, or recordings of t, x, y, p "
+                "(a file or a folder of them) with --event-shape C,H,W"
+            )
+        return _load_files(spec, load_array, reading.selection.limit, 1)
     if recordings is None or binning is None:
         raise DataError(
             f"{spec}: --event-shape goes with --encoding events and recordings of t, x, y, p"
@@ -233,7 +228,16 @@ def _load_events(
             else f"{spec}: recordings of events; --event-shape C,H,W is needed, the shape of the "
             "model's input: 2 channels for a channel per polarity, or 1"
         )
-    return map_recordings(recordings.first(limit).paths, binning)
+    return map_recordings(recordings.first(reading.selection.limit).paths, binning)
+
+
+_KINDS = {
+    "callable": "a callable",
+    "images": "images",
+    "torchvision": "images of torchvision",
+    "empty": "a folder without arrays and recordings",
+}
+"""What a spec names, by sources.open.source_kind."""
 
 
 def take_first(samples: Array, limit: int | None, batch_axis: int = 0) -> Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,6 +27,8 @@ from icsnn_deploy.graph.arrangement import input_parts, output_parts
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.inputs import part_units
 from icsnn_deploy.sources.options import SourceOptions
+from icsnn_deploy.sources.reading import Reading
+from icsnn_deploy.sources.selection import Selection
 
 if TYPE_CHECKING:
     from icsnn_deploy.backends.torch.kernels import LayerKernel
@@ -56,10 +59,11 @@ def inspect(
         opened = open_bundle(bundle)
         opened.check_files()
         graph, report = opened.network(), opened.report()
-        reading = SourceOptions.parse(
+        options = SourceOptions.parse(
             resize=resize, crop=crop, input_key=input_key, channels_last=channels_last
         )
-        activity = None if images is None else _measure(opened, graph, images, limit, reading)
+        reading = Reading(options=options, selection=Selection(limit))
+        activity = None if images is None else _measure(opened, graph, images, reading)
         kernels = None if backend is None else _kernels(opened, graph, backend)
         if as_json:
             content = _to_json(bundle, opened, graph, report, activity)
@@ -74,9 +78,7 @@ def inspect(
                 print_table(kernels_table(kernels))
 
 
-def _measure(
-    bundle: Bundle, graph: Graph, images: str, limit: int | None, reading: SourceOptions
-) -> Activity:
+def _measure(bundle: Bundle, graph: Graph, images: str, reading: Reading) -> Activity:
     """Spikes, operations and energy of the network on images, on the torch backend."""
     from icsnn_deploy.backends.recording import Record
     from icsnn_deploy.backends.torch.simulator import TorchSimulator
@@ -84,7 +86,7 @@ def _measure(
     from icsnn_deploy.graph.inputs import to_input_units
 
     with progress_bars() as progress:
-        samples = load_inputs(bundle, images, graph.input, limit, reading, progress)
+        samples = load_inputs(bundle, images, replace(reading, progress=progress))
     x = to_input_units(graph, samples)
     recording = TorchSimulator(graph).run(x, Record(spikes=False, counts=True))
     return measure_activity(graph, recording, x)

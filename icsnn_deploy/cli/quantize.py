@@ -25,6 +25,8 @@ from icsnn_deploy.errors import BundleError
 from icsnn_deploy.graph.encoder import are_spikes
 from icsnn_deploy.report.outputs import score_lines
 from icsnn_deploy.sources.options import SourceOptions
+from icsnn_deploy.sources.reading import Reading
+from icsnn_deploy.sources.selection import Selection
 
 if TYPE_CHECKING:
     from icsnn_deploy.lattice.quantization import Quantization
@@ -63,13 +65,14 @@ def quantize(
         if out.resolve() == bundle.resolve():
             raise BundleError(f"{out}: --out is the float bundle itself; choose another folder")
         network = opened.network()
-        reading = SourceOptions.parse(
+        given = SourceOptions.parse(
             resize=resize, crop=crop, input_key=input_key, channels_last=channels_last
         )
         with progress_bars() as progress:
-            samples, _ = load_samples(
-                opened, calibration, network.input, limit, reading, progress, mixed=True
+            reading = Reading(
+                options=given, selection=Selection(limit, mixed=True), progress=progress
             )
+            samples, _ = load_samples(opened, calibration, reading)
         from icsnn_deploy.lattice.options import LatticeOptions
         from icsnn_deploy.lattice.quantize import quantize as run_quantization
         from icsnn_deploy.targets import find_target

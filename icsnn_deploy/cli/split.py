@@ -12,6 +12,8 @@ from icsnn_deploy.cli.arguments import BundlePath, ImageLimit, JsonFlag
 from icsnn_deploy.cli.input_arrays import load_inputs, take_first
 from icsnn_deploy.cli.printing import print_json, print_table, progress_bars, report_errors
 from icsnn_deploy.errors import DataError, ParityError
+from icsnn_deploy.sources.reading import Reading
+from icsnn_deploy.sources.selection import Selection
 
 if TYPE_CHECKING:
     from icsnn_deploy.splitting.split import Split
@@ -50,11 +52,10 @@ def split(
 
         check_free_split(out, overwrite=overwrite)
         opened = open_bundle(bundle)
-        node = opened.network().input
         if images:
-            samples = load_inputs(opened, images, node, limit)
+            samples = load_inputs(opened, images, Reading(selection=Selection(limit)))
         else:
-            samples = take_first(opened.samples(), limit, node.batch_axis)
+            samples = take_first(opened.samples(), limit, opened.network().input.batch_axis)
         try:
             with progress_bars() as progress:
                 result = run_split(opened, out, samples, overwrite=overwrite, progress=progress)

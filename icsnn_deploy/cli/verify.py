@@ -32,6 +32,8 @@ from icsnn_deploy.evaluation.source_samples import given_labels
 from icsnn_deploy.graph.arrangement import output_parts
 from icsnn_deploy.judging.declared_tasks import judged_as
 from icsnn_deploy.sources.options import SourceOptions
+from icsnn_deploy.sources.reading import Reading
+from icsnn_deploy.sources.selection import Selection
 
 _USUAL_BACKENDS = {
     "onnx": "onnxruntime",
@@ -89,7 +91,7 @@ def verify(
         tasks = declared_tasks(task or [])
         network = judged_as(opened.network(), tasks)
         source = None
-        reading = SourceOptions.parse(
+        options = SourceOptions.parse(
             resize=resize,
             crop=crop,
             input_key=input_key,
@@ -98,15 +100,13 @@ def verify(
         )
         if images:
             with progress_bars() as progress:
-                inputs, source = load_with_source(
-                    opened,
-                    images,
-                    network.input,
-                    limit,
-                    reading,
-                    progress,
+                reading = Reading(
+                    options=options,
+                    selection=Selection(limit),
                     keep_labels=labels is None,
+                    progress=progress,
                 )
+                inputs, source = load_with_source(opened, images, reading)
         else:
             inputs = take_first(opened.samples(), limit, network.input.batch_axis)
         if labels and not images:

@@ -25,6 +25,7 @@ from icsnn_deploy.conversion.calibration.training_source import (
     HeldSamples,
     TrainingSource,
 )
+from icsnn_deploy.conversion.frontend.approximate.judged import without_agreement
 from icsnn_deploy.conversion.frontend.approximate.loss import APPROXIMATED, approximation_losses
 from icsnn_deploy.conversion.frontend.approximate.options import Approximation
 from icsnn_deploy.conversion.frontend.max_pool_cost import losses, max_pool_costs
@@ -36,6 +37,7 @@ from icsnn_deploy.data import Normalization
 from icsnn_deploy.distributed import SINGLE, Ranks
 from icsnn_deploy.errors import ConversionError, DataError
 from icsnn_deploy.events.binning import EventBins
+from icsnn_deploy.graph.arrangement import output_tasks
 from icsnn_deploy.graph.encoder import InputEncoder, are_spikes, encoded, placed
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
@@ -44,6 +46,7 @@ from icsnn_deploy.graph.tasks import Task
 from icsnn_deploy.pixels import as_network_samples
 from icsnn_deploy.progress import Progress, silent
 from icsnn_deploy.sources.fresh_batches import FreshBatches
+from icsnn_deploy.sources.options import ImageSize
 
 SAMPLES_USED = 4_096
 """Samples that thresholds are chosen on and candidates compared on, at most; training uses all."""
@@ -73,6 +76,7 @@ class Conversion:
         samples: Array | None,
         *,
         event_bins: EventBins | None = None,
+        image_size: ImageSize | None = None,
         overwrite: bool = False,
     ) -> Bundle:
         """Write a bundle, whole or not at all.
@@ -82,6 +86,7 @@ class Conversion:
             samples: a few samples to store with it, as the conversion took them; spikes
                 [T, N, *input shape] are stored as they are. None stores none.
             event_bins: how event recordings are binned, of a network that takes them.
+            image_size: what size images get that the network is run on later.
             overwrite: replace a bundle that exists already.
 
         Raises:
@@ -97,6 +102,7 @@ class Conversion:
             normalization=self.normalization,
             rate_seed=self.rate_seed,
             event_bins=event_bins,
+            image_size=image_size,
             overwrite=overwrite,
         )
 
@@ -202,6 +208,9 @@ def convert(
     ranks.require_equal("the traced ANN", ann.hash)
     outputs = find_tasks(ann, CalibrationSet(context.frames(slice(SAMPLES_COMPARED))), task)
     ann = replace(ann, tasks=recorded_tasks(ann, outputs))
+    if APPROXIMATED in ann.provenance:
+        record = without_agreement(ann.provenance[APPROXIMATED], output_tasks(ann))
+        ann = replace(ann, provenance={**ann.provenance, APPROXIMATED: record})
     fit, held_out = context.split(recipe.held_out)
     training: TrainingSource = HeldSamples(fit, _image_shape(ann, context))
     if fresh is not None:

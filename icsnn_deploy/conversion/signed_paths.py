@@ -16,19 +16,17 @@ import numpy as np
 
 from icsnn_deploy.conversion.calibration.context import CalibrationContext
 from icsnn_deploy.conversion.calibration.statistics import collect_statistics
+from icsnn_deploy.conversion.range_estimates import LARGEST_WEIGHT, Estimate, estimate
 from icsnn_deploy.conversion.spiking import PopulationParameters, to_spiking
 from icsnn_deploy.graph.certificate import FLOAT32_INTEGER, FLOAT32_POTENTIAL
 from icsnn_deploy.graph.graph import Graph
-from icsnn_deploy.graph.interval import Range, range_of
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import (
     IF,
     LINEAR_NODES,
     Add,
-    AvgPool,
     ChannelAffine,
     Conv,
-    Flatten,
     Input,
     Linear,
     Node,
@@ -39,8 +37,6 @@ from icsnn_deploy.graph.nodes import (
 from icsnn_deploy.passes.compose import Composer
 from icsnn_deploy.passes.small_integers import small_integers
 from icsnn_deploy.passes.split_signed import split_signed
-
-_LARGEST = 127  # weight of 8 bits
 
 _THRESHOLD = 2**16
 """Steps of a threshold, at most (see lattice.round_network)."""
@@ -146,10 +142,10 @@ class _Network:
 
     def __init__(self, graph: Graph, reached: Mapping[str, float]) -> None:
         self.graph = graph
-        self.estimates: dict[str, _Estimate] = {}
+        self.estimates: dict[str, Estimate] = {}
         for node in graph.nodes:
             sources = [self.estimates[name] for name in node.inputs]
-            found = _estimate(node, sources, graph.shape(node.name), reached.get(node.name, 1.0))
+            found = estimate(node, sources, graph.shape(node.name), reached.get(node.name, 1.0))
             found.analog = found.analog or _is_rounded(graph, node)
             self.estimates[node.name] = found
         self.followers = [
@@ -181,7 +177,7 @@ class _Network:
         """
         found: dict[str, None] = {}
         for name in summands:
-            levels = _LARGEST * self.estimates[name].unit / unit
+            levels = LARGEST_WEIGHT * self.estimates[name].unit / unit
             levels = levels[levels > 0]
             if name in self.followers and levels.size and np.median(levels) < _FEWEST:
                 found[name] = None
@@ -230,86 +226,3 @@ def _is_rounded(graph: Graph, node: Node) -> bool:
     if isinstance(node, ChannelAffine) and isinstance(graph.node(node.inputs[0]), Input):
         return False  # it becomes an integer zero point, and part of the next weights
     return small_integers(node, graph.shape(node.name)[0]) is None
-
-
-class _Estimate:
-    """What a node's result reaches, and the value of one integer step of it, per channel."""
-
-    def __init__(
-        self, low: Array, high: Array, unit: Array, *, steady: bool, analog: bool = False
-    ) -> None:
-        self.ends = (low, high)  # float64, ready to broadcast
-        self.unit = unit  # [C, 1, ...]; 0 where the channel is always zero
-        self.steady = steady  # the same at every step
-        self.analog = analog  # the result of connections, not spikes
-
-    @property
-    def range(self) -> Range:
-        """As interval arithmetic takes it."""
-        return Range(*self.ends, 0)
-
-
-def _estimate(
-    node: Node, sources: list[_Estimate], shape: tuple[int, ...], reached: float
-) -> _Estimate:
-    column = (shape[0], *(1,) * (len(shape) - 1))
-    ones = np.ones(column)
-    match node:
-        case Input():
-            if node.dtype == "float32":
-                return _Estimate(
-                    -reached * ones, reached * ones, reached / _LARGEST * ones, steady=True
-                )
-            return _Estimate(0 * ones, 255 * ones, ones, steady=True)
-        case Relu() | Population():
-            return _Estimate(0 * ones, ones, ones, steady=False)
-        case AvgPool():
-            (source,) = sources
-            unit = source.unit / np.prod(node.kernel)
-            return _Estimate(*source.ends, unit, steady=source.steady, analog=source.analog)
-        case Flatten():
-            (source,) = sources
-            copies = shape[0] // len(source.unit)
-            low, high, unit = (
-                np.repeat(np.broadcast_to(v, (len(source.unit), *v.shape[1:])).reshape(-1), copies)
-                for v in (*source.ends, source.unit)
-            )
-            return _Estimate(low, high, unit, steady=source.steady, analog=source.analog)
-        case Add():
-            found = range_of(node, [source.range for source in sources])
-            unit = np.max([np.broadcast_to(source.unit, column) for source in sources], axis=0)
-            steady = all(source.steady for source in sources)
-            analog = any(source.analog for source in sources)
-            return _Estimate(found.low, found.high, unit, steady=steady, analog=analog)
-        case Conv() | Linear() | ChannelAffine():
-            (source,) = sources
-            found = range_of(node, [source.range])
-            unit = _unit(node, source, column)
-            return _Estimate(
-                found.low, found.high, unit, steady=source.steady, analog=source.analog
-            )
-    return sources[0]
-
-
-def _unit(node: Conv | Linear | ChannelAffine, source: _Estimate, column: tuple[int, ...]) -> Array:
-    """The value of one integer step where the largest weight of a channel has 8 bits.
-
-    A channel without weights has the largest step of the others, or none where it is always zero.
-    """
-    before = source.unit.reshape(-1)
-    copied = small_integers(node, column[0])
-    if copied is not None:
-        used = copied.channel >= 0
-        return np.where(used, copied.unit * before[copied.channel], 0.0).reshape(column)
-    if isinstance(node, ChannelAffine):
-        largest = np.abs(node.scale).reshape(len(node.scale), -1).max(axis=1) * before
-        constant = np.abs(node.shift).reshape(len(node.shift), -1).max(axis=1)
-    else:
-        groups = node.groups if isinstance(node, Conv) else 1
-        rows = np.abs(node.weight).reshape(*node.weight.shape[:2], -1).max(axis=2)
-        columns = before.reshape(groups, -1).repeat(len(rows) // groups, axis=0)
-        largest = (rows * columns).max(axis=1)
-        constant = np.abs(node.bias)
-    alone = np.where(constant > 0, largest.max() or constant.max(), 0.0)
-    steps = np.where(largest > 0, largest, alone) / _LARGEST
-    return steps.reshape(-1, *column[1:]) * np.ones(column)

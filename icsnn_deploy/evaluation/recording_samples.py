@@ -11,7 +11,12 @@ from icsnn_deploy.bundle.bundle import Bundle
 from icsnn_deploy.errors import DataError
 from icsnn_deploy.evaluation.source_samples import check_classes, given_labels
 from icsnn_deploy.events.binning import EventBinning
-from icsnn_deploy.events.folder import RecordingFolder, bin_recordings, find_recordings
+from icsnn_deploy.events.folder import (
+    RecordingFolder,
+    bin_recordings,
+    find_recordings,
+    refuse_recordings,
+)
 from icsnn_deploy.graph.arrangement import input_parts, is_classifier, output_parts
 from icsnn_deploy.graph.encoder import placed
 from icsnn_deploy.graph.graph import Graph
@@ -66,10 +71,18 @@ def open_recordings(bundle: Bundle, spec: str) -> RecordingSamples | None:
         None where the network does not take events, or the spec names something else.
 
     Raises:
-        DataError: names the file, and what is wrong with it.
+        DataError: recordings for a network that takes none, or damaged ones; names the file.
     """
     network = bundle.network()
-    folder = find_recordings(spec) if network.input.encoding == "events" else None
+    if network.input.encoding != "events":
+        encoding = network.input.encoding
+        refuse_recordings(
+            spec,
+            f"the network takes samples ({encoding} encoding); convert it with --encoding events "
+            "and --event-shape C,H,W",
+        )
+        return None
+    folder = find_recordings(spec)
     if folder is None:
         return None
     return RecordingSamples(graph=network, folder=folder, binning=binning_of(bundle))

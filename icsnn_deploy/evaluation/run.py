@@ -28,7 +28,7 @@ from icsnn_deploy.evaluation.result import Evaluation
 from icsnn_deploy.evaluation.samples import DataSet
 from icsnn_deploy.graph.arrangement import output_parts, output_tasks
 from icsnn_deploy.graph.graph import Graph
-from icsnn_deploy.graph.inputs import check_inputs, to_input_units
+from icsnn_deploy.graph.inputs import check_inputs, check_spikes, to_input_units
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import Population
 from icsnn_deploy.graph.tasks import Task
@@ -185,6 +185,10 @@ class _Job:
     def _read(self, start: int, stop: int) -> tuple[Array, str]:
         """Read samples; also returns the sha256 of them and their labels."""
         samples = np.ascontiguousarray(self.samples.read(start, stop))
+        try:
+            check_spikes(self.network.input, samples)
+        except DataError as error:
+            raise DataError(f"{self.samples.name}: samples {start} to {stop}: {error}") from error
         digest = hashlib.sha256(f"{samples.dtype} {samples.shape}".encode())
         digest.update(samples.data)
         for labels in (self._labels(start, stop) or {}).values():

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from icsnn_deploy.bundle.bundle import Bundle
 from icsnn_deploy.data import Normalization, as_samples, check_finite, check_images
 from icsnn_deploy.errors import DataError
+from icsnn_deploy.evaluation.encoded_samples import before_encoding
 from icsnn_deploy.evaluation.samples import open_output_labels
 from icsnn_deploy.graph.arrangement import (
     is_plain,
@@ -26,9 +28,8 @@ from icsnn_deploy.pixels import channels_first
 from icsnn_deploy.progress import Progress, silent
 from icsnn_deploy.sources.batches import Batch, spool
 from icsnn_deploy.sources.open import open_source
-from icsnn_deploy.sources.options import SourceOptions
-from icsnn_deploy.sources.selection import Selection
-from icsnn_deploy.sources.source import ALL, ArraySource, NamedArrays, Source
+from icsnn_deploy.sources.reading import Reading
+from icsnn_deploy.sources.source import ArraySource, NamedArrays, Source
 
 NO_LABELS = "none"
 """The name of labels that leaves out those that samples come with."""
@@ -105,28 +106,13 @@ class SourceSamples:
         )[0]
 
 
-def open_source_samples(
-    node: Input,
-    spec: str,
-    options: SourceOptions,
-    *,
-    normalization: Normalization | None,
-    whole: bool,
-    selection: Selection = ALL,
-    keep_labels: bool = False,
-    progress: Progress = silent,
-) -> SourceSamples | None:
-    """Open samples that are not in array files, for a network.
+def open_source_samples(bundle: Bundle, spec: str, reading: Reading) -> SourceSamples | None:
+    """Open samples that are not in array files, for a bundle's network; without encoding them.
 
     Args:
-        node: the network's input.
+        bundle: its network, normalization and size of images.
         spec: as for sources.open_source; code for several inputs returns a dict of arrays.
-        options: how samples are read.
-        normalization: of a network that takes pixels.
-        whole: use arrays of any dtype unchanged.
-        selection: which samples are used, and in which order.
-        keep_labels: whether labels are wanted.
-        progress: called as samples are read.
+        reading: how, and which, samples are read.
 
     Returns:
         The samples; None if the spec names array files.
@@ -134,13 +120,12 @@ def open_source_samples(
     Raises:
         DataError: names the spec, and what is wrong with it.
     """
+    node, normalization = before_encoding(bundle.network().input), bundle.normalization
+    whole = bundle.takes_arrays_unchanged
     found = open_source(
         spec,
-        options,
+        replace(reading, image_size=bundle.image_size),
         channels=None if normalization is None else len(normalization.mean),
-        selection=selection,
-        keep_labels=keep_labels,
-        progress=progress,
     )
     if found is None:
         return None
@@ -149,7 +134,7 @@ def open_source_samples(
             f"{spec}: the network takes spikes [T, N, ...] ({node.encoding} input); give them as "
             "FILE.npz:array or FILE.npy"
         )
-    last = bool(options.channels_last)
+    last = bool(reading.options.channels_last)
     if isinstance(found, NamedArrays):
         packed = _packed(node, found, last)
         return SourceSamples(source=packed, normalization=normalization, whole=whole)

@@ -15,7 +15,12 @@ import numpy as np
 
 from icsnn_deploy.errors import DataError
 from icsnn_deploy.events.binning import EventBinning
-from icsnn_deploy.events.recording import SUFFIXES, is_recording, read_recording
+from icsnn_deploy.events.recording import (
+    SUFFIXES,
+    is_recording,
+    names_events,
+    read_recording,
+)
 from icsnn_deploy.graph.neuron import Array
 
 
@@ -101,6 +106,28 @@ def find_recordings(spec: str) -> RecordingFolder | None:
     if not files or not is_recording(files[0]):
         return None
     return RecordingFolder(paths=_checked(files))
+
+
+def refuse_recordings(spec: str, remedy: str) -> None:
+    """Raise DataError where a spec names recordings, for a network that takes none.
+
+    Arrays [N, 4] are not refused, which may be samples of four values.
+
+    Args:
+        spec: path of a file or a folder.
+        remedy: what to do with recordings.
+    """
+    path = Path(spec)
+    try:
+        files = [path] if path.is_file() and path.suffix in SUFFIXES else []
+        if path.is_dir():
+            inner = sorted(each for each in path.iterdir() if each.is_dir() and _is_shown(each))
+            files = [file for folder in (path, *inner) for file in _files(folder)[:1]]
+        found = next((file for file in files if names_events(file)), None)
+    except OSError:  # what reads the samples says so
+        return
+    if found is not None:
+        raise DataError(f"{found}: a recording of events (t, x, y, p): {remedy}")
 
 
 def _of_classes(

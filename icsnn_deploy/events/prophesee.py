@@ -34,7 +34,7 @@ def read_dat(path: Path) -> dict[str, Array]:
     words = np.frombuffer(events, "<u4").reshape(-1, 2)
     place = words[:, 1].astype(np.int64)
     return {
-        "t": words[:, 0].astype(np.int64),
+        "t": _unwrapped(words[:, 0].astype(np.int64), 1 << 32),
         "x": place & 0x3FFF,
         "y": (place >> 14) & 0x3FFF,
         "p": place >> 28,
@@ -55,9 +55,7 @@ def read_raw(path: Path) -> dict[str, Array]:
     words = np.frombuffer(content, "<u4").astype(np.int64)
     kind = words >> 28
     is_time = kind == 8
-    upper = words[is_time] & 0xFFFFFFF
-    wraps = np.concatenate([[0], np.cumsum(upper[1:] < upper[:-1])])[: len(upper)]
-    upper = upper + wraps * (1 << 28)
+    upper = _unwrapped(words[is_time] & 0xFFFFFFF, 1 << 28)
     last = np.cumsum(is_time) - 1  # the last word of time before each word
     events = ((kind == 0) | (kind == 1)) & (last >= 0)  # what comes before the first has no time
     word = words[events]
@@ -67,6 +65,22 @@ def read_raw(path: Path) -> dict[str, Array]:
         "y": word & 0x7FF,
         "p": kind[events],
     }
+
+
+def _unwrapped(values: Array, period: int) -> Array:
+    """Times of a counter that begins again at 0 after `period`, as one that goes on.
+
+    A step back by more than half of the period is such a beginning; a step forward by as much after
+    one is an event from before it. Smaller steps back are events out of order: they keep their
+    times.
+    """
+    steps = np.diff(values, prepend=values[:1])
+    wraps: Array = np.cumsum(steps < -(period >> 1)) - np.cumsum(steps > period >> 1)
+    wraps = wraps - np.minimum(
+        np.minimum.accumulate(wraps), 0
+    )  # a gap before the first one is a gap
+    result: Array = values + wraps * period
+    return result
 
 
 def _split(path: Path) -> tuple[bytes, bytes]:

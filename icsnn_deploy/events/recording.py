@@ -67,6 +67,20 @@ def read_recording(path: Path) -> Events:
     return as_events(columns, str(path))
 
 
+def names_events(path: Path) -> bool:
+    """Whether a file says that it holds events, by its suffix or by the names of its fields.
+
+    Arrays [N, 4] and damaged files do not say so.
+    """
+    try:
+        if path.suffix == ".npy":
+            names = array_shape(str(path))[1].names
+            return names is not None and set(FIELDS) <= set(names)
+        return is_recording(path)
+    except DataError:
+        return False
+
+
 def is_recording(path: Path) -> bool:
     """Whether a file holds events, not arrays of frames or spikes; reads its header alone."""
     if path.suffix in _CAMERA_FORMATS:

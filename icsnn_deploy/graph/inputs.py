@@ -30,6 +30,19 @@ def check_inputs(graph: Graph, inputs: Array) -> Array:
     return check_input(graph.input, graph.time_steps, inputs)
 
 
+def check_spikes(node: Input, inputs: Array) -> None:
+    """Raise DataError where an input node takes spikes and the inputs hold other values.
+
+    The certificate counts on it: a sum of events would be a larger current.
+    """
+    timed = node.is_timed and node.dtype != "float32"
+    if timed and inputs.size and (inputs.min() < 0 or inputs.max() > 1):
+        raise DataError(
+            f"input values {inputs.min()} to {inputs.max()}: {node.encoding} encoding takes "
+            "spikes, 0 or 1; clip the counts of events to 1, or use more time steps"
+        )
+
+
 def check_input(node: Input, steps: int | None, inputs: Array) -> Array:
     """The inputs as an array that fits an input node; see check_inputs.
 
@@ -56,12 +69,7 @@ def check_input(node: Input, steps: int | None, inputs: Array) -> Array:
                 f"input values {array.min()} to {array.max()}: {node.dtype} holds "
                 f"{limits.min} to {limits.max}"
             )
-        if timed and array.size and (array.min() < 0 or array.max() > 1):
-            # The certificate counts on it: a sum of events would be a larger current.
-            raise DataError(
-                f"input values {array.min()} to {array.max()}: {node.encoding} encoding takes "
-                "spikes, 0 or 1"
-            )
+        check_spikes(node, array)
     elif array.dtype.kind not in "fiub":
         raise DataError(f"input of type {array.dtype}: real numbers are needed")
     with np.errstate(over="ignore"):

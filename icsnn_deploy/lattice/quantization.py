@@ -22,6 +22,7 @@ from icsnn_deploy.graph.inputs import to_input_units
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.parity.golden import golden_bytes
 from icsnn_deploy.pixels import as_network_samples
+from icsnn_deploy.sources.options import ImageSize
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -35,6 +36,7 @@ class FloatNetwork:
         normalization: of the pixels that it takes; None where it takes floats.
         rate_seed: of the Bernoulli spikes of a rate-encoded input; None: deterministic spikes.
         event_bins: how event recordings are binned, of a network that takes them.
+        image_size: what size images get, of a network that takes pixels.
     """
 
     network: Graph
@@ -43,6 +45,7 @@ class FloatNetwork:
     normalization: Normalization | None
     rate_seed: int | None = None
     event_bins: EventBins | None = None
+    image_size: ImageSize | None = None
 
     @classmethod
     def of(cls, source: Graph | Conversion | Bundle, ann: Graph | None = None) -> FloatNetwork:
@@ -74,6 +77,7 @@ class FloatNetwork:
             normalization=source.normalization,
             rate_seed=source.rate_seed,
             event_bins=source.event_bins,
+            image_size=source.image_size,
         )
 
 
@@ -148,6 +152,7 @@ class Quantization:
             normalization=self.source.normalization,
             rate_seed=self.source.rate_seed,
             event_bins=self.source.event_bins,
+            image_size=self.source.image_size,
             golden=golden_bytes(self.network, inputs),
             overwrite=overwrite,
         )

@@ -19,11 +19,12 @@ def approximation_lines(record: Mapping[str, Any]) -> list[str]:
     fits, lines = record["fits"], []
     for name, one in record["outputs"].items():
         where = "outputs differ" if len(record["outputs"]) == 1 else f"output {name} differs"
-        same = one["agreement"]
+        same, r2 = one["agreement"], one.get("r2")
         lines.append(
             f"          {where} from the model by {_percent(one['rms'])} of their range (rms; "
             f"largest {_percent(one['largest'])})"
             + ("" if same is None else f", same class for {same:.1%}")
+            + ("" if r2 is None else f", R^2 {r2:.4f}")
             + f" of {_measured_on(record)}"
         )
     costly = sorted(fits, key=lambda fit: -fit["alone"])[:_MOST_COSTLY]

@@ -9,7 +9,8 @@
     images.py            one image file or PIL image -> pixels
     image_folder.py      a folder of images, by class
     torchvision_sets.py  data sets of torchvision that are on disk
-    options.py           how samples are read
+    options.py           what the user says of the samples
+    reading.py           the options, and which samples are used
 
 Arrays in .npy and .npz files are read by icsnn_deploy.data.
 """

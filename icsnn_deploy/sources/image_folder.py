@@ -14,6 +14,7 @@ from icsnn_deploy.sources.options import SourceOptions
 from icsnn_deploy.sources.selection import Selection
 from icsnn_deploy.sources.source import ALL, ItemSource
 
+_ARRAYS = (".npy", ".npz")
 _OTHER_IMAGES = (".tif", ".tiff", ".gif", ".heic", ".avif")
 
 SAME_SIZE = "give --resize H,W, or --resize N with --crop N"
@@ -80,6 +81,7 @@ def _list(folder: Path) -> tuple[list[Path], list[int], list[str]]:
     for label, name in enumerate(classes):
         found = _below(folder / name)
         if not found:
+            _refuse_arrays(folder / name)
             raise DataError(
                 f"{folder / name}: no images ({', '.join(SUFFIXES)}); each folder is a class, so "
                 "remove it if it is none"
@@ -87,6 +89,17 @@ def _list(folder: Path) -> tuple[list[Path], list[int], list[str]]:
         paths += found
         labels += [label] * len(found)
     return paths, labels, classes
+
+
+def _refuse_arrays(folder: Path) -> None:
+    """Raise DataError where the folder of a class holds arrays."""
+    found = next((path for path in sorted(folder.iterdir()) if path.suffix in _ARRAYS), None)
+    if found is not None:
+        raise DataError(
+            f"{found}: an array in a folder of a class, where images are read. Put arrays into one "
+            "folder without classes, FOLDER of .npy files or FOLDER:array of .npz files, and give "
+            "labels with --labels. Recordings of events need a network of --encoding events"
+        )
 
 
 def _below(folder: Path) -> list[Path]:

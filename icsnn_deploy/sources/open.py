@@ -5,13 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from icsnn_deploy.errors import DataError
-from icsnn_deploy.progress import Progress, silent
 from icsnn_deploy.sources.image_folder import may_hold_images, open_image_folder
 from icsnn_deploy.sources.images import SUFFIXES
-from icsnn_deploy.sources.options import SourceOptions
+from icsnn_deploy.sources.reading import Reading
 from icsnn_deploy.sources.returned import PIXELS_NEEDED, open_callable
-from icsnn_deploy.sources.selection import Selection
-from icsnn_deploy.sources.source import ALL, NamedArrays, Source
+from icsnn_deploy.sources.source import NamedArrays, Source
 from icsnn_deploy.sources.torchvision_sets import PREFIX, open_torchvision
 
 FORMS = (
@@ -20,28 +18,20 @@ FORMS = (
 )
 """The forms of a spec."""
 
-_DEFAULTS = SourceOptions()
+
+_DEFAULTS = Reading()
 
 
 def open_source(
-    spec: str,
-    options: SourceOptions = _DEFAULTS,
-    *,
-    channels: int | None,
-    selection: Selection = ALL,
-    keep_labels: bool = False,
-    progress: Progress = silent,
+    spec: str, reading: Reading = _DEFAULTS, *, channels: int | None
 ) -> Source | NamedArrays | None:
     """Open samples that are not in array files.
 
     Args:
         spec: package.module:callable, path/to/file.py:callable, a folder of images, or
             torchvision:NAME:ROOT:SPLIT.
-        options: how samples are read.
+        reading: how, and which, samples are read.
         channels: of a network that takes pixels; None: it takes other numbers.
-        selection: which samples are used, and in which order.
-        keep_labels: whether labels are wanted.
-        progress: called as samples are read.
 
     Returns:
         The source; None if the spec names array files, which icsnn_deploy.data reads.
@@ -59,21 +49,14 @@ def open_source(
             "and no .npy or .npz files"
         )
     if kind == "arrays":
-        options.require_only(spec, "arrays in files", "channels_last")
+        reading.options.require_only(spec, "arrays in files", "channels_last")
         return None
     if kind == "callable":
-        return open_callable(
-            spec,
-            options,
-            channels=channels,
-            selection=selection,
-            keep_labels=keep_labels,
-            progress=progress,
-        )
+        return open_callable(spec, reading, channels=channels)
     if channels is None:
         raise DataError(f"{spec}: images, but {PIXELS_NEEDED}")
     opener = open_torchvision if kind == "torchvision" else open_image_folder
-    return opener(spec, options, channels, selection)
+    return opener(spec, reading.of_images, channels, reading.selection)
 
 
 def source_kind(spec: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from icsnn_deploy.errors import DataError
 
@@ -13,6 +13,23 @@ _FLAGS = {
     "label_key": "--label-key",
     "channels_last": "--channels-last",
 }
+
+
+LARGEST_IMAGE = 2**14
+"""Largest height and width that images are resized or cropped to."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageSize:
+    """What size images get, before they become pixels of a network.
+
+    Args:
+        resize: length of the shorter side, or (height, width); bilinear, before crop.
+        crop: (height, width) of the center that is kept.
+    """
+
+    resize: int | tuple[int, int] | None = None
+    crop: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +72,19 @@ class SourceOptions:
             channels_last=channels_last,
         )
 
+    @property
+    def image_size(self) -> ImageSize | None:
+        """What size images get; None where the user does not say."""
+        if self.resize is None and self.crop is None:
+            return None
+        return ImageSize(resize=self.resize, crop=self.crop)
+
+    def or_size(self, kept: ImageSize | None) -> SourceOptions:
+        """The options with a size of images that was kept, unless the user gives one."""
+        if kept is None or self.image_size is not None:
+            return self
+        return replace(self, resize=kept.resize, crop=kept.crop)
+
     def require_only(self, spec: str, what: str, *allowed: str) -> None:
         """Raise DataError where an option is given that samples of this kind do not take.
 
@@ -72,6 +102,8 @@ class SourceOptions:
 
 def _sizes(flag: str, text: str) -> tuple[int, ...]:
     fields = text.split(",")
-    if len(fields) > 2 or not all(f.strip().isdecimal() and 0 < int(f) <= 2**14 for f in fields):
-        raise DataError(f"{flag} {text}: N or H,W is needed, 1 to {2**14} pixels each")
+    if len(fields) > 2 or not all(
+        f.strip().isdecimal() and 0 < int(f) <= LARGEST_IMAGE for f in fields
+    ):
+        raise DataError(f"{flag} {text}: N or H,W is needed, 1 to {LARGEST_IMAGE} pixels each")
     return tuple(int(field) for field in fields)

@@ -7,7 +7,6 @@ from itertools import count as counted
 from typing import Any
 
 from icsnn_deploy.errors import DataError
-from icsnn_deploy.progress import Progress, silent
 from icsnn_deploy.sources.batches import (
     Batch,
     as_array,
@@ -20,8 +19,8 @@ from icsnn_deploy.sources.data_sets import as_pair, batches_of, gives_items, is_
 from icsnn_deploy.sources.image_folder import SAME_SIZE
 from icsnn_deploy.sources.images import to_pixels
 from icsnn_deploy.sources.options import SourceOptions
-from icsnn_deploy.sources.selection import Selection
-from icsnn_deploy.sources.source import ALL, ArraySource, ItemSource, NamedArrays, Source
+from icsnn_deploy.sources.reading import Reading
+from icsnn_deploy.sources.source import ArraySource, ItemSource, NamedArrays, Source
 from icsnn_deploy.user_code import load_callable, running
 
 ALLOWED = (
@@ -30,24 +29,13 @@ ALLOWED = (
 )
 
 
-def open_callable(
-    spec: str,
-    options: SourceOptions,
-    *,
-    channels: int | None,
-    selection: Selection = ALL,
-    keep_labels: bool = False,
-    progress: Progress = silent,
-) -> Source | NamedArrays:
+def open_callable(spec: str, reading: Reading, *, channels: int | None) -> Source | NamedArrays:
     """Call the user's code and open what it returns.
 
     Args:
         spec: package.module:callable or path/to/file.py:callable, called without arguments.
-        options: how samples are read.
+        reading: how, and which, samples are read.
         channels: of the network's input, for PIL images; None: there can be none.
-        selection: which samples are used; their order is changed in data sets of items alone.
-        keep_labels: whether labels are wanted.
-        progress: called as batches are read.
 
     Raises:
         DataError: names the callable, and what it raised or returned.
@@ -55,35 +43,21 @@ def open_callable(
     make = load_callable(spec, DataError)
     with running(f"{spec}: calling it", DataError):
         found = make()
-    return open_returned(
-        found,
-        spec,
-        options,
-        channels=channels,
-        selection=selection,
-        keep_labels=keep_labels,
-        progress=progress,
-    )
+    return _open_returned(found, spec, reading, channels)
 
 
-def open_returned(
-    found: Any,
-    name: str,
-    options: SourceOptions,
-    *,
-    channels: int | None,
-    selection: Selection = ALL,
-    keep_labels: bool = False,
-    progress: Progress = silent,
+def _open_returned(
+    found: Any, name: str, reading: Reading, channels: int | None
 ) -> Source | NamedArrays:
     """Open samples of any form that Python code returns; arguments as for open_callable."""
+    options, selection = reading.options, reading.selection
     if isinstance(found, Mapping):
         return _of_mapping(found, name, options, selection.limit)
     pair = as_pair(found, name)
     if pair is not None:
         return _of_arrays(pair, name, options, selection.limit)
     if is_data_set(found):
-        return _of_items(found, name, options, channels, selection)
+        return _of_items(found, name, reading, channels)
     if isinstance(found, (str, bytes)) or not isinstance(found, Iterable):
         raise DataError(f"{name}: returned {type(found).__name__}; {ALLOWED} is needed")
     options.require_only(name, "batches", "input_key", "label_key", "channels_last")
@@ -98,9 +72,9 @@ def open_returned(
         batches,
         f"{name}: a batch",
         limit=selection.limit,
-        progress=progress,
+        progress=reading.progress,
         stage="reading samples",
-        keep_labels=keep_labels,
+        keep_labels=reading.keep_labels,
     )
     if samples.ndim < 2:
         raise DataError(f"{name}: batches of shape [N]; [N, *shape] is needed")
@@ -141,9 +115,8 @@ def _of_arrays(
     return source
 
 
-def _of_items(
-    data_set: Any, name: str, options: SourceOptions, channels: int | None, selection: Selection
-) -> ItemSource:
+def _of_items(data_set: Any, name: str, reading: Reading, channels: int | None) -> ItemSource:
+    options = reading.options
     with running(f"{name}: asking for its length", DataError):
         length = len(data_set)
 
@@ -161,10 +134,14 @@ def _of_items(
         options.require_only(name, "items that are images", *_OF_IMAGES)
         if channels is None:
             raise DataError(f"{what} is an image: {PIXELS_NEEDED}")
-        return to_pixels(value, options, channels, what)
+        return to_pixels(value, reading.of_images, channels, what)
 
     return ItemSource(
-        name, item, length, selection=selection, remedy=f"{SAME_SIZE}, or make them alike"
+        name,
+        item,
+        length,
+        selection=reading.selection,
+        remedy=f"{SAME_SIZE}, or make them alike",
     )
 
 

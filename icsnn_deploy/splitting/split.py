@@ -22,7 +22,7 @@ from icsnn_deploy.backends.recording import Record, Simulator
 from icsnn_deploy.backends.reference import ReferenceSimulator
 from icsnn_deploy.bundle.bundle import SAMPLES_KEPT, Bundle, create_bundle, open_bundle
 from icsnn_deploy.bundle.manifest import json_bytes, read_json, sha256_of
-from icsnn_deploy.errors import BundleError, DataError, ParityError
+from icsnn_deploy.errors import BundleError, DataError, GraphError, ParityError
 from icsnn_deploy.exporters.onnx.contract import OnnxOptions, raw_spikes_name
 from icsnn_deploy.exporters.onnx.write import write
 from icsnn_deploy.graph.arrangement import pack_inputs
@@ -30,6 +30,7 @@ from icsnn_deploy.graph.certificate import require_certificate
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.inputs import check_inputs, to_input_units
 from icsnn_deploy.graph.neuron import Array
+from icsnn_deploy.graph.nodes import Population
 from icsnn_deploy.parity.compare import ParityReport, Tolerance, judge
 from icsnn_deploy.parity.golden import golden_bytes
 from icsnn_deploy.parity.verify import compare_simulators
@@ -107,7 +108,7 @@ def split(
         progress: called with the number of images that were compared.
 
     Raises:
-        GraphError: the network can't be split; names the nodes.
+        GraphError: the network can't be split, or leaves the chip no neuron; names the nodes.
         ParityError: the parts do not give what the whole network gives; nothing is written.
         LatticeError: an integer network that does not certify.
         DataError, BundleError, ExportError, BackendUnavailableError: no samples, or samples that do
@@ -119,6 +120,7 @@ def split(
         raise BundleError(f"{path}: holds {bundle.path}, which is split; choose another folder")
     network = bundle.network()
     parts = split_first_layer(network)
+    _check_chip(parts)
     if network.is_integer:
         require_certificate(parts.host)
         require_certificate(parts.chip)
@@ -166,6 +168,16 @@ def check_free_split(path: Path, *, overwrite: bool) -> None:
         )
 
 
+def _check_chip(parts: SplitNetwork) -> None:
+    """Raise GraphError where no population is left for the chip: any target would fit."""
+    if not parts.chip.nodes_of(Population):
+        raise GraphError(
+            f"{', '.join(parts.populations)}: the only populations, and all take analog values, "
+            "which the host computes: no neuron is left for the chip. Run the whole network on the "
+            "host (icsnn export --format onnx), or add a layer with a ReLU to the model"
+        )
+
+
 def _compare(
     network: Graph, parts: SplitNetwork, folder: Path, x: Array, progress: Progress
 ) -> ParityReport:
@@ -207,6 +219,7 @@ def _write_bundles(bundle: Bundle, parts: SplitNetwork, folder: Path, x: Array) 
             samples=np.ascontiguousarray(inputs[part]),
             report={"split": graph.provenance["split"], "whole": bundle.report()},
             normalization=bundle.normalization if part == "host" else None,
+            image_size=bundle.image_size if part == "host" else None,
             golden=golden_bytes(graph, inputs[part]) if graph.is_integer else None,
         )
 

@@ -294,6 +294,15 @@ MODELS: dict[str, Callable[[], onnx.ModelProto]] = {
         CONV,
         a=integers(2, 3),
     ),
+    "sum of sizes over no axes": lambda: between(
+        "r = ReduceL1<noop_with_empty_axes=1>(c)", opset=18
+    ),
+    "norm over no axes": lambda: between("r = ReduceL2<noop_with_empty_axes=1>(c)", opset=18),
+    "mean over no axes": lambda: between(
+        "m = ReduceMean<noop_with_empty_axes=1>(c, a) r = Relu(m)",
+        opset=18,
+        a=np.zeros(0, np.int64),
+    ),
     "global pools": lambda: model(
         """c = Conv(x, w, b) r = Relu(c) a = GlobalAveragePool(r) m = GlobalMaxPool(c)
         y = Concat<axis=1>(a, m)""",
@@ -314,6 +323,20 @@ MODELS: dict[str, Callable[[], onnx.ModelProto]] = {
     "max pool of padded zeros": lambda: between(
         "l = LeakyRelu(c) p = Pad(l, pads) r = MaxPool<kernel_shape=[2,2]>(p)",
         pads=integers(0, 0, 0, 0, 0, 0, 1, 1),
+    ),
+    "max pool, pads above half the window": lambda: between(
+        "p = MaxPool<kernel_shape=[3,3], pads=[2,2,2,2], strides=[2,2]>(c) r = Relu(p)"
+    ),
+    "max pool, a last window in the padding alone": lambda: between(
+        """p = MaxPool<kernel_shape=[4,4], pads=[0,0,3,3], strides=[2,2], ceil_mode=1>(c)
+        r = Relu(p)"""
+    ),
+    "average pool, pads above half the window": lambda: between(
+        "q = Relu(c) r = AveragePool<kernel_shape=[3,3], pads=[2,2,2,2], strides=[2,2]>(q)"
+    ),
+    "average pool, a last window in the padding alone": lambda: between(
+        """q = Relu(c) r = AveragePool<kernel_shape=[2,2], strides=[2,2], pads=[0,0,1,1],
+        ceil_mode=1, count_include_pad=1>(q)"""
     ),
     "average pool, uneven pads": lambda: between(
         "q = Relu(c) r = AveragePool<kernel_shape=[3,3], strides=[2,2], pads=[0,0,1,1]>(q)"

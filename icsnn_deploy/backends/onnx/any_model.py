@@ -12,7 +12,10 @@ from icsnn_deploy.backends.onnx.session import Session
 from icsnn_deploy.errors import BackendUnavailableError, ExportError
 from icsnn_deploy.graph.neuron import Array
 
-_OPTIONS = RunOptions(optimized=False)
+_OPTIONS = RunOptions(
+    optimized=False,
+    remedy="Check the file with onnx.checker.check_model, or upgrade onnxruntime",
+)
 """Rewritten, some models compute something else (docs/reference/upstream.md)."""
 
 

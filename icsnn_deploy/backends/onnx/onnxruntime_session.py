@@ -16,6 +16,9 @@ CPU = "CPUExecutionProvider"
 # TF32 rounds inputs to 10 bits, which would change spikes of float networks.
 _PROVIDER_OPTIONS = {"CUDAExecutionProvider": {"use_tf32": "0"}}
 
+_MEMORY = ("memory", "bad_alloc", "allocat")
+"""Words of the runtime's messages where it lacks memory."""
+
 _FATAL_ONLY = 4  # ONNX Runtime also logs each error that it raises on stderr
 
 
@@ -28,12 +31,14 @@ class RunOptions:
         threads: None leaves the number to the runtime.
         time_limit_s: of one run.
         optimized: let the runtime rewrite the model first.
+        remedy: what to do with a file that the runtime refuses.
     """
 
     provider: str = CPU
     threads: int | None = None
     time_limit_s: float | None = None
     optimized: bool = True
+    remedy: str = "Export the network again, or upgrade onnxruntime"
 
 
 class RuntimeSession:
@@ -70,7 +75,7 @@ class RuntimeSession:
             if options.provider == CPU:
                 raise ExportError(
                     f"{file.path}: ONNX Runtime {runtime.__version__} can't load it: "
-                    f"{first_line(error):.300}. Export the network again, or upgrade onnxruntime"
+                    f"{first_line(error):.300}. {options.remedy}"
                 ) from error
             raise _no_provider(options.provider, first_line(error)[:300]) from error
         used = self._session.get_providers()
@@ -95,8 +100,10 @@ class RuntimeSession:
             return list(self._session.run(list(outputs), dict(feed), settings))
         except Exception as error:  # the runtime's exceptions share no base but this
             why = f"not done within {limit} s" if expired.is_set() else first_line(error)[:300]
+            is_size = expired.is_set() or any(word in why.lower() for word in _MEMORY)
+            remedy = "Try a smaller batch_size" if is_size else self._options.remedy
             raise ExportError(
-                f"{self._path}: ONNX Runtime can't run it: {why}. Try a smaller batch_size"
+                f"{self._path}: ONNX Runtime can't run it: {why}. {remedy}"
             ) from error
         finally:
             if timer:

@@ -21,7 +21,12 @@ from icsnn_deploy.conversion.frontend.elements import Elements
 from icsnn_deploy.conversion.frontend.gather_axis import gather_axis
 from icsnn_deploy.conversion.frontend.inputs import rearranged_input
 from icsnn_deploy.conversion.frontend.nonnegative import is_nonnegative
-from icsnn_deploy.conversion.frontend.selecting import find_shift, one_hot_linear, shift_conv
+from icsnn_deploy.conversion.frontend.selecting import (
+    coordinates_of,
+    find_shift,
+    one_hot_linear,
+    shift_conv,
+)
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import Add, ChannelAffine, Conv, Flatten, Relu
 
@@ -189,7 +194,7 @@ def _axis_by_axis(builder: Builder, source: str, positions: Array, name: str) ->
     if positions.ndim == 2:
         return gather_axis(builder, source, 0, positions, name)
     found = positions >= 0
-    channel, row, column = np.unravel_index(np.maximum(positions, 0), (channels, *lengths))
+    channel, row, column = coordinates_of(positions, (channels, *lengths))
     lines = np.where(found, column, -1).max(axis=1)  # [K, P2], the source column of each line
     if (found & (column != lines[:, None])).any():
         raise _not_separable(name)

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from icsnn_deploy.conversion.frontend.builder import Builder, Result
+from icsnn_deploy.conversion.frontend.builder import MAX_WEIGHTS, Builder, Result
 from icsnn_deploy.conversion.frontend.elements import Elements
 from icsnn_deploy.conversion.frontend.gather import gather
 from icsnn_deploy.conversion.frontend.phases import most_phases, to_phases
 from icsnn_deploy.conversion.frontend.selecting import find_shift
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import Shape
+
+_MOST_DENSE = 2**25
+"""Most weights, and taps for each, of a convolution along channels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,10 +125,17 @@ def is_regular(builder: Builder, elements: Elements, *, holes: bool = False) -> 
     return True
 
 
-def choose_phases(builder: Builder, elements: Elements) -> Shape:
+def choose_phases(builder: Builder, elements: Elements, weights: int, outputs: int = 0) -> Shape:
     """The phases, per axis, in which the elements are an image of whole channels, or shifted ones.
 
     1 along each axis where there are none, or more than layers are computed in (most_phases).
+
+    Args:
+        builder: of the graph.
+        elements: [C, *S].
+        weights: of the layer that reads them, as the model has it; in r phases it has up to r^2
+            times as many, and may have MAX_WEIGHTS.
+        outputs: channels of its result.
     """
     axes = len(elements.shape) - 1
     options = [{1} for _ in range(axes)]
@@ -135,12 +146,26 @@ def choose_phases(builder: Builder, elements: Elements) -> Shape:
                 options[axis].add(-(-elements.shape[axis + 1] // shape[axis + 1]))
     candidates = sorted(itertools.product(*map(sorted, options)), key=lambda r: (np.prod(r), r))
     most = most_phases(len(elements.ids))
+    if outputs == 1 and _is_signal_over_channels(builder, elements):
+        most = max(most, math.isqrt(_MOST_DENSE // weights))
+    most = min(most, math.isqrt(MAX_WEIGHTS // weights))
     allowed = [r for r in candidates if np.prod(r) <= most]
     for holes in (False, True):
         for phases in allowed:
             if is_regular(builder, to_phases(elements, phases), holes=holes):
                 return phases
     return (1,) * axes
+
+
+def _is_signal_over_channels(builder: Builder, elements: Elements) -> bool:
+    """Whether a signal of one channel lies along the channels of nodes of one position.
+
+    A convolution of it (efficient channel attention) is a matrix over these channels.
+    """
+    count, *lengths = elements.shape
+    shapes = [builder.shapes[source] for source, _ in builder.numbering.sources(elements.ids)]
+    in_channels = all(len(shape) > 1 and math.prod(shape[1:]) == 1 for shape in shapes)
+    return count == 1 and sum(n > 1 for n in lengths) == 1 and in_channels
 
 
 def lifted(builder: Builder, elements: Elements) -> int | None:
@@ -154,3 +179,13 @@ def lifted(builder: Builder, elements: Elements) -> int | None:
     if not shapes or any(len(shape) != 3 for shape in shapes):
         return None
     return 2 if all(shape[2] == 1 for shape in shapes) else 1
+
+
+def as_image(builder: Builder, elements: Elements) -> Elements | None:
+    """A vector as the image [F, 1, 1], where vectors are computed so; None for any other tensor."""
+    if len(elements.shape) != 1 or not builder.vectors_as_images:
+        return None
+    sources = builder.numbering.sources(elements.ids)
+    if any(len(builder.shapes[source]) == 1 for source, _ in sources):
+        return None
+    return elements.reshape(*elements.shape, 1, 1)

@@ -9,13 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from icsnn_deploy.conversion.frontend.builder import (
-    MAX_WEIGHTS,
-    Builder,
-    Result,
-    Storage,
-    Traced,
-)
+from icsnn_deploy.conversion.frontend.builder import Builder, Result, Storage, Traced
 from icsnn_deploy.conversion.frontend.call_context import CallContext
 from icsnn_deploy.conversion.frontend.elements import Elements
 from icsnn_deploy.conversion.frontend.gather import gather
@@ -31,9 +25,11 @@ from icsnn_deploy.conversion.frontend.phases import (
     Taps,
     convolution_taps,
     from_phases,
+    most_phases,
     phase_conv,
     to_phases,
     transposed_taps,
+    without_outer_taps,
 )
 from icsnn_deploy.conversion.frontend.selecting import check_weights
 from icsnn_deploy.graph.neuron import Array
@@ -129,9 +125,7 @@ def _convolved(
         whole = builder.numbering.whole(elements)
         if whole is not None and builder.shapes[whole] == elements.shape:
             return context.add(_plain(context, whole, kernel))
-    phases = choose_phases(builder, elements)
-    if kernel.weight.size * int(np.prod(phases)) ** 2 > MAX_WEIGHTS:
-        phases = (1,) * len(phases)
+    phases = choose_phases(builder, elements, kernel.weight.size, len(kernel.weight))
     read = to_phases(elements, phases)
     plain = not kernel.transposed and all(r == 1 for r in phases)
     if plain and kernel.groups > 1:
@@ -157,6 +151,8 @@ def _convolved(
             groups=kernel.groups,
             name=context.name(),
         )
+    if math.prod(phases) > most_phases(len(elements.ids)):  # channels that were taken for places
+        made = without_outer_taps(made, builder.shapes[parts[0].node][1:])
     result = _on_parts(context, made, parts, read)
     out = tuple(one.phases_out for one in taps)
     if builder.shapes[result][1:] == lengths and all(r == 1 for r in out):
@@ -265,7 +261,7 @@ def mix_channels(
         bias: [O].
     """
     builder, (_, *grid) = context.builder, image.shape
-    phases = choose_phases(builder, image)
+    phases = choose_phases(builder, image, matrix.size)
     if not is_regular(builder, to_phases(image, phases)):
         return None
     inner = context.on((context.shape[0], len(matrix), *grid))

@@ -9,7 +9,7 @@ convolution and PixelShuffle make is computed in this layout.
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -173,3 +173,24 @@ def phase_conv(
         dilation=(1,) * len(size),
         groups=groups,
     )
+
+
+def without_outer_taps(conv: Conv, lengths: Shape) -> Conv:
+    """A convolution of stride 1 without the first and last taps that read padding alone.
+
+    Args:
+        conv: the convolution; returned as it is where it has another stride.
+        lengths: of the image that it reads.
+    """
+    if any(one != 1 for one in conv.stride):
+        return conv
+    weight, padding = conv.weight, []
+    for axis, (length, (before, after)) in enumerate(zip(lengths, conv.padding, strict=True)):
+        size = weight.shape[axis + 2]
+        positions = length + before + after - size + 1
+        places = np.arange(size)[:, None] + np.arange(positions) - before  # [taps, positions]
+        useful = np.flatnonzero(((places >= 0) & (places < length)).any(axis=1))
+        begin, end = int(useful[0]), int(useful[-1]) + 1
+        weight = weight.take(range(begin, end), axis + 2)
+        padding.append((before - begin, after - (size - end)))
+    return replace(conv, weight=weight, padding=tuple(padding))

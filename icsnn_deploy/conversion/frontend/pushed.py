@@ -12,9 +12,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from icsnn_deploy.conversion.frontend.builder import Result, Traced, Unsupported
+from icsnn_deploy.conversion.frontend.builder import Result, Storage, Traced, Unsupported
 from icsnn_deploy.conversion.frontend.call_context import CallContext
 from icsnn_deploy.conversion.frontend.elements import Elements
+from icsnn_deploy.conversion.frontend.images import as_image
 from icsnn_deploy.graph.neuron import Array
 
 _LEAST_USED = 0.75
@@ -52,12 +53,10 @@ def push(
     plan = _plan(context, elements, every)
     if plan is None or min((used for *_, used in plan), default=1) < _LEAST_USED:
         try:
-            node = context.source(x)
+            return _on_gathered(context, x, elements, make, every)
         except Unsupported:
             if plan is None:
                 raise
-        else:
-            return make(node, *(_for_node(one, elements.shape) for one in parameters))
     ids = np.zeros_like(elements.ids)
     for source, mask, values, _ in plan or ():
         own = (
@@ -73,6 +72,27 @@ def push(
         computed = np.where(ids == 0, constant(given), 0)
         constants = computed if computed.any() else None
     return Elements(ids, constants)
+
+
+def _on_gathered(
+    context: CallContext, x: Traced, elements: Elements, make: Make, parameters: Sequence[Array]
+) -> Result:
+    """The computation on one node of all elements."""
+    image = vector_as_image(context, x)
+    if image is None:
+        node = context.source(x)
+        return make(node, *(_for_node(one, elements.shape) for one in parameters))
+    node, shape = context.source(image), image.shape[1:]
+    found = make(node, *(_for_node(one.reshape(shape), shape) for one in parameters))
+    return context.builder.numbering.elements(found, elements.shape)
+
+
+def vector_as_image(context: CallContext, x: Traced) -> Traced | None:
+    """A vector as [B, F, 1, 1] where vectors are computed as images; None for any other tensor."""
+    lifted = as_image(context.builder, context.elements(x))
+    if lifted is None:
+        return None
+    return Traced(lifted, (x.shape[0], *lifted.shape), x.dtype, x.origin, Storage())
 
 
 def push_alike(

@@ -116,7 +116,7 @@ _GROUPS: tuple[tuple[str, tuple[str, str]], ...] = (
     ("lstm gru rnn lstmcell grucell rnncell rnntanh rnnrelu", _RECURRENT),
     ("multiheadattention scaleddotproductattention", _ATTENTION),
     ("bmm baddbmm einsum tensordot mv dot", _MATRIX),
-    ("prod cumprod addcmul addcdiv cdist cosinesimilarity bilinear outer", _PRODUCT),
+    ("prod cumprod cdist cosinesimilarity bilinear outer", _PRODUCT),
     ("item tolist any all", _VALUE),
     ("argmax argmin topk sort argsort median kthvalue mode", _CHOICE),
     (

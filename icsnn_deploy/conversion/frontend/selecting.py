@@ -56,6 +56,16 @@ class Shift:
     stride: Shape
 
 
+def coordinates_of(positions: Array, shape: Shape) -> tuple[Array, ...]:
+    """The index along each axis of flat positions in an array of that shape; 0 for negative ones.
+
+    np.unravel_index is given a vector, because of more than 8192 positions with a last axis of
+    length 1 it returns wrong indices (NumPy 2.4.6, github.com/numpy/numpy/issues/31980).
+    """
+    flat = np.unravel_index(np.maximum(positions, 0).reshape(-1), shape)
+    return tuple(axis.reshape(positions.shape) for axis in flat)
+
+
 def find_shift(positions: Array, shape: Shape, *, holes: bool = False) -> Shift | None:
     """The shift that selects elements of an image, or None if there is none.
 
@@ -68,7 +78,7 @@ def find_shift(positions: Array, shape: Shape, *, holes: bool = False) -> Shift 
     axes = len(shape) - 1
     found = positions >= 0
     used = found.any(axis=tuple(range(1, axes + 1)))
-    coordinates = np.unravel_index(np.maximum(positions, 0), shape)
+    coordinates = coordinates_of(positions, shape)
     spread = tuple(range(1, axes + 1))
     lowest = np.where(found, coordinates[0], shape[0]).min(axis=spread)
     highest = np.where(found, coordinates[0], -1).max(axis=spread)

@@ -47,7 +47,8 @@ class ReferenceRun:
         outputs: by name, in double precision.
         is_double: the model ran in double precision.
         is_example: the batch is of the user's samples, not a random one.
-        rounding: by output, the largest difference of the model's own run in single precision.
+        rounding: by output, the largest difference of the model's own run in single precision, on
+            this batch or on the example.
     """
 
     inputs: ExampleInputs
@@ -55,6 +56,14 @@ class ReferenceRun:
     is_double: bool
     is_example: bool
     rounding: Mapping[str, float] = field(default_factory=dict)
+
+    def taking(self, count: int) -> ReferenceRun:
+        """The first `count` samples of the batch, or all where there are fewer."""
+        return replace(
+            self,
+            inputs=self.inputs.taking(min(count, len(self.inputs))),
+            outputs={name: values[:count] for name, values in self.outputs.items()},
+        )
 
 
 def reference_runs(
@@ -81,11 +90,23 @@ def reference_runs(
         ) as error:  # a model of fixed batch size, or with checks, may raise anything
             logger.info("the model does not run on %s: %s", batch.shapes, error)
     model.float()
-    if first.is_double:
-        single_run = _run(model, first.inputs, torch.float32, is_example=True)
-        rounding = _differences(single_run.outputs, first.outputs)
-        runs = [replace(run, rounding=rounding) for run in runs]
-    return runs
+    return _with_rounding(model, runs) if first.is_double else runs
+
+
+def _with_rounding(model: nn.Module, runs: list[ReferenceRun]) -> list[ReferenceRun]:
+    """The runs with the differences of the float32 model on the same batch, or on the first one.
+
+    Samples unlike those that a model was made for may let it amplify rounding by far more.
+    """
+    found = []
+    least: dict[str, float] = {}
+    for run in runs:
+        single = _run(model, run.inputs, torch.float32, is_example=run.is_example)
+        own = _differences(single.outputs, run.outputs)
+        rounding = {name: max(value, least.get(name, 0.0)) for name, value in own.items()}
+        least = least or rounding
+        found.append(replace(run, rounding=rounding))
+    return found
 
 
 def _differences(one: dict[str, Array], other: dict[str, Array]) -> dict[str, float]:

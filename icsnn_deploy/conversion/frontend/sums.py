@@ -10,6 +10,7 @@ from icsnn_deploy.conversion.frontend.builder import Result, Traced, Unsupported
 from icsnn_deploy.conversion.frontend.call_context import CallContext
 from icsnn_deploy.conversion.frontend.elements import Elements
 from icsnn_deploy.conversion.frontend.gather import gather
+from icsnn_deploy.conversion.frontend.images import as_image
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import Add, Shape
 from icsnn_deploy.passes.affine import pure_scale
@@ -54,7 +55,7 @@ def sum_of(
     factors, wishes = factors or [1.0] * len(terms), wishes or [context.path] * len(terms)
     name = context.name()
     failed: Unsupported | None = None
-    for layout in [*_layouts(context, terms), None]:
+    for layout in [*_layouts(context, terms), *_image_layout(context, terms), None]:
         try:
             nodes = [
                 gather(builder, term if layout is None else _in_layout(term, *layout), wish)
@@ -92,6 +93,13 @@ def _layouts(context: CallContext, terms: Sequence[Elements]) -> list[tuple[Arra
             continue  # the natural layout, which is tried last
         found[positions.tobytes() + str(shape).encode()] = positions, shape
     return sorted(found.values(), key=lambda layout: -layout[1][0])
+
+
+def _image_layout(context: CallContext, terms: Sequence[Elements]) -> list[tuple[Array, Shape]]:
+    """The layout [F, 1, 1] of vectors, where vectors are computed so."""
+    images = [as_image(context.builder, term) for term in terms]
+    shapes = [one.shape for one in images if one is not None]
+    return [(np.arange(shapes[0][0]), shapes[0])] if len(shapes) == len(terms) else []
 
 
 def _in_layout(term: Elements, positions: Array, shape: Shape) -> Elements:

@@ -8,15 +8,17 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import replace
 
 import torch
 from torch import fx, nn
 from torch.export import ExportedProgram
 
 from icsnn_deploy.conversion.frontend.approximate.approximate import fit_smooth_calls
-from icsnn_deploy.conversion.frontend.approximate.gated import split_gated
+from icsnn_deploy.conversion.frontend.approximate.in_parts import write_in_parts
+from icsnn_deploy.conversion.frontend.approximate.judged import judged
 from icsnn_deploy.conversion.frontend.approximate.loss import APPROXIMATED
+from icsnn_deploy.conversion.frontend.approximate.measures import Fitted
 from icsnn_deploy.conversion.frontend.approximate.options import Approximation
 from icsnn_deploy.conversion.frontend.capture import capture, from_program, without_rules
 from icsnn_deploy.conversion.frontend.declared import DeclaredActivation, check_declared
@@ -95,16 +97,20 @@ def trace(
         raise failure
     if failure is not None:
         raise _failing(work, inputs, is_declared, failure) from failure
+    expected = None
     if isinstance(work, OnnxModule):
-        check_with_runtime(work, given if fixed is None else inputs)
-    changed = replace_max_pool is not None or approximate is not None
-    expected = None if changed else reference_runs(work, inputs)
+        runs = check_with_runtime(work, given if fixed is None else inputs)
+        expected = [run.taking(len(inputs)) for run in runs]
+    if replace_max_pool is not None or approximate is not None:
+        expected = None  # of the changed calls
+    elif expected is None:
+        expected = reference_runs(work, inputs)
     compute_weights(work)
     module, failed = capture(work, inputs, is_declared)
     replaced = _replaced(module, replace_max_pool)
     results = record(module, *inputs.tensors.values())
     drop_dead_calls(module, results)
-    fits: dict[str, Any] = {}
+    fits = Fitted(record={})
     if approximate is not None:
         samples = approximate.samples
         fitted_on = inputs if samples is None else bind_example(work, samples)
@@ -165,7 +171,7 @@ def trace_exported(
     replaced = _replaced(module, replace_max_pool)
     results = record(module, *inputs.tensors.values())
     drop_dead_calls(module, results)
-    fits: dict[str, Any] = {}
+    fits = Fitted(record={})
     if approximate is not None:
         samples = approximate.samples
         given = inputs if samples is None else bind_example(module, samples)
@@ -243,23 +249,25 @@ def _approximated(
     inputs: ExampleInputs,
     samples: ExampleInputs,
     asked: Approximation,
-) -> tuple[dict[str, Any], dict[fx.Node, CallResult]]:
-    """Replace what is not linear in pieces; the record of it, and the results of the new calls."""
-    if split_gated(module):
+) -> tuple[Fitted, dict[fx.Node, CallResult]]:
+    """Replace what is not linear in pieces; the fits, and the results of the new calls."""
+    if write_in_parts(module, results):
         results = record(module, *inputs.tensors.values())
     fits = fit_smooth_calls(module, results, inputs, samples, asked)
-    if not fits:
-        return {}, results
+    if not fits.record:
+        return fits, results
     results = record(module, *inputs.tensors.values())
     drop_dead_calls(module, results)
     return fits, results
 
 
-def _graph(lowered: Lowered, replaced: Replaced, fits: dict[str, Any]) -> Graph:
+def _graph(lowered: Lowered, replaced: Replaced, fits: Fitted) -> Graph:
     """The graph of the nodes, with a record of what was replaced."""
     names = list(replaced.names.values())
-    provenance = {**({REPLACED: names} if names else {}), **({APPROXIMATED: fits} if fits else {})}
-    return Graph(nodes=lowered.nodes, max_pools=lowered.max_pools, provenance=provenance)
+    graph = Graph(nodes=lowered.nodes, max_pools=lowered.max_pools)
+    record = judged(fits, graph)
+    found = {**({REPLACED: names} if names else {}), **({APPROXIMATED: record} if record else {})}
+    return replace(graph, provenance=found)
 
 
 def _fixed_batch(module: fx.GraphModule) -> int | None:

@@ -18,6 +18,8 @@ from icsnn_deploy.cli.input_arrays import load_calibration
 from icsnn_deploy.errors import BundleError, DataError
 from icsnn_deploy.evaluation.packed_samples import open_inputs
 from icsnn_deploy.graph.arrangement import pack_inputs, unpack_input
+from icsnn_deploy.sources.reading import Reading
+from icsnn_deploy.sources.selection import Selection
 from tests.support.graphs import residual_network, samples, with_parts
 from tests.unit.lattice.test_quantize import ann_of
 
@@ -156,12 +158,12 @@ def test_files_that_do_not_hold_the_inputs_are_refused(
 def test_calibration_of_several_inputs_is_an_array_for_each(tmp_path: Path, data: str) -> None:
     arrays = inputs_of()
     np.savez(tmp_path / "floats.npz", **arrays)
-    found = load_calibration(str(tmp_path / "floats.npz"), None, 5)
+    found = load_calibration(str(tmp_path / "floats.npz"), None, Reading(selection=Selection(5)))
     assert isinstance(found, dict)
     np.testing.assert_array_equal(found["right"], arrays["right"][:5])
-    assert isinstance(load_calibration(f"{data}:left", None, None), np.ndarray)
+    assert isinstance(load_calibration(f"{data}:left", None), np.ndarray)
     with pytest.raises(DataError, match="name one of its arrays; it holds"):
-        load_calibration(data, None, None)  # labels are no input
+        load_calibration(data, None)  # labels are no input
     np.savez(tmp_path / "gap.npz", a=arrays["left"], b=np.full((COUNT, 2), np.nan))
     with pytest.raises(DataError, match=r"gap\.npz:b: nan at"):
-        load_calibration(str(tmp_path / "gap.npz"), None, None)
+        load_calibration(str(tmp_path / "gap.npz"), None)

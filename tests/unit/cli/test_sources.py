@@ -13,7 +13,11 @@ from typer.testing import CliRunner
 
 from icsnn_deploy.bundle.bundle import open_bundle
 from icsnn_deploy.cli import app
-from icsnn_deploy.sources.selection import mixed_order
+from icsnn_deploy.cli.input_arrays import load_inputs
+from icsnn_deploy.errors import BundleError
+from icsnn_deploy.sources.options import ImageSize
+from icsnn_deploy.sources.reading import Reading
+from icsnn_deploy.sources.selection import Selection, mixed_order
 
 CODE = """
 import numpy as np
@@ -252,3 +256,85 @@ def test_images_need_the_normalization(bench: Bench) -> None:
     source = ("--calibration", str(bench.path / "images"))
     message = bench.run("convert", bench.code("make"), *source, *more, code=2)
     assert "the network takes no pixels of 8 bits. Convert with --mean and --std" in message
+
+
+def test_the_size_of_images_is_kept_and_used_by_other_commands(bench: Bench) -> None:
+    images, size = str(bench.path / "images"), ("--resize", "10", "--crop", "8")
+    kept = bench.convert("sized", images, *MEAN_STD, *size)
+    plain = bench.convert("unsized", images, *MEAN_STD)
+    assert open_bundle(kept).image_size == ImageSize(resize=10, crop=(8, 8))
+    assert open_bundle(plain).image_size is None
+    assert "image_size" not in (plain / "manifest.json").read_text()
+
+    def figures(bundle: Path, *more: str) -> Any:
+        shown = bench.run("evaluate", str(bundle), "--images", images, "--json", *more)
+        return json.loads(shown)["layers"]
+
+    assert figures(kept) == figures(kept, *size)
+    assert figures(kept) != figures(kept, "--resize", "8")  # given anew: both of them
+    integer = bench.path / "sized_integer"
+    bench.run("quantize", str(kept), "--calibration", images, "--out", str(integer))
+    assert open_bundle(integer).image_size == open_bundle(kept).image_size
+    np.testing.assert_array_equal(
+        load_inputs(open_bundle(integer), images), load_inputs(open_bundle(kept), images)
+    )
+    arrays = bench.array("images")  # which have the size of the network: nothing is resized
+    bench.run("verify", str(kept), "--images", arrays)
+    bench.run("verify", str(kept), "--images", bench.code("pixels"))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"resize": 0, "crop": None},
+        {"resize": None, "crop": None},
+        {"resize": [1, 2, 3], "crop": None},
+        {"resize": True, "crop": None},
+        {"resize": None, "crop": 8},
+        {"resize": 99999, "crop": None},
+        {"resize": 8},
+        "8",
+    ],
+)
+def test_a_damaged_size_of_images_is_one_error(bench: Bench, value: Any) -> None:
+    bundle = bench.convert("damaged", bench.array("images"), *MEAN_STD)
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    (bundle / "manifest.json").write_text(json.dumps({**manifest, "image_size": value}))
+    with pytest.raises(BundleError, match="malformed"):
+        open_bundle(bundle)
+
+
+def test_folders_of_array_files_are_taken_by_every_command(bench: Bench) -> None:
+    folder = bench.path / "files"
+    folder.mkdir()
+    with np.load(bench.path / "data.npz") as held:
+        images = held["images"]
+    for number in range(3):
+        np.savez(folder / f"{number}.npz", images=images[4 * number : 4 * number + 4])
+        np.save(folder / f"{number}.npy", images[4 * number : 4 * number + 4])
+    for spec in (str(folder), f"{folder}:images"):
+        bundle = bench.convert("of_files", spec, *MEAN_STD)
+        assert hash_of(bundle) == hash_of(bench.path / "bundle")
+        whole = load_inputs(open_bundle(bundle), bench.array("images"))
+        np.testing.assert_array_equal(load_inputs(open_bundle(bundle), spec), whole)
+        few = load_inputs(open_bundle(bundle), spec, Reading(selection=Selection(6)))
+        np.testing.assert_array_equal(few, whole[:6])
+        for command in ("verify", "inspect", "evaluate"):
+            bench.run(command, str(bundle), "--images", spec)
+        integer = str(bench.path / "integer_of_files")
+        bench.run("quantize", str(bundle), "--calibration", spec, "--out", integer, "--overwrite")
+    np.save(folder / "9.npy", images[:, :4])
+    message = bench.run("verify", str(bundle), "--images", str(folder), code=2)
+    assert "9.npy: uint8 samples [3, 4, 8], but those of the files before it are" in message
+
+
+def test_arrays_in_folders_of_classes_are_refused_with_where_they_are_taken(bench: Bench) -> None:
+    folder = bench.path / "by_class" / "one"
+    folder.mkdir(parents=True)
+    np.save(folder / "a.npy", np.zeros((2, 8, 8, 3), np.uint8))
+    for command in ("evaluate", "verify", "inspect"):
+        message = bench.run(
+            command, str(bench.path / "bundle"), "--images", str(folder.parent), code=2
+        )
+        assert "a.npy: an array in a folder of a class" in message
+        assert "FOLDER of .npy files or FOLDER:array of .npz files" in message

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from icsnn_deploy.bundle.bundle import open_bundle
 from icsnn_deploy.cli import app
+from icsnn_deploy.cli.input_arrays import load_calibration
 from icsnn_deploy.evaluation.encoded_samples import open_files
 from icsnn_deploy.evaluation.recording_samples import open_recordings
 from icsnn_deploy.events.binning import EventBinning
@@ -182,6 +183,76 @@ def test_what_does_not_go_together_is_one_error(recordings: Path, frames: Path) 
     said = failed(*start, "--calibration", folder / "low.npy", "--encoding", "rate")
     assert "rate encoding takes [0, 1]" in said
     assert not (folder / "b").exists()
+
+
+def test_recordings_for_a_network_that_takes_none_are_refused_with_what_to_do(
+    recordings: Path, frames: Path
+) -> None:
+    folder = recordings.parent
+    named = ("--calibration", recordings, "--out", folder / "b", "--time-steps", T)
+    assert "a recording of events (t, x, y, p): convert with --encoding events" in failed(
+        "convert", model(folder), *named
+    )
+    made = convert(folder, frames)
+    (folder / "one.raw").write_bytes(b"% evt 2.0\n")
+    for images in (recordings, recordings / "a", folder / "one.raw"):
+        for command in ("evaluate", "verify", "inspect"):
+            message = failed(command, made, "--images", images)
+            assert "the network takes samples (direct encoding); convert it with" in message
+            assert "a recording of events" in message
+
+
+def test_arrays_of_four_columns_are_samples_of_four_values(tmp_path: Path) -> None:
+    (tmp_path / "vectors").mkdir()
+    rng = np.random.default_rng(0)
+    for name in ("a", "b"):
+        np.save(tmp_path / "vectors" / f"{name}.npy", rng.random((9, 4), np.float32))
+    found = load_calibration(str(tmp_path / "vectors"), None)
+    assert isinstance(found, np.ndarray)
+    assert found.shape == (18, 4)
+
+
+def test_an_event_shape_that_the_model_does_not_take_is_named(recordings: Path) -> None:
+    folder = recordings.parent
+    named = ("--calibration", recordings, "--out", folder / "b", "--time-steps", T)
+    for shape in ("1,6,6", "2,9,9"):
+        message = failed(
+            "convert", model(folder), *named, "--encoding", "events", "--event-shape", shape
+        )
+        assert f"images [{shape}], as --event-shape says" in message
+
+
+@pytest.mark.parametrize(
+    ("calibration", "message"), [("code.py:make", "a callable"), ("images", "images, but")]
+)
+def test_other_sources_than_arrays_of_events_are_refused(
+    calibration: str, message: str, tmp_path: Path
+) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "a.png").write_bytes(b"")
+    spec = tmp_path / calibration
+    named = ("--calibration", spec, "--out", tmp_path / "b", "--time-steps", T)
+    found = failed("convert", model(tmp_path), *named, "--encoding", "events")
+    assert f"{spec}: {message}" in found
+    assert "--encoding events takes spikes [T, N, *shape]" in found
+
+
+def test_counts_of_events_are_refused_with_the_file_and_what_to_do(recordings: Path) -> None:
+    folder = recordings.parent
+    made = convert(folder, recordings, "--encoding", "events", "--event-shape", "2,6,6")
+    made, float_one = folder / "integer", made
+    succeeded("quantize", float_one, "--calibration", recordings, "--out", made)
+    counts = np.zeros((T, 5, 2, 6, 6), np.uint8)
+    counts[1, 2] = 7
+    np.save(folder / "counts.npy", counts)
+    for command in ("evaluate", "verify", "inspect"):
+        message = failed(command, made, "--images", folder / "counts.npy")
+        assert "counts.npy: " in message
+        assert "input values 0 to 7" in message
+        assert "clip the counts of events to 1" in message
+    np.save(folder / "flat.npy", np.zeros(5, np.uint8))
+    for command in ("evaluate", "verify", "inspect"):
+        assert "flat.npy" in failed(command, made, "--images", folder / "flat.npy")
 
 
 def test_a_damaged_recording_ends_the_evaluation_with_its_name(recordings: Path) -> None:

@@ -86,6 +86,40 @@ def test_times_of_evt2_go_on_when_their_word_wraps(tmp_path: Path) -> None:
     assert read_recording(tmp_path / "a.raw").t.tolist() == [(1 << 34) - 1, 1 << 34]
 
 
+def test_times_of_evt2_that_step_back_a_little_are_out_of_order_and_no_wrap(tmp_path: Path) -> None:
+    words = []
+    for upper, x in ((5, 0), (4, 1), (6, 2)):
+        words += [time_high(upper), event(1, 0, x, 0)]
+    (tmp_path / "a.raw").write_bytes(evt2(*words))
+    found = read_recording(tmp_path / "a.raw")
+    assert found.t.tolist() == [4 << 6, 5 << 6, 6 << 6]
+    assert found.x.tolist() == [1, 0, 2]
+
+
+@pytest.mark.parametrize(
+    ("uppers", "expected"),
+    [
+        ([(1 << 28) - 1, 0, (1 << 28) - 1, 1], [-1, -1, 0, 1]),  # out of order around a wrap
+        ([0, (1 << 28) - 1], [-(1 << 28), -1]),  # a gap
+        ([(1 << 28) - 1, 0, 1 << 27, (1 << 28) - 1, 0], [-1, 0, 1 << 27, (1 << 28) - 1, 1 << 28]),
+        ([1 << 27, 0], [-(1 << 28), -(1 << 27)]),  # half of the period is no wrap
+    ],
+)
+def test_times_of_evt2_around_a_wrap(
+    uppers: list[int], expected: list[int], tmp_path: Path
+) -> None:
+    words = [word for upper in uppers for word in (time_high(upper), event(1, 0, 1, 1))]
+    (tmp_path / "a.raw").write_bytes(evt2(*words))
+    assert ((read_recording(tmp_path / "a.raw").t >> 6) - (1 << 28)).tolist() == expected
+
+
+def test_times_of_dat_files_wrap_at_32_bits(tmp_path: Path) -> None:
+    times = np.array([(1 << 32) - 1, 0, 5, 3])
+    (tmp_path / "a.dat").write_bytes(dat({**COLUMNS, "t": times}))
+    found = read_recording(tmp_path / "a.dat").t - (1 << 32)
+    assert found.tolist() == [-1, 0, 3, 5]
+
+
 def test_events_are_sorted_by_time_and_polarities_are_0_and_1() -> None:
     order = [2, 0, 3, 1]
     mixed = {key: value[order] for key, value in COLUMNS.items()}

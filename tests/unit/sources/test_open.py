@@ -17,6 +17,7 @@ from icsnn_deploy.errors import BackendUnavailableError, DataError
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.sources.open import open_source, source_kind
 from icsnn_deploy.sources.options import SourceOptions
+from icsnn_deploy.sources.reading import Reading
 from icsnn_deploy.sources.selection import Selection
 from icsnn_deploy.sources.source import ArraySource, NamedArrays, Source
 
@@ -101,13 +102,10 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def opened(spec: str, channels: int | None = None, **given: Any) -> Source:
     limit, mixed = given.pop("limit", None), given.pop("mixed", False)
-    found = open_source(
-        spec,
-        SourceOptions(**given),
-        channels=channels,
-        selection=Selection(limit, mixed),
-        keep_labels=True,
+    reading = Reading(
+        options=SourceOptions(**given), selection=Selection(limit, mixed), keep_labels=True
     )
+    found = open_source(spec, reading, channels=channels)
     assert isinstance(found, Source)
     return found
 
@@ -147,7 +145,7 @@ def test_dicts_with_a_named_entry(file: Path, name: str) -> None:
 
 
 def test_a_dict_of_arrays_is_one_array_for_each_input(file: Path) -> None:
-    found = open_source(f"{file}:named", channels=None, selection=Selection(4))
+    found = open_source(f"{file}:named", Reading(selection=Selection(4)), channels=None)
     assert isinstance(found, NamedArrays)
     assert {name: array.shape for name, array in found.arrays.items()} == {
         "a": (4, 3, 4, 5),

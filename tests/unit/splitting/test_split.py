@@ -27,7 +27,13 @@ from icsnn_deploy.passes.split_first_layer import split_first_layer
 from icsnn_deploy.splitting import split as splitting
 from icsnn_deploy.splitting.host_file import ChipSimulator, HostFileSimulator, JoinedSimulator
 from tests.support.branches import branched_network, rounded
-from tests.support.graphs import dyadic, residual_network, samples, with_parts
+from tests.support.graphs import (
+    dyadic,
+    residual_network,
+    samples,
+    two_headed_network,
+    with_parts,
+)
 
 
 def bundle_of(graph: Graph, path: Path, **fields: object) -> Bundle:
@@ -257,6 +263,9 @@ def test_what_can_not_be_split_is_refused_before_anything_is_written(tmp_path: P
         icsnn.split(chip, tmp_path / "again")
     with pytest.raises(DataError, match="0 samples"):
         icsnn.split(bundle, tmp_path / "again", samples(graph, 0))
+    shallow = bundle_of(two_headed_network(), tmp_path / "shallow")
+    with pytest.raises(GraphError, match=r"stem\.if: .* no neuron is left for the chip"):
+        icsnn.split(shallow, tmp_path / "again")
     with pytest.raises(DataError, match="input of shape"):
         icsnn.split(bundle, tmp_path / "again", samples(graph, 2)[:, :1])
     assert not (tmp_path / "again").exists()

@@ -34,7 +34,7 @@ from icsnn_deploy.targets import TARGETS, find_target
 from icsnn_deploy.targets.check import CheckResult, check
 from icsnn_deploy.targets.override import override
 from icsnn_deploy.targets.resources import count_resources
-from tests.support.graphs import residual_network
+from tests.support.graphs import residual_network, two_headed_network
 
 
 def integers(rng: np.random.Generator, *shape: int, most: int = 3) -> Array:
@@ -275,6 +275,8 @@ def test_a_shortcut_with_a_stride_of_its_own_does_not_share_a_core() -> None:
     assert misfits(check(graph, find_target("speck"))) == {("if2", "join")}
     with pytest.raises(TargetError, match="spikes already"):
         check(graph, find_target("speck"), host_first_layer=True)
+    with pytest.raises(TargetError, match="no neuron is left for the chip"):
+        check(two_headed_network(), find_target("speck"), host_first_layer=True)
 
 
 def test_an_ann_has_no_resources() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import fx
@@ -11,6 +10,7 @@ from torch import fx
 from icsnn_deploy.conversion.frontend.approximate.calls import fittable_calls
 from icsnn_deploy.conversion.frontend.approximate.fits import fit_calls
 from icsnn_deploy.conversion.frontend.approximate.measures import (
+    Fitted,
     costs_alone,
     output_errors,
     record_of,
@@ -36,7 +36,7 @@ def fit_smooth_calls(
     inputs: ExampleInputs,
     samples: ExampleInputs,
     asked: Approximation,
-) -> dict[str, Any]:
+) -> Fitted:
     """Fit and replace smooth activations and products in the module.
 
     Args:
@@ -47,11 +47,11 @@ def fit_smooth_calls(
         asked: what the user asks for.
 
     Returns:
-        The record for a graph's provenance; empty if there was nothing to fit.
+        The record for a graph's provenance and the outputs that it is of.
     """
     calls = fittable_calls(module, results)
     if not calls:
-        return {}
+        return Fitted(record={})
     batches = _batches(module, inputs, samples)
     held_out = max(1, len(batches) // _HELD_OUT)
     seen = batches[:-held_out] or batches  # one batch alone is fitted to, and measured on
@@ -60,13 +60,15 @@ def fit_smooth_calls(
     fits, outputs = fit_calls(module, results, calls, batches, held_out, asked.knots)
     kept = batches[-held_out:]
     model = run_calls(module, kept, {})
-    errors = output_errors(outputs[-held_out:], model)
+    given = outputs[-held_out:]
+    errors = output_errors(given, model)
     costs = costs_alone(module, fits, kept, model)
     counts = sum(len(one[0]) for one in seen), sum(len(one[0]) for one in kept)
     if all_seen:
         counts = min(counts[0], len(samples)), 0
     paths = replace_fitted(module, results, fits)
-    return record_of(paths, costs, errors, knots=asked.knots, samples=counts)
+    record = record_of(paths, costs, errors, knots=asked.knots, samples=counts)
+    return Fitted(record=record, given=given, wanted=model)
 
 
 def _batches(

@@ -16,6 +16,7 @@ from icsnn_deploy.conversion.frontend.approximate.fits import (
     spread,
 )
 from icsnn_deploy.conversion.frontend.approximate.runs import run_calls
+from icsnn_deploy.graph.neuron import Array
 
 _ALONE = 2**26
 """Values of input, over all samples and fits, that the costs of single fits are measured on."""
@@ -31,13 +32,33 @@ class OutputError:
     Args:
         rms: root mean square difference, over the range (largest - least) of the model's output.
         largest: the largest difference, over that range.
-        agreement: share of samples (or positions) with the same largest value along axis 1; None
-            where that has one value.
     """
 
     rms: float
     largest: float
-    agreement: float | None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Fitted:
+    """What was fitted.
+
+    Args:
+        record: of the fits, without figures by task (judged.judged); empty without fits.
+        given: the outputs of the fitted model on held-out samples.
+        wanted: the model's.
+    """
+
+    record: dict[str, Any]
+    given: Outputs = ()
+    wanted: Outputs = ()
+
+    def values(self, name: str) -> tuple[Array, Array]:
+        """An output of the fitted model and of the model, [N, *shape]."""
+        given, wanted = (
+            torch.cat([one[name] for one in batches]).double().numpy()
+            for batches in (self.given, self.wanted)
+        )
+        return given, wanted
 
 
 def output_errors(fitted: Outputs, model: Outputs) -> dict[str, OutputError]:
@@ -49,11 +70,9 @@ def output_errors(fitted: Outputs, model: Outputs) -> dict[str, OutputError]:
             continue
         room = spread(wanted)
         pairs = list(zip(given, wanted, strict=True))
-        same = [(a.argmax(1) == b.argmax(1)).double().mean() for a, b in pairs if b.dim() > 1]
         found[name] = OutputError(
             rms=root_mean_square(given, wanted) / room,
             largest=max(float((a - b).abs().max()) for a, b in pairs) / room,
-            agreement=float(sum(same) / len(same)) if same and wanted[0].shape[1] > 1 else None,
         )
     return found
 
@@ -114,7 +133,7 @@ def record_of(
             name: {
                 "rms": as_record(one.rms),
                 "largest": as_record(one.largest),
-                "agreement": None if one.agreement is None else as_record(one.agreement),
+                "agreement": None,
             }
             for name, one in errors.items()
         },

@@ -43,9 +43,18 @@ def _modulo(node: OperatorNode, a: Any, b: Any) -> Any:
 
 def _clip(node: OperatorNode, x: Any, low: Any = None, high: Any = None) -> Any:
     """The bounds are attributes in operator sets below 11, inputs from there on."""
-    least = node.get("min") if low is None else low.item()
-    most = node.get("max") if high is None else high.item()
+    least = node.get("min") if low is None else _bound(node, "lower", low)
+    most = node.get("max") if high is None else _bound(node, "upper", high)
     return x if least is None and most is None else torch.clamp(x, least, most)
+
+
+def _bound(node: OperatorNode, which: str, bound: Any) -> Any:
+    if bound.numel() != 1:
+        raise ConversionError(
+            f"{node.path}: Clip with a {which} bound of shape {shape_of(bound)}: one number is "
+            "needed. Use Max and Min, which take a bound for each channel"
+        )
+    return bound.item()
 
 
 def _prelu(node: OperatorNode, x: Any, slope: Any) -> Any:

@@ -41,14 +41,15 @@ def _average_pool(node: OperatorNode, x: Any) -> Any:
         raise ConversionError(f"{node.path}: AveragePool with dilation, none is allowed")
     pool = _AVERAGES[len(kernel)]
     ceil, counted = bool(node.get("ceil_mode", 0)), bool(node.get("count_include_pad", 0))
-    if is_symmetric(ends):
+    if is_symmetric(ends) and _is_narrow(ends, kernel):
         padding = [before for before, _ in ends]
         return pool(x, kernel, stride, padding, ceil, counted)
-    padded = pool(F.pad(x, flat(ends)), kernel, stride, 0, ceil)
+    chosen = _wanted(node, x, kernel, stride, ends)
+    padded = _cut(pool(F.pad(x, flat(ends)), kernel, stride, 0, ceil), chosen)
     if counted:
         return padded
     inside = torch.ones([1, 1, *shape_of(x)[2:]])
-    share = pool(F.pad(inside, flat(ends)), kernel, stride, 0, ceil)
+    share = _cut(pool(F.pad(inside, flat(ends)), kernel, stride, 0, ceil), chosen)
     if not bool((share > 0).all()):
         raise ConversionError(
             f"{node.path}: AveragePool with padding {ends} and windows of padding alone, which "
@@ -62,24 +63,50 @@ def _max_pool(node: OperatorNode, x: Any) -> Any:
     dilation = per_axis(node, "dilations", len(kernel), 1)
     pool = _MAXIMA[len(kernel)]
     ceil = bool(node.get("ceil_mode", 0))
-    if is_symmetric(ends):
-        return pool(x, kernel, stride, [before for before, _ in ends], dilation, ceil)
+    before = [pads[0] for pads in ends]
+    if is_symmetric(ends) and _is_narrow(ends, kernel):
+        return pool(x, kernel, stride, before, dilation, ceil)
     if any(one != 1 for one in dilation):
         raise ConversionError(
-            f"{node.path}: MaxPool with dilation and padding {ends}: equal padding at both ends is "
-            "needed"
+            f"{node.path}: MaxPool with dilation {dilation}, windows of {kernel} and padding "
+            f"{ends}: equal padding at both ends, of half the window at most, is needed. Pad with "
+            "a Pad node before it"
         )
-    windows = list(zip(shape_of(x)[2:], kernel, stride, ends, strict=True))
-    wanted = [_positions(size, k, step, pads, ceil) for size, k, step, pads in windows]
-    reached = [_positions(size, k, step, (pads[0],) * 2, True) for size, k, step, pads in windows]
-    before = [pads[0] for pads in ends]
-    fits = all(2 * pad <= k for pad, k in zip(before, kernel, strict=True))
-    if fits and all(have >= want for have, want in zip(reached, wanted, strict=True)):
+    if any(max(pads) >= k for pads, k in zip(ends, kernel, strict=True)):
+        raise ConversionError(
+            f"{node.path}: MaxPool with windows of {kernel} and padding {ends}, which leaves "
+            "windows of padding alone: padding smaller than the window is needed. Use less padding"
+        )
+    chosen = _wanted(node, x, kernel, stride, ends)
+    windows = list(zip(shape_of(x)[2:], kernel, stride, before, strict=True))
+    reached = [_positions(size, k, step, (pad, pad), True) for size, k, step, pad in windows]
+    enough = all(have >= part.stop for have, part in zip(reached, chosen[2:], strict=True))
+    if enough and _is_narrow([(pad, pad) for pad in before], kernel):
         # Windows that ceil_mode lets reach beyond the end hold what the padding there would.
-        whole = pool(x, kernel, stride, before, 1, True)
-        return whole[(slice(None), slice(None), *(slice(count) for count in wanted))]
+        return pool(x, kernel, stride, before, 1, True)[chosen]
     # Each window holds the value at the border that is repeated: the maximum is the same.
-    return pool(F.pad(x, flat(ends), mode="replicate"), kernel, stride, 0, 1, ceil)
+    return _cut(pool(F.pad(x, flat(ends), mode="replicate"), kernel, stride, 0, 1, ceil), chosen)
+
+
+def _is_narrow(ends: Ends, kernel: list[int]) -> bool:
+    """Whether no padding is above half of the window, as PyTorch's pooling needs it."""
+    return all(2 * max(pads) <= k for pads, k in zip(ends, kernel, strict=True))
+
+
+def _cut(pooled: Any, chosen: tuple[slice, ...]) -> Any:
+    """The chosen windows; the tensor itself where these are all."""
+    has_all = shape_of(pooled)[2:] == [part.stop for part in chosen[2:]]
+    return pooled if has_all else pooled[chosen]
+
+
+def _wanted(
+    node: OperatorNode, x: Any, kernel: list[int], stride: list[int], ends: Ends
+) -> tuple[slice, ...]:
+    """The windows of the padded input that ONNX counts, as an index of the pooled tensor."""
+    ceil = bool(node.get("ceil_mode", 0))
+    windows = zip(shape_of(x)[2:], kernel, stride, ends, strict=True)
+    counts = [_positions(size, k, step, pads, ceil) for size, k, step, pads in windows]
+    return (slice(None), slice(None), *(slice(0, count) for count in counts))
 
 
 def _positions(size: int, kernel: int, stride: int, ends: tuple[int, int], ceil: bool) -> int:
@@ -94,13 +121,21 @@ def _global(function: Callable[..., Any]) -> Callable[..., Any]:
     return lambda node, x: function(x, list(range(2, rank_of(x))), keepdim=True)
 
 
-def _reduction(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Over the axes of an input, or of an attribute in older operator sets; over all if none."""
+def _reduction(
+    function: Callable[..., Any], each: Callable[[Any], Any] | None = None
+) -> Callable[..., Any]:
+    """Over the axes of an input, or of an attribute in older operator sets; over all if none.
+
+    Args:
+        function: reduces a tensor over axes.
+        each: what the operator does to every value where noop_with_empty_axes is set and there are
+            no axes; None leaves the values as they are.
+    """
 
     def over_axes(node: OperatorNode, x: Any, axes: Any = None) -> Any:
         chosen = node.integers("axes") if axes is None else integers(axes)
         if not chosen and node.get("noop_with_empty_axes", 0):
-            return x
+            return x if each is None else each(x)
         return function(x, chosen or list(range(rank_of(x))), keepdim=bool(node.get("keepdims", 1)))
 
     return over_axes
@@ -146,12 +181,12 @@ POOLING: dict[str, Callable[..., Any]] = {
     "GlobalAveragePool": _global(torch.mean),
     "GlobalMaxPool": _global(torch.amax),
     "MaxPool": _max_pool,
-    "ReduceL1": _reduction(_sum_of_sizes),
-    "ReduceL2": _reduction(_norm),
+    "ReduceL1": _reduction(_sum_of_sizes, torch.abs),
+    "ReduceL2": _reduction(_norm, torch.abs),
     "ReduceMax": _reduction(torch.amax),
     "ReduceMean": _reduction(torch.mean),
     "ReduceMin": _reduction(torch.amin),
     "ReduceProd": _reduction(_product),
     "ReduceSum": _reduction(torch.sum),
-    "ReduceSumSquare": _reduction(_sum_of_squares),
+    "ReduceSumSquare": _reduction(_sum_of_squares, lambda x: x * x),
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import stat
 from collections.abc import Iterator, Mapping
@@ -18,8 +17,8 @@ from icsnn_deploy.conversion.frontend.onnx_model.module import (
     onnx_module,
 )
 from icsnn_deploy.conversion.frontend.onnx_model.names import node_paths, shown
+from icsnn_deploy.conversion.frontend.onnx_model.node_inputs import check_inputs
 from icsnn_deploy.conversion.frontend.onnx_model.operator_node import OperatorNode
-from icsnn_deploy.conversion.frontend.onnx_model.operators import OPERATORS
 from icsnn_deploy.conversion.frontend.onnx_model.refusals import LATEST, OLDEST, refusals
 from icsnn_deploy.conversion.frontend.onnx_model.tensors import inside, tensor
 from icsnn_deploy.conversion.frontend.onnx_model.types import BFLOAT16, FLOAT16, INPUT_TYPES
@@ -232,7 +231,7 @@ def _steps(path: Path, nodes: Mapping[str, onnx.NodeProto], opset: int) -> list[
         outputs = list(node.output)
         while outputs and not outputs[-1]:
             outputs.pop()
-        _check_inputs(path, name, node)
+        check_inputs(path, name, node, opset)
         operator = OperatorNode(
             kind=node.op_type,
             path=name,
@@ -242,17 +241,6 @@ def _steps(path: Path, nodes: Mapping[str, onnx.NodeProto], opset: int) -> list[
         )
         steps.append(Step(node=operator, inputs=tuple(node.input), outputs=tuple(outputs)))
     return steps
-
-
-def _check_inputs(path: Path, name: str, node: onnx.NodeProto) -> None:
-    """Raise DataError for more or fewer inputs than the operator takes."""
-    try:
-        inspect.signature(OPERATORS[node.op_type]).bind(node, *node.input)
-    except TypeError as error:
-        raise DataError(
-            f"{path}: {node.op_type} {name} has {len(node.input)} inputs, which is no number that "
-            "the operator takes. Check the file with onnx.checker.check_model"
-        ) from error
 
 
 _BOUNDED = {"pads", "strides", "dilations", "kernel_shape", "output_padding", "output_shape"}

@@ -6,12 +6,18 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name everybody uses
 
 from icsnn_deploy.conversion.frontend.onnx_model.operator_node import OperatorNode
 from icsnn_deploy.conversion.frontend.onnx_model.sizes import allowed, integers, rank_of, shape_of
 from icsnn_deploy.errors import ConversionError
+
+# Sizes and places are computed in float32, as in ONNX Runtime: 10 x 0.7 is 7 there, 6 in double.
+_HALF = np.float32(0.5)
+_TIE = 1e-6
+"""A coordinate as near as this to a half counts as one, as in ONNX Runtime."""
 
 _SAME_CENTERS = ("half_pixel", "pytorch_half_pixel", "half_pixel_symmetric")
 
@@ -43,15 +49,17 @@ def _resized(node: OperatorNode, x: Any, factors: list[float], sizes: list[int] 
     for i, axis in enumerate(axes):
         if sizes is None:
             scale[axis] = factors[i]
-            after[axis] = math.floor(before[axis] * factors[i])
+            after[axis] = math.floor(np.float32(before[axis]) * np.float32(factors[i]))
         else:
             after[axis] = sizes[i]
-            scale[axis] = sizes[i] / before[axis]
+            scale[axis] = float(np.float32(sizes[i]) / np.float32(max(before[axis], 1)))
     allowed(node, after)
     changed = [axis for axis in range(rank) if scale[axis] != 1.0]
     if str(node.get("keep_aspect_ratio_policy", "stretch")) != "stretch":
         raise _refused(node, "a kept aspect ratio", "sizes that are taken as they are")
     mode = str(node.get("mode", "nearest"))
+    if after == before:
+        return x  # whatever the scales, as in ONNX Runtime
     if mode == "nearest":
         for axis in changed:
             x = _nearest(node, x, axis, after[axis], scale[axis])
@@ -70,23 +78,31 @@ def _nearest(node: OperatorNode, x: Any, axis: int, size: int, scale: float) -> 
 
 
 def _place(node: OperatorNode, i: int, length: int, size: int, scale: float) -> int:
-    mode = _coordinates(node)
-    if mode in _SAME_CENTERS:
-        at = (i + 0.5) / scale - 0.5
-        if mode == "pytorch_half_pixel" and size == 1:
-            at = 0.0
-        elif mode == "half_pixel_symmetric":
-            at += length / 2 * (1 - size / (length * scale))
-    elif mode == "align_corners":
-        at = i * (length - 1) / (size - 1) if size > 1 else 0.0
-    elif mode == "asymmetric":
-        at = i / scale
-    else:
-        raise _refused(node, f"coordinates {mode!r:.40}", "half_pixel, asymmetric, align_corners")
     rounding = str(node.get("nearest_mode", _default_rounding(node, scale)))
     if rounding not in _ROUNDINGS:
         raise _refused(node, f"nearest_mode {rounding!r:.40}", ", ".join(_ROUNDINGS))
-    return min(max(_ROUNDINGS[rounding](at), 0), length - 1)
+    with np.errstate(all="ignore"):  # what is not finite is refused by the rounding
+        at = _coordinate(node, *map(np.float32, (i, length, size, scale)))
+    return min(max(_ROUNDINGS[rounding](float(at)), 0), length - 1)
+
+
+def _coordinate(
+    node: OperatorNode, i: np.float32, length: np.float32, size: np.float32, scale: np.float32
+) -> np.float32:
+    """The place before that place i after belongs to."""
+    mode = _coordinates(node)
+    if mode == "align_corners":
+        return i * (length - 1) / (size - 1) if size > 1 else np.float32(0)
+    if mode == "asymmetric":
+        return i / scale
+    if mode not in _SAME_CENTERS:
+        raise _refused(node, f"coordinates {mode!r:.40}", "half_pixel, asymmetric, align_corners")
+    if mode == "pytorch_half_pixel" and size == 1:
+        return np.float32(0)
+    at: np.float32 = (i + _HALF) / scale - _HALF
+    if mode == "half_pixel_symmetric":
+        at += length * _HALF * (1 - size / (length * scale))
+    return at
 
 
 def _default_rounding(node: OperatorNode, scale: float) -> str:
@@ -96,10 +112,15 @@ def _default_rounding(node: OperatorNode, scale: float) -> str:
     return "floor" if scale >= 1 else "ceil"
 
 
+def _near_half(at: float) -> float:
+    half = math.floor(at) + 0.5
+    return half if abs(at - half) < _TIE else at
+
+
 _ROUNDED = "round_prefer_floor"
 _ROUNDINGS: dict[str, Callable[[float], int]] = {
-    _ROUNDED: lambda at: math.ceil(at - 0.5),
-    "round_prefer_ceil": lambda at: math.floor(at + 0.5),
+    _ROUNDED: lambda at: math.ceil(_near_half(at) - 0.5),
+    "round_prefer_ceil": lambda at: math.floor(_near_half(at) + 0.5),
     "floor": math.floor,
     "ceil": math.ceil,
 }

@@ -12,6 +12,7 @@ from icsnn_deploy.conversion.frontend.onnx_model.module import OnnxContent, Onnx
 from icsnn_deploy.conversion.frontend.self_check import (
     DOUBLE,
     SIXTEEN_BITS,
+    ReferenceRun,
     differences,
     reference_runs,
 )
@@ -19,25 +20,25 @@ from icsnn_deploy.errors import ConversionError, ExportError
 from icsnn_deploy.graph.neuron import Array
 
 
-def check_with_runtime(model: OnnxModule, inputs: ExampleInputs) -> None:
+def check_with_runtime(model: OnnxModule, inputs: ExampleInputs) -> list[ReferenceRun]:
     """Check that the model computes what a runtime computes from its file.
 
     Args:
         model: a float32 copy; it is run in double precision and is float32 afterwards.
         inputs: samples, as many as the file takes.
 
+    Returns:
+        The runs of the model that were compared, and those without finite outputs.
+
     Raises:
         ConversionError: it does not, or the runtime refuses the file.
     """
     content = model.content
-    runs = [
-        run
-        for run in reference_runs(model, inputs, single=content.fixed_batch is None)
-        # if others are the user's samples, the self-check says so
-        if all(np.isfinite(values).all() for values in run.outputs.values())
-    ]
+    every = reference_runs(model, inputs, single=content.fixed_batch is None)
+    # if others are the user's samples, the self-check says so
+    runs = [run for run in every if all(np.isfinite(one).all() for one in run.outputs.values())]
     if not runs:
-        return
+        return every
     try:
         runtime, session = open_any_model(Path(content.source), content.data)
         found = [session.run(content.outputs, _feed(content, run.inputs)) for run in runs]
@@ -54,6 +55,7 @@ def check_with_runtime(model: OnnxModule, inputs: ExampleInputs) -> None:
                 f"{'; '.join(problems)}. Export the model with another operator set, or report "
                 "the operator"
             )
+    return every
 
 
 def _feed(content: OnnxContent, inputs: ExampleInputs) -> dict[str, Array]:

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from icsnn_deploy.conversion.frontend.builder import Traced
+from icsnn_deploy.conversion.frontend.builder import Result, Traced
 from icsnn_deploy.conversion.frontend.call_context import CallContext, Lowering
 from icsnn_deploy.conversion.frontend.piecewise_linear import PiecewiseLinear
+from icsnn_deploy.conversion.frontend.pushed import vector_as_image
 from icsnn_deploy.conversion.frontend.rules.extremum import maximum, minimum
 from icsnn_deploy.conversion.frontend.rules.piecewise_linear import (
     clipping,
@@ -188,9 +189,10 @@ def piecewise_linear(context: CallContext, x: Any, function: PiecewiseLinear) ->
     return activation(context, x, function)
 
 
-def piecewise_linear_per_channel(context: CallContext, x: Any, function: PiecewiseLinear) -> str:
+def piecewise_linear_per_channel(context: CallContext, x: Any, function: PiecewiseLinear) -> Result:
     """Functions of each channel, with parameters [C, 1, ...], on a tensor that is one node."""
-    source = context.source(x)
+    image = vector_as_image(context, context.traced(x))
+    source = context.source(x if image is None else image)
     ones = (1,) * (len(context.builder.shapes[source]) - 1)
     f = PiecewiseLinear(
         *(
@@ -198,7 +200,10 @@ def piecewise_linear_per_channel(context: CallContext, x: Any, function: Piecewi
             for rows in (function.kinks, function.slopes, function.intercepts)
         )
     )
-    return result(context, source, f)
+    found = result(context, source, f)
+    if image is None:
+        return found
+    return context.builder.numbering.elements(found, context.traced(x).shape[1:])
 
 
 def _leaky(context: CallContext, x: Any, slope: Array) -> str:

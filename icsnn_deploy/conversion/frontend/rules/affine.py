@@ -149,6 +149,32 @@ def div(context: CallContext, x: Any, other: Any, *, rounding_mode: str | None =
     return _affine(context, x, 1 / _values(context, other, x), 0)
 
 
+def addcmul(
+    context: CallContext, x: Any, tensor1: Any, tensor2: Any, *, value: float = 1
+) -> Result:
+    """y = x + value * tensor1 * tensor2, where tensor1 or tensor2 is constant."""
+    factors = [one for one in (tensor1, tensor2) if isinstance(one, Traced)]
+    if not factors:
+        return add(context, x, tensor1.double() * tensor2.double(), alpha=value)
+    if isinstance(x, Traced) or len(factors) == 2:
+        shape = np.broadcast_shapes(tuple(tensor1.shape), tuple(tensor2.shape))
+        product = mul(context.on(shape), tensor1, tensor2)
+        return add(context, x, replace_value(factors[0], product, shape), alpha=value)
+    (data,) = factors
+    factor = tensor2 if data is tensor1 else tensor1
+    scale = value * _values(context, factor, data)
+    return _affine(context, data, scale, _values(context, x, data))
+
+
+def addcdiv(
+    context: CallContext, x: Any, tensor1: Any, tensor2: Any, *, value: float = 1
+) -> Result:
+    """y = x + value * tensor1 / tensor2, tensor2 constant."""
+    if isinstance(tensor2, Traced):
+        raise context.unsupported("a division by data", "a division by a constant", "Remove it.")
+    return addcmul(context, x, tensor1, 1 / tensor2.double(), value=value)
+
+
 def neg(context: CallContext, x: Any) -> Result:
     """y = -x"""
     return _affine(context, x, -1, 0)
@@ -262,6 +288,8 @@ LOWERINGS: dict[str, Lowering] = {
     "rsub": rsub,
     "mul": mul,
     "div": div,
+    "addcmul": addcmul,
+    "addcdiv": addcdiv,
     "neg": neg,
     "overwritten": overwritten,
 }

@@ -19,6 +19,7 @@ from icsnn_deploy.conversion.frontend.images import choose_phases, on_nodes
 from icsnn_deploy.conversion.frontend.kernels import Kernel, convolve, mix_channels, replace_value
 from icsnn_deploy.conversion.frontend.pushed import push
 from icsnn_deploy.conversion.frontend.rules.affine import spread
+from icsnn_deploy.conversion.frontend.rules.channel_means import channel_means
 from icsnn_deploy.conversion.frontend.rules.largest import as_traced
 from icsnn_deploy.conversion.frontend.rules.linear import linear
 from icsnn_deploy.conversion.frontend.rules.resize import along_axes
@@ -69,7 +70,8 @@ def _windows(
     """Means over equal windows: an AvgPool on each node of whole channels, or a convolution."""
     builder = context.builder
     if not isinstance(x.value, str):
-        phases = choose_phases(builder, x.value)
+        weights = x.shape[1] * math.prod(kernel)
+        phases = choose_phases(builder, x.value, weights)
         if any(r > 1 for r in phases) or len(x.shape) != 2 + len(kernel):
             mean = Kernel.window_mean(x.shape[1], kernel, stride, padding)
             return convolve(context, x, mean)
@@ -210,6 +212,9 @@ def _over_features(context: CallContext, lines: Elements, x: Traced) -> Result:
         found = mix_channels(context, x, image, weight, np.zeros(channels, np.float32))
         if found is not None:
             return found.reshape(*kept, *grid)
+    means = channel_means(context, lines, x)
+    if means is not None:
+        return means
     flat = lines if len(lines.shape) > 1 else lines.reshape(1, count)
     mean_of_all = torch.full((1, count), 1 / count, dtype=torch.float64)
     inner = context.on((x.shape[0], *flat.shape[:-1], 1))

@@ -33,6 +33,7 @@ from icsnn_deploy.conversion.frontend.rules.max_pool_windows import (
     cheapest,
     in_pairs,
     shared,
+    without_infinite_border,
 )
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import Add, Conv, Relu, Shape
@@ -75,12 +76,31 @@ def max_pool(
         positions=context.shape[2:],  # as PyTorch rounded it, up with ceil_mode
     )
     data, builder = context.traced(x), context.builder
+    if isinstance(data.value, Elements):
+        data, windows_of_x = _without_border(context, data, data.value, windows_of_x)
     axis = None if isinstance(data.value, str) else lifted(builder, data.value)
     if axis is None:
-        return _pooled(context, context.source(x), windows_of_x)
+        return _pooled(context, context.source(data), windows_of_x)
     source = gather(builder, context.elements(data).with_axis(axis), data.origin)
     result = _pooled(context, source, windows_of_x.with_axis(axis - 1))
     return builder.numbering.elements(result).without_axis(axis)
+
+
+def _without_border(
+    context: CallContext, x: Traced, elements: Elements, pool: Windows
+) -> tuple[Traced, Windows]:
+    """Make a border of -inf the padding of the windows."""
+    inside, pads = without_infinite_border(elements)
+    if inside.shape == elements.shape:
+        return x, pool
+    windows_inside = pool.padded(pads, inside.shape[1:])
+    if windows_inside is None:
+        raise context.unsupported(
+            "windows that hold padding of -inf alone",
+            "windows with at least one value inside the input",
+            "Pad by less than a window.",
+        )
+    return replace_value(x, inside, (x.shape[0], *inside.shape)), windows_inside
 
 
 def adaptive_max_pool(

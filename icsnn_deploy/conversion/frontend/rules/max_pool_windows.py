@@ -10,9 +10,12 @@ log2(k) populations, not k - 1, of the same number of neurons together.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from icsnn_deploy.graph.nodes import Shape
+import numpy as np
+
+from icsnn_deploy.conversion.frontend.elements import Elements
+from icsnn_deploy.graph.nodes import Pairs, Shape
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +58,41 @@ class Windows:
             before=only(self.before, zeros),
             positions=only(self.positions, lengths),
         )
+
+    def padded(self, pads: Pairs, lengths: Shape) -> Windows | None:
+        """The same windows on an image without the pads that it has; None if one holds pads alone.
+
+        Args:
+            pads: before and after, per axis.
+            lengths: of the image without them.
+        """
+        before = tuple(b + first for b, (first, _) in zip(self.before, pads, strict=True))
+        for axis, length in enumerate(lengths):
+            begin = self.stride[axis] * np.arange(self.positions[axis]) - before[axis]
+            taps = begin[:, None] + self.dilation[axis] * np.arange(self.kernel[axis])
+            if not ((taps >= 0) & (taps < length)).any(axis=1).all():
+                return None
+        return replace(self, before=before)
+
+
+def without_infinite_border(elements: Elements) -> tuple[Elements, Pairs]:
+    """The elements [C, *G] without rows and columns of -inf around them, and how many those were.
+
+    F.pad(x, ..., value=-inf) before a max pooling is what the padding of the pooling is.
+    """
+    axes = len(elements.shape) - 1
+    constants = 0 if elements.constants is None else elements.constants
+    held = (elements.ids != 0) | (constants != -np.inf)
+    if held.all() or not held.any():
+        return elements, ((0, 0),) * axes
+    kept, pads = [slice(None)], []
+    for axis in range(1, axes + 1):
+        others = tuple(one for one in range(axes + 1) if one != axis)
+        used = np.flatnonzero(held.any(axis=others))
+        begin, end = int(used[0]), int(used[-1]) + 1
+        kept.append(slice(begin, end))
+        pads.append((begin, elements.shape[axis] - end))
+    return elements.map(lambda array: array[tuple(kept)]), tuple(pads)
 
 
 def cheapest(pool: Windows, lengths: Shape) -> list[Windows]:

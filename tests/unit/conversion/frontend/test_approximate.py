@@ -365,3 +365,68 @@ def test_samples_that_are_not_finite_name_the_call() -> None:
     bad[3] = torch.nan
     with pytest.raises(ConversionError, match=r"act \(silu\).*not finite"):
         trace(scored(), torch.from_numpy(DATA[:2]), approximate=Approximation(samples=bad))
+
+
+def head(*layers: nn.Module) -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.SiLU(), *layers).eval()
+
+
+def of_head(model: nn.Module, **more: Any) -> tuple[dict[str, Any], Any, Any]:
+    """The record of the output, and the outputs of the fitted model and of the model."""
+    x = samples(32)
+    graph = trace(model, x[:2], approximate=Approximation(knots=3, samples=x), **more)
+    held_out = record(graph)["held_out_samples"]
+    with torch.no_grad():
+        wanted = model(x[-held_out:]).double().numpy()
+    given = run_ann(graph, x[-held_out:].numpy()).reshape(wanted.shape)
+    (found,) = record(graph)["outputs"].values()
+    return found, given, wanted
+
+
+def test_outputs_that_are_numbers_have_a_deviation_and_no_class() -> None:
+    model = head(nn.Flatten(), nn.Linear(4 * 36, 6), nn.Unflatten(1, (3, 2)))
+    found, given, wanted = of_head(model)
+    spread = np.mean((wanted - wanted.mean(axis=0)) ** 2)
+    assert found["agreement"] is None
+    assert found["r2"] == pytest.approx(1 - np.mean((given - wanted) ** 2) / spread, abs=1e-3)
+
+
+def test_outputs_of_one_class_have_its_share_and_no_deviation() -> None:
+    model = head(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5))
+    found, given, wanted = of_head(model)
+    assert found["agreement"] == pytest.approx(np.mean(given.argmax(1) == wanted.argmax(1)))
+    assert "r2" not in found
+
+
+@pytest.mark.parametrize("ends", [(), (nn.Sigmoid(),)])
+def test_single_decisions_agree_where_they_are_on_the_same_side(
+    ends: tuple[nn.Module, ...],
+) -> None:
+    last = nn.Linear(4 * 36, 1)
+    body = head(nn.Flatten(), last)
+    with torch.no_grad():  # so that both sides occur
+        last.bias.sub_(body(samples(32)).median())
+    found, given, wanted = of_head(nn.Sequential(*body, *ends).eval())
+    side = 0.5 if ends else 0.0
+    assert found["agreement"] == pytest.approx(np.mean((given > 0) == (wanted > side)), abs=1e-4)
+    assert 0 < np.mean(wanted > side) < 1
+
+
+def test_a_declared_task_of_numbers_leaves_the_class_out_of_the_report() -> None:
+    model = head(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5))
+    recipe = Recipe(name="opi", time_steps=4)
+    for task, classes in (("classification", True), ("regression", False)):
+        result = convert(model, samples(16).numpy(), recipe, approximate=Approximation(), task=task)  # type: ignore[arg-type]
+        (found,) = result.report.approximation["outputs"].values()
+        assert (found["agreement"] is not None) == classes
+        assert result.ann.provenance[APPROXIMATED] == result.report.approximation
+        lines = approximation_lines(result.report.approximation)
+        assert ("same class" in lines[0]) == classes
+
+
+def test_numbers_are_reported_with_r2() -> None:
+    one = {"rms": 0.01, "largest": 0.1, "agreement": None, "r2": 0.99}
+    content = {"outputs": {"y": one}, "fits": [], "held_out_samples": 8}
+    (line,) = approximation_lines(content)
+    assert line.endswith("largest 10 %), R^2 0.9900 of 8 held-out samples")

@@ -61,6 +61,33 @@ def test_a_difference_that_the_example_does_not_show_is_found() -> None:
         check_same(graph, reference_runs(model, bind_example(model, x)))
 
 
+class Amplifying(nn.Module):
+    """For inputs beyond 1 a difference of large values, which float32 does not hold exactly."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(5, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        beyond = torch.relu(x.abs() - 1)
+        result: torch.Tensor = self.linear(x + beyond * 3e5 / 7 - beyond * (3e5 / 7))
+        return result
+
+
+def test_each_batch_may_differ_by_the_rounding_of_the_model_on_it() -> None:
+    """The random samples reach beyond the example, where the model itself is less exact."""
+    torch.manual_seed(0)
+    model, x = Amplifying().eval(), images(4, 5).sign()[:2]
+    runs = reference_runs(model, bind_example(model, x))
+    example, random = (run.rounding["output"] for run in runs)
+    assert example < 1e-6 < 1e-4 < random
+    graph = trace(model, x)
+    calm, wild = (replace(run, outputs={"output": run.outputs["output"] + random}) for run in runs)
+    check_same(graph, [wild])
+    with pytest.raises(ConversionError, match="does not reproduce the model"):
+        check_same(graph, [calm])
+
+
 def test_small_outputs_that_a_hook_changes_come_out_right() -> None:
     """torch.fx does not see the hook; its 12 % went unnoticed where outputs are small."""
     model = network(1e-5)

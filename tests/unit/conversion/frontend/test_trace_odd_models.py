@@ -35,7 +35,7 @@ REFUSED: dict[str, tuple[Form, str]] = {
     ),
     "a padded sigmoid": (lambda m, x: F.pad(m.conv(x).sigmoid(), (1, 1)), "igmoid"),
     "padding with minus infinity": (
-        lambda m, x: F.max_pool2d(F.pad(m.conv(x), (0, 1, 0, 1), value=-float("inf")), 2),
+        lambda m, x: F.avg_pool2d(F.pad(m.conv(x), (0, 1, 0, 1), value=-float("inf")), 2),
         "not finite",
     ),
     "argmax that keeps its axis": (lambda m, x: m.conv(x).argmax(1, keepdim=True), "argmax"),

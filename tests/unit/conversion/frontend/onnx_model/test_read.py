@@ -5,18 +5,26 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 import torch
 
+from icsnn_deploy.backends.onnx.any_model import open_any_model
 from icsnn_deploy.conversion.frontend.load_model import load_model
 from icsnn_deploy.conversion.frontend.onnx_model.names import node_path
 from icsnn_deploy.conversion.frontend.onnx_model.operators import OPERATORS
 from icsnn_deploy.conversion.frontend.onnx_model.read import read_onnx
 from icsnn_deploy.conversion.frontend.trace import trace
-from icsnn_deploy.errors import ConversionError, DataError, IcsnnError, UnsupportedOperatorError
+from icsnn_deploy.errors import (
+    ConversionError,
+    DataError,
+    ExportError,
+    IcsnnError,
+    UnsupportedOperatorError,
+)
 from icsnn_deploy.exporters import export
 from tests.support.graphs import residual_network
 from tests.support.onnx_models import CONV, MODELS, between, flat, model, values
@@ -219,6 +227,26 @@ def test_constants_lie_in_regular_files_beside_the_model(
         (lambda: between("r = Relu(d)"), "'d' is not made before it"),
         (lambda: between("c = Relu(c) r = Relu(c)"), "'c' is made twice"),
         (lambda: between("r = Conv(c)"), "has 1 inputs"),
+        (lambda: between('r = Conv(c, "", b)'), "Conv r without the input W"),
+        (lambda: between('r = Relu("")'), "Relu r without the input X"),
+        (lambda: between('r = Concat<axis=1>(c, "")'), "Concat r without the input inputs"),
+        (lambda: between("r = Add(c)"), "Add r without the input B"),
+        (
+            lambda: between("r = Clip(c, l)", l=values(4, 1, 1)),
+            r"r: Clip with a lower bound of shape \[4, 1, 1\]: one number",
+        ),
+        (
+            lambda: between("r = MaxPool<kernel_shape=[2,2], pads=[0,2,0,0]>(c)"),
+            r"r: MaxPool with windows of \[2, 2\] and padding .* windows of padding alone",
+        ),
+        (
+            lambda: between("r = MaxPool<kernel_shape=[2,2], pads=[2,2,2,2]>(c)"),
+            r"r: MaxPool with windows of \[2, 2\] and padding .* windows of padding alone",
+        ),
+        (
+            lambda: between("r = MaxPool<kernel_shape=[3,3], pads=[2,2,2,2], dilations=[2,2]>(c)"),
+            "of half the window at most, is needed",
+        ),
         (lambda: between("r = MaxPool<kernel_shape=[2,2], pads=[1]>(c)"), "4 numbers are needed"),
         (lambda: model("y = Relu(x)", inputs="uint8[N,3,4,4] x"), "no tensor of real numbers"),
         (
@@ -250,6 +278,19 @@ def test_samples_of_another_shape_are_refused_with_the_shape_of_the_file(tmp_pat
         trace(read, torch.randn(2, 8, 10, 3))
 
 
+def test_a_model_that_a_runtime_refuses_to_run_is_not_to_be_given_in_smaller_batches(
+    tmp_path: Path,
+) -> None:
+    """A conversion has no batch size to choose."""
+    made = between("p = Pad(c, pads) r = Relu(p)", pads=np.array([0, 0, 0, 0, 0, 0, -9, 0]))
+    data = made.SerializeToString()
+    name, session = open_any_model(tmp_path / "model.onnx", data)
+    assert name == "ONNX Runtime"
+    with pytest.raises(ExportError, match=r"onnx\.checker\.check_model") as caught:
+        session.run(["y"], {"x": values(2, 3, 8, 11)})
+    assert "batch_size" not in str(caught.value)
+
+
 def test_an_exported_spiking_network_is_no_input(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     export(residual_network(), path, "onnx")
@@ -264,6 +305,23 @@ def test_a_file_that_a_runtime_computes_otherwise_is_refused(
     made = flat("m = Gemm(x, w) y = Relu(m)", w=values(6, 4))
     with pytest.raises(ConversionError, match="differs from that of ONNX Runtime"):
         trace(read_onnx(saved(made, tmp_path)), torch.randn(2, 6))
+
+
+def test_the_reference_outputs_of_a_file_are_computed_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In double precision: on the samples, and on a random one alone."""
+    batches = []
+
+    def relu(node: Any, x: Any) -> Any:
+        if x.dtype == torch.float64:
+            batches.append(len(x))
+        return torch.relu(x)
+
+    monkeypatch.setitem(OPERATORS, "Relu", relu)
+    made = flat("m = Gemm(x, w) y = Relu(m)", w=values(6, 4))
+    trace(read_onnx(saved(made, tmp_path)), torch.randn(8, 6))
+    assert batches == [8, 1]
 
 
 @pytest.mark.parametrize("content", [b"", b"\0", b"not a model", bytes(1000)])

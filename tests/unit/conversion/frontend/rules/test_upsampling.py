@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name everybody uses
 from torch import nn
 
+from icsnn_deploy.conversion.frontend import images as images_of_layers
+from icsnn_deploy.conversion.frontend import selecting
 from icsnn_deploy.graph.nodes import Conv
 from tests.support.traced import Body, Form, check, images
 
@@ -125,6 +127,25 @@ class UNet(nn.Module):
             x = torch.relu(join(torch.cat([x, skip], 1)))
         result: torch.Tensor = self.head(x)
         return result
+
+
+WIDE: dict[str, Any] = {
+    "convolution": lambda m, x: m.after(F.interpolate(m.before(x), scale_factor=2)),
+    "average": lambda m, x: F.avg_pool2d(F.interpolate(m.before(x), scale_factor=2), 3, 2, 1),
+}
+
+
+@pytest.mark.parametrize("name", WIDE)
+def test_a_layer_too_large_for_phases_reads_the_fine_image(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In four phases these layers would have 16 times as many weights."""
+    model = Fine(WIDE[name])
+    model.add_module("after", nn.Conv2d(8, 8, 3, padding=1))
+    for module in (images_of_layers, selecting):
+        monkeypatch.setattr(module, "MAX_WEIGHTS", 600, raising=False)
+    graph = check(model.eval(), images(2, 3, 5, 6))
+    assert max(node.weight.size for node in graph.nodes_of(Conv)) <= 600
 
 
 @pytest.mark.parametrize("mode", ["transposed", "nearest", "bilinear"])
