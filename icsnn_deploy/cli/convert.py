@@ -176,11 +176,8 @@ def convert(
             reading = Reading(
                 options=given, selection=Selection(limit, mixed=True), progress=progress
             )
-<<<<<<< HEAD
-        from icsnn_deploy.conversion.calibration.augmentation import Augmentation
-=======
             samples = load_calibration(calibration, normalization, reading, encoding, binning)
->>>>>>> main
+        from icsnn_deploy.conversion.calibration.augmentation import Augmentation
         from icsnn_deploy.conversion.calibration.recipe import Recipe
         from icsnn_deploy.conversion.convert import convert as run_conversion
         from icsnn_deploy.conversion.frontend.load_model import load_model
