@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from torch import Tensor
 
 from icsnn_deploy.backends.torch.ann import TorchANN
 from icsnn_deploy.backends.torch.simulator import TorchSimulator
-from icsnn_deploy.graph.nodes import Population, Relu
+from icsnn_deploy.graph.nodes import Node, Population, Relu
 from icsnn_deploy.targets.connectivity import fan_out
 from tests.support.graphs import random_images, residual_ann, spiking_network
 
@@ -30,9 +31,11 @@ def test_two_spikes_hold_a_value_to_a_step() -> None:
 
     ann, images = residual_ann(), random_images(16)
     largest: dict[str, float] = {}
-    wanted = TorchANN(ann).run(
-        images, lambda node, value: largest.setdefault(node.name, float(value.max()))
-    )
+
+    def observe(node: Node, value: Tensor) -> None:
+        largest[node.name] = float(value.max())
+
+    wanted = TorchANN(ann).run(images, observe)
     thresholds = {node.name: largest[node.name] for node in ann.nodes_of(Relu)}
     errors = []
     for time_steps in (4, 64, 4096):
