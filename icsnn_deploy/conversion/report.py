@@ -78,6 +78,8 @@ class CandidateResult:
         divergence: sum over the outputs (OutputScore).
         seconds: to build and score it.
         outputs: the scores of each output, by name.
+        loss: that training with labels minimizes, which then decides (calibration.labels); None
+            where the divergence does.
     """
 
     method: str
@@ -85,6 +87,12 @@ class CandidateResult:
     divergence: float
     seconds: float
     outputs: Mapping[str, OutputScore] = field(default_factory=dict)
+    loss: float | None = None
+
+    @property
+    def criterion(self) -> float:
+        """What candidates are compared by: the least is chosen."""
+        return self.divergence if self.loss is None else self.loss
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,7 +167,11 @@ class ConversionReport:
     def to_json(self) -> dict[str, Any]:
         """The report as JSON values."""
         json_names = {"readout_steps": "counted"}
-        return {json_names.get(name, name): value for name, value in asdict(self).items()}
+        found = {json_names.get(name, name): value for name, value in asdict(self).items()}
+        if self.chosen.loss is None:
+            for candidate in (found["chosen"], *found["candidates"]):
+                del candidate["loss"]
+        return found
 
 
 def describe_populations(network: Graph) -> tuple[PopulationResult, ...]:

@@ -6,8 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from icsnn_deploy.graph.neuron import Array
-from icsnn_deploy.sources.batches import as_array, split_batch
+from icsnn_deploy.sources.batches import Batch, as_array, as_labels, split_batch
 from icsnn_deploy.sources.data_sets import is_data_set, is_torch
 from icsnn_deploy.sources.selection import Selection
 
@@ -23,6 +22,7 @@ class FreshBatches:
         collate: puts items together; None: as PyTorch does.
         workers: processes that read.
         input_key: of dict batches, the entry that holds the samples.
+        label_key: of dict batches, the entry that holds the labels.
         in_order: whether the user's loader gives the items in their order.
     """
 
@@ -30,10 +30,13 @@ class FreshBatches:
     collate: Any = None
     workers: int = 0
     input_key: str | None = None
+    label_key: str | None = None
     in_order: bool = False
 
     @classmethod
-    def of(cls, source: Any, input_key: str | None) -> FreshBatches | None:
+    def of(
+        cls, source: Any, input_key: str | None, label_key: str | None = None
+    ) -> FreshBatches | None:
         """The batches of a Dataset, or of a DataLoader of one; None of anything else.
 
         A loader's order is not kept, so that a sampler or batch sampler of the user's own, and a
@@ -46,8 +49,17 @@ class FreshBatches:
             plain = isinstance(source.sampler, (RandomSampler, SequentialSampler))
             if not plain or source.batch_size is None or not is_data_set(source.dataset):
                 return None
-            return cls(source.dataset, source.collate_fn, source.num_workers, input_key, in_order)
-        return cls(source, input_key=input_key) if is_data_set(source) else None
+            return cls(
+                source.dataset,
+                source.collate_fn,
+                source.num_workers,
+                input_key,
+                label_key,
+                in_order,
+            )
+        if not is_data_set(source):
+            return None
+        return cls(source, input_key=input_key, label_key=label_key)
 
     def __len__(self) -> int:
         return len(self.data_set)
@@ -58,17 +70,17 @@ class FreshBatches:
             return list(range(len(self)))
         return Selection(limit, mixed=True).numbers(len(self))
 
-    def chosen(self, numbers: Sequence[int], size: int = 64) -> Iterator[Array]:
-        """The samples of these numbers once, in this order, in batches."""
+    def chosen(self, numbers: Sequence[int], size: int = 64) -> Iterator[Batch]:
+        """The items of these numbers once, in this order, in batches of arrays."""
         for batch in self._loader(numbers, size, shuffle=False):
-            yield self._samples(batch)
+            yield self._arrays(batch)
 
-    def endless(self, numbers: Sequence[int], size: int, seed: int) -> Iterator[Array]:
-        """Batches of `size` samples of these numbers, in a new random order in each round."""
+    def endless(self, numbers: Sequence[int], size: int, seed: int) -> Iterator[Batch]:
+        """Batches of `size` items of these numbers, in a new random order in each round."""
         loader = self._loader(numbers, min(size, len(numbers)), shuffle=True, seed=seed)
         while True:
             for batch in loader:
-                yield self._samples(batch)
+                yield self._arrays(batch)
 
     def _loader(self, numbers: Sequence[int], size: int, *, shuffle: bool, seed: int = 0) -> Any:
         import torch
@@ -84,5 +96,6 @@ class FreshBatches:
             generator=torch.Generator().manual_seed(seed),
         )
 
-    def _samples(self, batch: Any) -> Array:
-        return as_array(split_batch(batch, _WHAT, input_key=self.input_key).samples, _WHAT)
+    def _arrays(self, batch: Any) -> Batch:
+        found = split_batch(batch, _WHAT, input_key=self.input_key, label_key=self.label_key)
+        return Batch(as_array(found.samples, _WHAT), as_labels(found.labels))

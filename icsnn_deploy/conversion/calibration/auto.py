@@ -116,6 +116,11 @@ class Auto(Strategy):
                 runner.best().network, runner.ann, runner.scorer.held_out, runner.readout_steps
             )
 
+    @property
+    def _loss_options(self) -> tuple[object, ...]:
+        """What the loss of training depends on besides the ANN."""
+        return ()
+
     def _search(self, runner: CandidateRunner, effort: EffortPlan) -> None:
         fit = runner.fit.part(0, effort.samples)
         activations = sample_activations(runner.ann, fit, seed=self.seed)
@@ -140,7 +145,9 @@ class Auto(Strategy):
             options,
             objective=runner.scorer.objective,
             held_out=lambda network: runner.scorer.score(network).divergence,
-            checkpoint=runner.checkpoint(name, start, options, self.augmentation, plan, self.seed),
+            checkpoint=runner.checkpoint(
+                name, start, options, self.augmentation, plan, self.seed, *self._loss_options
+            ),
             stage=name,
         )
         runner.curves[name] = found.curve

@@ -104,17 +104,18 @@ class CandidateRunner:
             divergence=score.divergence,
             seconds=time.monotonic() - begun,
             outputs=score.outputs,
+            loss=score.loss,
         )
         candidate = Candidate(result=result, network=network)
         self.candidates.append(candidate)
         return candidate
 
     def best(self) -> Candidate:
-        """The candidate of least divergence from the ANN.
+        """The candidate of least divergence from the ANN, or of least loss where there is one.
 
         Divergence, because agreement on a few dozen samples differs by chance.
         """
-        return min(self.candidates, key=lambda c: (c.result.divergence, -(c.result.agreement or 0)))
+        return min(self.candidates, key=lambda c: (c.result.criterion, -(c.result.agreement or 0)))
 
     def checkpoint(self, stage: str, start: Graph, *options: object) -> Checkpoint | None:
         """The checkpoint of a stage that starts from a network, with these options."""

@@ -44,6 +44,8 @@ class CalibrationContext:
         *,
         batch_size: int,
         input_key: str | None = None,
+        label_key: str | None = None,
+        keep_labels: bool = False,
         device: str = "cpu",
         progress: Progress = silent,
         ranks: Ranks = SINGLE,
@@ -60,7 +62,13 @@ class CalibrationContext:
         """
         axis = 1 if encoder.encoding == "events" else 0
         samples = CalibrationSet.of(
-            source, input_key=input_key, progress=progress, ranks=ranks, axis=axis
+            source,
+            input_key=input_key,
+            label_key=label_key,
+            keep_labels=keep_labels,
+            progress=progress,
+            ranks=ranks,
+            axis=axis,
         )
         if encoder.is_timed:
             for batch in samples.batches(batch_size):

@@ -1,8 +1,8 @@
-"""Train the IF network towards the ANN's outputs, by gradient through the T steps, without labels.
+"""Train the IF network towards the ANN's outputs, by gradient through the T steps.
 
 The search chooses one population after the other and cannot trade an error in one layer against the
 layers after it; this can. The ANN tells what its output is on any sample, so that every sample is a
-training sample (distillation, Hinton et al. 2015).
+training sample (distillation, Hinton et al. 2015). An objective with labels has them take part.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def distill(
 ) -> Distilled:
     """The network with v_threshold, v_init, biases and weights optimized.
 
-        minimize mean over T of divergence(ANN, logits_T)
+        minimize mean over T of objective.loss(ANN, logits_T, labels)
                  + share * mean over populations of |v_threshold * rate - a|^2 / |a|^2
 
     Args:
@@ -102,7 +102,7 @@ def distill(
         batches: samples that are learned from.
         time_steps: readout steps: the T after which the network is read.
         options: number of steps and learning rates.
-        objective: the divergence, by the task of each output.
+        objective: what is minimized; a plain one is the divergence, by the task of each output.
         held_out: divergence of a network on held-out samples, for the curve.
         checkpoint: where the state is kept; a distillation that was interrupted goes on from there.
         stage: name under which progress is reported.
@@ -151,7 +151,9 @@ class _Run:
             groups.append({"params": self.network.weights, "lr": options.weight_rate})
         self.optimizer = torch.optim.Adam(groups)
         self.peaks = [float(group["lr"]) for group in groups]  # type: ignore[arg-type]
-        self.network.measure([context.encoder.inputs(batches.batch(n)) for n in range(_MEASURED)])
+        self.network.measure(
+            [context.encoder.inputs(batches.batch(n).samples) for n in range(_MEASURED)]
+        )
         self.done = 0
         self.seconds = 0.0
         self.losses: list[float] = []
@@ -160,12 +162,12 @@ class _Run:
     def step(self) -> None:
         """One step of the optimizer."""
         begun = time.monotonic()
-        samples = self.batches.batch(self.done)
+        samples, labels = self.batches.batch(self.done)
         wanted, activations = self.teacher.run(self.context.encoder.frames(samples))
         logits, errors = self.network.run(self.context.encoder.inputs(samples), activations)
         start = self.network.network.readout_start
         read = [logits[start:t].mean(dim=0) for t in self.time_steps]
-        loss = torch.stack([self.objective.loss(wanted, found) for found in read]).mean()
+        loss = torch.stack([self.objective.loss(wanted, found, labels) for found in read]).mean()
         self.losses.append(float(loss.detach()))
         if errors:
             loss = loss + self.options.activation_share * torch.stack(errors).mean()

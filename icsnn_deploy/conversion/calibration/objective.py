@@ -38,11 +38,13 @@ class Score(NamedTuple):
         agreement: mean over the outputs that are classes; None if there are none.
         divergence: sum over the outputs.
         outputs: by name.
+        loss: what is minimized, where that is not the divergence.
     """
 
     agreement: float | None
     divergence: float
     outputs: dict[str, OutputScore]
+    loss: float | None = None
 
 
 class Objective:
@@ -87,12 +89,13 @@ class Objective:
             divergence=kl_divergence(wanted, found),
         )
 
-    def loss(self, wanted: Tensor, found: Tensor) -> Tensor:
+    def loss(self, wanted: Tensor, found: Tensor, labels: Array | None = None) -> Tensor:
         """The divergence of logits from those of the ANN, both [B, *output shape]; differentiable.
 
         Args:
             wanted: of the ANN, on any samples.
             found: of the network, on the same.
+            labels: of the samples, where they are kept; they play no part here.
         """
         return torch.stack(
             [
@@ -134,7 +137,8 @@ def mean_score(scores: Sequence[Score]) -> Score:
         outputs[name] = replace(
             first, agreement=None if first.agreement is None else share, divergence=divergence
         )
-    return _joined(outputs)
+    losses = [score.loss for score in scores if score.loss is not None]
+    return _joined(outputs)._replace(loss=sum(losses) / len(losses) if losses else None)
 
 
 def _joined(outputs: dict[str, OutputScore]) -> Score:

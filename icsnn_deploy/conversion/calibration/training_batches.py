@@ -10,16 +10,17 @@ import numpy as np
 from icsnn_deploy.conversion.calibration.augmentation import Augmentation
 from icsnn_deploy.conversion.calibration.context import CalibrationContext
 from icsnn_deploy.graph.neuron import Array
+from icsnn_deploy.sources.batches import Batch
 
 
 class TrainingBatches(Protocol):
-    """Gives batches of samples by number."""
+    """Gives batches by number."""
 
     size: int
     """Samples of a batch."""
 
-    def batch(self, number: int) -> Array:
-        """Samples [size, *shape], as a calibration set holds them."""
+    def batch(self, number: int) -> Batch:
+        """Samples [size, *shape], as a calibration set holds them, and labels if they are kept."""
 
 
 class FreshlyReadBatches:
@@ -27,19 +28,20 @@ class FreshlyReadBatches:
 
     Args:
         batches: endless, in the form that the data set gives them.
-        taken: turns a batch into that of a calibration set.
+        taken: turns the samples of a batch into those of a calibration set.
         size: samples per batch.
     """
 
     def __init__(
-        self, batches: Iterator[Array], taken: Callable[[Array], Array], size: int
+        self, batches: Iterator[Batch], taken: Callable[[Array], Array], size: int
     ) -> None:
         self.batches = batches
         self.taken = taken
         self.size = size
 
-    def batch(self, number: int) -> Array:
-        return self.taken(next(self.batches))
+    def batch(self, number: int) -> Batch:
+        found = next(self.batches)
+        return Batch(self.taken(found.samples), found.labels)
 
 
 class DrawnBatches:
@@ -64,7 +66,7 @@ class DrawnBatches:
         self._round = -1
         self._order = np.zeros(0, np.int64)
 
-    def batch(self, number: int) -> Array:
+    def batch(self, number: int) -> Batch:
         per_round = len(self.context) // self.size
         turn, place = divmod(number, per_round)
         if turn != self._round:
@@ -72,4 +74,6 @@ class DrawnBatches:
             self._round, self._order = turn, generator.permutation(len(self.context))
         rows = np.sort(self._order[place * self.size : (place + 1) * self.size])
         samples = np.asarray(self.context.samples.samples[rows])
-        return self.augmentation.vary(samples, np.random.default_rng((self.seed, 1, number)))
+        varied = self.augmentation.vary(samples, np.random.default_rng((self.seed, 1, number)))
+        labels = self.context.samples.labels
+        return Batch(varied, None if labels is None else np.asarray(labels[rows]))

@@ -53,7 +53,7 @@ class FreshSamples:
     Args:
         source: the data set.
         numbers: of the items that are learned from.
-        taken: turns a batch of the data set into that of a calibration set.
+        taken: turns the samples of a batch into those of a calibration set.
     """
 
     source: FreshBatches

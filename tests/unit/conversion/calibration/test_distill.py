@@ -132,13 +132,15 @@ def test_rates_rise_and_fall_to_nothing() -> None:
 def test_every_sample_comes_once_before_any_comes_again() -> None:
     samples = np.arange(12, dtype=np.float32).reshape(12, 1)
     batches = DrawnBatches(CalibrationContext.of(samples, batch_size=4), 4, Augmentation(), 0)
-    turns = [[batches.batch(turn * 3 + n).ravel() for n in range(3)] for turn in range(2)]
+    turns = [[batches.batch(turn * 3 + n).samples.ravel() for n in range(3)] for turn in range(2)]
     for turn in turns:
         assert sorted(np.concatenate(turn)) == list(range(12))
     assert not np.array_equal(turns[0], turns[1])
-    np.testing.assert_array_equal(batches.batch(1), turns[0][1][:, None])  # whatever came before
+    np.testing.assert_array_equal(
+        batches.batch(1).samples, turns[0][1][:, None]
+    )  # whatever came before
     few = DrawnBatches(CalibrationContext.of(samples[:3], batch_size=4), 8, Augmentation(), 0)
-    assert len(few.batch(0)) == 3
+    assert len(few.batch(0).samples) == 3
 
 
 def test_options_that_make_no_sense_are_refused() -> None:
