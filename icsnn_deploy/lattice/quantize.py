@@ -30,6 +30,7 @@ from icsnn_deploy.lattice.prepare import prepare
 from icsnn_deploy.lattice.quantization import FloatNetwork, Quantization
 from icsnn_deploy.lattice.recalibrate import activation_units, readout_steps, recalibrate
 from icsnn_deploy.lattice.round_network import Lattice, even_widths, round_to_lattice
+from icsnn_deploy.lattice.train import train_on_lattice, training_plan
 from icsnn_deploy.progress import Progress, silent
 from icsnn_deploy.targets.generic import GENERIC
 from icsnn_deploy.targets.paths import chip_targets
@@ -74,6 +75,7 @@ def quantize(
     """
     given = FloatNetwork.of(source, ann)
     network = given.network
+    _check_trainable(given, options)
     if given.ann is None or hard_resets(network):
         given_data: CalibrationSource | CalibrationSet = calibration_data
         if not network.input.is_timed:
@@ -118,15 +120,55 @@ def quantize(
     scores = {"float": scorer.score(network)}
     scale = _scale(lattice.graph, unit)
     scores |= {name: scorer.score(graph, scale) for name, graph in candidates.items()}
+    kept = _best(candidates, scores, lattice, profile)
+    plan = training_plan(ann, network.steps, options.effort)
+    if plan is not None:
+        candidates["trained"] = train_on_lattice(
+            candidates[kept],
+            prepared,
+            bits,
+            scale,
+            ann,
+            fit,
+            plan,
+            objective=scorer.objective,
+            readout_steps=readout_steps(network),
+            one_threshold=options.per_layer,
+            seed=options.seed,
+        )
+        scores["trained"] = scorer.score(candidates["trained"], scale)
+        kept = _best(candidates, scores, lattice, profile)
+    samples = np.array(context.inputs(slice(SAMPLES_KEPT)))  # not a view of all
+    return _result(given, samples, candidates[kept], unit, bits, scores, kept)
+
+
+def _check_trainable(given: FloatNetwork, options: LatticeOptions) -> None:
+    """Raise LatticeError where training is asked for and the network cannot be trained."""
+    if options.effort == "quick":
+        return
+    reason = None
+    if given.ann is None:
+        reason = "it is trained towards the outputs of its ANN, and has none"
+    elif hard_resets(given.network):
+        reason = "only networks with soft reset are trained"
+    if reason is not None:
+        raise LatticeError(f"effort {options.effort!r}: {reason}; choose quick")
+
+
+def _best(
+    candidates: Mapping[str, Graph],
+    scores: Mapping[str, Score],
+    lattice: Lattice,
+    profile: TargetProfile,
+) -> str:
+    """The candidate of least divergence, of those that certify and fit the target."""
     misfits = len(_too_wide(lattice.graph, profile))
     fitting = [
         name
         for name, graph in candidates.items()
         if certify(graph).float32 and len(_too_wide(graph, profile)) <= misfits
     ]
-    kept = min(fitting, key=lambda name: scores[name].divergence)
-    samples = np.array(context.inputs(slice(SAMPLES_KEPT)))  # not a view of all
-    return _result(given, samples, candidates[kept], unit, bits, scores, kept)
+    return min(fitting, key=lambda name: scores[name].divergence)
 
 
 def _encoder(given: FloatNetwork, calibration_data: CalibrationSource) -> InputEncoder:
