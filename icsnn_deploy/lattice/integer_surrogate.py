@@ -1,4 +1,4 @@
-"""An IF population in lattice units with a gradient, and rounding that a gradient passes through."""
+"""An IF population in lattice units with a gradient, and rounding that passes the gradient."""
 
 from __future__ import annotations
 

@@ -16,6 +16,7 @@ from icsnn_deploy.conversion.calibration.objective import Objective, Score
 from icsnn_deploy.conversion.calibration.sampled_activations import sample_activations
 from icsnn_deploy.conversion.calibration.samples import CalibrationSet, CalibrationSource
 from icsnn_deploy.conversion.convert import Conversion
+from icsnn_deploy.errors import LatticeError
 from icsnn_deploy.graph.arrangement import as_taken, output_tasks
 from icsnn_deploy.graph.certificate import certify, require_certificate
 from icsnn_deploy.graph.encoder import InputEncoder, are_spikes, encoded, encoder_of, placed
@@ -54,8 +55,8 @@ def quantize(
 
     Scales and rounding minimize the error of each layer's output on calibration samples. Weight
     widths are reduced where the network would not certify at its T, or would overflow a register of
-    the target. Then the integer network is calibrated again (see lattice.recalibrate), and of the
-    candidates the one is kept whose outputs on held-out samples diverge least from the ANN's, by
+    the target. Then the integer network is calibrated again (see lattice.recalibrate), and with
+    options.effort other than quick the best is trained (see lattice.trainable). Of the candidates the one is kept whose outputs on held-out samples diverge least from the ANN's, by
     the task of each output (calibration.objective).
 
     Args:
@@ -71,7 +72,8 @@ def quantize(
         progress: called as each stage advances.
 
     Raises:
-        LatticeError: the network cannot be put on the lattice, or does not certify there.
+        LatticeError: the network cannot be put on the lattice, does not certify there, or is to
+            be trained and has no ANN or hard reset.
     """
     given = FloatNetwork.of(source, ann)
     network = given.network

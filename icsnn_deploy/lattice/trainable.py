@@ -2,9 +2,9 @@
 
     W = clamp(round(W')),   v_threshold = round(v_threshold'),   v_init = floor(v_init') + 1/2
 
-W', v_threshold' and v_init' are floats that are trained; the network computes with the integers, and
-the gradient passes the rounding as if it were not there (straight-through). A spike stays 1, so that
-no unit changes: what a spike of another threshold should count for, the next weights learn.
+W', v_threshold' and v_init' are floats that are trained. The network computes with the integers,
+and the gradient passes the rounding as if it were not there (straight-through). A spike stays 1, so
+that no unit changes: what a spike of another threshold should count for, the next weights learn.
 
 As in batch normalization, the current of a population is centered per channel by the mean over the
 batch and its T steps, and v_threshold follows its standard deviation: weights that jump to the next
@@ -41,11 +41,16 @@ class _Weight:
     Args:
         node: a connection of the integer network.
         largest: largest magnitude.
-        prepared: the same connection before it was rounded: weights that are zero there stay zero.
+        prepared: its values before they were rounded; where they are zero nothing is trained.
+        device: torch device.
     """
 
     def __init__(
-        self, node: Conv | Linear | ChannelAffine, largest: int, prepared: Array, device: torch.device
+        self,
+        node: Conv | Linear | ChannelAffine,
+        largest: int,
+        prepared: Array,
+        device: torch.device,
     ) -> None:
         self.node, self.largest = node, largest
         self.field = "scale" if isinstance(node, ChannelAffine) else "weight"
@@ -60,18 +65,20 @@ class _Weight:
     @property
     def value(self) -> Tensor:
         """The integers, as floats."""
+        limit = self.largest / self.scale
         with torch.no_grad():  # a value beyond the range would take steps to come back
-            self.multiple.copy_((self.multiple * self.scale).clamp(-self.largest, self.largest) / self.scale)
+            self.multiple.copy_(self.multiple.clamp(-limit, limit))
         return rounded(self.multiple * self.scale).clamp(-self.largest, self.largest)
 
-    def node_learned(self) -> Node:
+    def result(self) -> Node:
+        """The node with the integers learned."""
         integers = self.value.detach().cpu().numpy().astype(self.node.arrays()[self.field].dtype)
         return replace(self.node, **{self.field: integers})  # type: ignore[arg-type]
 
 
 @dataclass(kw_only=True)
 class _Population:
-    """What is learned of a population, as multiples of the v_threshold that training starts from."""
+    """What is learned of a population, in multiples of the v_threshold that it starts from."""
 
     v_threshold: Tensor  # where training starts, [C, 1, 1], [C, H, W] or one value; lattice units
     log_threshold: Tensor
@@ -163,7 +170,9 @@ class TrainableLattice:
         return torch.as_tensor(column.astype(np.float32)).to(self.ops.device)
 
     def _population(self, node: IF) -> _Population:
-        v_threshold, v_init = (value.astype(np.float32) for value in (node.v_threshold, node.v_init))
+        v_threshold, v_init = (
+            value.astype(np.float32) for value in (node.v_threshold, node.v_init)
+        )
         if self.one_threshold:
             v_threshold = v_threshold.reshape(-1)[:1].reshape((1,) * v_threshold.ndim)
         device = self.ops.device
@@ -242,9 +251,7 @@ class TrainableLattice:
             found.running_std.lerp_(std, _MOMENTUM)
         return found.values(mean, std)
 
-    def _spikes(
-        self, node: IF, current: Tensor, values: tuple[Tensor, Tensor, Tensor]
-    ) -> Tensor:
+    def _spikes(self, node: IF, current: Tensor, values: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         v_threshold, v_init, shift = values
         constant = node.inputs[0] in self.constant
         spikes: Tensor = IntegerIF.apply(
@@ -262,7 +269,7 @@ class TrainableLattice:
 
     def result(self) -> Graph:
         """The integer network with the parameters learned."""
-        network = self.network.replace(*(layer.node_learned() for layer in self._layers))
+        network = self.network.replace(*(layer.result() for layer in self._layers))
         for node in self.network.nodes_of(IF):
             found = [_array(v) for v in self._populations[node.name].exact_values]
             v_threshold, v_init, shift = found
