@@ -31,7 +31,8 @@ from icsnn_deploy.sources.selection import Selection
 if TYPE_CHECKING:
     from icsnn_deploy.lattice.quantization import Quantization
 
-Effort = Literal["quick", "standard", "best"]  # lattice.options.LatticeEffort
+# Spelled out here because the module that defines it is imported only on use.
+Effort = Literal["quick", "standard", "best"]
 
 
 def quantize(

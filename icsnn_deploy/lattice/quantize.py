@@ -16,7 +16,6 @@ from icsnn_deploy.conversion.calibration.objective import Objective, Score
 from icsnn_deploy.conversion.calibration.sampled_activations import sample_activations
 from icsnn_deploy.conversion.calibration.samples import CalibrationSet, CalibrationSource
 from icsnn_deploy.conversion.convert import Conversion
-from icsnn_deploy.errors import LatticeError
 from icsnn_deploy.graph.arrangement import as_taken, output_tasks
 from icsnn_deploy.graph.certificate import certify, require_certificate
 from icsnn_deploy.graph.encoder import InputEncoder, are_spikes, encoded, encoder_of, placed
@@ -31,7 +30,7 @@ from icsnn_deploy.lattice.prepare import prepare
 from icsnn_deploy.lattice.quantization import FloatNetwork, Quantization
 from icsnn_deploy.lattice.recalibrate import activation_units, readout_steps, recalibrate
 from icsnn_deploy.lattice.round_network import Lattice, even_widths, round_to_lattice
-from icsnn_deploy.lattice.train import train_on_lattice, training_plan
+from icsnn_deploy.lattice.train import check_trainable, train_on_lattice, training_plan
 from icsnn_deploy.progress import Progress, silent
 from icsnn_deploy.targets.generic import GENERIC
 from icsnn_deploy.targets.paths import chip_targets
@@ -56,8 +55,9 @@ def quantize(
     Scales and rounding minimize the error of each layer's output on calibration samples. Weight
     widths are reduced where the network would not certify at its T, or would overflow a register of
     the target. Then the integer network is calibrated again (see lattice.recalibrate), and with
-    options.effort other than quick the best is trained (see lattice.trainable). Of the candidates the one is kept whose outputs on held-out samples diverge least from the ANN's, by
-    the task of each output (calibration.objective).
+    options.effort other than quick the best is trained (see lattice.trainable). Of the candidates
+    the one is kept whose outputs on held-out samples diverge least from the ANN's, by the task of
+    each output (calibration.objective).
 
     Args:
         source: a float IF network: a conversion, a bundle, or a graph.
@@ -77,7 +77,7 @@ def quantize(
     """
     given = FloatNetwork.of(source, ann)
     network = given.network
-    _check_trainable(given, options)
+    check_trainable(given.network, given.ann, options.effort)
     if given.ann is None or hard_resets(network):
         given_data: CalibrationSource | CalibrationSet = calibration_data
         if not network.input.is_timed:
@@ -142,19 +142,6 @@ def quantize(
         kept = _best(candidates, scores, lattice, profile)
     samples = np.array(context.inputs(slice(SAMPLES_KEPT)))  # not a view of all
     return _result(given, samples, candidates[kept], unit, bits, scores, kept)
-
-
-def _check_trainable(given: FloatNetwork, options: LatticeOptions) -> None:
-    """Raise LatticeError where training is asked for and the network cannot be trained."""
-    if options.effort == "quick":
-        return
-    reason = None
-    if given.ann is None:
-        reason = "it is trained towards the outputs of its ANN, and has none"
-    elif hard_resets(given.network):
-        reason = "only networks with soft reset are trained"
-    if reason is not None:
-        raise LatticeError(f"effort {options.effort!r}: {reason}; choose quick")
 
 
 def _best(

@@ -13,7 +13,8 @@ from icsnn_deploy.conversion.calibration.training_cost import (
     plan_training,
 )
 from icsnn_deploy.conversion.calibration.training_source import HeldSamples
-from icsnn_deploy.graph.graph import Graph
+from icsnn_deploy.errors import LatticeError
+from icsnn_deploy.graph.graph import Graph, hard_resets
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.lattice.options import LatticeEffort
 from icsnn_deploy.lattice.trainable import TrainableLattice
@@ -26,6 +27,19 @@ BUDGETS: dict[LatticeEffort, TrainingBudget | None] = {
 """What the training of each effort may cost; quick trains nothing."""
 
 _NORMALIZED = 0.7  # share of the iterations; in the others the network is the one that results
+
+
+def check_trainable(network: Graph, ann: Graph | None, effort: LatticeEffort) -> None:
+    """Raise LatticeError where an effort includes training and the network cannot be trained."""
+    if effort == "quick":
+        return
+    reason = None
+    if ann is None:
+        reason = "it is trained towards the outputs of its ANN, and has none"
+    elif hard_resets(network):
+        reason = "only networks with soft reset are trained"
+    if reason is not None:
+        raise LatticeError(f"effort {effort!r}: {reason}; choose quick")
 
 
 def train_on_lattice(
