@@ -14,7 +14,7 @@ fixed, and the network is the one that results, spike for spike.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -71,11 +71,8 @@ class TrainableLattice:
         self.ops = self.simulator.ops
         self.constant = network.constant_nodes()
         self._layers = [
-            TrainedWeight(
-                node, _largest(node, bits), _weights(prepared.node(node.name)), self.ops.device
-            )
-            for node in network.nodes_of(Conv, Linear, ChannelAffine)
-            if node.name in prepared and _is_trained(prepared.node(node.name))
+            TrainedWeight(node, _largest(node, bits), _weights(before), self.ops.device)
+            for node, before in _rounded_connections(network, prepared)
         ]
         self._populations = {node.name: self._population(node) for node in network.nodes_of(IF)}
         shape = network.shape(network.output.name)
@@ -230,10 +227,15 @@ def _moments(current: Tensor) -> tuple[Tensor, Tensor]:
     return mean, current.square().mean(dim=axes).reshape(shape)
 
 
-def _is_trained(prepared: Node) -> bool:
-    """Whether a connection of a prepared network is rounded: no copy, no sum, no zero point."""
-    values = _weights(prepared)
-    return values.dtype.kind == "f"
+def _rounded_connections(
+    network: Graph, prepared: Graph
+) -> Iterator[tuple[Conv | Linear | ChannelAffine, Node]]:
+    """Connections with those that they were before: neither copies, window sums nor zero points."""
+    for node in network.nodes_of(Conv, Linear, ChannelAffine):
+        if node.name in prepared:  # a calibration may have inserted a shift
+            before = prepared.node(node.name)
+            if _weights(before).dtype.kind == "f":
+                yield node, before
 
 
 def _weights(node: Node) -> Array:
