@@ -243,7 +243,7 @@ def _weights(node: Node) -> Array:
 
 
 def _largest(node: Node, bits: Mapping[str, int]) -> int:
-    return 2 ** (bits.get(node.name, DIAGONAL_BITS) - 1) - 1
+    return (1 << (bits.get(node.name, DIAGONAL_BITS) - 1)) - 1
 
 
 def _array(value: Tensor) -> Array:

@@ -132,7 +132,7 @@ def test_weights_keep_their_width_and_those_of_pruned_and_copying_connections_st
     x = samples(network, 8)
     optimizer = torch.optim.SGD(learner.weights, 1e3)
     logits, _ = learner.run(x)
-    logits.square().mean().backward()
+    logits.square().mean().backward()  # type: ignore[no-untyped-call]
     optimizer.step()
     before, after = learner.network, learner.result()
     changed = {
