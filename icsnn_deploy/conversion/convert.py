@@ -230,7 +230,7 @@ def convert(
         labels = require_labels(recipe.name, ann, context.samples.labels, len(context))
         context = replace(context, samples=replace(context.samples, labels=labels))
     fit, held_out = context.split(recipe.held_out)
-    training: TrainingSource = HeldSamples(fit, _image_shape(ann, context))
+    training: TrainingSource = HeldSamples(fit, fit.image_shape(ann))
     if fresh is not None:
         kept = set(range(len(fresh))) - set(numbers[len(numbers) - len(held_out) :])
         training = FreshSamples(fresh, sorted(kept), partial(_taken, ann, normalization))
@@ -287,14 +287,6 @@ def convert(
 def _taken(ann: Graph, normalization: Normalization | None, batch: Array) -> Array:
     """A batch of a data set as the ANN takes it."""
     return placed(ann, as_network_samples("a calibration batch", batch, normalization))
-
-
-def _image_shape(ann: Graph, context: CalibrationContext) -> tuple[int, ...]:
-    """Shape of the samples if they are single images [C, H, W]; () of others."""
-    shape = tuple(context.samples.samples.shape[1:])
-    arranged = ann.input.index is not None or ann.input.parts
-    events = context.encoder.encoding == "events"
-    return () if arranged or events or len(shape) != 3 else shape
 
 
 def _check_kinds(model: object, recipe: object) -> None:

@@ -53,7 +53,7 @@ AT_MODULE_LEVEL = {
     "scipy": r"lava/worker/.*",
     "h5py": r"lava/worker/.*",
     "torch": r"(conversion|demo|readers|backends/torch)/.*"
-    r"|lattice/(input_moments|rounding)\.py",
+    r"|lattice/(input_moments|integer_surrogate|rounding|trainable|trained_parameters)\.py",
     "rich": r"(report|cli)/.*",
     "typer": r"cli/.*",
 }

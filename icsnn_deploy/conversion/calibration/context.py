@@ -133,6 +133,13 @@ class CalibrationContext:
         """Some of the samples as the IF network takes them."""
         return self.encoder.inputs(np.asarray(self.samples.samples[rows]))
 
+    def image_shape(self, graph: Graph) -> tuple[int, ...]:
+        """Shape of the samples if they are single images [C, H, W] of a graph; () of others."""
+        shape = tuple(self.samples.samples.shape[1:])
+        arranged = graph.input.index is not None or graph.input.parts
+        events = self.encoder.encoding == "events"
+        return () if arranged or events or len(shape) != 3 else shape
+
     @property
     def batch_count(self) -> int:
         """Number of batches in one pass."""

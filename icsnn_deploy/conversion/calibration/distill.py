@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -69,6 +70,40 @@ class DistillOptions:
         return 0.5 + 0.5 * math.cos(math.pi * (done - _WARM_UP) / (1 - _WARM_UP))
 
 
+class Trainable(Protocol):
+    """A network that distillation trains.
+
+    Attributes:
+        network: the network that training started from.
+        potentials: parameters that have the rate of the populations.
+        weights: parameters that have the rate of the weights.
+    """
+
+    network: Graph
+    potentials: list[Tensor]
+    weights: list[Tensor]
+
+    def measure(self, inputs: list[Array]) -> None:
+        """Look at batches of one size before training starts."""
+
+    def run(
+        self, inputs: Array, activations: dict[str, Tensor] | None = None
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Currents of the output [T, B, *shape] in units of the ANN's logits.
+
+        And the relative squared error of each population, where activations of the ANN are given.
+        """
+
+    def result(self) -> Graph:
+        """The network with the parameters learned."""
+
+    def state(self) -> list[Tensor]:
+        """Everything that training changes, for a checkpoint."""
+
+    def restore(self, state: list[Tensor]) -> None:
+        """Take the values of `state`."""
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Distilled:
     """The network learned, and how it got there."""
@@ -78,7 +113,7 @@ class Distilled:
 
 
 def distill(
-    network: Graph,
+    network: Graph | Trainable,
     ann: Graph,
     context: CalibrationContext,
     batches: TrainingBatches,
@@ -96,7 +131,7 @@ def distill(
                  + share * mean over populations of |v_threshold * rate - a|^2 / |a|^2
 
     Args:
-        network: a float IF network.
+        network: a float IF network; or a network with its own way to be trained.
         ann: the ANN that the network comes from.
         context: device, encoder and progress.
         batches: samples that are learned from.
@@ -107,6 +142,9 @@ def distill(
         checkpoint: where the state is kept; a distillation that was interrupted goes on from there.
         stage: name under which progress is reported.
     """
+    if isinstance(network, Graph):
+        trained_weights = options.weight_rate > 0
+        network = TrainableNetwork(network, context.device, train_weights=trained_weights)
     run = _Run(network, ann, context, batches, time_steps, options, objective)
     if checkpoint is not None:
         run.resume(checkpoint)
@@ -132,7 +170,7 @@ class _Run:
 
     def __init__(
         self,
-        network: Graph,
+        network: Trainable,
         ann: Graph,
         context: CalibrationContext,
         batches: TrainingBatches,
@@ -143,9 +181,7 @@ class _Run:
         self.context, self.batches, self.options = context, batches, options
         self.objective, self.time_steps = objective, tuple(time_steps)
         self.teacher = _Teacher(ann, context.device, with_activations=options.activation_share > 0)
-        self.network = TrainableNetwork(
-            network, context.device, train_weights=options.weight_rate > 0
-        )
+        self.network = network
         groups = [{"params": self.network.potentials, "lr": options.rate}]
         if self.network.weights:
             groups.append({"params": self.network.weights, "lr": options.weight_rate})

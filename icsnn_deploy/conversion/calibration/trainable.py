@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from icsnn_deploy.backends.torch.simulator import TorchSimulator
+from icsnn_deploy.conversion.calibration.gradient_flow import currents_of_output
 from icsnn_deploy.conversion.calibration.layer_sweep import CalibrationUpdate
 from icsnn_deploy.conversion.calibration.surrogate import SurrogateIF
 from icsnn_deploy.graph.graph import Graph
@@ -177,33 +178,25 @@ class TrainableNetwork:
         observe: Callable[[str, Tensor], None] | None = None,
     ) -> tuple[Tensor, list[Tensor]]:
         """As run; with an observer, which gets all currents, they are not normalized."""
-        source = self.network.input
-        steps, batch = self.network.steps, inputs.shape[source.batch_axis]
-        if source.is_timed:
-            inputs = inputs.reshape(-1, *source.shape)  # [T B, *shape]
-        values = {source.name: self.ops.tensor(inputs)}
-        spent = self.network.last_uses()
+        steps, batch = self.network.steps, inputs.shape[self.network.input.batch_axis]
         errors = []
         for name, layer in self._layers.items():
             self.ops.set_parameter(name, "weight", layer.value)
-        for node in self.network.nodes[1:]:
-            sources = [values[name] for name in node.inputs]
-            if isinstance(node, IF):
-                if observe is not None:
-                    observe(node.name, sources[0])
-                values[node.name] = self._spikes(node, sources[0], normalize=observe is None)
-                if node.name in activations:
-                    wanted = activations.pop(node.name)
-                    rate = values[node.name].reshape(steps, batch, *wanted.shape[1:]).mean(dim=0)
-                    reached = rate * self.ops.parameter(node, "v_threshold")
-                    power = (wanted * wanted).mean()
-                    power = torch.where(power > 0, power, 1e-20)  # silent in the whole batch
-                    errors.append(((reached - wanted) ** 2).mean() / power)
-            else:
-                values[node.name] = self.simulator.evaluate(node, sources)
-            for name in spent[node.name]:
-                del values[name]
-        result = values[self.network.output.name]
+
+        def fire(node: IF, current: Tensor) -> Tensor:
+            if observe is not None:
+                observe(node.name, current)
+            spikes = self._spikes(node, current, normalize=observe is None)
+            if node.name in activations:
+                wanted = activations.pop(node.name)
+                rate = spikes.reshape(steps, batch, *wanted.shape[1:]).mean(dim=0)
+                reached = rate * self.ops.parameter(node, "v_threshold")
+                power = (wanted * wanted).mean()
+                power = torch.where(power > 0, power, 1e-20)  # silent in the whole batch
+                errors.append(((reached - wanted) ** 2).mean() / power)
+            return spikes
+
+        result = currents_of_output(self.simulator, inputs, fire)
         shape = (-1, *(1,) * (result.ndim - 2))
         result = result + self._readout.reshape(shape)
         return self.simulator.over_time(self.network.output.name, result, batch), errors
