@@ -44,6 +44,7 @@ class DistillOptions:
         weight_rate: of the weights, relative to the root mean square of their row; 0 leaves them
             unchanged.
         activation_share: factor of the activation error in the loss.
+        temperature: of the loss at the start; it falls to 1 in even steps (see Objective.loss).
 
     Raises:
         ConversionError: numbers out of range.
@@ -53,14 +54,20 @@ class DistillOptions:
     rate: float = 7e-3
     weight_rate: float = 1e-2
     activation_share: float = 0.0
+    temperature: float = 1.0
 
     def __post_init__(self) -> None:
         least = min(self.weight_rate, self.activation_share)
-        if self.iterations < 1 or not self.rate > 0 or not least >= 0:
+        if self.iterations < 1 or not self.rate > 0 or not least >= 0 or self.temperature < 1:
             raise ConversionError(
                 f"iterations {self.iterations}, rate {self.rate}, weight_rate {self.weight_rate}, "
-                f"activation_share {self.activation_share}: positive numbers are needed"
+                f"activation_share {self.activation_share}, temperature {self.temperature}: "
+                "positive numbers, and a temperature of 1 or more, are needed"
             )
+
+    def temperature_at(self, iteration: int) -> float:
+        """The temperature of an iteration."""
+        return 1 + (self.temperature - 1) * (1 - iteration / self.iterations)
 
     def factor(self, iteration: int) -> float:
         """Share of the peak rates: a linear rise, then half a cosine down to 0."""
@@ -203,7 +210,11 @@ class _Run:
         logits, errors = self.network.run(self.context.encoder.inputs(samples), activations)
         start = self.network.network.readout_start
         read = [logits[start:t].mean(dim=0) for t in self.time_steps]
-        loss = torch.stack([self.objective.loss(wanted, found, labels) for found in read]).mean()
+        temperature = self.options.temperature_at(self.done)
+        each = [
+            self.objective.loss(wanted, found, labels, temperature=temperature) for found in read
+        ]
+        loss = torch.stack(each).mean()
         self.losses.append(float(loss.detach()))
         if errors:
             loss = loss + self.options.activation_share * torch.stack(errors).mean()

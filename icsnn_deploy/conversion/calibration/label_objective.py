@@ -44,14 +44,22 @@ class LabelObjective(Objective):
         loss = self.share * entropy + (1 - self.share) * found.divergence
         return found._replace(loss=loss)
 
-    def loss(self, wanted: Tensor, found: Tensor, labels: Array | None = None) -> Tensor:
+    def loss(
+        self,
+        wanted: Tensor,
+        found: Tensor,
+        labels: Array | None = None,
+        *,
+        temperature: float = 1.0,
+    ) -> Tensor:
         """The loss of logits, [B, *output shape] both; differentiable.
 
         Raises:
             DataError: samples without labels, or labels that are not classes of the network.
         """
         entropy = self._cross_entropy(found, labels)
-        return self.share * entropy + (1 - self.share) * super().loss(wanted, found)
+        divergence = super().loss(wanted, found, temperature=temperature)
+        return self.share * entropy + (1 - self.share) * divergence
 
     def _cross_entropy(self, logits: Tensor, labels: Array | None) -> Tensor:
         if labels is None:

@@ -129,6 +129,18 @@ def test_rates_rise_and_fall_to_nothing() -> None:
     assert factors[-1] < 1e-3
 
 
+def test_the_temperature_falls_to_one() -> None:
+    options = DistillOptions(iterations=4, temperature=3.0)
+    assert [options.temperature_at(n) for n in range(4)] == [3.0, 2.5, 2.0, 1.5]
+    assert {DistillOptions(iterations=4).temperature_at(n) for n in range(4)} == {1.0}
+    with pytest.raises(ConversionError, match=r"temperature 0\.5"):
+        DistillOptions(temperature=0.5)
+
+
+def test_a_temperature_changes_what_is_learned() -> None:
+    assert run(replace(OPTIONS, temperature=4.0)).network.hash() != run().network.hash()
+
+
 def test_every_sample_comes_once_before_any_comes_again() -> None:
     samples = np.arange(12, dtype=np.float32).reshape(12, 1)
     batches = DrawnBatches(CalibrationContext.of(samples, batch_size=4), 4, Augmentation(), 0)
