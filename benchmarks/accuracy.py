@@ -5,6 +5,7 @@
         --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 --out build/accuracy/resnet20 \
         [--recipes default,opi,auto,auto:quick:no-weights,auto:4-32] \
         [--time-steps 1,2,4,8,16,32,64,128,256] [--calibration-samples 1024] [--limit 1000] \
+        [--calibration-labels calib.npz:labels] [--activation QCFS:bound:levels] \
         [--document docs/measurements/accuracy.md:resnet20]
 
 Each cell of the table is kept in OUT/cells as soon as it is measured and is not measured again:
@@ -37,6 +38,7 @@ from accuracy_tables import Cells, Circumstances, as_csv, choose, markdown, put_
 from rich.console import Console
 
 from icsnn_deploy import __version__
+from icsnn_deploy.conversion.frontend.declared import DeclaredActivation
 from icsnn_deploy.conversion.frontend.load_model import load_model
 from icsnn_deploy.data import Normalization
 from icsnn_deploy.errors import BackendUnavailableError, DataError, IcsnnError
@@ -51,6 +53,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     for name in ("--model", "--calibration", "--images", "--labels"):
         parser.add_argument(name, required=True)
     parser.add_argument("--weights", type=Path)
+    parser.add_argument("--calibration-labels", help="for the recipe hybrid")
+    parser.add_argument("--activation", help="CLASS:BOUND[:LEVELS] of the model")
     parser.add_argument("--mean", type=_floats)
     parser.add_argument("--std", type=_floats)
     parser.add_argument("--recipes", type=_names, default=list(ALL))
@@ -78,13 +82,19 @@ def main(arguments: list[str]) -> None:
     with ProgressBars(Console(stderr=True)) as progress:
         measurement = Measurement(
             load_model(options.model, options.weights),
-            Sources(calibration=options.calibration, images=options.images, labels=options.labels),
+            Sources(
+                calibration=options.calibration,
+                images=options.images,
+                labels=options.labels,
+                calibration_labels=options.calibration_labels,
+            ),
             normalization,
             calibration_samples=options.calibration_samples,
             limit=options.limit,
             cells=CellFolder(options.out / "cells"),
             device=options.device,
             progress=progress,
+            activations=declared(options.activation),
         )
         measure(measurement, options.recipes, options.time_steps, again=options.again)
         write_tables(measurement, options)
@@ -190,10 +200,22 @@ def command(options: argparse.Namespace) -> str:
     parts += [f"--weights {options.weights.name}"] if options.weights else []
     for name in ("calibration", "images", "labels"):
         parts.append(f"--{name} {Path(getattr(options, name)).name}")
+    for name in ("calibration_labels", "activation"):
+        value = getattr(options, name)
+        shown = Path(value).name if value else ""
+        parts += [f"--{name.replace('_', '-')} {shown}"] if value else []
     for name in ("mean", "std"):
         values = getattr(options, name)
         parts += [f"--{name} {','.join(map(str, values))}"] if values else []
     return " ".join([*parts, f"--out {options.out.name}"])
+
+
+def declared(text: str | None) -> list[DeclaredActivation]:
+    """The activation class that is named as CLASS:BOUND or CLASS:BOUND:LEVELS."""
+    if not text:
+        return []
+    name, bound, *levels = text.split(":")
+    return [DeclaredActivation(class_name=name, bound=bound, levels=levels[0] if levels else None)]
 
 
 def processor() -> str:

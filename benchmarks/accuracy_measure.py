@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from icsnn_deploy.backends.torch.simulator import TorchSimulator
 from icsnn_deploy.conversion.ann_graph import to_ann_graph
 from icsnn_deploy.conversion.calibration.recipe import Recipe
 from icsnn_deploy.conversion.convert import Conversion
+from icsnn_deploy.conversion.frontend.declared import DeclaredActivation
 from icsnn_deploy.data import Normalization, load_images, load_labels
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import IF, Node
@@ -33,15 +34,19 @@ POINTS = 400  # neurons that a figure shows of a layer
 
 @dataclass(frozen=True, kw_only=True)
 class Sources:
-    """Where samples are, as FILE.npz:array."""
+    """Where samples are, as FILE.npz:array.
+
+    calibration_labels: of the calibration samples, for recipes that train on labels.
+    """
 
     calibration: str
     images: str
     labels: str
+    calibration_labels: str | None = None
 
     def hashes(self) -> dict[str, str]:
         """sha256 of each file."""
-        return {name: sha256_of(self.path(spec)) for name, spec in vars(self).items()}
+        return {name: sha256_of(self.path(spec)) for name, spec in vars(self).items() if spec}
 
     @staticmethod
     def path(spec: str) -> Path:
@@ -63,14 +68,19 @@ class Measurement:
         cells: CellFolder,
         device: str,
         progress: Progress,
+        activations: Sequence[DeclaredActivation] = (),
     ) -> None:
-        self.model, self.normalization = model, normalization
+        self.model, self.normalization, self.activations = model, normalization, activations
         self.device, self.progress, self.cells = device, progress, cells
         self.calibration = load_images(sources.calibration, normalization)[:calibration_samples]
+        self.calibration_labels: Array | None = None
+        if sources.calibration_labels is not None:
+            count = len(self.calibration)
+            self.calibration_labels = load_labels(sources.calibration_labels, count)[:count]
         self.images = load_images(sources.images, normalization)[:limit]
         self.labels = load_labels(sources.labels, len(self.images))[: len(self.images)]
         self.hashes = sources.hashes()
-        ann = to_ann_graph(model, self.calibration, normalization)
+        ann = to_ann_graph(model, self.calibration, normalization, activations)
         self.ann_hash = ann.hash()
         network = TorchANN(ann, device=device)
         parts = [network.run(batch) for batch in self.batches("ANN")]
@@ -97,12 +107,15 @@ class Measurement:
 
     def convert(self, recipe: Recipe) -> tuple[Conversion, float]:
         """The network of a recipe, and the seconds that took."""
+        labels = self.calibration_labels
+        labeled = recipe.strategy.uses_labels and labels is not None
         started = time.monotonic()
         conversion = convert(
             self.model,
-            self.calibration,
+            (self.calibration, labels) if labeled else self.calibration,
             recipe,
             normalization=self.normalization,
+            activations=self.activations,
             device=self.device,
             progress=self.progress,
         )

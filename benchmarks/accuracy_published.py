@@ -22,9 +22,61 @@ _IC = "lossless images, no batch norm, trained by the authors"
 _CITED = "lossless images, the cited authors' network; as quoted by IC-SNN"
 
 PUBLISHED = (
-    Published("RobustNorm", "VGG16", 92.82, {16: 82.71, 32: 49.79, 64: 11.30, 128: 2.02}, _CITED),
-    Published("RMP", "VGG16", 93.63, {32: 33.33, 64: 3.28, 128: 1.22}, _CITED),
-    Published("Opt", "VGG16", 95.72, {32: 19.48, 64: 5.08, 128: 1.61}, _CITED),
+    Published(
+        "RobustNorm",
+        "VGG16",
+        92.82,
+        {16: 82.71, 32: 49.79, 64: 11.30, 128: 2.02, 256: 0.07},
+        _CITED,
+    ),
+    Published("SpikeNorm", "VGG16", 91.70, {256: 0.15}, _CITED + "; 256 stands for 256 or more"),
+    Published(
+        "HybridTrain",
+        "VGG16",
+        92.81,
+        {128: 1.68, 256: 0.33},
+        _CITED + "; T = 100 and 200 in place of 128 and 256, trained on labels, leaky neurons",
+    ),
+    Published(
+        "RMP",
+        "VGG16",
+        93.63,
+        {32: 33.33, 64: 3.28, 128: 1.22, 256: 0.01},
+        _CITED + "; 256 stands for 256 or more",
+    ),
+    Published(
+        "TSC",
+        "VGG16",
+        93.63,
+        {64: 0.84, 128: 0.36, 256: 0.01},
+        _CITED + "; 256 stands for 256 or more",
+    ),
+    Published(
+        "RNL",
+        "VGG16",
+        92.86,
+        {16: 34.96, 32: 7.46, 64: 1.71, 128: 0.35, 256: 0.01},
+        _CITED + "; the ANN is trained with a clip",
+    ),
+    Published("SpikeNorm", "ResNet20", 89.10, {256: 1.64}, _CITED + "; 256 stands for 256 or more"),
+    Published(
+        "HybridTrain",
+        "ResNet20",
+        93.15,
+        {256: 0.21},
+        _CITED + "; 256 is T = 250, trained on labels, leaky neurons",
+    ),
+    Published(
+        "RMP", "ResNet20", 91.47, {128: 3.87, 256: 0.11}, _CITED + "; 256 stands for 256 or more"
+    ),
+    Published(
+        "TSC",
+        "ResNet20",
+        91.47,
+        {64: 22.09, 128: 2.90, 256: 0.05},
+        _CITED + "; 256 stands for 256 or more",
+    ),
+    Published("Opt", "VGG16", 95.72, {32: 19.48, 64: 5.08, 128: 1.61, 256: 0.01}, _CITED),
     Published(
         "I-SNN", "VGG16", 92.09, {8: 22.28, 16: 8.14, 32: 1.72, 64: 0.91, 128: 0.75, 256: 0.08}, _IC
     ),

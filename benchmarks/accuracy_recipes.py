@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from icsnn_deploy.conversion.calibration.auto import Auto
 from icsnn_deploy.conversion.calibration.method import Method
-from icsnn_deploy.conversion.calibration.recipe import AUTO, RECIPES, Recipe
+from icsnn_deploy.conversion.calibration.recipe import AUTO, HYBRID, RECIPES, Recipe
 from icsnn_deploy.conversion.calibration.threshold_rules import (
     LearnedBound,
     MaxThreshold,
@@ -46,7 +46,8 @@ READINGS: dict[str, Method] = {
     "algorithm-3-mod-equation": _reading(CompensatedResidual(reduce="mod", reading="equation")),
 }
 
-PUBLISHED_RECIPES = tuple(name for name in RECIPES if name != AUTO)
+PUBLISHED_RECIPES = tuple(name for name in RECIPES if name not in (AUTO, HYBRID))
+"""Recipes of papers that take the network as it is, and no labels."""
 
 ALL = (AUTO, *PUBLISHED_RECIPES, *READINGS)
 

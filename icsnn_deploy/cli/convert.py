@@ -19,12 +19,14 @@ from icsnn_deploy.cli.arguments import (
     Crop,
     InputKey,
     JsonFlag,
+    LabelKey,
     OutputBundle,
     Overwrite,
     Resize,
     Tasks,
 )
 from icsnn_deploy.cli.input_arrays import load_calibration, take_first
+from icsnn_deploy.cli.labeled_samples import load_labeled
 from icsnn_deploy.cli.printing import print_json, print_table, progress_bars, report_errors
 from icsnn_deploy.cli.tasks import declared_tasks
 from icsnn_deploy.conversion.frontend.checkpoint_scan import scan_checkpoint
@@ -33,6 +35,7 @@ from icsnn_deploy.distributed import open_ranks, own_device
 from icsnn_deploy.errors import ConversionError, DataError, UnsupportedOperatorError
 from icsnn_deploy.events.binning import EventBinning, EventBins
 from icsnn_deploy.graph.arrangement import pack_inputs
+from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import Encoding
 from icsnn_deploy.sources.options import SourceOptions
 from icsnn_deploy.sources.reading import Reading
@@ -43,8 +46,10 @@ if TYPE_CHECKING:
     from icsnn_deploy.conversion.frontend.declared import DeclaredActivation
 
 # Spelled out here because the modules of conversion that define them import PyTorch.
-Effort = Literal["quick", "standard", "best"]
+Effort = Literal["quick", "standard", "best", "finetune"]
 Replacement = Literal["average"]
+
+_LABELED = "hybrid"
 
 # Up to this T the recipe auto is worth its minutes (docs/measurements/accuracy.md).
 _FEW_STEPS = 16
@@ -60,6 +65,13 @@ def convert(
     ],
     calibration: CalibrationArray,
     out: OutputBundle,
+    calibration_labels: Annotated[
+        str | None,
+        typer.Option(
+            help="Recipe hybrid: class indices of the calibration samples in files of arrays, "
+            "FILE.npz:array or FILE.npy. Default: the labels that the samples come with."
+        ),
+    ] = None,
     weights: Annotated[
         Path | None, typer.Option(help="State dict to load; no code in the file is run.")
     ] = None,
@@ -82,12 +94,37 @@ def convert(
     recipe: Annotated[
         str, typer.Option(help="Name of a recipe; see docs/guide/recipes.md.")
     ] = "default",
-    effort: Annotated[Effort, typer.Option(help="Recipe auto: how long to search.")] = "standard",
+    effort: Annotated[
+        Effort, typer.Option(help="Recipes auto and hybrid: how long to calibrate.")
+    ] = "standard",
     keep_weights: Annotated[
         bool,
-        typer.Option("--keep-weights", help="Recipe auto: change potentials and biases only."),
+        typer.Option(
+            "--keep-weights", help="Recipes auto and hybrid: change potentials and biases only."
+        ),
     ] = False,
-    seed: Annotated[int, typer.Option(help="Recipe auto: seed of the search.")] = 0,
+    no_augment: Annotated[
+        bool,
+        typer.Option(
+            "--no-augment",
+            help="Recipes auto and hybrid: train on images as they are, not shifted or mirrored.",
+        ),
+    ] = False,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(
+            help="Recipes auto and hybrid: folder that keeps the state and the curve of "
+            "training; the same command goes on from there after an interruption."
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Recipes auto and hybrid: seed of the search.")] = 0,
+    label_share: Annotated[
+        float,
+        typer.Option(
+            help="Recipe hybrid: share of the labels in the loss of training, above 0 to 1; the "
+            "rest is the divergence from the ANN."
+        ),
+    ] = 0.5,
     activation: Annotated[
         list[str] | None,
         typer.Option(
@@ -141,6 +178,7 @@ def convert(
     resize: Resize = None,
     crop: Crop = None,
     input_key: InputKey = None,
+    label_key: LabelKey = None,
     channels_last: ChannelsLast = None,
     batch_size: BatchSize = 64,
     device: Annotated[str, typer.Option(help="Torch device to calibrate on.")] = "cpu",
@@ -154,19 +192,33 @@ def convert(
         if weights is not None:
             scan_checkpoint(weights)  # before PyTorch is loaded
         given = SourceOptions.parse(
-            resize=resize, crop=crop, input_key=input_key, channels_last=channels_last
+            resize=resize,
+            crop=crop,
+            input_key=input_key,
+            label_key=label_key,
+            channels_last=channels_last,
         )
+        labeled = _takes_labels(recipe, calibration_labels, encoding)
         steps = _time_steps(time_steps)
         binning = None if event_shape is None else _binning(event_shape, event_bins, steps)
         with progress_bars() as progress:
             reading = Reading(
                 options=given, selection=Selection(limit, mixed=True), progress=progress
             )
-            samples = load_calibration(calibration, normalization, reading, encoding, binning)
+            samples: Array | dict[str, Array]
+            labels = None
+            if labeled:
+                samples, labels = load_labeled(
+                    calibration, calibration_labels, normalization, reading
+                )
+            else:
+                samples = load_calibration(calibration, normalization, reading, encoding, binning)
+        from icsnn_deploy.conversion.calibration.augmentation import Augmentation
         from icsnn_deploy.conversion.calibration.recipe import Recipe
         from icsnn_deploy.conversion.convert import convert as run_conversion
         from icsnn_deploy.conversion.frontend.load_model import load_model
         from icsnn_deploy.report.approximation import approximation_lines
+        from icsnn_deploy.report.layer_errors import layer_error_lines
         from icsnn_deploy.report.outputs import task_lines
         from icsnn_deploy.report.tables import candidates_table, max_pool_lines
 
@@ -176,7 +228,9 @@ def convert(
             batch_size=batch_size,
             effort=effort,
             weights=not keep_weights,
+            augmentation=Augmentation() if no_augment else None,
             seed=seed,
+            label_share=label_share,
         )
         asked = _approximation(approximate, knots)
         tasks = declared_tasks(task or [])
@@ -190,7 +244,7 @@ def convert(
         ):
             result = run_conversion(
                 load_model(model, weights),
-                samples,
+                samples if labels is None else (samples, labels),
                 chosen,
                 normalization=normalization,
                 activations=_declared(activation or []),
@@ -199,6 +253,7 @@ def convert(
                 task=tasks,
                 encoding=encoding,
                 rate_seed=rate_seed,
+                checkpoints=checkpoint,
                 device=device,
                 progress=progress,
                 ranks=ranks,
@@ -219,6 +274,7 @@ def convert(
             print_table(candidates_table(result.report))
             lines = max_pool_lines(result.report.max_pools, result.report.losses)
             lines += approximation_lines(result.report.approximation)
+            lines += layer_error_lines(result.report.divergence_without)
             for line in (*lines, *task_lines(result.report.outputs)):
                 typer.echo(line)
             if chosen.name == "default" and result.network.steps <= _FEW_STEPS:
@@ -234,6 +290,22 @@ def _approximation(asked: bool, knots: int | None) -> Approximation | None:
             raise DataError(f"--knots {knots} without --approximate: give both, or neither")
         return None
     return Approximation() if knots is None else Approximation(knots=knots)
+
+
+def _takes_labels(recipe: str, labels: str | None, encoding: Encoding) -> bool:
+    if recipe != _LABELED:
+        if labels is not None:
+            raise DataError(
+                f"--calibration-labels {labels} with --recipe {recipe}: only the recipe "
+                f"{_LABELED} uses labels; leave them out, or choose it"
+            )
+        return False
+    if encoding == "events":
+        raise DataError(
+            f"--recipe {_LABELED} with --encoding events: call icsnn_deploy.convert with "
+            "(spikes, labels), or choose the recipe auto"
+        )
+    return True
 
 
 def _time_steps(text: str) -> int | tuple[int, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -31,6 +31,9 @@ from icsnn_deploy.sources.selection import Selection
 if TYPE_CHECKING:
     from icsnn_deploy.lattice.quantization import Quantization
 
+# Spelled out here because the module that defines it is imported only on use.
+Effort = Literal["quick", "standard", "best"]
+
 
 def quantize(
     bundle: Annotated[Path, typer.Argument(help="A bundle with a float network.")],
@@ -49,6 +52,11 @@ def quantize(
         bool, typer.Option("--per-layer", help="One threshold per layer, not per channel.")
     ] = False,
     input_bits: Annotated[int, typer.Option(help="Bits of a float input: 8 or 16.")] = 8,
+    effort: Annotated[
+        Effort,
+        typer.Option(help="standard and best also train the integer network; quick does not."),
+    ] = "quick",
+    seed: Annotated[int, typer.Option(help="Seed of the training.")] = 0,
     limit: CalibrationLimit = None,
     resize: Resize = None,
     crop: Crop = None,
@@ -79,7 +87,12 @@ def quantize(
 
         profile = find_target(target)
         options = LatticeOptions.for_target(
-            profile, bits=bits, per_layer=per_layer, input_bits=input_bits
+            profile,
+            bits=bits,
+            per_layer=per_layer,
+            input_bits=input_bits,
+            effort=effort,
+            seed=seed,
         )
         with progress_bars() as progress:
             result = run_quantization(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +17,15 @@ from icsnn_deploy.conversion.ann_graph import several_inputs, to_ann_graph
 from icsnn_deploy.conversion.calibration.agreement import AgreementScorer
 from icsnn_deploy.conversion.calibration.candidates import CandidateRunner
 from icsnn_deploy.conversion.calibration.context import CalibrationContext
+from icsnn_deploy.conversion.calibration.label_objective import require_labels
 from icsnn_deploy.conversion.calibration.recipe import Recipe
 from icsnn_deploy.conversion.calibration.samples import CalibrationSet, CalibrationSource
 from icsnn_deploy.conversion.calibration.tasks import SAMPLES_COMPARED, find_tasks, recorded_tasks
+from icsnn_deploy.conversion.calibration.training_source import (
+    FreshSamples,
+    HeldSamples,
+    TrainingSource,
+)
 from icsnn_deploy.conversion.frontend.approximate.judged import without_agreement
 from icsnn_deploy.conversion.frontend.approximate.loss import APPROXIMATED, approximation_losses
 from icsnn_deploy.conversion.frontend.approximate.options import Approximation
@@ -39,7 +46,11 @@ from icsnn_deploy.graph.nodes import Encoding
 from icsnn_deploy.graph.tasks import Task
 from icsnn_deploy.pixels import as_network_samples
 from icsnn_deploy.progress import Progress, silent
+from icsnn_deploy.sources.fresh_batches import FreshBatches
 from icsnn_deploy.sources.options import ImageSize
+
+SAMPLES_USED = 4_096
+"""Samples that thresholds are chosen on and candidates compared on, at most; training uses all."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -113,8 +124,10 @@ def convert(
     approximate: Approximation | None = None,
     task: Task | Mapping[str, Task] | None = None,
     input_key: str | None = None,
+    label_key: str | None = None,
     encoding: Encoding = "direct",
     rate_seed: int | None = None,
+    checkpoints: Path | str | None = None,
     device: str = "cpu",
     progress: Progress = silent,
     ranks: Ranks = SINGLE,
@@ -128,6 +141,7 @@ def convert(
             Dataset, a DataLoader, an iterable of batches); with a normalization, uint8 pixels
             [N, C, H, W], or floats in 0..1, which are rounded to pixels (pixels.as_pixels).
             Of a model of several inputs, an array for each, by the names of forward's arguments.
+            The recipe "hybrid" needs (X, y), or a data set or loader of pairs: y are class indices.
         recipe: thresholds, initial potentials, time steps.
         normalization: of pixels in the model's training; it becomes part of the network.
         activations: clip or QCFS activation classes of the model.
@@ -140,10 +154,13 @@ def convert(
             "detection"; of several outputs, by name. What is not given is detected
             (calibration.tasks.find_tasks), and the report says so.
         input_key: of dict batches, the entry that holds the samples.
+        label_key: of dict batches, the entry that holds the labels.
         encoding: of the network's input. "direct": the samples are a current. "rate": the samples,
             in [0, 1] or uint8 pixels, are the rate of spikes over the T steps. "events": the
             calibration data is spikes, 0 or 1, [T, N, *shape], and the ANN takes their mean over T.
         rate_seed: rate encoding: seed of Bernoulli spikes; None: deterministic, evenly spaced.
+        checkpoints: folder that long stages keep their state in; the same conversion, started again
+            after it was interrupted, goes on from there. None keeps none.
         device: torch device that calibration runs on.
         progress: called as each stage advances.
         ranks: the processes that share the calibration; each returns the same network.
@@ -151,27 +168,40 @@ def convert(
     Raises:
         UnsupportedOperatorError: lists everything in the model that has no IF equivalent.
         ConversionError: the model cannot be traced, or a rule cannot be applied.
-        DataError: calibration data that does not fit the model.
+        DataError: calibration data that does not fit the model, or without labels that the recipe
+            needs.
         RankError: a process was lost, or processes were given different inputs.
     """
     _check_kinds(model, recipe)
     Approximation.check(approximate)
     started = time.monotonic()
     ann = None
+    labeled = recipe.strategy.uses_labels
     if isinstance(calibration_data, Mapping):
         if encoding == "events":
             raise DataError(
                 f"events for the inputs {', '.join(calibration_data)}: a model of one input is "
                 "needed; give several inputs with direct or rate encoding"
             )
+        if labeled:
+            raise DataError(
+                f"recipe {recipe.name} for the inputs {', '.join(calibration_data)}: labels go "
+                "with a model of one input; choose the recipe auto"
+            )
         ann, calibration_data = several_inputs(
             model, calibration_data, normalization, activations, replace_max_pool, approximate
         )
     encoder = InputEncoder(encoding=encoding, time_steps=recipe.steps, seed=rate_seed)
+    fresh = None
+    if encoder.encoding != "events":
+        fresh = FreshBatches.of(calibration_data, input_key, label_key)
+    numbers = [] if fresh is None else fresh.sample(SAMPLES_USED)
     context = CalibrationContext.of(
-        calibration_data,
+        calibration_data if fresh is None else fresh.chosen(numbers),
         batch_size=recipe.batch_size,
-        input_key=input_key,
+        input_key=input_key if fresh is None else None,
+        label_key=label_key if fresh is None else None,
+        keep_labels=labeled,
         device=device,
         progress=progress,
         ranks=ranks,
@@ -196,13 +226,22 @@ def convert(
     if APPROXIMATED in ann.provenance:
         record = without_agreement(ann.provenance[APPROXIMATED], output_tasks(ann))
         ann = replace(ann, provenance={**ann.provenance, APPROXIMATED: record})
+    if labeled:
+        labels = require_labels(recipe.name, ann, context.samples.labels, len(context))
+        context = replace(context, samples=replace(context.samples, labels=labels))
     fit, held_out = context.split(recipe.held_out)
+    training: TrainingSource = HeldSamples(fit, fit.image_shape(ann))
+    if fresh is not None:
+        kept = set(range(len(fresh))) - set(numbers[len(numbers) - len(held_out) :])
+        training = FreshSamples(fresh, sorted(kept), partial(_taken, ann, normalization))
     runner = CandidateRunner(
         ann,
-        fit,
-        AgreementScorer(ann, held_out, recipe.readout_steps),
+        fit.part(0, SAMPLES_USED),
+        AgreementScorer(ann, held_out, recipe.readout_steps, recipe.strategy.objective(held_out)),
         readout_steps=recipe.readout_steps,
         readout_start=recipe.readout_start,
+        training=training,
+        checkpoints=None if checkpoints is None else Path(checkpoints),
     )
     recipe.strategy.run(runner)
     chosen = runner.best()
@@ -220,6 +259,8 @@ def convert(
         losses=(*losses(ann), *approximation_losses(ann)),
         outputs=outputs,
         approximation=ann.provenance.get(APPROXIMATED, {}),
+        curves=runner.curves,
+        divergence_without=runner.divergence_without,
         seconds=time.monotonic() - started,
     )
     provenance = {
@@ -241,6 +282,11 @@ def convert(
         normalization=normalization,
         rate_seed=rate_seed,
     )
+
+
+def _taken(ann: Graph, normalization: Normalization | None, batch: Array) -> Array:
+    """A batch of a data set as the ANN takes it."""
+    return placed(ann, as_network_samples("a calibration batch", batch, normalization))
 
 
 def _check_kinds(model: object, recipe: object) -> None:

@@ -49,6 +49,25 @@ class OutputScore:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CurvePoint:
+    """A point of the curve of a distillation.
+
+    Args:
+        iteration: steps of the optimizer so far.
+        samples: that were learned from so far, repeated ones included.
+        seconds: of training so far.
+        training_divergence: mean over the iterations since the last point.
+        held_out_divergence: on held-out samples, if it was measured.
+    """
+
+    iteration: int
+    samples: int
+    seconds: float
+    training_divergence: float
+    held_out_divergence: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class CandidateResult:
     """Scores of one candidate on the held-out calibration samples.
 
@@ -59,6 +78,8 @@ class CandidateResult:
         divergence: sum over the outputs (OutputScore).
         seconds: to build and score it.
         outputs: the scores of each output, by name.
+        loss: that training with labels minimizes, which then decides (calibration.labels); None
+            where the divergence does.
     """
 
     method: str
@@ -66,6 +87,12 @@ class CandidateResult:
     divergence: float
     seconds: float
     outputs: Mapping[str, OutputScore] = field(default_factory=dict)
+    loss: float | None = None
+
+    @property
+    def criterion(self) -> float:
+        """What candidates are compared by: the least is chosen."""
+        return self.divergence if self.loss is None else self.loss
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +143,9 @@ class ConversionReport:
         outputs: the task of each output, in order.
         approximation: the fits of smooth activations and products and their errors
             (frontend.approximate.measures.record_of); empty without any.
+        curves: of the distillations, by the name of their candidate.
+        divergence_without: by population, the divergence that is left where it gives the ANN's
+            activations (calibration.layer_errors); recipe auto alone.
     """
 
     recipe: str
@@ -131,11 +161,17 @@ class ConversionReport:
     losses: tuple[str, ...] = ()
     outputs: tuple[OutputTask, ...] = ()
     approximation: Mapping[str, Any] = field(default_factory=dict)
+    curves: Mapping[str, tuple[CurvePoint, ...]] = field(default_factory=dict)
+    divergence_without: Mapping[str, float] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """The report as JSON values."""
         json_names = {"readout_steps": "counted"}
-        return {json_names.get(name, name): value for name, value in asdict(self).items()}
+        found = {json_names.get(name, name): value for name, value in asdict(self).items()}
+        if self.chosen.loss is None:
+            for candidate in (found["chosen"], *found["candidates"]):
+                del candidate["loss"]
+        return found
 
 
 def describe_populations(network: Graph) -> tuple[PopulationResult, ...]:

@@ -94,7 +94,7 @@ class Quantization:
         divergence: of each candidate, the sum over the outputs of their divergence from the ANN's
             (OutputScore).
         outputs: of each candidate, the score of each output, by name.
-        kept: the candidate that `network` is: "rounded", "corrected" or "searched".
+        kept: the candidate that `network` is: "rounded", "corrected", "searched" or "trained".
         source: the float network, and what belongs to it.
         samples: a few calibration samples, as the float network takes them ([T, N, *shape] of
             spike input).

@@ -30,6 +30,7 @@ from icsnn_deploy.lattice.prepare import prepare
 from icsnn_deploy.lattice.quantization import FloatNetwork, Quantization
 from icsnn_deploy.lattice.recalibrate import activation_units, readout_steps, recalibrate
 from icsnn_deploy.lattice.round_network import Lattice, even_widths, round_to_lattice
+from icsnn_deploy.lattice.train import check_trainable, train_on_lattice, training_plan
 from icsnn_deploy.progress import Progress, silent
 from icsnn_deploy.targets.generic import GENERIC
 from icsnn_deploy.targets.paths import chip_targets
@@ -53,9 +54,10 @@ def quantize(
 
     Scales and rounding minimize the error of each layer's output on calibration samples. Weight
     widths are reduced where the network would not certify at its T, or would overflow a register of
-    the target. Then the integer network is calibrated again (see lattice.recalibrate), and of the
-    candidates the one is kept whose outputs on held-out samples diverge least from the ANN's, by
-    the task of each output (calibration.objective).
+    the target. Then the integer network is calibrated again (see lattice.recalibrate), and with
+    options.effort other than quick the best is trained (see lattice.trainable). Of the candidates
+    the one is kept whose outputs on held-out samples diverge least from the ANN's, by the task of
+    each output (calibration.objective).
 
     Args:
         source: a float IF network: a conversion, a bundle, or a graph.
@@ -70,10 +72,12 @@ def quantize(
         progress: called as each stage advances.
 
     Raises:
-        LatticeError: the network cannot be put on the lattice, or does not certify there.
+        LatticeError: the network cannot be put on the lattice, does not certify there, or is to
+            be trained and has no ANN or hard reset.
     """
     given = FloatNetwork.of(source, ann)
     network = given.network
+    check_trainable(given.network, given.ann, options.effort)
     if given.ann is None or hard_resets(network):
         given_data: CalibrationSource | CalibrationSet = calibration_data
         if not network.input.is_timed:
@@ -118,15 +122,42 @@ def quantize(
     scores = {"float": scorer.score(network)}
     scale = _scale(lattice.graph, unit)
     scores |= {name: scorer.score(graph, scale) for name, graph in candidates.items()}
+    kept = _best(candidates, scores, lattice, profile)
+    plan = training_plan(ann, network.steps, options.effort)
+    if plan is not None:
+        candidates["trained"] = train_on_lattice(
+            candidates[kept],
+            prepared,
+            bits,
+            scale,
+            ann,
+            fit,
+            plan,
+            objective=scorer.objective,
+            readout_steps=readout_steps(network),
+            one_threshold=options.per_layer,
+            seed=options.seed,
+        )
+        scores["trained"] = scorer.score(candidates["trained"], scale)
+        kept = _best(candidates, scores, lattice, profile)
+    samples = np.array(context.inputs(slice(SAMPLES_KEPT)))  # not a view of all
+    return _result(given, samples, candidates[kept], unit, bits, scores, kept)
+
+
+def _best(
+    candidates: Mapping[str, Graph],
+    scores: Mapping[str, Score],
+    lattice: Lattice,
+    profile: TargetProfile,
+) -> str:
+    """The candidate of least divergence, of those that certify and fit the target."""
     misfits = len(_too_wide(lattice.graph, profile))
     fitting = [
         name
         for name, graph in candidates.items()
         if certify(graph).float32 and len(_too_wide(graph, profile)) <= misfits
     ]
-    kept = min(fitting, key=lambda name: scores[name].divergence)
-    samples = np.array(context.inputs(slice(SAMPLES_KEPT)))  # not a view of all
-    return _result(given, samples, candidates[kept], unit, bits, scores, kept)
+    return min(fitting, key=lambda name: scores[name].divergence)
 
 
 def _encoder(given: FloatNetwork, calibration_data: CalibrationSource) -> InputEncoder:

@@ -48,13 +48,13 @@ def is_data_set(found: Any) -> bool:
     if gives_items(found):
         return False
     return hasattr(found, "__getitem__") and (
-        hasattr(found, "__len__") or _is_torch(found, "Dataset")
+        hasattr(found, "__len__") or is_torch(found, "Dataset")
     )
 
 
 def gives_items(found: Any) -> bool:
     """Whether iterating over an object gives single samples, as an IterableDataset does."""
-    return _is_torch(found, "IterableDataset")
+    return is_torch(found, "IterableDataset")
 
 
 def batches_of(
@@ -104,7 +104,7 @@ def is_array(value: Any) -> bool:
     return isinstance(value, np.ndarray) or is_tensor(value)
 
 
-def _is_torch(value: object, name: str) -> bool:
+def is_torch(value: object, name: str) -> bool:
     """Whether a value is an instance of a class of torch.utils.data; loads nothing."""
     module = sys.modules.get("torch.utils.data")
     return module is not None and isinstance(value, getattr(module, name))

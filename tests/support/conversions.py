@@ -8,9 +8,12 @@ import sys
 import numpy as np
 import torch
 
+from icsnn_deploy.conversion.calibration import auto
+from icsnn_deploy.conversion.calibration.auto import EffortPlan
 from icsnn_deploy.conversion.calibration.method import Method
 from icsnn_deploy.conversion.calibration.recipe import Recipe
 from icsnn_deploy.conversion.calibration.threshold_rules import MaxThreshold
+from icsnn_deploy.conversion.calibration.training_cost import TrainingBudget
 from icsnn_deploy.conversion.calibration.v_init_rules import Half
 from icsnn_deploy.conversion.convert import convert
 from icsnn_deploy.distributed import Ranks, open_ranks
@@ -28,6 +31,12 @@ RECIPES = {
         time_steps=3,
     ),
 }
+
+
+# of a few iterations: what is compared is that all processes do the same
+auto.EFFORT_PLANS["standard"] = EffortPlan(
+    samples=16, distillations=(TrainingBudget(operations=1e12, iterations=5),)
+)
 
 
 def results(ranks: Ranks) -> dict[str, object]:

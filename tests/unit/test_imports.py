@@ -17,7 +17,8 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "icsnn_deploy"
 
 ORDER = (
-    {"errors", "atomic", "progress", "version"},
+    {"errors", "atomic", "progress", "version", "machine_cache"},
+    {"native"},
     {"environments", "user_code"},
     {"graph"},
     {"pixels"},
@@ -52,14 +53,14 @@ AT_MODULE_LEVEL = {
     "scipy": r"lava/worker/.*",
     "h5py": r"lava/worker/.*",
     "torch": r"(conversion|demo|readers|backends/torch)/.*"
-    r"|lattice/(input_moments|rounding)\.py",
+    r"|lattice/(input_moments|integer_surrogate|rounding|trainable|trained_parameters)\.py",
     "rich": r"(report|cli)/.*",
     "typer": r"cli/.*",
 }
 """What may be imported as a module is loaded, and where; everything else only on use."""
 
 ON_USE = {
-    "torch": r"conversion/.*|distributed\.py|graph/readout\.py",
+    "torch": r"conversion/.*|sources/fresh_batches\.py|distributed\.py|graph/readout\.py",
     "onnx": r"(exporters|backends)/onnx/.*|conversion/frontend/onnx_model/.*",
     "google": r"exporters/onnx/.*|conversion/frontend/onnx_model/read\.py",
     "onnxruntime": r"backends/onnx/onnxruntime\w*\.py",

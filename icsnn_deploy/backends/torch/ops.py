@@ -80,6 +80,10 @@ class TorchOps:
             self._parameters[key] = self.tensor(self.graph.node(node.name).arrays()[field])
         return self._parameters[key]
 
+    def set_parameter(self, name: str, field: str, value: Tensor) -> None:
+        """Evaluate the node with this value, which may require a gradient, from now on."""
+        self._parameters[name, field] = value
+
     def evaluate(self, node: Node, *sources: Tensor) -> Tensor:
         """Result of a memoryless node, batch first; a caller's autocast does not reach it."""
         with torch.autocast(self.device.type, enabled=False):

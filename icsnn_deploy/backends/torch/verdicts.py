@@ -5,9 +5,7 @@ network; a process that finds its verdicts on disk runs none. The file's name is
 the library may choose its code by: processor, build of torch and oneDNN, environment variables.
 Another machine or build has its own file and runs the proofs again.
 
-The folder is $ICSNN_KERNEL_CACHE, else $XDG_CACHE_HOME/icsnn-deploy, else ~/.cache/icsnn-deploy. If
-ICSNN_KERNEL_CACHE is empty, nothing is kept on disk. A file that can't be read or written is
-ignored.
+The folder is machine_cache.cache_folder. A file that can't be read or written is ignored.
 """
 
 from __future__ import annotations
@@ -27,12 +25,10 @@ import torch
 
 from icsnn_deploy.atomic import atomic_write
 from icsnn_deploy.graph.node import is_integer
+from icsnn_deploy.machine_cache import cache_folder, processor
 from icsnn_deploy.version import __version__
 
 LOGGER = logging.getLogger(__name__)
-FOLDER = "ICSNN_KERNEL_CACHE"
-
-_CPU_FIELDS = ("vendor_id", "cpu family", "model", "stepping", "microcode", "flags")
 _VARIABLE_PREFIXES = ("ONEDNN_", "DNNL_", "MKL_", "ATEN_", "TORCH_", "OMP_", "KMP_")
 _MAX_BYTES = 1 << 24
 
@@ -116,33 +112,17 @@ class Verdicts:
 
 def default_path() -> Path | None:
     """The file of this machine and this build of torch; None if nothing is kept on disk."""
-    chosen = os.environ.get(FOLDER)
-    if chosen == "":
-        return None
-    try:
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    except RuntimeError:  # there is no home folder
-        return None
-    folder = Path(chosen) if chosen else cache / "icsnn-deploy"
-    return folder / f"kernels-{_machine()}.json"
+    folder = cache_folder()
+    return None if folder is None else folder / f"kernels-{_machine()}.json"
 
 
 def _machine() -> str:
     """A hash of all that a library may choose its code by."""
     variables = {k: v for k, v in os.environ.items() if k.startswith(_VARIABLE_PREFIXES)}
-    known = [__version__, platform.platform(), _processor(), torch.__version__]
+    known = [__version__, platform.platform(), processor(), torch.__version__]
     known += [torch.__config__.show(), torch.backends.cpu.get_cpu_capability()]
     text = json.dumps([known, variables], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _processor() -> str:
-    """Model, microcode and flags as Linux lists them; elsewhere the name alone."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().partition("\n\n")[0].splitlines()
-    except OSError:
-        return platform.processor()
-    return "\n".join(line for line in lines if line.partition("\t")[0].strip() in _CPU_FIELDS)
 
 
 def _row(verdict: Verdict) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -26,20 +26,25 @@ class AgreementScorer:
         held_out: samples that nothing is fitted to.
         time_steps: readout steps, the T after which networks are read; scores are means over
             them. None: the T of each network.
+        objective: makes the objective of the ANN and its logits on the held-out samples.
 
     Attributes:
         objective: how far logits are from those of the ANN.
     """
 
     def __init__(
-        self, ann: Graph, held_out: CalibrationContext, time_steps: Sequence[int] | None = None
+        self,
+        ann: Graph,
+        held_out: CalibrationContext,
+        time_steps: Sequence[int] | None = None,
+        objective: Callable[[Graph, Array], Objective] = Objective,
     ) -> None:
         self.held_out = held_out
         self.time_steps = time_steps
         network = TorchANN(ann, device=held_out.device)
         frames = held_out.encoder.frames
         logits = held_out.samples.map(_ANN_BATCH, lambda start, batch: network.run(frames(batch)))
-        self.objective = Objective(ann, np.concatenate(list(logits)))
+        self.objective = objective(ann, np.concatenate(list(logits)))
 
     def score(self, network: Graph, logit_unit: float | Array = 1.0) -> Score:
         """The mean score over the readout steps.

@@ -6,18 +6,21 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 
 from icsnn_deploy.conversion.calibration.agreement import AgreementScorer
 from icsnn_deploy.conversion.calibration.bias_correction import correct_bias
+from icsnn_deploy.conversion.calibration.checkpoint import Checkpoint
 from icsnn_deploy.conversion.calibration.context import CalibrationContext
 from icsnn_deploy.conversion.calibration.layer_sweep import sweep
 from icsnn_deploy.conversion.calibration.method import Method
 from icsnn_deploy.conversion.calibration.statistics import collect_statistics
 from icsnn_deploy.conversion.calibration.threshold_rules import ThresholdRule
+from icsnn_deploy.conversion.calibration.training_source import HeldSamples, TrainingSource
 from icsnn_deploy.conversion.calibration.v_init_rules import set_v_init
-from icsnn_deploy.conversion.report import CandidateResult
+from icsnn_deploy.conversion.report import CandidateResult, CurvePoint
 from icsnn_deploy.conversion.spiking import PopulationParameters, to_spiking
 from icsnn_deploy.graph.encoder import InputEncoder, with_encoding
 from icsnn_deploy.graph.graph import Graph
@@ -44,6 +47,14 @@ class CandidateRunner:
         scorer: holds the held-out samples.
         readout_steps: the T after which the network is read, ascending; it runs for the last.
         readout_start: t0 of the networks.
+        training: where distillations get their batches; None: from fit.
+        checkpoints: folder that long stages keep their state in; None keeps none.
+
+    Attributes:
+        candidates: the networks built so far.
+        curves: of the distillations, by the name of their candidate.
+        divergence_without: of the best network, by population (layer_errors); empty unless it was
+            measured.
     """
 
     def __init__(
@@ -54,6 +65,8 @@ class CandidateRunner:
         *,
         readout_steps: Sequence[int],
         readout_start: int = 0,
+        training: TrainingSource | None = None,
+        checkpoints: Path | None = None,
     ) -> None:
         self.ann = ann
         self.fit = fit
@@ -61,7 +74,11 @@ class CandidateRunner:
         self.readout_steps = tuple(readout_steps)
         self.readout_start = readout_start
         self.statistics = collect_statistics(ann, fit)
+        self.checkpoints = checkpoints
+        self.training = training or HeldSamples(fit)
         self.candidates: list[Candidate] = []
+        self.curves: dict[str, tuple[CurvePoint, ...]] = {}
+        self.divergence_without: dict[str, float] = {}
 
     @property
     def time_steps(self) -> int:
@@ -87,17 +104,26 @@ class CandidateRunner:
             divergence=score.divergence,
             seconds=time.monotonic() - begun,
             outputs=score.outputs,
+            loss=score.loss,
         )
         candidate = Candidate(result=result, network=network)
         self.candidates.append(candidate)
         return candidate
 
     def best(self) -> Candidate:
-        """The candidate of least divergence from the ANN.
+        """The candidate of least divergence from the ANN, or of least loss where there is one.
 
         Divergence, because agreement on a few dozen samples differs by chance.
         """
-        return min(self.candidates, key=lambda c: (c.result.divergence, -(c.result.agreement or 0)))
+        return min(self.candidates, key=lambda c: (c.result.criterion, -(c.result.agreement or 0)))
+
+    def checkpoint(self, stage: str, start: Graph, *options: object) -> Checkpoint | None:
+        """The checkpoint of a stage that starts from a network, with these options."""
+        if self.checkpoints is None or self.fit.samples.ranks.rank:
+            return None
+        given = [self.ann.hash(), start.hash(), self.fit.samples.digest(), self.readout_steps]
+        origin = "; ".join(map(str, (*given, *options)))
+        return Checkpoint(self.checkpoints, stage.replace(" ", "-"), origin)
 
     def build(self, method: Method) -> Graph:
         """The network of one method."""

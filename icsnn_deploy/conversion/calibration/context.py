@@ -16,6 +16,8 @@ from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.pixels import as_network_samples
 from icsnn_deploy.progress import Progress, silent, tracked
 
+_MOST_HELD_OUT = 1_024
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CalibrationContext:
@@ -42,6 +44,8 @@ class CalibrationContext:
         *,
         batch_size: int,
         input_key: str | None = None,
+        label_key: str | None = None,
+        keep_labels: bool = False,
         device: str = "cpu",
         progress: Progress = silent,
         ranks: Ranks = SINGLE,
@@ -58,7 +62,13 @@ class CalibrationContext:
         """
         axis = 1 if encoder.encoding == "events" else 0
         samples = CalibrationSet.of(
-            source, input_key=input_key, progress=progress, ranks=ranks, axis=axis
+            source,
+            input_key=input_key,
+            label_key=label_key,
+            keep_labels=keep_labels,
+            progress=progress,
+            ranks=ranks,
+            axis=axis,
         )
         if encoder.is_timed:
             for batch in samples.batches(batch_size):
@@ -82,9 +92,10 @@ class CalibrationContext:
         """(samples to fit on, held-out samples at the end); both overlap where there is only one.
 
         Args:
-            held_out: share of the samples that is held out, 0 to 1; at least one sample is.
+            held_out: share of the samples that is held out, 0 to 1; at least one sample is, and
+                1,024 at most: there the standard error of an agreement is below 1.6 points.
         """
-        count = max(1, round(len(self) * held_out))
+        count = min(max(1, round(len(self) * held_out)), _MOST_HELD_OUT)
         fit = self.part(0, max(1, len(self) - count))
         return fit, self.part(len(self) - count, len(self))
 
@@ -121,6 +132,13 @@ class CalibrationContext:
     def inputs(self, rows: slice | Array) -> Array:
         """Some of the samples as the IF network takes them."""
         return self.encoder.inputs(np.asarray(self.samples.samples[rows]))
+
+    def image_shape(self, graph: Graph) -> tuple[int, ...]:
+        """Shape of the samples if they are single images [C, H, W] of a graph; () of others."""
+        shape = tuple(self.samples.samples.shape[1:])
+        arranged = graph.input.index is not None or graph.input.parts
+        events = self.encoder.encoding == "events"
+        return () if arranged or events or len(shape) != 3 else shape
 
     @property
     def batch_count(self) -> int:

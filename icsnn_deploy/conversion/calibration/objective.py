@@ -38,11 +38,13 @@ class Score(NamedTuple):
         agreement: mean over the outputs that are classes; None if there are none.
         divergence: sum over the outputs.
         outputs: by name.
+        loss: what is minimized, where that is not the divergence.
     """
 
     agreement: float | None
     divergence: float
     outputs: dict[str, OutputScore]
+    loss: float | None = None
 
 
 class Objective:
@@ -87,30 +89,43 @@ class Objective:
             divergence=kl_divergence(wanted, found),
         )
 
-    def loss(self, wanted: Tensor, found: Tensor) -> Tensor:
+    def loss(
+        self,
+        wanted: Tensor,
+        found: Tensor,
+        labels: Array | None = None,
+        *,
+        temperature: float = 1.0,
+    ) -> Tensor:
         """The divergence of logits from those of the ANN, both [B, *output shape]; differentiable.
+
+        Of outputs that are classes, with both logits divided by a temperature and the divergence
+        multiplied by its square (Hinton et al. 2015): the higher it is, the more the classes take
+        part that the ANN does not choose.
 
         Args:
             wanted: of the ANN, on any samples.
             found: of the network, on the same.
+            labels: of the samples, where they are kept; they play no part here.
+            temperature: of outputs that are classes.
         """
         return torch.stack(
             [
-                self._loss(name, expected, got)
+                self._loss(name, expected, got, temperature)
                 for (name, expected), (_, got) in zip(
                     self._split(wanted), self._split(found), strict=True
                 )
             ]
         ).sum()
 
-    def _loss(self, name: str, wanted: Tensor, found: Tensor) -> Tensor:
+    def _loss(self, name: str, wanted: Tensor, found: Tensor, temperature: float) -> Tensor:
         if name in self.spread:
             return ((found - wanted) / self.spread[name]).square().mean()
         if self.tasks[name] == "binary":
             # One decision keeps the layout of a single logit, as binary_scores does.
             shape = (len(wanted), 1, *(() if wanted[0].numel() == 1 else (-1,)))
             wanted, found = wanted.reshape(shape), found.reshape(shape)
-        return torch_kl_divergence(wanted, found)
+        return torch_kl_divergence(wanted / temperature, found / temperature) * temperature**2
 
     def _split(self, logits: Tensor) -> Iterator[tuple[str, Tensor]]:
         """split_outputs of a tensor."""
@@ -134,7 +149,8 @@ def mean_score(scores: Sequence[Score]) -> Score:
         outputs[name] = replace(
             first, agreement=None if first.agreement is None else share, divergence=divergence
         )
-    return _joined(outputs)
+    losses = [score.loss for score in scores if score.loss is not None]
+    return _joined(outputs)._replace(loss=sum(losses) / len(losses) if losses else None)
 
 
 def _joined(outputs: dict[str, OutputScore]) -> Score:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
+from icsnn_deploy.conversion.calibration.augmentation import Augmentation
 from icsnn_deploy.conversion.calibration.auto import Auto, Effort
+from icsnn_deploy.conversion.calibration.hybrid import DEFAULT_LABEL_SHARE, Hybrid
 from icsnn_deploy.conversion.calibration.method import Method
 from icsnn_deploy.conversion.calibration.strategy import Strategy, TryMethods
 from icsnn_deploy.conversion.calibration.threshold_rules import (
@@ -26,6 +30,7 @@ from icsnn_deploy.errors import ConversionError
 from icsnn_deploy.graph.limits import MAX_TIME_STEPS
 
 AUTO = "auto"
+HYBRID = "hybrid"
 _QUANTILE = QuantileThreshold(p=0.99)
 
 
@@ -47,6 +52,8 @@ def _one(method: Method) -> TryMethods:
 
 RECIPES: dict[str, Strategy] = {
     AUTO: Auto(),
+    # Rathi et al. 2020 (HybridTrain): converted, then trained with labels.
+    HYBRID: Hybrid(),
     # Several candidates; the one that agrees best with the ANN on held-out samples is taken.
     "default": TryMethods(_default_methods()),
     # Diehl et al. 2015: largest activation.
@@ -77,24 +84,30 @@ class Recipe:
         name: a name of RECIPES, or a name of your own with `methods`.
         time_steps: T, from the first input step to the last readout step; or the least and the
             largest T of a range for which one network is calibrated.
-        effort: recipe "auto" alone: how long to calibrate, "quick", "standard" or "best".
-        weights: recipe "auto" alone: change weights too, not only potentials and biases.
-        seed: recipe "auto" alone: of the sampled places and of the order of samples.
+        effort: recipes "auto" and "hybrid": how long to calibrate, a name of auto.EFFORT_PLANS.
+        weights: recipes "auto" and "hybrid": change weights too, not only potentials and biases.
+        augmentation: recipes "auto" and "hybrid": how images are varied in training; None: as it
+            suits their shape (Augmentation.suited_to).
+        seed: recipes "auto" and "hybrid": of the sampled places and of the order of samples.
+        label_share: recipe "hybrid": share of the labels' cross entropy in the loss; the rest is
+            the divergence from the ANN.
         methods: methods of your own; with several, held-out samples decide.
         readout_start: t0; the readout averages the steps in (t0, T].
         held_out: share of the calibration samples that is held out to compare candidates.
         batch_size: samples run at once.
 
     Raises:
-        ConversionError: an unknown recipe, numbers out of range, or an option of "auto" that is
-            changed for another recipe.
+        ConversionError: an unknown recipe, numbers out of range, or an option of "auto" or
+            "hybrid" that is changed for another recipe.
     """
 
     name: str = "default"
     time_steps: int | tuple[int, int] = 8
     effort: Effort = "standard"
     weights: bool = True
+    augmentation: Augmentation | None = None
     seed: int = 0
+    label_share: float = DEFAULT_LABEL_SHARE
     methods: tuple[Method, ...] = ()
     readout_start: int = 0
     held_out: float = 0.25
@@ -105,10 +118,15 @@ class Recipe:
             raise ConversionError(
                 f"no recipe {self.name!r}; there are {', '.join(RECIPES)}, or give methods"
             )
-        if self._auto != Auto() and not self._is_auto:
+        if self._trained != Auto() and not self._is_trained:
             raise ConversionError(
-                f"recipe {self.name!r}: effort, weights (--keep-weights) and seed go with the "
-                "recipe auto alone; leave them out, or choose auto"
+                f"recipe {self.name!r}: effort, weights (--keep-weights), augmentation and seed go "
+                "with the recipes auto and hybrid; leave them out, or choose one of these"
+            )
+        if self.label_share != DEFAULT_LABEL_SHARE and not isinstance(self._trained, Hybrid):
+            raise ConversionError(
+                f"recipe {self.name!r}: label_share goes with the recipe hybrid; leave it out, or "
+                "choose hybrid"
             )
         ends = self._range
         if len(ends) != 2 or any(type(t) is not int for t in (*ends, self.readout_start)):
@@ -148,16 +166,24 @@ class Recipe:
         return tuple(sorted({least, *(t for t in powers if least < t < most), most}))
 
     @property
-    def _is_auto(self) -> bool:
-        return self.name == AUTO and not self.methods
+    def _is_trained(self) -> bool:
+        return self.name in (AUTO, HYBRID) and not self.methods
 
     @property
-    def _auto(self) -> Auto:
-        return Auto(effort=self.effort, weights=self.weights, seed=self.seed)
+    def _trained(self) -> Auto:
+        kind: Callable[..., Auto] = Auto
+        if self.name == HYBRID and not self.methods:
+            kind = partial(Hybrid, label_share=self.label_share)
+        return kind(
+            effort=self.effort,
+            weights=self.weights,
+            augmentation=self.augmentation,
+            seed=self.seed,
+        )
 
     @property
     def strategy(self) -> Strategy:
         """What builds the candidates."""
         if self.methods:
             return TryMethods(self.methods)
-        return self._auto if self._is_auto else RECIPES[self.name]
+        return self._trained if self._is_trained else RECIPES[self.name]

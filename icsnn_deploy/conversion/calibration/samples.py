@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from icsnn_deploy.distributed import SINGLE, Ranks, WorkResult
 from icsnn_deploy.errors import DataError
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.progress import Progress, silent
-from icsnn_deploy.sources.batches import Batch, as_array, split_batch, spool
+from icsnn_deploy.sources.batches import Batch, as_array, as_labels, split_batch, spool
 from icsnn_deploy.sources.data_sets import as_pair, batches_of, gives_items, is_data_set
 from icsnn_deploy.sources.selection import Selection
 
@@ -30,10 +30,11 @@ CalibrationSource: TypeAlias = "Array | torch.Tensor | Iterable[Any]"
 
 @dataclass(frozen=True, eq=False)
 class CalibrationSet:
-    """Samples [N, *shape] in a fixed order."""
+    """Samples [N, *shape] in a fixed order, and their labels [N, ...] where they are kept."""
 
     samples: Array
     ranks: Ranks = SINGLE
+    labels: Array | None = None
 
     @classmethod
     def of(
@@ -42,6 +43,8 @@ class CalibrationSet:
         *,
         limit: int | None = None,
         input_key: str | None = None,
+        label_key: str | None = None,
+        keep_labels: bool = False,
         progress: Progress = silent,
         ranks: Ranks = SINGLE,
         axis: int = 0,
@@ -51,7 +54,8 @@ class CalibrationSet:
         A batch is an array or tensor [B, *shape], a tuple or list whose first entry is one
         (a DataLoader's (images, labels)), or a dict with an entry `input_key` that is one. The
         items of a Dataset are such, without B. With axis 1, arrays and batches are spikes
-        [T, B, *shape], and are held as [N, T, *shape].
+        [T, B, *shape], and are held as [N, T, *shape]. Labels, of (X, y) or of batches, are kept
+        if asked; they are None where the source has none.
 
         Raises:
             DataError: no samples, or batches of different shapes or types.
@@ -60,12 +64,13 @@ class CalibrationSet:
         if limit is not None and limit < 1:
             raise DataError(f"a limit of {limit} calibration samples: at least 1 is needed")
         if isinstance(source, CalibrationSet):
-            samples = source.samples
+            samples, labels = source.samples, source.labels if keep_labels else None
         else:
-            samples = _held(source, input_key, limit, progress, axis)
+            reading = _Reading(input_key, label_key, keep_labels)
+            samples, labels = _held(source, reading, limit, progress, axis)
         if samples.ndim < 2 or len(samples) == 0:
             raise DataError(f"calibration data of shape {samples.shape}: [N, *shape] with N >= 1")
-        found = cls(samples[:limit], ranks)
+        found = cls(samples[:limit], ranks, None if labels is None else labels[:limit])
         ranks.require_equal("calibration samples", found.digest)
         return found
 
@@ -74,7 +79,8 @@ class CalibrationSet:
 
     def part(self, start: int, stop: int) -> CalibrationSet:
         """Samples start to stop, without a copy."""
-        return CalibrationSet(self.samples[start:stop], self.ranks)
+        labels = None if self.labels is None else self.labels[start:stop]
+        return CalibrationSet(self.samples[start:stop], self.ranks, labels)
 
     def batches(self, size: int) -> Iterator[Array]:
         """Successive batches [<= size, *shape]."""
@@ -91,22 +97,35 @@ class CalibrationSet:
         return self.ranks.each(-(-len(self.samples) // size), one)
 
     def digest(self) -> str:
-        """sha256 of the samples, as hex."""
+        """sha256 of the samples, and of the labels that are kept, as hex."""
         digest = hashlib.sha256(f"{self.samples.dtype} {self.samples.shape}".encode())
         for batch in self.batches(64):
             digest.update(np.ascontiguousarray(batch).tobytes())
+        if self.labels is not None:
+            digest.update(f"{self.labels.dtype} {self.labels.shape}".encode())
+            digest.update(np.ascontiguousarray(self.labels).tobytes())
         return digest.hexdigest()
 
 
+class _Reading(NamedTuple):
+    """How batches are read."""
+
+    input_key: str | None
+    label_key: str | None
+    keep_labels: bool
+
+
 def _held(
-    source: Any, input_key: str | None, limit: int | None, progress: Progress, axis: int
-) -> Array:
+    source: Any, reading: _Reading, limit: int | None, progress: Progress, axis: int
+) -> tuple[Array, Array | None]:
     """The samples of an array where they are, and those of everything else in a file."""
     what = "a calibration batch"
     pair = as_pair(source, "calibration data")
     if pair is not None:
-        array = as_array(split_batch(pair.samples, what, input_key=input_key).samples, what)
-        return _batch_first(array, axis)
+        batch = split_batch(pair.samples, what, input_key=reading.input_key)
+        array = as_array(batch.samples, what)
+        labels = as_labels(pair.labels) if reading.keep_labels else None
+        return _batch_first(array, axis), labels
     items = is_data_set(source)
     if items:
         data_set = source
@@ -120,11 +139,21 @@ def _held(
             "iterable of batches is needed"
         )
     items = items or gives_items(source)
-    batches = batches_of(source, what, items=items, input_key=input_key)
+    batches = batches_of(
+        source, what, items=items, input_key=reading.input_key, label_key=reading.label_key
+    )
     if axis and not items:
-        batches = (Batch(_batch_first(as_array(one.samples, what), axis)) for one in batches)
-    stage = "reading calibration data"
-    return spool(batches, what, limit=limit, progress=progress, stage=stage)[0]
+        batches = (
+            Batch(_batch_first(as_array(one.samples, what), axis), one.labels) for one in batches
+        )
+    return spool(
+        batches,
+        what,
+        limit=limit,
+        progress=progress,
+        stage="reading calibration data",
+        keep_labels=reading.keep_labels,
+    )
 
 
 def _batch_first(array: Array, axis: int) -> Array:

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 from icsnn_deploy.conversion.calibration.candidates import CandidateRunner
+from icsnn_deploy.conversion.calibration.context import CalibrationContext
 from icsnn_deploy.conversion.calibration.method import Method
+from icsnn_deploy.conversion.calibration.objective import Objective
+from icsnn_deploy.graph.graph import Graph
+from icsnn_deploy.graph.neuron import Array
 
 
 class Strategy(ABC):
@@ -14,10 +20,16 @@ class Strategy(ABC):
 
     methods: tuple[Method, ...]
     """Methods that are tried first, or alone."""
+    uses_labels: ClassVar[bool] = False
+    """Whether it needs the labels of the calibration samples."""
 
     @abstractmethod
     def run(self, runner: CandidateRunner) -> None:
         """Build candidates; the runner scores and keeps them."""
+
+    def objective(self, held_out: CalibrationContext) -> Callable[[Graph, Array], Objective]:
+        """What makes the objective of the ANN and its logits on the held-out samples."""
+        return Objective
 
 
 @dataclass(frozen=True)

@@ -156,6 +156,20 @@ def test_a_damaged_cell_is_an_error_that_names_it(
     assert "delete it" in str(error.value)
 
 
+def test_a_recipe_on_labels_takes_those_of_the_calibration_samples(
+    arguments: list[str], tmp_path: Path
+) -> None:
+    from accuracy import main
+
+    np.savez(tmp_path / "classes.npz", labels=np.arange(24) % 3)
+    given = [*arguments, "--recipes=hybrid:quick", "--time-steps=2", "--no-figures"]
+    main([*given, f"--calibration-labels={tmp_path}/classes.npz:labels"])
+    assert set(rows(tmp_path)) == {("hybrid:quick", 2)}
+    assert "--calibration-labels classes.npz:labels" in (tmp_path / "out/accuracy.md").read_text()
+    with pytest.raises(DataError, match="calibration data without labels"):
+        main([*given, "--again"])
+
+
 def test_which_recipes_depend_on_the_number_of_steps() -> None:
     from accuracy_recipes import PUBLISHED_RECIPES, READINGS, depends_on_steps, recipe_of
 

@@ -14,7 +14,15 @@ from icsnn_deploy.conversion.frontend.replace_max_pool import REPLACEMENTS
 from icsnn_deploy.exporters.nir.metadata import NirProfile, VInitEncoding
 from icsnn_deploy.exporters.onnx.contract import RUNTIMES, TIMED_LAYOUTS
 
-SHARED = {"__init__", "arguments", "freed_memory", "input_arrays", "printing", "tasks"}
+SHARED = {
+    "__init__",
+    "arguments",
+    "freed_memory",
+    "input_arrays",
+    "labeled_samples",
+    "printing",
+    "tasks",
+}
 
 
 def test_every_command_has_a_file() -> None:

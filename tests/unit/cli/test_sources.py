@@ -338,3 +338,50 @@ def test_arrays_in_folders_of_classes_are_refused_with_where_they_are_taken(benc
         )
         assert "a.npy: an array in a folder of a class" in message
         assert "FOLDER of .npy files or FOLDER:array of .npz files" in message
+
+
+HYBRID = (*MEAN_STD, "--recipe", "hybrid", "--effort", "quick")
+
+
+def losses(bundle: Path) -> list[float]:
+    candidates = json.loads((bundle / "report.json").read_text())["candidates"]
+    return [candidate["loss"] for candidate in candidates]
+
+
+def test_hybrid_takes_the_same_labels_from_every_source(bench: Bench) -> None:
+    labels = ("--calibration-labels", bench.array("labels"))
+    named = bench.convert("hybrid", bench.array("images"), *HYBRID, *labels)
+    for source, more in (
+        ("pixels", ()),
+        ("loader", ()),
+        ("dicts", ("--input-key", "image", "--label-key", "label")),
+    ):
+        found = bench.convert(f"hybrid-{source}", bench.code(source), *HYBRID, *more)
+        assert hash_of(found) == hash_of(named)
+        assert losses(found) == losses(named)
+    mixed = bench.convert("hybrid-images", str(bench.path / "images"), *HYBRID)
+    assert len(losses(mixed)) == len(losses(named))
+
+
+@pytest.mark.parametrize(
+    ("source", "more", "message"),
+    [
+        ("array:images", (), "come without labels; name them with --calibration-labels"),
+        ("normalized", (), "gives no labels"),
+        ("soft_labels", (), "integers [N] are needed"),
+        ("pixels", ("--calibration-labels", "array:labels"), "goes with samples in files of"),
+        ("array:images", ("--recipe", "opi", "--calibration-labels", "array:labels"), "only the"),
+    ],
+)
+def test_labels_that_hybrid_cannot_use(
+    bench: Bench, source: str, more: tuple[str, ...], message: str
+) -> None:
+    spec = bench.array("images") if source == "array:images" else bench.code(source)
+    given = [bench.array("labels") if word == "array:labels" else word for word in more]
+    scale = () if source == "normalized" else MEAN_STD
+    found = bench.run(
+        *("convert", bench.code("make"), "--calibration", spec, *scale, "--recipe", "hybrid"),
+        *("--effort", "quick", "--out", str(bench.path / "refused"), *given),
+        code=2,
+    )
+    assert message in " ".join(found.split())

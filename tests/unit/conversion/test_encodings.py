@@ -15,9 +15,11 @@ from icsnn_deploy.backends.reference import ReferenceSimulator, run_ann
 from icsnn_deploy.bundle.bundle import open_bundle
 from icsnn_deploy.bundle.manifest import MANIFEST
 from icsnn_deploy.conversion.calibration.agreement import AgreementScorer
+from icsnn_deploy.conversion.calibration.augmentation import Augmentation
 from icsnn_deploy.conversion.calibration.context import CalibrationContext
+from icsnn_deploy.conversion.calibration.distill import DistillOptions, distill
 from icsnn_deploy.conversion.calibration.recipe import RECIPES, Recipe
-from icsnn_deploy.conversion.calibration.tune import TuneOptions, tune
+from icsnn_deploy.conversion.calibration.training_batches import DrawnBatches
 from icsnn_deploy.conversion.convert import Conversion, convert
 from icsnn_deploy.conversion.frontend.approximate.options import Approximation
 from icsnn_deploy.data import Normalization
@@ -75,15 +77,22 @@ def test_calibration_sees_the_spikes_that_are_drawn() -> None:
     assert len(set(hashes.values())) == 3
 
 
-def test_tuning_runs_on_spikes() -> None:
+def test_distillation_runs_on_spikes() -> None:
     recipe = Recipe(name="robust-norm", time_steps=T)  # far from the ANN
     result = convert(small_model(), events(), recipe, encoding="events")
     encoder = InputEncoder(encoding="events", time_steps=T)
     context = CalibrationContext.of(events(), batch_size=8, encoder=encoder)
     scorer = AgreementScorer(result.ann, context)
-    options = TuneOptions(iterations=20)
-    tuned = tune(result.network, result.ann, context, (T,), options, objective=scorer.objective)
-    assert scorer.score(tuned).divergence < scorer.score(result.network).divergence
+    found = distill(
+        result.network,
+        result.ann,
+        context,
+        DrawnBatches(context, 16, Augmentation(), 0),
+        (T,),
+        DistillOptions(iterations=20),
+        objective=scorer.objective,
+    )
+    assert scorer.score(found.network).divergence < scorer.score(result.network).divergence
 
 
 def test_batches_of_events_are_those_of_the_array() -> None:

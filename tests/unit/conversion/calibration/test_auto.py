@@ -11,6 +11,7 @@ import pytest
 from icsnn_deploy.conversion.calibration import auto
 from icsnn_deploy.conversion.calibration.auto import EffortPlan
 from icsnn_deploy.conversion.calibration.recipe import Recipe
+from icsnn_deploy.conversion.calibration.training_cost import TrainingBudget
 from icsnn_deploy.conversion.convert import convert
 from icsnn_deploy.errors import ConversionError
 from icsnn_deploy.graph.nodes import Conv, Linear
@@ -21,7 +22,11 @@ CALIBRATION = np.random.default_rng(0).normal(size=(64, 3, 6, 6)).astype(np.floa
 
 @pytest.fixture(autouse=True)
 def _short(monkeypatch: pytest.MonkeyPatch) -> None:
-    plans = {name: replace(plan, iterations=plan.iterations and 3) for name, plan in _PLANS.items()}
+    few = TrainingBudget(operations=1e12, iterations=3)
+    plans = {
+        name: replace(plan, distillations=(few,) * len(plan.distillations))
+        for name, plan in _PLANS.items()
+    }
     monkeypatch.setattr(auto, "EFFORT_PLANS", plans)
 
 
@@ -36,9 +41,9 @@ def methods(recipe: Recipe) -> list[str]:
 
 def test_the_report_is_the_ablation() -> None:
     starts = [str(method) for method in Recipe(name="auto").strategy.methods]
-    assert methods(Recipe(name="auto")) == [*starts, "search", "refit", "tune"]
+    assert methods(Recipe(name="auto")) == [*starts, "search", "refit", "distillation"]
     assert methods(Recipe(name="auto", effort="quick")) == [*starts, "search", "refit"]
-    assert methods(Recipe(name="auto", weights=False)) == [*starts, "search", "tune"]
+    assert methods(Recipe(name="auto", weights=False)) == [*starts, "search", "distillation"]
 
 
 @pytest.mark.parametrize("effort", ["quick", "best"])

@@ -21,6 +21,7 @@ from icsnn_deploy.graph.nodes import Output, Part
 from icsnn_deploy.graph.readout import agreement, kl_divergence
 from icsnn_deploy.graph.tasks import TASKS, Task
 from icsnn_deploy.lattice.quantize import quantize
+from tests.support.graphs import residual_ann
 from tests.support.outputs import outputs_graph, values
 
 
@@ -178,3 +179,14 @@ def test_the_mean_over_readout_steps_is_taken_output_by_output() -> None:
     found = mean_score(scores)
     assert found.divergence == np.mean([s.divergence for s in scores])
     assert found.agreement == np.mean([s.agreement for s in scores if s.agreement is not None])
+
+
+def test_a_high_temperature_compares_logits_by_their_squares() -> None:
+    """T^2 KL(softmax(a / T), softmax(b / T)) -> mean squared difference of centered logits / 2."""
+    generator = np.random.default_rng(0)
+    wanted, found = (torch.from_numpy(generator.normal(size=(5, 4))) for _ in range(2))
+    objective = Objective(residual_ann(), wanted.float().numpy())
+    loss = objective.loss(wanted, found, temperature=1e4)
+    difference = found - wanted
+    centered = difference - difference.mean(dim=1, keepdim=True)
+    torch.testing.assert_close(loss, centered.square().mean(dim=1).mean() / 2, rtol=1e-3, atol=0)

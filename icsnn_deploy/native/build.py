@@ -1,0 +1,91 @@
+"""Compile a C file of this folder once per machine, and load it.
+
+Every function has a slower equivalent in PyTorch, which is used where there is no C compiler, where
+the compiler fails, or where its result is not that of the equivalent.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import logging
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import tempfile
+from functools import cache
+from pathlib import Path
+
+from icsnn_deploy.atomic import atomic_write
+from icsnn_deploy.errors import first_line
+from icsnn_deploy.machine_cache import cache_folder, processor
+
+LOGGER = logging.getLogger(__name__)
+
+_FLAGS = (
+    "-std=c99",
+    "-O3",
+    "-march=native",
+    "-ffp-contract=off",
+    "-fno-trapping-math",
+    "-shared",
+    "-fPIC",
+)
+"""Without contraction a sum of products is rounded as PyTorch rounds it."""
+_LIMIT_S = 60.0
+
+
+@cache
+def load_library(name: str) -> ctypes.CDLL | None:
+    """The library of NAME.c, compiled if it was not yet; None where it cannot be had.
+
+    The file is kept in the cache folder (machine_cache.cache_folder); with none, in a temporary
+    folder for as long as it takes to load it.
+    """
+    source = Path(__file__).with_name(f"{name}.c")
+    compiler = _compiler()
+    if compiler is None:
+        LOGGER.debug("%s: no C compiler (CC, cc, gcc, clang); PyTorch is used instead", source.name)
+        return None
+    code = source.read_bytes()
+    parts = [code, repr([*compiler, *_FLAGS]).encode(), processor().encode()]
+    parts.append(platform.platform().encode())
+    digest = hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
+    folder = cache_folder()
+    try:
+        if folder is None:
+            with tempfile.TemporaryDirectory() as temporary:
+                return _load(source, Path(temporary) / f"{name}-{digest}.so", compiler)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return _load(source, folder / f"{name}-{digest}.so", compiler)
+    except (OSError, subprocess.SubprocessError) as error:
+        LOGGER.debug("%s: %s; PyTorch is used instead", source.name, first_line(error))
+        return None
+
+
+def _load(source: Path, target: Path, compiler: list[str]) -> ctypes.CDLL:
+    if not _is_own(target):
+        with atomic_write(target) as draft:
+            command = [*compiler, *_FLAGS, str(source), "-o", str(draft)]
+            subprocess.run(command, check=True, capture_output=True, timeout=_LIMIT_S)
+    return ctypes.CDLL(str(target))
+
+
+def _compiler() -> list[str] | None:
+    """The command of the C compiler: $CC, or the first that is there."""
+    chosen = shlex.split(os.environ.get("CC", ""))
+    if chosen:
+        return chosen if shutil.which(chosen[0]) else None
+    return next(([name] for name in ("cc", "gcc", "clang") if shutil.which(name)), None)
+
+
+def _is_own(path: Path) -> bool:
+    """Whether a file exists that nobody but this user can have written."""
+    try:
+        status = path.stat()
+    except OSError:
+        return False
+    own = not hasattr(os, "getuid") or status.st_uid == os.getuid()
+    return own and not status.st_mode & 0o022

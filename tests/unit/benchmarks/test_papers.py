@@ -1,0 +1,70 @@
+"""The small benchmarks of papers' methods: what they compute, on networks of a few neurons."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from torch import Tensor
+
+from icsnn_deploy.backends.torch.ann import TorchANN
+from icsnn_deploy.backends.torch.simulator import TorchSimulator
+from icsnn_deploy.graph.nodes import Node, Population, Relu
+from icsnn_deploy.targets.connectivity import fan_out
+from tests.support.graphs import random_images, residual_ann, spiking_network
+
+BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _benchmarks_importable() -> Iterator[None]:
+    sys.path.insert(0, str(BENCHMARKS))
+    yield
+    sys.path.remove(str(BENCHMARKS))
+
+
+def test_two_spikes_hold_a_value_to_a_step() -> None:
+    from temporal_switch import SwitchedNetwork
+
+    ann, images = residual_ann(), random_images(16)
+    largest: dict[str, float] = {}
+
+    def observe(node: Node, value: Tensor) -> None:
+        largest[node.name] = float(value.max())
+
+    wanted = TorchANN(ann).run(images, observe)
+    thresholds = {node.name: largest[node.name] for node in ann.nodes_of(Relu)}
+    errors = []
+    for time_steps in (4, 64, 4096):
+        network = SwitchedNetwork(ann, thresholds, time_steps, start=0.5)
+        errors.append(float(np.abs(network.run(images) - wanted).max()))
+        neurons = sum(int(np.prod(ann.shape(name))) for name in thresholds)
+        assert 0 < network.spikes <= 2 * neurons * len(images)
+    assert errors[0] > errors[1] > errors[2]
+    assert errors[2] < 1e-2 * np.abs(wanted).max()
+
+
+def test_early_exit_costs_what_the_spikes_up_to_the_exit_cost() -> None:
+    from early_exit import full_run, measure
+
+    network, images = spiking_network(residual_ann()), random_images(30)
+    full = full_run(network, images)
+    counts = TorchSimulator(network).run(images).spike_counts()
+    outgoing = fan_out(network)
+    total = sum(
+        float((counts[node.name] * outgoing[node.name]).sum())
+        for node in network.nodes_of(Population)
+    )
+    assert full.accumulations[-1].sum() == pytest.approx(total)
+    right = np.ones(len(images), bool)
+    labels = full.logits_t[-1].argmax(axis=1)
+    all_steps = measure(network, full, images, labels, right, 1.1, 0)
+    one_step = measure(network, full, images, labels, right, 1e-6, 0)
+    assert (all_steps.steps, all_steps.loss) == (network.steps, 0.0)
+    assert one_step.steps == 1
+    expected = full.accumulations[0].mean() + full.multiply_accumulates
+    assert one_step.operations == pytest.approx(float(expected))
+    assert one_step.operations < all_steps.operations
