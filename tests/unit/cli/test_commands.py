@@ -485,7 +485,7 @@ def test_an_error_as_json(place: Desk) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--recipe", "pancakes"], "no recipe 'pancakes'; there are auto, default, diehl"),
+        (["--recipe", "pancakes"], "no recipe 'pancakes'; there are auto, hybrid, default, diehl"),
         (["--time-steps", "0"], "time_steps 0"),
         (["--time-steps", "\u00b2"], "a number, or the two ends of a range"),
         (["--limit", "0"], "--limit 0: at least 1"),
@@ -497,9 +497,9 @@ def test_an_error_as_json(place: Desk) -> None:
         (["--mean", "a,b,c"], "comma-separated numbers"),
         (["--std", "0,1,1"], "std > 0"),
         (["--mean", "123.7,116.3,103.5"], "pixels are divided by 255 first"),
-        (["--effort", "best"], "go with the recipe auto alone"),
-        (["--keep-weights"], "go with the recipe auto alone"),
-        (["--seed", "1"], "go with the recipe auto alone"),
+        (["--effort", "best"], "go with the recipes auto and hybrid"),
+        (["--keep-weights"], "go with the recipes auto and hybrid"),
+        (["--seed", "1"], "go with the recipes auto and hybrid"),
         (["--calibration", "data.npz:none"], "no such file"),
         (["--calibration", "images.txt"], r"give FILE.npz:array or FILE.npy"),
         (["--weights", "none.pt"], "none.pt: no such file"),

@@ -59,8 +59,8 @@ def held_out_agreement(result: Conversion, x: Array) -> float:
 
 
 def methods_of(recipe: Recipe) -> list[str]:
-    """The candidates of a recipe; the recipe auto adds its stages to its methods."""
-    stages = ["search", "refit"] if recipe.name == "auto" else []
+    """The candidates of a recipe; auto and hybrid add their stages to their methods."""
+    stages = ["search", "refit"] if recipe.name in ("auto", "hybrid") else []
     return [*map(str, recipe.strategy.methods), *stages]
 
 
@@ -68,9 +68,10 @@ def methods_of(recipe: Recipe) -> list[str]:
 def test_every_named_recipe_makes_a_network(name: str) -> None:
     model, x = small_model(), images()
     recipe = Recipe(name=name, time_steps=4)
-    if name == "auto":
+    if name in ("auto", "hybrid"):
         recipe = replace(recipe, effort="quick")
-    result = convert(model, x, recipe)
+    given = (x, model_logits(model, x).argmax(axis=1)) if name == "hybrid" else x
+    result = convert(model, given, recipe)
     graph, report = result.network, result.report
 
     assert graph.time_steps == 4
@@ -365,7 +366,7 @@ def test_a_model_without_a_rectifier_is_refused() -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"name": "ic-snm"}, "no recipe 'ic-snm'; there are auto, default, diehl, robust-norm"),
+        ({"name": "ic-snm"}, "no recipe 'ic-snm'; there are auto, hybrid, default, diehl"),
         ({"time_steps": 0}, "0 <= readout_start < time_steps are needed"),
         ({"time_steps": 4, "readout_start": 4}, "time_steps 4, readout_start 4"),
         ({"readout_start": -1}, "readout_start -1"),

