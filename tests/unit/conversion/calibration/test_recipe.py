@@ -26,7 +26,7 @@ METHOD = Method(threshold=MaxThreshold(), v_init=Half())
 def test_options_of_auto_are_refused_for_every_other_recipe(
     option: dict[str, Any], other: dict[str, Any]
 ) -> None:
-    with pytest.raises(ConversionError, match=r"effort, weights .* go with the recipes auto and hybrid"):
+    with pytest.raises(ConversionError, match="go with the recipes auto and hybrid"):
         Recipe(**other, **option)
     Recipe(**other)
     assert Recipe(name="auto", **option).strategy == Auto(**option)
