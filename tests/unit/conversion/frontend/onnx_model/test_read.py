@@ -307,6 +307,13 @@ def test_a_file_that_a_runtime_computes_otherwise_is_refused(
         trace(read_onnx(saved(made, tmp_path)), torch.randn(2, 6))
 
 
+def test_an_output_without_an_axis_of_samples_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    """A reduction without axes is over all of them: one number of the whole batch."""
+    made = flat("m = Gemm(x, w) y = ReduceMax<keepdims=0>(m)", w=values(6, 4))
+    with pytest.raises(ConversionError, match="Keep the batch axis"):
+        trace(read_onnx(saved(made, tmp_path)), torch.randn(4, 6))
+
+
 def test_the_reference_outputs_of_a_file_are_computed_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
