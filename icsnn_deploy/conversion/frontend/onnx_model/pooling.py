@@ -70,7 +70,7 @@ def _max_pool(node: OperatorNode, x: Any) -> Any:
         raise ConversionError(
             f"{node.path}: MaxPool with dilation {dilation}, windows of {kernel} and padding "
             f"{ends}: equal padding at both ends, of half the window at most, is needed. Pad with "
-            "a Pad node before it"
+            "a Pad node of value -inf before it"
         )
     if any(max(pads) >= k for pads, k in zip(ends, kernel, strict=True)):
         raise ConversionError(
