@@ -2,9 +2,16 @@
 
 import os
 
+from hypothesis import settings
+
 # The tensors of these tests are tiny: a thread team costs more than it computes, and on a busy
 # machine it costs many times more. Set before torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # Kernels prove themselves anew, whatever another run found, and leave nothing in the user's folder.
 os.environ["ICSNN_KERNEL_CACHE"] = ""
+
+# No test is timed: on a busy machine an example may take many times longer. All else, such as what
+# hypothesis changes in CI, stays as it is.
+settings.register_profile("untimed", settings(), deadline=None)
+settings.load_profile("untimed")
