@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from icsnn_deploy.backends.torch.simulator import TorchSimulator
-from icsnn_deploy.conversion.calibration.gradient_flow import Fire, currents_of_output
+from icsnn_deploy.conversion.calibration.layer_run import Fire, currents_of_output
 from icsnn_deploy.conversion.calibration.layer_sweep import CalibrationUpdate
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.inputs import to_input_units

@@ -11,7 +11,7 @@ from icsnn_deploy.backends.torch.ops import TorchOps, open_device
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.inputs import check_inputs
 from icsnn_deploy.graph.neuron import Array
-from icsnn_deploy.graph.nodes import Node
+from icsnn_deploy.graph.nodes import Node, Relu
 
 
 class TorchANN:
@@ -35,3 +35,13 @@ class TorchANN:
             for name in unused[node.name]:
                 del values[name]
         return values[self.graph.output.name].cpu().numpy()
+
+    def run_with_activations(self, inputs: Array) -> tuple[Array, dict[str, Tensor]]:
+        """Logits [B, *output shape], and the activation of each rectifier [B, *shape] by name."""
+        activations: dict[str, Tensor] = {}
+
+        def observe(node: Node, value: Tensor) -> None:
+            if isinstance(node, Relu):
+                activations[node.name] = value
+
+        return self.run(inputs, observe), activations

@@ -26,7 +26,6 @@ from icsnn_deploy.conversion.report import CurvePoint
 from icsnn_deploy.errors import ConversionError
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
-from icsnn_deploy.graph.nodes import Node, Relu
 
 _WARM_UP = 0.1  # share of the iterations
 _MEASURED = 8  # batches that the statistics of the start are measured on
@@ -268,10 +267,8 @@ class _Teacher:
 
     def run(self, samples: Array) -> tuple[Tensor, dict[str, Tensor]]:
         activations: dict[str, Tensor] = {}
-
-        def observe(node: Node, value: Tensor) -> None:
-            if isinstance(node, Relu):
-                activations[node.name] = value
-
-        logits = self.network.run(samples, observe if self.with_activations else None)
+        if self.with_activations:
+            logits, activations = self.network.run_with_activations(samples)
+        else:
+            logits = self.network.run(samples)
         return torch.from_numpy(logits).to(self.network.ops.device), activations

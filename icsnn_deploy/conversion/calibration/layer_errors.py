@@ -11,10 +11,11 @@ from icsnn_deploy.backends.torch.ann import TorchANN
 from icsnn_deploy.backends.torch.ops import integrate_and_fire
 from icsnn_deploy.backends.torch.simulator import TorchSimulator
 from icsnn_deploy.conversion.calibration.context import CalibrationContext
+from icsnn_deploy.conversion.calibration.layer_run import currents_of_output
 from icsnn_deploy.conversion.calibration.objective import Objective
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
-from icsnn_deploy.graph.nodes import IF, Node, Relu
+from icsnn_deploy.graph.nodes import IF
 
 _SAMPLES = 64
 
@@ -36,14 +37,8 @@ def divergence_without(
         time_steps: readout steps; the divergence is the mean over them.
     """
     few = context.part(0, _SAMPLES)
-    activations: dict[str, Tensor] = {}
-
-    def observe(node: Node, value: Tensor) -> None:
-        if isinstance(node, Relu):
-            activations[node.name] = value
-
     runner = TorchANN(ann, device=context.device)
-    logits = runner.run(few.frames(slice(None)), observe)
+    logits, activations = runner.run_with_activations(few.frames(slice(None)))
     objective = Objective(ann, logits)
     inputs = few.inputs(slice(None))
     simulator = TorchSimulator(network, device=context.device)
@@ -61,23 +56,16 @@ def divergence_without(
 def _run(simulator: TorchSimulator, inputs: Array, replaced: str, activation: Tensor) -> Tensor:
     """Currents of the output where one population gives activations, [T, B, *shape]."""
     graph, ops = simulator.graph, simulator.ops
-    source, steps = graph.input, graph.steps
-    batch = inputs.shape[source.batch_axis]
-    if source.is_timed:
-        inputs = inputs.reshape(-1, *source.shape)  # [T B, *shape]
-    values = {source.name: ops.tensor(inputs)}
-    spent = graph.last_uses()
-    for node in graph.nodes[1:]:
-        incoming = [values[name] for name in node.inputs]
-        if not isinstance(node, IF):
-            values[node.name] = simulator.evaluate(node, incoming)
-        elif node.name == replaced:
+    batch = inputs.shape[graph.input.batch_axis]
+
+    def fire(node: IF, current: Tensor) -> Tensor:
+        if node.name == replaced:
             rate = activation / ops.parameter(node, "v_threshold")
-            values[node.name] = rate.repeat(steps, *(1,) * (rate.ndim - 1))  # [T B, *shape]
-        else:
-            current = simulator.over_time(node.inputs[0], incoming[0], batch)
-            v_init, v_threshold = (ops.parameter(node, key) for key in ("v_init", "v_threshold"))
-            values[node.name] = integrate_and_fire(current, v_init, v_threshold)[0].flatten(0, 1)
-        for name in spent[node.name]:
-            del values[name]
-    return simulator.over_time(graph.output.name, values[graph.output.name], batch)
+            return rate.repeat(graph.steps, *(1,) * (rate.ndim - 1))  # [T B, *shape]
+        over_time = simulator.over_time(node.inputs[0], current, batch)
+        v_init, v_threshold = (ops.parameter(node, key) for key in ("v_init", "v_threshold"))
+        return integrate_and_fire(over_time, v_init, v_threshold)[0].flatten(0, 1)
+
+    return simulator.over_time(
+        graph.output.name, currents_of_output(simulator, inputs, fire), batch
+    )

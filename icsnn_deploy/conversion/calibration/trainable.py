@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from icsnn_deploy.backends.torch.simulator import TorchSimulator
-from icsnn_deploy.conversion.calibration.gradient_flow import currents_of_output
+from icsnn_deploy.conversion.calibration.layer_run import currents_of_output
 from icsnn_deploy.conversion.calibration.layer_sweep import CalibrationUpdate
 from icsnn_deploy.conversion.calibration.surrogate import SurrogateIF
 from icsnn_deploy.graph.graph import Graph

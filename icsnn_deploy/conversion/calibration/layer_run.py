@@ -1,4 +1,4 @@
-"""Run a network layer by layer so that gradients flow back through its T steps."""
+"""Run a network layer by layer, all T steps of a layer at once, with populations of one's own."""
 
 from __future__ import annotations
 
