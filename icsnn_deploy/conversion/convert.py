@@ -253,7 +253,7 @@ def convert(
         calibration_samples=len(context),
         held_out_samples=len(held_out),
         chosen=chosen.result,
-        candidates=tuple(candidate.result for candidate in runner.candidates),
+        candidates=runner.results(),
         populations=describe_populations(network),
         max_pools=max_pool_costs(ann),
         losses=(*losses(ann), *approximation_losses(ann)),

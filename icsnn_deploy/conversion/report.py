@@ -80,6 +80,8 @@ class CandidateResult:
         outputs: the scores of each output, by name.
         loss: that training with labels minimizes, which then decides (calibration.labels); None
             where the divergence does.
+        gap_error: standard error of the difference of its criterion from that of the chosen
+            candidate, over the samples; None for the chosen one, or where there is one sample.
     """
 
     method: str
@@ -88,6 +90,7 @@ class CandidateResult:
     seconds: float
     outputs: Mapping[str, OutputScore] = field(default_factory=dict)
     loss: float | None = None
+    gap_error: float | None = None
 
     @property
     def criterion(self) -> float:

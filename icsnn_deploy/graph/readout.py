@@ -50,10 +50,17 @@ def agreement(expected: Array, found: Array) -> float:
     return float(same.mean())
 
 
-def kl_divergence(expected: Array, found: Array) -> float:
-    """Mean over samples (and positions) of KL(P_expected || P_found), in nats."""
+def kl_divergences(expected: Array, found: Array) -> Array:
+    """KL(P_expected || P_found) of each sample [B], in nats; with positions, the mean over them."""
     wanted, got = _log_softmax(class_scores(expected)), _log_softmax(class_scores(found))
-    return float((np.exp(wanted) * (wanted - got)).sum(axis=1).mean())
+    each = (np.exp(wanted) * (wanted - got)).sum(axis=1)  # [B, *positions]
+    result: Array = each.reshape(len(each), -1).mean(axis=1)
+    return result
+
+
+def kl_divergence(expected: Array, found: Array) -> float:
+    """Mean over samples of KL(P_expected || P_found), in nats."""
+    return float(kl_divergences(expected, found).mean())
 
 
 def torch_class_scores(logits: Tensor) -> Tensor:

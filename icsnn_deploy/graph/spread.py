@@ -76,6 +76,13 @@ def spread_of(values: Array) -> float:
     return found or math.sqrt(float(np.square(values.astype(np.float64)).mean())) or 1.0
 
 
+def relative_squared_errors(expected: Array, found: Array, spread: float) -> Array:
+    """Mean squared difference of each sample [N], in units of spread^2."""
+    difference = found.astype(np.float64) - expected.astype(np.float64)
+    result: Array = np.square(difference).reshape(len(expected), -1).mean(axis=1) / spread**2
+    return result
+
+
 def relative_squared_error(expected: Array, found: Array, spread: float) -> float:
     """Mean squared difference, in units of spread^2."""
     return squared_error(expected, found) / (expected.size * spread**2)

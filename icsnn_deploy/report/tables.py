@@ -11,7 +11,7 @@ from rich.table import Table
 from icsnn_deploy.bundle.bundle import Bundle
 from icsnn_deploy.conversion.frontend.approximate.loss import approximation_losses
 from icsnn_deploy.conversion.frontend.max_pool_cost import losses, max_pool_costs
-from icsnn_deploy.conversion.report import ConversionReport, MaxPoolCost
+from icsnn_deploy.conversion.report import CandidateResult, ConversionReport, MaxPoolCost
 from icsnn_deploy.graph.arrangement import (
     input_parts,
     is_plain,
@@ -43,6 +43,7 @@ def candidates_table(report: ConversionReport) -> Table:
         table.add_column("agrees with ANN", justify="right")
     tasks = [score.task for score in report.chosen.outputs.values()]
     table.add_column(divergence_name(tasks), justify="right")
+    table.add_column("more than chosen", justify="right", no_wrap=True)
     table.add_column("seconds", justify="right")
     for result in report.candidates:
         style = "bold" if result == report.chosen else None
@@ -50,10 +51,18 @@ def candidates_table(report: ConversionReport) -> Table:
             result.method,
             *([f"{result.agreement:.1%}"] if shares else []),
             f"{result.divergence:.4f}",
+            _gap(result, report.chosen),
             f"{result.seconds:.1f}",
             style=style,
         )
     return table
+
+
+def _gap(result: CandidateResult, chosen: CandidateResult) -> str:
+    """How much worse a candidate is than the chosen one, and the standard error of that."""
+    if result.gap_error is None:
+        return ""
+    return f"{result.criterion - chosen.criterion:.4f} ± {result.gap_error:.4f}"
 
 
 def parity_table(report: ParityReport, what: str = "parity") -> Table:

@@ -32,10 +32,11 @@ from icsnn_deploy.passes.shift_current import shift_current
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Candidate:
-    """A network and its scores."""
+    """A network, its scores, and its criterion for each held-out sample, [N]."""
 
     result: CandidateResult
     network: Graph
+    by_sample: Array
 
 
 class CandidateRunner:
@@ -106,7 +107,7 @@ class CandidateRunner:
             outputs=score.outputs,
             loss=score.loss,
         )
-        candidate = Candidate(result=result, network=network)
+        candidate = Candidate(result=result, network=network, by_sample=score.by_sample)
         self.candidates.append(candidate)
         return candidate
 
@@ -116,6 +117,16 @@ class CandidateRunner:
         Divergence, because agreement on a few dozen samples differs by chance.
         """
         return min(self.candidates, key=lambda c: (c.result.criterion, -(c.result.agreement or 0)))
+
+    def results(self) -> tuple[CandidateResult, ...]:
+        """The scores of all candidates, with the standard error of their distance to the best."""
+        best = self.best()
+        return tuple(
+            candidate.result
+            if candidate is best
+            else replace(candidate.result, gap_error=_error(candidate.by_sample - best.by_sample))
+            for candidate in self.candidates
+        )
 
     def checkpoint(self, stage: str, start: Graph, *options: object) -> Checkpoint | None:
         """The checkpoint of a stage that starts from a network, with these options."""
@@ -168,6 +179,12 @@ def _with_spike_input(network: Graph, encoder: InputEncoder) -> Graph:
         if isinstance(node, ChannelAffine) and node.shift.any():
             network = fold_across_padding(network, node)
     return network
+
+
+def _error(differences: Array) -> float | None:
+    """Standard error of the mean of differences [N]."""
+    count = len(differences)
+    return float(differences.std(ddof=1) / np.sqrt(count)) if count > 1 else None
 
 
 def _ready(values: Array, rank: int) -> Array:

@@ -40,9 +40,10 @@ class LabelObjective(Objective):
     def score(self, logits: Array) -> Score:
         """The score of logits [N, *output shape], with the loss that is minimized."""
         found = super().score(logits)
-        entropy = float(self._cross_entropy(torch.from_numpy(logits).double(), self.labels))
-        loss = self.share * entropy + (1 - self.share) * found.divergence
-        return found._replace(loss=loss)
+        doubles = torch.from_numpy(logits).double()
+        entropies = self._cross_entropy(doubles, self.labels, reduction="none").numpy()
+        each = self.share * entropies + (1 - self.share) * found.by_sample
+        return found._replace(loss=float(each.mean()), by_sample=each)
 
     def loss(
         self,
@@ -61,13 +62,15 @@ class LabelObjective(Objective):
         divergence = super().loss(wanted, found, temperature=temperature)
         return self.share * entropy + (1 - self.share) * divergence
 
-    def _cross_entropy(self, logits: Tensor, labels: Array | None) -> Tensor:
+    def _cross_entropy(
+        self, logits: Tensor, labels: Array | None, reduction: str = "mean"
+    ) -> Tensor:
         if labels is None:
             raise DataError("a calibration batch has no labels; each batch must have its own")
         classes = check_labels(np.asarray(labels), len(logits), classes=self.classes)
         ((_, rows),) = self._split(logits)
         target = torch.from_numpy(classes).to(logits.device)
-        return functional.cross_entropy(rows.flatten(1), target)
+        return functional.cross_entropy(rows.flatten(1), target, reduction=reduction)
 
 
 def class_count(graph: Graph) -> int:

@@ -24,10 +24,10 @@ from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.readout import (
     agreement,
     binary_scores,
-    kl_divergence,
+    kl_divergences,
     torch_kl_divergence,
 )
-from icsnn_deploy.graph.spread import relative_squared_error, spread_of
+from icsnn_deploy.graph.spread import relative_squared_errors, spread_of
 from icsnn_deploy.graph.tasks import CLASS_TASKS, Task
 
 
@@ -38,12 +38,14 @@ class Score(NamedTuple):
         agreement: mean over the outputs that are classes; None if there are none.
         divergence: sum over the outputs.
         outputs: by name.
+        by_sample: what is minimized, of each sample, [N].
         loss: what is minimized, where that is not the divergence.
     """
 
     agreement: float | None
     divergence: float
     outputs: dict[str, OutputScore]
+    by_sample: Array
     loss: float | None = None
 
 
@@ -74,20 +76,23 @@ class Objective:
     def score(self, logits: Array) -> Score:
         """The score of logits [N, *output shape], in units of the ANN's."""
         found = split_outputs(self.graph, logits)
-        return _joined({name: self._score(name, found[name]) for name in self.tasks})
+        scores = {name: self._score(name, found[name]) for name in self.tasks}
+        return _joined(
+            {name: score for name, (score, _) in scores.items()},
+            np.sum([each for _, each in scores.values()], axis=0),
+        )
 
-    def _score(self, name: str, found: Array) -> OutputScore:
+    def _score(self, name: str, found: Array) -> tuple[OutputScore, Array]:
+        """The score of one output, and its divergence for each sample [N]."""
         wanted, task = self.wanted[name], self.tasks[name]
         if name in self.spread:
-            error = relative_squared_error(wanted, found, self.spread[name])
-            return OutputScore(task=task, agreement=None, divergence=error)
+            each = relative_squared_errors(wanted, found, self.spread[name])
+            return OutputScore(task=task, agreement=None, divergence=float(each.mean())), each
         if task == "binary":
             wanted, found = binary_scores(wanted), binary_scores(found)
-        return OutputScore(
-            task=task,
-            agreement=agreement(wanted, found),
-            divergence=kl_divergence(wanted, found),
-        )
+        each = kl_divergences(wanted, found)
+        share = agreement(wanted, found)
+        return OutputScore(task=task, agreement=share, divergence=float(each.mean())), each
 
     def loss(
         self,
@@ -150,14 +155,16 @@ def mean_score(scores: Sequence[Score]) -> Score:
             first, agreement=None if first.agreement is None else share, divergence=divergence
         )
     losses = [score.loss for score in scores if score.loss is not None]
-    return _joined(outputs)._replace(loss=sum(losses) / len(losses) if losses else None)
+    by_sample = np.mean([score.by_sample for score in scores], axis=0)
+    return _joined(outputs, by_sample)._replace(loss=sum(losses) / len(losses) if losses else None)
 
 
-def _joined(outputs: dict[str, OutputScore]) -> Score:
+def _joined(outputs: dict[str, OutputScore], by_sample: Array) -> Score:
     shares = [score.agreement for score in outputs.values() if score.agreement is not None]
     divergences = [score.divergence for score in outputs.values()]
     return Score(
         sum(shares) / len(shares) if shares else None,
         divergences[0] if len(divergences) == 1 else sum(divergences),
         outputs,
+        by_sample,
     )

@@ -190,3 +190,29 @@ def test_a_high_temperature_compares_logits_by_their_squares() -> None:
     difference = found - wanted
     centered = difference - difference.mean(dim=1, keepdim=True)
     torch.testing.assert_close(loss, centered.square().mean(dim=1).mean() / 2, rtol=1e-3, atol=0)
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("shape", [(4,), (1,), (2, 3, 3)])
+def test_the_divergence_is_the_mean_over_samples(task: Task, shape: tuple[int, ...]) -> None:
+    objective = Objective(outputs_graph(shape, tasks={"y": task}), values(6, *shape))
+    found = values(6, *shape, seed=1)
+    score = objective.score(found)
+    assert score.by_sample.shape == (6,)
+    assert score.divergence == pytest.approx(score.by_sample.mean())
+    found[2] = values(6, *shape)[2]  # the ANN's own values
+    assert objective.score(found).by_sample[2] == pytest.approx(0, abs=1e-12)
+
+
+def test_the_report_says_how_sure_the_choice_among_candidates_is() -> None:
+    x = values(32, 2, 6, 6)
+    report = convert(dense_model(4, 0.0), x, Recipe(time_steps=8)).report
+    errors = [c.gap_error for c in report.candidates if c != report.chosen]
+    assert report.chosen.gap_error is None
+    assert len(errors) == len(report.candidates) - 1
+    assert all(error is not None and error > 0 for error in errors)
+
+
+def test_one_held_out_sample_has_no_standard_error() -> None:
+    report = convert(dense_model(4, 0.0), values(1, 2, 6, 6), Recipe(time_steps=8)).report
+    assert all(candidate.gap_error is None for candidate in report.candidates)
