@@ -20,7 +20,7 @@ from icsnn_deploy.backends.torch.ann import TorchANN
 from icsnn_deploy.backends.torch.simulator import TorchSimulator
 from icsnn_deploy.conversion.ann_graph import to_ann_graph
 from icsnn_deploy.conversion.calibration.recipe import Recipe
-from icsnn_deploy.conversion.convert import Conversion
+from icsnn_deploy.conversion.conversion import Conversion
 from icsnn_deploy.conversion.frontend.declared import DeclaredActivation
 from icsnn_deploy.data import Normalization, load_images, load_labels
 from icsnn_deploy.graph.neuron import Array

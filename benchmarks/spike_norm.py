@@ -23,7 +23,7 @@ from icsnn_deploy import Recipe, convert
 from icsnn_deploy.backends.recording import Record
 from icsnn_deploy.backends.torch.ann import TorchANN
 from icsnn_deploy.backends.torch.simulator import TorchSimulator
-from icsnn_deploy.conversion.convert import Conversion
+from icsnn_deploy.conversion.conversion import Conversion
 from icsnn_deploy.conversion.frontend.load_model import load_model
 from icsnn_deploy.data import Normalization, load_images, load_labels
 from icsnn_deploy.graph.neuron import Array

@@ -2,7 +2,7 @@
 # (docs/reference/stability.md). `X as X` tells type checkers that X is exported.
 
 # Convert
-from .conversion.convert import Conversion as Conversion
+from .conversion.conversion import Conversion as Conversion
 from .conversion.convert import convert as convert
 from .conversion.calibration.context import CalibrationContext as CalibrationContext
 from .conversion.calibration.method import Method as Method

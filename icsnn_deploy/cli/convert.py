@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -25,15 +24,22 @@ from icsnn_deploy.cli.arguments import (
     Resize,
     Tasks,
 )
+from icsnn_deploy.cli.convert_options import (
+    naming_event_shape,
+    parse_activations,
+    parse_approximation,
+    parse_binning,
+    parse_normalization,
+    parse_time_steps,
+    takes_labels,
+)
 from icsnn_deploy.cli.input_arrays import load_calibration, take_first
 from icsnn_deploy.cli.labeled_samples import load_labeled
 from icsnn_deploy.cli.printing import print_json, print_table, progress_bars, report_errors
 from icsnn_deploy.cli.tasks import declared_tasks
 from icsnn_deploy.conversion.frontend.checkpoint_scan import scan_checkpoint
-from icsnn_deploy.data import Normalization
 from icsnn_deploy.distributed import open_ranks, own_device
-from icsnn_deploy.errors import ConversionError, DataError, UnsupportedOperatorError
-from icsnn_deploy.events.binning import EventBinning, EventBins
+from icsnn_deploy.events.binning import EventBins
 from icsnn_deploy.graph.arrangement import pack_inputs
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import Encoding
@@ -41,15 +47,9 @@ from icsnn_deploy.sources.options import SourceOptions
 from icsnn_deploy.sources.reading import Reading
 from icsnn_deploy.sources.selection import Selection
 
-if TYPE_CHECKING:
-    from icsnn_deploy.conversion.frontend.approximate.options import Approximation
-    from icsnn_deploy.conversion.frontend.declared import DeclaredActivation
-
 # Spelled out here because the modules of conversion that define them import PyTorch.
 Effort = Literal["quick", "standard", "best", "finetune"]
 Replacement = Literal["average"]
-
-_LABELED = "hybrid"
 
 # Up to this T the recipe auto is worth its minutes (docs/measurements/accuracy.md).
 _FEW_STEPS = 16
@@ -188,7 +188,7 @@ def convert(
     """Convert a trained ReLU network and write a bundle; torchrun's processes share the work."""
     with report_errors(as_json):
         check_free(out, overwrite=overwrite)
-        normalization = _normalization(mean, std)
+        normalization = parse_normalization(mean, std)
         if weights is not None:
             scan_checkpoint(weights)  # before PyTorch is loaded
         given = SourceOptions.parse(
@@ -198,9 +198,9 @@ def convert(
             label_key=label_key,
             channels_last=channels_last,
         )
-        labeled = _takes_labels(recipe, calibration_labels, encoding)
-        steps = _time_steps(time_steps)
-        binning = None if event_shape is None else _binning(event_shape, event_bins, steps)
+        labeled = takes_labels(recipe, calibration_labels, encoding)
+        steps = parse_time_steps(time_steps)
+        binning = None if event_shape is None else parse_binning(event_shape, event_bins, steps)
         with progress_bars() as progress:
             reading = Reading(
                 options=given, selection=Selection(limit, mixed=True), progress=progress
@@ -232,12 +232,12 @@ def convert(
             seed=seed,
             label_share=label_share,
         )
-        asked = _approximation(approximate, knots)
+        asked = parse_approximation(approximate, knots)
         tasks = declared_tasks(task or [])
         device = own_device(device)
         # what the user's own code prints is not part of the result
         with (
-            _naming_event_shape(event_shape),
+            naming_event_shape(event_shape),
             redirect_stdout(sys.stderr),
             progress_bars() as progress,
             open_ranks(device) as ranks,
@@ -247,7 +247,7 @@ def convert(
                 samples if labels is None else (samples, labels),
                 chosen,
                 normalization=normalization,
-                activations=_declared(activation or []),
+                activations=parse_activations(activation or []),
                 replace_max_pool=replace_maxpool,
                 approximate=asked,
                 task=tasks,
@@ -280,88 +280,3 @@ def convert(
             if chosen.name == "default" and result.network.steps <= _FEW_STEPS:
                 typer.echo("--recipe auto takes minutes and loses less at so few time steps")
             typer.echo(f"wrote {out}; next: icsnn export {out} --format nir --format onnx")
-
-
-def _approximation(asked: bool, knots: int | None) -> Approximation | None:
-    from icsnn_deploy.conversion.frontend.approximate.options import Approximation
-
-    if not asked:
-        if knots is not None:
-            raise DataError(f"--knots {knots} without --approximate: give both, or neither")
-        return None
-    return Approximation() if knots is None else Approximation(knots=knots)
-
-
-def _takes_labels(recipe: str, labels: str | None, encoding: Encoding) -> bool:
-    if recipe != _LABELED:
-        if labels is not None:
-            raise DataError(
-                f"--calibration-labels {labels} with --recipe {recipe}: only the recipe "
-                f"{_LABELED} uses labels; leave them out, or choose it"
-            )
-        return False
-    if encoding == "events":
-        raise DataError(
-            f"--recipe {_LABELED} with --encoding events: call icsnn_deploy.convert with "
-            "(spikes, labels), or choose the recipe auto"
-        )
-    return True
-
-
-def _time_steps(text: str) -> int | tuple[int, int]:
-    fields = text.split(",")
-    if len(fields) > 2 or not all(field.strip().isdecimal() for field in fields):
-        raise DataError(f"--time-steps {text}: a number, or the two ends of a range, such as 4,32")
-    numbers = [int(field) for field in fields]
-    return numbers[0] if len(numbers) == 1 else (numbers[0], numbers[1])
-
-
-def _binning(shape: str, bins: EventBins, steps: int | tuple[int, int]) -> EventBinning:
-    sizes = shape.split(",")
-    if len(sizes) != 3 or not all(size.strip().isdecimal() for size in sizes):
-        raise DataError(f"--event-shape {shape}: three numbers C,H,W are needed, such as 2,34,34")
-    last = steps if isinstance(steps, int) else steps[1]
-    return EventBinning(time_steps=last, shape=tuple(map(int, sizes)), bins=bins)
-
-
-@contextmanager
-def _naming_event_shape(shape: str | None) -> Iterator[None]:
-    """Where a conversion of recordings fails, say what shape they were given to the model in."""
-    try:
-        yield
-    except ConversionError as error:
-        if shape is None or isinstance(error, UnsupportedOperatorError):
-            raise
-        raise ConversionError(
-            f"{error}. The recordings became images [{shape}], as --event-shape says: give the "
-            "shape of the model's input, C,H,W"
-        ) from error
-
-
-def _normalization(mean: str | None, std: str | None) -> Normalization | None:
-    if mean is None and std is None:
-        return None
-    if mean is None or std is None:
-        raise DataError("--mean and --std go together: give one value per channel in each")
-    try:
-        return Normalization(
-            mean=tuple(float(n) for n in mean.split(",")),
-            std=tuple(float(n) for n in std.split(",")),
-        )
-    except ValueError as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"--mean {mean} --std {std}: comma-separated numbers are needed") from error
-
-
-def _declared(texts: list[str]) -> list[DeclaredActivation]:
-    from icsnn_deploy.conversion.frontend.declared import DeclaredActivation
-
-    found = []
-    for text in texts:
-        fields = text.split(":")
-        if len(fields) not in (2, 3) or not all(fields):
-            raise DataError(f"--activation {text}: CLASS:BOUND or CLASS:BOUND:LEVELS is needed")
-        levels = fields[2] if len(fields) == 3 else None
-        found.append(DeclaredActivation(class_name=fields[0], bound=fields[1], levels=levels))
-    return found

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 from torch import nn
 from torch.export import ExportedProgram
 
-from icsnn_deploy.bundle.bundle import Bundle, create_bundle
 from icsnn_deploy.conversion.ann_graph import several_inputs, to_ann_graph
 from icsnn_deploy.conversion.calibration.agreement import AgreementScorer
 from icsnn_deploy.conversion.calibration.candidates import CandidateRunner
@@ -26,6 +24,7 @@ from icsnn_deploy.conversion.calibration.training_source import (
     HeldSamples,
     TrainingSource,
 )
+from icsnn_deploy.conversion.conversion import Conversion
 from icsnn_deploy.conversion.frontend.approximate.judged import without_agreement
 from icsnn_deploy.conversion.frontend.approximate.loss import APPROXIMATED, approximation_losses
 from icsnn_deploy.conversion.frontend.approximate.options import Approximation
@@ -37,9 +36,8 @@ from icsnn_deploy.conversion.signed_paths import certifiable
 from icsnn_deploy.data import Normalization
 from icsnn_deploy.distributed import SINGLE, Ranks
 from icsnn_deploy.errors import ConversionError, DataError
-from icsnn_deploy.events.binning import EventBins
 from icsnn_deploy.graph.arrangement import output_tasks
-from icsnn_deploy.graph.encoder import InputEncoder, are_spikes, encoded, placed
+from icsnn_deploy.graph.encoder import InputEncoder, placed
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import Encoding
@@ -47,70 +45,9 @@ from icsnn_deploy.graph.tasks import Task
 from icsnn_deploy.pixels import as_network_samples
 from icsnn_deploy.progress import Progress, silent
 from icsnn_deploy.sources.fresh_batches import FreshBatches
-from icsnn_deploy.sources.options import ImageSize
 
 SAMPLES_USED = 4_096
 """Samples that thresholds are chosen on and candidates compared on, at most; training uses all."""
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Conversion:
-    """A converted network.
-
-    Args:
-        network: the IF network.
-        ann: the traced ANN that it comes from.
-        report: the candidates, and the one that was chosen.
-        normalization: of the pixels that the network takes; None where it takes floats.
-        rate_seed: of the Bernoulli spikes of a rate-encoded input; None: deterministic spikes.
-    """
-
-    network: Graph
-    ann: Graph
-    report: ConversionReport
-    normalization: Normalization | None = None
-    rate_seed: int | None = None
-
-    def save(
-        self,
-        path: Path | str,
-        samples: Array | None,
-        *,
-        event_bins: EventBins | None = None,
-        image_size: ImageSize | None = None,
-        overwrite: bool = False,
-    ) -> Bundle:
-        """Write a bundle, whole or not at all.
-
-        Args:
-            path: the folder to make.
-            samples: a few samples to store with it, as the conversion took them; spikes
-                [T, N, *input shape] are stored as they are. None stores none.
-            event_bins: how event recordings are binned, of a network that takes them.
-            image_size: what size images get that the network is run on later.
-            overwrite: replace a bundle that exists already.
-
-        Raises:
-            BundleError: the path exists, or cannot be written.
-            DataError: samples that the encoding of the input does not take.
-        """
-        return create_bundle(
-            Path(path),
-            network=self.network,
-            ann=self.ann,
-            samples=None if samples is None else self._taken(np.asarray(samples)),
-            report=self.report.to_json(),
-            normalization=self.normalization,
-            rate_seed=self.rate_seed,
-            event_bins=event_bins,
-            image_size=image_size,
-            overwrite=overwrite,
-        )
-
-    def _taken(self, samples: Array) -> Array:
-        if not are_spikes(self.network, samples.shape):
-            samples = as_network_samples("samples", samples, self.normalization)
-        return encoded(self.network, placed(self.network, samples), self.rate_seed)
 
 
 def convert(

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from icsnn_deploy.bundle.bundle import Bundle, create_bundle
-from icsnn_deploy.conversion.convert import Conversion
+from icsnn_deploy.conversion.conversion import Conversion
 from icsnn_deploy.conversion.report import OutputScore
 from icsnn_deploy.data import Normalization
 from icsnn_deploy.errors import LatticeError

@@ -15,7 +15,7 @@ from icsnn_deploy.conversion.calibration.context import CalibrationContext
 from icsnn_deploy.conversion.calibration.objective import Objective, Score
 from icsnn_deploy.conversion.calibration.sampled_activations import sample_activations
 from icsnn_deploy.conversion.calibration.samples import CalibrationSet, CalibrationSource
-from icsnn_deploy.conversion.convert import Conversion
+from icsnn_deploy.conversion.conversion import Conversion
 from icsnn_deploy.graph.arrangement import as_taken, output_tasks
 from icsnn_deploy.graph.certificate import certify, require_certificate
 from icsnn_deploy.graph.encoder import InputEncoder, are_spikes, encoded, encoder_of, placed

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from icsnn_deploy.conversion.calibration.recipe import Recipe
-from icsnn_deploy.conversion.convert import Conversion, convert
+from icsnn_deploy.conversion.conversion import Conversion
+from icsnn_deploy.conversion.convert import convert
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.lattice.options import LatticeOptions
 from icsnn_deploy.lattice.quantization import Quantization

@@ -14,7 +14,7 @@ import pytest
 
 from icsnn_deploy import Recipe, convert
 from icsnn_deploy.backends.torch.simulator import TorchSimulator
-from icsnn_deploy.conversion.convert import Conversion
+from icsnn_deploy.conversion.conversion import Conversion
 from icsnn_deploy.conversion.frontend.load_model import load_model
 from icsnn_deploy.data import load_array
 from icsnn_deploy.errors import ConversionError, DataError

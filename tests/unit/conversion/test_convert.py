@@ -24,7 +24,8 @@ from icsnn_deploy.conversion.calibration.threshold_rules import (
     QuantileThreshold,
 )
 from icsnn_deploy.conversion.calibration.v_init_rules import Half, Zero
-from icsnn_deploy.conversion.convert import Conversion, convert
+from icsnn_deploy.conversion.conversion import Conversion
+from icsnn_deploy.conversion.convert import convert
 from icsnn_deploy.conversion.frontend.trace import DeclaredActivation
 from icsnn_deploy.data import Normalization
 from icsnn_deploy.errors import ConversionError, DataError

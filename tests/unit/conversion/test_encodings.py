@@ -20,7 +20,8 @@ from icsnn_deploy.conversion.calibration.context import CalibrationContext
 from icsnn_deploy.conversion.calibration.distill import DistillOptions, distill
 from icsnn_deploy.conversion.calibration.recipe import RECIPES, Recipe
 from icsnn_deploy.conversion.calibration.training_batches import DrawnBatches
-from icsnn_deploy.conversion.convert import Conversion, convert
+from icsnn_deploy.conversion.conversion import Conversion
+from icsnn_deploy.conversion.convert import convert
 from icsnn_deploy.conversion.frontend.approximate.options import Approximation
 from icsnn_deploy.data import Normalization
 from icsnn_deploy.errors import BundleError, DataError

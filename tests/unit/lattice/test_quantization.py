@@ -9,7 +9,8 @@ import pytest
 
 from icsnn_deploy.bundle.bundle import Bundle, create_bundle
 from icsnn_deploy.conversion.calibration.recipe import Recipe
-from icsnn_deploy.conversion.convert import Conversion, convert
+from icsnn_deploy.conversion.conversion import Conversion
+from icsnn_deploy.conversion.convert import convert
 from icsnn_deploy.data import Normalization
 from icsnn_deploy.errors import BundleError, LatticeError
 from icsnn_deploy.graph.inputs import to_input_units
