@@ -21,11 +21,12 @@ from icsnn_deploy.lattice.trainable import TrainableLattice
 
 BUDGETS: dict[LatticeEffort, TrainingBudget | None] = {
     "quick": None,
-    "standard": TrainingBudget(operations=4e12, iterations=1_000),
+    "standard": TrainingBudget(operations=8e12, iterations=2_000),
     "best": TrainingBudget(operations=2e13, iterations=4_000),
 }
 """What the training of each effort may cost; quick trains nothing."""
 
+_TEMPERATURE = 4.0  # as in the recipe auto
 _NORMALIZED = 0.7  # share of the iterations; in the others the network is the one that results
 
 
@@ -96,7 +97,7 @@ def train_on_lattice(
 
 def options_for(plan: TrainingPlan) -> DistillOptions:
     """Rates of the training of an integer network."""
-    return DistillOptions(iterations=plan.iterations)
+    return DistillOptions(iterations=plan.iterations, temperature=_TEMPERATURE)
 
 
 def training_plan(ann: Graph, time_steps: int, effort: LatticeEffort) -> TrainingPlan | None:
