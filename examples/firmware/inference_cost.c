@@ -1,0 +1,73 @@
+/* Prints what one inference of an exported network costs on the board: its RAM, and the instructions
+   in QEMU (-icount shift=0: one instruction a nanosecond). On a real Cortex-M4 SysTick counts
+   processor cycles. */
+#include "golden.h"
+#include "network.h"
+
+#include <stdint.h>
+#include <stdio.h>
+
+#if defined(__riscv)
+
+static void start_counter(void)
+{
+}
+
+static uint32_t counted(void)
+{
+    uint32_t instructions;
+    __asm__ volatile(".option push\n.option arch, +zicsr\ncsrr %0, minstret\n.option pop"
+                     : "=r"(instructions));
+    return instructions;
+}
+
+#define PER_COUNT 1u /* instructions */
+
+#else
+
+#define SYST_CSR (*(volatile uint32_t *)0xE000E010u) /* Armv7-M ARM, B3.3.3 */
+#define SYST_RVR (*(volatile uint32_t *)0xE000E014u)
+#define SYST_CVR (*(volatile uint32_t *)0xE000E018u)
+#define LARGEST 0xFFFFFFu
+
+static void start_counter(void)
+{
+    SYST_RVR = LARGEST;
+    SYST_CVR = 0;
+    SYST_CSR = 5; /* on, processor clock, no interrupt */
+    while (SYST_CVR == 0) { /* until it is loaded */
+    }
+}
+
+static uint32_t counted(void)
+{
+    return LARGEST - SYST_CVR; /* it counts down */
+}
+
+#define PER_COUNT 40u /* nanoseconds of a cycle at the 25 MHz of mps2-an386 */
+
+#endif
+
+static icsnn_state state;
+
+int main(void)
+{
+    uint32_t total = 0;
+    int32_t step;
+    icsnn_init(&state);
+    for (step = 0; step < ICSNN_STEPS; step++) { /* a step at a time: SysTick has 24 bits */
+        uint32_t before;
+        start_counter();
+        before = counted();
+#ifdef ICSNN_EVENT_INPUT
+        icsnn_step(&state, golden_events, golden_counts[step]);
+#else
+        icsnn_step(&state, golden_inputs);
+#endif
+        total += counted() - before;
+    }
+    printf("state: %u bytes of RAM\n", (unsigned)sizeof state);
+    printf("one inference, %d steps: %lu instructions\n", ICSNN_STEPS,
+           (unsigned long)total * PER_COUNT);
+    return 0;
+}
