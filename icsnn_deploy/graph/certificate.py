@@ -43,6 +43,7 @@ from icsnn_deploy.graph.nodes import (
     Output,
     Relu,
 )
+from icsnn_deploy.graph.potential_range import largest_potential
 
 FLOAT32_POTENTIAL = 2**23  # half integers are exact below
 FLOAT32_INTEGER = 2**24  # integers are exact below
@@ -221,29 +222,19 @@ def _bound_if(node: IF, current: Range, time_steps: int, steady: bool) -> Bound:
     """Bounds of u and v over all steps, per channel."""
     threshold = node.v_threshold.astype(np.float64)
     start = node.v_init.astype(np.float64)
-    low, high = _channel(start, np.min), _channel(start, np.max)
     hard = None if node.v_reset is None else node.v_reset.astype(np.float64)
-    smallest, largest = _channel(threshold, np.min), _channel(threshold, np.max)
-    i_low, i_high = current.low.astype(np.float64), current.high.astype(np.float64)
-    reach = np.maximum(np.abs(low), np.abs(high))
-    if hard is not None:
-        r_low, r_high = _channel(hard, np.min), _channel(hard, np.max)
-    for _ in range(time_steps):
-        u_low, u_high = low + i_low, high + i_high
-        reach = np.maximum(reach, np.maximum(np.abs(u_low), np.abs(u_high)))
-        if hard is None:
-            # Below the threshold v stays u; at or above it, v is u - v_threshold >= 0.
-            low = np.minimum(u_low, np.maximum(u_low - largest, 0))
-            high = np.maximum(u_high - smallest, np.minimum(u_high, largest))
-        else:
-            low = np.minimum(u_low, r_low)
-            high = np.maximum(np.minimum(u_high, largest), r_high)
-        reach = np.maximum(reach, np.maximum(np.abs(low), np.abs(high)))
-    potential = math.ceil(reach.max())
+    limits = [threshold] if hard is None else [threshold, hard]
+    reach = largest_potential(
+        (_channel(start, np.min), _channel(start, np.max)),
+        (current.low.astype(np.float64), current.high.astype(np.float64)),
+        *((_channel(values, np.min), _channel(values, np.max)) for values in limits),
+        steps=time_steps,
+    )
+    potential = math.ceil(reach)
     needed = potential + current.partial
     if steady:
         starts = max(float(np.abs(start).max()), 0.0 if hard is None else float(np.abs(hard).max()))
-        between = starts + 2 * largest.max()
+        between = starts + 2 * float(threshold.max())
         needed = math.ceil(between) + current.partial
     return Bound(
         layer=node.name,
