@@ -55,6 +55,9 @@ class Bundle:
     path: Path
     manifest: Manifest
 
+    def __repr__(self) -> str:
+        return f"<Bundle: {self.path}, network {self.graph_hash[:12]}>"
+
     @property
     def graph_hash(self) -> str:
         """Hash of the IF network, as the manifest states it."""

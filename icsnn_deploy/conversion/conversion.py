@@ -36,6 +36,16 @@ class Conversion:
     normalization: Normalization | None = None
     rate_seed: int | None = None
 
+    def __repr__(self) -> str:
+        chosen = self.report.chosen
+        share = (
+            "" if chosen.agreement is None else f", agrees with the ANN on {chosen.agreement:.1%}"
+        )
+        return (
+            f"<Conversion: recipe {self.report.recipe}, chosen {chosen.method!r}{share}, "
+            f"divergence {chosen.divergence:.4g}; network {self.network!r}>"
+        )
+
     def save(
         self,
         path: Path | str,

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar, cast, overload
@@ -80,9 +81,9 @@ class Graph:
     tasks: Mapping[str, Task] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
-    _by_name: dict[str, Node] = field(init=False, repr=False)
-    _shapes: dict[str, Shape] = field(init=False, repr=False)
-    _consumers: dict[str, tuple[str, ...]] = field(init=False, repr=False)
+    _by_name: dict[str, Node] = field(init=False)
+    _shapes: dict[str, Shape] = field(init=False)
+    _consumers: dict[str, tuple[str, ...]] = field(init=False)
 
     def __post_init__(self) -> None:
         nodes = topological(tuple(self.nodes))
@@ -138,6 +139,18 @@ class Graph:
             else value.dtype.kind == "i"
             for node in self.nodes
             for field, value in node.arrays().items()
+        )
+
+    def __repr__(self) -> str:
+        """One line, whatever the size of the network."""
+        kind = "ANN"
+        if self.time_steps is not None:
+            kind = f"{'integer' if self.is_integer else 'IF'} network, T = {self.time_steps}"
+        neurons = sum(math.prod(self.shape(node.name)) for node in self.nodes_of(Population))
+        spiking = f", {neurons:,} neurons" if self.time_steps is not None else ""
+        return (
+            f"<Graph: {kind}, {len(self.nodes)} nodes{spiking}, input {list(self.input.shape)} "
+            f"{self.input.dtype}, output {list(self.shape(self.output.name))}>"
         )
 
     def __contains__(self, name: str) -> bool:

@@ -110,6 +110,14 @@ class Quantization:
     source: FloatNetwork
     samples: Array
 
+    def __repr__(self) -> str:
+        widths = sorted(set(self.bits.values()))
+        bits = f"{widths[0]} to {widths[-1]}" if len(widths) > 1 else ", ".join(map(str, widths))
+        return (
+            f"<Quantization: {bits} bits, kept {self.kept!r}, divergence "
+            f"{self.divergence[self.kept]:.4g}; network {self.network!r}>"
+        )
+
     def to_json(self) -> dict[str, Any]:
         """The report as JSON values."""
         return {

@@ -117,6 +117,10 @@ class ParityReport:
         values["comparisons"] = [comparison.to_json() for comparison in self.comparisons]
         return values
 
+    def __repr__(self) -> str:
+        verdicts = ", ".join(f"{c.backend} {c.verdict}" for c in self.comparisons)
+        return f"<ParityReport: {self.verdict}; {verdicts}>"
+
     def summary(self) -> str:
         """One line per backend."""
         return "\n".join(f"{c.backend}: {c.verdict} ({c.reason})" for c in self.comparisons)
