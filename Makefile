@@ -19,7 +19,7 @@ LAVA_TESTS := $(wildcard tests/*/test_lava*.py tests/unit/lava/*.py)
 COUNT ?= 3000
 
 .PHONY: setup demo lint quick test links sweep-kernels sweep-front-end coverage test-lowest test-gpu \
-	test-lava test-lava-dl test-snn-mlir test-keras dist clean
+	test-lava test-lava-dl test-snn-mlir test-keras test-triton dist clean
 
 setup: .venv/ready .venv-lava/icsnn-lava.json .venv-readers/icsnn-readers.json
 
@@ -97,6 +97,15 @@ test-lava: .venv/ready
 	$(BIN)/icsnn lava setup --python 3.11 --at build/lava-3.11
 	ICSNN_LAVA=build/lava-3.10 $(BIN)/python -m pytest $(LAVA_TESTS)
 	ICSNN_LAVA=build/lava-3.11 $(BIN)/python -m pytest $(LAVA_TESTS)
+
+# The Triton kernel in Triton's interpreter, which needs no GPU: 286 MB to download, 1 GB on disk.
+test-triton: build/triton/ready
+	PYTHONPATH=build/triton OMP_NUM_THREADS=1 TRITON_INTERPRET=1 $(BIN)/python -m pytest -m triton \
+	  tests/unit/backends/torch/test_triton_if.py
+
+build/triton/ready: .venv/ready
+	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target build/triton triton
+	touch $@
 
 # lava-dl's own reader of .net files, in an environment of 5.6 GB.
 test-lava-dl: build/lava-dl/ready

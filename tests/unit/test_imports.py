@@ -54,6 +54,7 @@ AT_MODULE_LEVEL = {
     "h5py": r"lava/worker/.*",
     "torch": r"(conversion|demo|readers|backends/torch)/.*"
     r"|lattice/(input_moments|integer_surrogate|rounding|trainable|trained_parameters)\.py",
+    "triton": r"backends/torch/triton_if\.py",
     "rich": r"(report|cli)/.*",
     "typer": r"cli/.*",
 }
@@ -335,7 +336,9 @@ def test_public_names_are_never_shadowed_by_modules() -> None:
         "import icsnn_deploy, types, importlib, pkgutil\n"
         "for name in icsnn_deploy.__all__: getattr(icsnn_deploy, name)\n"
         "for found in pkgutil.walk_packages(icsnn_deploy.__path__, 'icsnn_deploy.'):\n"
-        "    importlib.import_module(found.name)\n"
+        "    try: importlib.import_module(found.name)\n"
+        "    except ModuleNotFoundError as error:\n"
+        "        if error.name != 'triton': raise  # only some builds of torch bring it\n"
         "wrong = [name for name in icsnn_deploy.__all__\n"
         "         if isinstance(getattr(icsnn_deploy, name), types.ModuleType)]\n"
         "assert not wrong, wrong\n"

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 from typing_extensions import assert_never
 
+from icsnn_deploy.backends.torch.fused import fused_steps
 from icsnn_deploy.errors import BackendUnavailableError, GraphError, first_line
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
@@ -56,6 +57,7 @@ class TorchOps:
         dtype: torch.dtype,
         *,
         tf32: bool = False,
+        fused: bool = True,
         int8: Mapping[str, Callable[[Tensor], Tensor | None]] | None = None,
         float32: Mapping[str, Callable[[Tensor], Tensor]] | None = None,
     ) -> None:
@@ -63,6 +65,7 @@ class TorchOps:
         self.device = device
         self.dtype = dtype
         self.tf32 = tf32
+        self.fused = fused
         self.int8 = int8 or {}  # convolutions in 8 bits; their result is None if refused
         self.float32 = float32 or {}  # convolutions that are proven
         self._parameters: dict[tuple[str, str], Tensor] = {}  # filled as they are needed
@@ -147,6 +150,7 @@ class TorchOps:
                     None if node.v_reset is None else self.parameter(node, "v_reset"),
                     keep_potentials=keep_potentials,
                     as_bytes=as_bytes,
+                    fused=self.fused,
                 )
             case _:
                 assert_never(node)
@@ -183,6 +187,7 @@ def integrate_and_fire(
     *,
     keep_potentials: bool = False,
     as_bytes: bool = False,
+    fused: bool = True,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Run all T steps of a population; the equation is in neuron.if_step.
 
@@ -193,14 +198,20 @@ def integrate_and_fire(
         v_reset: broadcastable to [B, *shape]; None for soft reset.
         keep_potentials: return u, the potential before the reset, as well.
         as_bytes: return spikes as uint8.
+        fused: use the fused kernel where there is one (see fused.py); the result is the same.
 
     Returns:
         (spikes [T, B, *shape], v(T) [B, *shape], u [T, B, *shape] or None).
     """
     v = torch.empty_like(currents[0]).copy_(v_init.expand(currents.shape[1:]))
-    fired = torch.empty_like(v)
     spikes = empty_over_time(v, len(currents), torch.bool if as_bytes else v.dtype)
     u = empty_over_time(currents[0], len(currents)) if keep_potentials else None
+    run_steps = fused_steps(currents, v, spikes, u) if fused else None
+    if run_steps is not None:
+        spikes = spikes.view(torch.uint8) if as_bytes else spikes
+        run_steps(currents, v, v_threshold, v_reset, spikes, u)
+        return spikes, v, u
+    fired = torch.empty_like(v)
     for step in range(len(currents)):
         v += currents[step]
         if u is not None:

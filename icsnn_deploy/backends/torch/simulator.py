@@ -73,6 +73,8 @@ class TorchSimulator:
         tf32: let CUDA convolutions round their inputs and weights to TF32; exact only if the
             certificate of an integer network says so.
         int8: run the convolutions of an integer network in 8-bit integers if possible.
+        fused: on CUDA, run all steps of a population in one Triton kernel if possible; the result
+            is the same.
         cuda_graphs: classify by a CUDA graph, from the second batch of a shape on, if the memory
             holds all steps of a sample.
 
@@ -94,6 +96,7 @@ class TorchSimulator:
         memory: int | None = None,
         tf32: bool = False,
         int8: bool = True,
+        fused: bool = True,
         cuda_graphs: bool = False,
     ) -> None:
         self.graph = graph
@@ -112,7 +115,15 @@ class TorchSimulator:
         use_int8 = int8 and dtype == torch.float32
         self._int8 = int8_convolutions(graph, opened) if use_int8 else {}
         self._float32 = float32_convolutions(graph, opened, dtype)
-        self.ops = TorchOps(graph, opened, dtype, tf32=tf32, int8=self._int8, float32=self._float32)
+        self.ops = TorchOps(
+            graph,
+            opened,
+            dtype,
+            tf32=tf32,
+            fused=fused,
+            int8=self._int8,
+            float32=self._float32,
+        )
         self._as_bytes = {graph.node(name).inputs[0] for name in self._int8}
         self.memory = _memory_of(opened) if memory is None else memory
         self._constant = graph.constant_nodes()
