@@ -8,6 +8,12 @@ BIN := .venv/bin
 WORKERS ?= auto
 # What `make quick` leaves out, beside what every other target leaves out.
 QUICK := not slow and not cuda and not lava_dl and not snn_mlir and not keras
+# Of `make gpu-check`: the interpreter, the folder of the table, and the time it may take.
+GPU_PYTHON ?= $(firstword $(wildcard $(BIN)/python) python3)
+OUT ?= build
+GPU_SECONDS ?= 420
+# What the check imports beside torch, NumPy and safetensors.
+GPU_WHEELS := lazy_loader packaging typing_extensions
 # Networks that `make coverage` measures at a time.
 JOBS ?= 1
 # PyTorch of `make test-lowest`: cpu, from download.pytorch.org (200 MB), or auto, from PyPI (CUDA
@@ -19,7 +25,7 @@ LAVA_TESTS := $(wildcard tests/*/test_lava*.py tests/unit/lava/*.py)
 COUNT ?= 3000
 
 .PHONY: setup demo lint quick test links sweep-kernels sweep-front-end coverage test-lowest test-gpu \
-	test-lava test-lava-dl test-snn-mlir test-keras test-triton dist clean
+	gpu-check gpu-wheels test-lava test-lava-dl test-snn-mlir test-keras test-triton dist clean
 
 setup: .venv/ready .venv-lava/icsnn-lava.json .venv-readers/icsnn-readers.json
 
@@ -87,6 +93,18 @@ coverage: .venv-coverage/ready
 	$(PYTHON) -m venv .venv-coverage
 	.venv-coverage/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[$(RUNTIME),coverage]'
 	touch $@
+
+# Parity, speed, memory and calibration on a GPU, as a table in $(OUT)/gpu-check.md; without a GPU the
+# same steps on the CPU. Needs torch, NumPy, safetensors, and what gpu-wheels has prepared.
+gpu-check:
+	$(GPU_PYTHON) benchmarks/gpu_check.py --out $(OUT)/gpu-check.md --seconds $(GPU_SECONDS)
+
+# build/gpu, 200 kB: what gpu-check needs besides on a Linux machine without a network.
+gpu-wheels: .venv/ready
+	$(BIN)/python -m pip download --quiet --no-deps --only-binary=:all: --platform manylinux2014_x86_64 \
+	  --python-version 3.12 --dest build/gpu/wheels $(GPU_WHEELS)
+	$(BIN)/python benchmarks/gpu_check.py --carry
+	du -sh build/gpu
 
 test-gpu: setup
 	$(BIN)/python -m pytest -m cuda

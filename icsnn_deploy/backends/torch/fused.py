@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import os
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import cache
@@ -22,6 +23,7 @@ from icsnn_deploy.graph.neuron import Array, if_step
 
 LOGGER = logging.getLogger(__name__)
 
+SWITCH = "ICSNN_FUSED"  # 0 in the environment: PyTorch's operators are always used
 MAX_NEURONS = 2**30  # of a batch; the kernel counts them in 32-bit integers
 
 RunSteps = Callable[[Tensor, Tensor, Tensor, "Tensor | None", Tensor, "Tensor | None"], None]
@@ -70,7 +72,7 @@ def _order(values: Tensor) -> tuple[int, ...]:
 @cache
 def kernel_on(device: torch.device) -> RunSteps | None:
     """The kernel for a device, compared with the definition once; None if it can't be used."""
-    if importlib.util.find_spec("triton") is None:
+    if os.environ.get(SWITCH) == "0" or importlib.util.find_spec("triton") is None:
         return None
     try:
         return proven_kernel(device)
