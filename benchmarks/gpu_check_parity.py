@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -12,7 +14,9 @@ from gpu_check_networks import CheckedNetwork
 from gpu_check_table import CheckFailedError, Row
 from torch import Tensor
 
+from icsnn_deploy.backends.torch import ops
 from icsnn_deploy.backends.torch.cuda_graphs import CapturedRuns
+from icsnn_deploy.backends.torch.fused import RunSteps, fused_steps
 from icsnn_deploy.backends.torch.simulator import TorchSimulator
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.nodes import Population
@@ -55,6 +59,26 @@ def matrix_products_in_tf32(on: bool) -> Iterator[None]:
         torch.backends.cuda.matmul.allow_tf32 = before
 
 
+@contextmanager
+def fused_calls() -> Iterator[list[bool]]:
+    """For each population that ran in a fused mode, whether the fused kernel ran it."""
+    found: list[bool] = []
+
+    def noted(*tensors: Any) -> RunSteps | None:
+        kernel = fused_steps(*tensors)
+        found.append(kernel is not None)
+        return kernel
+
+    with patch.object(ops, "fused_steps", noted):
+        yield found
+
+
+def require_fused(found: list[bool]) -> None:
+    """So that PyTorch's operators are never measured under the kernel's name."""
+    if not (found and all(found)):
+        raise CheckFailedError(f"the fused kernel ran {sum(found)} of {len(found)} populations")
+
+
 class Comparison:
     """Runs a batch of the checked images, repeated, and counts what differs, on the device.
 
@@ -79,14 +103,14 @@ class Comparison:
         )
         distinct = min(batch, len(checked.inputs))
         self._repeats = -(-batch // distinct)
-        ops = self._simulator.ops
+        device_ops = self._simulator.ops
         shown = checked.inputs[:distinct]
-        self.inputs = ops.tensor(np.concatenate([shown] * self._repeats))
+        self.inputs = device_ops.tensor(np.concatenate([shown] * self._repeats))
         self._spikes = {
-            name: torch.tensor(spikes[:, :distinct], device=ops.device)
+            name: torch.tensor(spikes[:, :distinct], device=device_ops.device)
             for name, spikes in checked.spikes.items()
         }
-        self._logits = torch.tensor(checked.logits[:distinct], device=ops.device)
+        self._logits = torch.tensor(checked.logits[:distinct], device=device_ops.device)
         self.compared = self._repeats * sum(spikes.numel() for spikes in self._spikes.values())
         self.run = CapturedRuns(self._run) if mode.graph else self._run
 
@@ -112,7 +136,7 @@ def check_parity(row: Row, checked: CheckedNetwork, device: str, mode: Mode, bat
     """Count differing spikes and logits; every call of a captured run is compared."""
     if mode.tf32 and not checked.certificate.tf32:
         return replace(row, result="not certified for TF32, not run")
-    with matrix_products_in_tf32(mode.tf32):
+    with matrix_products_in_tf32(mode.tf32), fused_calls() as fused:
         comparison = Comparison(checked, device, mode, batch)
         wrong = [
             [int(count) for count in comparison.run(comparison.inputs).tolist()]
@@ -122,6 +146,8 @@ def check_parity(row: Row, checked: CheckedNetwork, device: str, mode: Mode, bat
     result = f"{spikes:,} of {comparison.compared:,} spikes, {logits:,} logits differ"
     if spikes or logits:
         raise CheckFailedError(result)
+    if mode.fused:
+        require_fused(fused)
     return replace(row, result=result)
 
 

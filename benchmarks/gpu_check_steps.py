@@ -40,8 +40,8 @@ def run_all(out: Path, seconds: float, device: str | None, carried: Path) -> int
     """Run the check; returns the exit code."""
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     on_cuda = device.startswith("cuda")
-    table = Table(_title(device, seconds), out, seconds)
-    GPUCheck(table, device, ON_CUDA if on_cuda else ON_CPU, carried).run()
+    with Table(_title(device, seconds), out, seconds) as table:
+        GPUCheck(table, device, ON_CUDA if on_cuda else ON_CPU, carried).run()
     failed = f"{table.failed} rows failed" if table.failed else "no row failed"
     print(f"\n{failed}; {seconds - table.left_s:.0f} s; written to {out}")
     return 1 if table.failed else 0

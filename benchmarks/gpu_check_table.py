@@ -48,7 +48,7 @@ def _number(value: float | None, form: str) -> str:
 
 
 class Table:
-    """Collects the rows within a time.
+    """Collects the rows within a time, as a context.
 
     Args:
         title: lines above the table.
@@ -65,9 +65,15 @@ class Table:
         self._lines = [*title, "", *head]
         print("\n".join(self._lines), flush=True)
         self._lock = threading.RLock()
-        watch = threading.Timer(seconds + grace_s, self._stop)
-        watch.daemon = True
-        watch.start()
+        self._watch = threading.Timer(seconds + grace_s, self._stop)
+        self._watch.daemon = True
+
+    def __enter__(self) -> Table:
+        self._watch.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._watch.cancel()
 
     @property
     def left_s(self) -> float:

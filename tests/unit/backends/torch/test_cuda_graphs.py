@@ -1,37 +1,18 @@
 """What a CUDA graph needs of a run, shown without a GPU; that it gives the same is in test_cuda."""
 
-from typing import Any
-
 import pytest
 import torch
 from hypothesis import given, settings
 from torch import Tensor
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from icsnn_deploy.backends.torch import cuda_graphs as torch_cuda
 from icsnn_deploy.backends.torch.cuda_graphs import CapturedRuns
 from icsnn_deploy.backends.torch.simulator import TorchSimulator
 from icsnn_deploy.errors import BackendUnavailableError
 from icsnn_deploy.graph.graph import Graph
+from tests.support.devices import OneDevice
 from tests.support.graphs import if_graphs, residual_network, samples
-
-
-class OneDevice(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's __init_subclass__
-    """Fails where an operation touches a tensor of another device than CUDA."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> object:
-        result = func(*args, **(kwargs or {}))
-        for leaf in tree_leaves((args, kwargs, result)):
-            if isinstance(leaf, Tensor) and leaf.device.type != "cuda":
-                raise AssertionError(f"{func} touches {leaf.device}")
-        return result
 
 
 def assert_capturable(graph: Graph) -> None:
