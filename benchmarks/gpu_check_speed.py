@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from gpu_check_ann import FloatANN, Int8ANN
 from gpu_check_networks import CheckedNetwork
-from gpu_check_parity import Mode, matrix_products_in_tf32
+from gpu_check_parity import Mode, fused_calls, matrix_products_in_tf32, require_fused
 from gpu_check_table import CheckFailedError, Row, Table
 from torch import Tensor
 
@@ -116,7 +116,12 @@ class SpeedRows:
             self._checked.network, device=self._device, tf32=mode.tf32, fused=mode.fused
         )
         run: Run = CapturedRuns(simulator.observe) if mode.graph else simulator.observe
-        return run, simulator.ops.tensor(_repeated(self._checked.inputs, batch)), 1
+        inputs = simulator.ops.tensor(_repeated(self._checked.inputs, batch))
+        if mode.fused:
+            with fused_calls() as found:
+                simulator.observe(inputs[:1])
+            require_fused(found)
+        return run, inputs, 1
 
     def _ann(self, name: str, batch: int, device: torch.device) -> tuple[Run, Tensor, int]:
         checked = self._checked
@@ -170,6 +175,7 @@ def _clear(device: torch.device) -> int:
     """Give unused memory back; the bytes that are in use."""
     if device.type != "cuda":
         return 0
+    torch.cuda.synchronize(device)  # it also starts CUDA, which has no statistics before
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats(device)
     return torch.cuda.memory_allocated(device)

@@ -175,7 +175,8 @@ def as_if_on_cuda(check: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(cuda_graphs, "_CapturedRun", Captured)
     monkeypatch.setattr(check.steps, "_probe", lambda row: replace(row, result="as it must be"))
-    monkeypatch.setattr(check.parity, "require_fused", lambda found: None)
+    for part in (check.parity, check.speed):
+        monkeypatch.setattr(part, "require_fused", lambda found: None)
 
 
 @pytest.mark.slow
