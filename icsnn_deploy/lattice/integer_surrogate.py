@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from icsnn_deploy.backends.torch.ops import empty_over_time
+from icsnn_deploy.backends.torch.population import empty_over_time
 
 
 class IntegerIF(torch.autograd.Function):

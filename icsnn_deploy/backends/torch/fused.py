@@ -1,7 +1,8 @@
 """The fused kernel of a population, where this machine has one that keeps to the definition.
 
 It needs a CUDA device and the package triton, which comes with PyTorch's CUDA builds for Linux.
-Everywhere else PyTorch's own operators are used, with the same result.
+On the CPU the same is done in C (population.py). Everywhere else PyTorch's own operators are used,
+with the same result.
 """
 
 from __future__ import annotations

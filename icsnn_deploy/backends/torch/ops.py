@@ -12,6 +12,7 @@ from torch.nn import functional
 from typing_extensions import assert_never
 
 from icsnn_deploy.backends.torch.fused import fused_steps
+from icsnn_deploy.backends.torch.population import Term, empty_over_time, fire_native
 from icsnn_deploy.errors import BackendUnavailableError, GraphError, first_line
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
@@ -155,6 +156,29 @@ class TorchOps:
             case _:
                 assert_never(node)
 
+    def fire_terms(
+        self,
+        node: AnyPopulation,
+        terms: Sequence[Term],
+        v: Tensor,
+        *,
+        keep_potentials: bool = False,
+        as_bytes: bool = False,
+    ) -> tuple[Tensor, Tensor, Tensor | None] | None:
+        """As fire, for a sum of terms that is not stored; None where that is not possible."""
+        match node:
+            case IF() if self.fused:
+                return fire_native(
+                    terms,
+                    v,
+                    self.parameter(node, "v_threshold"),
+                    None if node.v_reset is None else self.parameter(node, "v_reset"),
+                    as_bytes=as_bytes,
+                    keep_potentials=keep_potentials,
+                )
+            case _:  # another neuron has no C code
+                return None
+
     def _floating(self, x: Tensor) -> Tensor:
         """Convert spikes that are stored as bytes to the floating dtype."""
         return x if x.is_floating_point() else x.view(torch.bool).to(self.dtype)
@@ -198,11 +222,24 @@ def integrate_and_fire(
         v_reset: broadcastable to [B, *shape]; None for soft reset.
         keep_potentials: return u, the potential before the reset, as well.
         as_bytes: return spikes as uint8.
-        fused: use the fused kernel where there is one (see fused.py); the result is the same.
+        fused: use a kernel of all steps where there is one: in C on the CPU (population.py), in
+            Triton on CUDA (fused.py); the result is the same.
 
     Returns:
         (spikes [T, B, *shape], v(T) [B, *shape], u [T, B, *shape] or None).
     """
+    native = None
+    if fused:
+        native = fire_native(
+            [Term(values=currents)],
+            v_init,
+            v_threshold,
+            v_reset,
+            keep_potentials=keep_potentials,
+            as_bytes=as_bytes,
+        )
+    if native is not None:
+        return native
     v = torch.empty_like(currents[0]).copy_(v_init.expand(currents.shape[1:]))
     spikes = empty_over_time(v, len(currents), torch.bool if as_bytes else v.dtype)
     u = empty_over_time(currents[0], len(currents)) if keep_potentials else None
@@ -226,18 +263,6 @@ def integrate_and_fire(
         else:
             v = torch.where(fired > 0, v_reset, v)
     return spikes.view(torch.uint8) if as_bytes else spikes, v, u
-
-
-def empty_over_time(step: Tensor, steps: int, dtype: torch.dtype | None = None) -> Tensor:
-    """An empty tensor [T, B, *shape] whose steps have the memory format of `step` [B, *shape]."""
-    channels_last = step.ndim == 4 and step.is_contiguous(memory_format=torch.channels_last)
-    folded = torch.empty(
-        (steps * len(step), *step.shape[1:]),
-        dtype=dtype or step.dtype,
-        device=step.device,
-        memory_format=torch.channels_last if channels_last else torch.contiguous_format,
-    )
-    return folded.view(steps, *step.shape)
 
 
 def symmetric_padding(

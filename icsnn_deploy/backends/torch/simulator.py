@@ -6,8 +6,10 @@ batch for every memoryless node, and only the populations iterate over time.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -17,16 +19,18 @@ from icsnn_deploy.backends import Backend
 from icsnn_deploy.backends.recording import Record, Recording, Simulator
 from icsnn_deploy.backends.torch.cuda_graphs import CapturedRuns
 from icsnn_deploy.backends.torch.float32 import float32_convolutions
+from icsnn_deploy.backends.torch.fusion import FusedCurrent, schedule
 from icsnn_deploy.backends.torch.int8 import int8_convolutions, misfits
 from icsnn_deploy.backends.torch.kernels import LayerKernel, kernel_of
 from icsnn_deploy.backends.torch.ops import TorchOps, open_device
+from icsnn_deploy.backends.torch.population import Term
 from icsnn_deploy.backends.torch.recorder import Recorder
 from icsnn_deploy.bundle.bundle import Bundle
 from icsnn_deploy.errors import BackendUnavailableError, SimulationError
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.inputs import check_inputs
 from icsnn_deploy.graph.neuron import Array
-from icsnn_deploy.graph.nodes import Add, Node, Population
+from icsnn_deploy.graph.nodes import Add, AnyPopulation, Node, Population
 
 Observer = Callable[[Population, Tensor, Tensor, "Tensor | None"], None]
 """Called per population with spikes [T, B, *shape], v(T) [B, *shape] and u [T, B, *shape]."""
@@ -73,8 +77,8 @@ class TorchSimulator:
         tf32: let CUDA convolutions round their inputs and weights to TF32; exact only if the
             certificate of an integer network says so.
         int8: run the convolutions of an integer network in 8-bit integers if possible.
-        fused: on CUDA, run all steps of a population in one Triton kernel if possible; the result
-            is the same.
+        fused: run all steps of a population in one kernel if possible: in C on the CPU, in Triton
+            on CUDA. The result is the same.
         cuda_graphs: classify by a CUDA graph, from the second batch of a shape on, if the memory
             holds all steps of a sample.
 
@@ -128,6 +132,12 @@ class TorchSimulator:
         self.memory = _memory_of(opened) if memory is None else memory
         self._constant = graph.constant_nodes()
         self._unused_after = graph.last_uses()
+        changing = (node for node in graph.nodes if node.name not in self._constant)
+        self._kept = {graph.output.name, *(name for node in changing for name in node.inputs)}
+        self._plain = schedule(graph, fuse=False)
+        self._fused = schedule(
+            graph, fuse=fused and opened.type == "cpu" and dtype == torch.float32
+        )
         self._classify = CapturedRuns(self.observe) if cuda_graphs else self.observe
 
     def run(self, inputs: Array, record: Record = Record()) -> Recording:
@@ -182,7 +192,7 @@ class TorchSimulator:
             steps: number of steps that should be run at once; None: all T.
         """
         steps = steps or self.time_steps
-        fixed, per_step = self._bytes()
+        fixed, per_step = self._sample_bytes
         samples = self.memory // (fixed + per_step * steps)
         if samples:
             return samples, steps
@@ -190,12 +200,12 @@ class TorchSimulator:
         blocks = -(-steps // max_steps)
         return 1, -(-steps // blocks)  # blocks of equal size: the largest one needs the memory
 
-    def _bytes(self) -> tuple[int, int]:
+    @cached_property
+    def _sample_bytes(self) -> tuple[int, int]:
         """For one sample, bytes held during the whole run, and the most bytes held per step."""
         element = torch.finfo(self.ops.dtype).bits // 8
         size = {
-            node.name: element * int(np.prod(self.graph.shape(node.name)))
-            for node in self.graph.nodes
+            node.name: element * math.prod(self.graph.shape(node.name)) for node in self.graph.nodes
         }
         lasting = {*self._constant, *(node.name for node in self.graph.nodes_of(Population))}
         alive = peak = 0
@@ -256,16 +266,10 @@ class TorchSimulator:
                 if sources is not None:
                     sources(node, incoming)
                 values[node.name] = self.ops.evaluate(node, *incoming)
-        needed = {
-            name
-            for node in self.graph.nodes
-            if node.name not in self._constant
-            for name in node.inputs
-        } | {self.graph.output.name}
         return Flow(
             inputs=x if timed else None,
             batch=x.shape[1] if timed else x.shape[0],
-            constants={name: value for name, value in values.items() if name in needed},
+            constants={name: value for name, value in values.items() if name in self._kept},
         )
 
     @torch.no_grad()
@@ -293,33 +297,60 @@ class TorchSimulator:
         values = dict(flow.constants)
         if flow.inputs is not None:
             values[self.graph.input.name] = flow.inputs[flow.step : flow.step + steps].flatten(0, 1)
-        for node in self.graph.nodes:
-            if node.name in self._constant or not node.inputs:
-                continue
-            incoming = [values[name] for name in node.inputs]
+        plan = self._fused if sources is None else self._plain
+        for node in plan.nodes:
             if isinstance(node, Population):
-                current = self.over_time(node.inputs[0], incoming[0], flow.batch, steps)
-                v = flow.v.get(node.name, self.ops.parameter(node, "v_init"))
-                spikes, v, u = self.ops.fire(
-                    node,
-                    current,
-                    v,
-                    keep_potentials=node.name in potentials,
-                    as_bytes=node.name in self._as_bytes,
+                spikes, v, u = self._fire(
+                    node, values, flow, steps, plan.fused.get(node.name), node.name in potentials
                 )
                 if observer is not None:
                     observer(node, spikes, v, u)
                 values[node.name] = spikes.flatten(0, 1)  # [K B, *shape]
                 flow.v[node.name] = v
             else:
+                incoming = [values[name] for name in node.inputs]
                 if sources is not None:
                     sources(node, incoming)
                 values[node.name] = self.evaluate(node, incoming, steps)
-            for name in self._unused_after[node.name]:
+            for name in plan.unused_after[node.name]:
                 values.pop(name, None)
         flow.step += steps
         name = self.graph.output.name
         return self.over_time(name, values[name], flow.batch, steps)
+
+    def _fire(
+        self,
+        node: AnyPopulation,
+        values: dict[str, Tensor],
+        flow: Flow,
+        steps: int,
+        fused: FusedCurrent | None,
+        keep_potentials: bool,
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Run a population for some steps; see TorchOps.fire."""
+        v = flow.v.get(node.name, self.ops.parameter(node, "v_init"))
+        as_bytes = node.name in self._as_bytes
+        if fused is not None:
+            terms = [
+                Term(
+                    values=self.over_time(name, values[name], flow.batch, steps),
+                    scale=None if scale is None else self.ops.parameter(scale, "scale"),
+                    shift=None if scale is None else self.ops.parameter(scale, "shift"),
+                )
+                for name, scale in fused.terms
+            ]
+            result = self.ops.fire_terms(
+                node, terms, v, keep_potentials=keep_potentials, as_bytes=as_bytes
+            )
+            if result is not None:
+                return result
+            values = dict(values)
+            for inner in fused.nodes:
+                sources = [values[name] for name in inner.inputs]
+                values[inner.name] = self.evaluate(inner, sources, steps)
+        name = node.inputs[0]
+        current = self.over_time(name, values[name], flow.batch, steps)
+        return self.ops.fire(node, current, v, keep_potentials=keep_potentials, as_bytes=as_bytes)
 
     def over_time(self, name: str, value: Tensor, batch: int, steps: int | None = None) -> Tensor:
         """A node's folded or constant value with a time axis, as a view [T or steps, B, *shape]."""

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from itertools import pairwise
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from icsnn_deploy.native.build import load_library
+from icsnn_deploy.native.threads import in_threads
 
 _FEWEST_ROWS = 64  # per thread
 
@@ -57,7 +54,7 @@ class NativeIF:
                 ctypes.c_int64(end),
             )
 
-        _in_threads(run, shape.rows)
+        in_threads(run, shape.rows, _threads(shape.rows))
         return u, y
 
     def backward(
@@ -82,7 +79,7 @@ class NativeIF:
             )
             sums.append(own)
 
-        _in_threads(run, shape.rows)
+        in_threads(run, shape.rows, _threads(shape.rows))
         of_v_init, of_rho = torch.stack(sums).sum(dim=0).to(u.dtype)
         return of_current, of_v_init, of_rho
 
@@ -127,17 +124,5 @@ def _pointer(values: Tensor) -> ctypes.c_void_p:
     return ctypes.c_void_p(values.data_ptr())
 
 
-def _in_threads(run: Callable[[int, int], None], rows: int) -> None:
-    """Call run(begin, end) for parts of the rows, in as many threads as PyTorch uses."""
-    count = max(1, min(torch.get_num_threads(), rows // _FEWEST_ROWS))
-    bounds = [rows * n // count for n in range(count + 1)]
-    parts = list(pairwise(bounds))
-    if count == 1:
-        run(*parts[0])
-    else:
-        list(_pool(count).map(lambda part: run(*part), parts))
-
-
-@cache
-def _pool(count: int) -> Any:
-    return ThreadPoolExecutor(count, thread_name_prefix="icsnn-if")
+def _threads(rows: int) -> int:
+    return min(torch.get_num_threads(), rows // _FEWEST_ROWS)
