@@ -15,8 +15,10 @@ import torch
 from torch import Tensor
 from typing_extensions import assert_never
 
+from icsnn_deploy.backends.torch import spike_kernel
 from icsnn_deploy.backends.torch.exact import Geometry
-from icsnn_deploy.backends.torch.proof import Convolve, ProvenConvolution
+from icsnn_deploy.backends.torch.proof import Convolve, Kernel, ProvenConvolution
+from icsnn_deploy.backends.torch.spike_kernel import SpikeKernel
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.nodes import (
     Add,
@@ -72,10 +74,17 @@ class PackedKernel:
 
 
 class Int8Convolution:
-    """A convolution whose inputs are integers from 0 to MAX_INPUT."""
+    """A convolution whose inputs are integers from 0 to MAX_INPUT.
 
-    def __init__(self, node: Conv) -> None:
-        self.proven = ProvenConvolution(node, PackedKernel())
+    Args:
+        node: the convolution.
+        of_spikes: its inputs are 0 or 1.
+    """
+
+    def __init__(self, node: Conv, *, of_spikes: bool = False) -> None:
+        native = of_spikes and spike_kernel.takes(node)
+        kernel: Kernel = SpikeKernel(node) if native else PackedKernel()
+        self.proven = ProvenConvolution(node, kernel)
 
     def __call__(self, x: Tensor) -> Tensor | None:
         """Convolve bytes, or floats that hold integers; None if the kernel is refused here.
@@ -100,7 +109,7 @@ def int8_convolutions(graph: Graph, device: torch.device) -> dict[str, Int8Convo
         return {}
     counts = _counts(graph)
     return {
-        node.name: Int8Convolution(node)
+        node.name: Int8Convolution(node, of_spikes=counts[node.inputs[0]] == 1)
         for node in graph.nodes_of(Conv)
         if misfit(node, counts.get(node.inputs[0])) is None
     }
