@@ -32,6 +32,7 @@ import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -84,6 +85,11 @@ class ProofKey:
     threads: int
     settings: tuple[object, ...]  # of torch, that choose or round in oneDNN
 
+    @cached_property
+    def text(self) -> str:
+        """What verdicts are found by."""
+        return repr(self)
+
 
 def _settings() -> tuple[object, ...]:
     mkldnn = torch.backends.mkldnn
@@ -102,29 +108,45 @@ class ProvenConvolution:
     def __init__(self, node: Conv, kernel: Kernel) -> None:
         self._node = node
         self._kernel = kernel
+        self._geometry = Geometry.of(node)
         self._prepared: dict[Geometry, Convolve] = {}
+        self._last: tuple[object, ProofKey] | None = None  # the last call's key, and what it is of
         self.refused: str | None = None  # why the last call returned None
         self.proven_batches: set[int] = set()
 
     def __call__(self, x: Tensor) -> Tensor | None:
         """Convolve [N, C, H, W] of the kernel's dtype to float32 [N, O, H, W]; None if refused."""
-        geometry, x = pad_by_hand(Geometry.of(self._node), self._node.kernel, x)
+        geometry, x = pad_by_hand(self._geometry, self._node.kernel, x)
         if not x.numel():
             return None
-        key = ProofKey(
-            kernel=self._kernel.name,
-            geometry=geometry,
-            weight=self._node.weight.shape,
-            sample=tuple(x.shape[1:]),
-            strides=x.stride()[1:],
-            threads=torch.get_num_threads(),
-            settings=_settings(),
-        )
+        given = (geometry, x.shape[1:], x.stride()[1:], torch.get_num_threads(), _settings())
+        last = self._last
+        if last is None or last[0] != given:
+            last = given, self._key(*given)
+            self._last = last
         try:
-            return self._proven(key, x)
+            return self._proven(last[1], x)
         except RuntimeError as error:  # no memory, say: nothing about the sums is known by that
             self._refuse(f"torch can't run it ({first_line(error):.200})")
             return None
+
+    def _key(
+        self,
+        geometry: Geometry,
+        sample: torch.Size,
+        strides: tuple[int, ...],
+        threads: int,
+        settings: tuple[object, ...],
+    ) -> ProofKey:
+        return ProofKey(
+            kernel=self._kernel.name,
+            geometry=geometry,
+            weight=self._node.weight.shape,
+            sample=tuple(sample),
+            strides=strides,
+            threads=threads,
+            settings=settings,
+        )
 
     def _proven(self, key: ProofKey, x: Tensor) -> Tensor | None:
         """Run the kernel; None where the verdict on it names a fault."""
@@ -143,10 +165,10 @@ class ProvenConvolution:
     def _verdict(self, key: ProofKey, batch: int) -> Verdict:
         """The verdict for a key; its shape, and the batch size if small, are proven if need be."""
         with VERDICTS.lock:
-            verdict = VERDICTS.get(repr(key))
+            verdict = VERDICTS.get(key.text)
             if verdict is None:
                 verdict = Verdict(prove(key, self._kernel, SHAPE_BATCH), {SHAPE_BATCH})
-                VERDICTS.add(repr(key), verdict)
+                VERDICTS.add(key.text, verdict)
             if verdict.fault is None and batch <= SMALL_BATCH and batch not in verdict.batches:
                 verdict.settle(batch, prove(key, self._kernel, batch))
             return verdict
