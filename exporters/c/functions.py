@@ -8,47 +8,70 @@ replaced: @w@ type of the weights, @a@ of the sum, @v@ of the potentials, @p@ of
 from __future__ import annotations
 
 ADD_SPIKES = """
-/* Add the weights of `count` spikes: sum[i] += weight[channel * stride + i], for each spike. */
-ICSNN_INLINE void @name@(@a@ *restrict sum, const @w@ *weight, const icsnn_channel *event,
-                         int32_t count, int32_t stride, int32_t length)
+/* Add the weights of `count` spikes, `rows` rows of `length` weights of each. From one row to the
+   next sums are sum_step apart and weights weight_step; from channel to channel weights are
+   channel_step apart. Four spikes at once: each sum is loaded and stored once for them. */
+ICSNN_INLINE void @name@(@a@ *restrict sum, int32_t sum_step,
+                         const @w@ *weight, int32_t weight_step, int32_t channel_step,
+                         const icsnn_channel *event, int32_t count, int32_t rows, int32_t length)
 {
     int32_t k = 0;
-    for (; k + 4 <= count; k += 4) { /* four spikes at once: the sum is loaded and stored once */
-        const @w@ *w0 = weight + event[k] * stride;
-        const @w@ *w1 = weight + event[k + 1] * stride;
-        const @w@ *w2 = weight + event[k + 2] * stride;
-        const @w@ *w3 = weight + event[k + 3] * stride;
-        for (int32_t i = 0; i < length; i++) {
-            sum[i] = (@a@)(sum[i] + w0[i] + w1[i] + w2[i] + w3[i]);
+    for (; k + 4 <= count; k += 4) {
+        const @w@ *w0 = weight + event[k] * channel_step;
+        const @w@ *w1 = weight + event[k + 1] * channel_step;
+        const @w@ *w2 = weight + event[k + 2] * channel_step;
+        const @w@ *w3 = weight + event[k + 3] * channel_step;
+        for (int32_t row = 0; row < rows; row++) {
+            @a@ *to = sum + row * sum_step;
+            const int32_t at = row * weight_step;
+            for (int32_t i = 0; i < length; i++) {
+                to[i] = (@a@)(to[i] + w0[at + i] + w1[at + i] + w2[at + i] + w3[at + i]);
+            }
         }
     }
     if (k + 2 <= count) {
-        const @w@ *w0 = weight + event[k] * stride;
-        const @w@ *w1 = weight + event[k + 1] * stride;
-        for (int32_t i = 0; i < length; i++) {
-            sum[i] = (@a@)(sum[i] + w0[i] + w1[i]);
+        const @w@ *w0 = weight + event[k] * channel_step;
+        const @w@ *w1 = weight + event[k + 1] * channel_step;
+        for (int32_t row = 0; row < rows; row++) {
+            @a@ *to = sum + row * sum_step;
+            const int32_t at = row * weight_step;
+            for (int32_t i = 0; i < length; i++) {
+                to[i] = (@a@)(to[i] + w0[at + i] + w1[at + i]);
+            }
         }
         k += 2;
     }
     if (k < count) {
-        const @w@ *w0 = weight + event[k] * stride;
-        for (int32_t i = 0; i < length; i++) {
-            sum[i] = (@a@)(sum[i] + w0[i]);
+        const @w@ *w0 = weight + event[k] * channel_step;
+        for (int32_t row = 0; row < rows; row++) {
+            @a@ *to = sum + row * sum_step;
+            const int32_t at = row * weight_step;
+            for (int32_t i = 0; i < length; i++) {
+                to[i] = (@a@)(to[i] + w0[at + i]);
+            }
         }
     }
 }
 """
 
 ADD_VALUES = """
-/* Add weights times values: sum[i] += value * weight[channel * stride + i], for each value. */
-ICSNN_INLINE void @name@(@a@ *restrict sum, const @w@ *weight, const icsnn_channel *event,
-                         const @x@ *value, int32_t count, int32_t stride, int32_t length)
+/* Add weights times values, `rows` rows of `length` weights for each of `count` values. From one
+   row to the next sums are sum_step apart and weights weight_step; from channel to channel weights
+   are channel_step apart. */
+ICSNN_INLINE void @name@(@a@ *restrict sum, int32_t sum_step,
+                         const @w@ *weight, int32_t weight_step, int32_t channel_step,
+                         const icsnn_channel *event, const @x@ *value, int32_t count,
+                         int32_t rows, int32_t length)
 {
     for (int32_t k = 0; k < count; k++) {
-        const @w@ *w = weight + event[k] * stride;
+        const @w@ *w = weight + event[k] * channel_step;
         const @x@ x = value[k];
-        for (int32_t i = 0; i < length; i++) {
-            sum[i] = (@a@)(sum[i] + x * w[i]);
+        for (int32_t row = 0; row < rows; row++) {
+            @a@ *to = sum + row * sum_step;
+            const int32_t at = row * weight_step;
+            for (int32_t i = 0; i < length; i++) {
+                to[i] = (@a@)(to[i] + x * w[at + i]);
+            }
         }
     }
 }
@@ -81,7 +104,6 @@ ICSNN_INLINE void @name@(@a@ *restrict sum, const @w@ *weight, @source@,
                          int32_t out_h, int32_t out_w, int32_t out_c,
                          int32_t kernel_h, int32_t kernel_w, int32_t pad_h, int32_t pad_w)
 {
-    const int32_t stride = kernel_h * kernel_w * out_c;
     for (int32_t y = 0; y < in_h; y++) {
         const int32_t top = y + pad_h - (kernel_h - 1); /* the kernel's first row in the output */
         const int32_t row0 = top < 0 ? -top : 0;
@@ -91,14 +113,15 @@ ICSNN_INLINE void @name@(@a@ *restrict sum, const @w@ *weight, @source@,
             const int32_t tap0 = left < 0 ? -left : 0;
             const int32_t tap1 = out_w - left < kernel_w ? out_w - left : kernel_w;
             @begin@
-            for (int32_t row = row0; row < row1 && count > 0 && tap0 < tap1; row++) {
-                @a@ *to = sum + ((top + row) * out_w + left + tap0) * out_c;
-                const @w@ *from = weight + (row * kernel_w + tap0) * out_c;
-                if (tap1 - tap0 == kernel_w) {
-                    @add@(to, from, @list@, count, stride, kernel_w * out_c);
-                } else {
-                    @add@(to, from, @list@, count, stride, (tap1 - tap0) * out_c);
-                }
+            const int32_t rows = row1 - row0, taps = tap1 - tap0;
+            if (rows == kernel_h && taps == kernel_w) {
+                @add@(sum + (top * out_w + left) * out_c, out_w * out_c,
+                    weight, kernel_w * out_c, kernel_h * kernel_w * out_c,
+                    @list@, count, kernel_h, kernel_w * out_c);
+            } else if (rows > 0 && taps > 0) { /* at an edge */
+                @add@(sum + ((top + row0) * out_w + left + tap0) * out_c, out_w * out_c,
+                    weight + (row0 * kernel_w + tap0) * out_c, kernel_w * out_c,
+                    kernel_h * kernel_w * out_c, @list@, count, rows, taps * out_c);
             }
             @end@
         }
@@ -115,7 +138,6 @@ ICSNN_INLINE void @name@(@a@ *restrict sum, const @w@ *weight, @source@,
                          int32_t kernel_h, int32_t kernel_w, int32_t pad_h, int32_t pad_w,
                          int32_t stride_h, int32_t stride_w, int32_t dilation_h, int32_t dilation_w)
 {
-    const int32_t stride = kernel_h * kernel_w * out_c;
     for (int32_t y = 0; y < in_h; y++) {
         for (int32_t x = 0; x < in_w; x++) {
             @begin@
@@ -129,8 +151,9 @@ ICSNN_INLINE void @name@(@a@ *restrict sum, const @w@ *weight, @source@,
                     if (right < 0 || right % stride_w != 0 || right / stride_w >= out_w) {
                         continue;
                     }
-                    @add@(sum + (down / stride_h * out_w + right / stride_w) * out_c,
-                        weight + (row * kernel_w + tap) * out_c, @list@, count, stride, out_c);
+                    @add@(sum + (down / stride_h * out_w + right / stride_w) * out_c, 0,
+                        weight + (row * kernel_w + tap) * out_c, 0, kernel_h * kernel_w * out_c,
+                        @list@, count, 1, out_c);
                 }
             }
             @end@
@@ -189,7 +212,7 @@ ICSNN_INLINE void @name@(@a@ *restrict sum, const @w@ *weight, @source@,
     for (int32_t p = 0; p < pixels; p++) {
         const @w@ *from = weight + p * in_c * outputs;
         @begin@
-        @add@(sum, from, @list@, count, outputs, outputs);
+        @add@(sum, 0, from, 0, outputs, @list@, count, 1, outputs);
         @end@
     }
 }
@@ -234,6 +257,30 @@ ICSNN_INLINE void @name@(@a@ *restrict sum, @source@,
 }
 """
 
+LIST_FIRED = """
+/* Append the channels first + i for which fired[i] is 1; returns the end of the list. */
+static icsnn_channel *list_fired(icsnn_channel *event, const uint8_t *fired, int32_t first,
+                                 int32_t count)
+{
+    int32_t i = 0;
+#if ICSNN_HOST_LISTS
+    for (; i + 8 <= count; i += 8) { /* eight neurons at once: a bit for each, and a table */
+        uint64_t bytes, list;
+        memcpy(&bytes, fired + i, 8);
+        list = icsnn_lists[(bytes * UINT64_C(0x0102040810204080)) >> 56];
+        list += (uint64_t)(uint32_t)(first + i) * UINT64_C(0x0101010101010101);
+        memcpy(event, &list, 8);
+        event += (bytes * UINT64_C(0x0101010101010101)) >> 56;
+    }
+#endif
+    for (; i < count; i++) {
+        *event = (icsnn_channel)(first + i);
+        event += fired[i];
+    }
+    return event;
+}
+"""
+
 FIRE = """
 /* One step of integrate-and-fire neurons: u = v + current; spike where u >= threshold;
    v = @reset_text@. The spikes become the list of channels of each pixel.
@@ -257,10 +304,7 @@ ICSNN_INLINE void @name@(@v@ *restrict v, @arguments@,
                 v[c] = (@v@)(u >= high ? @reset@ : u);
                 fired[i] = u >= high;@clear@
             }
-            for (int32_t i = 0; i < block; i++) {
-                *event = (icsnn_channel)(first + i);
-                event += fired[i];
-            }
+            event = list_fired(event, fired, first, block);
         }
         *counts++ = (icsnn_channel)(event - events);
         events = event;

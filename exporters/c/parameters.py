@@ -25,6 +25,14 @@ class Parameter:
     width: Width
     values: Array
     about: str
+    is_weight: bool = False
+
+    @property
+    def c_type(self) -> str:
+        """The type of the array's values."""
+        if self.is_weight and self.width.bits == 8:
+            return "icsnn_weight8"
+        return self.width.c_type
 
     @property
     def bytes(self) -> int:
@@ -45,6 +53,7 @@ def parameters_of(plan: Plan) -> Iterator[Parameter]:
                     width=call.weight_width,
                     values=call.weight,
                     about=f"{part.name}: {call.about}; weights [{shape}]",
+                    is_weight=True,
                 )
         for name, values in vectors_of(target).items():
             layout = "neuron" if values.ndim == 2 else "channel"
@@ -78,9 +87,16 @@ def header(parameters: list[Parameter]) -> str:
         "",
         "#include <stdint.h>",
         "",
+        "/* Weights of 8 bits; with ICSNN_HOST 16, for computers with vector units. */",
+        "#ifdef ICSNN_HOST",
+        "typedef int16_t icsnn_weight8;",
+        "#else",
+        "typedef int8_t icsnn_weight8;",
+        "#endif",
+        "",
     ]
     for each in parameters:
-        lines += [f"extern const {each.width.c_type} {each.name}[{each.values.size}];"]
+        lines += [f"extern const {each.c_type} {each.name}[{each.values.size}];"]
     return "\n".join([*lines, "", "#endif", ""])
 
 
@@ -89,7 +105,7 @@ def source(parameters: list[Parameter]) -> str:
     parts = ['/* Parameters of the network; network.c reads them. */\n#include "weights.h"\n']
     for each in parameters:
         parts.append(f"\n/* {each.about}; within +-{each.width.reach} */\n")
-        parts.append(f"const {each.width.c_type} {each.name}[{each.values.size}] = {{\n")
+        parts.append(f"const {each.c_type} {each.name}[{each.values.size}] = {{\n")
         parts += [f"{line}\n" for line in number_lines(each.values)]
         parts.append("};\n")
     return "".join(parts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 from icsnn_deploy.exporters.c.connections import call_of
 from icsnn_deploy.exporters.c.parameters import vectors_of
@@ -23,6 +24,13 @@ _HEADER = """/* A spiking network as a C99 program, written by icsnn-deploy {ver
 #define ICSNN_NETWORK_H
 
 #include <stdint.h>
+
+/* Define ICSNN_HOST for all files to build for a computer: faster there, larger everywhere. */
+#ifdef ICSNN_HOST
+#define ICSNN_SPARE 8 /* lists of spikes are written in groups */
+#else
+#define ICSNN_SPARE 0
+#endif
 
 #define ICSNN_NETWORK "{hash}" /* hash of the network */
 #define ICSNN_STEPS {steps} /* T */
@@ -129,6 +137,12 @@ _SOURCE = """/* The network of network.h. A layer reads the spikes of its source
 
 #include <string.h>
 
+#if defined(ICSNN_HOST) && defined(__BYTE_ORDER__)
+#define ICSNN_HOST_LISTS (@small@ && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__)
+#else
+#define ICSNN_HOST_LISTS 0
+#endif
+
 #define ICSNN_BLOCK 64 /* neurons that are compared with their thresholds at once */
 #define ICSNN_GATHERED 32 /* values that are listed at once */
 
@@ -137,6 +151,13 @@ _SOURCE = """/* The network of network.h. A layer reads the spikes of its source
 #define ICSNN_INLINE static inline __attribute__((always_inline))
 #else
 #define ICSNN_INLINE static
+#endif
+
+#if ICSNN_HOST_LISTS
+/* For each set of bits the numbers of its bits, one per byte. */
+static const uint64_t icsnn_lists[256] = {
+@lists@
+};
 #endif
 """
 
@@ -147,7 +168,19 @@ def source_text(plan: Plan) -> str:
     layers = "".join(map(writer.layer, plan.steps))
     start = writer.start()
     ends = writer.init() + writer.step() + writer.run()
-    return f"{_SOURCE}{writer.functions}{layers}{start}{ends}"
+    head = _SOURCE.replace("@lists@", "\n".join(_list_table()))
+    head = head.replace("@small@", str(int(plan.channel_bits == 8)))
+    return f"{head}{writer.functions}{layers}{start}{ends}"
+
+
+def _list_table() -> Iterator[str]:
+    """The lines of the table of bits: byte n of entry m is the n-th bit that is set in m."""
+    rows = []
+    for entry in range(256):
+        bits = [bit for bit in range(8) if entry >> bit & 1]
+        rows.append(sum(bit << (8 * place) for place, bit in enumerate(bits)))
+    for start in range(0, 256, 4):
+        yield "    " + ", ".join(f"UINT64_C({row:#x})" for row in rows[start : start + 4]) + ","
 
 
 class _ProgramWriter:

@@ -17,6 +17,7 @@ class StateField:
     Args:
         size: number of values; 0 for a single value.
         unit: bytes of one value.
+        is_list: a list of spikes, which is written a few values beyond its end by ICSNN_HOST.
     """
 
     name: str
@@ -25,6 +26,7 @@ class StateField:
     size: int
     unit: int
     about: str
+    is_list: bool = False
 
     @property
     def bytes(self) -> int:
@@ -34,7 +36,8 @@ class StateField:
     @property
     def declaration(self) -> str:
         """The line in the struct."""
-        brackets = f"[{self.size}]" if self.size else ""
+        spare = " + ICSNN_SPARE" if self.is_list else ""
+        brackets = f"[{self.size}{spare}]" if self.size else ""
         return f"    {self.c_type} {self.name}{brackets}; /* {self.about} */"
 
 
@@ -169,5 +172,6 @@ def _spike_lists(
             size=neurons,
             unit=unit,
             about="their channels, pixel after pixel",
+            is_list=True,
         ),
     ]

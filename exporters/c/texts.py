@@ -33,7 +33,10 @@ class FunctionTexts:
             values: type of the values that it reads; None: spikes.
         """
         weight = None if call.weight is None else call.weight_width
-        types = {"a": total.c_type, "w": weight.c_type if weight else ""}
+        types = {
+            "a": total.c_type,
+            "w": ("icsnn_weight8" if weight.bits == 8 else weight.c_type) if weight else "",
+        }
         suffix = ("" if weight is None else f"_w{weight.bits}") + f"_a{total.bits}"
         if values is not None:
             suffix += f"_{_short(values)}"
@@ -98,6 +101,7 @@ class FunctionTexts:
             "reset_text": "reset after a spike, otherwise u" if hard else "u - threshold * spike",
             "reset_arguments": reset_arguments,
         }
+        self._put("list_fired", functions.LIST_FIRED, {})
         return self._put(name, template, filled)
 
     def bias(self, target: Accumulator, *, keep: bool = False) -> str:

@@ -175,7 +175,9 @@ def _compiled(folder: Path) -> ctypes.CDLL:
         files = {name: (folder / name).read_bytes() for name in COMPILED}
         runner = Path(native.__file__).with_name("c_runner.c")
         files[runner.name] = runner.read_bytes()
-        return compile_library("program", files, compiler, limit_s=_COMPILE_LIMIT_S)
+        return compile_library(
+            "program", files, compiler, defines=("ICSNN_HOST",), limit_s=_COMPILE_LIMIT_S
+        )
     except subprocess.CalledProcessError as error:
         text = error.stderr.decode(errors="replace").strip()[:500]
         raise BackendUnavailableError(

@@ -16,7 +16,7 @@ import shlex
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -59,7 +59,12 @@ def load_library(name: str) -> ctypes.CDLL | None:
 
 
 def compile_library(
-    name: str, files: Mapping[str, bytes], compiler: list[str], *, limit_s: float = _LIMIT_S
+    name: str,
+    files: Mapping[str, bytes],
+    compiler: list[str],
+    *,
+    defines: Sequence[str] = (),
+    limit_s: float = _LIMIT_S,
 ) -> ctypes.CDLL:
     """The library of C files, compiled if these were not yet.
 
@@ -67,6 +72,7 @@ def compile_library(
         name: of the library, for the file in the cache.
         files: content by name: C files, and the headers that they include.
         compiler: the command (find_compiler).
+        defines: names of macros that are defined.
         limit_s: seconds that the compiler may take.
 
     Raises:
@@ -74,7 +80,8 @@ def compile_library(
         subprocess.SubprocessError: the compiler fails or takes too long.
     """
     parts = [part for file, code in sorted(files.items()) for part in (file.encode(), code)]
-    parts += [repr([*compiler, *_FLAGS]).encode(), processor().encode()]
+    flags = (*_FLAGS, *(f"-D{name}" for name in defines))
+    parts += [repr([*compiler, *flags]).encode(), processor().encode()]
     parts.append(platform.platform().encode())
     digest = hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
     folder = cache_folder()
@@ -88,7 +95,7 @@ def compile_library(
                 Path(temporary, file).write_bytes(code)
             sources = [str(Path(temporary, file)) for file in files if file.endswith(".c")]
             with atomic_write(target) as draft:
-                command = [*compiler, *_FLAGS, *sources, "-o", str(draft)]
+                command = [*compiler, *flags, *sources, "-o", str(draft)]
                 subprocess.run(command, check=True, capture_output=True, timeout=limit_s)
         return ctypes.CDLL(str(target))
 

@@ -17,7 +17,7 @@ from icsnn_deploy.backends.reference import ReferenceSimulator
 from icsnn_deploy.exporters import export
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
-from icsnn_deploy.graph.nodes import Population
+from icsnn_deploy.graph.nodes import Encoding, Population
 from tests.property.test_lattice import inputs_of, integer_graphs
 from tests.support.integer_graphs import wild_integer_graphs
 
@@ -59,7 +59,7 @@ def test_the_program_of_a_quantized_network_equals_the_reference(graph: Graph) -
 @settings(max_examples=30, deadline=None)
 @given(integer_graphs(), st.sampled_from(["rate", "events"]), st.integers(0, 2**32 - 1))
 def test_the_program_of_spike_input_equals_the_reference(
-    graph: Graph, encoding: str, seed: int
+    graph: Graph, encoding: Encoding, seed: int
 ) -> None:
     timed = graph.replace(replace(graph.input, encoding=encoding, dtype="uint8"))
     rng = np.random.default_rng(seed)

@@ -14,8 +14,10 @@ from icsnn_deploy.graph.nodes import (
     Add,
     ChannelAffine,
     Conv,
+    Encoding,
     Flatten,
     Input,
+    InputDtype,
     Linear,
     Node,
     Output,
@@ -123,8 +125,10 @@ def wild_integer_graphs(draw: st.DrawFn) -> Graph:
     builder = _Builder(draw)
     axes = draw(st.sampled_from([0, 1, 2, 2]))
     shape = (draw(st.sampled_from([1, 2, 3])), *(draw(st.integers(2, 5)) for _ in range(axes)))
-    encoding = draw(st.sampled_from(["direct", "direct", "rate", "events"]))
-    dtype = draw(st.sampled_from(["uint8", "int8"])) if encoding == "direct" else "uint8"
+    encoding: Encoding = draw(st.sampled_from(["direct", "direct", "rate", "events"]))
+    dtype: InputDtype = (
+        draw(st.sampled_from(["uint8", "int8", "int16"])) if encoding == "direct" else "uint8"
+    )
     builder.put(Input(name="in", shape=shape, encoding=encoding, dtype=dtype))
     since = 0  # linear nodes since the last population: sums of sums grow fast
     for _ in range(draw(st.integers(1, 6))):
