@@ -259,17 +259,18 @@ ICSNN_INLINE void @name@(@a@ *restrict sum, @source@,
 
 LIST_FIRED = """
 /* Append the channels first + i for which fired[i] is 1; returns the end of the list. */
-static icsnn_channel *list_fired(icsnn_channel *event, const uint8_t *fired, int32_t first,
-                                 int32_t count)
+static icsnn_channel *list_fired(icsnn_channel *restrict event, const uint8_t *restrict fired,
+                                 int32_t first, int32_t count)
 {
     int32_t i = 0;
 #if ICSNN_HOST_LISTS
     for (; i + 8 <= count; i += 8) { /* eight neurons at once: a bit for each, and a table */
-        uint64_t bytes, list;
+        uint64_t bytes;
         memcpy(&bytes, fired + i, 8);
-        list = icsnn_lists[(bytes * UINT64_C(0x0102040810204080)) >> 56];
-        list += (uint64_t)(uint32_t)(first + i) * UINT64_C(0x0101010101010101);
-        memcpy(event, &list, 8);
+        const uint8_t *bits = icsnn_lists[(bytes * UINT64_C(0x0102040810204080)) >> 56];
+        for (int32_t k = 0; k < 8; k++) {
+            event[k] = (icsnn_channel)(first + i + bits[k]);
+        }
         event += (bytes * UINT64_C(0x0101010101010101)) >> 56;
     }
 #endif
@@ -288,7 +289,7 @@ FIRE = """
 ICSNN_INLINE void @name@(@v@ *restrict v, @arguments@,
                          const @p@ *bias, int32_t bias_step,
                          const @p@ *threshold, int32_t threshold_step,@reset_arguments@
-                         icsnn_channel *restrict counts, icsnn_channel *restrict events,
+                         icsnn_count *restrict counts, icsnn_channel *restrict events,
                          int32_t pixels, int32_t channels)
 {
     uint8_t fired[ICSNN_BLOCK];
@@ -306,7 +307,7 @@ ICSNN_INLINE void @name@(@v@ *restrict v, @arguments@,
             }
             event = list_fired(event, fired, first, block);
         }
-        *counts++ = (icsnn_channel)(event - events);
+        *counts++ = (icsnn_count)(event - events);
         events = event;
         v += channels;
         bias += bias_step;
@@ -347,11 +348,11 @@ static void @name@(@v@ *restrict v, const @p@ *from, int32_t from_step,
 
 LIST_INPUT = """
 /* The list of channels per pixel of the marked spikes; clears the marks. */
-static void @name@(uint8_t *marks, icsnn_channel *counts, icsnn_channel *event,
+static void @name@(uint8_t *marks, icsnn_count *counts, icsnn_channel *event,
                    int32_t pixels, int32_t channels)
 {
     for (int32_t p = 0; p < pixels; p++) {
-        icsnn_channel count = 0;
+        icsnn_count count = 0;
         for (int32_t c = 0; c < channels; c++) {
             if (marks[c] != 0) {
                 *event++ = (icsnn_channel)c;

@@ -54,9 +54,14 @@ static const place places[ICSNN_LAYERS] = {
 @places@
 };
 
-static const icsnn_channel *channels_at(const icsnn_state *s, size_t offset)
+static const icsnn_count *counts_of(const icsnn_state *s, int32_t layer)
 {
-    return (const icsnn_channel *)(const void *)((const char *)s + offset);
+    return (const icsnn_count *)(const void *)((const char *)s + places[layer].counts);
+}
+
+static const icsnn_channel *events_of(const icsnn_state *s, int32_t layer)
+{
+    return (const icsnn_channel *)(const void *)((const char *)s + places[layer].events);
 }
 
 static int32_t potential_of(const icsnn_state *s, int32_t layer, int32_t neuron)
@@ -68,7 +73,7 @@ static int32_t potential_of(const icsnn_state *s, int32_t layer, int32_t neuron)
 
 uint32_t icsnn_spike_count(const icsnn_state *s, int32_t layer)
 {
-    const icsnn_channel *counts = channels_at(s, places[layer].counts);
+    const icsnn_count *counts = counts_of(s, layer);
     const int32_t pixels = icsnn_layers[layer].height * icsnn_layers[layer].width;
     uint32_t total = 0;
     for (int32_t p = 0; p < pixels; p++) {
@@ -79,8 +84,8 @@ uint32_t icsnn_spike_count(const icsnn_state *s, int32_t layer)
 
 uint32_t icsnn_spike_checksum(const icsnn_state *s, int32_t layer)
 {
-    const icsnn_channel *counts = channels_at(s, places[layer].counts);
-    const icsnn_channel *event = channels_at(s, places[layer].events);
+    const icsnn_count *counts = counts_of(s, layer);
+    const icsnn_channel *event = events_of(s, layer);
     const int32_t pixels = icsnn_layers[layer].height * icsnn_layers[layer].width;
     uint32_t h = 0;
     for (int32_t p = 0; p < pixels; p++) {
@@ -105,8 +110,8 @@ uint32_t icsnn_potential_checksum(const icsnn_state *s, int32_t layer)
 
 void icsnn_add_spikes(const icsnn_state *s, int32_t layer, uint8_t *spikes)
 {
-    const icsnn_channel *counts = channels_at(s, places[layer].counts);
-    const icsnn_channel *event = channels_at(s, places[layer].events);
+    const icsnn_count *counts = counts_of(s, layer);
+    const icsnn_channel *event = events_of(s, layer);
     const int32_t pixels = icsnn_layers[layer].height * icsnn_layers[layer].width;
     for (int32_t p = 0; p < pixels; p++) {
         for (int32_t k = 0; k < counts[p]; k++) {

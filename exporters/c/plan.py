@@ -130,10 +130,22 @@ class Plan:
 
     @property
     def channel_bits(self) -> int:
-        """Bits of the type that counts channels: every map's number of channels fits."""
+        """Bits of the type that numbers the channels of a map, from 0."""
+        return _unsigned_bits(self._most_channels - 1)
+
+    @property
+    def count_bits(self) -> int:
+        """Bits of the type that counts the spikes of a pixel: at most its channels."""
+        return _unsigned_bits(self._most_channels)
+
+    @property
+    def _most_channels(self) -> int:
         sizes = [self.input.size, *(each.size for each in self.accumulators)]
-        most = max(size.channels for size in sizes)
-        return 8 if most < 2**8 else 16 if most < 2**16 else 32
+        return max(size.channels for size in sizes)
+
+
+def _unsigned_bits(largest: int) -> int:
+    return next(bits for bits in (8, 16, 32) if largest < 2**bits)
 
 
 def plan_program(graph: Graph) -> Plan:

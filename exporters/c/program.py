@@ -43,7 +43,8 @@ _HEADER = """/* A spiking network as a C99 program, written by icsnn-deploy {ver
 #define ICSNN_OUTPUT_CHANNELS {out_c}
 #define ICSNN_OUTPUTS {outputs} /* values at the output */
 
-{input_type}typedef uint{bits}_t icsnn_channel; /* a channel's number, or the spikes of one pixel */
+{input_type}typedef uint{bits}_t icsnn_channel; /* number of a channel of a map, from 0 */
+typedef uint{count_bits}_t icsnn_count; /* of the spikes of one pixel */
 
 typedef struct {{
 {fields}
@@ -105,6 +106,7 @@ def header_text(plan: Plan) -> str:
         out_c=out.channels,
         outputs=out.neurons,
         bits=plan.channel_bits,
+        count_bits=plan.count_bits,
         fields="\n".join(field.declaration for field in state_fields(plan)),
         step_text=(_STEP_DIRECT if is_direct else _STEP_EVENTS).format(**names),
         step_arguments=_step_arguments(plan),
@@ -138,7 +140,7 @@ _SOURCE = """/* The network of network.h. A layer reads the spikes of its source
 #include <string.h>
 
 #if defined(ICSNN_HOST) && defined(__BYTE_ORDER__)
-#define ICSNN_HOST_LISTS (@small@ && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__)
+#define ICSNN_HOST_LISTS (__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__)
 #else
 #define ICSNN_HOST_LISTS 0
 #endif
@@ -154,8 +156,8 @@ _SOURCE = """/* The network of network.h. A layer reads the spikes of its source
 #endif
 
 #if ICSNN_HOST_LISTS
-/* For each set of bits the numbers of its bits, one per byte. */
-static const uint64_t icsnn_lists[256] = {
+/* For each byte the numbers of its bits that are 1, in rising order. */
+static const uint8_t icsnn_lists[256][8] = {
 @lists@
 };
 #endif
@@ -169,18 +171,17 @@ def source_text(plan: Plan) -> str:
     start = writer.start()
     ends = writer.init() + writer.step() + writer.run()
     head = _SOURCE.replace("@lists@", "\n".join(_list_table()))
-    head = head.replace("@small@", str(int(plan.channel_bits == 8)))
     return f"{head}{writer.functions}{layers}{start}{ends}"
 
 
 def _list_table() -> Iterator[str]:
-    """The lines of the table of bits: byte n of entry m is the n-th bit that is set in m."""
+    """The lines of the table of bits: row m lists the bits that are set in m, then zeros."""
     rows = []
     for entry in range(256):
         bits = [bit for bit in range(8) if entry >> bit & 1]
-        rows.append(sum(bit << (8 * place) for place, bit in enumerate(bits)))
+        rows.append(", ".join(map(str, [*bits, *[0] * (8 - len(bits))])))
     for start in range(0, 256, 4):
-        yield "    " + ", ".join(f"UINT64_C({row:#x})" for row in rows[start : start + 4]) + ","
+        yield "    " + ", ".join(f"{{{row}}}" for row in rows[start : start + 4]) + ","
 
 
 class _ProgramWriter:

@@ -155,14 +155,13 @@ def _spike_lists(
     plan: Plan, name: str, layer: str, pixels: int, neurons: int | None = None
 ) -> list[StateField]:
     neurons = plan.input.size.neurons if neurons is None else neurons
-    unit = plan.channel_bits // 8
     return [
         StateField(
             name=f"{name}_counts",
             layer=layer,
-            c_type="icsnn_channel",
+            c_type="icsnn_count",
             size=pixels,
-            unit=unit,
+            unit=plan.count_bits // 8,
             about="spikes of each pixel",
         ),
         StateField(
@@ -170,7 +169,7 @@ def _spike_lists(
             layer=layer,
             c_type="icsnn_channel",
             size=neurons,
-            unit=unit,
+            unit=plan.channel_bits // 8,
             about="their channels, pixel after pixel",
             is_list=True,
         ),

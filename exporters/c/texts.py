@@ -11,7 +11,7 @@ from icsnn_deploy.exporters.c.widths import Width
 
 _HOLE = re.compile(r"@(\w+)@")
 
-_LIST = "const icsnn_channel *counts, const icsnn_channel *event"
+_LIST = "const icsnn_count *counts, const icsnn_channel *event"
 _MARK = re.compile(r"^( *)@begin@\n(.*?)^ *@end@\n", re.MULTILINE | re.DOTALL)
 
 

@@ -73,6 +73,7 @@ class CSimulator:
         if found.decode(errors="replace") != graph.hash():
             raise ExportError(f"{folder}: the program of another network; export it again")
         self._library.icsnn_state_bytes.restype = ctypes.c_int64
+        self._free: list[tuple[Array, Array]] = []  # states that no thread uses
         self._run = self._library.icsnn_run_samples
         self._run.restype = None
 
@@ -133,8 +134,14 @@ class CSimulator:
         inputs = int(np.prod(self.graph.input.shape))
 
         def run(first: int, last: int) -> None:
-            state = np.empty(size // 4 + 16, np.int32)
-            events = np.empty(inputs, np.uint32)
+            state, events = (
+                self._free.pop()
+                if self._free
+                else (
+                    np.empty(-(-size // 4), np.int32),
+                    np.empty(inputs, np.uint32),
+                )
+            )
             self._run(
                 ctypes.c_void_p(state.ctypes.data),
                 ctypes.byref(job),
@@ -142,6 +149,7 @@ class CSimulator:
                 ctypes.c_int64(first),
                 ctypes.c_int64(last),
             )
+            self._free.append((state, events))
 
         threads = min(self.threads, batch)
         if threads <= 1:
