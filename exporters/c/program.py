@@ -37,8 +37,7 @@ _HEADER = """/* A spiking network as a C99 program, written by icsnn-deploy {ver
 #define ICSNN_READOUT_START {start} /* the logits sum the currents of the steps after this one */
 #define ICSNN_LAYERS {layers} /* populations */
 {input_macros}
-#define ICSNN_INPUT_EVENTS {events} /* 1: the input is a list of spikes per step; 0: one sample */
-#define ICSNN_OUTPUT_HEIGHT {out_h}
+{events}#define ICSNN_OUTPUT_HEIGHT {out_h}
 #define ICSNN_OUTPUT_WIDTH {out_w}
 #define ICSNN_OUTPUT_CHANNELS {out_c}
 #define ICSNN_OUTPUTS {outputs} /* values at the output */
@@ -61,6 +60,8 @@ void icsnn_run(icsnn_state *s, {run_arguments});
 
 #endif
 """
+
+_EVENT_INPUT = "#define ICSNN_EVENT_INPUT 1 /* the input is a list of spikes per step */\n"
 
 _STEP_DIRECT = """/* Run the next step. After step t, s->logits are the sums over the steps
    (ICSNN_READOUT_START, t], [{output}]; their mean is the network's output at t, for early exit.
@@ -95,7 +96,7 @@ def header_text(plan: Plan) -> str:
     return _HEADER.format(
         version=__version__,
         hash=plan.graph.hash(),
-        events=int(not is_direct),
+        events="" if is_direct else _EVENT_INPUT,
         input_type=_input_type(plan),
         steps=plan.graph.steps,
         start=plan.graph.readout_start,

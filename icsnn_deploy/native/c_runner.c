@@ -46,7 +46,7 @@ void icsnn_run_samples(icsnn_state *s, const icsnn_job *job, uint32_t *events, i
     for (int64_t sample = first; sample < last; sample++) {
         icsnn_init(s);
         for (int64_t t = 0; t < ICSNN_STEPS; t++) {
-#if ICSNN_INPUT_EVENTS
+#ifdef ICSNN_EVENT_INPUT
             const uint8_t *spikes = job->inputs;
             uint32_t count = 0;
             spikes += (t * job->batch + sample) * ICSNN_INPUTS;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 from hypothesis import strategies as st
@@ -24,6 +25,9 @@ from icsnn_deploy.graph.nodes import (
     Shape,
     broadcast_shapes,
 )
+from icsnn_deploy.lattice.prepare import is_exact, prepare
+from icsnn_deploy.lattice.round_network import round_to_lattice
+from tests.support.graphs import samples
 
 
 class _Builder:
@@ -151,3 +155,16 @@ def wild_integer_graphs(draw: st.DrawFn) -> Graph:
     steps = draw(st.sampled_from([1, 2, 5]))
     start = draw(st.integers(0, steps - 1))
     return Graph(nodes=tuple(builder.nodes), time_steps=steps, readout_start=start)
+
+
+def on_lattice(graph: Graph, bits: int = 8) -> Graph:
+    """A float network of tests/support/graphs.py with integer weights of some bits."""
+    prepared = prepare(graph, samples(graph, 4), per_layer=False, input_bits=8)
+    weighted = [n for n in prepared.nodes_of(Conv, Linear) if not is_exact(n)]
+    widths = {node.name: bits for node in weighted}
+    return round_to_lattice(prepared, {}, widths, per_layer=False).graph
+
+
+def on_spikes(graph: Graph) -> Graph:
+    """An integer network on events: its input is spikes."""
+    return graph.replace(replace(graph.input, encoding="events", dtype="uint8"))
