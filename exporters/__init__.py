@@ -5,6 +5,8 @@
     nir/         NIR graphs: nir, nir-portable, nir-relay; written and read
     onnx/        ONNX models: onnx, onnx-step; written and read
     netx/        .net files of lava-dl: netx; written (lava/worker reads them)
+    c/           C99 programs: c; written (a C compiler reads them)
+    expected.py  what a network computes, for formats whose files hold tests
 
 A new format is a module, or a folder, with a writer and a reader, and an entry in FORMATS
 (docs/extending.md).
@@ -49,13 +51,13 @@ def export(
     *,
     lossy: bool = False,
 ) -> None:
-    """Write a network as one file.
+    """Write a network as one file; format c writes a folder.
 
     Args:
         graph: an IF network.
-        path: the file to write.
+        path: the file to write; of format c a folder, which must not exist.
         export_format: a name of FORMATS.
-        options: those of the format (OnnxOptions, NirOptions); None: its defaults.
+        options: those of the format (OnnxOptions, NirOptions, COptions); None: its defaults.
         lossy: also write a format whose readers do not learn everything of the network.
 
     Raises:
@@ -100,7 +102,8 @@ def export_into(
     check_exports(network, tasks)
     losses = [_check_losses(network, task, lossy=lossy) for task in tasks]
     for task, lost in zip(tasks, losses, strict=True):
-        write = partial(task.entry.write, network, options=task.options)
+        samples = bundle.samples() if task.entry.reference and bundle.has_samples else None
+        write = partial(task.entry.write, network, options=task.options, samples=samples)
         bundle = bundle.with_export(task.name, task.entry.file, write, losses=lost)
     return bundle
 

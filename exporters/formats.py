@@ -10,6 +10,7 @@ from typing import Any
 from icsnn_deploy.errors import ExportError
 from icsnn_deploy.exporters.options import ExportOptions
 from icsnn_deploy.graph.graph import Graph
+from icsnn_deploy.graph.neuron import Array
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +31,8 @@ class Format:
         losses: (graph) -> tuple of sentences: what readers of the file do not learn of the
             network. A format that loses something is written only where the user allows it.
         is_general: whether the format holds every IF network.
+        reference: (graph, inputs) -> ExpectedRun: runs the network for tests that the files hold.
+            The writer of such a format takes `samples` and this, as `run`, by name.
     """
 
     file: str
@@ -40,15 +43,33 @@ class Format:
     check: str | None = None
     losses: str | None = None
     is_general: bool = False
+    reference: str | None = None
 
     def options_type(self) -> type[ExportOptions] | None:
         """The class of its options; None where it has none."""
         found: type[ExportOptions] | None = _load(self.options) if self.options else None
         return found
 
-    def write(self, graph: Graph, path: Path, options: ExportOptions | None) -> None:
-        """Write a network; raises ExportError where the format can't hold it."""
-        _load(self.writer)(graph, path, *([] if options is None else [options]))
+    def write(
+        self,
+        graph: Graph,
+        path: Path,
+        options: ExportOptions | None,
+        samples: Array | None = None,
+    ) -> None:
+        """Write a network; raises ExportError where the format can't hold it.
+
+        Args:
+            graph: an IF network.
+            path: the file or folder to write.
+            options: of the format's class.
+            samples: of the network, for formats whose files hold tests.
+        """
+        given = [] if options is None else [options]
+        tests = {}
+        if self.reference is not None:
+            tests = {"samples": samples, "run": _load(self.reference)}
+        _load(self.writer)(graph, path, *given, **tests)
 
     def losses_of(self, graph: Graph) -> tuple[str, ...]:
         """What readers of the file do not learn of the network, one sentence each."""
@@ -79,6 +100,14 @@ FORMATS: dict[str, Format] = {
         about="ONNX, one step with explicit state",
         options="exporters.onnx.contract:OnnxOptions",
         is_general=True,
+    ),
+    "c": Format(
+        file="network-c",
+        writer="exporters.c.write:write",
+        about="C99 program of an integer network, event-driven; a folder",
+        options="exporters.c.options:COptions",
+        check="exporters.c.write:check_limits",
+        reference="parity.golden:expected_run",
     ),
     "netx": Format(
         file="network.net",

@@ -134,6 +134,12 @@ BACKENDS: dict[str, Backend] = {
         about="the NIR file with a relay, read back",
     ),
     **_nir_readers(),
+    "c": Backend(
+        opener="backends.c_program:open_c",
+        export="c",
+        takes_option=False,
+        about="the exported C program, compiled here; integer networks",
+    ),
     "lava-float": Backend(
         opener="lava.simulator:open_lava",
         variant="float",

@@ -5,7 +5,7 @@
     samples.safetensors   a few calibration samples to run it on, if any were given
     report.json           how it was converted, or which file it was read from
     golden.safetensors    golden spikes: an integer network's spikes for the samples
-    network.nir, ...      exports, added as they are written
+    network.nir, ...      exports, added as they are written; one may be a folder of files
     manifest.json         the list of files, with the size and sha256 of each
 
 A file is used only if its size and hash are those in the manifest.
@@ -106,7 +106,7 @@ class Bundle:
                 f"{self.path}: holds no {name}; it holds {', '.join(self.manifest.files)}"
             )
         path = self.path / name
-        if path.is_symlink() or not path.is_file():
+        if path.is_symlink() or path.parent.is_symlink() or not path.is_file():
             state = "not a regular file" if os.path.lexists(path) else "missing"
             raise BundleError(f"{path}: {state}, but the manifest lists it; the bundle is damaged")
         size = path.stat().st_size
@@ -130,6 +130,9 @@ class Bundle:
     def export(self, export_format: str) -> Path:
         """Path of an exported file, checked together with its data file, if it has one.
 
+        Of an export that is a folder, every file that the manifest lists is checked; what else lies
+        in the folder, such as object files, is not part of the export.
+
         Raises:
             BundleError: names the command to run, or the file that is damaged.
         """
@@ -146,7 +149,10 @@ class Bundle:
             raise BundleError(
                 f"{self.path / data_file}: exists, but the manifest does not list it; remove it"
             )
-        return self.file(name)
+        inside = self.manifest.files_in(name)
+        for file in inside:
+            self.file(file)
+        return self.path / name if inside else self.file(name)
 
     def network(self) -> Graph:
         """The IF network; the same object at every call. Raises BundleError."""
@@ -175,12 +181,17 @@ class Bundle:
             raise BundleError(f"{self.path / name}: graph hash {graph.hash()}, expected {expected}")
         return graph
 
+    @property
+    def has_samples(self) -> bool:
+        """Whether samples came with the bundle."""
+        return "samples.safetensors" in self.manifest.files
+
     def samples(self) -> Array:
         """The samples that came with the bundle, [N, *input shape]; spikes [T, N, *input shape]."""
         from safetensors import SafetensorError
         from safetensors.numpy import load_file
 
-        if "samples.safetensors" not in self.manifest.files:
+        if not self.has_samples:
             raise BundleError(f"{self.path}: holds no samples; give some with --images")
         path = self.file("samples.safetensors")
         try:
@@ -207,21 +218,29 @@ class Bundle:
         Args:
             export_format: name of the export format.
             name: file name inside the bundle.
-            write: writes the file to the given path.
+            write: writes the file to the given path; or a folder of files, which are then listed
+                in the manifest one by one.
             losses: what the format can't express of the network, one sentence each.
 
         Raises:
             BundleError: the export can't be written; the bundle is unchanged.
         """
+        if (self.path / name).is_dir() and not self.manifest.files_in(name):
+            raise BundleError(
+                f"{self.path / name}: a folder that the manifest does not list; move it elsewhere"
+            )
         try:
             with folder_beside(self.path / name) as folder:
                 draft = folder / name
                 write(draft)
                 data_file = draft.with_name(name + DATA)
                 drafts = [*([data_file] if data_file.exists() else []), draft]
+                files = [file for path in drafts for file in _files_of(path)]
                 entries = {
-                    path.name: FileEntry(sha256=sha256_of(path), size=path.stat().st_size)
-                    for path in drafts
+                    file.relative_to(folder).as_posix(): FileEntry(
+                        sha256=sha256_of(file), size=file.stat().st_size
+                    )
+                    for file in files
                 }
                 manifest = self.manifest.with_export(
                     export_format, name, entries, losses=losses, data_file=name + DATA
@@ -231,6 +250,11 @@ class Bundle:
         except OSError as error:
             raise BundleError(f"{self.path / name}: can't be written ({error.strerror})") from error
         return updated
+
+
+def _files_of(draft: Path) -> list[Path]:
+    """A written file; or the files of a written folder, by name."""
+    return sorted(draft.iterdir()) if draft.is_dir() else [draft]
 
 
 def create_bundle(

@@ -23,6 +23,7 @@ VERSION = 1
 MANIFEST = "manifest.json"
 _MAX_BYTES = 1 << 20  # the manifests that this package writes have a few thousand
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
+_FOLDER_DEPTH = 2  # an export may be a folder of files
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,11 +50,27 @@ class Manifest:
     event_bins: EventBins | None = None  # how event recordings are binned
     image_size: ImageSize | None = None  # that images get; None: their own
 
+    def files_in(self, folder: str) -> tuple[str, ...]:
+        """The files in the folder of an export; none where the export is a file."""
+        return tuple(file for file in self.files if file.startswith(f"{folder}/"))
+
+    def sha256_of_export(self, name: str) -> str:
+        """The sha256 of an export's file; of a folder, that of its files' names and hashes."""
+        inside = self.files_in(name)
+        if not inside:
+            return self.files[name].sha256
+        lines = [f"{self.files[file].sha256}  {file}\n" for file in sorted(inside)]
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
+
     def without(self, *names: str) -> Manifest:
         """The manifest without these files, and without the exports that they hold."""
         return replace(
             self,
-            files={name: entry for name, entry in self.files.items() if name not in names},
+            files={
+                file: entry
+                for file, entry in self.files.items()
+                if not any(is_or_holds(name, file) for name in names)
+            },
             exports={f: name for f, name in self.exports.items() if name not in names},
         )
 
@@ -71,11 +88,12 @@ class Manifest:
         Args:
             export_format: name of the export format.
             name: file name of the export.
-            entries: entries of the export's file, and of its data file if it has one.
+            entries: entries of the export's file, and of its data file if it has one; of an export
+                that is a folder, those of its files.
             losses: what the format can't express of the network.
             data_file: name that a data file has; removed unless it is among the entries.
         """
-        rest = {file: entry for file, entry in self.files.items() if file not in (name, data_file)}
+        rest = self.without(name, data_file).files
         others = {f: lost for f, lost in self.losses.items() if f != export_format}
         return replace(
             self,
@@ -95,10 +113,11 @@ def read_manifest(folder: Path) -> Manifest:
         )
     try:
         files = {
-            _safe_name(name): FileEntry(sha256=str(entry["sha256"]), size=int(entry["size"]))
+            _safe_path(name): FileEntry(sha256=str(entry["sha256"]), size=int(entry["size"]))
             for name, entry in manifest["files"].items()
         }
         exports = {_safe_name(f): _safe_name(name) for f, name in manifest["exports"].items()}
+        _check_folders(files, exports)
         losses = {f: tuple(map(str, lost)) for f, lost in manifest.get("losses", {}).items()}
         pixels = manifest["normalization"]
         normalization = pixels and Normalization(
@@ -157,6 +176,11 @@ def _pair(values: list[int]) -> tuple[int, int]:
     return height, width
 
 
+def is_or_holds(name: str, file: str) -> bool:
+    """Whether a file of a manifest is `name`, or lies in the folder of that name."""
+    return file == name or file.startswith(f"{name}/")
+
+
 def is_bundle_manifest(manifest: Path) -> bool:
     """Whether a file is a bundle's manifest, of any version and even if it is malformed."""
     try:
@@ -169,6 +193,21 @@ def _safe_name(name: str) -> str:
     if not _FILE_NAME.fullmatch(name):
         raise ValueError(f"file name {name!r}")
     return name
+
+
+def _check_folders(files: Mapping[str, FileEntry], exports: Mapping[str, str]) -> None:
+    """Check that every folder is that of an export; raises ValueError."""
+    folders = {name.partition("/")[0] for name in files if "/" in name}
+    if not folders.issubset(exports.values()) or not folders.isdisjoint(files):
+        raise ValueError(f"folders {sorted(folders)}, exports {sorted(exports.values())}")
+
+
+def _safe_path(name: str) -> str:
+    """A file's name, or that of an export's folder and a file in it: FOLDER/FILE."""
+    parts = name.split("/")
+    if len(parts) > _FOLDER_DEPTH:
+        raise ValueError(f"file name {name!r}")
+    return "/".join(map(_safe_name, parts))
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,13 +22,13 @@ def swap_export(
         bundle: the folder.
         manifest: of the bundle.
         updated: the manifest that lists the files.
-        drafts: the data file, if any, and last the export. A previous data file that the export no
-            longer has is removed.
+        drafts: the data file, if any, and last the export, a file or a folder. A previous data file
+            that the export no longer has is removed.
         backup: folder for the previous files, which is made.
     """
     name = drafts[-1].name
     targets = [bundle / (name + DATA), bundle / name]
-    is_listed = name in manifest.files
+    is_listed = name in manifest.files or bool(manifest.files_in(name))
     existing = [target for target in targets if target.exists()]
     if is_listed:  # the manifest must not list the old files once they are moved
         write_manifest(bundle, manifest.without(name, name + DATA))
@@ -41,9 +42,18 @@ def swap_export(
     except BaseException:
         for target in targets:
             if (backup / target.name).exists():
+                _remove(target)
                 os.replace(backup / target.name, target)
             elif target not in existing:
-                target.unlink(missing_ok=True)
+                _remove(target)
         if is_listed:
             write_manifest(bundle, manifest)
         raise
+
+
+def _remove(target: Path) -> None:
+    """Remove a file or a folder, if it exists: a file replaces another, a folder does not."""
+    if target.is_dir() and not target.is_symlink():
+        shutil.rmtree(target)
+    else:
+        target.unlink(missing_ok=True)

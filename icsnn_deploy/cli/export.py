@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Annotated, Any, Literal
 
 import typer
@@ -11,9 +11,11 @@ import typer
 from icsnn_deploy.bundle.bundle import Bundle, open_bundle
 from icsnn_deploy.bundle.swap import DATA
 from icsnn_deploy.cli.arguments import BundlePath, JsonFlag
-from icsnn_deploy.cli.printing import print_json, report_errors
+from icsnn_deploy.cli.printing import print_json, print_table, report_errors
 from icsnn_deploy.errors import DataError
 from icsnn_deploy.exporters import FORMATS, ExportOptions, export_into
+from icsnn_deploy.exporters.c.memory import memory_of
+from icsnn_deploy.exporters.c.options import COptions
 from icsnn_deploy.exporters.formats import plan_exports
 from icsnn_deploy.exporters.nir.formats import VARIANTS, NirOptions
 from icsnn_deploy.exporters.nir.metadata import NirProfile, VInitEncoding
@@ -21,6 +23,7 @@ from icsnn_deploy.exporters.nir.portable.reader_limits import READERS, needs
 from icsnn_deploy.exporters.onnx.contract import OnnxOptions, Runtime, TimedLayout
 from icsnn_deploy.exporters.onnx.layouts.choose import layout_of
 from icsnn_deploy.graph.graph import Graph
+from icsnn_deploy.report.memory import memory_table
 
 
 def export(
@@ -63,6 +66,12 @@ def export(
             f"needs; {', '.join(READERS)}.",
         ),
     ] = None,
+    ram_limit: Annotated[
+        int | None, typer.Option(help="C: refuse a program whose state takes more bytes of RAM.")
+    ] = None,
+    flash_limit: Annotated[
+        int | None, typer.Option(help="C: refuse a program with more bytes of constants.")
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Export a bundle's network to other formats; the files are written into the bundle."""
@@ -75,9 +84,14 @@ def export(
             raw_spikes=raw_spikes,
         )
         nir = NirOptions(profile=profile, v_init_encoding=v_init_encoding, for_reader=for_reader)
-        _check_used(export_format, onnx, nir, lossy=lossy)
-        options: list[ExportOptions] = [given for given in (onnx, nir) if given != type(given)()]
+        program = COptions(ram_limit=ram_limit, flash_limit=flash_limit)
+        _check_used(export_format, onnx, nir, program, lossy=lossy)
+        given: tuple[ExportOptions, ...] = (onnx, nir, program)
+        options = [each for each in given if each != type(each)()]
         opened = open_bundle(bundle)
+        memory = memory_of(opened.network()) if "c" in export_format else None
+        if memory is not None and not as_json:
+            print_table(memory_table(memory))
         names = {task.name for task in plan_exports(tuple(export_format), tuple(options))}
         exported = export_into(opened, *export_format, options=options, lossy=lossy)
         network = opened.network()  # loaded already, unlike that of `exported`
@@ -86,6 +100,7 @@ def export(
                 **_written(exported, name),
                 **({"layout": layout_of(network, onnx)} if name == "onnx" else {}),
                 **_needs(exported, network, name, for_reader),
+                **({"memory": asdict(memory)} if name == "c" and memory is not None else {}),
             }
             for name in exported.exports
             if name in names
@@ -96,13 +111,16 @@ def export(
             _show(written)
 
 
-def _check_used(formats: list[str], onnx: OnnxOptions, nir: NirOptions, *, lossy: bool) -> None:
+def _check_used(
+    formats: list[str], onnx: OnnxOptions, nir: NirOptions, program: COptions, *, lossy: bool
+) -> None:
     """Raise DataError where an option belongs to a format that is not written."""
     timed = replace(onnx, raw_spikes=False) != OnnxOptions()
     for given, names, takers in (
         (timed, "--layout, --runtime, --logits-t and --spike-counts go", ("onnx",)),
         (onnx.raw_spikes, "--raw-spikes goes", ("onnx", "onnx-step")),
         (lossy, "--lossy goes", ("netx",)),
+        (program != COptions(), "--ram-limit and --flash-limit go", ("c",)),
         (nir != NirOptions(), "--profile, --v-init-encoding and --for go", tuple(VARIANTS)),
     ):
         if given and not set(takers) & set(formats):
@@ -112,9 +130,10 @@ def _check_used(formats: list[str], onnx: OnnxOptions, nir: NirOptions, *, lossy
 
 
 def _written(bundle: Bundle, export_format: str) -> dict[str, Any]:
-    """An export's file, its size in bytes including a data file beside it, and what it loses."""
+    """An export's file or folder, the bytes of all its files, and what it loses."""
     file, manifest = bundle.exports[export_format], bundle.manifest
-    names = [name for name in (file, file + DATA) if name in manifest.files]
+    beside = [name for name in (file, file + DATA) if name in manifest.files]
+    names = [*beside, *manifest.files_in(file)]
     return {
         "file": str(bundle.path / file),
         "bytes": sum(manifest.files[name].size for name in names),

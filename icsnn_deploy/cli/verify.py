@@ -38,6 +38,7 @@ from icsnn_deploy.sources.selection import Selection
 _USUAL_BACKENDS = {
     "onnx": "onnxruntime",
     "onnx-step": "onnxruntime-step",
+    "c": "c",
     "nir": "nir",
     "nir-portable": "nir-portable",
     "nir-relay": "nir-relay",

@@ -214,7 +214,9 @@ def _settings(
         "producer": f"icsnn-deploy {__version__}",
         "graph_hash": bundle.graph_hash,
         "ann_hash": bundle.ann_hash,
-        "exports": {name: bundle.manifest.files[bundle.exports[name]].sha256 for name in exports},
+        "exports": {
+            name: bundle.manifest.sha256_of_export(bundle.exports[name]) for name in exports
+        },
         "samples": count,
         "tasks": tasks,
         "labels": labels is not None if len(tasks) == 1 else list(labels or ()),

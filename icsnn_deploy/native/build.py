@@ -1,7 +1,8 @@
-"""Compile a C file of this folder once per machine, and load it.
+"""Compile C files once per machine, and load them: those of this folder, and exported programs.
 
-Every function has a slower equivalent in PyTorch, which is used where there is no C compiler, where
-the compiler fails, or where its result is not that of the equivalent.
+Every function of this folder has a slower equivalent in PyTorch, which is used where there is no C
+compiler, where the compiler fails, or where its result is not that of the equivalent. The runner of
+exported programs (c_runner.c) has none: it is compiled together with the program.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import shlex
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -45,35 +47,60 @@ def load_library(name: str) -> ctypes.CDLL | None:
     folder for as long as it takes to load it.
     """
     source = Path(__file__).with_name(f"{name}.c")
-    compiler = _compiler()
+    compiler = find_compiler()
     if compiler is None:
         LOGGER.debug("%s: no C compiler (CC, cc, gcc, clang); PyTorch is used instead", source.name)
         return None
-    code = source.read_bytes()
-    parts = [code, repr([*compiler, *_FLAGS]).encode(), processor().encode()]
-    parts.append(platform.platform().encode())
-    digest = hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
-    folder = cache_folder()
     try:
-        if folder is None:
-            with tempfile.TemporaryDirectory() as temporary:
-                return _load(source, Path(temporary) / f"{name}-{digest}.so", compiler)
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return _load(source, folder / f"{name}-{digest}.so", compiler)
+        return compile_library(name, {source.name: source.read_bytes()}, compiler)
     except (OSError, subprocess.SubprocessError) as error:
         LOGGER.debug("%s: %s; PyTorch is used instead", source.name, first_line(error))
         return None
 
 
-def _load(source: Path, target: Path, compiler: list[str]) -> ctypes.CDLL:
-    if not _is_own(target):
-        with atomic_write(target) as draft:
-            command = [*compiler, *_FLAGS, str(source), "-o", str(draft)]
-            subprocess.run(command, check=True, capture_output=True, timeout=_LIMIT_S)
-    return ctypes.CDLL(str(target))
+def compile_library(
+    name: str,
+    files: Mapping[str, bytes],
+    compiler: list[str],
+    *,
+    defines: Sequence[str] = (),
+    limit_s: float = _LIMIT_S,
+) -> ctypes.CDLL:
+    """The library of C files, compiled if these were not yet.
+
+    Args:
+        name: of the library, for the file in the cache.
+        files: content by name: C files, and the headers that they include.
+        compiler: the command (find_compiler).
+        defines: names of macros that are defined.
+        limit_s: seconds that the compiler may take.
+
+    Raises:
+        OSError: files can't be written, or the library can't be loaded.
+        subprocess.SubprocessError: the compiler fails or takes too long.
+    """
+    parts = [part for file, code in sorted(files.items()) for part in (file.encode(), code)]
+    flags = (*_FLAGS, *(f"-D{name}" for name in defines))
+    parts += [repr([*compiler, *flags]).encode(), processor().encode()]
+    parts.append(platform.platform().encode())
+    digest = hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
+    folder = cache_folder()
+    with tempfile.TemporaryDirectory() as temporary:
+        if folder is None:
+            folder = Path(temporary)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        target = folder / f"{name}-{digest}.so"
+        if not _is_own(target):
+            for file, code in files.items():
+                Path(temporary, file).write_bytes(code)
+            sources = [str(Path(temporary, file)) for file in files if file.endswith(".c")]
+            with atomic_write(target) as draft:
+                command = [*compiler, *flags, *sources, "-o", str(draft)]
+                subprocess.run(command, check=True, capture_output=True, timeout=limit_s)
+        return ctypes.CDLL(str(target))
 
 
-def _compiler() -> list[str] | None:
+def find_compiler() -> list[str] | None:
     """The command of the C compiler: $CC, or the first that is there."""
     chosen = shlex.split(os.environ.get("CC", ""))
     if chosen:

@@ -14,12 +14,13 @@ from pathlib import Path
 
 import numpy as np
 
-from icsnn_deploy.backends.recording import Recording
+from icsnn_deploy.backends.recording import Record, Recording
 from icsnn_deploy.backends.reference import ReferenceSimulator
 from icsnn_deploy.errors import BundleError, LatticeError
+from icsnn_deploy.exporters.expected import ExpectedRun
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
-from icsnn_deploy.graph.nodes import Population
+from icsnn_deploy.graph.nodes import IF, Population
 
 FILE = "golden.safetensors"
 
@@ -61,3 +62,26 @@ def read_golden(path: Path, network: Graph) -> tuple[Array, Recording]:
         raise BundleError(f"{path}: not golden spikes of this network ({error})") from error
     logits = sums / (network.steps - network.readout_start)
     return inputs, Recording(backend="golden", logits=logits, spikes=spikes)
+
+
+def expected_run(network: Graph, inputs: Array) -> ExpectedRun:
+    """Run an integer network on the reference, for files that hold tests of their own.
+
+    Args:
+        network: an integer network.
+        inputs: [N, *shape]; spikes [T, N, *shape] for rate and event input.
+    """
+    names = [node.name for node in network.nodes_of(Population)]
+    record = Record(potentials=frozenset(names))
+    recording = ReferenceSimulator(network).run(inputs, record)
+    after = {}
+    for node in network.nodes_of(IF):
+        s, u = recording.spikes[node.name], recording.potentials[node.name] - 0.5
+        reset = u - node.v_threshold if node.v_reset is None else node.v_reset - 0.5
+        after[node.name] = np.where(s, reset, u).astype(np.int64)
+    steps = network.steps - network.readout_start
+    return ExpectedRun(
+        logit_sums=np.rint(recording.logits * steps).astype(np.int64),
+        spikes=recording.spikes,
+        potentials=after,
+    )

@@ -11,6 +11,7 @@ import pytest
 
 from icsnn_deploy.errors import ExportError, LossyExportError
 from icsnn_deploy.exporters import FORMATS, GENERAL, ExportOptions, Format, export, export_into
+from icsnn_deploy.exporters.c.options import COptions
 from icsnn_deploy.exporters.formats import plan_exports
 from icsnn_deploy.exporters.nir.formats import VARIANTS, NirOptions
 from icsnn_deploy.exporters.onnx.contract import OnnxOptions
@@ -23,7 +24,7 @@ from tests.support.graphs import residual_network
 @pytest.mark.parametrize("name", FORMATS)
 def test_every_entry_names_options_with_defaults(name: str) -> None:
     kind = FORMATS[name].options_type()
-    expected = {"onnx": OnnxOptions, "onnx-step": OnnxOptions, "netx": None}
+    expected = {"onnx": OnnxOptions, "onnx-step": OnnxOptions, "netx": None, "c": COptions}
     assert kind is expected.get(name, NirOptions)
     assert kind is None or kind() == kind()
 

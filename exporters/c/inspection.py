@@ -1,0 +1,165 @@
+"""inspect.h and inspect.c: spikes and potentials of each population, for tests and simulators."""
+
+from __future__ import annotations
+
+from icsnn_deploy.exporters.c.plan import Accumulator, Plan
+
+HEADER = """/* What happened in each population at the last step: for tests, not for a product. */
+#ifndef ICSNN_INSPECT_H
+#define ICSNN_INSPECT_H
+
+#include "network.h"
+
+typedef struct {
+    const char *name; /* of the population in the model */
+    int32_t height, width, channels;
+} icsnn_layer;
+
+extern const icsnn_layer icsnn_layers[ICSNN_LAYERS];
+
+/* Number of spikes of a population at the last step. */
+uint32_t icsnn_spike_count(const icsnn_state *s, int32_t layer);
+
+/* Checksum of the spikes: h = 0; for each neuron (y * width + x) * channels + channel that spiked,
+   in this order, h = h * 16777619 + neuron + 1. */
+uint32_t icsnn_spike_checksum(const icsnn_state *s, int32_t layer);
+
+/* Checksum of the potentials v after the step, in the same order: h = h * 16777619 + v. */
+uint32_t icsnn_potential_checksum(const icsnn_state *s, int32_t layer);
+
+/* Add the spikes of the last step to spikes[(channel * height + y) * width + x]. */
+void icsnn_add_spikes(const icsnn_state *s, int32_t layer, uint8_t *spikes);
+
+/* The potentials after the last step: v[(channel * height + y) * width + x]. They are integers: the
+   model's are higher by one half, so that none equals its threshold. */
+void icsnn_potentials(const icsnn_state *s, int32_t layer, int32_t *v);
+
+#endif
+"""
+
+_SOURCE = """#include "inspect.h"
+
+#include <stddef.h>
+
+typedef struct {
+    size_t counts, events, potentials; /* offsets in icsnn_state */
+    int32_t potential_bytes;
+} place;
+
+const icsnn_layer icsnn_layers[ICSNN_LAYERS] = {
+@layers@
+};
+
+static const place places[ICSNN_LAYERS] = {
+@places@
+};
+
+static const icsnn_count *counts_of(const icsnn_state *s, int32_t layer)
+{
+    return (const icsnn_count *)(const void *)((const char *)s + places[layer].counts);
+}
+
+static const icsnn_channel *events_of(const icsnn_state *s, int32_t layer)
+{
+    return (const icsnn_channel *)(const void *)((const char *)s + places[layer].events);
+}
+
+static int32_t potential_of(const icsnn_state *s, int32_t layer, int32_t neuron)
+{
+    const void *v = (const char *)s + places[layer].potentials;
+    return places[layer].potential_bytes == 2 ? ((const int16_t *)v)[neuron]
+                                              : ((const int32_t *)v)[neuron];
+}
+
+uint32_t icsnn_spike_count(const icsnn_state *s, int32_t layer)
+{
+    const icsnn_count *counts = counts_of(s, layer);
+    const int32_t pixels = icsnn_layers[layer].height * icsnn_layers[layer].width;
+    uint32_t total = 0;
+    for (int32_t p = 0; p < pixels; p++) {
+        total += counts[p];
+    }
+    return total;
+}
+
+uint32_t icsnn_spike_checksum(const icsnn_state *s, int32_t layer)
+{
+    const icsnn_count *counts = counts_of(s, layer);
+    const icsnn_channel *event = events_of(s, layer);
+    const int32_t pixels = icsnn_layers[layer].height * icsnn_layers[layer].width;
+    uint32_t h = 0;
+    for (int32_t p = 0; p < pixels; p++) {
+        for (int32_t k = 0; k < counts[p]; k++) {
+            const int32_t neuron = p * icsnn_layers[layer].channels + *event++;
+            h = h * UINT32_C(16777619) + (uint32_t)neuron + 1;
+        }
+    }
+    return h;
+}
+
+uint32_t icsnn_potential_checksum(const icsnn_state *s, int32_t layer)
+{
+    const icsnn_layer *size = &icsnn_layers[layer];
+    const int32_t neurons = size->height * size->width * size->channels;
+    uint32_t h = 0;
+    for (int32_t neuron = 0; neuron < neurons; neuron++) {
+        h = h * UINT32_C(16777619) + (uint32_t)potential_of(s, layer, neuron);
+    }
+    return h;
+}
+
+void icsnn_add_spikes(const icsnn_state *s, int32_t layer, uint8_t *spikes)
+{
+    const icsnn_count *counts = counts_of(s, layer);
+    const icsnn_channel *event = events_of(s, layer);
+    const int32_t pixels = icsnn_layers[layer].height * icsnn_layers[layer].width;
+    for (int32_t p = 0; p < pixels; p++) {
+        for (int32_t k = 0; k < counts[p]; k++) {
+            uint8_t *to = spikes + *event++ * pixels + p;
+            *to = (uint8_t)(*to + 1);
+        }
+    }
+}
+
+void icsnn_potentials(const icsnn_state *s, int32_t layer, int32_t *v)
+{
+    const icsnn_layer *size = &icsnn_layers[layer];
+    const int32_t pixels = size->height * size->width;
+    for (int32_t p = 0; p < pixels; p++) {
+        for (int32_t c = 0; c < size->channels; c++) {
+            v[c * pixels + p] = potential_of(s, layer, p * size->channels + c);
+        }
+    }
+}
+"""
+
+
+def source_text(plan: Plan) -> str:
+    """The text of inspect.c."""
+    layers = "\n".join(map(_layer, plan.populations))
+    places = "\n".join(map(_place, plan.populations))
+    return _SOURCE.replace("@layers@", layers).replace("@places@", places)
+
+
+def _layer(target: Accumulator) -> str:
+    size = target.size
+    return (
+        f"    {{{string_literal(target.node.name)}, {size.height}, {size.width}, {size.channels}}},"
+    )
+
+
+def _place(target: Accumulator) -> str:
+    name, potential = target.name, target.potential
+    assert potential is not None, name
+    fields = (f"{name}_counts", f"{name}_events", f"{name}_v")
+    offsets = ", ".join(f"offsetof(icsnn_state, {field})" for field in fields)
+    if len(offsets) < 88:
+        return f"    {{{offsets}, {potential.bytes}}},"
+    lines = offsets.replace(", offsetof", ",\n     offsetof")
+    return f"    {{{lines}, {potential.bytes}}},"
+
+
+def string_literal(text: str) -> str:
+    """A C string literal of at most 80 characters, of any text."""
+    safe = (c if 32 <= ord(c) < 127 and c not in '"\\?' else "_" for c in text[:80])
+    return f'"{"".join(safe)}"'

@@ -1,0 +1,98 @@
+"""Export to a folder of C99 files; the same network and samples give the same bytes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from icsnn_deploy.errors import ExportError
+from icsnn_deploy.exporters.c import (
+    build_files,
+    golden,
+    inspection,
+    parameters,
+    program,
+)
+from icsnn_deploy.exporters.c.memory import check_memory, program_memory
+from icsnn_deploy.exporters.c.options import COptions
+from icsnn_deploy.exporters.c.plan import plan_program
+from icsnn_deploy.exporters.expected import ReferenceRun
+from icsnn_deploy.graph.graph import Graph
+from icsnn_deploy.graph.inputs import check_inputs, to_input_units
+from icsnn_deploy.graph.neuron import Array
+
+FOLDER = "network-c"
+"""Name of the folder in a bundle."""
+
+COMPILED = ("network.c", "network.h", "weights.c", "weights.h", "inspect.c", "inspect.h")
+"""The files that a simulator compiles: the network, and what looks into it."""
+
+
+def write(
+    graph: Graph,
+    path: Path,
+    options: COptions = COptions(),
+    *,
+    samples: Array | None,
+    run: ReferenceRun,
+) -> None:
+    """Write an integer network as a folder of C files.
+
+    Args:
+        graph: an integer IF network.
+        path: the folder to make.
+        options: see COptions.
+        samples: for the golden test, as the network takes them, or real values; None: random ones.
+        run: the reference simulator.
+
+    Raises:
+        ExportError: not an integer network, a value beyond 32 bits, a limit that is exceeded, or
+            the folder can't be written.
+    """
+    plan = plan_program(graph)
+    arrays = list(parameters.parameters_of(plan))
+    memory = program_memory(plan, arrays)
+    check_memory(memory, options)
+    inputs = _some(graph, samples, options.golden)
+    recorded = golden.record(plan, inputs, run)
+    texts = {
+        "network.h": program.header_text(plan),
+        "network.c": program.source_text(plan),
+        "weights.h": parameters.header(arrays),
+        "weights.c": parameters.source(arrays),
+        "inspect.h": inspection.HEADER,
+        "inspect.c": inspection.source_text(plan),
+        "golden.h": golden.header_text(plan, recorded),
+        "test_main.c": golden.test_text(plan),
+        "Makefile": build_files.MAKEFILE,
+        "CMakeLists.txt": build_files.CMAKE,
+        "README.md": build_files.readme_text(plan, memory),
+    }
+    try:
+        path.mkdir()
+        for name, text in texts.items():
+            (path / name).write_bytes(text.encode())
+    except OSError as error:
+        raise ExportError(f"{path}: can't be written ({error})") from error
+
+
+def check_limits(graph: Graph, names: tuple[str, ...], options: COptions) -> None:
+    """Raise ExportError where the program can't be made or exceeds a limit; see formats.Format."""
+    plan = plan_program(graph)
+    check_memory(program_memory(plan, list(parameters.parameters_of(plan))), options)
+
+
+def _some(graph: Graph, samples: Array | None, count: int) -> Array:
+    """The first samples; without any, random inputs, the same for the same network."""
+    axis = graph.input.batch_axis
+    if samples is not None and samples.shape[axis] > 0:
+        given = samples[:count] if axis == 0 else samples[:, :count]
+        return check_inputs(graph, to_input_units(graph, given))
+    rng = np.random.default_rng(int(graph.hash()[:16], 16))
+    node = graph.input
+    if node.is_timed:
+        spikes: Array = rng.random((graph.steps, count, *node.shape)) < 0.2
+        return spikes.astype(np.uint8)
+    limits = np.iinfo(node.dtype)
+    return rng.integers(limits.min, limits.max + 1, (count, *node.shape)).astype(node.dtype)

@@ -1,0 +1,218 @@
+"""The backend c: the C program that was exported, compiled on this machine and run in this process.
+
+The files of the export are compiled as they are, with a runner that feeds them a batch.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import subprocess
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from icsnn_deploy import native
+from icsnn_deploy.backends import Backend
+from icsnn_deploy.backends.recording import Record, Recording, Simulator
+from icsnn_deploy.bundle.bundle import Bundle
+from icsnn_deploy.errors import BackendUnavailableError, ExportError
+from icsnn_deploy.exporters.c.write import COMPILED
+from icsnn_deploy.graph.graph import Graph
+from icsnn_deploy.graph.inputs import check_inputs
+from icsnn_deploy.graph.neuron import Array
+from icsnn_deploy.graph.nodes import IF, Population
+from icsnn_deploy.native.build import compile_library, find_compiler
+
+_COMPILE_LIMIT_S = 600.0
+_MOST_COUNTED = 255  # steps: the runner counts spikes in bytes
+
+
+def open_c(bundle: Bundle, backend: Backend, option: str | None) -> Simulator:
+    """Compile and open the bundle's C program; see backends.Opener."""
+    return CSimulator(bundle.network(), backend.file_in(bundle))
+
+
+class _Job(ctypes.Structure):
+    """icsnn_job of native/c_runner.c."""
+
+    _fields_ = (
+        ("batch", ctypes.c_int64),
+        ("inputs", ctypes.c_void_p),
+        ("spikes", ctypes.c_void_p),
+        ("counts", ctypes.c_void_p),
+        ("potentials", ctypes.c_void_p),
+        ("logits", ctypes.c_void_p),
+    )
+
+
+class CSimulator:
+    """Runs an exported C program, sample by sample.
+
+    Args:
+        graph: the network that it was exported from.
+        folder: of the program.
+        threads: samples that are run at once; None: OMP_NUM_THREADS, or the cores of this process.
+
+    Raises:
+        BackendUnavailableError: no C compiler, or it fails.
+        ExportError: the program is of another network.
+    """
+
+    name = "c"
+    gives_logits_t = True
+    cuts_batches = True
+
+    def __init__(self, graph: Graph, folder: Path, *, threads: int | None = None) -> None:
+        self.graph = graph
+        self.threads = threads or _usual_threads()
+        self._library = _compiled(folder)
+        found = ctypes.string_at(ctypes.addressof(ctypes.c_char.in_dll(self._library, _NETWORK)))
+        if found.decode(errors="replace") != graph.hash():
+            raise ExportError(f"{folder}: the program of another network; export it again")
+        self._library.icsnn_state_bytes.restype = ctypes.c_int64
+        self._free: list[tuple[Array, Array]] = []  # states that no thread uses
+        self._run = self._library.icsnn_run_samples
+        self._run.restype = None
+
+    def run(self, inputs: Array, record: Record = Record()) -> Recording:
+        graph = self.graph
+        x = _channels_last(check_inputs(graph, inputs), len(graph.input.shape))
+        batch = x.shape[graph.input.batch_axis]
+        lead = (graph.steps, batch)
+        populations = graph.nodes_of(Population)
+        shapes = [graph.shape(node.name) for node in populations]
+        counted = record.counts and graph.steps <= _MOST_COUNTED
+        needed = record.spikes or record.first_spikes or (record.counts and not counted)
+        # Potentials before the reset are computed from those after it and the spikes.
+        known = [
+            isinstance(node, IF) and node.v_reset is None and node.name in record.potentials
+            for node in populations
+        ]
+        needed = needed or any(known)
+        spikes = [np.zeros((*lead, *s), np.uint8) for s in shapes] if needed else []
+        counts = [np.zeros((batch, *s), np.uint8) for s in shapes] if counted else []
+        v = [
+            np.zeros((*lead, *s), np.int32) if wanted else None
+            for s, wanted in zip(shapes, known, strict=True)
+        ]
+        out = graph.shape(graph.output.name)
+        sums = np.zeros((*lead, int(np.prod(out[1:])), out[0]), np.int32)
+        self._record(x, batch, spikes, counts, v if any(known) else [], sums)
+        names = [node.name for node in populations]
+        logits_t = self._logits(sums)
+        potentials = {
+            node.name: after + node.v_threshold.astype(np.int64) * fired + 0.5
+            for node, after, fired in zip(populations, v, spikes, strict=bool(needed))
+            if after is not None
+        }
+        return Recording(
+            backend=self.name,
+            logits=logits_t[-1],
+            spikes=dict(zip(names, spikes, strict=False)),
+            counts={n: c.astype(np.int32) for n, c in zip(names, counts, strict=False)},
+            logits_t=logits_t,
+            potentials=potentials,
+        ).only(record)
+
+    def _record(
+        self,
+        x: Array,
+        batch: int,
+        spikes: Sequence[Array],
+        counts: Sequence[Array],
+        v: Sequence[Array | None],
+        sums: Array,
+    ) -> None:
+        """Run all samples; fills the arrays, each [T, B, ...] or, of counts, [B, ...]."""
+        tables = [_pointers(arrays) for arrays in (spikes, counts, v)]
+        pointers = [None if table is None else ctypes.addressof(table) for table in tables]
+        job = _Job(batch, x.ctypes.data, *pointers, sums.ctypes.data)
+        size = int(self._library.icsnn_state_bytes())
+        inputs = int(np.prod(self.graph.input.shape))
+
+        def run(first: int, last: int) -> None:
+            state, events = (
+                self._free.pop()
+                if self._free
+                else (
+                    np.empty(-(-size // 4), np.int32),
+                    np.empty(inputs, np.uint32),
+                )
+            )
+            self._run(
+                ctypes.c_void_p(state.ctypes.data),
+                ctypes.byref(job),
+                ctypes.c_void_p(events.ctypes.data),
+                ctypes.c_int64(first),
+                ctypes.c_int64(last),
+            )
+            self._free.append((state, events))
+
+        threads = min(self.threads, batch)
+        if threads <= 1:
+            run(0, batch)
+            return
+        ends = [batch * part // threads for part in range(threads + 1)]
+        with ThreadPoolExecutor(threads) as pool:  # ctypes releases the interpreter
+            list(pool.map(run, ends[:-1], ends[1:]))
+
+    def _logits(self, sums: Array) -> Array:
+        """Running means [T, B, *output shape] of sums [T, B, P, C]."""
+        steps, batch = sums.shape[:2]
+        shape = self.graph.shape(self.graph.output.name)
+        first = np.ascontiguousarray(np.moveaxis(sums, -1, 2)).reshape(steps, batch, *shape)
+        count = np.maximum(np.arange(1, steps + 1) - self.graph.readout_start, 1)
+        means: Array = first.astype(np.int64) / count.reshape(-1, *(1,) * (first.ndim - 1))
+        return means
+
+
+_NETWORK = "icsnn_network"
+
+
+def _compiled(folder: Path) -> ctypes.CDLL:
+    compiler = find_compiler()
+    if compiler is None:
+        raise BackendUnavailableError(
+            "backend c: no C compiler found (CC, cc, gcc, clang); install one, on Debian: "
+            "apt-get install gcc libc6-dev"
+        )
+    try:
+        files = {name: (folder / name).read_bytes() for name in COMPILED}
+        runner = Path(native.__file__).with_name("c_runner.c")
+        files[runner.name] = runner.read_bytes()
+        return compile_library(
+            "program", files, compiler, defines=("ICSNN_HOST",), limit_s=_COMPILE_LIMIT_S
+        )
+    except subprocess.CalledProcessError as error:
+        text = error.stderr.decode(errors="replace").strip()[:500]
+        raise BackendUnavailableError(
+            f"backend c: {' '.join(compiler)} can't compile {folder}: {text}"
+        ) from error
+    except (OSError, subprocess.SubprocessError) as error:
+        raise BackendUnavailableError(f"backend c: {folder}: {error}") from error
+
+
+def _channels_last(x: Array, rank: int) -> Array:
+    """[..., C, *rest] -> [..., P, C], contiguous; rank is that of one sample."""
+    lead = x.shape[: x.ndim - rank]
+    split = x.reshape(*lead, x.shape[len(lead)], -1)
+    return np.ascontiguousarray(np.moveaxis(split, -2, -1))
+
+
+def _pointers(arrays: Sequence[Array | None]) -> ctypes.Array[ctypes.c_void_p] | None:
+    if not arrays:
+        return None
+    addresses = [None if array is None else array.ctypes.data for array in arrays]
+    return (ctypes.c_void_p * len(addresses))(*addresses)
+
+
+def _usual_threads() -> int:
+    chosen = os.environ.get("OMP_NUM_THREADS", "")
+    if chosen.isdecimal() and int(chosen) > 0:
+        return int(chosen)
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

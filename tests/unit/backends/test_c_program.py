@@ -1,0 +1,100 @@
+"""The backend c: it runs the exported files, in threads, and says what is missing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from icsnn_deploy.backends import open_backend
+from icsnn_deploy.backends.c_program import CSimulator
+from icsnn_deploy.backends.recording import Record
+from icsnn_deploy.backends.reference import ReferenceSimulator
+from icsnn_deploy.bundle.bundle import Bundle, open_bundle
+from icsnn_deploy.errors import BackendUnavailableError, BundleError, ExportError
+from icsnn_deploy.exporters import export_into
+from icsnn_deploy.graph.nodes import Population
+from icsnn_deploy.parity.verify import verify
+from tests.support.evaluating import build
+from tests.support.graphs import residual_network, with_hard_reset
+from tests.support.integer_graphs import on_lattice
+
+NETWORK = on_lattice(residual_network())
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Bundle:
+    return export_into(build(tmp_path / "b", NETWORK, ann=False), "c")
+
+
+def inputs(count: int) -> np.ndarray[tuple[int, ...], np.dtype[np.int8]]:
+    shape = (count, *NETWORK.input.shape)
+    return np.random.default_rng(0).integers(-128, 128, shape).astype(np.int8)
+
+
+def test_verify_runs_the_exported_files(bundle: Bundle) -> None:
+    report = verify(bundle, ["c"], inputs(5))
+    assert report.verdict == "pass"
+    assert report.comparisons[0].backend == "c"
+
+
+def test_a_changed_weight_in_the_file_is_another_network(bundle: Bundle) -> None:
+    """The simulator computes from the file, not from the graph."""
+    path = bundle.export("c") / "weights.c"
+    text = path.read_text()
+    start = text.index("stem_if_threshold[")
+    at = text.index("{\n", start) + 2
+    path.write_text(text[:at] + "    1," + text[text.index(",", at) + 1 :])
+    expected = ReferenceSimulator(NETWORK).run(inputs(2))
+    got = CSimulator(NETWORK, path.parent).run(inputs(2))
+    assert not np.array_equal(got.spikes["stem.if"], expected.spikes["stem.if"])
+    with pytest.raises(BundleError, match=r"weights\.c: .*the manifest says"):
+        open_backend(open_bundle(bundle.path), "c")
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_any_number_of_threads_gives_the_same(bundle: Bundle, threads: int) -> None:
+    names = frozenset(node.name for node in NETWORK.nodes_of(Population))
+    record = Record(counts=True, first_spikes=True, logits_t=True, potentials=names)
+    expected = ReferenceSimulator(NETWORK).run(inputs(7), record)
+    got = CSimulator(NETWORK, bundle.export("c"), threads=threads).run(inputs(7), record)
+    np.testing.assert_array_equal(got.logits, expected.logits)
+    assert got.logits_t is not None
+    assert expected.logits_t is not None
+    np.testing.assert_array_equal(got.logits_t, expected.logits_t)
+    for name in names:
+        np.testing.assert_array_equal(got.spikes[name], expected.spikes[name])
+        np.testing.assert_array_equal(got.counts[name], expected.counts[name])
+        np.testing.assert_array_equal(got.first_spikes[name], expected.first_spikes[name])
+        np.testing.assert_array_equal(got.potentials[name], expected.potentials[name])
+
+
+def test_with_hard_reset_potentials_before_the_reset_are_not_known(tmp_path: Path) -> None:
+    network = on_lattice(with_hard_reset(residual_network()))
+    bundle = export_into(build(tmp_path / "b", network, ann=False), "c")
+    record = Record(potentials=frozenset({"stem.if"}))
+    assert open_backend(bundle, "c").run(inputs(1), record).potentials == {}
+
+
+def test_the_program_of_another_network_is_refused(bundle: Bundle) -> None:
+    with pytest.raises(ExportError, match="another network; export it again"):
+        CSimulator(on_lattice(residual_network(seed=3)), bundle.export("c"))
+
+
+def test_without_a_compiler_the_error_names_what_to_install(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CC", "")
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(BackendUnavailableError, match="apt-get install gcc"):
+        open_backend(bundle, "c")
+
+
+def test_a_compiler_that_fails_is_named(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("ICSNN_KERNEL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("CC", "false")
+    with pytest.raises(BackendUnavailableError, match="false can't compile"):
+        open_backend(bundle, "c")
