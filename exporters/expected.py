@@ -17,11 +17,13 @@ class ExpectedRun:
         logit_sums: int64 [N, *output shape], the output's current over (readout_start, T].
         spikes: of each population, uint8 [T, N, *shape].
         potentials: of each population after the reset and rounded down, int64 [T, N, *shape].
+        currents: of each population and the output, int64 [T, N, *shape].
     """
 
     logit_sums: Array
     spikes: Mapping[str, Array]
     potentials: Mapping[str, Array]
+    currents: Mapping[str, Array]
 
 
 ReferenceRun = Callable[[Graph, Array], ExpectedRun]
