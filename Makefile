@@ -7,7 +7,7 @@ BIN := .venv/bin
 # Processes that tests run in; NAME=VALUE on the command line changes it, as all that is set here.
 WORKERS ?= auto
 # What `make quick` leaves out, beside what every other target leaves out.
-QUICK := not slow and not cuda and not lava_dl and not snn_mlir and not keras
+QUICK := not slow and not cuda and not lava_dl and not snn_mlir and not keras and not rtl
 # Networks that `make coverage` measures at a time.
 JOBS ?= 1
 # PyTorch of `make test-lowest`: cpu, from download.pytorch.org (200 MB), or auto, from PyPI (CUDA
@@ -19,7 +19,7 @@ LAVA_TESTS := $(wildcard tests/*/test_lava*.py tests/unit/lava/*.py)
 COUNT ?= 3000
 
 .PHONY: setup demo lint quick test links sweep-kernels sweep-front-end coverage test-lowest test-gpu \
-	test-lava test-lava-dl test-snn-mlir test-keras dist clean
+	test-lava test-lava-dl test-snn-mlir test-keras test-rtl dist clean
 
 setup: .venv/ready .venv-lava/icsnn-lava.json .venv-readers/icsnn-readers.json
 
@@ -125,6 +125,12 @@ build/keras/ready: .venv/ready
 	$(PYTHON) -m venv --clear build/keras
 	build/keras/bin/python -m pip install --quiet 'tensorflow>=2.18' 'tf2onnx>=1.16'
 	touch $@
+
+# The example layer in SystemVerilog, simulated on test vectors. Installs nothing.
+test-rtl: .venv/ready
+	@for tool in iverilog verilator; do command -v $$tool > /dev/null || { \
+	  echo "$$tool is missing; on Debian: apt-get install iverilog verilator" >&2; exit 1; }; done
+	$(BIN)/python -m pytest -m rtl
 
 dist: .venv/ready
 	rm -rf dist
