@@ -19,7 +19,20 @@ from icsnn_deploy.exporters.testvectors.hex_words import line_bytes, word_bits
 from icsnn_deploy.graph.certificate import Bound, certify
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
-from icsnn_deploy.graph.nodes import IF, Conv, Input, Linear, Node, Shape
+from icsnn_deploy.graph.nodes import (
+    IF,
+    Add,
+    ChannelAffine,
+    Conv,
+    Flatten,
+    Input,
+    Linear,
+    Node,
+    Output,
+    Shape,
+)
+
+_KINDS = (Input, Conv, Linear, ChannelAffine, Flatten, Add, IF, Output)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -88,6 +101,13 @@ class VectorPlan:
         """Size of all files of words."""
         return sum(memory.bytes for memory in self.memories)
 
+    def sizes(self) -> dict[str, int]:
+        """Size of the files of parameters, and of each role of the records, in bytes."""
+        found = {"parameters": sum(memory.bytes for memory in self.parameters)}
+        for memory in self.records:
+            found[memory.role] = found.get(memory.role, 0) + memory.bytes
+        return found
+
 
 def plan_vectors(graph: Graph, samples: int, *, spikes_only: bool) -> VectorPlan:
     """List the files of a network's test vectors.
@@ -98,12 +118,16 @@ def plan_vectors(graph: Graph, samples: int, *, spikes_only: bool) -> VectorPlan
         spikes_only: without currents and potentials of the populations.
 
     Raises:
-        ExportError: the network is no integer network.
+        ExportError: the network is no integer network, or has a node that README.md does not
+            explain.
     """
     try:
         certificate = certify(graph)
     except LatticeError as error:
         raise ExportError(f"test vectors hold integers: {error}") from error
+    for node in graph.nodes:
+        if not isinstance(node, _KINDS):
+            raise ExportError(f"{node.name}: test vectors have no rule for {node.kind!r}")
     bounds = {bound.layer: bound for bound in certificate.bounds}
     stems = file_stems([node.name for node in graph.nodes])
     parameters = [

@@ -1,80 +1,71 @@
-"""Write the test vectors of an integer network as a folder of $readmemh files."""
+"""Export to a folder of $readmemh files; the same network and samples give the same bytes."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from icsnn_deploy.errors import ExportError
-from icsnn_deploy.exporters.expected import ReferenceRun
+from icsnn_deploy.exporters.expected import ReferenceRun, inputs_for_tests
 from icsnn_deploy.exporters.testvectors.hex_words import hex_lines
 from icsnn_deploy.exporters.testvectors.index import index_text
-from icsnn_deploy.exporters.testvectors.memories import VectorPlan, plan_vectors, recorded
+from icsnn_deploy.exporters.testvectors.memories import plan_vectors, recorded
 from icsnn_deploy.exporters.testvectors.options import VectorOptions
 from icsnn_deploy.exporters.testvectors.readme import readme_text
 from icsnn_deploy.graph.graph import Graph
-from icsnn_deploy.graph.inputs import check_inputs
 from icsnn_deploy.graph.neuron import Array
+
+FOLDER = "network-testvectors"
+"""Name of the folder in a bundle."""
 
 MAX_BYTES = 2**31
 """Size of a folder that is not written: fewer samples find the same faults."""
 
 
-def plan(graph: Graph, options: VectorOptions, samples: Array | None) -> VectorPlan:
-    """The files that `write` writes, with the size of each.
-
-    Raises:
-        ExportError: no integer network, no samples, or files of more than MAX_BYTES.
-    """
-    axis = graph.input.batch_axis
-    if samples is None or not samples.shape[axis]:
-        raise ExportError(
-            "test vectors need samples, and there are none; make the bundle with --calibration"
-        )
-    count = min(options.samples, samples.shape[axis])
-    found = plan_vectors(graph, count, spikes_only=options.spikes_only)
-    if found.bytes > MAX_BYTES:
-        raise ExportError(
-            f"test vectors of {count} samples: {found.bytes:,} bytes, at most {MAX_BYTES:,} are "
-            "written; take fewer samples, or the spikes only"
-        )
-    return found
-
-
 def write(
     graph: Graph,
-    path: str | os.PathLike[str],
-    options: VectorOptions,
+    path: Path,
+    options: VectorOptions = VectorOptions(),
     *,
     samples: Array | None,
     run: ReferenceRun,
 ) -> None:
-    """Write test vectors; the same network and samples give the same bytes.
+    """Write the test vectors of an integer network as a folder.
 
     Args:
         graph: an integer network.
-        path: the folder to create.
-        options: what of the samples is written.
-        samples: integers [N, *shape], or spikes [T, N, *shape] for rate and event input.
-        run: the reference.
+        path: the folder to make.
+        options: see VectorOptions.
+        samples: as the network takes them, or real values; None: random ones.
+        run: the reference simulator.
 
     Raises:
-        ExportError: see `plan`; or a file can't be written.
+        ExportError: not an integer network, files that are too large, or the folder can't be
+            written.
         DataError: samples that do not fit the network.
     """
-    vectors, folder = plan(graph, options, samples), Path(path)
-    assert samples is not None
-    axis = graph.input.batch_axis
-    inputs = check_inputs(graph, samples.take(range(vectors.samples), axis=axis))
+    check_size(graph, (), options)
+    inputs = inputs_for_tests(graph, samples, options.samples)
+    count = inputs.shape[graph.input.batch_axis]
+    plan = plan_vectors(graph, count, spikes_only=options.spikes_only)
     found = run(graph, inputs)
     try:
-        folder.mkdir()
-        for memory in vectors.memories:
+        path.mkdir()
+        for memory in plan.memories:
             values = memory.values
             if values is None:
                 values = recorded(memory, found, graph, inputs)
-            (folder / memory.file).write_bytes(hex_lines(values, memory.bits))
-        (folder / "README.md").write_text(readme_text(vectors), encoding="utf-8", newline="\n")
-        (folder / "network.json").write_text(index_text(vectors), encoding="utf-8", newline="\n")
+            (path / memory.file).write_bytes(hex_lines(values, memory.bits))
+        for name, text in (("README.md", readme_text(plan)), ("network.json", index_text(plan))):
+            (path / name).write_bytes(text.encode())
     except OSError as error:
-        raise ExportError(f"{folder}: can't be written ({error})") from error
+        raise ExportError(f"{path}: can't be written ({error})") from error
+
+
+def check_size(graph: Graph, names: tuple[str, ...], options: VectorOptions) -> None:
+    """Raise ExportError where test vectors can't be made or are too large; see formats.Format."""
+    plan = plan_vectors(graph, options.samples, spikes_only=options.spikes_only)
+    if plan.bytes > MAX_BYTES:
+        raise ExportError(
+            f"test vectors of {options.samples} samples: {plan.bytes:,} bytes, {MAX_BYTES:,} are "
+            "allowed; take fewer samples (--vector-samples), or --spikes-only"
+        )

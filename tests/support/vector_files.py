@@ -73,8 +73,10 @@ class VectorFolder:
 
     def _input(self, node: dict[str, Any], sample: int, step: int) -> Array:
         ((_, file),) = node["files"].items()
-        values = self.read(file)[sample]
-        return values[step] if "step" in self.files[file]["axes"] else values
+        values = self.read(file)
+        place = (sample, step) if "step" in self.files[file]["axes"] else (sample,)
+        found: Array = values[place]
+        return found
 
 
 def _fire(
@@ -98,7 +100,8 @@ def _linear(node: dict[str, Any], sources: list[Array], parameters: dict[str, Ar
             result: Array = parameters["weight"] @ x + parameters["bias"]
             return result
         case "scale":
-            return _spread(parameters["scale"], x) * x + _spread(parameters["shift"], x)
+            scaled: Array = _spread(parameters["scale"], x) * x + _spread(parameters["shift"], x)
+            return scaled
         case "flatten":
             return x.reshape(-1)
         case "add":

@@ -16,7 +16,7 @@ from icsnn_deploy.backends.reference import ReferenceSimulator
 from icsnn_deploy.errors import ExportError
 from icsnn_deploy.exporters.testvectors import write as writer
 from icsnn_deploy.exporters.testvectors.hex_words import hex_lines, word_bits
-from icsnn_deploy.exporters.testvectors.memories import file_stems
+from icsnn_deploy.exporters.testvectors.memories import file_stems, plan_vectors
 from icsnn_deploy.exporters.testvectors.options import VectorOptions
 from icsnn_deploy.exporters.testvectors.write import write
 from icsnn_deploy.graph.graph import Graph
@@ -141,11 +141,11 @@ def test_two_exports_have_the_same_bytes(tmp_path: Path) -> None:
 
 def test_the_plan_states_every_file_and_its_size(tmp_path: Path) -> None:
     network = integers(residual_network())
-    plan = writer.plan(network, VectorOptions(), inputs_of(network))
+    plan = plan_vectors(network, 2, spikes_only=False)
     export(network, tmp_path / "v")
     sizes = {file.name: file.stat().st_size for file in (tmp_path / "v").glob("*.hex")}
     assert sizes == {memory.file: memory.bytes for memory in plan.memories}
-    assert plan.bytes == sum(sizes.values())
+    assert plan.bytes == sum(sizes.values()) == sum(plan.sizes().values())
 
 
 def test_the_page_names_every_file_and_node(tmp_path: Path) -> None:
@@ -192,10 +192,16 @@ def test_a_float_network_is_refused(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_samples_are_needed(tmp_path: Path) -> None:
+def test_random_inputs_take_the_place_of_samples(tmp_path: Path) -> None:
     network = integers(residual_network())
-    with pytest.raises(ExportError, match="need samples, and there are none"):
-        write(network, tmp_path / "v", VectorOptions(), samples=None, run=expected_run)
+    for name in ("a", "b"):
+        write(network, tmp_path / name, samples=None, run=expected_run)
+    first, second = (VectorFolder(tmp_path / name).read("input.values.hex") for name in "ab")
+    np.testing.assert_array_equal(first, second)
+    assert len(np.unique(first)) > 20
+
+
+def test_less_than_one_sample_is_refused() -> None:
     with pytest.raises(ExportError, match="1 or more are needed"):
         VectorOptions(samples=0)
 
@@ -205,6 +211,6 @@ def test_a_folder_that_is_too_large_is_refused(
 ) -> None:
     network = integers(residual_network())
     monkeypatch.setattr(writer, "MAX_BYTES", 10_000)
-    with pytest.raises(ExportError, match=r"of 3 samples: .* at most 10,000 .* fewer samples"):
+    with pytest.raises(ExportError, match=r"of 3 samples: .* 10,000 are allowed; .* fewer"):
         export(network, tmp_path / "v", samples=3)
     assert list(tmp_path.iterdir()) == []
