@@ -20,9 +20,15 @@ class VectorFolder:
         self.index = json.loads((path / "network.json").read_text())
         self.nodes: list[dict[str, Any]] = self.index["nodes"]
         self.files: dict[str, dict[str, Any]] = self.index["files"]
+        self._read: dict[str, Array] = {}
 
     def read(self, file: str) -> Array:
         """The values of a file in the shape of its axes, digit by digit."""
+        if file not in self._read:
+            self._read[file] = self._values(file)
+        return self._read[file]
+
+    def _values(self, file: str) -> Array:
         entry = self.files[file]
         bits, digits = entry["bits"], -(-entry["bits"] // 4)
         lines = (self.path / file).read_text(encoding="ascii").splitlines()

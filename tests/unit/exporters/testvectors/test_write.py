@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from icsnn_deploy.backends.recording import Record
 from icsnn_deploy.backends.reference import ReferenceSimulator
 from icsnn_deploy.errors import ExportError
+from icsnn_deploy.exporters.expected import inputs_for_tests
 from icsnn_deploy.exporters.testvectors import write as writer
 from icsnn_deploy.exporters.testvectors.hex_words import hex_lines, word_bits
 from icsnn_deploy.exporters.testvectors.memories import file_stems, plan_vectors
@@ -33,6 +34,7 @@ from tests.support.graphs import (
     sequential_network,
     with_hard_reset,
 )
+from tests.support.integer_graphs import wild_integer_graphs
 from tests.support.vector_files import VectorFolder
 
 
@@ -90,12 +92,21 @@ def check(graph: Graph, inputs: Array, folder: VectorFolder) -> None:
 
 @pytest.mark.slow
 @given(graph=if_graphs(resets=("subtract", "v_reset")))
-@settings(max_examples=25)
+@settings(max_examples=15)
 def test_the_files_alone_give_the_spikes_of_the_reference(graph: Graph) -> None:
     network = integers(graph)
     with TemporaryDirectory() as folder:
         inputs = inputs_of(network)
         check(network, inputs, export(network, Path(folder) / "v", inputs, samples=2))
+
+
+@pytest.mark.slow
+@given(graph=wild_integer_graphs())
+@settings(max_examples=50)
+def test_the_files_of_any_integer_network_give_its_spikes(graph: Graph) -> None:
+    with TemporaryDirectory() as folder:
+        inputs = inputs_for_tests(graph, None, 2)
+        check(graph, inputs, export(graph, Path(folder) / "v", inputs, samples=2))
 
 
 @pytest.mark.parametrize("encoding", ["rate", "events"])
