@@ -179,7 +179,7 @@ def _announce(bundle: Bundle, options: VectorOptions) -> None:
         count = min(count, there) or count
     plan = plan_vectors(network, count, spikes_only=options.spikes_only)
     sizes = ", ".join(f"{role} {size:,}" for role, size in plan.sizes().items())
-    typer.echo(f"testvectors: {count} samples, {len(plan.memories)} files, bytes: {sizes}")
+    typer.echo(f"testvectors, samples {count}, files {len(plan.memories)}, bytes: {sizes}")
 
 
 def _show(written: Mapping[str, Mapping[str, Any]]) -> None:

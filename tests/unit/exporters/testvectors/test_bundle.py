@@ -67,7 +67,7 @@ def test_the_command_tells_sizes_before_it_writes(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     announced, written = done.output.replace("\n", " ").split(FOLDER)[0], done.output
     files = list((bundle.path / FOLDER).glob("*.hex"))
-    assert f"testvectors: 3 samples, {len(files)} files, bytes: parameters " in announced
+    assert f"testvectors, samples 3, files {len(files)}, bytes: parameters " in announced
     stated = announced.split("bytes:")[1].split("testvectors:")[0]
     numbers = [int(number.replace(",", "")) for number in re.findall(r"[\d,]*\d", stated)]
     assert sum(numbers) == sum(file.stat().st_size for file in files)
