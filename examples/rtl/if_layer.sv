@@ -96,12 +96,18 @@ module if_layer #(
         + (on_map ? CURRENT_BITS'(weight) * CURRENT_BITS'(x_value) : CURRENT_BITS'(0));
 
     // The neuron, at the last tap.
-    logic signed [V_BITS-1:0] old_v, u, threshold;
+    // The comparison has the wider of both widths: a threshold may be beyond all that u can reach.
+    localparam int COMPARE_BITS = V_BITS > THRESHOLD_BITS ? V_BITS : THRESHOLD_BITS;
+    logic signed [V_BITS-1:0] old_v, u, new_v;
+    logic signed [INIT_BITS-1:0] v_init;
+    logic signed [THRESHOLD_BITS-1:0] threshold;
     logic fires;
-    assign old_v = is_first_step ? V_BITS'(inits[INITS == C_OUT ? int'(c) : number]) : potentials[number];
-    assign threshold = V_BITS'(thresholds[THRESHOLDS == C_OUT ? int'(c) : number]);
+    assign v_init = inits[INITS == C_OUT ? int'(c) : number];
+    assign threshold = thresholds[THRESHOLDS == C_OUT ? int'(c) : number];
+    assign old_v = is_first_step ? V_BITS'(v_init) : potentials[number];
     assign u = old_v + V_BITS'(next_sum);
-    assign fires = u >= threshold;
+    assign fires = COMPARE_BITS'(u) >= COMPARE_BITS'(threshold);
+    assign new_v = fires ? u - V_BITS'(threshold) : u;
 
     always_ff @(posedge clock) begin
         valid <= 1'b0;
@@ -124,12 +130,12 @@ module if_layer #(
                 end
             end
             if (tap == TAPS - 1) begin
-                potentials[number] <= fires ? u - threshold : u;
+                potentials[number] <= new_v;
                 valid <= 1'b1;
                 neuron <= number;
                 spike <= fires;
                 current <= next_sum;
-                v <= fires ? u - threshold : u;
+                v <= new_v;
                 i <= '0;
                 x <= x + 1'b1;
                 if (int'(x) == W_OUT - 1) begin

@@ -37,7 +37,8 @@ module if_layer_tb #(
 );
     localparam int INPUTS = C_IN * H_IN * W_IN;
     localparam int NEURONS = C_OUT * H_OUT * W_OUT;
-    localparam int X_BITS = X_WORD_BITS + (X_SIGNED != 0 ? 0 : 1);  // a sign bit for unsigned inputs
+    // A sign bit for unsigned inputs.
+    localparam int X_BITS = X_WORD_BITS + (X_SIGNED != 0 ? 0 : 1);
     localparam int EXPECTED = SAMPLES * STEPS * NEURONS;
     localparam int SHOWN = 10;
 
@@ -80,10 +81,11 @@ module if_layer_tb #(
         compared++;
         spike_differences += int'(differs);
         other_differences += int'(other);
-        if ((differs || other) && spike_differences + other_differences <= SHOWN)
-            $display("sample %0d, step %0d, neuron %0d: spike %0d, current %0d, v %0d; expected %0d, %0d, %0d",
-                sample, step, expected, spike, current, v,
-                spikes[address], currents[address], vs[address]);
+        if ((differs || other) && spike_differences + other_differences <= SHOWN) begin
+            $write("sample %0d, step %0d, neuron %0d: spike %0d, current %0d, v %0d; ",
+                sample, step, expected, spike, current, v);
+            $display("expected %0d, %0d, %0d", spikes[address], currents[address], vs[address]);
+        end
     endtask
 
     initial begin

@@ -44,7 +44,8 @@ logits are proportional to.{host}
 
 "Current" and "potential" are the bits of signed registers that hold I and, before and after the
 reset, v, for every input that the network can get. Where an accumulator wraps around, sums on the
-way to I may exceed its range.
+way to I may exceed its range. A threshold that no potential reaches may need more bits than they
+do.
 
 ## Files
 
