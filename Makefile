@@ -7,7 +7,7 @@ BIN := .venv/bin
 # Processes that tests run in; NAME=VALUE on the command line changes it, as all that is set here.
 WORKERS ?= auto
 # What `make quick` leaves out, beside what every other target leaves out.
-QUICK := not slow and not cuda and not lava_dl and not snn_mlir and not keras
+QUICK := not slow and not cuda and not lava_dl and not snn_mlir and not keras and not triton and not rtl
 # Of `make gpu-check`: the interpreter, the folder of the table, and the time it may take.
 GPU_PYTHON ?= $(firstword $(wildcard $(BIN)/python) python3)
 OUT ?= build
@@ -25,7 +25,8 @@ LAVA_TESTS := $(wildcard tests/*/test_lava*.py tests/unit/lava/*.py)
 COUNT ?= 3000
 
 .PHONY: setup demo lint quick test links sweep-kernels sweep-front-end coverage test-lowest test-gpu \
-	gpu-check gpu-wheels test-lava test-lava-dl test-snn-mlir test-keras test-triton dist clean
+	gpu-check gpu-wheels test-lava test-lava-dl test-snn-mlir test-keras test-triton test-rtl \
+	test-embedded dist clean
 
 setup: .venv/ready .venv-lava/icsnn-lava.json .venv-readers/icsnn-readers.json
 
@@ -152,6 +153,20 @@ build/keras/ready: .venv/ready
 	$(PYTHON) -m venv --clear build/keras
 	build/keras/bin/python -m pip install --quiet 'tensorflow>=2.18' 'tf2onnx>=1.16'
 	touch $@
+
+# The example layer in SystemVerilog, simulated on test vectors. Installs nothing.
+test-rtl: .venv/ready
+	@for tool in iverilog verilator; do command -v $$tool > /dev/null || { \
+	  echo "$$tool is missing; on Debian: apt-get install iverilog verilator" >&2; exit 1; }; done
+	$(BIN)/python -m pytest -m rtl
+
+# The digits network as a C program on a Cortex-M4 and a RISC-V board in QEMU. Installs nothing.
+test-embedded: .venv/ready
+	@for tool in arm-none-eabi-gcc qemu-system-arm riscv64-unknown-elf-gcc qemu-system-riscv32; do \
+	  command -v $$tool > /dev/null || { echo "$$tool is missing; on Debian: apt-get install" \
+	  gcc-arm-none-eabi picolibc-arm-none-eabi qemu-system-arm gcc-riscv64-unknown-elf \
+	  picolibc-riscv64-unknown-elf qemu-system-misc >&2; exit 1; }; done
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m embedded -s tests/embedded
 
 dist: .venv/ready
 	rm -rf dist

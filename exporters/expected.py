@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from icsnn_deploy.graph.graph import Graph
+from icsnn_deploy.graph.inputs import check_inputs, to_input_units
 from icsnn_deploy.graph.neuron import Array
 
 
@@ -17,12 +20,41 @@ class ExpectedRun:
         logit_sums: int64 [N, *output shape], the output's current over (readout_start, T].
         spikes: of each population, uint8 [T, N, *shape].
         potentials: of each population after the reset and rounded down, int64 [T, N, *shape].
+        currents: of each population and the output, int64 [T, N, *shape].
     """
 
     logit_sums: Array
     spikes: Mapping[str, Array]
     potentials: Mapping[str, Array]
+    currents: Mapping[str, Array]
 
 
 ReferenceRun = Callable[[Graph, Array], ExpectedRun]
 """Runs an integer network on inputs [N, *shape], or spikes [T, N, *shape]."""
+
+
+def inputs_for_tests(graph: Graph, samples: Array | None, count: int) -> Array:
+    """The first samples; without any, random inputs, the same for the same network.
+
+    Args:
+        graph: an integer network.
+        samples: as the network takes them, or real values, [N, *shape]; spikes [T, N, *shape].
+        count: samples at most.
+
+    Returns:
+        [N, *shape], or spikes [T, N, *shape], in the type of the input.
+
+    Raises:
+        DataError: samples that do not fit the network.
+    """
+    axis = graph.input.batch_axis
+    if samples is not None and samples.shape[axis] > 0:
+        given = samples[:count] if axis == 0 else samples[:, :count]
+        return check_inputs(graph, to_input_units(graph, given))
+    rng = np.random.default_rng(int(graph.hash()[:16], 16))
+    node = graph.input
+    if node.is_timed:
+        spikes: Array = rng.random((graph.steps, count, *node.shape)) < 0.2
+        return spikes.astype(np.uint8)
+    limits = np.iinfo(node.dtype)
+    return rng.integers(limits.min, limits.max + 1, (count, *node.shape)).astype(node.dtype)

@@ -109,6 +109,14 @@ FORMATS: dict[str, Format] = {
         check="exporters.c.write:check_limits",
         reference="parity.golden:expected_run",
     ),
+    "testvectors": Format(
+        file="network-testvectors",
+        writer="exporters.testvectors.write:write",
+        about="$readmemh files of an integer network and its spikes, for RTL; a folder",
+        options="exporters.testvectors.options:VectorOptions",
+        check="exporters.testvectors.write:check_size",
+        reference="parity.golden:expected_run",
+    ),
     "netx": Format(
         file="network.net",
         writer="exporters.netx.write:write",

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
 from icsnn_deploy.errors import ExportError
 from icsnn_deploy.exporters.c import (
     build_files,
@@ -17,9 +15,8 @@ from icsnn_deploy.exporters.c import (
 from icsnn_deploy.exporters.c.memory import check_memory, program_memory
 from icsnn_deploy.exporters.c.options import COptions
 from icsnn_deploy.exporters.c.plan import plan_program
-from icsnn_deploy.exporters.expected import ReferenceRun
+from icsnn_deploy.exporters.expected import ReferenceRun, inputs_for_tests
 from icsnn_deploy.graph.graph import Graph
-from icsnn_deploy.graph.inputs import check_inputs, to_input_units
 from icsnn_deploy.graph.neuron import Array
 
 FOLDER = "network-c"
@@ -54,7 +51,7 @@ def write(
     arrays = list(parameters.parameters_of(plan))
     memory = program_memory(plan, arrays)
     check_memory(memory, options)
-    inputs = _some(graph, samples, options.golden)
+    inputs = inputs_for_tests(graph, samples, options.golden)
     recorded = golden.record(plan, inputs, run)
     texts = {
         "network.h": program.header_text(plan),
@@ -81,18 +78,3 @@ def check_limits(graph: Graph, names: tuple[str, ...], options: COptions) -> Non
     """Raise ExportError where the program can't be made or exceeds a limit; see formats.Format."""
     plan = plan_program(graph)
     check_memory(program_memory(plan, list(parameters.parameters_of(plan))), options)
-
-
-def _some(graph: Graph, samples: Array | None, count: int) -> Array:
-    """The first samples; without any, random inputs, the same for the same network."""
-    axis = graph.input.batch_axis
-    if samples is not None and samples.shape[axis] > 0:
-        given = samples[:count] if axis == 0 else samples[:, :count]
-        return check_inputs(graph, to_input_units(graph, given))
-    rng = np.random.default_rng(int(graph.hash()[:16], 16))
-    node = graph.input
-    if node.is_timed:
-        spikes: Array = rng.random((graph.steps, count, *node.shape)) < 0.2
-        return spikes.astype(np.uint8)
-    limits = np.iinfo(node.dtype)
-    return rng.integers(limits.min, limits.max + 1, (count, *node.shape)).astype(node.dtype)

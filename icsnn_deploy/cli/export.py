@@ -22,6 +22,8 @@ from icsnn_deploy.exporters.nir.metadata import NirProfile, VInitEncoding
 from icsnn_deploy.exporters.nir.portable.reader_limits import READERS, needs
 from icsnn_deploy.exporters.onnx.contract import OnnxOptions, Runtime, TimedLayout
 from icsnn_deploy.exporters.onnx.layouts.choose import layout_of
+from icsnn_deploy.exporters.testvectors.memories import plan_vectors
+from icsnn_deploy.exporters.testvectors.options import VectorOptions
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.report.memory import memory_table
 
@@ -72,6 +74,13 @@ def export(
     flash_limit: Annotated[
         int | None, typer.Option(help="C: refuse a program with more bytes of constants.")
     ] = None,
+    vector_samples: Annotated[
+        int, typer.Option(help="Test vectors: samples at most.", min=1)
+    ] = VectorOptions().samples,
+    spikes_only: Annotated[
+        bool,
+        typer.Option("--spikes-only", help="Test vectors: leave out currents and potentials."),
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Export a bundle's network to other formats; the files are written into the bundle."""
@@ -85,13 +94,16 @@ def export(
         )
         nir = NirOptions(profile=profile, v_init_encoding=v_init_encoding, for_reader=for_reader)
         program = COptions(ram_limit=ram_limit, flash_limit=flash_limit)
-        _check_used(export_format, onnx, nir, program, lossy=lossy)
-        given: tuple[ExportOptions, ...] = (onnx, nir, program)
+        vectors = VectorOptions(samples=vector_samples, spikes_only=spikes_only)
+        _check_used(export_format, onnx, nir, program, vectors, lossy=lossy)
+        given: tuple[ExportOptions, ...] = (onnx, nir, program, vectors)
         options = [each for each in given if each != type(each)()]
         opened = open_bundle(bundle)
         memory = memory_of(opened.network()) if "c" in export_format else None
         if memory is not None and not as_json:
             print_table(memory_table(memory))
+        if "testvectors" in export_format and not as_json:
+            _announce(opened, vectors)
         names = {task.name for task in plan_exports(tuple(export_format), tuple(options))}
         exported = export_into(opened, *export_format, options=options, lossy=lossy)
         network = opened.network()  # loaded already, unlike that of `exported`
@@ -112,7 +124,13 @@ def export(
 
 
 def _check_used(
-    formats: list[str], onnx: OnnxOptions, nir: NirOptions, program: COptions, *, lossy: bool
+    formats: list[str],
+    onnx: OnnxOptions,
+    nir: NirOptions,
+    program: COptions,
+    vectors: VectorOptions,
+    *,
+    lossy: bool,
 ) -> None:
     """Raise DataError where an option belongs to a format that is not written."""
     timed = replace(onnx, raw_spikes=False) != OnnxOptions()
@@ -120,6 +138,7 @@ def _check_used(
         (timed, "--layout, --runtime, --logits-t and --spike-counts go", ("onnx",)),
         (onnx.raw_spikes, "--raw-spikes goes", ("onnx", "onnx-step")),
         (lossy, "--lossy goes", ("netx",)),
+        (vectors != VectorOptions(), "--vector-samples and --spikes-only go", ("testvectors",)),
         (program != COptions(), "--ram-limit and --flash-limit go", ("c",)),
         (nir != NirOptions(), "--profile, --v-init-encoding and --for go", tuple(VARIANTS)),
     ):
@@ -150,6 +169,17 @@ def _needs(
     _, encoding = VARIANTS[export_format]
     path = bundle.path / bundle.exports[export_format]
     return {"for": reader, "needs": needs(reader, str(path), network, encoding)}
+
+
+def _announce(bundle: Bundle, options: VectorOptions) -> None:
+    """Print what test vectors take on the disk, before they are written."""
+    network, count = bundle.network(), options.samples
+    if bundle.has_samples:
+        there = bundle.samples().shape[network.input.batch_axis]
+        count = min(count, there) or count
+    plan = plan_vectors(network, count, spikes_only=options.spikes_only)
+    sizes = ", ".join(f"{role} {size:,}" for role, size in plan.sizes().items())
+    typer.echo(f"testvectors, samples {count}, files {len(plan.memories)}, bytes: {sizes}")
 
 
 def _show(written: Mapping[str, Mapping[str, Any]]) -> None:

@@ -10,6 +10,7 @@ A safetensors file:
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -71,17 +72,27 @@ def expected_run(network: Graph, inputs: Array) -> ExpectedRun:
         network: an integer network.
         inputs: [N, *shape]; spikes [T, N, *shape] for rate and event input.
     """
-    names = [node.name for node in network.nodes_of(Population)]
-    record = Record(potentials=frozenset(names))
-    recording = ReferenceSimulator(network).run(inputs, record)
-    after = {}
-    for node in network.nodes_of(IF):
+    whole = replace(network, readout_start=0)  # its running mean tells the current of every step
+    populations = whole.nodes_of(IF)
+    record = Record(logits_t=True, potentials=frozenset(node.name for node in populations))
+    recording = ReferenceSimulator(whole).run(inputs, record)
+    potentials, currents = {}, {}
+    for node in populations:
         s, u = recording.spikes[node.name], recording.potentials[node.name] - 0.5
         reset = u - node.v_threshold if node.v_reset is None else node.v_reset - 0.5
-        after[node.name] = np.where(s, reset, u).astype(np.int64)
-    steps = network.steps - network.readout_start
+        after = np.where(s, reset, u)
+        start = np.broadcast_to(node.v_init - 0.5, after.shape[1:])
+        before = np.concatenate([start[None], after[:-1]])
+        potentials[node.name] = after.astype(np.int64)
+        currents[node.name] = (u - before).astype(np.int64)
+    assert recording.logits_t is not None
+    steps = np.arange(1, whole.steps + 1).reshape(-1, *(1,) * recording.logits.ndim)
+    sums = np.rint(recording.logits_t * steps).astype(np.int64)
+    currents[network.output.name] = np.diff(sums, axis=0, prepend=0)
+    start_sum = sums[network.readout_start - 1] if network.readout_start else 0
     return ExpectedRun(
-        logit_sums=np.rint(recording.logits * steps).astype(np.int64),
+        logit_sums=sums[-1] - start_sum,
         spikes=recording.spikes,
-        potentials=after,
+        potentials=potentials,
+        currents=currents,
     )

@@ -174,7 +174,7 @@ def unknown_options(text: str) -> set[str]:
     of_commands = frozenset[str]().union(*commands().values())
     of_scripts = {
         option
-        for script in [*ROOT.glob("benchmarks/*.py"), *ROOT.glob("examples/*.py")]
+        for script in [*ROOT.glob("benchmarks/*.py"), *ROOT.glob("examples/**/*.py")]
         for option in OPTION.findall(script.read_text())
     }
     shown = {o for code in inline_code(text) if code.startswith("-") for o in OPTION.findall(code)}

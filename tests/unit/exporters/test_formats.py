@@ -16,6 +16,7 @@ from icsnn_deploy.exporters.formats import plan_exports
 from icsnn_deploy.exporters.nir.formats import VARIANTS, NirOptions
 from icsnn_deploy.exporters.onnx.contract import OnnxOptions
 from icsnn_deploy.exporters.onnx.read import read
+from icsnn_deploy.exporters.testvectors.options import VectorOptions
 from icsnn_deploy.graph.graph import Graph
 from tests.support.evaluating import build
 from tests.support.graphs import residual_network
@@ -24,7 +25,13 @@ from tests.support.graphs import residual_network
 @pytest.mark.parametrize("name", FORMATS)
 def test_every_entry_names_options_with_defaults(name: str) -> None:
     kind = FORMATS[name].options_type()
-    expected = {"onnx": OnnxOptions, "onnx-step": OnnxOptions, "netx": None, "c": COptions}
+    expected = {
+        "onnx": OnnxOptions,
+        "onnx-step": OnnxOptions,
+        "netx": None,
+        "c": COptions,
+        "testvectors": VectorOptions,
+    }
     assert kind is expected.get(name, NirOptions)
     assert kind is None or kind() == kind()
 
