@@ -63,7 +63,7 @@ def compile_library(
     files: Mapping[str, bytes],
     compiler: list[str],
     *,
-    defines: Sequence[str] = (),
+    flags: Sequence[str] = (),
     limit_s: float = _LIMIT_S,
 ) -> ctypes.CDLL:
     """The library of C files, compiled if these were not yet.
@@ -72,7 +72,7 @@ def compile_library(
         name: of the library, for the file in the cache.
         files: content by name: C files, and the headers that they include.
         compiler: the command (find_compiler).
-        defines: names of macros that are defined.
+        flags: of the compiler, after the usual ones.
         limit_s: seconds that the compiler may take.
 
     Raises:
@@ -80,8 +80,7 @@ def compile_library(
         subprocess.SubprocessError: the compiler fails or takes too long.
     """
     parts = [part for file, code in sorted(files.items()) for part in (file.encode(), code)]
-    flags = (*_FLAGS, *(f"-D{name}" for name in defines))
-    parts += [repr([*compiler, *flags]).encode(), processor().encode()]
+    parts += [repr([*compiler, *_FLAGS, *flags]).encode(), processor().encode()]
     parts.append(platform.platform().encode())
     digest = hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
     folder = cache_folder()
@@ -95,7 +94,7 @@ def compile_library(
                 Path(temporary, file).write_bytes(code)
             sources = [str(Path(temporary, file)) for file in files if file.endswith(".c")]
             with atomic_write(target) as draft:
-                command = [*compiler, *flags, *sources, "-o", str(draft)]
+                command = [*compiler, *_FLAGS, *flags, *sources, "-o", str(draft)]
                 subprocess.run(command, check=True, capture_output=True, timeout=limit_s)
         return ctypes.CDLL(str(target))
 
