@@ -6,7 +6,6 @@ batch for every memoryless node, and only the populations iterate over time.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -22,6 +21,7 @@ from icsnn_deploy.backends.torch.float32 import float32_convolutions
 from icsnn_deploy.backends.torch.fusion import FusedCurrent, schedule
 from icsnn_deploy.backends.torch.int8 import int8_convolutions, misfits
 from icsnn_deploy.backends.torch.kernels import LayerKernel, kernel_of
+from icsnn_deploy.backends.torch.memory import chunks_of, default_memory, sample_bytes
 from icsnn_deploy.backends.torch.ops import TorchOps, open_device
 from icsnn_deploy.backends.torch.population import Term
 from icsnn_deploy.backends.torch.recorder import Recorder
@@ -34,9 +34,6 @@ from icsnn_deploy.graph.nodes import Add, AnyPopulation, Node, Population
 
 Observer = Callable[[Population, Tensor, Tensor, "Tensor | None"], None]
 """Called per population with spikes [T, B, *shape], v(T) [B, *shape] and u [T, B, *shape]."""
-
-CPU_MEMORY = 1 << 28  # bytes of activations held at once; more is no faster
-GPU_SHARE = 4  # a quarter of the free memory: libraries and fragmentation need memory too
 
 
 @dataclass(eq=False)
@@ -129,9 +126,8 @@ class TorchSimulator:
             float32=self._float32,
         )
         self._as_bytes = {graph.node(name).inputs[0] for name in self._int8}
-        self.memory = _memory_of(opened) if memory is None else memory
+        self.memory = default_memory(opened) if memory is None else memory
         self._constant = graph.constant_nodes()
-        self._unused_after = graph.last_uses()
         changing = (node for node in graph.nodes if node.name not in self._constant)
         self._kept = {graph.output.name, *(name for node in changing for name in node.inputs)}
         self._plain = schedule(graph, fuse=False)
@@ -191,33 +187,11 @@ class TorchSimulator:
         Args:
             steps: number of steps that should be run at once; None: all T.
         """
-        steps = steps or self.time_steps
-        fixed, per_step = self._sample_bytes
-        samples = self.memory // (fixed + per_step * steps)
-        if samples:
-            return samples, steps
-        max_steps = max(1, (self.memory - fixed) // per_step)
-        blocks = -(-steps // max_steps)
-        return 1, -(-steps // blocks)  # blocks of equal size: the largest one needs the memory
+        return chunks_of(self.memory, self._sample_bytes, steps or self.time_steps)
 
     @cached_property
     def _sample_bytes(self) -> tuple[int, int]:
-        """For one sample, bytes held during the whole run, and the most bytes held per step."""
-        element = torch.finfo(self.ops.dtype).bits // 8
-        size = {
-            node.name: element * math.prod(self.graph.shape(node.name)) for node in self.graph.nodes
-        }
-        lasting = {*self._constant, *(node.name for node in self.graph.nodes_of(Population))}
-        alive = peak = 0
-        for node in self.graph.nodes:
-            if node.name in self._constant:
-                continue
-            alive += size[node.name]
-            peak = max(peak, alive)
-            alive -= sum(
-                size[name] for name in self._unused_after[node.name] if name not in self._constant
-            )
-        return sum(size[name] for name in lasting), max(peak, 1)
+        return sample_bytes(self.graph, torch.finfo(self.ops.dtype).bits // 8)
 
     def observe(
         self,
@@ -376,11 +350,3 @@ class TorchSimulator:
         summed[start:] = currents[start:].cumsum(dim=0)
         count = (torch.arange(1, self.time_steps + 1, device=currents.device) - start).clamp(min=1)
         return summed / count.reshape(-1, *(1,) * (currents.ndim - 1))
-
-
-def _memory_of(device: torch.device) -> int:
-    """The default number of bytes for activations."""
-    if device.type != "cuda":
-        return CPU_MEMORY
-    free, _ = torch.cuda.mem_get_info(device)
-    return free // GPU_SHARE
