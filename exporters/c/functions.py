@@ -99,7 +99,8 @@ static int32_t @name@(icsnn_channel *restrict event, @x@ *restrict value, const 
 ROWS = """
 /* A convolution of stride 1: a pixel adds rows of kernel_w * out_c weights into the rows around it.
    The weights are mirrored, [in_c][kernel_h][kernel_w][out_c]; @reads@ */
-ICSNN_INLINE void @name@(@a@ *restrict sum, const @w@ *weight, @source@,
+ICSNN_INLINE void @name@(@a@ *restrict sum, const @w@ *weight,
+                         @source@,
                          int32_t in_h, int32_t in_w,@in_c@
                          int32_t out_h, int32_t out_w, int32_t out_c,
                          int32_t kernel_h, int32_t kernel_w, int32_t pad_h, int32_t pad_w)
@@ -132,7 +133,8 @@ ICSNN_INLINE void @name@(@a@ *restrict sum, const @w@ *weight, @source@,
 TAPS = """
 /* Any convolution without groups, tap by tap; weights [in_c][kernel_h][kernel_w][out_c];
    @reads@ */
-ICSNN_INLINE void @name@(@a@ *restrict sum, const @w@ *weight, @source@,
+ICSNN_INLINE void @name@(@a@ *restrict sum, const @w@ *weight,
+                         @source@,
                          int32_t in_h, int32_t in_w,@in_c@
                          int32_t out_h, int32_t out_w, int32_t out_c,
                          int32_t kernel_h, int32_t kernel_w, int32_t pad_h, int32_t pad_w,
@@ -165,7 +167,8 @@ ICSNN_INLINE void @name@(@a@ *restrict sum, const @w@ *weight, @source@,
 GROUPS = """
 /* Any convolution in groups of group_in input and group_out output channels, tap by tap;
    weights [in_c][kernel_h][kernel_w][group_out]; @reads@ */
-ICSNN_INLINE void @name@(@a@ *restrict sum, const @w@ *weight, @source@,
+ICSNN_INLINE void @name@(@a@ *restrict sum, const @w@ *weight,
+                         @source@,
                          int32_t in_h, int32_t in_w,@in_c@
                          int32_t out_h, int32_t out_w, int32_t out_c,
                          int32_t kernel_h, int32_t kernel_w, int32_t pad_h, int32_t pad_w,
@@ -206,7 +209,8 @@ ICSNN_INLINE void @name@(@a@ *restrict sum, const @w@ *weight, @source@,
 
 LINEAR = """
 /* A fully connected layer; weights [pixels][in_c][outputs]; @reads@ */
-ICSNN_INLINE void @name@(@a@ *restrict sum, const @w@ *weight, @source@,
+ICSNN_INLINE void @name@(@a@ *restrict sum, const @w@ *weight,
+                         @source@,
                          int32_t pixels, int32_t in_c, int32_t outputs)
 {
     for (int32_t p = 0; p < pixels; p++) {
@@ -222,7 +226,8 @@ SCALE = """
 /* A diagonal connection: each neuron adds its own weight. With weight_step in_c there is a weight
    per neuron, with 0 one per channel. The target is [pixels][in_c] with steps (in_c, 1), or that
    map as a vector in the order [in_c][pixels] with steps (1, pixels); @reads@ */
-ICSNN_INLINE void @name@(@a@ *restrict sum, const @w@ *weight, @source@,
+ICSNN_INLINE void @name@(@a@ *restrict sum, const @w@ *weight,
+                         @source@,
                          int32_t pixels,@in_c@ int32_t weight_step,
                          int32_t pixel_step, int32_t channel_step)
 {
@@ -242,7 +247,8 @@ ICSNN_INLINE void @name@(@a@ *restrict sum, const @w@ *weight, @source@,
 COPY = """
 /* An identity connection: each neuron adds 1. The target has the steps (in_c, 1) of a map, or those
    of the vector [in_c][pixels], (1, pixels); @reads@ */
-ICSNN_INLINE void @name@(@a@ *restrict sum, @source@,
+ICSNN_INLINE void @name@(@a@ *restrict sum,
+                         @source@,
                          int32_t pixels,@in_c@ int32_t pixel_step, int32_t channel_step)
 {
     for (int32_t p = 0; p < pixels; p++) {
