@@ -212,7 +212,8 @@ class _Planner:
             return [Connection(node=None, name=self.names[name], source=self._view(name))]
         if isinstance(node, Add):
             return [part for source in node.inputs for part in self._parts(source)]
-        assert isinstance(node, Conv | Linear | ChannelAffine), f"{name}: {node.kind}"
+        if not isinstance(node, Conv | Linear | ChannelAffine):
+            raise ExportError(f"{name}: c has no rule for {node.kind!r}")
         return [Connection(node=node, name=self.names[name], source=self._view(node.inputs[0]))]
 
     def _accumulator(self, node: Node) -> Accumulator:
@@ -240,6 +241,8 @@ class _Planner:
             self._source(node, None)
             widths = self._population(node, bias, reach, steady=not moving)
             return Accumulator(**common, role="population", **widths)
+        if isinstance(node, Population):
+            raise ExportError(f"{node.name}: c has no rule for {node.kind!r}")
         if isinstance(node, Output):
             bound = self.bounds[node.name]
             return Accumulator(

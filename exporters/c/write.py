@@ -14,16 +14,13 @@ from icsnn_deploy.exporters.c import (
 )
 from icsnn_deploy.exporters.c.memory import check_memory, program_memory
 from icsnn_deploy.exporters.c.options import COptions
-from icsnn_deploy.exporters.c.plan import plan_program
+from icsnn_deploy.exporters.c.plan import Plan, plan_program
 from icsnn_deploy.exporters.expected import ReferenceRun, inputs_for_tests
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
 
 FOLDER = "network-c"
 """Name of the folder in a bundle."""
-
-COMPILED = ("network.c", "network.h", "weights.c", "weights.h", "inspect.c", "inspect.h")
-"""The files that a simulator compiles: the network, and what looks into it."""
 
 
 def write(
@@ -54,12 +51,7 @@ def write(
     inputs = inputs_for_tests(graph, samples, options.golden)
     recorded = golden.record(plan, inputs, run)
     texts = {
-        "network.h": program.header_text(plan),
-        "network.c": program.source_text(plan),
-        "weights.h": parameters.header(arrays),
-        "weights.c": parameters.source(arrays),
-        "inspect.h": inspection.HEADER,
-        "inspect.c": inspection.source_text(plan),
+        **_program_texts(plan, arrays),
         "golden.h": golden.header_text(plan, recorded),
         "test_main.c": golden.test_text(plan),
         "Makefile": build_files.MAKEFILE,
@@ -72,6 +64,27 @@ def write(
             (path / name).write_bytes(text.encode())
     except OSError as error:
         raise ExportError(f"{path}: can't be written ({error})") from error
+
+
+def program_texts(graph: Graph) -> dict[str, str]:
+    """The files of an integer network's program that a simulator compiles, by name.
+
+    Raises:
+        ExportError: as `write`.
+    """
+    plan = plan_program(graph)
+    return _program_texts(plan, list(parameters.parameters_of(plan)))
+
+
+def _program_texts(plan: Plan, arrays: list[parameters.Parameter]) -> dict[str, str]:
+    return {
+        "network.h": program.header_text(plan),
+        "network.c": program.source_text(plan),
+        "weights.h": parameters.header(arrays),
+        "weights.c": parameters.source(arrays),
+        "inspect.h": inspection.HEADER,
+        "inspect.c": inspection.source_text(plan),
+    }
 
 
 def check_limits(graph: Graph, names: tuple[str, ...], options: COptions) -> None:

@@ -1,6 +1,7 @@
 """The backend c: the C program that was exported, compiled on this machine and run in this process.
 
-The files of the export are compiled as they are, with a runner that feeds them a batch.
+The files of the export are compiled as they are, with a runner that feeds them a batch. They are
+code that runs in this process, so that they have to be what the exporter writes for the network.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from icsnn_deploy.backends import Backend
 from icsnn_deploy.backends.recording import Record, Recording, Simulator
 from icsnn_deploy.bundle.bundle import Bundle
 from icsnn_deploy.errors import BackendUnavailableError, ExportError
-from icsnn_deploy.exporters.c.write import COMPILED
+from icsnn_deploy.exporters.c.write import program_texts
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.inputs import check_inputs
 from icsnn_deploy.graph.neuron import Array
@@ -59,7 +60,7 @@ class CSimulator:
 
     Raises:
         BackendUnavailableError: no C compiler, or it fails.
-        ExportError: the program is of another network.
+        ExportError: the files are not what this version writes for the network.
     """
 
     name = "c"
@@ -69,10 +70,7 @@ class CSimulator:
     def __init__(self, graph: Graph, folder: Path, *, threads: int | None = None) -> None:
         self.graph = graph
         self.threads = threads or _usual_threads()
-        self._library = _compiled(folder)
-        found = ctypes.string_at(ctypes.addressof(ctypes.c_char.in_dll(self._library, _NETWORK)))
-        if found.decode(errors="replace") != graph.hash():
-            raise ExportError(f"{folder}: the program of another network; export it again")
+        self._library = _compiled(_checked_files(graph, folder), folder)
         self._library.icsnn_state_bytes.restype = ctypes.c_int64
         self._free: list[tuple[Array, Array]] = []  # states that no thread uses
         self._run = self._library.icsnn_run_samples
@@ -170,10 +168,24 @@ class CSimulator:
         return means
 
 
-_NETWORK = "icsnn_network"
+def _checked_files(graph: Graph, folder: Path) -> dict[str, bytes]:
+    """The files of the program, read once; raises ExportError for any other code."""
+    files = {}
+    for name, text in program_texts(graph).items():
+        path = folder / name
+        try:
+            files[name] = path.read_bytes()
+        except OSError as error:
+            raise ExportError(f"{path}: can't be read ({error})") from error
+        if files[name] != text.encode():
+            raise ExportError(
+                f"{path}: not what this version of icsnn-deploy writes for the network; it is not "
+                "run. Export the program again"
+            )
+    return files
 
 
-def _compiled(folder: Path) -> ctypes.CDLL:
+def _compiled(files: dict[str, bytes], folder: Path) -> ctypes.CDLL:
     compiler = find_compiler()
     if compiler is None:
         raise BackendUnavailableError(
@@ -181,10 +193,9 @@ def _compiled(folder: Path) -> ctypes.CDLL:
             "apt-get install gcc libc6-dev"
         )
     try:
-        files = {name: (folder / name).read_bytes() for name in COMPILED}
         runner = Path(native.__file__).with_name("c_runner.c")
-        files[runner.name] = runner.read_bytes()
-        return compile_library("program", files, compiler, flags=_FLAGS, limit_s=_COMPILE_LIMIT_S)
+        sources = {**files, runner.name: runner.read_bytes()}
+        return compile_library("program", sources, compiler, flags=_FLAGS, limit_s=_COMPILE_LIMIT_S)
     except subprocess.CalledProcessError as error:
         text = error.stderr.decode(errors="replace").strip()[:500]
         raise BackendUnavailableError(

@@ -4,8 +4,6 @@
 
 #include <string.h>
 
-const char icsnn_network[] = ICSNN_NETWORK;
-
 typedef struct {
     int64_t batch;
     const void *inputs;        /* icsnn_input [B][ICSNN_INPUTS]; spikes: uint8 [T][B][ICSNN_INPUTS] */

@@ -39,18 +39,16 @@ def test_verify_runs_the_exported_files(bundle: Bundle) -> None:
     assert report.comparisons[0].backend == "c"
 
 
-def test_a_changed_weight_in_the_file_is_another_network(bundle: Bundle) -> None:
-    """The simulator computes from the file, not from the graph."""
-    path = bundle.export("c") / "weights.c"
-    text = path.read_text()
-    start = text.index("stem_if_threshold[")
-    at = text.index("{\n", start) + 2
-    path.write_text(text[:at] + "    1," + text[text.index(",", at) + 1 :])
-    expected = ReferenceSimulator(NETWORK).run(inputs(2))
-    got = CSimulator(NETWORK, path.parent).run(inputs(2))
-    assert not np.array_equal(got.spikes["stem.if"], expected.spikes["stem.if"])
-    with pytest.raises(BundleError, match=r"weights\.c: .*the manifest says"):
+def test_files_that_the_exporter_did_not_write_are_not_run(bundle: Bundle) -> None:
+    path = bundle.export("c") / "network.c"
+    path.write_text(path.read_text().replace("memset(s, 0", "memset(s, 1"))
+    with pytest.raises(BundleError, match=r"network\.c: .*the manifest says"):
         open_backend(open_bundle(bundle.path), "c")
+    with pytest.raises(ExportError, match=r"network\.c: not what this version"):
+        CSimulator(NETWORK, path.parent)
+    path.unlink()
+    with pytest.raises(ExportError, match="can't be read"):
+        CSimulator(NETWORK, path.parent)
 
 
 @pytest.mark.parametrize("threads", [1, 3])
@@ -78,7 +76,7 @@ def test_with_hard_reset_potentials_before_the_reset_are_not_known(tmp_path: Pat
 
 
 def test_the_program_of_another_network_is_refused(bundle: Bundle) -> None:
-    with pytest.raises(ExportError, match="another network; export it again"):
+    with pytest.raises(ExportError, match="Export the program again"):
         CSimulator(on_lattice(residual_network(seed=3)), bundle.export("c"))
 
 
