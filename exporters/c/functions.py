@@ -323,7 +323,8 @@ ICSNN_INLINE void @name@(@v@ *restrict v, @arguments@,
 """
 
 BIAS = """
-/* @what@ With bias_step `channels` there is a bias per neuron, with 0 one per channel. */
+/* @what@ With bias_step `channels` there is a bias
+   per neuron, with 0 one per channel. */
 ICSNN_INLINE void @name@(@a@ *restrict sum,@arguments@ const @p@ *bias, int32_t bias_step,
                          int32_t pixels, int32_t channels)
 {

@@ -50,13 +50,13 @@ def assert_equal(graph: Graph, x: Array) -> None:
     np.testing.assert_array_equal(got.logits_t, expected.logits_t)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(integer_graphs())
 def test_the_program_of_a_quantized_network_equals_the_reference(graph: Graph) -> None:
     assert_equal(graph, inputs_of(graph))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(integer_graphs(), st.sampled_from(["rate", "events"]), st.integers(0, 2**32 - 1))
 def test_the_program_of_spike_input_equals_the_reference(
     graph: Graph, encoding: Encoding, seed: int
@@ -67,7 +67,7 @@ def test_the_program_of_spike_input_equals_the_reference(
     assert_equal(timed, x)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(wild_integer_graphs(), st.integers(0, 2**32 - 1))
 def test_the_program_of_any_integer_graph_equals_the_reference(graph: Graph, seed: int) -> None:
     rng = np.random.default_rng(seed)
