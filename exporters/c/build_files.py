@@ -46,7 +46,7 @@ _README = """# A spiking network in C99
 
 Network `{hash}`, T = {steps} steps, written by icsnn-deploy. It computes with integers
 only and gives the spikes of the reference simulator, bit for bit. No heap, no floating point, no
-global variables; of the C library only `memset`.
+global variables; of the C library only `memset` and `memcpy`.
 
 | file | contents |
 |---|---|
@@ -103,14 +103,14 @@ def readme_text(plan: Plan, memory: Memory) -> str:
         parameter = "const uint32_t *events, const uint32_t counts[ICSNN_STEPS]"
         arguments = "events, counts"
         text = (
-            f"The input is a list of spikes per step. A spike is a number below {size.neurons}: "
+            f"The input is a list of spikes per step. A spike is a number below {size.neurons}:\n"
             f"`(y * {size.width} + x) * {size.channels} + channel`, in any order."
         )
     else:
         parameter, arguments = "const icsnn_input *sample", "sample"
         text = (
             f"The input is one sample of {size.neurons} values, `{plan.input.values.c_type}`, "
-            f"[{size}] (height x width x channels): `sample[(y * {size.width} + x) * "
+            f"[{size}]\n(height x width x channels): `sample[(y * {size.width} + x) * "
             f"{size.channels} + channel]`. 1 stands for {graph.input.unit:g}."
         )
     unit = logit_unit(graph)

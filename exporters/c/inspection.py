@@ -15,6 +15,10 @@ typedef struct {
     int32_t height, width, channels;
 } icsnn_layer;
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 extern const icsnn_layer icsnn_layers[ICSNN_LAYERS];
 
 /* Number of spikes of a population at the last step. */
@@ -33,6 +37,10 @@ void icsnn_add_spikes(const icsnn_state *s, int32_t layer, uint8_t *spikes);
 /* The potentials after the last step: v[(channel * height + y) * width + x]. They are integers: the
    model's are higher by one half, so that none equals its threshold. */
 void icsnn_potentials(const icsnn_state *s, int32_t layer, int32_t *v);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif
 """

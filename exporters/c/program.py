@@ -49,6 +49,10 @@ typedef struct {{
 {fields}
 }} icsnn_state;
 
+#ifdef __cplusplus
+extern "C" {{
+#endif
+
 /* Start a sample: potentials are set to their initial values, logits to 0. */
 void icsnn_init(icsnn_state *s);
 
@@ -57,6 +61,10 @@ void icsnn_step(icsnn_state *s, {step_arguments});
 
 {run_text}
 void icsnn_run(icsnn_state *s, {run_arguments});
+
+#ifdef __cplusplus
+}}
+#endif
 
 #endif
 """

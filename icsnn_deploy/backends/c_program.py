@@ -7,6 +7,7 @@ code that runs in this process, so that they have to be what the exporter writes
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import subprocess
 from collections.abc import Sequence
@@ -25,7 +26,7 @@ from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.inputs import check_inputs
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import IF, Population
-from icsnn_deploy.native.build import compile_library, find_compiler
+from icsnn_deploy.native.build import compile_library, find_compiler, missing_compiler
 
 _COMPILE_LIMIT_S = 600.0
 _FLAGS = ("-DICSNN_HOST", "-O2", "-ftree-vectorize")  # gcc's -O3 unrolls, and is 15 % slower
@@ -188,16 +189,14 @@ def _checked_files(graph: Graph, folder: Path) -> dict[str, bytes]:
 def _compiled(files: dict[str, bytes], folder: Path) -> ctypes.CDLL:
     compiler = find_compiler()
     if compiler is None:
-        raise BackendUnavailableError(
-            "backend c: no C compiler found (CC, cc, gcc, clang); install one, on Debian: "
-            "apt-get install gcc libc6-dev"
-        )
+        raise BackendUnavailableError(f"backend c: {missing_compiler()}")
     try:
         runner = Path(native.__file__).with_name("c_runner.c")
         sources = {**files, runner.name: runner.read_bytes()}
         return compile_library("program", sources, compiler, flags=_FLAGS, limit_s=_COMPILE_LIMIT_S)
     except subprocess.CalledProcessError as error:
         text = error.stderr.decode(errors="replace").strip()[:500]
+        text = text or f"it ended with {error.returncode} and said nothing"
         raise BackendUnavailableError(
             f"backend c: {' '.join(compiler)} can't compile {folder}: {text}"
         ) from error
@@ -208,7 +207,8 @@ def _compiled(files: dict[str, bytes], folder: Path) -> ctypes.CDLL:
 def _channels_last(x: Array, rank: int) -> Array:
     """[..., C, *rest] -> [..., P, C], contiguous; rank is that of one sample."""
     lead = x.shape[: x.ndim - rank]
-    split = x.reshape(*lead, x.shape[len(lead)], -1)
+    channels, *rest = x.shape[len(lead) :]
+    split = x.reshape(*lead, channels, math.prod(rest))
     return np.ascontiguousarray(np.moveaxis(split, -2, -1))
 
 

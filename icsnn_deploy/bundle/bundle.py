@@ -225,10 +225,7 @@ class Bundle:
         Raises:
             BundleError: the export can't be written; the bundle is unchanged.
         """
-        if (self.path / name).is_dir() and not self.manifest.files_in(name):
-            raise BundleError(
-                f"{self.path / name}: a folder that the manifest does not list; move it elsewhere"
-            )
+        self._refuse_unlisted(name)
         try:
             with folder_beside(self.path / name) as folder:
                 draft = folder / name
@@ -250,6 +247,23 @@ class Bundle:
         except OSError as error:
             raise BundleError(f"{self.path / name}: can't be written ({error.strerror})") from error
         return updated
+
+    def _refuse_unlisted(self, name: str) -> None:
+        """Raise BundleError where an export would replace a folder with files of the user's."""
+        folder = self.path / name
+        if not folder.is_dir() or folder.is_symlink():
+            return
+        listed = {Path(file).name for file in self.manifest.files_in(name)}
+        if not listed:
+            raise BundleError(
+                f"{folder}: a folder that the manifest does not list; move it elsewhere"
+            )
+        others = sorted({path.name for path in folder.iterdir()} - listed)
+        if others:
+            raise BundleError(
+                f"{folder}: the export would delete {', '.join(others[:5])}; move what is yours "
+                "elsewhere (`make clean` deletes what make built there)"
+            )
 
 
 def _files_of(draft: Path) -> list[Path]:

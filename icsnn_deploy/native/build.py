@@ -43,8 +43,8 @@ _LIMIT_S = 60.0
 def load_library(name: str) -> ctypes.CDLL | None:
     """The library of NAME.c, compiled if it was not yet; None where it cannot be had.
 
-    The file is kept in the cache folder (machine_cache.cache_folder); with none, in a temporary
-    folder for as long as it takes to load it.
+    The file is kept in the cache folder (machine_cache.cache_folder); with none, or one that can't
+    be written, in a temporary folder for as long as it takes to load it.
     """
     source = Path(__file__).with_name(f"{name}.c")
     compiler = find_compiler()
@@ -83,11 +83,9 @@ def compile_library(
     parts += [repr([*compiler, *_FLAGS, *flags]).encode(), processor().encode()]
     parts.append(platform.platform().encode())
     digest = hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
-    folder = cache_folder()
+    folder = _writable_cache()
     with tempfile.TemporaryDirectory() as temporary:
-        if folder is None:
-            folder = Path(temporary)
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder = folder or Path(temporary)
         target = folder / f"{name}-{digest}.so"
         if not _is_own(target):
             for file, code in files.items():
@@ -101,10 +99,34 @@ def compile_library(
 
 def find_compiler() -> list[str] | None:
     """The command of the C compiler: $CC, or the first that is there."""
-    chosen = shlex.split(os.environ.get("CC", ""))
+    try:
+        chosen = shlex.split(os.environ.get("CC", ""))
+    except ValueError:  # a quotation that is not closed
+        return None
     if chosen:
         return chosen if shutil.which(chosen[0]) else None
     return next(([name] for name in ("cc", "gcc", "clang") if shutil.which(name)), None)
+
+
+def missing_compiler() -> str:
+    """Why find_compiler finds none, and what to do."""
+    chosen = os.environ.get("CC", "")
+    if chosen.strip():
+        return f"CC={chosen!r} names no program; unset it, or name a C compiler"
+    install = "install one, on Debian: apt-get install gcc libc6-dev"
+    return f"no C compiler found (cc, gcc, clang); {install}"
+
+
+def _writable_cache() -> Path | None:
+    """The cache folder; None where there is none, or it can't be written."""
+    folder = cache_folder()
+    if folder is None:
+        return None
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError:
+        return None
+    return folder if os.access(folder, os.W_OK | os.X_OK) else None
 
 
 def _is_own(path: Path) -> bool:

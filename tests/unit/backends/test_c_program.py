@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from icsnn_deploy.bundle.bundle import Bundle, open_bundle
 from icsnn_deploy.errors import BackendUnavailableError, BundleError, ExportError
 from icsnn_deploy.exporters import export_into
 from icsnn_deploy.graph.nodes import Population
+from icsnn_deploy.native.build import load_library
 from icsnn_deploy.parity.verify import verify
 from tests.support.evaluating import build
 from tests.support.graphs import residual_network, with_hard_reset
@@ -96,3 +99,57 @@ def test_a_compiler_that_fails_is_named(
     monkeypatch.setenv("CC", "false")
     with pytest.raises(BackendUnavailableError, match="false can't compile"):
         open_backend(bundle, "c")
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("/nonexistent/cc", "CC='/nonexistent/cc' names no program; unset it"),
+        ('gcc "', "names no program; unset it"),
+        ("false", "can't compile .*: it ended with 1 and said nothing"),
+    ],
+)
+def test_a_compiler_that_is_none_is_named_with_a_remedy(
+    bundle: Bundle,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    command: str,
+    message: str,
+) -> None:
+    monkeypatch.setenv("ICSNN_KERNEL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("CC", command)
+    with pytest.raises(BackendUnavailableError, match=message):
+        open_backend(bundle, "c")
+    load_library.cache_clear()
+    assert load_library("population") is None  # PyTorch is used instead
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ICSNN_KERNEL_CACHE", "/proc/none")
+    assert verify(bundle, ["c"], inputs(2)).verdict == "pass"
+
+
+def test_an_empty_batch_has_empty_logits(bundle: Bundle) -> None:
+    assert open_backend(bundle, "c").run(inputs(0)).logits.shape == (0, 10)
+
+
+def test_its_headers_can_be_used_from_cpp(bundle: Bundle, tmp_path: Path) -> None:
+    if shutil.which("g++") is None or shutil.which("gcc") is None:
+        pytest.skip("no C++ compiler")
+    code = bundle.export("c")
+    main = tmp_path / "main.cpp"
+    main.write_text(
+        '#include "inspect.h"\n'
+        "static icsnn_state state;\n"
+        "int main() { icsnn_init(&state); return (int)icsnn_spike_count(&state, 0); }\n"
+    )
+    objects = []
+    for name in ("network", "weights", "inspect"):
+        objects.append(str(tmp_path / f"{name}.o"))
+        source = str(code / f"{name}.c")
+        subprocess.run(["gcc", "-std=c99", "-c", source, "-o", objects[-1]], check=True)
+    program = str(tmp_path / "program")
+    subprocess.run(["g++", f"-I{code}", str(main), *objects, "-o", program], check=True)
+    subprocess.run([program], check=True)

@@ -88,6 +88,15 @@ def test_a_folder_of_the_user_is_not_replaced(bundle: Bundle) -> None:
     assert (bundle.path / "mine" / "thesis.txt").exists()
 
 
+def test_files_of_the_user_in_the_folder_are_not_deleted(bundle: Bundle) -> None:
+    mine = bundle.path / "network-c" / "main.c"
+    mine.write_text("my work")
+    with pytest.raises(BundleError, match=r"would delete main\.c; move what is yours elsewhere"):
+        bundle.with_export("c", "network-c", writes(a="x"))
+    assert mine.read_text() == "my work"
+    assert (open_bundle(bundle.path).export("c") / "a").read_text() == "first"
+
+
 @pytest.mark.parametrize("name", ["other/a", "network-c/d/a", "network-c/../a", "network-c/", "/a"])
 def test_a_manifest_lists_no_file_outside_the_folder_of_an_export(
     bundle: Bundle, name: str
