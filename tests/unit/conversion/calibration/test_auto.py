@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from icsnn_deploy.conversion.calibration import auto
-from icsnn_deploy.conversion.calibration.auto import EffortPlan
+from icsnn_deploy.conversion.calibration.auto import EffortPlan, rate_factor
 from icsnn_deploy.conversion.calibration.recipe import Recipe
 from icsnn_deploy.conversion.calibration.training_cost import TrainingBudget
 from icsnn_deploy.conversion.convert import convert
@@ -93,3 +93,8 @@ def test_one_network_serves_a_range() -> None:
 def test_a_recipe_that_makes_no_sense_is_refused(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(ConversionError, match=message):
         Recipe(name="auto", **fields)
+
+
+@pytest.mark.parametrize(("divergence", "share"), [(2.0, 1.0), (0.4, 1.0), (0.2, 0.5), (0.0, 0.1)])
+def test_the_closer_a_network_is_the_smaller_are_the_steps(divergence: float, share: float) -> None:
+    assert rate_factor(divergence) == pytest.approx(share)
