@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from icsnn_deploy.backends.c_program import CSimulator
 from icsnn_deploy.backends.recording import Record, Recording
 from icsnn_deploy.backends.reference import ReferenceSimulator
+from icsnn_deploy.errors import ExportError
 from icsnn_deploy.exporters import export
+from icsnn_deploy.graph.certificate import certify
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import Encoding, Population
@@ -38,6 +40,11 @@ def run_c(graph: Graph, x: Array) -> Recording:
 
 
 def assert_equal(graph: Graph, x: Array) -> None:
+    bounds = certify(graph).bounds
+    if max(max(bound.potential, bound.partial_sum) for bound in bounds) >= 2**31:
+        with TemporaryDirectory() as folder, pytest.raises(ExportError, match="of 32 bits"):
+            export(graph, Path(folder) / "c", "c")
+        return
     names = frozenset(node.name for node in graph.nodes_of(Population))
     record = Record(counts=True, logits_t=True, potentials=names)
     expected, got = ReferenceSimulator(graph).run(x, record), run_c(graph, x)

@@ -17,6 +17,7 @@ from icsnn_deploy.exporters.onnx.contract import RUNTIMES, TIMED_LAYOUTS
 SHARED = {
     "__init__",
     "arguments",
+    "convert_options",
     "freed_memory",
     "input_arrays",
     "labeled_samples",

@@ -155,7 +155,9 @@ def test_the_same_network_gives_the_same_bytes(tmp_path: Path) -> None:
 
 def test_make_test_runs_the_golden_samples(tmp_path: Path) -> None:
     folder = program(RESIDUAL, tmp_path / "c")
-    done = subprocess.run(["make", "test"], cwd=folder, capture_output=True, text=True)
+    done = subprocess.run(
+        ["make", "--no-print-directory", "test"], cwd=folder, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith(": equal\n")
 
