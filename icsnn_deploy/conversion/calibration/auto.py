@@ -54,14 +54,14 @@ _STARTS = (
 _FULL_RATE, _LEAST_FACTOR = 0.4, 0.1
 
 
-def rate_factor(divergence: float) -> float:
-    """Share of the usual learning rates for a network with this divergence from its ANN.
+def rate_factor(criterion: float) -> float:
+    """Share of the usual learning rates for a network with this divergence, or loss with labels.
 
     The closer a network is, the more a large step takes away from it: at the usual rates ResNet20,
     T = 16, went from 0.063 to 0.087 in 312 iterations, at 0.29 of them to 0.057 in 100. From 0.2
     (T = 8) both ended alike, and from 0.46 on (T <= 4) larger steps are needed.
     """
-    return min(1.0, max(_LEAST_FACTOR, divergence / _FULL_RATE))
+    return min(1.0, max(_LEAST_FACTOR, criterion / _FULL_RATE))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,7 +151,7 @@ class Auto(Strategy):
 
     def _distill(self, runner: CandidateRunner, plan: TrainingPlan, name: str) -> Graph:
         best = runner.best()
-        start, factor = best.network, rate_factor(best.result.divergence)
+        start, factor = best.network, rate_factor(best.result.criterion)
         few = runner.scorer.held_out.part(0, _CURVE_SAMPLES)
         scorer = AgreementScorer(runner.ann, few, runner.readout_steps, self.objective(few))
         options = DistillOptions(iterations=plan.iterations, temperature=_TEMPERATURE)
