@@ -11,7 +11,6 @@ import math
 import os
 import subprocess
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +26,7 @@ from icsnn_deploy.graph.inputs import check_inputs
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import IF, Population
 from icsnn_deploy.native.build import compile_library, find_compiler, missing_compiler
+from icsnn_deploy.native.threads import in_threads
 
 _COMPILE_LIMIT_S = 600.0
 _FLAGS = ("-DICSNN_HOST", "-O2", "-ftree-vectorize")  # gcc's -O3 unrolls, and is 15 % slower
@@ -151,13 +151,7 @@ class CSimulator:
             )
             self._free.append((state, events))
 
-        threads = min(self.threads, batch)
-        if threads <= 1:
-            run(0, batch)
-            return
-        ends = [batch * part // threads for part in range(threads + 1)]
-        with ThreadPoolExecutor(threads) as pool:  # ctypes releases the interpreter
-            list(pool.map(run, ends[:-1], ends[1:]))
+        in_threads(run, batch, self.threads)
 
     def _logits(self, sums: Array) -> Array:
         """Running means [T, B, *output shape] of sums [T, B, P, C]."""

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from icsnn_deploy.backends.torch.population import is_channels_last
 from icsnn_deploy.errors import SimulationError, first_line
 from icsnn_deploy.graph.neuron import Array, if_step
 
@@ -52,9 +53,7 @@ def fits(currents: Tensor, v: Tensor, spikes: Tensor, u: Tensor | None) -> bool:
     floats = (currents, v) if u is None else (currents, v, u)
     if any(values.dtype != torch.float32 for values in floats):
         return False
-    dense = v.is_contiguous() or (
-        v.ndim == 4 and v.is_contiguous(memory_format=torch.channels_last)
-    )
+    dense = v.is_contiguous() or is_channels_last(v)
     written = [spikes] if u is None else [spikes, u]
     return (
         dense

@@ -9,7 +9,7 @@ An effort has all stages of the one below it, so that more effort never chooses 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal
 
@@ -154,12 +154,12 @@ class Auto(Strategy):
         start, factor = best.network, rate_factor(best.result.criterion)
         few = runner.scorer.held_out.part(0, _CURVE_SAMPLES)
         scorer = AgreementScorer(runner.ann, few, runner.readout_steps, self.objective(few))
-        options = DistillOptions(iterations=plan.iterations, temperature=_TEMPERATURE)
-        options = replace(
-            options, rate=factor * options.rate, weight_rate=factor * options.weight_rate
+        options = DistillOptions(
+            iterations=plan.iterations,
+            rate=factor * DistillOptions.rate,
+            weight_rate=factor * DistillOptions.weight_rate if self.weights else 0.0,
+            temperature=_TEMPERATURE,
         )
-        if not self.weights:
-            options = replace(options, weight_rate=0.0)
         found = distill(
             start,
             runner.ann,

@@ -8,6 +8,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from icsnn_deploy.backends.torch.population import is_channels_last
 from icsnn_deploy.native.build import load_library
 from icsnn_deploy.native.threads import in_threads
 
@@ -99,8 +100,7 @@ def fits(current: Tensor) -> bool:
 
 
 def _layout(values: Tensor) -> torch.memory_format:
-    last = values.ndim == 4 and values.is_contiguous(memory_format=torch.channels_last)
-    return torch.channels_last if last else torch.contiguous_format
+    return torch.channels_last if is_channels_last(values) else torch.contiguous_format
 
 
 def _shape_of(current: Tensor, steps: int, constant: bool) -> _Shape:
