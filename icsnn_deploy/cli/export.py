@@ -11,7 +11,7 @@ import typer
 from icsnn_deploy.bundle.bundle import Bundle, open_bundle
 from icsnn_deploy.bundle.swap import DATA
 from icsnn_deploy.cli.arguments import BundlePath, JsonFlag
-from icsnn_deploy.cli.printing import print_json, print_table, report_errors
+from icsnn_deploy.cli.printing import print_json, print_table, progress_bars, report_errors
 from icsnn_deploy.errors import DataError
 from icsnn_deploy.exporters import FORMATS, ExportOptions, export_into
 from icsnn_deploy.exporters.c.memory import memory_of
@@ -105,7 +105,10 @@ def export(
         if "testvectors" in export_format and not as_json:
             _announce(opened, vectors)
         names = {task.name for task in plan_exports(tuple(export_format), tuple(options))}
-        exported = export_into(opened, *export_format, options=options, lossy=lossy)
+        with progress_bars() as progress:
+            exported = export_into(
+                opened, *export_format, options=options, lossy=lossy, progress=progress
+            )
         network = opened.network()  # loaded already, unlike that of `exported`
         written = {
             name: {

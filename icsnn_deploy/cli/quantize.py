@@ -23,6 +23,7 @@ from icsnn_deploy.cli.input_arrays import load_samples, take_first
 from icsnn_deploy.cli.printing import print_json, progress_bars, report_errors
 from icsnn_deploy.errors import BundleError
 from icsnn_deploy.graph.encoder import are_spikes
+from icsnn_deploy.progress import inner_progress
 from icsnn_deploy.report.outputs import score_lines
 from icsnn_deploy.sources.options import SourceOptions
 from icsnn_deploy.sources.reading import Reading
@@ -81,9 +82,10 @@ def quantize(
                 options=given, selection=Selection(limit, mixed=True), progress=progress
             )
             samples, _ = load_samples(opened, calibration, reading)
-        from icsnn_deploy.lattice.options import LatticeOptions
-        from icsnn_deploy.lattice.quantize import quantize as run_quantization
-        from icsnn_deploy.targets import find_target
+        with progress_bars():
+            from icsnn_deploy.lattice.options import LatticeOptions
+            from icsnn_deploy.lattice.quantize import quantize as run_quantization
+            from icsnn_deploy.targets import find_target
 
         profile = find_target(target)
         options = LatticeOptions.for_target(
@@ -94,7 +96,7 @@ def quantize(
             effort=effort,
             seed=seed,
         )
-        with progress_bars() as progress:
+        with progress_bars() as progress, inner_progress(progress):
             result = run_quantization(
                 opened,
                 samples,
@@ -103,9 +105,9 @@ def quantize(
                 device=device,
                 progress=progress,
             )
-        axis = int(are_spikes(network, samples.shape))
-        kept = take_first(samples, SAMPLES_KEPT, axis)
-        written = result.save(out, kept, overwrite=overwrite)
+            axis = int(are_spikes(network, samples.shape))
+            kept = take_first(samples, SAMPLES_KEPT, axis)
+            written = result.save(out, kept, overwrite=overwrite)
         if as_json:
             print_json(
                 {"bundle": str(out), "graph_hash": written.graph_hash, "lattice": result.to_json()}

@@ -28,6 +28,7 @@ class Conversion:
         report: the candidates, and the one that was chosen.
         normalization: of the pixels that the network takes; None where it takes floats.
         rate_seed: of the Bernoulli spikes of a rate-encoded input; None: deterministic spikes.
+        advice: what to try where the outputs are far from the ANN's, a sentence; else None.
     """
 
     network: Graph
@@ -35,6 +36,7 @@ class Conversion:
     report: ConversionReport
     normalization: Normalization | None = None
     rate_seed: int | None = None
+    advice: str | None = None
 
     def __repr__(self) -> str:
         chosen = self.report.chosen

@@ -12,6 +12,7 @@ from torch import nn
 from torch.export import ExportedProgram
 
 from icsnn_deploy.conversion.ann_graph import several_inputs, to_ann_graph
+from icsnn_deploy.conversion.announcement import Estimate, advice, starting_line
 from icsnn_deploy.conversion.calibration.agreement import AgreementScorer
 from icsnn_deploy.conversion.calibration.candidates import CandidateRunner
 from icsnn_deploy.conversion.calibration.context import CalibrationContext
@@ -24,6 +25,7 @@ from icsnn_deploy.conversion.calibration.training_source import (
     HeldSamples,
     TrainingSource,
 )
+from icsnn_deploy.conversion.calibration.work import Amounts, MachineSpeed
 from icsnn_deploy.conversion.conversion import Conversion
 from icsnn_deploy.conversion.frontend.approximate.judged import without_agreement
 from icsnn_deploy.conversion.frontend.approximate.loss import APPROXIMATED, approximation_losses
@@ -43,7 +45,8 @@ from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import Encoding
 from icsnn_deploy.graph.tasks import Task
 from icsnn_deploy.pixels import as_network_samples
-from icsnn_deploy.progress import Progress, silent
+from icsnn_deploy.progress import Progress, announce, announces, inner_progress
+from icsnn_deploy.progress_display import ProgressOption, shown
 from icsnn_deploy.sources.fresh_batches import FreshBatches
 
 SAMPLES_USED = 4_096
@@ -66,7 +69,7 @@ def convert(
     rate_seed: int | None = None,
     checkpoints: Path | str | None = None,
     device: str = "cpu",
-    progress: Progress = silent,
+    progress: ProgressOption = True,
     ranks: Ranks = SINGLE,
 ) -> Conversion:
     """Convert a trained ReLU network to an integrate-and-fire network.
@@ -99,7 +102,10 @@ def convert(
         checkpoints: folder that long stages keep their state in; the same conversion, started again
             after it was interrupted, goes on from there. None keeps none.
         device: torch device that calibration runs on.
-        progress: called as each stage advances.
+        progress: True shows on standard error what is done, about how long it takes and how far it
+            is, if it takes more than three seconds: bars on a terminal or in a notebook, else one
+            line a minute. None or False shows nothing. A function is called as each stage advances
+            (progress.Progress).
         ranks: the processes that share the calibration; each returns the same network.
 
     Raises:
@@ -111,6 +117,49 @@ def convert(
     """
     _check_kinds(model, recipe)
     Approximation.check(approximate)
+    with shown(progress, "converting", first=ranks.rank == 0) as reporting:
+        result = _converted(
+            model,
+            calibration_data,
+            recipe,
+            normalization,
+            activations,
+            replace_max_pool,
+            approximate,
+            task,
+            input_key,
+            label_key,
+            encoding,
+            rate_seed,
+            checkpoints,
+            device,
+            reporting,
+            ranks,
+        )
+        if result.advice and not callable(progress):
+            announce(reporting, result.advice)
+    return result
+
+
+def _converted(
+    model: nn.Module | ExportedProgram,
+    calibration_data: CalibrationSource | Mapping[str, Array],
+    recipe: Recipe,
+    normalization: Normalization | None,
+    activations: Sequence[DeclaredActivation],
+    replace_max_pool: Replacement | None,
+    approximate: Approximation | None,
+    task: Task | Mapping[str, Task] | None,
+    input_key: str | None,
+    label_key: str | None,
+    encoding: Encoding,
+    rate_seed: int | None,
+    checkpoints: Path | str | None,
+    device: str,
+    progress: Progress,
+    ranks: Ranks,
+) -> Conversion:
+    """The work of `convert`."""
     started = time.monotonic()
     ann = None
     labeled = recipe.strategy.uses_labels
@@ -125,9 +174,10 @@ def convert(
                 f"recipe {recipe.name} for the inputs {', '.join(calibration_data)}: labels go "
                 "with a model of one input; choose the recipe auto"
             )
-        ann, calibration_data = several_inputs(
-            model, calibration_data, normalization, activations, replace_max_pool, approximate
-        )
+        with inner_progress(progress):
+            ann, calibration_data = several_inputs(
+                model, calibration_data, normalization, activations, replace_max_pool, approximate
+            )
     encoder = InputEncoder(encoding=encoding, time_steps=recipe.steps, seed=rate_seed)
     fresh = None
     if encoder.encoding != "events":
@@ -146,15 +196,16 @@ def convert(
     )
     context = context.for_normalization(normalization)
     if ann is None:
-        ann = to_ann_graph(
-            model,
-            context.samples.samples,
-            normalization,
-            activations,
-            replace_max_pool=replace_max_pool,
-            approximate=approximate,
-            encoder=encoder,
-        )
+        with inner_progress(progress):
+            ann = to_ann_graph(
+                model,
+                context.samples.samples,
+                normalization,
+                activations,
+                replace_max_pool=replace_max_pool,
+                approximate=approximate,
+                encoder=encoder,
+            )
         context = context.arranged_for(ann)
     ann = certifiable(ann, recipe.steps, context)
     ranks.require_equal("the traced ANN", ann.hash)
@@ -171,6 +222,19 @@ def convert(
     if fresh is not None:
         kept = set(range(len(fresh))) - set(numbers[len(numbers) - len(held_out) :])
         training = FreshSamples(fresh, sorted(kept), partial(_taken, ann, normalization))
+    estimate = None
+    if announces(progress):
+        amounts = Amounts(
+            ann=ann,
+            fit=min(len(fit), SAMPLES_USED),
+            held_out=len(held_out),
+            time_steps=recipe.steps,
+        )
+        speed = MachineSpeed.measure(ann, fit, recipe.readout_steps)
+        estimate = Estimate(amounts=amounts, speed=speed, processes=ranks.size)
+        line = starting_line(recipe, estimate)
+        if line is not None:
+            announce(progress, line)
     runner = CandidateRunner(
         ann,
         fit.part(0, SAMPLES_USED),
@@ -218,6 +282,7 @@ def convert(
         report=report,
         normalization=normalization,
         rate_seed=rate_seed,
+        advice=advice(recipe, report, estimate),
     )
 
 

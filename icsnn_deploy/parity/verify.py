@@ -27,7 +27,8 @@ from icsnn_deploy.judging.labels import check_output_labels
 from icsnn_deploy.parity.compare import Comparison, ParityReport, Tolerance, compare, merge
 from icsnn_deploy.parity.divergence import Potentials
 from icsnn_deploy.pixels import as_network_samples
-from icsnn_deploy.progress import Progress, silent, tracked
+from icsnn_deploy.progress import Progress, inner_progress, silent, tracked
+from icsnn_deploy.progress_display import ProgressOption, shown
 
 DEFAULT_MEMORY = 1 << 30  # bytes of spikes of all backends that are held at once
 _ANN_IMAGES = 16  # run at once
@@ -42,7 +43,7 @@ def verify(
     task: Task | Mapping[str, Task] | None = None,
     against: Recording | None = None,
     tolerance: Tolerance = Tolerance(),
-    progress: Progress = silent,
+    progress: ProgressOption = True,
 ) -> ParityReport:
     """Compare backends with the reference on a bundle's network.
 
@@ -58,7 +59,8 @@ def verify(
         task: what the output is, where the bundle's task is wrong; of several outputs, by name.
         against: an external recording of the same inputs, to be compared as well.
         tolerance: the differences that are allowed for a float network.
-        progress: called with the number of images that the reference and each backend have run.
+        progress: True shows how far it is, None or False nothing, a function is called (see
+            `convert`).
 
     Raises:
         DataError: the inputs, labels, task or recording do not fit the network.
@@ -83,17 +85,18 @@ def verify(
     if against is not None and len(against.logits) != images:
         raise DataError(f"{against.backend}: {len(against.logits)} images, {images} are needed")
     given = None if labels is None else check_output_labels(network, labels, images)
-    simulators = _open(bundle, backends, progress)
-    comparisons, logits = compare_simulators(
-        network, simulators, x, against=against, tolerance=tolerance, progress=progress
-    )
-    report = ParityReport(comparisons=comparisons, graph_hash=bundle.graph_hash)
-    if given is None and CLASS_TASKS.issuperset(output_tasks(network).values()):
-        return report
-    ann = None
-    if bundle.ann_hash is not None:
-        analog = x if axis == 0 else x.mean(axis=0)  # mean of spikes: the rate
-        ann = _ann_logits(bundle, to_real_units(network, analog), progress)
+    with shown(progress, "verifying") as reporting:
+        simulators = _open(bundle, backends, reporting)
+        comparisons, logits = compare_simulators(
+            network, simulators, x, against=against, tolerance=tolerance, progress=reporting
+        )
+        report = ParityReport(comparisons=comparisons, graph_hash=bundle.graph_hash)
+        if given is None and CLASS_TASKS.issuperset(output_tasks(network).values()):
+            return report
+        ann = None
+        if bundle.ann_hash is not None:
+            analog = x if axis == 0 else x.mean(axis=0)  # mean of spikes: the rate
+            ann = _ann_logits(bundle, to_real_units(network, analog), reporting)
     return _with_figures(report, network, logits, given, ann)
 
 
@@ -154,7 +157,8 @@ def compare_simulators(
         stop = min(start + size, images)
         batch = x.take(range(start, stop), axis=axis)
         progress("reference", start, images)
-        expected = reference.run(batch)
+        with inner_progress(progress):
+            expected = reference.run(batch)
         progress("reference", stop, images)
         logits.append(expected.logits)
         judge = partial(
@@ -167,7 +171,8 @@ def compare_simulators(
         )
         for part, (spec, simulator) in zip(parts, simulators.items(), strict=False):
             progress(f"comparing {spec}", start, images)
-            other = replace(simulator.run(batch), backend=spec)
+            with inner_progress(progress):
+                other = replace(simulator.run(batch), backend=spec)
             part.append(judge(other, other_potentials=probe(simulator, batch, axis)))
             progress(f"comparing {spec}", stop, images)
         if against is not None:

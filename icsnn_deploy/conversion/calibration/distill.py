@@ -29,7 +29,7 @@ from icsnn_deploy.graph.neuron import Array
 
 _WARM_UP = 0.1  # share of the iterations
 _MEASURED = 8  # batches that the statistics of the start are measured on
-_POINTS = 20  # of the curve
+CURVE_POINTS = 20
 _SAVE_EVERY_S = 60.0
 
 
@@ -151,11 +151,12 @@ def distill(
     if isinstance(network, Graph):
         trained_weights = options.weight_rate > 0
         network = TrainableNetwork(network, context.device, train_weights=trained_weights)
+    context.progress(stage, 0, options.iterations)
     run = _Run(network, ann, context, batches, time_steps, options, objective)
     if checkpoint is not None:
         run.resume(checkpoint)
     saved = time.monotonic()
-    every = max(1, options.iterations // _POINTS)
+    every = max(1, options.iterations // CURVE_POINTS)
     while run.done < options.iterations:
         context.progress(stage, run.done, options.iterations)
         run.step()
