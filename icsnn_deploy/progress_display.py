@@ -155,7 +155,7 @@ class LineDisplay(Display):
         file: where lines go; None: standard error.
         clock: seconds; only differences count.
         delay_s: when the first line is due.
-        is_timed: a thread writes lines, also while nothing is reported; else tick does, when called.
+        is_timed: a thread writes lines, also while nothing is reported; else tick does.
     """
 
     def __init__(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 
 import numpy as np
 
@@ -24,7 +25,7 @@ from icsnn_deploy.graph.nodes import Relu
 
 Clock = Callable[[], float]
 
-_LONG_ENOUGH_S = 0.2
+_LONG_ENOUGH_S = 0.5
 _MOST_SAMPLES = 32  # of a measured pass
 _TRAINED = 3.5
 """A sample in training takes so many passes of the IF network: forward, and backward for inputs and
@@ -48,9 +49,8 @@ class Work:
     trained_samples: float = 0.0
 
     def __add__(self, other: Work) -> Work:
-        return Work(
-            **{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)}
-        )
+        names = [field.name for field in fields(self)]
+        return Work(**{name: getattr(self, name) + getattr(other, name) for name in names})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +137,7 @@ class MachineSpeed:
 
 
 class _Timed:
-    """Times functions.
+    """Times functions, each for about half a second: on a busy machine a short run tells nothing.
 
     Args:
         clock: seconds.
@@ -148,24 +148,25 @@ class _Timed:
         self._clock, self._most = clock, most
 
     def seconds(self, run: Callable[[], object]) -> float:
-        """Of the second run: the first one allocates, and loads libraries."""
+        """The mean of several runs, without the first one, which allocates."""
         run()
-        begun = self._clock()
-        run()
-        return self._clock() - begun
+        begun, count = self._clock(), 0
+        while True:
+            run()
+            count += 1
+            taken = self._clock() - begun
+            if taken >= _LONG_ENOUGH_S:
+                return taken / count
 
     def per_sample(self, run: Callable[[int], object]) -> float:
-        """Seconds per sample, in as large batches as are run in a fraction of a second."""
+        """Seconds per sample, in batches, or in one run of one sample that takes long."""
         begun = self._clock()
         run(1)
-        if self._clock() - begun > _LONG_ENOUGH_S * self._most:
-            return self._clock() - begun  # a second run would take too long
-        count = 1
-        while True:
-            taken = self.seconds(lambda: run(count))
-            if taken > _LONG_ENOUGH_S or count == self._most:
-                return taken / count
-            count = min(self._most, 4 * count)
+        taken = self._clock() - begun
+        if taken > 2 * _LONG_ENOUGH_S:
+            return taken
+        count = max(1, min(self._most, int(2 * _LONG_ENOUGH_S / max(taken, 1e-9))))
+        return self.seconds(partial(run, count)) / count
 
 
 def _example_network(runner: TorchANN, few: CalibrationContext, time_steps: int) -> Graph:
