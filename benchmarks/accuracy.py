@@ -3,7 +3,7 @@
     python benchmarks/accuracy.py --model examples/cifar_models.py:resnet20 --weights resnet20.pt \
         --calibration calib.npz:images --images test.npz:images --labels test.npz:labels \
         --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 --out build/accuracy/resnet20 \
-        [--recipes default,opi,auto,auto:quick:no-weights,auto:4-32] \
+        [--recipes fast,opi,auto,auto:quick:no-weights,auto:4-32] \
         [--time-steps 1,2,4,8,16,32,64,128,256] [--calibration-samples 1024] [--limit 1000] \
         [--calibration-labels calib.npz:labels] [--activation QCFS:bound:levels] \
         [--document docs/measurements/accuracy.md:resnet20]

@@ -67,6 +67,11 @@ def rate_factor(criterion: float) -> float:
     return min(1.0, max(_LEAST_FACTOR, criterion / _FULL_RATE))
 
 
+def _curve_points(plan: TrainingPlan) -> int:
+    """Points of the curve: each costs as much as three iterations on a few hundred samples."""
+    return min(CURVE_POINTS, max(4, plan.iterations // 30))
+
+
 @dataclass(frozen=True, kw_only=True)
 class EffortPlan:
     """How much work an effort stands for.
@@ -80,7 +85,7 @@ class EffortPlan:
     distillations: tuple[TrainingBudget, ...] = ()
 
 
-_SHORT = TrainingBudget(operations=5e12, iterations=1_000)
+_SHORT = TrainingBudget(operations=5e12, iterations=300)
 _STANDARD = TrainingBudget(operations=2e13, iterations=4_000)
 _BEST = TrainingBudget(operations=6e13, iterations=10_000)
 _FINETUNE = TrainingBudget(operations=3e14, iterations=60_000)
@@ -109,7 +114,7 @@ class Auto(Strategy):
         ConversionError: an unknown effort, or a negative seed.
     """
 
-    effort: Effort = "standard"
+    effort: Effort = "short"
     weights: bool = True
     augmentation: Augmentation | None = None
     seed: int = 0
@@ -150,7 +155,7 @@ class Auto(Strategy):
         few = min(_CURVE_SAMPLES, amounts.held_out)
         for plan in self._plans(amounts):
             trained = plan.iterations * plan.batch_size
-            work += Work(trained_samples=trained, network_samples=CURVE_POINTS * few)
+            work += Work(trained_samples=trained, network_samples=_curve_points(plan) * few)
         if effort.distillations:
             populations = len(amounts.ann.nodes_of(Relu))
             samples = populations * min(LAYER_SAMPLES, amounts.held_out)
@@ -206,6 +211,7 @@ class Auto(Strategy):
             checkpoint=runner.checkpoint(
                 name, start, options, self.augmentation, plan, self.seed, *self._loss_options
             ),
+            points=_curve_points(plan),
             stage=name,
         )
         runner.curves[name] = found.curve

@@ -33,7 +33,6 @@ from icsnn_deploy.graph.limits import MAX_TIME_STEPS
 AUTO = "auto"
 HYBRID = "hybrid"
 FAST = "fast"
-DEFAULT_EFFORT: Effort = "short"
 OLD_NAMES = {"default": FAST}
 """Former names of recipes, which keep their meaning: a script gets the network it got before."""
 _QUANTILE = QuantileThreshold(p=0.99)
@@ -183,8 +182,7 @@ class Recipe:
     @property
     def effort_used(self) -> Effort:
         """The effort of recipes "auto" and "hybrid", given or not."""
-        usual = DEFAULT_EFFORT if self._is_trained and self.name == AUTO else "standard"
-        return self.effort or usual
+        return self.effort or (Hybrid.effort if self.name == HYBRID else Auto.effort)
 
     @property
     def _is_trained(self) -> bool:

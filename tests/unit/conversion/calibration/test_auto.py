@@ -40,10 +40,19 @@ def methods(recipe: Recipe) -> list[str]:
 
 
 def test_the_report_is_the_ablation() -> None:
-    starts = [str(method) for method in Recipe(name="auto").strategy.methods]
-    assert methods(Recipe(name="auto")) == [*starts, "search", "refit", "distillation"]
+    starts = [str(method) for method in Recipe(name="auto", effort="standard").strategy.methods]
+    assert methods(Recipe(name="auto", effort="standard")) == [
+        *starts,
+        "search",
+        "refit",
+        "distillation",
+    ]
     assert methods(Recipe(name="auto", effort="quick")) == [*starts, "search", "refit"]
-    assert methods(Recipe(name="auto", weights=False)) == [*starts, "search", "distillation"]
+    assert methods(Recipe(name="auto", effort="standard", weights=False)) == [
+        *starts,
+        "search",
+        "distillation",
+    ]
 
 
 @pytest.mark.parametrize("effort", ["quick", "best"])
@@ -68,7 +77,7 @@ def test_weights_are_kept_but_for_a_factor_a_channel() -> None:
 
 
 def test_one_network_serves_a_range() -> None:
-    recipe = Recipe(name="auto", time_steps=(3, 16))
+    recipe = Recipe(name="auto", effort="standard", time_steps=(3, 16))
     assert recipe.readout_steps == (3, 4, 8, 16)
     found = convert(small_model(), CALIBRATION, recipe)
     assert found.network.time_steps == found.report.time_steps == 16
@@ -78,7 +87,7 @@ def test_one_network_serves_a_range() -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"effort": "most"}, "effort 'most': quick, standard, best"),
+        ({"effort": "most"}, "effort 'most': quick, short, standard, best"),
         ({"time_steps": (8, 4)}, r"time_steps \(8, 4\)"),
         ({"time_steps": (0, 4)}, r"time_steps \(0, 4\)"),
         ({"time_steps": (2, 4), "readout_start": 2}, "readout_start 2"),
