@@ -4,7 +4,8 @@
 
 The search starts from the best network of the thresholds, each distillation from the best network
 so far. All are scored on held-out samples, and the report lists them all: it is an ablation too.
-An effort has all stages of the one below it, so that more effort never chooses a worse network.
+Short has all stages of quick, and each effort above standard those of the one below it: with them
+more effort never chooses a worse network.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from icsnn_deploy.conversion.calibration import auto
-from icsnn_deploy.conversion.calibration.auto import EffortPlan, rate_factor
+from icsnn_deploy.conversion.calibration.auto import Auto, EffortPlan, rate_factor
 from icsnn_deploy.conversion.calibration.recipe import Recipe
 from icsnn_deploy.conversion.calibration.training_cost import TrainingBudget
 from icsnn_deploy.conversion.convert import convert
@@ -40,19 +40,24 @@ def methods(recipe: Recipe) -> list[str]:
 
 
 def test_the_report_is_the_ablation() -> None:
-    starts = [str(method) for method in Recipe(name="auto", effort="standard").strategy.methods]
-    assert methods(Recipe(name="auto", effort="standard")) == [
-        *starts,
-        "search",
-        "refit",
-        "distillation",
-    ]
+    recipe = Recipe(name="auto", effort="standard")
+    starts = [str(method) for method in recipe.strategy.methods]
+    assert methods(recipe) == [*starts, "search", "refit", "distillation"]
     assert methods(Recipe(name="auto", effort="quick")) == [*starts, "search", "refit"]
-    assert methods(Recipe(name="auto", effort="standard", weights=False)) == [
-        *starts,
-        "search",
-        "distillation",
-    ]
+    assert methods(replace(recipe, weights=False)) == [*starts, "search", "distillation"]
+
+
+def test_the_default_is_auto_with_a_short_training() -> None:
+    assert Recipe() == Recipe(name="auto")
+    assert Recipe().strategy == Auto(effort="short")
+    assert Recipe(name="hybrid").effort_used == "standard"
+    assert methods(Recipe())[2:] == ["search", "refit", "distillation"]
+
+
+def test_a_former_name_keeps_its_meaning_and_says_the_new_one() -> None:
+    with pytest.warns(DeprecationWarning, match="recipe 'default' is called 'fast' now"):
+        old = Recipe(name="default")
+    assert old.strategy == Recipe(name="fast").strategy
 
 
 @pytest.mark.parametrize("effort", ["quick", "best"])
