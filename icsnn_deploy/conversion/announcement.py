@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from icsnn_deploy.conversion.calibration.auto import Effort
+from icsnn_deploy.conversion.calibration.context import CalibrationContext
 from icsnn_deploy.conversion.calibration.recipe import AUTO, FAST, HYBRID, Recipe
 from icsnn_deploy.conversion.calibration.work import Amounts, MachineSpeed, Work
 from icsnn_deploy.conversion.report import ConversionReport
+from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.progress_display import duration
 
 _WORTH_A_LINE_S = 3.0
@@ -45,6 +47,27 @@ class Estimate:
         return self.speed.seconds(work + Work(ann_samples=both), self.processes)
 
 
+def estimate_for(
+    recipe: Recipe, ann: Graph, fit: CalibrationContext, held_out: int, processes: int = 1
+) -> Estimate:
+    """Measure the speed of this machine: for a moment, and for longer if the recipe takes long.
+
+    Args:
+        recipe: that is going to be used.
+        ann: the ANN.
+        fit: samples to calibrate on.
+        held_out: number of samples that candidates are compared on.
+        processes: that share the work.
+    """
+    amounts = Amounts(ann=ann, fit=len(fit), held_out=held_out, time_steps=recipe.steps)
+    for measured_s in (0.02, 0.5):
+        speed = MachineSpeed.measure(ann, fit, recipe.readout_steps, measured_s)
+        estimate = Estimate(amounts=amounts, speed=speed, processes=processes)
+        if (estimate.seconds(recipe) or 0.0) < _WORTH_A_LINE_S:
+            break
+    return estimate
+
+
 def starting_line(recipe: Recipe, estimate: Estimate) -> str | None:
     """What is going to be done, and about how long it takes; None if it is over in no time."""
     seconds, amounts = estimate.seconds(recipe), estimate.amounts
@@ -58,7 +81,7 @@ def starting_line(recipe: Recipe, estimate: Estimate) -> str | None:
         return line
     others = []
     for name in (FAST, "opi"):
-        other = replace(recipe, name=name, effort=None, weights=True, augmentation=None, seed=0)
+        other = Recipe(name=name, time_steps=recipe.time_steps)
         shorter = estimate.seconds(other)
         if shorter is not None and shorter < seconds / 2 and name != recipe.name:
             others.append(f"{name} about {duration(shorter)}")

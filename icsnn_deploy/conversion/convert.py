@@ -12,7 +12,7 @@ from torch import nn
 from torch.export import ExportedProgram
 
 from icsnn_deploy.conversion.ann_graph import several_inputs, to_ann_graph
-from icsnn_deploy.conversion.announcement import Estimate, advice, starting_line
+from icsnn_deploy.conversion.announcement import advice, estimate_for, starting_line
 from icsnn_deploy.conversion.calibration.agreement import AgreementScorer
 from icsnn_deploy.conversion.calibration.candidates import CandidateRunner
 from icsnn_deploy.conversion.calibration.context import CalibrationContext
@@ -25,7 +25,6 @@ from icsnn_deploy.conversion.calibration.training_source import (
     HeldSamples,
     TrainingSource,
 )
-from icsnn_deploy.conversion.calibration.work import Amounts, MachineSpeed
 from icsnn_deploy.conversion.conversion import Conversion
 from icsnn_deploy.conversion.frontend.approximate.judged import without_agreement
 from icsnn_deploy.conversion.frontend.approximate.loss import APPROXIMATED, approximation_losses
@@ -224,14 +223,8 @@ def _converted(
         training = FreshSamples(fresh, sorted(kept), partial(_taken, ann, normalization))
     estimate = None
     if announces(progress):
-        amounts = Amounts(
-            ann=ann,
-            fit=min(len(fit), SAMPLES_USED),
-            held_out=len(held_out),
-            time_steps=recipe.steps,
-        )
-        speed = MachineSpeed.measure(ann, fit, recipe.readout_steps)
-        estimate = Estimate(amounts=amounts, speed=speed, processes=ranks.size)
+        used = fit.part(0, SAMPLES_USED)
+        estimate = estimate_for(recipe, ann, used, len(held_out), ranks.size)
         line = starting_line(recipe, estimate)
         if line is not None:
             announce(progress, line)

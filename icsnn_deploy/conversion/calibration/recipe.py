@@ -132,7 +132,7 @@ class Recipe:
             raise ConversionError(
                 f"no recipe {self.name!r}; there are {', '.join(RECIPES)}, or give methods"
             )
-        if not self._is_trained and self._trained != Auto():
+        if self._trained != Auto() and not self._is_trained:
             raise ConversionError(
                 f"recipe {self.name!r}: effort, weights (--keep-weights), augmentation and seed go "
                 "with the recipes auto and hybrid; leave them out, or choose one of these"

@@ -25,7 +25,6 @@ from icsnn_deploy.graph.nodes import Relu
 
 Clock = Callable[[], float]
 
-_LONG_ENOUGH_S = 0.5
 _MOST_SAMPLES = 32  # of a measured pass
 _TRAINED = 3.5
 """A sample in training takes so many passes of the IF network: forward, and backward for inputs and
@@ -98,14 +97,16 @@ class MachineSpeed:
         ann: Graph,
         context: CalibrationContext,
         readout_steps: Sequence[int],
+        measured_s: float = 0.5,
         clock: Clock = time.perf_counter,
     ) -> MachineSpeed:
-        """Run a few samples, for about a second; large networks take one sample.
+        """Run a few samples; large networks take one sample.
 
         Args:
             ann: the ANN.
             context: samples.
             readout_steps: the T after which networks are read.
+            measured_s: for each kind of work; on a busy machine a short run tells nothing.
             clock: seconds.
         """
         few = context.part(0, _MOST_SAMPLES)
@@ -115,7 +116,7 @@ class MachineSpeed:
             _example_network(runner, few, readout_steps[-1]), device=context.device
         )
         axis = simulator.graph.input.batch_axis
-        timed = _Timed(clock, len(few))
+        timed = _Timed(clock, len(few), measured_s)
         fitted = fit_example(readout_steps)
         return cls(
             ann_sample=timed.per_sample(lambda n: runner.run(frames[:n])),
@@ -137,15 +138,16 @@ class MachineSpeed:
 
 
 class _Timed:
-    """Times functions, each for about half a second: on a busy machine a short run tells nothing.
+    """Times functions.
 
     Args:
         clock: seconds.
         most: samples at once.
+        measured_s: how long each function is run.
     """
 
-    def __init__(self, clock: Clock, most: int) -> None:
-        self._clock, self._most = clock, most
+    def __init__(self, clock: Clock, most: int, measured_s: float) -> None:
+        self._clock, self._most, self._measured_s = clock, most, measured_s
 
     def seconds(self, run: Callable[[], object]) -> float:
         """The mean of several runs, without the first one, which allocates."""
@@ -155,7 +157,7 @@ class _Timed:
             run()
             count += 1
             taken = self._clock() - begun
-            if taken >= _LONG_ENOUGH_S:
+            if taken >= self._measured_s:
                 return taken / count
 
     def per_sample(self, run: Callable[[int], object]) -> float:
@@ -163,9 +165,9 @@ class _Timed:
         begun = self._clock()
         run(1)
         taken = self._clock() - begun
-        if taken > 2 * _LONG_ENOUGH_S:
+        if taken > 2 * self._measured_s:
             return taken
-        count = max(1, min(self._most, int(2 * _LONG_ENOUGH_S / max(taken, 1e-9))))
+        count = max(1, min(self._most, int(2 * self._measured_s / max(taken, 1e-9))))
         return self.seconds(partial(run, count)) / count
 
 
