@@ -32,7 +32,7 @@ from icsnn_deploy.graph.nodes import (
     Population,
     Relu,
 )
-from icsnn_deploy.progress import report_inner
+from icsnn_deploy.progress import report_inner, tracked
 
 
 def open_reference(bundle: Bundle, backend: Backend, option: str | None) -> Simulator:
@@ -65,8 +65,7 @@ class ReferenceSimulator:
         spikes: dict[str, list[Array]] = {name: [] for name in v if record.needs_spikes}
         potentials: dict[str, list[Array]] = {name: [] for name in v if name in record.potentials}
         currents: list[Array] = []
-        for step in range(graph.steps):
-            report_inner("steps of the reference", step, graph.steps)
+        for step in tracked(range(graph.steps), "reference, steps", graph.steps, report_inner):
             values = {graph.input.name: x[step] if timed else x}
             for node in graph.nodes[1:]:
                 sources = [values[name] for name in node.inputs]
@@ -80,7 +79,6 @@ class ReferenceSimulator:
                 else:
                     values[node.name] = evaluate(node, *sources)
             currents.append(values[graph.output.name])
-        report_inner("steps of the reference", graph.steps, graph.steps)
         logits_t = running_mean(np.stack(currents), graph.readout_start)  # [T, B, *shape]
         return Recording(
             backend=self.name,
@@ -97,11 +95,10 @@ def run_ann(graph: Graph, inputs: Array) -> Array:
         raise GraphError("an IF network can't be run as an ANN")
     values = {graph.input.name: check_inputs(graph, inputs).astype(np.float64)}
     unused = graph.last_uses()
-    for done, node in enumerate(graph.nodes[1:], start=1):
+    for node in tracked(graph.nodes[1:], "nodes of the ANN", len(graph.nodes) - 1, report_inner):
         values[node.name] = evaluate(node, *(values[name] for name in node.inputs))
         for name in unused[node.name]:
             del values[name]
-        report_inner("nodes of the ANN", done, len(graph.nodes) - 1)
     return values[graph.output.name]
 
 
