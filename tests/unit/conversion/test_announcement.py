@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from icsnn_deploy.conversion import announcement
 from icsnn_deploy.conversion.announcement import Estimate, advice, starting_line
 from icsnn_deploy.conversion.calibration.context import CalibrationContext
 from icsnn_deploy.conversion.calibration.method import Method
@@ -170,7 +169,7 @@ def test_a_conversion_is_announced_only_where_someone_listens(
         measured.append(1)
         return slow
 
-    monkeypatch.setattr(announcement.MachineSpeed, "measure", measure)
+    monkeypatch.setattr(MachineSpeed, "measure", measure)
     listener = Listener()
     result = convert(small_model(), IMAGES, Recipe(name="opi", time_steps=2), progress=listener)
     assert listener.lines == [
