@@ -29,7 +29,7 @@ def test_the_objects_of_the_api_describe_themselves_in_one_line(tmp_path: Path) 
         "T = 4": repr(conversion.network),
         "4,800 neurons": repr(conversion.network),
         "integer network": repr(quantization.network),
-        "recipe default": repr(conversion),
+        "recipe fast": repr(conversion),
         "8 bits": repr(quantization),
         "bundle": repr(bundle),
         "torch pass": repr(report),
