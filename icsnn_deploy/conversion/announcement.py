@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from icsnn_deploy.conversion.calibration.auto import Effort
+from icsnn_deploy.conversion.calibration import auto
 from icsnn_deploy.conversion.calibration.context import CalibrationContext
 from icsnn_deploy.conversion.calibration.recipe import AUTO, FAST, HYBRID, Recipe
 from icsnn_deploy.conversion.calibration.work import Amounts, MachineSpeed, Work
@@ -16,12 +16,6 @@ _WORTH_A_LINE_S = 3.0
 _LONG_S = 600.0
 _MOST_LOST = 0.03  # samples whose class is another one than the ANN's
 _MOST_DIVERGENCE = 0.05  # of outputs that are not classes: 1 - R^2
-_NEXT_EFFORT: dict[Effort, Effort] = {
-    "quick": "short",
-    "short": "standard",
-    "standard": "best",
-    "best": "finetune",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,5 +119,6 @@ def _better(recipe: Recipe) -> Recipe | None:
         return None
     if recipe.name not in (AUTO, HYBRID):
         return Recipe(name=AUTO, time_steps=recipe.time_steps, batch_size=recipe.batch_size)
-    effort = _NEXT_EFFORT.get(recipe.effort_used)
-    return None if effort is None else replace(recipe, effort=effort)
+    efforts = list(auto.EFFORT_PLANS)
+    later = efforts[efforts.index(recipe.effort_used) + 1 :]
+    return replace(recipe, effort=later[0]) if later else None
