@@ -153,7 +153,6 @@ def distill(
     if isinstance(network, Graph):
         trained_weights = options.weight_rate > 0
         network = TrainableNetwork(network, context.device, train_weights=trained_weights)
-    context.progress(stage, 0, options.iterations)
     run = _Run(network, ann, context, batches, time_steps, options, objective)
     if checkpoint is not None:
         run.resume(checkpoint)
