@@ -33,7 +33,7 @@ setup: .venv/ready .venv-lava/icsnn-lava.json .venv-readers/icsnn-readers.json
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed: make PYTHON=...")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[$(RUNTIME),openvino,demo,examples,plots,dev]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[$(RUNTIME),openvino,demo,examples,plots,report,dev]'
 	touch $@
 
 # What is ready is left as it is.

@@ -76,6 +76,7 @@ ON_USE = {
     "nirtorch": r"readers/(nirtorch|norse)\.py",
     "h5py": r"exporters/nir/read/hdf5\w*\.py|exporters/netx/.*",
     "matplotlib": r"report/.*",
+    "jinja2": r"report/page/render\.py",
     "sklearn": r"demo/.*",
     "PIL": r"sources/images\.py",
     "torchvision": r"sources/torchvision_sets\.py",
