@@ -82,6 +82,7 @@ class Picture:
         alt: what a reader sees in it, for those who do not see it.
         table: the numbers that are plotted.
         wide: wider than a narrow screen: it scrolls within its frame.
+        narrow: as narrow as its plot, so that more of them stand side by side.
     """
 
     kind: ClassVar[str] = "picture"
@@ -91,6 +92,7 @@ class Picture:
     alt: str
     table: Table
     wide: bool = False
+    narrow: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -81,14 +81,11 @@ def drawn(
     Raises:
         BackendUnavailableError: matplotlib is not installed; names the command to run.
     """
-    try:
-        import matplotlib
-        from matplotlib.backends.backend_svg import FigureCanvasSVG
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise BackendUnavailableError(
-            f"pictures are drawn with matplotlib, which is not installed; run: {INSTALL}"
-        ) from error
+    require_matplotlib()
+    import matplotlib
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
     with matplotlib.rc_context({**matplotlib.rcParamsDefault, **_STYLE, "svg.hashsalt": name}):
         figure = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasSVG(figure)
@@ -96,6 +93,16 @@ def drawn(
         content = io.StringIO()
         figure.savefig(content, format="svg", metadata={"Date": None, "Creator": None})
     return _element(content.getvalue())
+
+
+def require_matplotlib() -> None:
+    """Raise BackendUnavailableError, which names the command to run, without matplotlib."""
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError as error:
+        raise BackendUnavailableError(
+            f"pictures are drawn with matplotlib, which is not installed; run: {INSTALL}"
+        ) from error
 
 
 def _element(text: str) -> str:
