@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 Tone = Literal["", "good", "bad", "open"]
@@ -144,13 +144,15 @@ class Section:
         lead: a sentence or two below it.
         items: in the order in which they are shown.
         sections: parts of it.
+        listed: its parts stand in the navigation, too.
     """
 
     anchor: str
     title: str
     lead: str = ""
     items: tuple[Item, ...] = ()
-    sections: tuple[Section, ...] = field(default=())
+    sections: tuple[Section, ...] = ()
+    listed: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -119,7 +119,7 @@ def _shares(m: BundleMeasures, prefix: str, name: str, counts: OutputCounts) -> 
         found,
         axes_labels=("stopped after t steps", "% of the samples"),
         caption=_of(m, "Accuracy after each step", name),
-        alt=f"{found[0].label} rises from {first:.1f} % after step {steps[0]} to {last:.1f} % "
+        alt=f"{found[0].label} rises from {first:.1f}% after step {steps[0]} to {last:.1f}% "
         f"after step {steps[-1]}"
         + (
             ""

@@ -81,7 +81,7 @@ def _rates(m: BundleMeasures, prefix: str) -> Picture:
         [Series(label="", values=values)],
         axis="spikes per neuron and step, %",
         caption="Firing rate",
-        alt=f"firing rates from {min(values):.1f} % to {max(values):.1f} %",
+        alt=f"firing rates from {min(values):.1f}% to {max(values):.1f}%",
         table=_columns(m, "firing rate", [percent(layer.firing_rate, 2) for layer in m.layers]),
     )
 

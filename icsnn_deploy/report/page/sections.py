@@ -20,7 +20,7 @@ from icsnn_deploy.report.page.section_parity import parity_section
 from icsnn_deploy.report.page.section_provenance import provenance_section
 from icsnn_deploy.report.page.section_samples import examples_section, spikes_section
 from icsnn_deploy.report.page.section_targets import targets_section
-from icsnn_deploy.report.page.wording import large, percent, size, wilson
+from icsnn_deploy.report.page.wording import energy, large, percent, size, wilson
 from icsnn_deploy.version import __version__
 
 _TITLE = "Report of a spiking network"
@@ -43,6 +43,7 @@ def report_page(found: Sequence[tuple[Bundle, BundleMeasures]]) -> Page:
             title=m.name,
             lead=_lead(m),
             sections=bundle_sections(bundle, m, f"b{n}-"),
+            listed=True,
         )
         for n, (bundle, m) in enumerate(found, start=1)
     ]
@@ -196,9 +197,8 @@ def _bits(m: BundleMeasures) -> str:
 
 
 def _energy(m: BundleMeasures) -> str:
-    energy = m.activity.energy
-    low, high = energy.low_nanojoule, energy.high_nanojoule
-    return f"{low:,.3g} nJ" if low == high else f"{low:,.3g} to {high:,.3g} nJ"
+    low, high = m.activity.energy.low_nanojoule, m.activity.energy.high_nanojoule
+    return energy(low) if low == high else f"{energy(low)} to {energy(high)}"
 
 
 def _comparison(found: Sequence[BundleMeasures]) -> Table:

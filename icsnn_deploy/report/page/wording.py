@@ -10,7 +10,7 @@ _SI = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 def percent(value: float | None, digits: int = 1) -> str:
     """A share as a percentage; empty for None."""
-    return "" if value is None else f"{100 * value:.{digits}f} %"
+    return "" if value is None else f"{value:.{digits}%}"
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -36,6 +36,14 @@ def size(count: float) -> str:
         if count >= scale:
             return f"{count / scale:.3g} {unit}"
     return f"{count:.0f} bytes"
+
+
+def energy(nanojoule: float) -> str:
+    """An energy with its unit."""
+    for scale, unit in ((1e6, "mJ"), (1e3, "µJ")):
+        if nanojoule >= scale:
+            return f"{nanojoule / scale:.3g} {unit}"
+    return f"{nanojoule:.3g} nJ"
 
 
 def short(name: str, width: int = _SHORT) -> str:
