@@ -64,7 +64,9 @@ class Browser:
     def screenshot(self, path: Path) -> None:
         """The whole page as a PNG file."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        shot = self._send("Page.captureScreenshot", {"captureBeyondViewport": True, "format": "png"})
+        shot = self._send(
+            "Page.captureScreenshot", {"captureBeyondViewport": True, "format": "png"}
+        )
         path.write_bytes(base64.b64decode(shot["data"]))
 
     def pdf(self) -> bytes:

@@ -17,12 +17,14 @@ import torch
 from icsnn_deploy.bundle.bundle import Bundle
 from icsnn_deploy.conversion.calibration.recipe import Recipe
 from icsnn_deploy.conversion.convert import convert
+from icsnn_deploy.conversion.frontend.load_model import load_model
 from icsnn_deploy.demo.digits import load_digits, train
 from icsnn_deploy.exporters import export_into
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.lattice.quantize import quantize
 from icsnn_deploy.progress import silent
 from icsnn_deploy.report.page.measure import HeldSamples, ReportOptions, measure
+from icsnn_deploy.report.page.measures import BundleMeasures
 from icsnn_deploy.report.page.write import write_report
 from tests.browser.browser import Browser, headless
 
@@ -49,6 +51,7 @@ SECTIONS = (
 )
 MOST_BYTES = 5_000_000
 MOST_SECONDS = 60.0  # of processor time
+RESNET20 = f"{ROOT / 'examples' / 'cifar_models.py'}:resnet20"
 GIVEN = [Path(name) for name in os.environ.get("ICSNN_PAGES", "").split(":") if name]
 
 
@@ -75,13 +78,11 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def resnet20(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The report of a ResNet20 with random weights on 200 images, within size and time."""
-    from tests.browser.resnet20 import ResNet20
-
     folder = tmp_path_factory.mktemp("resnet20")
     torch.manual_seed(0)
     images = np.random.default_rng(0).random((200, 3, 32, 32), np.float32)
     recipe = Recipe(name="ic-snn", time_steps=8)
-    conversion = convert(ResNet20().eval(), images[:64], recipe)
+    conversion = convert(load_model(RESNET20), images[:64], recipe)
     bundle = conversion.save(folder / "resnet20", images[:8])
     labels = np.arange(200) % 10
     started = time.process_time()
@@ -91,7 +92,7 @@ def resnet20(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def _measured(bundle: Bundle, images: Array, labels: Array) -> tuple[Bundle, object]:
+def _measured(bundle: Bundle, images: Array, labels: Array) -> tuple[Bundle, BundleMeasures]:
     samples = HeldSamples(samples=images, axis=0, name="images")
     return bundle, measure(bundle, samples, labels, ReportOptions(parity_samples=4))
 
@@ -112,7 +113,9 @@ def test_a_report_is_whole_and_readable(
     ids = browser.run("return [...document.querySelectorAll('section')].map((e) => e.id)")
     several = [each for each in ids if each == "b1"]
     assert set(SECTIONS) <= {each.removeprefix("b1-") for each in ids} if several else set(ids)
-    dark = browser.run("return getComputedStyle(document.body).backgroundColor") == "rgb(20, 23, 26)"
+    dark = (
+        browser.run("return getComputedStyle(document.body).backgroundColor") == "rgb(20, 23, 26)"
+    )
     assert dark == (scheme == "dark")
 
 

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "icsnn_deploy"
 
 ORDER = (
-    {"errors", "atomic", "progress", "version", "machine_cache"},
+    {"errors", "atomic", "notebook", "progress", "version", "machine_cache"},
     {"progress_display"},
     {"native"},
     {"environments", "user_code"},

@@ -13,6 +13,7 @@ from icsnn_deploy.report.page.wording import short
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+_THOUSANDS = 2000  # from here on, ticks have a unit prefix
 _MARGIN = 0.62  # inches above and below the bars
 
 
@@ -72,6 +73,10 @@ def bars(
         axes.set_xlabel(axis)
         if limit is not None:
             axes.set_xlim(*limit)
+        if max((abs(end) for end in axes.get_xlim()), default=0) >= _THOUSANDS:
+            from matplotlib.ticker import EngFormatter
+
+            axes.xaxis.set_major_formatter(EngFormatter())
         if legend:
             _legend(axes, len(series))
 

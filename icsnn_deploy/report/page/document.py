@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 Tone = Literal["", "good", "bad", "open"]
@@ -83,6 +83,7 @@ class Picture:
         table: the numbers that are plotted.
         wide: wider than a narrow screen: it scrolls within its frame.
         narrow: as narrow as its plot, so that more of them stand side by side.
+        opened: the table is shown from the start, because it is the key to the plot.
     """
 
     kind: ClassVar[str] = "picture"
@@ -93,6 +94,7 @@ class Picture:
     table: Table
     wide: bool = False
     narrow: bool = False
+    opened: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,6 +172,17 @@ class Page:
     lead: str
     sections: tuple[Section, ...]
     foot: str = ""
+
+
+def without_empty_columns(table: Table) -> Table:
+    """The table without the columns that hold nothing."""
+    kept = [n for n in range(len(table.columns)) if any(row[n] for row in table.rows)]
+    return replace(
+        table,
+        columns=tuple(table.columns[n] for n in kept),
+        rows=tuple(tuple(row[n] for n in kept) for row in table.rows),
+        words=frozenset(at for at, n in enumerate(kept) if n in table.words),
+    )
 
 
 def pictures(found: Sequence[Picture | None]) -> tuple[Item, ...]:

@@ -198,7 +198,7 @@ def _early_exit(m: BundleMeasures, prefix: str) -> Picture | None:
     return curves(
         f"{prefix}early-exit",
         [curve],
-        axes_labels=("mean number of steps", f"{label}, % of the samples"),
+        axes_labels=("mean number of steps", f"{label} (%)"),
         caption="Early exit: each sample stops once it is sure enough",
         alt=f"at a confidence of {best.confidence:g}, {percent(match / of)} with "
         f"{best.mean_steps:.2f} of {m.evaluation.graph.steps} steps on average",

@@ -11,7 +11,15 @@ from typing import Any
 
 from icsnn_deploy.report.layer_errors import errors_of_layers
 from icsnn_deploy.report.page.charts import Curve, Series, bars, curves
-from icsnn_deploy.report.page.document import Item, Picture, Section, Table, Text, pictures
+from icsnn_deploy.report.page.document import (
+    Item,
+    Picture,
+    Section,
+    Table,
+    Text,
+    pictures,
+    without_empty_columns,
+)
 from icsnn_deploy.report.page.drawing import GOOD, SERIES
 from icsnn_deploy.report.page.measures import BundleMeasures
 from icsnn_deploy.report.page.wording import number, percent
@@ -51,11 +59,13 @@ def conversion_section(m: BundleMeasures, prefix: str) -> Section:
 def _what(record: Mapping[str, Any]) -> Text:
     lines = []
     if "recipe" in record:
-        lines.append(
-            f"recipe {record['recipe']}, T = {record.get('time_steps')}, "
-            f"{record.get('calibration_samples')} calibration samples, "
-            f"{record.get('held_out_samples')} of them held out"
+        counts = (
+            ("time_steps", "T = {}"),
+            ("calibration_samples", "{} calibration samples"),
+            ("held_out_samples", "{} of them held out"),
         )
+        known = [text.format(record[key]) for key, text in counts if key in record]
+        lines.append(", ".join([f"recipe {record['recipe']}", *known]))
         if (seconds := _number(record.get("seconds"))) is not None:
             lines.append(f"the conversion took {seconds:.1f} s")
     elif "imported_from" in record:
@@ -79,14 +89,16 @@ def _candidate(value: Any) -> tuple[str, float | None, float, float | None, floa
 
 
 def _candidates(found: Sequence[Any], chosen: str) -> Table:
-    return Table(
-        caption="Candidates, in the order in which they were tried; the chosen one is marked",
-        columns=("method", "as the ANN", "divergence", "error of the difference", "seconds"),
-        rows=tuple(
-            (name, percent(agreement), number(divergence, 4), number(gap, 2), number(seconds))
-            for name, agreement, divergence, gap, seconds in found
-        ),
-        tones=tuple("good" if name == chosen else "" for name, *_ in found),
+    return without_empty_columns(
+        Table(
+            caption="Candidates, in the order in which they were tried; the chosen one is marked",
+            columns=("method", "as the ANN", "divergence", "error of the difference", "seconds"),
+            rows=tuple(
+                (name, percent(agreement), number(divergence, 4), number(gap, 2), number(seconds))
+                for name, agreement, divergence, gap, seconds in found
+            ),
+            tones=tuple("good" if name == chosen else "" for name, *_ in found),
+        )
     )
 
 

@@ -5,7 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from icsnn_deploy.report.page.charts import Series, bars
-from icsnn_deploy.report.page.document import Picture, Section, Table, Text, pictures
+from icsnn_deploy.report.page.document import (
+    Picture,
+    Section,
+    Table,
+    Text,
+    pictures,
+    without_empty_columns,
+)
 from icsnn_deploy.report.page.drawing import BAD, OPEN, SERIES, SOFT, drawn
 from icsnn_deploy.report.page.measures import BundleMeasures, LayerMeasures
 from icsnn_deploy.report.page.wording import number, percent, short
@@ -56,20 +63,22 @@ def _table(m: BundleMeasures) -> Table:
         )
         for layer in m.layers
     )
-    return Table(
-        caption="Each population",
-        columns=(
-            "population",
-            "neurons",
-            "firing rate",
-            "silent",
-            "never fires",
-            "saturated",
-            "first spike (step)",
-            "R^2",
-            "headroom (bits)",
-        ),
-        rows=rows,
+    return without_empty_columns(
+        Table(
+            caption="Each population",
+            columns=(
+                "population",
+                "neurons",
+                "firing rate",
+                "silent",
+                "never fires",
+                "saturated",
+                "first spike (step)",
+                "R^2",
+                "headroom (bits)",
+            ),
+            rows=rows,
+        )
     )
 
 

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from icsnn_deploy.report.page.document import Item, Section, Table, Text, Tone, pictures
+from icsnn_deploy.report.page.document import (
+    Item,
+    Section,
+    Table,
+    Text,
+    Tone,
+    pictures,
+    without_empty_columns,
+)
 from icsnn_deploy.report.page.measures import BundleMeasures
 from icsnn_deploy.report.page.section_samples import trace_picture
 from icsnn_deploy.report.page.wording import number
@@ -59,19 +67,21 @@ def _table(m: BundleMeasures) -> Table:
     for name, reason in m.parity.failed.items():
         rows.append((name, "not run", "", "", "", "", "", reason))
         tones.append("open")
-    return Table(
-        caption="Backends",
-        columns=(
-            "backend",
-            "verdict",
-            "spikes",
-            "differ",
-            "samples that differ",
-            "margin",
-            "largest logit difference",
-            "why",
-        ),
-        rows=tuple(rows),
-        tones=tuple(tones),
-        words=frozenset({0, 1, 7}),
+    return without_empty_columns(
+        Table(
+            caption="Backends",
+            columns=(
+                "backend",
+                "verdict",
+                "spikes",
+                "differ",
+                "samples that differ",
+                "margin",
+                "largest logit difference",
+                "why",
+            ),
+            rows=tuple(rows),
+            tones=tuple(tones),
+            words=frozenset({0, 1, 7}),
+        )
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -27,6 +27,7 @@ from icsnn_deploy.report.page.wording import number, short
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+_WIDE_STEPS = 20  # up to which spikes are drawn as squares
 _ROW = 0.062  # inches, of a neuron in a raster
 _LOGITS = 2  # samples whose logits are drawn
 _MOST_LOGITS = 20
@@ -57,13 +58,15 @@ def _raster(raster: Raster, m: BundleMeasures, prefix: str) -> Picture | None:
         layer: [n for n, row in enumerate(raster.rows) if row[0] == layer] for layer in layers
     }
 
+    style: dict[str, Any] = {"linestyle": "", "marker": "|", "markersize": 4}
+    if steps <= _WIDE_STEPS:
+        style = {"linestyle": "", "marker": "s", "markersize": 3.2, "markeredgewidth": 0}
+
     def draw(axes: Axes) -> None:
         for n, layer in enumerate(layers):
             points = [(t, row) for row in places[layer] for t in raster.rows[row][2]]
             color = SERIES[n % len(SERIES)]
-            axes.plot(
-                [t for t, _ in points], [y for _, y in points], "|", color=color, markersize=4
-            )
+            axes.plot([t for t, _ in points], [y for _, y in points], color=color, **style)
         middle = [float(np.mean(places[layer])) for layer in layers]
         axes.set_yticks(middle, [short(layer, 13) for layer in layers])
         axes.tick_params(axis="y", length=0)

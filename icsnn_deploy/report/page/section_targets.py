@@ -98,7 +98,6 @@ def _floor_plan(result: CheckResult, allocation: Allocation, prefix: str) -> Pic
                     facecolor="none",
                     edgecolor=BAD if over else RULE,
                     linewidth=1.4 if over else 0.8,
-                    linestyle="--" if over else "-",
                 )
             )
         axes.set_xlim(-0.05, _COLUMNS)
@@ -109,7 +108,7 @@ def _floor_plan(result: CheckResult, allocation: Allocation, prefix: str) -> Pic
     hidden = count - drawn_cells
     caption = f"Cores of {result.profile.name}: the number of the layer on each"
     if over:
-        caption += "; dashed: more than the chip has"
+        caption += "; framed in red: more than the chip has"
     if hidden:
         caption += f"; {hidden:,} more are not drawn"
     return Picture(
@@ -139,6 +138,7 @@ def _floor_plan(result: CheckResult, allocation: Allocation, prefix: str) -> Pic
             ),
             words=frozenset({0, 3}),
         ),
+        opened=True,
     )
 
 

@@ -132,11 +132,12 @@ def _accuracy_tiles(m: BundleMeasures) -> list[Tile]:
             )
         if figures.get("ann_top1") is not None:
             loss = 100 * (figures["ann_top1"] - figures["top1"])
+            change = f"loses {loss:.1f}" if loss >= 0 else f"gains {-loss:.1f}"
             tiles.append(
                 Tile(
                     label=f"Accuracy of the ANN{suffix}",
                     value=percent(figures["ann_top1"]),
-                    note=f"the network loses {loss:.1f} points",
+                    note=f"the network {change} points",
                 )
             )
         for key, label in (
