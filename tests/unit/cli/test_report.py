@@ -56,6 +56,7 @@ def test_a_report_has_every_section_and_its_markdown(tmp_path: Path) -> None:
     assert "svg" not in markdown
 
 
+@pytest.mark.slow
 def test_several_bundles_are_compared_first(tmp_path: Path) -> None:
     build(tmp_path / "one")
     build(tmp_path / "two", ann=False)
@@ -69,6 +70,7 @@ def test_several_bundles_are_compared_first(tmp_path: Path) -> None:
     assert len(found) == len(set(found))
 
 
+@pytest.mark.slow
 def test_an_integer_network_and_one_of_several_outputs_have_reports(tmp_path: Path) -> None:
     network = on_lattice(NETWORK)
     create_bundle(
@@ -107,6 +109,7 @@ def test_a_report_json_in_any_form_is_shown_as_text(tmp_path: Path) -> None:
     assert "&lt;img src=x&gt;" in page
 
 
+@pytest.mark.slow
 def test_json_names_the_files_and_has_the_figures(tmp_path: Path) -> None:
     build(tmp_path / "bundle")
     out = tmp_path / "report.html"
