@@ -83,7 +83,6 @@ class Picture:
         table: the numbers that are plotted.
         wide: wider than a narrow screen: it scrolls within its frame.
         narrow: as narrow as its plot, so that more of them stand side by side.
-        opened: the table is shown from the start, because it is the key to the plot.
     """
 
     kind: ClassVar[str] = "picture"
@@ -94,7 +93,6 @@ class Picture:
     table: Table
     wide: bool = False
     narrow: bool = False
-    opened: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

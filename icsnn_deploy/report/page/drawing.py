@@ -69,7 +69,7 @@ _STYLE: dict[Any, Any] = {
 
 
 def drawn(
-    name: str, draw: Callable[[Axes], None], *, width: float = WIDTH, height: float = 2.3
+    name: str, draw: Callable[[Axes], object], *, width: float = WIDTH, height: float = 2.3
 ) -> str:
     """An <svg> element with one plot.
 

@@ -29,6 +29,7 @@ _MOST_CELLS = 264
 """Cores that are drawn, at most."""
 
 _MOST_MISFITS = 60
+_SHOWN = 12  # misfits that are not folded
 
 
 def targets_section(m: BundleMeasures, prefix: str) -> Section:
@@ -51,6 +52,7 @@ def _target(result: CheckResult, prefix: str) -> Section:
         items.append(_misfits(result))
     if result.allocation is not None and result.allocation.placements:
         items += pictures([_floor_plan(result, result.allocation, prefix)])
+        items.append(_layers(result.allocation))
     if result.notes:
         items.append(Text(lines=result.notes))
     return Section(
@@ -69,7 +71,7 @@ def _misfits(result: CheckResult) -> Table:
         columns=("node", "what", "got", "allowed", "over", "remedy"),
         rows=tuple((x.node, x.what, x.got, x.allowed, x.over, x.remedy) for x in shown),
         words=frozenset({0, 1, 2, 3, 4, 5}),
-        folded=len(shown) > 8,
+        folded=len(shown) > _SHOWN,
     )
 
 
@@ -122,23 +124,34 @@ def _floor_plan(result: CheckResult, allocation: Allocation, prefix: str) -> Pic
         alt=f"{plural(allocation.cores_used, 'core')} used of {allocation.cores_available:,}"
         + (f", {over:,} too many" if over else ""),
         table=Table(
-            caption="layers on cores",
-            columns=("layer", "number", "cores", "tightest", "needs", "core has", "full"),
+            caption="number of each layer",
+            columns=("layer", "number", "cores"),
             rows=tuple(
-                (
-                    p.layer,
-                    str(n),
-                    f"{p.cores:,}" if p.core is None else f"core {p.core}",
-                    p.resource,
-                    f"{p.need:,}",
-                    f"{p.limit:,}",
-                    percent(p.share, 0),
-                )
+                (p.layer, str(n), f"{p.cores:,}")
                 for n, p in enumerate(allocation.placements, start=1)
             ),
-            words=frozenset({0, 3}),
         ),
-        opened=True,
+    )
+
+
+def _layers(allocation: Allocation) -> Table:
+    """The key of the floor plan, and the scarcest resource of each layer."""
+    return Table(
+        caption="Layers on cores, with the resource that decides how many cores each needs",
+        columns=("layer", "number", "cores", "resource", "needs", "core has", "full"),
+        rows=tuple(
+            (
+                p.layer,
+                str(n),
+                f"{p.cores:,}" if p.core is None else f"core {p.core}",
+                p.resource,
+                f"{p.need:,}",
+                f"{p.limit:,}",
+                percent(p.share, 0),
+            )
+            for n, p in enumerate(allocation.placements, start=1)
+        ),
+        words=frozenset({0, 3}),
     )
 
 

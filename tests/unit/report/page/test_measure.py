@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from icsnn_deploy.backends.torch.simulator import TorchSimulator
 from icsnn_deploy.bundle.bundle import Bundle
 from icsnn_deploy.errors import BackendUnavailableError, DataError, SimulationError
 from icsnn_deploy.evaluation.activity import measure_activity
+from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import IF
 from icsnn_deploy.graph.readout import top1
 from icsnn_deploy.report.layers import OutputFit
@@ -128,6 +129,11 @@ def test_examples_are_right_and_wrong_samples_of_each_class(tmp_path: Path, bund
     assert kinds == {(int(a), bool(a == b)) for a, b in zip(y, top1(logits), strict=True)}
 
 
+def of_neuron(values: Array, sample: int, neuron: tuple[int, ...]) -> Array:
+    """[T, B, *shape] -> [T]."""
+    return np.array([step[sample][neuron] for step in values])
+
+
 def test_rasters_and_traces_are_those_of_the_recording(tmp_path: Path, bundle: Bundle) -> None:
     found = measured(bundle, tmp_path)
     x, _ = data(tmp_path, COUNT)
@@ -136,10 +142,10 @@ def test_rasters_and_traces_are_those_of_the_recording(tmp_path: Path, bundle: B
     assert found.rasters
     for raster in found.rasters:
         for layer, neuron, times in raster.rows:
-            spikes = recording.spikes[layer][(slice(None), raster.sample, *neuron)]
+            spikes = of_neuron(recording.spikes[layer], raster.sample, neuron)
             assert times == tuple(np.flatnonzero(spikes) + 1)
     for trace in found.traces:
-        u = recording.potentials[trace.layer][(slice(None), trace.sample, *trace.neuron)]
+        u = of_neuron(recording.potentials[trace.layer], trace.sample, trace.neuron)
         assert trace.u["torch"] == tuple(map(float, u))
 
 
@@ -170,7 +176,7 @@ class Broken(Wrong):
         raise SimulationError("it broke\nat length")
 
 
-def opened(kinds: dict[str, type]) -> Callable[[Bundle, str], object]:
+def opened(kinds: Mapping[str, type]) -> Callable[[Bundle, str], object]:
     def open_it(bundle: Bundle, spec: str) -> object:
         if spec not in kinds:
             raise BackendUnavailableError("not here; run: pip install it")
