@@ -73,7 +73,7 @@ build/lowest/ready: pyproject.toml
 	$(PYTHON) -m venv --clear build/lowest
 	build/lowest/bin/python -m pip install --quiet uv
 	build/lowest/bin/uv pip install --quiet --python build/lowest/bin/python \
-	  --resolution lowest-direct --torch-backend $(LOWEST_TORCH) --editable '.[cpu,demo,dev]'
+	  --resolution lowest-direct --torch-backend $(LOWEST_TORCH) --editable '.[cpu,demo,report,dev]'
 	touch $@
 
 # Convolution kernels over tens of thousands of shapes, with each instruction set of this processor.

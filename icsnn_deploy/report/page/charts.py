@@ -150,6 +150,8 @@ def curves(
             axes.locator_params(axis="x", integer=True)
         if log_y:
             axes.set_yscale("log")
+        else:  # a fixed number of ticks: the layout must not change their labels
+            axes.locator_params(axis="y", nbins=5)
         if sum(bool(curve.label) for curve in found) > 1:
             _legend(axes, len(found))
 

@@ -45,7 +45,7 @@ from icsnn_deploy.version import __version__
 CONFIDENCES = (0.5, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999)
 """Confidences that early exit is measured at."""
 
-_MOST_CLASSES = 200
+_MOST_CLASSES = 1000
 """Classes that a confusion is counted for, at most."""
 
 _RASTERS = 2

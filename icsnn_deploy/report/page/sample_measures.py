@@ -101,7 +101,7 @@ class ExampleChooser:
     """Keeps a right and a wrong sample of each class, and the first samples.
 
     Args:
-        classes: that are kept, at most; the first ones.
+        classes: that are kept, at most: those that come first.
         first: number of samples that are kept whatever they are.
     """
 
@@ -114,7 +114,8 @@ class ExampleChooser:
         """Offer a sample; `make` is called if it is kept."""
         group = found if label is None else label
         key = (group, label is None or label == found)
-        new = group < self.classes and key not in self.kept
+        groups = {kept for kept, _ in self.kept}
+        new = key not in self.kept and (group in groups or len(groups) < self.classes)
         if not new and number >= self.first:
             return
         example = make()

@@ -115,6 +115,7 @@ def trace_picture(trace: Trace, prefix: str, kind: str) -> Picture:
         if trace.step is not None:
             axes.axvline(trace.step, color=OPEN, linewidth=1.2, label="first difference")
         axes.locator_params(axis="x", integer=True)
+        axes.locator_params(axis="y", nbins=5)
         axes.set_xlabel("time step")
         axes.set_ylabel("potential")
         axes.legend(

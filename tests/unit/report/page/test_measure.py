@@ -23,7 +23,8 @@ from icsnn_deploy.graph.readout import top1
 from icsnn_deploy.report.layers import OutputFit
 from icsnn_deploy.report.page import parity_measures
 from icsnn_deploy.report.page.measure import CONFIDENCES, HeldSamples, ReportOptions, measure
-from icsnn_deploy.report.page.measures import BundleMeasures
+from icsnn_deploy.report.page.measures import BundleMeasures, Example
+from icsnn_deploy.report.page.sample_measures import ExampleChooser
 from tests.support.evaluating import NETWORK, build, data
 from tests.support.graphs import two_headed_network
 from tests.support.integer_graphs import on_lattice
@@ -218,3 +219,14 @@ def test_a_network_that_is_no_classifier_is_measured_as_well(tmp_path: Path) -> 
 def test_options_that_make_no_sense_are_refused() -> None:
     with pytest.raises(DataError, match="batch_size"):
         ReportOptions(batch_size=0)
+
+
+def test_of_many_classes_those_that_come_first_have_examples() -> None:
+    chooser = ExampleChooser(classes=2, first=1)
+    for number, (label, found) in enumerate([(900, 900), (900, 900), (7, 8), (500, 500), (7, 7)]):
+        chooser.add(number, label, found, lambda n=number, a=label, b=found: example(n, a, b))  # type: ignore[misc]
+    assert [each.sample for each in chooser.examples()] == [0, 2, 4]
+
+
+def example(number: int, label: int, found: int) -> Example:
+    return Example(sample=number, values=np.zeros(1), label=label, found=found, ann=None)

@@ -11,6 +11,7 @@ import pytest
 
 from icsnn_deploy.errors import BackendUnavailableError
 from icsnn_deploy.report.page import render
+from icsnn_deploy.report.page.charts import Curve, curves
 from icsnn_deploy.report.page.document import (
     Gallery,
     Page,
@@ -149,3 +150,15 @@ def test_columns_that_hold_nothing_are_left_out() -> None:
     assert kept == Table(
         caption="t", columns=("a", "c"), rows=(("1", "x"),), words=frozenset({0, 1})
     )
+
+
+def test_the_label_of_an_axis_is_not_cut_where_its_ticks_are_wide() -> None:
+    x, y = [5.53, 5.97, 6.3, 7.62], [87.5, 92.0, 92.5, 92.5]
+    table = Table(caption="t", columns=("a",), rows=())
+    curve = Curve(label="", x=x, y=y, band=([82.2, 87.5, 88.0, 88.0], [91.4, 95.0, 95.4, 95.4]))
+    svg = curves(
+        "exit", [curve], axes_labels=("steps", "accuracy"), caption="c", alt="a", table=table
+    ).svg
+    baseline = re.search(r'<text[^>]* x="([\d.]+)"[^>]*rotate\(-90[^>]*>accuracy<', svg)
+    assert baseline is not None
+    assert float(baseline[1]) > 6  # points: the height of a letter
