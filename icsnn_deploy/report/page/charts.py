@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from icsnn_deploy.report.page.document import Picture, Table
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _THOUSANDS = 2000  # from here on, ticks have a unit prefix
+_MOST_BARS = 200
 _MARGIN = 0.62  # inches above and below the bars
 
 
@@ -48,13 +49,17 @@ def bars(
 
     Args:
         name: of the picture.
-        labels: of the rows, from top to bottom; shortened.
+        labels: of the rows, from top to bottom; shortened. Of many, the first are drawn.
         series: beside each other in each row, or with `stacked` one after the other.
         axis: label of the values, with their unit.
         caption, alt, table: of the picture.
         stacked: each series begins where the one before it ends.
         limit: of the axis.
     """
+    if len(labels) > _MOST_BARS:
+        caption = f"{caption}; the first {_MOST_BARS} of {len(labels):,}"
+        labels = labels[:_MOST_BARS]
+        series = [replace(each, values=each.values[:_MOST_BARS]) for each in series]
     count = 1 if stacked else max(len(series), 1)
     row = LINE if count == 1 else max(LINE, 0.13 * count + 0.07)
     legend = sum(bool(each.label) for each in series) > 1

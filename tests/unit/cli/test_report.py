@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from typer.testing import CliRunner
 
 from icsnn_deploy.bundle.bundle import create_bundle
 from icsnn_deploy.cli import app
+from icsnn_deploy.graph.graph import Graph
 from tests.support.evaluating import NETWORK, as_ann, build, data
 from tests.support.graphs import samples, two_headed_network
 from tests.support.integer_graphs import on_lattice
@@ -82,6 +84,37 @@ def test_an_integer_network_and_one_of_several_outputs_have_reports(tmp_path: Pa
         code, text = invoke(tmp_path / name, "--out", out, "--parity-samples", 1)
         assert code == 0, text
         assert sections(out) >= SECTIONS
+
+
+def renamed(network: Graph, names: dict[str, str]) -> Graph:
+    """The network with other names of its nodes."""
+    return Graph(
+        nodes=tuple(
+            replace(
+                node,
+                name=names[node.name],
+                inputs=tuple(names[source] for source in node.inputs),
+            )
+            for node in network.nodes
+        ),
+        time_steps=network.time_steps,
+    )
+
+
+def test_names_of_nodes_are_shown_as_text(tmp_path: Path) -> None:
+    names = {node.name: f"<script>alert({n})$\\frac{{`|" for n, node in enumerate(NETWORK.nodes)}
+    network = renamed(NETWORK, names)
+    create_bundle(
+        tmp_path / "bundle", network=network, ann=as_ann(network), samples=samples(network, 2),
+        report={},
+    )  # fmt: skip
+    out = tmp_path / "report.html"
+    code, text = invoke(tmp_path / "bundle", "--out", out, "--parity-samples", 1)
+    assert code == 0, text
+    assert sections(out) >= SECTIONS
+    for path in (out, out.with_suffix(".md")):
+        assert "<script" not in path.read_text()
+    assert out.read_text().count("&lt;script&gt;alert(3)") > 2
 
 
 WRONG = {

@@ -11,7 +11,7 @@ import pytest
 
 from icsnn_deploy.errors import BackendUnavailableError
 from icsnn_deploy.report.page import render
-from icsnn_deploy.report.page.charts import Curve, curves
+from icsnn_deploy.report.page.charts import Curve, Series, bars, curves
 from icsnn_deploy.report.page.document import (
     Gallery,
     Page,
@@ -162,3 +162,15 @@ def test_the_label_of_an_axis_is_not_cut_where_its_ticks_are_wide() -> None:
     baseline = re.search(r'<text[^>]* x="([\d.]+)"[^>]*rotate\(-90[^>]*>accuracy<', svg)
     assert baseline is not None
     assert float(baseline[1]) > 6  # points: the height of a letter
+
+
+def test_of_many_bars_the_first_are_drawn() -> None:
+    names = [f"layer {n}" for n in range(1000)]
+    table = Table(caption="t", columns=("a",), rows=())
+    found = bars(
+        "many", names, [Series(label="", values=[1.0] * 1000)], axis="x", caption="c", alt="a",
+        table=table,
+    )  # fmt: skip
+    assert found.caption == "c; the first 200 of 1,000"
+    assert ">layer 199<" in found.svg
+    assert ">layer 200<" not in found.svg
