@@ -114,7 +114,7 @@ def test_names_of_nodes_are_shown_as_text(tmp_path: Path) -> None:
     assert sections(out) >= SECTIONS
     for path in (out, out.with_suffix(".md")):
         assert "<script" not in path.read_text()
-    assert out.read_text().count("&lt;script&gt;alert(3)") > 2
+    assert out.read_text().count("&lt;script&gt;alert(") > 20
 
 
 WRONG = {
