@@ -59,14 +59,14 @@ def check_contents(bundle: Bundle, export_format: str) -> Contents:
         BundleError: it is damaged.
     """
     entry, path = find_format(export_format), bundle.export(export_format)
-    written = entry.read_written_as(path)
-    if written is None:
-        return Contents(state="not compared")
-    if written.version != __version__:
-        if written.version is None:
-            raise ExportError(f"{path}: does not tell which version wrote it; export it again")
-        return Contents(state="other version", version=written.version)
     try:
+        written = entry.read_written_as(path)
+        if written is None:
+            return Contents(state="not compared")
+        if written.version != __version__:
+            if written.version is None:
+                raise ExportError(f"{path}: does not tell which version wrote it; export it again")
+            return Contents(state="other version", version=written.version)
         is_identical, found = _compare(bundle, entry, path, written)
     except OSError as error:
         raise ExportError(f"{path}: can't be compared ({error})") from error

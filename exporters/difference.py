@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 _SHOWN = 60  # characters of a line
+_ABOUT = (".md", ".json")
 
 
 def of_files(written: Path, path: Path) -> str | None:
@@ -22,7 +23,8 @@ def of_files(written: Path, path: Path) -> str | None:
     """
     if not written.is_dir():
         return _of_bytes(written.read_bytes(), path.read_bytes())
-    for file in sorted(written.iterdir()):
+    # descriptions last: they hold the hash, which differs because the numbers do
+    for file in sorted(written.iterdir(), key=lambda file: (file.suffix in _ABOUT, file.name)):
         other = path / file.name
         if not other.is_file():
             return f"{file.name} is missing"

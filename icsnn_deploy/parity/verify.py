@@ -12,7 +12,7 @@ from icsnn_deploy.backends import find_backend, open_backend
 from icsnn_deploy.backends.recording import Record, Recording, Simulator
 from icsnn_deploy.backends.reference import ReferenceSimulator, run_ann
 from icsnn_deploy.bundle.bundle import Bundle
-from icsnn_deploy.errors import DataError, ExportError
+from icsnn_deploy.errors import DataError
 from icsnn_deploy.exporters.contents import Contents, check_contents
 from icsnn_deploy.graph.arrangement import is_classifier, output_tasks
 from icsnn_deploy.graph.certificate import require_certificate
@@ -216,14 +216,10 @@ def _compare_contents(
     """How each export compares with what its exporter writes; raises ExportError."""
     if not formats:
         return {}
-    try:
-        return {
-            name: check_contents(bundle, name)
-            for name in tracked(formats, "comparing files", len(formats), progress)
-        }
-    except ExportError:
-        bundle.require_current(bundle.manifest.files)  # another command may have changed them
-        raise
+    return {
+        name: check_contents(bundle, name)
+        for name in tracked(formats, "comparing files", len(formats), progress)
+    }
 
 
 def _ann_logits(bundle: Bundle, inputs: Array, progress: Progress) -> Array:
