@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -39,12 +38,3 @@ def test_a_command_that_is_ended_leaves_the_old_or_the_new_bundle(signal: str) -
 def test_two_commands_at_once_lose_nothing() -> None:
     found = attack("races", "--count", "4", "--commands", *QUICK)
     assert "races: 24, faults: 0" in found
-
-
-@pytest.mark.slow
-def test_a_kill_at_each_system_call_leaves_the_old_or_the_new_bundle() -> None:
-    if shutil.which("strace") is None:
-        pytest.skip("strace is not installed; test_concurrent.py replaces Python's calls instead")
-    found = attack("system_calls")
-    assert "'old'" in found
-    assert "'new'" in found
