@@ -154,7 +154,7 @@ def states(work: Callable[[Path], object], make: Callable[[Path], Bundle], tmp_p
     work(make(tmp_path / "new" / "b").path)
     old, new = make(tmp_path / "old" / "b"), open_bundle(tmp_path / "new" / "b")
     assert old.manifest != new.manifest
-    found = set()
+    found: set[bool] = set()
     for number in range(200):
         path = make(tmp_path / str(number) / "b").path
         if not killed(lambda path=path: work(path), number):  # type: ignore[misc]
