@@ -52,6 +52,8 @@ def attack(
         ends = {name: _ends(name, pristine, temporary) for name in names}
         shared = set(os.listdir("/dev/shm"))
         for turn in range(count):
+            if turn and turn % 50 == 0:
+                print(f"{turn} done, faults: {len(faults)}", file=sys.stderr)
             name = names[turn % len(names)]
             here = copy(pristine, Path(folder, "here"))
             share = rng.uniform(0.8, 1.05) if rng.random() < _LATE else rng.random()

@@ -304,6 +304,8 @@ def attack(count: int, seed: int) -> dict[str, Counter[str]]:
             for number, target in enumerate(targets())
         ]
         for number in range(count):
+            if number and number % 200 == 0:
+                print(f"{number} done", file=sys.stderr)
             target, bundle = made[number % len(made)]
             copy = Path(shutil.copytree(bundle.path, folder / "changed"))
             place = change(open_bundle(copy), target.export_format, rng)

@@ -48,6 +48,8 @@ def attack(
         names = sorted({name for pair in pairs for name in pair})
         durations = load_all(names, pristine, temporary)
         for pair, turn in itertools.product(pairs, range(count)):
+            if turn and turn % 50 == 0:
+                print(f"{pair} {turn} done, faults: {len(faults)}", file=sys.stderr)
             here = copy(pristine, Path(folder, "here"))
             # so that each is met at every moment of the other
             shift = rng.uniform(-durations[pair[1]], durations[pair[0]])
