@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from icsnn_deploy.errors import ExportError
-from icsnn_deploy.exporters.options import ExportOptions
+from icsnn_deploy.exporters.options import ExportOptions, WrittenAs
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
 
@@ -33,6 +33,10 @@ class Format:
         is_general: whether the format holds every IF network.
         reference: (graph, inputs) -> ExpectedRun: runs the network for tests that the files hold.
             The writer of such a format takes `samples` and this, as `run`, by name.
+        written_as: (path) -> WrittenAs: reads from an export how it was written, so that it can
+            be written again and compared; raises ExportError. None: it is compared by behaviour.
+        difference: (written, path) -> str or None: the first number or text in which a file or
+            folder differs from the one that was written just now; None: only its bytes differ.
     """
 
     file: str
@@ -44,6 +48,8 @@ class Format:
     losses: str | None = None
     is_general: bool = False
     reference: str | None = None
+    written_as: str | None = None
+    difference: str = "exporters.difference:of_files"
 
     def options_type(self) -> type[ExportOptions] | None:
         """The class of its options; None where it has none."""
@@ -71,6 +77,16 @@ class Format:
             tests = {"samples": samples, "run": _load(self.reference)}
         _load(self.writer)(graph, path, *given, **tests)
 
+    def read_written_as(self, path: Path) -> WrittenAs | None:
+        """How an export was written; None where the format can't tell. Raises ExportError."""
+        found: WrittenAs | None = _load(self.written_as)(path) if self.written_as else None
+        return found
+
+    def difference_of(self, written: Path, path: Path) -> str | None:
+        """The first difference in content of an export from `written`; None: there is none."""
+        found: str | None = _load(self.difference)(written, path)
+        return found
+
     def losses_of(self, graph: Graph) -> tuple[str, ...]:
         """What readers of the file do not learn of the network, one sentence each."""
         found: tuple[str, ...] = _load(self.losses)(graph) if self.losses else ()
@@ -86,6 +102,8 @@ FORMATS: dict[str, Format] = {
         select="exporters.nir.formats:select_format",
         check="exporters.nir.formats:check_reader",
         is_general=True,
+        written_as="exporters.nir.written:written_as",
+        difference="exporters.nir.read.hdf5_contents:difference",
     ),
     "onnx": Format(
         file="network.onnx",
@@ -93,6 +111,8 @@ FORMATS: dict[str, Format] = {
         about="ONNX, all T steps",
         options="exporters.onnx.contract:OnnxOptions",
         is_general=True,
+        written_as="exporters.onnx.written:written_as",
+        difference="exporters.onnx.written:difference",
     ),
     "onnx-step": Format(
         file="network-step.onnx",
@@ -100,6 +120,8 @@ FORMATS: dict[str, Format] = {
         about="ONNX, one step with explicit state",
         options="exporters.onnx.contract:OnnxOptions",
         is_general=True,
+        written_as="exporters.onnx.written:written_as",
+        difference="exporters.onnx.written:difference",
     ),
     "c": Format(
         file="network-c",
@@ -108,6 +130,7 @@ FORMATS: dict[str, Format] = {
         options="exporters.c.options:COptions",
         check="exporters.c.write:check_limits",
         reference="parity.golden:expected_run",
+        written_as="exporters.c.written:written_as",
     ),
     "testvectors": Format(
         file="network-testvectors",
@@ -116,12 +139,15 @@ FORMATS: dict[str, Format] = {
         options="exporters.testvectors.options:VectorOptions",
         check="exporters.testvectors.write:check_size",
         reference="parity.golden:expected_run",
+        written_as="exporters.testvectors.written:written_as",
     ),
     "netx": Format(
         file="network.net",
         writer="exporters.netx.write:write",
         about="lava-dl netx, sequential",
         losses="exporters.netx.write:losses",
+        written_as="exporters.netx.written:written_as",
+        difference="exporters.nir.read.hdf5_contents:difference",
     ),
     "nir-portable": Format(
         file="network-portable.nir",
@@ -129,6 +155,8 @@ FORMATS: dict[str, Format] = {
         about="NIR graph for other readers",
         options="exporters.nir.formats:NirOptions",
         check="exporters.nir.formats:check_reader",
+        written_as="exporters.nir.written:written_as",
+        difference="exporters.nir.read.hdf5_contents:difference",
     ),
     "nir-relay": Format(
         file="network-relay.nir",
@@ -136,6 +164,8 @@ FORMATS: dict[str, Format] = {
         about="the same; initial potentials come from an extra input channel",
         options="exporters.nir.formats:NirOptions",
         check="exporters.nir.formats:check_reader",
+        written_as="exporters.nir.written:written_as",
+        difference="exporters.nir.read.hdf5_contents:difference",
     ),
 }
 

@@ -12,3 +12,16 @@ class ExportOptions:
     An entry of `FORMATS` names the class that its writer takes. Every field needs a default: the
     format is written with them where no options are given.
     """
+
+
+@dataclass(frozen=True, kw_only=True)
+class WrittenAs:
+    """How an existing export was written, as the file itself tells.
+
+    Args:
+        version: of this package; None where the file does not tell.
+        options: that the file was written with; None: the format's defaults.
+    """
+
+    version: str | None
+    options: ExportOptions | None = None

@@ -164,7 +164,12 @@ def _shapes(model: onnx.ModelProto, time_steps: int) -> dict[str, tuple[int, ...
     try:
         onnx.checker.check_model(slim)
         inferred = onnx.shape_inference.infer_shapes(slim, check_type=True, strict_mode=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+    except (
+        onnx.checker.ValidationError,
+        onnx.shape_inference.InferenceError,
+        ValueError,  # a data type that onnx does not know, or text that is not UTF-8
+        RuntimeError,
+    ) as error:
         raise ExportError(f"onnx's checker rejects it: {first_line(error):.200}") from error
     found = {info.name: info for info in [*inferred.graph.value_info, *inferred.graph.output]}
     for info in model.graph.value_info:

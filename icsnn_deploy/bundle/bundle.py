@@ -15,15 +15,17 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from icsnn_deploy.atomic import folder_beside, replace_folder
+from icsnn_deploy.atomic import folder_beside, put_folder, restore_folder
+from icsnn_deploy.bundle.add_export import add_export, replaced
 from icsnn_deploy.bundle.manifest import (
     MANIFEST,
     FileEntry,
@@ -35,7 +37,7 @@ from icsnn_deploy.bundle.manifest import (
     sha256_of,
     write_manifest,
 )
-from icsnn_deploy.bundle.swap import DATA, swap_export
+from icsnn_deploy.bundle.swap import DATA, settle_if_needed
 from icsnn_deploy.data import Normalization
 from icsnn_deploy.errors import BundleError
 from icsnn_deploy.events.binning import EventBins
@@ -111,6 +113,16 @@ class Bundle:
 
     def file(self, name: str) -> Path:
         """Path of a file of the bundle, checked; raises BundleError."""
+        try:
+            return self._checked_file(name)
+        except (BundleError, OSError) as error:
+            if name in self.manifest.files:
+                self.require_current([name])
+            if isinstance(error, BundleError):
+                raise
+            raise BundleError(f"{self.path / name}: can't be read ({error.strerror})") from error
+
+    def _checked_file(self, name: str) -> Path:
         entry = self.manifest.files.get(name)
         if entry is None:
             raise BundleError(
@@ -189,6 +201,7 @@ class Bundle:
     def _graph(self, name: str, expected: str) -> Graph:
         graph = read_graph(self.file(name))
         if graph.hash() != expected:
+            self.require_current([name])
             raise BundleError(f"{self.path / name}: graph hash {graph.hash()}, expected {expected}")
         return graph
 
@@ -206,7 +219,9 @@ class Bundle:
             raise BundleError(f"{self.path}: holds no samples; give some with --images")
         path = self.file("samples.safetensors")
         try:
-            return load_file(path)["inputs"]
+            inputs = load_file(path)["inputs"]
+            self.require_current([path.name])
+            return inputs
         except (SafetensorError, KeyError, TypeError, ValueError, AttributeError) as error:
             raise BundleError(
                 f"{path}: no array 'inputs' ({error}); create the bundle again"
@@ -234,52 +249,29 @@ class Bundle:
             losses: what the format can't express of the network, one sentence each.
 
         Raises:
-            BundleError: the export can't be written; the bundle is unchanged.
+            BundleError: the export can't be written, or another command has put another network
+                in the bundle; it is unchanged.
         """
-        self._refuse_unlisted(name)
+        manifest = add_export(self.path, self.manifest, export_format, name, write, losses=losses)
+        return replace(self, manifest=manifest)
+
+    def require_current(self, names: Iterable[str]) -> None:
+        """Raise BundleError if another command has changed one of these files since it was opened.
+
+        A file that was checked, then read, and is current after that, is what was checked.
+        """
         try:
-            with folder_beside(self.path / name) as folder:
-                draft = folder / name
-                write(draft)
-                data_file = draft.with_name(name + DATA)
-                drafts = [*([data_file] if data_file.exists() else []), draft]
-                files = [file for path in drafts for file in _files_of(path)]
-                entries = {
-                    file.relative_to(folder).as_posix(): FileEntry(
-                        sha256=sha256_of(file), size=file.stat().st_size
-                    )
-                    for file in files
-                }
-                manifest = self.manifest.with_export(
-                    export_format, name, entries, losses=losses, data_file=name + DATA
-                )
-                updated = replace(self, manifest=manifest)
-                swap_export(self.path, self.manifest, manifest, drafts, backup=folder / "old")
-        except OSError as error:
-            raise BundleError(f"{self.path / name}: can't be written ({error.strerror})") from error
-        return updated
+            current = read_manifest(self.path).files
+        except BundleError as error:
+            raise replaced(self.path) from error
+        if any(current.get(name) != self.manifest.files.get(name) for name in names):
+            raise replaced(self.path)
 
-    def _refuse_unlisted(self, name: str) -> None:
-        """Raise BundleError where an export would replace a folder with files of the user's."""
-        folder = self.path / name
-        if not folder.is_dir() or folder.is_symlink():
-            return
-        listed = {Path(file).name for file in self.manifest.files_in(name)}
-        if not listed:
-            raise BundleError(
-                f"{folder}: a folder that the manifest does not list; move it elsewhere"
-            )
-        others = sorted({path.name for path in folder.iterdir()} - listed)
-        if others:
-            raise BundleError(
-                f"{folder}: the export would delete {', '.join(others[:5])}; move what is yours "
-                "elsewhere (`make clean` deletes what make built there)"
-            )
-
-
-def _files_of(draft: Path) -> list[Path]:
-    """A written file; or the files of a written folder, by name."""
-    return sorted(draft.iterdir()) if draft.is_dir() else [draft]
+    def files_of(self, export_format: str) -> tuple[str, ...]:
+        """The files of an export, as the manifest lists them."""
+        name = self.exports[export_format]
+        beside = tuple(file for file in (name, name + DATA) if file in self.manifest.files)
+        return (*beside, *self.manifest.files_in(name))
 
 
 def create_bundle(
@@ -349,7 +341,7 @@ def create_bundle(
             for name, content in contents.items():
                 (draft / name).write_bytes(content)
             write_manifest(draft, manifest)
-            replace_folder(draft, path)
+            put_folder(draft, path, partial(check_free, path, overwrite=overwrite))
     except OSError as error:
         raise BundleError(f"{path}: can't be written ({error.strerror})") from error
     return Bundle(path=path, manifest=manifest)
@@ -358,6 +350,7 @@ def create_bundle(
 def check_free(path: Path, *, overwrite: bool) -> None:
     """Raise BundleError if no bundle can be written to `path`; only a bundle is overwritten."""
     try:
+        restore_folder(path)
         path.lstat()
     except FileNotFoundError:
         return
@@ -370,12 +363,18 @@ def check_free(path: Path, *, overwrite: bool) -> None:
 
 
 def open_bundle(path: str | os.PathLike[str]) -> Bundle:
-    """Open a bundle and check its manifest; raises BundleError."""
+    """Open a bundle and check its manifest; raises BundleError.
+
+    What a killed command had finished but not yet moved into place is moved now.
+    """
     path = Path(path)
     try:
+        with suppress(PermissionError):
+            restore_folder(path)
         exists = path.is_dir()
     except OSError as error:  # a name that the file system does not accept
         raise BundleError(f"{path}: {error.strerror}") from error
     if not exists:
         raise BundleError(f"{path}: no such bundle; make one with icsnn convert")
+    settle_if_needed(path)
     return Bundle(path=path, manifest=read_manifest(path))

@@ -1,11 +1,12 @@
 """The icsnn command: one file per command, joined here.
 
 Results go to standard output, progress and errors to standard error. Exit codes: 0, success; 1, a
-parity or target check fails; 2, wrong usage or input.
+parity or target check fails; 2, wrong usage or input; 130, interrupted.
 
     arguments.py      arguments and options that several commands share
     input_arrays.py   loads the arrays that a network is run on
     printing.py       results, errors and progress
+    interrupts.py     the exit code of Ctrl-C
     freed_memory.py   a setting of the C library that saves time
     others            one command, or one group of commands, each
 
@@ -15,6 +16,7 @@ Backends and other heavy packages are imported when a command runs, so that `ics
 from __future__ import annotations
 
 import io
+import os
 import sys
 from collections.abc import Callable
 from typing import Annotated
@@ -29,6 +31,7 @@ from icsnn_deploy.cli.export import export
 from icsnn_deploy.cli.freed_memory import keep_freed_memory
 from icsnn_deploy.cli.import_nir import import_nir
 from icsnn_deploy.cli.inspect import inspect
+from icsnn_deploy.cli.interrupts import exit_code_of
 from icsnn_deploy.cli.lava import lava
 from icsnn_deploy.cli.quantize import quantize
 from icsnn_deploy.cli.readers import readers
@@ -98,8 +101,21 @@ def main() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):  # escape what the terminal can't show
         sys.stdout.reconfigure(errors="backslashreplace")
     keep_freed_memory()
+    sys.exit(exit_code_of(_run))
+
+
+def _run() -> None:
     try:
+        os.getcwd()
         app()
     except OSError as error:  # a full disk: exit code 2, because 1 means that a check failed
-        print(f"error: {error}; the output is incomplete", file=sys.stderr)
+        print(f"error: {_explained(error)}", file=sys.stderr)
         sys.exit(2)
+
+
+def _explained(error: OSError) -> str:
+    try:
+        os.getcwd()
+    except OSError:
+        return "the working directory does not exist any more; change to another"
+    return f"{error}; the output is incomplete"

@@ -79,6 +79,13 @@ def verify(
         ),
     ] = None,
     margin: Margin = 1e-4,
+    behavior_only: Annotated[
+        bool,
+        typer.Option(
+            "--behavior-only",
+            help="Run exports whose content is not what the exporter writes, and compare spikes.",
+        ),
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Compare backends with the reference simulator, spike by spike."""
@@ -135,6 +142,8 @@ def verify(
                 task=tasks,
                 against=recording,
                 tolerance=Tolerance(margin=margin),
+                exports=() if backend or against else list(opened.exports),
+                behavior_only=behavior_only,
                 progress=progress,
             )
         if as_json:
@@ -145,6 +154,8 @@ def verify(
                 typer.echo(f"{comparison.backend}: {comparison.reason}")
                 if comparison.first_divergence:
                     typer.echo(f"  first divergence: {comparison.first_divergence}")
+            for name, contents in report.exports.items():
+                typer.echo(f"{opened.exports[name]}: {contents}")
             for name, figures in report.outputs.items():
                 typer.echo(figure_line(name, figures, alone=len(output_parts(network)) == 1))
         if report.verdict != "pass":

@@ -72,6 +72,7 @@ def evaluate(
         LatticeError, BundleError, ExportError, BackendUnavailableError: see Evaluator.
         RankError: another process is lost, or evaluates something else.
     """
+    bundle.check_files()
     network = judged_as(bundle.network(), task)
     job = _Job(bundle, network, samples, labels, options, limit)
     job.check_samples()

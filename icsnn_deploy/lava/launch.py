@@ -11,9 +11,8 @@ import json
 import logging
 import os
 import signal
-import tempfile
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -25,6 +24,7 @@ from icsnn_deploy.environments.watch import follow
 from icsnn_deploy.errors import SimulationError
 from icsnn_deploy.lava.netlist import Netlist
 from icsnn_deploy.lava.worker_process import WORKER
+from icsnn_deploy.leftovers import temporary_folder
 from icsnn_deploy.progress import Progress, silent
 
 logger = logging.getLogger(__name__)
@@ -98,14 +98,13 @@ def run_netlists(
         BackendUnavailableError: the worker can't be started.
     """
     limit = step_limit() if step_limit_s is None else step_limit_s
-    try:
-        request = tempfile.TemporaryDirectory(prefix="icsnn-lava-")
-    except OSError as error:
-        raise SimulationError(
-            f"can't create a folder for temporary files ({error}). {_NO_SPACE}"
-        ) from error
-    with request:
-        folder = Path(request.name).absolute()
+    with ExitStack() as stack:
+        try:
+            folder = stack.enter_context(temporary_folder("lava")).absolute()
+        except OSError as error:
+            raise SimulationError(
+                f"can't create a folder for temporary files ({error}). {_NO_SPACE}"
+            ) from error
         try:
             for number, netlist in enumerate(netlists):
                 _write(folder / str(number), netlist)

@@ -15,13 +15,13 @@ import platform
 import shlex
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
 from icsnn_deploy.atomic import atomic_write
 from icsnn_deploy.errors import first_line
+from icsnn_deploy.leftovers import temporary_folder
 from icsnn_deploy.machine_cache import cache_folder, processor
 
 LOGGER = logging.getLogger(__name__)
@@ -84,13 +84,13 @@ def compile_library(
     parts.append(platform.platform().encode())
     digest = hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
     folder = _writable_cache()
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = folder or Path(temporary)
+    with temporary_folder("build") as temporary:
+        folder = folder or temporary
         target = folder / f"{name}-{digest}.so"
         if not _is_own(target):
             for file, code in files.items():
-                Path(temporary, file).write_bytes(code)
-            sources = [str(Path(temporary, file)) for file in files if file.endswith(".c")]
+                (temporary / file).write_bytes(code)
+            sources = [str(temporary / file) for file in files if file.endswith(".c")]
             with atomic_write(target) as draft:
                 command = [*compiler, *_FLAGS, *flags, *sources, "-o", str(draft)]
                 subprocess.run(command, check=True, capture_output=True, timeout=limit_s)

@@ -17,6 +17,7 @@ import numpy as np
 
 from icsnn_deploy.backends.recording import Recording
 from icsnn_deploy.errors import DataError
+from icsnn_deploy.exporters.contents import Contents
 from icsnn_deploy.graph.arrangement import is_classifier
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
@@ -94,13 +95,18 @@ class Comparison(Evidence):
 
 @dataclass(frozen=True, kw_only=True)
 class ParityReport:
-    """All comparisons of one network, with the figures of its outputs if they were measured."""
+    """All comparisons of one network, with the figures of its outputs if they were measured.
+
+    `exports` says of each export whose content was compared with what the exporter writes how it
+    was compared (exporters.contents).
+    """
 
     comparisons: tuple[Comparison, ...]
     graph_hash: str
     ann_accuracy: float | None = None  # fraction of images; of a classifier
     snn_accuracy: float | None = None
     outputs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # judging.figures
+    exports: Mapping[str, Contents] = field(default_factory=dict)  # by format
 
     @property
     def verdict(self) -> Verdict:
@@ -115,6 +121,8 @@ class ParityReport:
                 values[name] = getattr(self, name)
         if self.outputs:
             values["outputs"] = {name: dict(figures) for name, figures in self.outputs.items()}
+        if self.exports:
+            values["exports"] = {name: asdict(found) for name, found in self.exports.items()}
         values["comparisons"] = [comparison.to_json() for comparison in self.comparisons]
         return values
 

@@ -13,6 +13,7 @@ from icsnn_deploy.backends.recording import Record, Recording, Simulator
 from icsnn_deploy.backends.reference import ReferenceSimulator, run_ann
 from icsnn_deploy.bundle.bundle import Bundle
 from icsnn_deploy.errors import DataError
+from icsnn_deploy.exporters.contents import Contents, check_contents
 from icsnn_deploy.graph.arrangement import is_classifier, output_tasks
 from icsnn_deploy.graph.certificate import require_certificate
 from icsnn_deploy.graph.graph import Graph
@@ -43,11 +44,15 @@ def verify(
     task: Task | Mapping[str, Task] | None = None,
     against: Recording | None = None,
     tolerance: Tolerance = Tolerance(),
+    exports: Sequence[str] = (),
+    behavior_only: bool = False,
     progress: ProgressOption = True,
 ) -> ParityReport:
     """Compare backends with the reference on a bundle's network.
 
-    An integer network must certify, and passes only if all spikes and logits are equal.
+    Every file that the manifest lists must be undamaged, and every export that a backend runs must
+    be what its exporter writes for the network. An integer network must certify, and passes only if
+    all spikes and logits are equal.
 
     Args:
         bundle: the network and its exports.
@@ -59,15 +64,20 @@ def verify(
         task: what the output is, where the bundle's task is wrong; of several outputs, by name.
         against: an external recording of the same inputs, to be compared as well.
         tolerance: the differences that are allowed for a float network.
+        exports: formats of further exports whose content is compared, without running them.
+        behavior_only: don't compare the content of exports, so that one that was changed on purpose
+            is run and compared.
         progress: True shows how far it is, None or False nothing, a function is called (see
             `convert`).
 
     Raises:
         DataError: the inputs, labels, task or recording do not fit the network.
         LatticeError: an integer network that does not certify.
-        BundleError, ExportError, BackendUnavailableError: a backend can't be opened.
+        BundleError, ExportError, BackendUnavailableError: a file is damaged, an export is not what
+            its exporter writes, or a backend can't be opened.
         SimulationError: a worker process crashed, hung or was killed.
     """
+    bundle.check_files()
     network = judged_as(bundle.network(), task)
     if network.is_integer:
         require_certificate(network)
@@ -85,12 +95,20 @@ def verify(
     if against is not None and len(against.logits) != images:
         raise DataError(f"{against.backend}: {len(against.logits)} images, {images} are needed")
     given = None if labels is None else check_output_labels(network, labels, images)
+    run = [find_backend(spec)[0].export for spec in backends]
+    named = dict.fromkeys(name for name in (*run, *exports) if name is not None)
     with shown(progress, "verifying") as reporting:
-        simulators = _open(bundle, backends, reporting)
+        try:
+            compared = {} if behavior_only else _compare_contents(bundle, list(named), reporting)
+            simulators = _open(bundle, backends, reporting)
+        finally:  # the cause of an error may be that another command changed the bundle
+            bundle.require_current(bundle.manifest.files)
         comparisons, logits = compare_simulators(
             network, simulators, x, against=against, tolerance=tolerance, progress=reporting
         )
-        report = ParityReport(comparisons=comparisons, graph_hash=bundle.graph_hash)
+        report = ParityReport(
+            comparisons=comparisons, graph_hash=bundle.graph_hash, exports=compared
+        )
         if given is None and CLASS_TASKS.issuperset(output_tasks(network).values()):
             return report
         ann = None
@@ -190,6 +208,18 @@ def _open(bundle: Bundle, backends: Sequence[str], progress: Progress) -> dict[s
         for spec in tracked(order, "opening backends", len(order), progress)
     }
     return {spec: opened[spec] for spec in specs}
+
+
+def _compare_contents(
+    bundle: Bundle, formats: Sequence[str], progress: Progress
+) -> dict[str, Contents]:
+    """How each export compares with what its exporter writes; raises ExportError."""
+    if not formats:
+        return {}
+    return {
+        name: check_contents(bundle, name)
+        for name in tracked(formats, "comparing files", len(formats), progress)
+    }
 
 
 def _ann_logits(bundle: Bundle, inputs: Array, progress: Progress) -> Array:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import signal
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from icsnn_deploy.errors import (
     SimulationError,
 )
 from icsnn_deploy.graph.neuron import Array
+from icsnn_deploy.leftovers import temporary_folder
 from icsnn_deploy.progress import Progress, silent
 from icsnn_deploy.readers.environment import SETUP
 
@@ -66,8 +66,7 @@ def run_requests(
         ExportError, DataError, BackendUnavailableError: as raised by the reader's module.
         SimulationError: the reader fails, hangs or is killed; no process is left.
     """
-    with tempfile.TemporaryDirectory(prefix="icsnn-readers-", ignore_cleanup_errors=True) as name:
-        folder = Path(name)
+    with temporary_folder("readers") as folder:
         try:
             _write(folder, requests)
         except OSError as error:

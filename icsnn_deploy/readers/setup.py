@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import sysconfig
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,7 @@ from icsnn_deploy.errors import BackendUnavailableError, IcsnnError
 from icsnn_deploy.exporters.nir.write.file import write
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.nodes import IF, Input, Linear, Output
+from icsnn_deploy.leftovers import temporary_folder
 from icsnn_deploy.progress import Progress, silent
 from icsnn_deploy.readers.environment import (
     ENVIRONMENTS,
@@ -86,8 +86,8 @@ def self_test(name: str, python: Path) -> None:
     """
     network, inputs = _three_neurons(), np.ones((2, 1), np.int8)
     expected = ReferenceSimulator(network).run(inputs).spikes["population"]
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "network.nir"
+    with temporary_folder("selftest") as folder:
+        file = folder / "network.nir"
         write(network, file, "portable")
         requests = [Request(reader=r, file=file, inputs=inputs) for r in READERS[name]]
         try:

@@ -12,12 +12,13 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from icsnn_deploy.atomic import folder_beside, replace_folder
+from icsnn_deploy.atomic import folder_beside, put_folder, restore_folder
 from icsnn_deploy.backends.recording import Record, Simulator
 from icsnn_deploy.backends.reference import ReferenceSimulator
 from icsnn_deploy.bundle.bundle import SAMPLES_KEPT, Bundle, create_bundle, open_bundle
@@ -143,7 +144,7 @@ def split(
             _write_bundles(bundle, parts, draft, x[:SAMPLES_KEPT])
             description = _description(draft, network, parts, report)
             (draft / DESCRIPTION).write_bytes(json_bytes(description))
-            replace_folder(draft, path)
+            put_folder(draft, path, partial(check_free_split, path, overwrite=overwrite))
     except OSError as error:
         raise BundleError(f"{path}: can't be written ({error.strerror})") from error
     return Split(
@@ -157,6 +158,10 @@ def split(
 
 def check_free_split(path: Path, *, overwrite: bool) -> None:
     """Raise BundleError if no split can be written to `path`; only a split is overwritten."""
+    try:
+        restore_folder(path)
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{path}: can't be a folder ({error})") from error
     if not os.path.lexists(path):
         return
     if not overwrite:

@@ -129,7 +129,9 @@ def test_a_folder_takes_the_place_of_another(tmp_path: Path, there: bool) -> Non
     with folder_beside(target) as draft:
         (draft / "new").touch()
         replace_folder(draft, target)
-        assert names(tmp_path) == ["bundle"]
+        assert names(target) == ["new"]
+        assert [names(draft)] == [["old"]] if there else not draft.exists()
+    assert names(tmp_path) == ["bundle"]
     assert names(target) == ["new"]
 
 

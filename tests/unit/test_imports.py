@@ -17,8 +17,8 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "icsnn_deploy"
 
 ORDER = (
-    {"errors", "atomic", "notebook", "progress", "version", "machine_cache"},
-    {"progress_display"},
+    {"errors", "leftovers", "locks", "notebook", "progress", "version", "machine_cache"},
+    {"atomic", "progress_display"},
     {"native"},
     {"environments", "user_code"},
     {"graph"},

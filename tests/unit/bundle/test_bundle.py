@@ -17,6 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from icsnn_deploy import atomic
 from icsnn_deploy.bundle.bundle import Bundle, check_free, create_bundle, open_bundle
 from icsnn_deploy.bundle.manifest import FORMAT, MANIFEST, VERSION
 from icsnn_deploy.data import Normalization
@@ -252,13 +253,25 @@ def test_a_write_that_fails_keeps_the_old_bundle(
     assert contents(tmp_path) == before
 
 
+def test_an_exchange_that_fails_keeps_the_old_bundle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create(tmp_path / "b").with_export("nir", "network.nir", writes(b"old"))
+    before = contents(tmp_path)
+    monkeypatch.setattr(atomic, "_exchange", full_disk)
+    with pytest.raises(BundleError, match="No space left"):
+        create(tmp_path / "b", OTHER, overwrite=True)
+    assert contents(tmp_path) == before
+
+
 @pytest.mark.parametrize("number", [0, 1])
 def test_a_rename_that_fails_keeps_the_old_bundle(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    """The first rename puts the old bundle aside, the second puts the new one in its place."""
+    """Without an exchange, the first puts the old bundle aside, the second the new one there."""
     create(tmp_path / "b").with_export("nir", "network.nir", writes(b"old"))
     before = contents(tmp_path)
+    monkeypatch.setattr(atomic, "_exchange", lambda one, other: False)
     monkeypatch.setattr(os, "rename", failing_call(number, os.rename))
     with pytest.raises(BundleError, match="No space left"):
         create(tmp_path / "b", OTHER, overwrite=True)
@@ -277,6 +290,7 @@ def test_an_interrupt_between_the_renames_keeps_the_old_bundle(
             raise KeyboardInterrupt
         real(source, target)
 
+    monkeypatch.setattr(atomic, "_exchange", lambda one, other: False)
     monkeypatch.setattr(os, "rename", rename)
     with pytest.raises(KeyboardInterrupt):
         create(tmp_path / "b", OTHER, overwrite=True)
@@ -338,14 +352,14 @@ def test_an_export_that_fails_keeps_the_old_one(
 def test_an_export_whose_rename_fails_changes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old: bool, number: int
 ) -> None:
-    """Renames of a second export: manifest, old file aside, new file, manifest; of a first: two."""
+    """Renames: the new manifest in the draft, old file aside if any, new file, manifest."""
     bundle = create(tmp_path / "b")
     if old:
         bundle = bundle.with_export("nir", "network.nir", writes(b"old"))
     before = contents(tmp_path)
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", failing_call(number, os.replace))
-        if number < (4 if old else 2):
+        if number < (4 if old else 3):
             with pytest.raises(BundleError, match=r"network\.nir: can't be written"):
                 bundle.with_export("nir", "network.nir", writes(b"new"))
             assert contents(tmp_path) == before
@@ -356,19 +370,22 @@ def test_an_export_whose_rename_fails_changes_nothing(
     assert open_bundle(bundle.path).export("nir").read_bytes() == b"newer"
 
 
-def test_an_export_on_a_disk_that_stays_full_leaves_a_bundle_that_opens(
+def test_an_export_on_a_disk_that_stays_full_is_finished_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """When not even the old manifest can be written back, the export is missing, and said to be."""
+    """When the old file can't be moved back, the rest of the bundle can be used meanwhile."""
     bundle = create(tmp_path / "b").with_export("nir", "network.nir", writes(b"old"))
     real, calls = os.replace, iter(range(99))
-    monkeypatch.setattr(os, "replace", lambda *a: full_disk() if next(calls) >= 2 else real(*a))
-    with pytest.raises(BundleError, match="No space left"):
-        bundle.with_export("nir", "network.nir", writes(b"new"))
-    opened = open_bundle(bundle.path)
-    assert opened.network().hash() == NETWORK.hash()
-    with pytest.raises(BundleError, match="no nir export; run: icsnn export"):
-        opened.export("nir")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", lambda *a: full_disk() if next(calls) >= 2 else real(*a))
+        with pytest.raises(BundleError, match="No space left"):
+            bundle.with_export("nir", "network.nir", writes(b"new"))
+        opened = open_bundle(bundle.path)
+        assert opened.network().hash() == NETWORK.hash()
+        with pytest.raises(BundleError, match=r"network\.nir: missing"):
+            opened.export("nir")
+    assert open_bundle(bundle.path).export("nir").read_bytes() == b"new"
+    assert set(os.listdir(bundle.path)) == OWN_FILES | {MANIFEST, "network.nir"}
 
 
 def test_a_damaged_export_can_be_made_again(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ SHARED = {
     "arguments",
     "convert_options",
     "freed_memory",
+    "interrupts",
     "input_arrays",
     "labeled_samples",
     "printing",

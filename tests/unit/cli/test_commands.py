@@ -368,17 +368,23 @@ def tamper(bundle: Path) -> None:
 def test_a_parity_failure_ends_with_1(bundle: Path) -> None:
     tamper(bundle)
     result = CliRunner().invoke(app, ["verify", str(bundle)])
+    assert result.exit_code == 2
+    assert "network.nir: not what icsnn-deploy" in result.stderr
+    assert "conv2/bias" in result.stderr
+    result = CliRunner().invoke(app, ["verify", str(bundle), "--behavior-only"])
     assert (result.exit_code, result.stderr) == (1, "")
     assert not passed(result.stdout)
     assert "\ntorch: every spike equal" in result.stdout
     assert "\n  first divergence: image " in result.stdout
-    result = CliRunner().invoke(app, ["verify", str(bundle), "--json", "--backend", "nir"])
+    command = ["verify", str(bundle), "--json", "--backend", "nir", "--behavior-only"]
+    result = CliRunner().invoke(app, command)
     assert (result.exit_code, result.stderr) == (1, "")
     values = json.loads(result.stdout)
     assert values["verdict"] == values["comparisons"][0]["verdict"] == "fail"
     assert values["comparisons"][0]["first_divergence"]["step"] >= 1
     assert values["comparisons"][0]["spike_mismatches"] > 0
-    assert CliRunner().invoke(app, ["verify", str(bundle), "--margin", "1e9"]).exit_code == 0
+    command = ["verify", str(bundle), "--behavior-only", "--margin", "1e9"]
+    assert CliRunner().invoke(app, command).exit_code == 0
 
 
 def test_an_external_recording(bundle: Path, tmp_path: Path) -> None:
@@ -667,7 +673,8 @@ def test_a_process_ends_with_the_code_and_keeps_its_streams_apart(bundle: Path) 
     tamper(bundle)
     # FORCE_COLOR makes a terminal of the error stream: progress is shown there, if it takes long
     shown = {"FORCE_COLOR": "1", "ICSNN_PROGRESS": ""}
-    found = process("verify", str(bundle), "--backend", "nir", "--json", **shown)
+    command = ("verify", str(bundle), "--backend", "nir", "--behavior-only", "--json")
+    found = process(*command, **shown)
     assert found.returncode == 1
     assert json.loads(found.stdout)["verdict"] == "fail"
     found = process("verify", str(bundle.with_name("none")))

@@ -89,7 +89,7 @@ def test_every_backend_agrees_on_the_own_samples(bundle: Bundle) -> None:
 def test_a_tampered_export_fails_at_the_layer(tmp_path: Path, convolution: str, layer: str) -> None:
     tampered = changed(NETWORK, convolution, 0.5)
     built = build(tmp_path / "bundle", NETWORK, INPUTS, exported=tampered)
-    report = verify(built, BACKENDS)
+    report = verify(built, BACKENDS, behavior_only=True)
     assert report.verdict == "fail"
     by_name = {c.backend: c for c in report.comparisons}
     assert {name: c.verdict for name, c in by_name.items()} == {
@@ -115,7 +115,8 @@ def test_a_tampered_head_fails_by_its_logits(tmp_path: Path) -> None:
     head = NETWORK.node("head")
     assert isinstance(head, Linear)
     other = NETWORK.replace(replace(head, bias=head.bias + np.float32(0.5)))
-    report = verify(build(tmp_path / "bundle", NETWORK, INPUTS, other), ["nir", "onnxruntime"])
+    built = build(tmp_path / "bundle", NETWORK, INPUTS, other)
+    report = verify(built, ["nir", "onnxruntime"], behavior_only=True)
     assert [c.verdict for c in report.comparisons] == ["fail", "fail"]
     assert [c.spike_mismatches for c in report.comparisons] == [0, 0]
     assert report.comparisons[0].max_abs_logit_difference == pytest.approx(0.5)
@@ -138,7 +139,7 @@ def test_an_export_of_another_network(tmp_path: Path) -> None:
     built = build(tmp_path / "bundle", NETWORK, INPUTS, exported=other)
     for backend in ("nir", "onnxruntime", "onnxruntime-step"):
         with pytest.raises(DataError, match=r"'stage\.if1', which is not a population"):
-            verify(built, [backend])
+            verify(built, [backend], behavior_only=True)
 
 
 def test_other_inputs_than_the_samples(bundle: Bundle) -> None:
@@ -208,7 +209,7 @@ def test_the_report_does_not_depend_on_the_chunks(
     built = build(tmp_path / "bundle", NETWORK, INPUTS, exported=tampered)
     run = ReferenceSimulator(tampered).run(INPUTS)
     recording = replace(run, backend="chip")
-    whole, told = report_with_chunks(built, 100, monkeypatch, against=recording)
+    whole, told = report_with_chunks(built, 100, monkeypatch, against=recording, behavior_only=True)
     inner = {"reference, steps", "samples on torch"}
     assert inner <= {step[0] for step in told}
     assert [step for step in told if step[0] not in inner] == [
@@ -216,7 +217,9 @@ def test_the_report_does_not_depend_on_the_chunks(
         *((stage, done, 7) for stage in STAGES for done in (0, 7)),
         *(("batches of the ANN", done, 1) for done in range(2)),
     ]
-    parts, told = report_with_chunks(built, size, monkeypatch, against=recording)
+    parts, told = report_with_chunks(
+        built, size, monkeypatch, against=recording, behavior_only=True
+    )
     for stage in STAGES:
         done = [(start, min(start + size, 7)) for start in range(0, 7, size)]
         assert [step[1] for step in told if step[0] == stage] == [n for ends in done for n in ends]
