@@ -6,8 +6,7 @@
     a -> b       insert_after(graph, "a", n)               a -> n -> b
     a -> c                                                      n -> c
 
-A pass with several edits uses one GraphEditor, and builds one Graph at the end. An edit costs as
-much as the nodes that depend on it, not as the whole graph.
+A pass with several edits uses one GraphEditor, and builds one Graph at the end.
 """
 
 from __future__ import annotations
@@ -232,17 +231,18 @@ class GraphEditor:
     def _append(self, *added: Node) -> None:
         """Add nodes after all nodes that do not depend on them."""
         self._rewired = True
-        after: set[str] = set()
-        waiting = [node.name for node in added]
-        while waiting:
-            new = self._takers.get(waiting.pop(), {}).keys() - after
-            after |= new
-            waiting += new
+        late = {node.name for node in added}
+        after = []
+        for node in self._nodes.values():
+            if not late.isdisjoint(node.inputs):
+                late.add(node.name)
+                after.append(node)
         for node in added:
             self._place(node)
             self._connect(node, 1)
-        for name in sorted(after, key=self._rank.__getitem__):
-            self._place(self._nodes.pop(name))
+        for node in after:
+            del self._nodes[node.name]
+            self._place(node)
         for node in added:
             self._measure(node)
 
