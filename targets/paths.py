@@ -30,8 +30,9 @@ from icsnn_deploy.graph.nodes import (
 )
 from icsnn_deploy.passes.pooling import is_window_sum
 
-MAX_PATHS = 10_000
-"""Paths into one target that are followed. Sums of sums have one for each way through them."""
+MAX_PATHS = 1_000
+"""Paths into one target that are followed, beyond one for each node of the network. Sums of sums
+have one for each way through them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,14 +77,15 @@ def paths_into(graph: Graph, target: Population | Output) -> tuple[SpikePath, ..
     """All paths into a population or the output, in the order of the joins' sources.
 
     Raises:
-        TargetError: there are more than MAX_PATHS.
+        TargetError: there are more than MAX_PATHS and the network's nodes.
     """
     count = _count_paths(graph, target)
-    if count > MAX_PATHS:
+    most = MAX_PATHS + len(graph.nodes)
+    if count > most:
         many = f"{count:,}" if count < 10**12 else f"more than {10**12:,}"
         raise TargetError(
             f"{target.name}: {many} paths of spikes lead into it through sums of sums; up to "
-            f"{MAX_PATHS:,} are followed. Compose the network first: icsnn quantize does"
+            f"{most:,} are followed. Compose the network first: icsnn quantize does"
         )
     paths: list[SpikePath] = []
     open_ends: list[tuple[Node, tuple[Node, ...]]] = [(graph.node(target.inputs[0]), ())]
