@@ -19,14 +19,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from growth_shapes import SHAPES, network
+from torch import nn
 
+from icsnn_deploy.conversion.convert import convert
 from icsnn_deploy.errors import IcsnnError
 from icsnn_deploy.exporters.formats import FORMATS
 from icsnn_deploy.graph.certificate import certify
 from icsnn_deploy.graph.file import graph_bytes, read_graph
 from icsnn_deploy.graph.graph import Graph
-from icsnn_deploy.graph.nodes import IF, Add, ChannelAffine, Input, Linear, Relu
+from icsnn_deploy.graph.nodes import IF, Add, ChannelAffine, Input, Linear, Node, Relu
 from icsnn_deploy.lattice.options import LatticeOptions
 from icsnn_deploy.lattice.quantize import quantize
 from icsnn_deploy.passes.compose import compose
@@ -62,16 +65,20 @@ def operations() -> dict[str, Operation]:
 
 def as_float(graph: Graph) -> Graph:
     """The network with real numbers, as conversion makes it."""
-    nodes = []
-    for node in graph.nodes:
-        if isinstance(node, Input):
-            nodes.append(replace(node, dtype="float32"))
-        elif isinstance(node, (Linear, ChannelAffine, IF)):
-            scaled = {name: value / 8 for name, value in node.arrays().items()}
-            nodes.append(replace(node, **scaled))
-        else:
-            nodes.append(node)
-    return graph.with_nodes(nodes)
+
+    def real(node: Node) -> Node:
+        match node:
+            case Input():
+                return replace(node, dtype="float32")
+            case Linear():
+                return replace(node, weight=node.weight / 8, bias=node.bias / 8)
+            case ChannelAffine():
+                return replace(node, scale=node.scale / 8, shift=node.shift / 8)
+            case IF():
+                return replace(node, v_threshold=node.v_threshold / 8, v_init=node.v_init / 8)
+        return node
+
+    return graph.map(real)
 
 
 def _load(graph: Graph, folder: Path) -> Graph:
@@ -96,15 +103,11 @@ def _quantize(graph: Graph) -> None:
 
 
 def _convert(graph: Graph) -> None:
-    from icsnn_deploy.conversion.convert import convert
-
     convert(_module(graph), _samples())
 
 
-def _module(graph: Graph) -> object:
+def _module(graph: Graph) -> nn.Module:
     """The network as a trained model, with a ReLU in the place of each population."""
-    import torch
-    from torch import nn
 
     class Model(nn.Module):
         def __init__(self) -> None:
@@ -117,7 +120,7 @@ def _module(graph: Graph) -> object:
                 self.layers[node.name] = layer
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            values = {}
+            values: dict[str, torch.Tensor] = {}
             for node in graph.nodes:
                 sources = [values[name] for name in node.inputs]
                 if isinstance(node, Input):
@@ -172,7 +175,9 @@ def main() -> None:
     chosen = operations()
     for shape in given.shapes.split(","):
         for name in given.operations.split(","):
-            cells, nodes, seconds = [], [], []
+            cells: list[str] = []
+            nodes: list[int] = []
+            seconds: list[float] = []
             for size in sizes:
                 if seconds and seconds[-1] > given.limit:
                     cells.append("-")

@@ -14,6 +14,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from icsnn_deploy.errors import GraphError
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import ChannelAffine, Conv, Linear, Node, Shape
 from icsnn_deploy.passes.affine import Affine, pure_scale
@@ -49,19 +50,20 @@ def merged(
         GraphError: float32 does not hold the coefficients.
     """
     first = connections.get(group[0])
+    found = [connections[part] for part in group if part in connections]
+    factors, shifts = (
+        ("weight", "bias") if isinstance(first, (Conv, Linear)) else ("scale", "shift")
+    )
+    factor = [node.arrays()[factors] for node in found]
+    shift = [node.arrays()[shifts] for node in found]
     if isinstance(first, (Conv, Linear)):
-        found = [connections[part] for part in group]
-        weight = _total([node.arrays()["weight"] for node in found])
-        return replace(
-            first, name=name, weight=weight, bias=_total([n.arrays()["bias"] for n in found])
-        )
-    scales = [connections[part] for part in group if part in connections]
-    repeats = float(len(group) - len(scales))
+        return replace(first, name=name, weight=_total(name, factor), bias=_total(name, shift))
     source = first.inputs[0] if first is not None else group[0]
-    one = pure_scale(name, source, np.full((1,) * len(shape), repeats))
-    found = [node for node in scales if isinstance(node, ChannelAffine)]
-    scale = _total([one.scale, *(node.scale for node in found)])
-    return replace(one, scale=scale, shift=_total([one.shift, *(node.shift for node in found)]))
+    repeats = float(len(group) - len(found))
+    own = pure_scale(name, source, np.full((1,) * len(shape), repeats))
+    return replace(
+        own, scale=_total(name, [own.scale, *factor]), shift=_total(name, [own.shift, *shift])
+    )
 
 
 def _key(part: str, node: Affine | None) -> Hashable:
@@ -78,9 +80,14 @@ def _key(part: str, node: Affine | None) -> Hashable:
             return ("conv", node.inputs[0], geometry)
 
 
-def _total(arrays: Sequence[Array]) -> Array:
+def _total(name: str, arrays: Sequence[Array]) -> Array:
     """The sum of arrays that broadcast, in float64."""
     total = np.zeros(np.broadcast_shapes(*(values.shape for values in arrays)))
     for values in arrays:
         total = total + values.astype(np.float64)
+    if np.abs(total).max() > np.finfo(np.float32).max:
+        raise GraphError(
+            f"{name}: sums of sums add one result so often that float32 does not hold the factor; "
+            "scale the model's sums, such as 0.5 * (x + x)"
+        )
     return total

@@ -125,6 +125,11 @@ def test_doubled_forty_times_is_one_connection() -> None:
     np.testing.assert_allclose(end.arrays()["weight"], expected, rtol=1e-6)
 
 
+def test_a_factor_that_float32_does_not_hold_is_refused(growth: Any) -> None:
+    with pytest.raises(GraphError, match="float32 does not hold the factor"):
+        compose(growth.as_float(growth.network("nested", 200)))
+
+
 def test_a_network_that_needs_too_many_connections_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
