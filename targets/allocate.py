@@ -21,7 +21,7 @@ from icsnn_deploy.targets.cnn import CnnLayer
 from icsnn_deploy.targets.connectivity import reached
 from icsnn_deploy.targets.matching import match
 from icsnn_deploy.targets.misfit import amount
-from icsnn_deploy.targets.paths import distinct_sources, paths_into
+from icsnn_deploy.targets.paths import SpikePath, distinct_sources, paths_into
 from icsnn_deploy.targets.profile import TargetProfile
 from icsnn_deploy.targets.resources import LayerResources, ResourceReport, bias_of, weight_of
 from icsnn_deploy.targets.widths import parallel_synapses
@@ -77,12 +77,14 @@ def allocate_identical(
         return None
     cores: dict[str, int] = {}
     needs: dict[str, Needs] = {}
+    paths = {target.name: paths_into(graph, target) for target in targets}
+    rows = {row.layer: row for row in resources.layers}
     for target in reversed(targets):  # a layer's axons depend on the cores it sends to
-        row = resources.layer(target.name)
-        needed = _needs(graph, target, row, profile)
+        row = rows[target.name]
+        needed = _needs(graph, target, paths[target.name], row, profile)
         if profile.core_out_axons is not None:
             needed["output axons"] = (
-                _output_axons(graph, target, targets, cores),
+                _output_axons(graph, target, targets, paths, cores),
                 profile.core_out_axons,
             )
         needs[target.name] = needed
@@ -103,6 +105,7 @@ def _output_axons(
     graph: Graph,
     source: Population | Output,
     targets: Sequence[Population | Output],
+    paths: Mapping[str, Sequence[SpikePath]],
     cores: Mapping[str, int],
 ) -> int:
     """Lower bound of a layer's output axons: one for each neuron and each core it sends to.
@@ -112,19 +115,22 @@ def _output_axons(
     """
     total = 0
     for target in targets:
-        paths = [p for p in paths_into(graph, target) if p.source.name == source.name]
-        if paths:
+        found = [path for path in paths[target.name] if path.source.name == source.name]
+        if found:
             # Paths that end in one join may reach the same neurons: the widest one counts.
-            widest = np.maximum.reduce([reached(graph, path) for path in paths])
+            widest = np.maximum.reduce([reached(graph, path) for path in found])
             per_core = math.ceil(math.prod(graph.shape(target.name)) / cores[target.name])
             total += int(np.ceil(widest / per_core).sum())
     return total
 
 
 def _needs(
-    graph: Graph, target: Population | Output, row: LayerResources, profile: TargetProfile
+    graph: Graph,
+    target: Population | Output,
+    paths: Sequence[SpikePath],
+    row: LayerResources,
+    profile: TargetProfile,
 ) -> Needs:
-    paths = paths_into(graph, target)
     nodes = list({node.name: node for path in paths for node in path.weighted}.values())
     weights = sum(weight_of(node).size * parallel_synapses(node, profile) for node in nodes)
     synapses = row.synapses

@@ -9,11 +9,11 @@ import numpy as np
 
 from icsnn_deploy.errors import TargetError
 from icsnn_deploy.graph.graph import Graph
-from icsnn_deploy.graph.nodes import IF, Input, Output, Population
+from icsnn_deploy.graph.nodes import IF, Output, Population
 from icsnn_deploy.targets.allocate import Allocation, Placement, allocate_cnn, allocate_identical
 from icsnn_deploy.targets.cnn import cnn_layers
 from icsnn_deploy.targets.misfit import Misfit, amount
-from icsnn_deploy.targets.paths import chip_targets, paths_into
+from icsnn_deploy.targets.paths import chip_targets, paths_into, takes_input
 from icsnn_deploy.targets.profile import TargetProfile
 from icsnn_deploy.targets.resources import ResourceReport, certificate_of, count_resources
 from icsnn_deploy.targets.widths import check_widths, parallel_synapses
@@ -138,11 +138,7 @@ def _input(
     node = graph.input
     if profile.analog_input or node.is_timed:
         return []
-    fed = [
-        target.name
-        for target in targets
-        if any(isinstance(path.source, Input) for path in paths_into(graph, target))
-    ]
+    fed = [target.name for target in targets if takes_input(graph, target)]
     if not fed:
         return []
     return [

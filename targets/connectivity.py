@@ -5,7 +5,8 @@ each position and tap that is inside the map, so taps on the zero padding are no
 linear nodes between two populations are combined: a spike that is pooled and then convolved reaches
 as many neurons as the pooled value does.
 
-Counts are float64, exact below 2^53, because NumPy multiplies integer matrices slowly.
+Counts are float64, exact below 2^53, because NumPy multiplies integer matrices slowly. Sums of sums
+may have more; a count stops at 2^62.
 """
 
 from __future__ import annotations
@@ -35,6 +36,9 @@ from icsnn_deploy.graph.nodes import (
 from icsnn_deploy.passes.pooling import window_sum
 from icsnn_deploy.targets.paths import SpikePath
 
+MOST = 2.0**62
+"""Where a count stops; a 64-bit integer holds it."""
+
 
 def fan_in(graph: Graph, *, dense: bool = False) -> dict[str, Array]:
     """Synapses into each neuron of the populations and the output, [*shape].
@@ -52,7 +56,7 @@ def fan_in(graph: Graph, *, dense: bool = False) -> dict[str, Array]:
             values[node.name] = np.ones(graph.shape(node.name))
         elif not isinstance(node, Output):
             sources = [values[name] for name in node.inputs]
-            values[node.name] = _forward(node, sources, dense)
+            values[node.name] = np.minimum(_forward(node, sources, dense), MOST)
     return result
 
 
@@ -66,7 +70,8 @@ def fan_out(graph: Graph, *, dense: bool = False) -> dict[str, Array]:
         if isinstance(node, (Population, Output)):
             arriving = np.ones(graph.shape(node.name))
         for name in node.inputs:
-            pending[name] = pending[name] + _backward(node, arriving, graph.shape(name), dense)
+            found = pending[name] + _backward(node, arriving, graph.shape(name), dense)
+            pending[name] = np.minimum(found, MOST)
     return pending
 
 

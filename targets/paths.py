@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from icsnn_deploy.errors import TargetError
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.nodes import (
     LINEAR_NODES,
@@ -28,6 +29,10 @@ from icsnn_deploy.graph.nodes import (
     Shape,
 )
 from icsnn_deploy.passes.pooling import is_window_sum
+
+MAX_PATHS = 1_000
+"""Paths into one target that are followed, beyond one for each node of the network. Sums of sums
+have one for each way through them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +74,19 @@ def is_weighted(node: Node) -> bool:
 
 
 def paths_into(graph: Graph, target: Population | Output) -> tuple[SpikePath, ...]:
-    """All paths into a population or the output, in the order of the joins' sources."""
+    """All paths into a population or the output, in the order of the joins' sources.
+
+    Raises:
+        TargetError: there are more than MAX_PATHS and the network's nodes.
+    """
+    count = _count_paths(graph, target)
+    most = MAX_PATHS + len(graph.nodes)
+    if count > most:
+        many = f"{count:,}" if count < 10**12 else f"more than {10**12:,}"
+        raise TargetError(
+            f"{target.name}: {many} paths of spikes lead into it through sums of sums; up to "
+            f"{most:,} are followed. Compose the network first: icsnn quantize does"
+        )
     paths: list[SpikePath] = []
     open_ends: list[tuple[Node, tuple[Node, ...]]] = [(graph.node(target.inputs[0]), ())]
     while open_ends:
@@ -81,6 +98,32 @@ def paths_into(graph: Graph, target: Population | Output) -> tuple[SpikePath, ..
             chain = after if skipped else (node, *after)
             open_ends += [(graph.node(name), chain) for name in reversed(node.inputs)]
     return tuple(paths)
+
+
+def weights_into(
+    graph: Graph, target: Population | Output
+) -> tuple[Conv | Linear | ChannelAffine, ...]:
+    """The nodes that store weights on any path into a target, in topological order."""
+    before = graph.ancestors(target.name, lambda node: isinstance(node, LINEAR_NODES))
+    weighted = (node for node in before if isinstance(node, (Conv, Linear, ChannelAffine)))
+    return tuple(n for n in weighted if is_weighted(n) and not is_zero_point(graph, n))
+
+
+def takes_input(graph: Graph, target: Population | Output) -> bool:
+    """Whether a path leads from the input into a target."""
+    before = graph.ancestors(target.name, lambda node: isinstance(node, LINEAR_NODES))
+    return any(isinstance(node, Input) for node in before)
+
+
+def _count_paths(graph: Graph, target: Population | Output) -> int:
+    """The number of paths into a target, without following each."""
+    count: dict[str, int] = {}
+    for node in graph.ancestors(target.name, lambda node: isinstance(node, LINEAR_NODES)):
+        if isinstance(node, (Input, Population)):
+            count[node.name] = 1
+        else:
+            count[node.name] = sum(count.get(name, 0) for name in node.inputs)
+    return count[target.inputs[0]]
 
 
 def sinks(graph: Graph) -> tuple[Population | Output, ...]:

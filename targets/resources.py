@@ -27,7 +27,7 @@ from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import AvgPool, ChannelAffine, Conv, Linear, Population, Shape
 from icsnn_deploy.targets.connectivity import fan_in, fan_out
-from icsnn_deploy.targets.paths import is_pool, paths_into, sinks, weighted_of
+from icsnn_deploy.targets.paths import is_pool, sinks, weighted_of, weights_into
 
 FLOAT_BITS = 32
 
@@ -151,7 +151,7 @@ def _layers(graph: Graph, bits: dict[str, int]) -> tuple[LayerResources, ...]:
     dense, real, out = fan_in(graph, dense=True), fan_in(graph), fan_out(graph)
     rows = []
     for target in sinks(graph):
-        weights = [node for path in paths_into(graph, target) for node in path.weighted]
+        weights = weights_into(graph, target)
         population = isinstance(target, Population)
         rows.append(
             LayerResources(

@@ -117,19 +117,44 @@ def _signed(
     sinks = [spiking.node(name)]
     while sinks:
         sink = sinks.pop()
-        leaves: dict[str, None] = {}
-        waiting = list(sink.inputs)
-        while waiting:
-            node = spiking.node(waiting.pop())
-            if isinstance(node, Add):
-                waiting += node.inputs
-            elif node.name in reaching and _is_rounded(spiking, node):
-                leaves[node.name] = None
-            elif not _is_source(node):  # one that is rounded is part of the composed connection
-                sinks.append(node)
+
+        def is_leaf(node: Node) -> bool:
+            return node.name in reaching and _is_rounded(spiking, node)
+
+        leaves = [
+            node.name for node in _summed(spiking, sink.inputs[::-1], step=1) if is_leaf(node)
+        ]
+        sinks += [
+            node
+            for node in _summed(spiking, sink.inputs, step=-1)[::-1]
+            if not is_leaf(node) and not _is_source(node)  # part of the composed connection
+        ]
         if leaves:
             found[sink.name] = tuple(leaves)
     return found
+
+
+def _summed(graph: Graph, names: Sequence[str], *, step: int) -> list[Node]:
+    """The results that nodes add, through sums of sums, each once.
+
+    Args:
+        graph: the network.
+        names: of the nodes.
+        step: 1 to follow the inputs of a sum from the last to the first, -1 from first to last.
+    """
+    found: dict[str, Node] = {}
+    seen: set[str] = set()
+    waiting = list(names[::-1])
+    while waiting:
+        node = graph.node(waiting.pop())
+        if node.name in seen:
+            continue
+        seen.add(node.name)
+        if isinstance(node, Add):
+            waiting += node.inputs[::step]
+        else:
+            found[node.name] = node
+    return list(found.values())
 
 
 class _Network:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -75,6 +76,16 @@ class BaseNode:
     def parameters(self) -> dict[str, Array]:
         """The arrays that the network computes with, by field name: all but host_arrays."""
         return {name: a for name, a in self.arrays().items() if name not in self.host_arrays}
+
+    @cached_property
+    def is_integer(self) -> bool:
+        """Whether all arrays hold integers, those of half_integers integers plus one half."""
+        return all(
+            bool((value.astype(np.float64) % 1 == 0.5).all())
+            if field in self.half_integers
+            else value.dtype.kind == "i"
+            for field, value in self.arrays().items()
+        )
 
     def _array(self, field: str, rank: int | None = None) -> Array:
         """Freeze an array field: C order, read only, an allowed type, finite; returns it."""

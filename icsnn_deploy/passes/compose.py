@@ -15,6 +15,10 @@ each population that it depends on.
 Two nodes stay where one in their place would cost much more (see composition_cost). Of connections
 that only copy spikes (a crop, a padding, a channel picked) that loses nothing: the lattice keeps
 their weights as the integers that they are, and the next connection gets spikes.
+
+Sums of sums (y = W y + y, again and again) would have a connection for each path through them.
+Where these are more than the nodes that they come from, those of one source are merged to one (see
+merge_parts).
 """
 
 from __future__ import annotations
@@ -24,6 +28,7 @@ from typing import cast
 
 import numpy as np
 
+from icsnn_deploy.errors import GraphError
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.nodes import (
     IF,
@@ -49,10 +54,17 @@ from icsnn_deploy.passes.composition_cost import (
 )
 from icsnn_deploy.passes.copies import Copies, copies_of, joined
 from icsnn_deploy.passes.edit import rewire, unique_name
+from icsnn_deploy.passes.merge_parts import groups_of_one_source, merged
 from icsnn_deploy.passes.pooling import is_window_sum
 from icsnn_deploy.passes.small_integers import small_integers
 
 _SPIKING = (Relu, IF, Input)
+
+_FEW_PARTS = 16
+"""Summands that a sum may have beyond two for each node that it comes from."""
+
+_FEW_NODES = 100_000
+"""Nodes that a composed network may have beyond ten for each node of the given one."""
 
 
 def compose(graph: Graph) -> Graph:
@@ -84,6 +96,8 @@ class Composer:
         self.copies: dict[str, Copies] = {}  # new node -> what its result copies
         self.shared: dict[tuple[str, ...], str] = {}  # copies -> their sum, for all that take it
         self.copying: dict[str, bool] = {}  # new node -> whether it only copies
+        self.given = {node.name: node for node in graph.nodes}
+        self.merged: set[str] = set()  # old sums whose summands were merged
 
     def run(self) -> Graph:
         """The composed network."""
@@ -97,13 +111,42 @@ class Composer:
 
     def _summands(self, node: Node) -> tuple[str, ...]:
         if isinstance(node, Add):
-            return tuple(s for name in node.inputs for s in self.summands[name])
+            return self._few(node, [s for name in node.inputs for s in self.summands[name]])
         if not isinstance(node, Input):
             parts = self.summands[node.inputs[0]]
             if self._distributes(node, parts):
                 return self._distribute(node, parts)
         self._keep(node)
         return (node.name,)
+
+    def _few(self, add: Add, parts: list[str]) -> tuple[str, ...]:
+        """The summands of a sum, merged where they are far more than the nodes behind them."""
+        if len(parts) <= _FEW_PARTS:
+            return tuple(parts)
+
+        def through(node: Node) -> bool:
+            return node.name not in self.merged and not isinstance(node, _SPIKING)
+
+        behind = sum(1 for _ in walk_back(self.given, add.inputs, through))
+        if len(parts) <= 2 * behind + _FEW_PARTS:
+            return tuple(parts)
+        self.merged.add(add.name)
+        found = {p: cast(Affine, self.nodes[p]) for p in parts if _is_affine(self.nodes[p])}
+        shape = self.graph.shape(add.name)
+        few = [self._merge(add, g, found, shape) for g in groups_of_one_source(parts, found)]
+        if len(few) > 2 * behind + _FEW_PARTS:
+            few = [self._sum(add.name, [self._private(part) for part in few])]
+        return tuple(few)
+
+    def _merge(
+        self, add: Add, group: tuple[str, ...], found: dict[str, Affine], shape: Shape
+    ) -> str:
+        """Name of one node for summands of one source."""
+        if len(group) == 1:
+            return group[0]
+        name = self._add(merged(self._fresh(f"{add.name}.merged"), group, found, shape))
+        self.replaced[name] = sum((self._replaced(part) for part in group), Cost(0, 0))
+        return name
 
     def _distributes(self, node: Node, parts: tuple[str, ...]) -> bool:
         """Whether a node is to be applied to the parts of its input, not to their sum."""
@@ -152,6 +195,13 @@ class Composer:
 
     def _add(self, node: Node) -> str:
         self.nodes[node.name] = node
+        most = _FEW_NODES + 10 * len(self.graph.nodes)
+        if len(self.nodes) > most:
+            raise GraphError(
+                f"composing would need more than {most:,} nodes for the {len(self.graph.nodes):,} "
+                f"of this network ({node.name} is one too many): connections follow each other "
+                "without a rectifier between them. Put a ReLU between them"
+            )
         self.shapes[node.name] = node.output_shape(*(self.shapes[name] for name in node.inputs))
         return node.name
 

@@ -11,7 +11,7 @@ A pass with several edits uses one GraphEditor, and builds one Graph at the end.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import replace
 from typing import TypeVar
 
@@ -55,7 +55,7 @@ def rewire(node: Node, renamed: Mapping[str, str]) -> Node:
 
 def unique_name(wish: str, taken: Iterable[str]) -> str:
     """Return `wish`, or the first of `wish_1`, `wish_2`... that is not taken."""
-    used = set(taken)
+    used = taken if isinstance(taken, (Set, Mapping)) else set(taken)
     number = 0
     name = wish
     while name in used:
@@ -70,7 +70,7 @@ def fresh_name(graph: Graph, wish: str) -> str:
 
 
 class GraphEditor:
-    """Applies edits in sequence, and builds one Graph at the end.
+    """A draft of a graph: applies edits in sequence, and builds one checked Graph at the end.
 
     A node that is new, or whose inputs changed, is placed after every node that does not depend on
     it. That is where Graph sorts a node that is given last. The order of the nodes is part of a
@@ -79,12 +79,20 @@ class GraphEditor:
 
     def __init__(self, graph: Graph) -> None:
         self._start = graph
-        self._nodes = {node.name: node for node in graph.nodes}
+        self._nodes = {node.name: node for node in graph.nodes}  # in topological order
         self._shapes = {node.name: graph.shape(node.name) for node in graph.nodes}
-        self._consumers: dict[str, list[str]] | None = None  # computed on use
+        self._rank = {node.name: index for index, node in enumerate(graph.nodes)}
+        self._next = len(graph.nodes)  # rank of the node that is placed last
+        self._takers: dict[str, dict[str, int]] = {name: {} for name in self._nodes}
+        for node in graph.nodes:  # name -> its consumers, and how often each takes it
+            self._connect(node, 1)
+        self._replaced: set[str] = set()
+        self._rewired = False
 
     def build(self) -> Graph:
         """Return the graph with all edits; raises GraphError if it is not valid."""
+        if not self._rewired:
+            return self._start.replace(*(self._nodes[name] for name in sorted(self._replaced)))
         return self._start.with_nodes(self._nodes.values())
 
     def node(self, name: str) -> Node:
@@ -104,12 +112,9 @@ class GraphEditor:
 
     def consumers(self, name: str) -> tuple[Node, ...]:
         """Return the nodes that take this one; one that takes it twice is listed twice."""
-        if self._consumers is None:
-            self._consumers = {each: [] for each in self._nodes}
-            for node in self._nodes.values():
-                for source in node.inputs:
-                    self._consumers[source].append(node.name)
-        return tuple(self._nodes[each] for each in self._consumers[self.node(name).name])
+        takers = self._takers[self.node(name).name]
+        ordered = sorted(takers, key=self._rank.__getitem__) if len(takers) > 1 else takers
+        return tuple(self._nodes[each] for each in ordered for _ in range(takers[each]))
 
     def fresh_name(self, wish: str) -> str:
         """Return `wish`, or the first of `wish_1`, `wish_2`... that no node has."""
@@ -121,9 +126,8 @@ class GraphEditor:
         Its sources must come before it.
         """
         for node in nodes:
-            self._nodes[self.node(node.name).name] = node
+            self._set(node)
             self._measure(node)
-        self._consumers = None
 
     def remove(self, name: str) -> None:
         """Remove a node of one input; its consumers take that input instead."""
@@ -152,7 +156,15 @@ class GraphEditor:
         taker = self.node(sink)
         if source not in taker.inputs:
             raise GraphError(f"{sink}: takes {', '.join(taker.inputs)}, not {source!r}")
-        self._nodes[sink] = rewire(taker, {source: node.name})
+        self._set(rewire(taker, {source: node.name}))
+        self._append(node)
+
+    def insert_on_input(self, sink: str, position: int, node: Node) -> None:
+        """Insert a node before one input of `sink`, the only one if it takes a source twice."""
+        taker = self.node(sink)
+        self._check_new(node, taker.inputs[position])
+        inputs = (*taker.inputs[:position], node.name, *taker.inputs[position + 1 :])
+        self._set(replace(taker, inputs=inputs))
         self._append(node)
 
     def insert_before(self, sink: str, nodes: Sequence[Node]) -> None:
@@ -162,7 +174,7 @@ class GraphEditor:
             raise GraphError(f"{sink}: {len(nodes)} nodes for {len(taker.inputs)} inputs")
         for source, node in zip(taker.inputs, nodes, strict=True):
             self._check_new(node, source)
-        self._nodes[sink] = replace(taker, inputs=tuple(node.name for node in nodes))
+        self._set(replace(taker, inputs=tuple(node.name for node in nodes)))
         self._append(*nodes)
 
     def substitute(self, name: str, nodes: Sequence[Node]) -> None:
@@ -187,31 +199,59 @@ class GraphEditor:
         if node.name in self._nodes:
             raise GraphError(f"{node.name}: more than one node of this name")
 
+    def _connect(self, node: Node, count: int) -> None:
+        """Add a node to the consumers of its sources, or with -1 take it out."""
+        for source in node.inputs:
+            takers = self._takers.setdefault(source, {})
+            takers[node.name] = takers.get(node.name, 0) + count
+            if not takers[node.name]:
+                del takers[node.name]
+
+    def _set(self, node: Node) -> None:
+        """Put a node in the place of the one of its name."""
+        before = self.node(node.name)
+        self._nodes[node.name] = node
+        self._replaced.add(node.name)
+        if node.inputs != before.inputs:
+            self._connect(before, -1)
+            self._connect(node, 1)
+            self._rewired = True
+
     def _drop(self, name: str) -> None:
-        del self._nodes[name], self._shapes[name]
-        self._consumers = None
+        self._connect(self._nodes[name], -1)
+        del self._nodes[name], self._shapes[name], self._rank[name]
+        self._rewired = True
 
     def _rename(self, name: str, other: str) -> None:
         """Replace a node by another in the inputs of its consumers."""
         if other != name:
             for taker in dict.fromkeys(self.consumers(name)):
-                self._nodes[taker.name] = rewire(taker, {name: other})
-            self._consumers = None
+                self._set(rewire(taker, {name: other}))
 
     def _append(self, *added: Node) -> None:
         """Add nodes after all nodes that do not depend on them."""
-        names = [node.name for node in added]
-        late, early, after = set(names), list[Node](), list[Node]()
+        self._rewired = True
+        late = {node.name for node in added}
+        after = []
         for node in self._nodes.values():
-            if late.isdisjoint(node.inputs):
-                early.append(node)
-            else:
+            if not late.isdisjoint(node.inputs):
                 late.add(node.name)
                 after.append(node)
-        self._nodes = {node.name: node for node in (*early, *added, *after)}
+        for node in added:
+            self._place(node)
+            self._connect(node, 1)
+        for node in after:
+            del self._nodes[node.name]
+            self._place(node)
         for node in added:
             self._measure(node)
-        self._consumers = None
+
+    def _place(self, node: Node) -> None:
+        """Put a node that is not there after all others."""
+        self._nodes[node.name] = node
+        self._takers.setdefault(node.name, {})
+        self._rank[node.name] = self._next
+        self._next += 1
 
     def _measure(self, node: Node) -> None:
         """Store a node's shape; it must not change, because shapes of later nodes depend on it."""

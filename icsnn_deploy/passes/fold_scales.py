@@ -29,7 +29,8 @@ def fold_scales(graph: Graph) -> Graph:
     shift before a padded convolution) is kept for those. Nothing is folded into integer weights.
     """
     editor = GraphEditor(graph)
-    while any(_fold_one(editor, scale) for scale in editor.nodes_of(ChannelAffine)):
+    kept: dict[str, tuple[Node | int, ...]] = {}
+    while any(_fold_one(editor, scale, kept) for scale in editor.nodes_of(ChannelAffine)):
         pass  # from the start again: folding one may allow folding another
     return editor.build()
 
@@ -44,20 +45,34 @@ def fold_across_padding(graph: Graph, scale: ChannelAffine) -> Graph:
     return editor.build()
 
 
-def _fold_one(editor: GraphEditor, scale: ChannelAffine) -> bool:
-    """Fold a ChannelAffine one place further; return whether that was possible."""
+def _fold_one(
+    editor: GraphEditor, scale: ChannelAffine, kept: dict[str, tuple[Node | int, ...]]
+) -> bool:
+    """Fold a ChannelAffine one place further; return whether that was possible.
+
+    Args:
+        editor: the network.
+        scale: the node.
+        kept: nodes that could not be folded, with all that this depended on: not tried again.
+    """
     source = editor.node(scale.inputs[0])
-    if len(editor.consumers(source.name)) == 1:
+    consumers = editor.consumers(scale.name)
+    shared = len(editor.consumers(source.name))
+    situation = (scale, source, shared, *consumers)
+    if kept.get(scale.name) == situation:
+        return False
+    if shared == 1:
         merged = _into_source(source, scale)
         if merged is not None:
             editor.replace(merged)
             editor.remove(scale.name)
             return True
-    for consumer in dict.fromkeys(editor.consumers(scale.name)):
+    for consumer in dict.fromkeys(consumers):
         absorbed = _into_consumer(editor, scale, consumer)
         if absorbed:
             _bypass(editor, scale, consumer, absorbed)
             return True
+    kept[scale.name] = situation
     return False
 
 

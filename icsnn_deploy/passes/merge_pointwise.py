@@ -23,22 +23,32 @@ def merge_pointwise(graph: Graph) -> Graph:
     trained layers are not merged.
     """
     editor = GraphEditor(graph)
-    while _merge_one(editor):
+    kept: dict[str, tuple[Conv, Conv]] = {}
+    while _merge_one(editor, kept):
         pass
     return editor.build()
 
 
-def _merge_one(editor: GraphEditor) -> bool:
-    """Merge the first pair of convolutions that can be merged; return whether there was any."""
+def _merge_one(editor: GraphEditor, kept: dict[str, tuple[Conv, Conv]]) -> bool:
+    """Merge the first pair of convolutions that can be merged; return whether there was any.
+
+    Args:
+        editor: the network.
+        kept: pairs that can't be merged, by the name of the first: not tried again.
+    """
     for first in editor.nodes_of(Conv):
         consumers = editor.consumers(first.name)
         if len(consumers) != 1 or not isinstance(consumers[0], Conv):
             continue
-        merged = _merged(first, consumers[0])
+        pair = (first, consumers[0])
+        if kept.get(first.name) == pair:
+            continue
+        merged = _merged(*pair)
         if merged is not None:
             editor.replace(merged)
             editor.discard(first.name)
             return True
+        kept[first.name] = pair
     return False
 
 

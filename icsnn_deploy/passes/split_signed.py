@@ -6,10 +6,14 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from icsnn_deploy.errors import GraphError
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.nodes import Add, Node, Relu
 from icsnn_deploy.passes.affine import pure_scale
 from icsnn_deploy.passes.edit import rewire, unique_name
+
+_MOST_SUMMANDS = 10_000
+"""Of one node, through sums of sums."""
 
 
 def split_signed(graph: Graph, summands: Mapping[str, tuple[str, ...]]) -> Graph:
@@ -41,6 +45,10 @@ class _Splitter:
         self.given = graph
         self.nodes: dict[str, Node] = {node.name: node for node in graph.nodes}
         self.pairs: dict[tuple[str, ...], tuple[str, str]] = {}  # summands -> relu(x), -relu(-x)
+        self.counts: dict[str, int] = {}  # node -> summands of it, through sums of sums
+        for node in graph.nodes:
+            inner = node.inputs if isinstance(node, Add) else ()
+            self.counts[node.name] = sum(self.counts[source] for source in inner) if inner else 1
 
     def graph(self) -> Graph:
         """The network without the sums that are no longer used."""
@@ -59,6 +67,11 @@ class _Splitter:
     def split(self, name: str, signed: tuple[str, ...]) -> None:
         """Let a node take the pair in the place of the summands."""
         (source,) = self.given.node(name).inputs
+        if self.counts[source] > _MOST_SUMMANDS:
+            raise GraphError(
+                f"{name}: sums of sums before it add more than {_MOST_SUMMANDS:,} results. Put a "
+                "ReLU between them, or multiply by a constant instead"
+            )
         leaves = self._leaves(source)
         # A summand may occur several times: y + y, (y + r) + y.
         parts = tuple(part for part in signed for _ in range(leaves.count(part)))

@@ -33,10 +33,14 @@ from icsnn_deploy.exporters.nir.portable.find_unportable import (
 )
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.nodes import IF, Add, AvgPool, ChannelAffine, Conv, Node
+from icsnn_deploy.graph.order import walk_back
 from icsnn_deploy.passes.affine import dense
 from icsnn_deploy.passes.edit import fresh_name, rewire, unique_name
 from icsnn_deploy.passes.pooling import window_mean
 from icsnn_deploy.passes.scale_thresholds import scale_thresholds
+
+_MOST_TIMES = 2**31 - 1
+"""Times that sums of sums may add one result: an int32 weight."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -126,18 +130,25 @@ def _plain_sums(graph: Graph) -> Graph:
                 nodes.append(_multiple(graph, name, part, count))
         parts = (multiples.get((part, count), part) for part, count in total.items())
         nodes.append(replace(node, inputs=tuple(parts)))
-    return graph.with_nodes(_used(nodes))
+    return graph.with_nodes(_used(nodes, graph.output.name))
 
 
 def _multiple(graph: Graph, name: str, source: str, count: int) -> ChannelAffine:
+    """A node that multiplies a result by the number of times that it is summed."""
+    if count > _MOST_TIMES:
+        raise ExportError(
+            f"{name}: sums of sums add {source} more than {_MOST_TIMES:,} times, which no weight "
+            "holds. Multiply by a constant instead"
+        )
     one = np.ones((1,) * len(graph.shape(source)), np.int32 if graph.is_integer else np.float32)
     return ChannelAffine(name=name, inputs=(source,), scale=count * one, shift=0 * one)
 
 
-def _used(nodes: list[Node]) -> list[Node]:
-    """The nodes without sums that have no consumer any more."""
-    used = {source for node in nodes for source in node.inputs}
-    return [node for node in nodes if node.name in used or not isinstance(node, Add)]
+def _used(nodes: list[Node], output: str) -> list[Node]:
+    """The nodes that lead to the output; sums of which others took the parts do not any more."""
+    known = {node.name: node for node in nodes}
+    used = {node.name for node in walk_back(known, [output], lambda node: True)}
+    return [node for node in nodes if node.name in used]
 
 
 def _plain_convolutions(graph: Graph, rewritten: list[str]) -> Graph:

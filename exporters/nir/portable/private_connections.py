@@ -36,7 +36,8 @@ def add_private_connections(graph: Graph) -> Graph:
         shape = graph.shape(source)
         name = editor.fresh_name(f"{sink}.{source.rpartition('.')[2]}")
         scale = pure_scale(name, source, np.ones((1,) * len(shape), np.float32))
-        editor.insert_on_edge(source, sink, dense(scale, shape))
+        # A sum that takes a source twice gets a connection for each.
+        editor.insert_on_input(sink, editor.node(sink).inputs.index(source), dense(scale, shape))
     return _one_bias(main_path_first(editor.build()))
 
 

@@ -8,6 +8,7 @@ it is refused, the layer is computed in float64 by matrix products.
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import replace
 
 import numpy as np
@@ -112,9 +113,20 @@ class Float32Convolution:
 
 
 def float32_convolutions(
-    graph: Graph, device: torch.device, dtype: torch.dtype
+    graph: Graph, device: torch.device, dtype: torch.dtype, only: Collection[str] | None = None
 ) -> dict[str, Float32Convolution]:
-    """The convolutions of an integer network on the CPU, by name; empty in every other case."""
+    """The convolutions of an integer network on the CPU, by name; empty in every other case.
+
+    Args:
+        graph: the network.
+        device: the result is empty unless it is the CPU.
+        dtype: the result is empty unless it is float32.
+        only: names of the nodes that are needed; None: all.
+    """
     if device.type != "cpu" or dtype != torch.float32 or not graph.is_integer:
         return {}
-    return {node.name: Float32Convolution(node) for node in graph.nodes_of(Conv)}
+    return {
+        node.name: Float32Convolution(node)
+        for node in graph.nodes_of(Conv)
+        if only is None or node.name in only
+    }

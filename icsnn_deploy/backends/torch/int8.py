@@ -8,6 +8,7 @@ proof.py), and a layer that is refused runs in float32.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -98,12 +99,15 @@ class Int8Convolution:
         return self.proven(_as_bytes(x).contiguous(memory_format=torch.channels_last))
 
 
-def int8_convolutions(graph: Graph, device: torch.device) -> dict[str, Int8Convolution]:
+def int8_convolutions(
+    graph: Graph, device: torch.device, only: Collection[str] | None = None
+) -> dict[str, Int8Convolution]:
     """The convolutions of a network that can run in 8 bits, by name.
 
     Args:
         graph: the network; the result is empty unless it is an integer network.
         device: the result is empty unless it is the CPU, and torch has these kernels.
+        only: names of the nodes that are needed; None: all.
     """
     if device.type != "cpu" or not graph.is_integer or not _available():
         return {}
@@ -111,7 +115,7 @@ def int8_convolutions(graph: Graph, device: torch.device) -> dict[str, Int8Convo
     return {
         node.name: Int8Convolution(node, of_spikes=counts[node.inputs[0]] == 1)
         for node in graph.nodes_of(Conv)
-        if misfit(node, counts.get(node.inputs[0])) is None
+        if (only is None or node.name in only) and misfit(node, counts.get(node.inputs[0])) is None
     }
 
 

@@ -6,7 +6,7 @@ batch for every memoryless node, and only the populations iterate over time.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -18,7 +18,7 @@ from icsnn_deploy.backends import Backend
 from icsnn_deploy.backends.recording import Record, Recording, Simulator
 from icsnn_deploy.backends.torch.cuda_graphs import CapturedRuns
 from icsnn_deploy.backends.torch.float32 import float32_convolutions
-from icsnn_deploy.backends.torch.fusion import FusedCurrent, schedule
+from icsnn_deploy.backends.torch.fusion import FusedCurrent, Schedule, schedule
 from icsnn_deploy.backends.torch.int8 import int8_convolutions, misfits
 from icsnn_deploy.backends.torch.kernels import LayerKernel, kernel_of
 from icsnn_deploy.backends.torch.memory import chunks_of, default_memory, sample_bytes
@@ -79,6 +79,8 @@ class TorchSimulator:
             on CUDA. The result is the same.
         cuda_graphs: classify by a CUDA graph, from the second batch of a shape on, if the memory
             holds all steps of a sample.
+        only: names of the nodes that `evaluate` is called for, where the network is not run as a
+            whole; None: all.
 
     Raises:
         BackendUnavailableError: the device is not available, or cuda_graphs without CUDA.
@@ -100,6 +102,7 @@ class TorchSimulator:
         int8: bool = True,
         fused: bool = True,
         cuda_graphs: bool = False,
+        only: Collection[str] | None = None,
     ) -> None:
         self.graph = graph
         self.time_steps = graph.steps
@@ -115,8 +118,8 @@ class TorchSimulator:
                 f"CUDA graphs on torch device {device!r}: a CUDA device is needed"
             )
         use_int8 = int8 and dtype == torch.float32
-        self._int8 = int8_convolutions(graph, opened) if use_int8 else {}
-        self._float32 = float32_convolutions(graph, opened, dtype)
+        self._int8 = int8_convolutions(graph, opened, only) if use_int8 else {}
+        self._float32 = float32_convolutions(graph, opened, dtype, only)
         self.ops = TorchOps(
             graph,
             opened,
@@ -131,11 +134,16 @@ class TorchSimulator:
         self._constant = graph.constant_nodes()
         changing = (node for node in graph.nodes if node.name not in self._constant)
         self._kept = {graph.output.name, *(name for node in changing for name in node.inputs)}
-        self._plain = schedule(graph, fuse=False)
-        self._fused = schedule(
-            graph, fuse=fused and opened.type == "cpu" and dtype == torch.float32
-        )
+        self._fuses = fused and opened.type == "cpu" and dtype == torch.float32
         self._classify = CapturedRuns(self.observe) if cuda_graphs else self.observe
+
+    @cached_property
+    def _plain(self) -> Schedule:
+        return schedule(self.graph, fuse=False)
+
+    @cached_property
+    def _fused(self) -> Schedule:
+        return schedule(self.graph, fuse=self._fuses)
 
     def run(self, inputs: Array, record: Record = Record()) -> Recording:
         x = check_inputs(self.graph, inputs)

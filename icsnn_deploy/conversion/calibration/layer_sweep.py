@@ -11,6 +11,7 @@ own batches.
 from __future__ import annotations
 
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
@@ -167,14 +168,15 @@ class _Runner:
         self.context = context
         self.reset = reset
         self.stored: dict[str, Array] = {}  # packed spikes [N, bytes], mapped files
-        self.finished: set[str] = set()  # populations that were simulated
+        sinks = [*network.nodes_of(IF), network.output]
+        self.waiting = Counter(n for sink in sinks for n in self._path(sink.name)[1])
 
     def population_input(self, name: str) -> PopulationInput:
         node = self.network.node(name)
         if not isinstance(node, (IF, Output)):
             raise GraphError(f"{name}: a {node.kind}; a population or the output is needed")
-        simulator = TorchSimulator(self.network, device=self.context.device)
         order, frontier = self._path(name)
+        simulator = TorchSimulator(self.network, device=self.context.device, only=frozenset(order))
         (source,) = node.inputs
         affine = private_affine(self.network, name)
 
@@ -232,10 +234,9 @@ class _Runner:
             # The mapping keeps the file alive after it is closed.
             shape = (len(self.context), row)
             self.stored[name] = np.memmap(file, np.uint8, "r", shape=shape)
-        self.finished.add(name)
-        waiting = [n.name for n in self.network.nodes_of(IF) if n.name not in self.finished]
-        needed = set().union(*(self._path(n)[1] for n in [*waiting, self.network.output.name]))
-        self.stored = {n: spikes for n, spikes in self.stored.items() if n in needed}
+        for source in self._path(name)[1]:
+            self.waiting[source] -= 1
+        self.stored = {n: spikes for n, spikes in self.stored.items() if self.waiting[n] > 0}
 
     def _path(self, name: str) -> tuple[list[str], set[str]]:
         """The memoryless nodes that lead to `name`, in order, and the nodes that feed them."""
