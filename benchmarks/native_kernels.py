@@ -148,10 +148,10 @@ def _timed(spent: dict[str, float]) -> Iterator[None]:
         spent[part] += time.process_time() - started
         return result
 
-    def timed_fire(self: TorchSimulator, *values: Any) -> Any:
+    def timed_fire(self: TorchSimulator, *values: Any, **options: Any) -> Any:
         before = spent["populations"]
         started = time.process_time()
-        result = fire(self, *values)
+        result = fire(self, *values, **options)
         spent["populations"] = before  # of sums inside: counted here as a whole
         spent["populations"] += time.process_time() - started
         return result

@@ -91,7 +91,8 @@ class ProofKey:
         return repr(self)
 
 
-def _settings() -> tuple[object, ...]:
+def proof_settings() -> tuple[object, ...]:
+    """The settings of torch that choose or round in oneDNN."""
     mkldnn = torch.backends.mkldnn
     precision = torch.get_float32_matmul_precision()
     return (mkldnn.enabled, getattr(mkldnn, "fp32_precision", None), precision)
@@ -119,7 +120,7 @@ class ProvenConvolution:
         geometry, x = pad_by_hand(self._geometry, self._node.kernel, x)
         if not x.numel():
             return None
-        given = (geometry, x.shape[1:], x.stride()[1:], torch.get_num_threads(), _settings())
+        given = (geometry, x.shape[1:], x.stride()[1:], torch.get_num_threads(), proof_settings())
         last = self._last
         if last is None or last[0] != given:
             last = given, self._key(*given)
