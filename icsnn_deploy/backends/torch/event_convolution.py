@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 
 from icsnn_deploy.backends.torch.exact import Geometry
-from icsnn_deploy.backends.torch.proof import ProofKey, proof_settings
+from icsnn_deploy.backends.torch.proof import Convolve, ProofKey, proof_settings
 from icsnn_deploy.backends.torch.verdicts import VERDICTS, Verdict
+from icsnn_deploy.graph.certificate import FLOAT32_INTEGER
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.nodes import Conv, Population
 from icsnn_deploy.native.build import load_library
@@ -29,7 +30,8 @@ _MOST_VECTORS = 8  # event_convolution.c
 _MOST_COLUMNS = 1 << 15  # likewise: column and channel share 32 bits
 _SIDE = 3  # of the kernels whose spikes are added to the outputs one by one
 _FEWEST_WEIGHTS = 64  # of an output: below, finding the spikes takes longer than PyTorch
-_MOST_RATE, _MOST_RATE_ADDED = 0.35, 0.2  # share of inputs that are 1: above, PyTorch is faster
+_MOST_RATE, _MOST_RATE_ADDED = 0.35, 0.3  # share of inputs that are 1: above, PyTorch is faster
+_MOST_RATE_8_BITS = {4: 0.04, 8: 0.12}  # likewise for 8-bit kernels, by vectors of outputs
 _PROOF_RATE = 0.15
 _FEWEST_OUTPUTS = 1 << 16  # per thread: fewer take less time than a thread's start
 _SEED = 20261
@@ -124,10 +126,10 @@ class EventConvolution:
             self._last = given, key.text
         text = self._last[1]
         verdict = VERDICTS.get(text)
-        if verdict is None or (verdict.fault is None and len(x) not in verdict.batches):
+        if verdict is None or (verdict.fault is None and x.shape[0] not in verdict.batches):
             with VERDICTS.lock:
                 verdict = verdict or Verdict(None)
-                verdict.settle(len(x), self._fault(tuple(x.shape)))
+                verdict.settle(x.shape[0], self._fault(tuple(x.shape)))
                 VERDICTS.add(text, verdict)
         return verdict.fault is None
 
@@ -145,12 +147,43 @@ class EventConvolution:
         return None if same else "PyTorch adds in another order"
 
 
+class EventKernel:
+    """The C code as a kernel of proof.ProvenConvolution, for integers that float32 holds."""
+
+    name = "events"
+    dtype = torch.uint8
+
+    def prepare(self, weight: Tensor, bias: Tensor, geometry: Geometry) -> Convolve:
+        """The convolution with this weight and bias, which are integers; its result is float32."""
+        return _Kernel(geometry, weight, bias)
+
+    def limits(self, window: int) -> tuple[int, int, int]:
+        """Spikes, and weights so large that float32 just holds the sums."""
+        return 0, 1, min(127, (FLOAT32_INTEGER - 1000) // window)
+
+
+def is_faster_than_8_bits(node: Conv, x: Tensor) -> bool:
+    """Whether a convolution that `takes` it has so few spikes that no 8-bit kernel is faster.
+
+    Args:
+        node: the convolution.
+        x: spikes uint8.
+    """
+    most = _MOST_RATE_8_BITS.get(_vectors(len(node.weight)), 0.0)
+    return most > 0 and _Kernel.rate(x) <= most
+
+
+def _vectors(outputs: int) -> int:
+    """Vectors of 8 outputs that are summed up at once."""
+    return next(n for n in range(_MOST_VECTORS, 0, -1) if outputs // _CHANNELS % n == 0)
+
+
 class _Kernel:
     """The C code with packed weights."""
 
     def __init__(self, geometry: Geometry, weight: Tensor, bias: Tensor) -> None:
         outputs, channels, *kernel = weight.shape
-        vectors = next(n for n in range(_MOST_VECTORS, 0, -1) if outputs // _CHANNELS % n == 0)
+        vectors = _vectors(outputs)
         one_by_one = (
             outputs == vectors * _CHANNELS
             and vectors <= 2  # noqa: PLR2004  # more sums than a spike's place holds in registers

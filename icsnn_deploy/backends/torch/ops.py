@@ -96,11 +96,13 @@ class TorchOps:
 
     def evaluate(self, node: Node, *sources: Tensor) -> Tensor:
         """Result of a memoryless node, batch first; a caller's autocast does not reach it."""
-        with torch.autocast(self.device.type, enabled=False):
-            result = self.int8[node.name](sources[0]) if node.name in self.int8 else None
-            if node.name in self.events and isinstance(node, Conv):
-                result = self._of_events(node)(sources[0])
-            return self._evaluate(node, sources) if result is None else result
+        if torch.is_autocast_enabled(self.device.type):
+            with torch.autocast(self.device.type, enabled=False):
+                return self.evaluate(node, *sources)
+        result = self.int8[node.name](sources[0]) if node.name in self.int8 else None
+        if node.name in self.events and isinstance(node, Conv):
+            result = self._of_events(node)(sources[0])
+        return self._evaluate(node, sources) if result is None else result
 
     def _evaluate(self, node: Node, sources: tuple[Tensor, ...]) -> Tensor:
         sources = tuple(self._floating(source) for source in sources)
