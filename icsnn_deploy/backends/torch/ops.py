@@ -205,9 +205,7 @@ class TorchOps:
     def _conv(self, node: Conv, x: Tensor) -> Tensor:
         if node.name in self.float32:
             return self.float32[node.name](x)
-        return self._convolve(
-            node, x, self.parameter(node, "weight"), self.parameter(node, "bias")
-        )
+        return self._convolve(node, x, self.parameter(node, "weight"), self.parameter(node, "bias"))
 
     def _convolve(self, node: Conv, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         reaches = [d * (k - 1) + 1 for d, k in zip(node.dilation, node.kernel, strict=True)]
