@@ -1,9 +1,9 @@
 """The faster of two backends that give the same result: PyTorch, and the network's C program.
 
-A C program has to be compiled first, which takes longer than a short evaluation. So PyTorch runs the
-first batches. If it would take ten times as long for the rest as the compiler probably takes, the
-program is compiled, both run one batch, and the faster one runs the rest. Spikes and logits of a
-certified network are the same on both, so the choice shows in no figure.
+A C program has to be compiled first, which takes longer than a short evaluation. So PyTorch runs
+the first batches. If it would take ten times as long for the rest as the compiler probably takes,
+the program is compiled, both run one batch, and the faster one runs the rest. Spikes and logits of
+a certified network are the same on both, so the choice shows in no figure.
 """
 
 from __future__ import annotations

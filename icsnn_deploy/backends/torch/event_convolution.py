@@ -1,9 +1,12 @@
 """Convolutions of spikes in float32 that read only the weights of neurons that fired, in C.
 
-PyTorch multiplies every input, and most are 0. The C code (native/event_convolution.c) adds the same
-weights in the order in which oneDNN adds them, so that no bit of the result differs. The order is
-not documented; so the first result of each shape and batch size is compared with PyTorch's, as the
-other kernels are (proof.py), and PyTorch is used where a bit differs.
+PyTorch multiplies every input, and most are 0. The C code (native/event_convolution.c) adds the
+same weights in the order in which oneDNN adds them, so that no bit of the result differs. That
+order is not documented: each shape and batch size is compared with PyTorch first, and PyTorch is
+used where a bit differs. Verdicts are kept like those of integer networks (verdicts.py).
+
+Integer networks use the same code for layers of few spikes. There every order of summation gives
+the same sum, and it is proven like an 8-bit kernel (proof.py).
 """
 
 from __future__ import annotations
@@ -186,7 +189,7 @@ class _Kernel:
         vectors = _vectors(outputs)
         one_by_one = (
             outputs == vectors * _CHANNELS
-            and vectors <= 2  # noqa: PLR2004  # more sums than a spike's place holds in registers
+            and vectors <= 2  # more sums than a spike's place holds in registers
             and kernel == [_SIDE, _SIDE]
             and geometry.stride == geometry.dilation == (1, 1)
         )
