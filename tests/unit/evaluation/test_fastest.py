@@ -78,7 +78,8 @@ def test_a_long_evaluation_goes_on_with_the_faster_c_program_bit_for_bit(
         assert auto.ran == ({"torch"} if number < 2 else {"torch", "c"})
         assert found.logits.dtype == expected.logits.dtype
         np.testing.assert_array_equal(found.logits, expected.logits)
-        assert found.logits_t is not None and expected.logits_t is not None
+        assert found.logits_t is not None
+        assert expected.logits_t is not None
         np.testing.assert_array_equal(found.logits_t, expected.logits_t)
         assert found.counts.keys() == expected.counts.keys()
         for name, counts in expected.counts.items():
