@@ -25,6 +25,7 @@ from icsnn_deploy.backends.torch.proof import ProvenConvolution
 from icsnn_deploy.backends.torch.simulator import TorchSimulator
 from icsnn_deploy.backends.torch.verdicts import VERDICTS
 from icsnn_deploy.graph.graph import Graph
+from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import IF, Conv, Flatten, Input, Linear, Output
 
 needs_compiler = pytest.mark.skipif(native_library() is None, reason="no C compiler")
@@ -40,7 +41,8 @@ def _forgotten() -> Iterator[None]:
 def convolution(shape: tuple[int, int, int, int], integers: bool = False, **changes: Any) -> Conv:
     """Random weights [O, C, KH, KW]."""
     rng = np.random.default_rng(0)
-    weight, bias = rng.normal(size=shape), rng.normal(size=shape[0])
+    weight: Array = rng.normal(size=shape)
+    bias: Array = rng.normal(size=shape[0])
     if integers:
         weight, bias = rng.integers(-127, 128, shape), rng.integers(-9999, 9999, shape[0])
     dtype = np.int32 if integers else np.float32
@@ -187,7 +189,7 @@ def test_a_network_gives_the_same_bits_without_the_c_code(
 ) -> None:
     graph = network(integers)
     rng = np.random.default_rng(3)
-    x = rng.integers(0, 256, (20, 3, 8, 8)).astype(np.uint8)
+    x: Array = rng.integers(0, 256, (20, 3, 8, 8)).astype(np.uint8)
     x = x if integers else x.astype(np.float32) / 64
     record = Record(potentials=frozenset({"if1", "if2"}))
     fast = TorchSimulator(graph).run(x, record)
