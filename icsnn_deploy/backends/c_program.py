@@ -30,7 +30,8 @@ from icsnn_deploy.native.threads import in_threads
 
 _COMPILE_LIMIT_S = 600.0
 _FLAGS = ("-DICSNN_HOST", "-O2", "-ftree-vectorize")  # gcc's -O3 unrolls, and is 15 % slower
-_MOST_COUNTED = 255  # steps: the runner counts spikes in bytes
+MOST_COUNTED = 255
+"""Steps: the runner counts spikes in bytes, and with more it needs all spikes."""
 
 
 def open_c(bundle: Bundle, backend: Backend, option: str | None) -> Simulator:
@@ -56,7 +57,7 @@ class CSimulator:
 
     Args:
         graph: the network that it was exported from.
-        folder: of the program.
+        folder: of the program; None: what the exporter would write is compiled.
         threads: samples that are run at once; None: OMP_NUM_THREADS, or the cores of this process.
 
     Raises:
@@ -68,10 +69,16 @@ class CSimulator:
     gives_logits_t = True
     cuts_batches = True
 
-    def __init__(self, graph: Graph, folder: Path, *, threads: int | None = None) -> None:
+    def __init__(
+        self, graph: Graph, folder: Path | None = None, *, threads: int | None = None
+    ) -> None:
         self.graph = graph
         self.threads = threads or _usual_threads()
-        self._library = _compiled(_checked_files(graph, folder), folder)
+        if folder is None:
+            files = {name: text.encode() for name, text in program_texts(graph).items()}
+        else:
+            files = _checked_files(graph, folder)
+        self._library = _compiled(files, "the network" if folder is None else str(folder))
         self._library.icsnn_state_bytes.restype = ctypes.c_int64
         self._free: list[tuple[Array, Array]] = []  # states that no thread uses
         self._run = self._library.icsnn_run_samples
@@ -84,7 +91,7 @@ class CSimulator:
         lead = (graph.steps, batch)
         populations = graph.nodes_of(Population)
         shapes = [graph.shape(node.name) for node in populations]
-        counted = record.counts and graph.steps <= _MOST_COUNTED
+        counted = record.counts and graph.steps <= MOST_COUNTED
         needed = record.spikes or record.first_spikes or (record.counts and not counted)
         # Potentials before the reset are computed from those after it and the spikes.
         known = [
@@ -180,7 +187,7 @@ def _checked_files(graph: Graph, folder: Path) -> dict[str, bytes]:
     return files
 
 
-def _compiled(files: dict[str, bytes], folder: Path) -> ctypes.CDLL:
+def _compiled(files: dict[str, bytes], what: str) -> ctypes.CDLL:
     compiler = find_compiler()
     if compiler is None:
         raise BackendUnavailableError(f"backend c: {missing_compiler()}")
@@ -192,10 +199,10 @@ def _compiled(files: dict[str, bytes], folder: Path) -> ctypes.CDLL:
         text = error.stderr.decode(errors="replace").strip()[:500]
         text = text or f"it ended with {error.returncode} and said nothing"
         raise BackendUnavailableError(
-            f"backend c: {' '.join(compiler)} can't compile {folder}: {text}"
+            f"backend c: {' '.join(compiler)} can't compile {what}: {text}"
         ) from error
     except (OSError, subprocess.SubprocessError) as error:
-        raise BackendUnavailableError(f"backend c: {folder}: {error}") from error
+        raise BackendUnavailableError(f"backend c: {what}: {error}") from error
 
 
 def _channels_last(x: Array, rank: int) -> Array:

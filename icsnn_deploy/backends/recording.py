@@ -74,6 +74,9 @@ class Recording:
 
 def count_spikes(spikes: Array) -> Array:
     """Number of spikes over time, [T, ...] -> int32 [...]."""
+    if spikes.dtype == np.uint8 and len(spikes) <= np.iinfo(np.uint8).max:  # 4 times faster
+        few: Array = spikes.sum(axis=0, dtype=np.uint8)
+        return few.astype(np.int32)
     counts: Array = spikes.sum(axis=0, dtype=np.int32)
     return counts
 

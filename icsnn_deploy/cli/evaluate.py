@@ -59,8 +59,12 @@ def evaluate(
     ] = None,
     task: JudgedTasks = None,
     backend: Annotated[
-        str, typer.Option(help=f"The backend to measure: {BACKEND_NAMES}.")
-    ] = "torch",
+        str,
+        typer.Option(
+            help=f"The backend to measure: {BACKEND_NAMES}; auto: torch, or the C program of an "
+            "integer network where that is faster."
+        ),
+    ] = "auto",
     parity_backend: Annotated[
         list[str] | None,
         typer.Option(help="Compare this backend with it, spike by spike. May be repeated."),

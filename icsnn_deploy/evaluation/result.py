@@ -18,13 +18,19 @@ from icsnn_deploy.parity.compare import Verdict
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Evaluation:
-    """The figures of a network on a data set; shares are of the samples. None: not measured."""
+    """The figures of a network on a data set; shares are of the samples. None: not measured.
+
+    Attributes:
+        backend: as it was asked for.
+        ran: the backends that gave results in this process; none if all shards were finished.
+    """
 
     graph: Graph
     graph_hash: str
     backend: str
     confidence: float | None
     counts: Counts
+    ran: tuple[str, ...] = ()
 
     @property
     def verdict(self) -> Verdict:

@@ -74,6 +74,7 @@ def evaluate(
     """
     bundle.check_files()
     network = judged_as(bundle.network(), task)
+    options = options.chosen_for(network)
     job = _Job(bundle, network, samples, labels, options, limit)
     job.check_samples()
     ranks.require_equal(
@@ -95,6 +96,7 @@ def evaluate(
         graph=network,
         graph_hash=bundle.graph_hash,
         backend=options.backend,
+        ran=job.ran,
         confidence=options.confidence,
         counts=counts.ordered(
             [node.name for node in network.nodes_of(Population)],
@@ -128,6 +130,7 @@ class _Job:
         if labels is not None:
             self.labels = check_output_labels(network, labels, self.count, samples=len(samples))
         self.options = options
+        self.ran: tuple[str, ...] = ()  # backends that gave results in this process
         self.shards = -(-self.count // options.shard_size)
         self.settings = _settings(bundle, network, options, self.count, self.labels)
 
@@ -158,10 +161,10 @@ class _Job:
         own = [numbers[index] for index in ranks.assign(len(numbers))]
         if not own:
             return {}
-        evaluator = Evaluator(self.bundle, self.network, self.options)
+        count = sum(stop - start for start, stop in map(self._bounds, own))
+        evaluator = Evaluator(self.bundle, self.network, self.options, count)
         if ledger is not None:
             ledger.begin()
-        count = sum(stop - start for start, stop in map(self._bounds, own))
         shards, done = {}, 0
         progress("evaluating", 0, count)
         for number in own:
@@ -177,6 +180,7 @@ class _Job:
             shards[number] = Shard(digest=digest, counts=evaluator.total(parts))
             if ledger is not None:
                 ledger.keep(number, shards[number])
+        self.ran = evaluator.ran
         return shards
 
     def _labels(self, start: int, stop: int) -> dict[str, Array] | None:
@@ -211,7 +215,7 @@ def _settings(
 ) -> dict[str, Any]:
     """The JSON values that identify an evaluation, apart from the samples themselves."""
     tasks = output_tasks(network)
-    needed = {find_backend(spec)[0].export for spec in (options.backend, *options.parity)}
+    needed = {find_backend(spec)[0].export for spec in (options.opened, *options.parity)}
     exports = sorted(name for name in needed if name is not None)
     for name in exports:
         bundle.export(name)  # raises BundleError if the export is missing or damaged
