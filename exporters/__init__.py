@@ -15,11 +15,12 @@ A new format is a module, or a folder, with a writer and a reader, and an entry 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from icsnn_deploy.bundle.bundle import Bundle
+from icsnn_deploy.bundle.bundle import Bundle, as_bundle
 from icsnn_deploy.errors import LossyExportError
 from icsnn_deploy.exporters.formats import (
     FORMATS,
@@ -73,7 +74,7 @@ def export(
 
 
 def export_into(
-    bundle: Bundle,
+    bundle: Bundle | str | os.PathLike[str],
     *formats: str,
     options: ExportOptions | Sequence[ExportOptions] = (),
     lossy: bool = False,
@@ -81,7 +82,7 @@ def export_into(
     """Write exports of a bundle's network into the bundle.
 
     Args:
-        bundle: an opened bundle.
+        bundle: an opened bundle, or the path of one.
         formats: names of FORMATS.
         options: options of these formats, at most one object of each class (OnnxOptions,
             NirOptions); formats without one are written with their defaults.
@@ -99,6 +100,7 @@ def export_into(
     """
     given = (options,) if isinstance(options, ExportOptions) else tuple(options)
     tasks = plan_exports(formats, given)
+    bundle = as_bundle(bundle)
     network = bundle.network()
     check_exports(network, tasks)
     losses = [_check_losses(network, task, lossy=lossy) for task in tasks]

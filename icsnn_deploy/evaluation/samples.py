@@ -138,7 +138,7 @@ def open_samples(
         if len(shape) <= axis:
             raise DataError(f"{name}: shape {list(shape)}; axis {axis} of the samples is missing")
         if not whole:
-            last = is_channels_last(dtype, normalization, channels_last)
+            last = is_channels_last(name, shape, normalization, channels_last)
             check_images(name, shape, dtype, normalization, last)
         kind = ((*shape[:axis], *shape[axis + 1 :]), dtype)
         if first is not None and kind != first:
