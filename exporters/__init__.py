@@ -7,6 +7,7 @@
     netx/        .net files of lava-dl: netx; written (lava/worker reads them)
     c/           C99 programs: c; written (a C compiler reads them)
     testvectors/ $readmemh files for RTL test benches: testvectors; written
+    golden/      golden spikes as .npy and .hex: golden; written
     expected.py  what a network computes, for formats whose files hold tests
 
 A new format is a module, or a folder, with a writer and a reader, and an entry in FORMATS
@@ -38,6 +39,7 @@ __all__ = [
     "FORMATS",
     "GENERAL",
     "ExportOptions",
+    "ExportTask",
     "Format",
     "export",
     "export_into",
@@ -53,11 +55,11 @@ def export(
     *,
     lossy: bool = False,
 ) -> None:
-    """Write a network as one file; formats c and testvectors write a folder.
+    """Write a network as one file; formats c, testvectors and golden write a folder.
 
     Args:
         graph: an IF network.
-        path: the file to write; of these two formats a folder, which must not exist.
+        path: the file to write; of these formats a folder, which must not exist.
         export_format: a name of FORMATS.
         options: those of the format (OnnxOptions, NirOptions, ...); None: its defaults.
         lossy: also write a format whose readers do not learn everything of the network.

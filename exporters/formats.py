@@ -117,6 +117,13 @@ FORMATS: dict[str, Format] = {
         check="exporters.testvectors.write:check_size",
         reference="parity.golden:expected_run",
     ),
+    "golden": Format(
+        file="network-golden",
+        writer="exporters.golden.write:write",
+        about="golden spikes of an integer network as .npy and .hex; a folder",
+        check="exporters.golden.write:check_integer",
+        reference="parity.golden:expected_run",
+    ),
     "netx": Format(
         file="network.net",
         writer="exporters.netx.write:write",

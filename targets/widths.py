@@ -78,7 +78,10 @@ def _not_on_the_lattice(graph: Graph) -> Misfit:
         got=f"parameters or input in float ({graph.input.dtype} input)",
         allowed="integers",
         over="",
-        remedy="Not on the lattice: run icsnn quantize. Widths are not checked until then.",
+        remedy=(
+            "Not on the lattice: run icsnn quantize with --target. Widths are not checked until "
+            "then."
+        ),
     )
 
 

@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING
 from icsnn_deploy.atomic import folder_beside
 from icsnn_deploy.errors import ExportError
 from icsnn_deploy.exporters.onnx.contract import (
+    CURRENT,
     IR_VERSION,
     LAYOUTS,
+    LOGITS,
+    LOGITS_T,
     MAX_BYTES,
     OPSET,
     PRODUCER,
@@ -141,11 +144,27 @@ def _model(writer: OnnxWriter) -> onnx.ModelProto:
     return model
 
 
+def _describe_units(model: onnx.ModelProto, metadata: OnnxMetadata) -> None:
+    """Write into inputs and outputs what 1 stands for, where it is not 1."""
+    if metadata.input_unit != 1:
+        for entry in model.graph.input:
+            if not entry.name.endswith("/v"):  # the state of the step layout
+                entry.doc_string = (
+                    f"integer = round(sample / {metadata.input_unit!r}) of a sample as the ANN "
+                    "takes it; pixels are no such integers"
+                )
+    if metadata.logit_unit not in (None, 1.0):
+        for entry in model.graph.output:
+            if entry.name in (LOGITS, LOGITS_T, CURRENT):
+                entry.doc_string = f"times {metadata.logit_unit!r}: in the units of the ANN"
+
+
 def _stamped(writer: OnnxWriter, metadata: OnnxMetadata) -> bytes:
     """The serialized model with its metadata and content hash."""
     from google.protobuf.message import EncodeError  # type: ignore[import-untyped]
 
     model = _model(writer)
+    _describe_units(model, metadata)
     model.producer_version = metadata.version
     for key, value in metadata.entries().items():
         model.metadata_props.add(key=key, value=value)

@@ -35,7 +35,13 @@ from icsnn_deploy.cli.convert_options import (
 )
 from icsnn_deploy.cli.input_arrays import load_calibration, take_first
 from icsnn_deploy.cli.labeled_samples import load_labeled
-from icsnn_deploy.cli.printing import print_json, print_table, progress_bars, report_errors
+from icsnn_deploy.cli.printing import (
+    print_json,
+    print_note,
+    print_table,
+    progress_bars,
+    report_errors,
+)
 from icsnn_deploy.cli.tasks import declared_tasks
 from icsnn_deploy.conversion.frontend.checkpoint_scan import scan_checkpoint
 from icsnn_deploy.distributed import open_ranks, own_device
@@ -243,7 +249,7 @@ def convert(
             open_ranks(device) as ranks,
         ):
             result = run_conversion(
-                load_model(model, weights),
+                load_model(model, weights, print_note),
                 samples if labels is None else (samples, labels),
                 chosen,
                 normalization=normalization,
