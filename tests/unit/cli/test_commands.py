@@ -575,7 +575,7 @@ def test_labels_need_images(finished: Path, bundle: Path) -> None:
         (["--backend", "nir-portable:x"], "no backend 'nir-portable:x'; there are reference"),
         (["--backend", "onnxruntime:Abacus"], "Abacus"),
         (["--images", "DATA:floats"], "floats must be in 0..1"),
-        (["--images", "DATA:labels"], "uint8 images [N, H, W, C]"),
+        (["--images", "DATA:labels"], "images [N, C, H, W] or [N, H, W, C] are needed"),
         (["--images", "DATA:none"], "no array 'none'"),
         (["--images", "DATA:images", "--labels", "DATA:floats"], "integers [N] are needed; output"),
         (["--images", "DATA:images", "--labels", "DATA:years"], "sample 0 has class 1998"),
