@@ -44,8 +44,7 @@ def rejection_table(headline: str, rejections: Sequence[Rejection]) -> str:
     """The rejections under a headline, as plain text; those that differ in the node alone as one.
 
     2 operators of this model have no integrate-and-fire equivalent
-      features.3, features.5
-        got      nn.GELU
+      features.3, features.5: GELU
         allowed  ReLU and other piecewise-linear activations
         remedy   Replace it before conversion.
     """
@@ -53,10 +52,10 @@ def rejection_table(headline: str, rejections: Sequence[Rejection]) -> str:
     for one in rejections:
         nodes.setdefault((one.got, one.allowed, one.remedy), []).append(one.node)
     lines = [headline]
-    for entries, names in nodes.items():
-        lines += _wrapped("  ", listed(names))
-        for name, text in zip(("got", "allowed", "remedy"), entries, strict=True):
-            lines += _wrapped(f"    {name:<9}", text)
+    for (got, allowed, remedy), names in nodes.items():
+        lines += _wrapped("  ", f"{listed(names)}: {got}")
+        lines += _wrapped("    allowed  ", allowed)
+        lines += _wrapped("    remedy   ", remedy)
     return "\n".join(lines)
 
 

@@ -169,8 +169,8 @@ def _input(
             over="",
             remedy=(
                 "Convert the model for an input of spikes (icsnn convert --encoding rate, or "
-                "events), or run the first layer on the host and send its spikes "
-                "(host_first_layer; icsnn split makes both parts)."
+                "events); or run the first layer on the host and send its spikes "
+                "(--host-first-layer; icsnn split makes both parts)."
             ),
         )
     ]

@@ -11,11 +11,8 @@ from typing import TYPE_CHECKING
 from icsnn_deploy.atomic import folder_beside
 from icsnn_deploy.errors import ExportError
 from icsnn_deploy.exporters.onnx.contract import (
-    CURRENT,
     IR_VERSION,
     LAYOUTS,
-    LOGITS,
-    LOGITS_T,
     MAX_BYTES,
     OPSET,
     PRODUCER,
@@ -144,19 +141,19 @@ def _model(writer: OnnxWriter) -> onnx.ModelProto:
     return model
 
 
-def _describe_units(model: onnx.ModelProto, metadata: OnnxMetadata) -> None:
-    """Write into inputs and outputs what 1 stands for, where it is not 1."""
+def _units(graph_input: str, metadata: OnnxMetadata) -> str:
+    """What 1 stands for at the input and the output, as text; empty where it is 1 in both."""
+    lines = []
     if metadata.input_unit != 1:
-        for entry in model.graph.input:
-            if not entry.name.endswith("/v"):  # the state of the step layout
-                entry.doc_string = (
-                    f"integer = round(sample / {metadata.input_unit!r}) of a sample as the ANN "
-                    "takes it; pixels are no such integers"
-                )
+        lines.append(
+            f"Input {graph_input}: integers, round(sample / {metadata.input_unit!r}) of a sample "
+            "as the ANN takes it. Pixels cast to this type are other numbers."
+        )
     if metadata.logit_unit not in (None, 1.0):
-        for entry in model.graph.output:
-            if entry.name in (LOGITS, LOGITS_T, CURRENT):
-                entry.doc_string = f"times {metadata.logit_unit!r}: in the units of the ANN"
+        lines.append(
+            f"Output {metadata.readout}: times {metadata.logit_unit!r} it is in units of the ANN."
+        )
+    return "\n".join(lines)
 
 
 def _stamped(writer: OnnxWriter, metadata: OnnxMetadata) -> bytes:
@@ -164,7 +161,9 @@ def _stamped(writer: OnnxWriter, metadata: OnnxMetadata) -> bytes:
     from google.protobuf.message import EncodeError  # type: ignore[import-untyped]
 
     model = _model(writer)
-    _describe_units(model, metadata)
+    units = _units(", ".join(entry.name for entry in writer.inputs[:1]), metadata)
+    if units:
+        model.doc_string = units
     model.producer_version = metadata.version
     for key, value in metadata.entries().items():
         model.metadata_props.add(key=key, value=value)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def _advice(bundle: Path, profile: TargetProfile, *, integer: bool) -> str:
     """What to do where everything that does not fit is a width of numbers."""
-    source = "the float bundle" if integer else str(bundle)
+    source = "FLOAT_BUNDLE" if integer else str(bundle)
     per_layer = " --per-layer" if profile.threshold_granularity == "layer" else ""
     return (
         f"only widths of numbers do not fit; quantizing for the target chooses them: icsnn "

@@ -35,13 +35,7 @@ from icsnn_deploy.cli.convert_options import (
 )
 from icsnn_deploy.cli.input_arrays import load_calibration, take_first
 from icsnn_deploy.cli.labeled_samples import load_labeled
-from icsnn_deploy.cli.printing import (
-    print_json,
-    print_note,
-    print_table,
-    progress_bars,
-    report_errors,
-)
+from icsnn_deploy.cli.printing import print_json, print_table, progress_bars, report_errors
 from icsnn_deploy.cli.tasks import declared_tasks
 from icsnn_deploy.conversion.frontend.checkpoint_scan import scan_checkpoint
 from icsnn_deploy.distributed import open_ranks, own_device
@@ -241,6 +235,7 @@ def convert(
         asked = parse_approximation(approximate, knots)
         tasks = declared_tasks(task or [])
         device = own_device(device)
+        notes: list[str] = []
         # what the user's own code prints is not part of the result
         with (
             naming_event_shape(event_shape),
@@ -249,7 +244,7 @@ def convert(
             open_ranks(device) as ranks,
         ):
             result = run_conversion(
-                load_model(model, weights, print_note),
+                load_model(model, weights, notes.append),
                 samples if labels is None else (samples, labels),
                 chosen,
                 normalization=normalization,
@@ -275,7 +270,7 @@ def convert(
         )
         if as_json:
             written = {"graph_hash": bundle.graph_hash, "report": result.report.to_json()}
-            print_json({"bundle": str(out), **written})
+            print_json({"bundle": str(out), **written, **({"notes": notes} if notes else {})})
         else:
             print_table(candidates_table(result.report))
             lines = max_pool_lines(result.report.max_pools, result.report.losses)
@@ -285,4 +280,6 @@ def convert(
                 typer.echo(line)
             if chosen.name == "default" and result.network.steps <= _FEW_STEPS:
                 typer.echo("--recipe auto takes minutes and loses less at so few time steps")
+            for note in notes:
+                typer.echo(f"note: {note}")
             typer.echo(f"wrote {out}; next: icsnn export {out} --format nir --format onnx")

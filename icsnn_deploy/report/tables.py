@@ -70,7 +70,8 @@ def _gap(result: CandidateResult, chosen: CandidateResult) -> str:
 def parity_table(report: ParityReport, what: str = "parity") -> Table:
     """One row per backend."""
     images = max((comparison.images for comparison in report.comparisons), default=0)
-    table = plain_table(f"{what} with the reference on {images} images: {report.verdict}")
+    missing = f"; did not run: {', '.join(report.errors)}" if report.errors else ""
+    table = plain_table(f"{what} with the reference on {images} images: {report.verdict}{missing}")
     for column in ("backend", "verdict"):
         table.add_column(column, no_wrap=True)
     for column in ("spikes", "differ", "margin", "logits", *same_class_columns(report.comparisons)):

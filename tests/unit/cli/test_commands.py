@@ -493,7 +493,7 @@ def test_an_error_as_json(place: Desk) -> None:
         (["--batch-size", "0"], "batch_size 0"),
         (["--device", "abacus"], "torch device 'abacus'"),
         (["--mean", "0.5"], "mean has 1 and std 3 values"),
-        (["--mean", "0.5,0.5", "--std", "1,1"], "with 2 channels as mean and std have"),
+        (["--mean", "0.5,0.5", "--std", "1,1"], "with C = 2 channels as mean and std have"),
         (["--mean", "a,b,c"], "comma-separated numbers"),
         (["--std", "0,1,1"], "std > 0"),
         (["--mean", "123.7,116.3,103.5"], "pixels are divided by 255 first"),
