@@ -35,7 +35,7 @@ from icsnn_deploy.conversion.frontend.replace_max_pool import Replacement
 from icsnn_deploy.conversion.frontend.trace import DeclaredActivation
 from icsnn_deploy.conversion.report import ConversionReport, describe_populations
 from icsnn_deploy.conversion.signed_paths import certifiable
-from icsnn_deploy.data import Normalization, is_channels_last
+from icsnn_deploy.data import Normalization
 from icsnn_deploy.distributed import SINGLE, Ranks
 from icsnn_deploy.errors import ConversionError, DataError
 from icsnn_deploy.graph.arrangement import output_tasks
@@ -44,7 +44,7 @@ from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import Encoding
 from icsnn_deploy.graph.tasks import Task
-from icsnn_deploy.pixels import as_network_samples, channels_first
+from icsnn_deploy.pixels import as_network_samples, channels_first, is_channels_last
 from icsnn_deploy.progress import Progress, silent
 from icsnn_deploy.sources.batches import as_array
 from icsnn_deploy.sources.fresh_batches import FreshBatches
@@ -101,7 +101,7 @@ def convert(
             evenly spread over all, otherwise the first; None: all. Thresholds are chosen, and
             candidates compared, on at most SAMPLES_USED in any case; training uses all.
         channels_last: the order of the axes of samples: True [N, *positions, C], False
-            [N, C, *positions]; None: as data.is_channels_last finds.
+            [N, C, *positions]; None: as pixels.is_channels_last finds.
         encoding: of the network's input. "direct": the samples are a current. "rate": the samples,
             in [0, 1] or uint8 pixels, are the rate of spikes over the T steps. "events": the
             calibration data is spikes, 0 or 1, [T, N, *shape], and the ANN takes their mean over T.

@@ -69,7 +69,7 @@ def open_given(
         given: a DataSet, which is returned; or samples as sources.held.held takes them.
         labels: as evaluate takes them.
         limit: of the samples.
-        channels_last: as for data.is_channels_last.
+        channels_last: as for pixels.is_channels_last.
 
     Raises:
         DataError: samples that the network does not take.

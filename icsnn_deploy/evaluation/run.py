@@ -66,7 +66,7 @@ def evaluate(
         options: what to measure.
         task: what the output is, where the bundle's task is wrong; of several outputs, by name.
         limit: largest number of samples to run; None: all.
-        channels_last: the order of axes, where it can't be told (data.is_channels_last).
+        channels_last: the order of axes, where it can't be told (pixels.is_channels_last).
         out: folder for finished shards; shards that it holds already are not run again.
         ranks: the processes that share the work.
         progress: called with the number of samples that this process has run, and is to run.

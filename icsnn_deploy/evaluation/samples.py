@@ -9,21 +9,13 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from icsnn_deploy.data import (
-    Normalization,
-    array_shape,
-    as_samples,
-    check_images,
-    is_channels_last,
-    load_array,
-    load_labels,
-)
+from icsnn_deploy.data import Normalization, array_shape, as_samples, load_array, load_labels
 from icsnn_deploy.errors import DataError
 from icsnn_deploy.graph.arrangement import output_tasks
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.judging.labels import are_indices, label_specs, task_remedy
-from icsnn_deploy.pixels import channels_first
+from icsnn_deploy.pixels import channels_first, check_images, is_channels_last
 
 
 class DataSet(Protocol):

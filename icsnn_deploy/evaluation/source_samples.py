@@ -9,13 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from icsnn_deploy.bundle.bundle import Bundle
-from icsnn_deploy.data import (
-    Normalization,
-    as_samples,
-    check_finite,
-    check_images,
-    is_channels_last,
-)
+from icsnn_deploy.data import Normalization, as_samples, check_finite
 from icsnn_deploy.errors import DataError
 from icsnn_deploy.evaluation.encoded_samples import before_encoding
 from icsnn_deploy.evaluation.samples import open_output_labels
@@ -30,7 +24,7 @@ from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import Input
 from icsnn_deploy.judging.labels import check_output_labels
-from icsnn_deploy.pixels import channels_first
+from icsnn_deploy.pixels import channels_first, check_images, is_channels_last
 from icsnn_deploy.progress import Progress, silent
 from icsnn_deploy.sources.batches import Batch, spool
 from icsnn_deploy.sources.open import open_source
@@ -49,7 +43,7 @@ class SourceSamples:
         source: where they come from.
         normalization: of a network that takes pixels.
         whole: use arrays of any dtype unchanged (networks without an ANN).
-        channels_last: whether the channels are the last axis of arrays (data.is_channels_last).
+        channels_last: whether the channels are the last axis of arrays (pixels.is_channels_last).
         node: the network's input, where it arranges samples in another way than the model; None:
             they are arranged already.
     """

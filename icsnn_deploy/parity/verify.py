@@ -66,7 +66,7 @@ def verify(
             of network and ANN; default: those that come with the inputs, as a DataLoader has them.
             Outputs that are numbers are compared with the ANN without labels.
         task: what the output is, where the bundle's task is wrong; of several outputs, by name.
-        channels_last: the order of axes, where it can't be told (data.is_channels_last).
+        channels_last: the order of axes, where it can't be told (pixels.is_channels_last).
         against: an external recording of the same inputs, to be compared as well.
         tolerance: the differences that are allowed for a float network.
         on_error: "raise" where a backend can't be opened or fails; or "report": go on with the

@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from icsnn_deploy.data import Normalization, is_channels_last
+from icsnn_deploy.data import Normalization
 from icsnn_deploy.errors import DataError
 from icsnn_deploy.graph.arrangement import pack_into, parts_of_input
 from icsnn_deploy.graph.encoder import are_spikes, placed
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import Input
-from icsnn_deploy.pixels import as_network_samples, channels_first
+from icsnn_deploy.pixels import as_network_samples, channels_first, is_channels_last
 from icsnn_deploy.progress import Progress, silent
 from icsnn_deploy.sources.batches import Batch, as_array
 from icsnn_deploy.sources.held import held
@@ -41,7 +41,7 @@ def network_samples(
         given: as for held.held; of several inputs a mapping of arrays or tensors, by name.
         what: what they are, the beginning of messages.
         normalization: of the pixels that the network takes; floats in 0..1 become pixels.
-        channels_last: as for data.is_channels_last.
+        channels_last: as for pixels.is_channels_last.
         limit, input_key, label_key, keep_labels, progress: as for held.held.
 
     Returns:

@@ -42,7 +42,7 @@ class SourceOptions:
         input_key: of dict batches: the entry that holds the samples.
         label_key: of dict batches: the entry that holds the labels.
         channels_last: whether the last axis of arrays is the channel; None: as
-            data.is_channels_last finds.
+            pixels.is_channels_last finds.
     """
 
     resize: int | tuple[int, int] | None = None

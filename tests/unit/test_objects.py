@@ -217,6 +217,18 @@ def test_check_takes_the_name_of_a_target(work: Work) -> None:
         icsnn.check(work.conversion, "loihi2")
 
 
+def test_tensors_with_gradients_reach_every_function(work: Work) -> None:
+    x = X.clone().requires_grad_()
+    network = work.conversion.network
+    found = icsnn.ReferenceSimulator(network).run(x)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(found.logits, work.expected)
+    assert "\n" not in repr(found)
+    packed = icsnn.pack_inputs(network, {network.input.name: x})  # type: ignore[dict-item]
+    np.testing.assert_array_equal(packed, X.numpy())
+    assert icsnn.encode_rate(x, 4).shape == (4, *X.shape)  # type: ignore[arg-type]
+    assert icsnn.open_backend(work.path, "torch").run(x).logits.shape == (48, 3)  # type: ignore[arg-type]
+
+
 def test_the_objects_list_their_public_names(work: Work) -> None:
     bundle = icsnn.open_bundle(work.path)
     assert {"save", "predict", "module", "network", "report"} <= set(dir(work.conversion))

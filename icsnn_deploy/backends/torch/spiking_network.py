@@ -108,7 +108,7 @@ class SpikingNetwork(nn.Module):
             samples: an array or tensor [N, *shape], (X, y), a Dataset, a DataLoader, or an iterable
                 of batches; of several inputs an array for each, by name. Labels are not looked at.
             limit: predict at most this many; of a Dataset evenly spread over all.
-            channels_last: the order of axes, where it can't be told (data.is_channels_last).
+            channels_last: the order of axes, where it can't be told (pixels.is_channels_last).
             input_key: of dict batches, the entry that holds the samples.
             progress: called with the number of samples that were run.
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from icsnn_deploy.conversion.calibration.samples import CalibrationSet, CalibrationSource
-from icsnn_deploy.data import Normalization, is_channels_last
+from icsnn_deploy.data import Normalization
 from icsnn_deploy.distributed import SINGLE, Ranks, WorkResult
 from icsnn_deploy.graph.encoder import DIRECT, InputEncoder, placed
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
-from icsnn_deploy.pixels import as_network_samples, channels_first
+from icsnn_deploy.pixels import as_network_samples, channels_first, is_channels_last
 from icsnn_deploy.progress import Progress, silent, tracked
 
 _MOST_HELD_OUT = 1_024
@@ -150,7 +150,7 @@ class CalibrationContext:
     def with_channels_first(
         self, normalization: Normalization | None, channels_last: bool | None
     ) -> CalibrationContext:
-        """The same with the channels before the positions (see data.is_channels_last)."""
+        """The same with the channels before the positions (see pixels.is_channels_last)."""
         array = self.samples.samples
         axis = 2 if self.encoder.encoding == "events" else 1
         pixels = normalization if axis == 1 else None
