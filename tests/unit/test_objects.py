@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 import icsnn_deploy as icsnn
 
@@ -64,6 +64,7 @@ def test_a_loaded_network_is_a_module_that_gives_the_logits(work: Work) -> None:
     assert isinstance(found, Tensor)
     np.testing.assert_allclose(found.numpy(), work.expected, atol=1e-6)
     assert "T = 8" in repr(network)
+    assert network.bundle is not None
     assert network.bundle.path == work.path
     assert network.double()(X).dtype == torch.float64
     assert torch.equal(copy.deepcopy(network)(X), network(X))
@@ -116,7 +117,11 @@ def test_a_module_of_several_inputs_and_outputs_takes_and_gives_names() -> None:
 
 @pytest.mark.parametrize("form", ["path", "text", "bundle"])
 def test_verify_takes_a_bundle_or_its_path_and_one_name(work: Work, form: str) -> None:
-    given = {"path": work.path, "text": str(work.path), "bundle": icsnn.open_bundle(work.path)}
+    given: dict[str, Any] = {
+        "path": work.path,
+        "text": str(work.path),
+        "bundle": icsnn.open_bundle(work.path),
+    }
     report = icsnn.verify(given[form], "torch")
     assert report.verdict == "pass"
     with pytest.raises(icsnn.BundleError, match="a bundle of type Conversion"):
@@ -188,14 +193,17 @@ def test_samples_caps_the_calibration(work: Work, form: str) -> None:
 def test_a_cap_reaches_the_training_too(work: Work) -> None:
     read: list[int] = []
 
-    class Counted(TensorDataset):
-        def __getitem__(self, index: int) -> tuple[Tensor, ...]:
+    class Counted(Dataset[Tensor]):
+        def __len__(self) -> int:
+            return len(X)
+
+        def __getitem__(self, index: int) -> Tensor:
             read.append(index)
-            return super().__getitem__(index)
+            return X[index]
 
     icsnn.convert(
         work.model,
-        Counted(X, work.labels),
+        Counted(),
         icsnn.Recipe(name="auto", effort="quick", time_steps=2),
         samples=12,
     )

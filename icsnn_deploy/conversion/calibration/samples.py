@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import torch
+from torch.utils.data import Dataset
 
 from icsnn_deploy.distributed import SINGLE, Ranks, WorkResult
 from icsnn_deploy.errors import DataError
@@ -23,7 +24,7 @@ from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.progress import Progress, silent
 from icsnn_deploy.sources.held import held
 
-CalibrationSource: TypeAlias = "Array | torch.Tensor | Iterable[Any]"
+CalibrationSource: TypeAlias = "Array | torch.Tensor | Dataset[Any] | Iterable[Any]"
 
 
 @dataclass(frozen=True, eq=False)
