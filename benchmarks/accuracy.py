@@ -3,7 +3,7 @@
     python benchmarks/accuracy.py --model examples/cifar_models.py:resnet20 --weights resnet20.pt \
         --calibration calib.npz:images --images test.npz:images --labels test.npz:labels \
         --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 --out build/accuracy/resnet20 \
-        [--recipes default,opi,auto,auto:quick:no-weights,auto:4-32] \
+        [--recipes fast,opi,auto,auto:quick:no-weights,auto:4-32] \
         [--time-steps 1,2,4,8,16,32,64,128,256] [--calibration-samples 1024] [--limit 1000] \
         [--calibration-labels calib.npz:labels] [--activation QCFS:bound:levels] \
         [--document docs/measurements/accuracy.md:resnet20]
@@ -35,14 +35,13 @@ from accuracy_cells import CellFolder, write_whole
 from accuracy_measure import Measurement, Sources
 from accuracy_recipes import ALL, depends_on_steps, recipe_of
 from accuracy_tables import Cells, Circumstances, as_csv, choose, markdown, put_into
-from rich.console import Console
 
 from icsnn_deploy import __version__
 from icsnn_deploy.conversion.frontend.declared import DeclaredActivation
 from icsnn_deploy.conversion.frontend.load_model import load_model
 from icsnn_deploy.data import Normalization
 from icsnn_deploy.errors import BackendUnavailableError, DataError, IcsnnError
-from icsnn_deploy.report.bar import ProgressBars
+from icsnn_deploy.progress_display import open_display
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -79,7 +78,7 @@ def main(arguments: list[str]) -> None:
     normalization = None
     if options.mean is not None:
         normalization = Normalization(mean=options.mean, std=options.std)
-    with ProgressBars(Console(stderr=True)) as progress:
+    with open_display("accuracy") as progress:
         measurement = Measurement(
             load_model(options.model, options.weights),
             Sources(

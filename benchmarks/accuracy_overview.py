@@ -17,7 +17,7 @@ from accuracy_figures import COLORS, STYLE
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-RECIPES = ("auto", "auto:quick", "default", "opi", "ic-snn", "robust-norm")
+RECIPES = ("auto", "auto:quick", "fast", "opi", "ic-snn", "robust-norm")
 TIME_STEPS = (1, 2, 4, 8, 16, 32)
 LABEL_HEIGHT = 5.2  # percent that a line of text takes
 

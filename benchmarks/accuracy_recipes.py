@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields, replace
 from typing import Any, cast
 
-from icsnn_deploy.conversion.calibration.auto import Auto
+from icsnn_deploy.conversion.calibration.auto import Auto, Effort
 from icsnn_deploy.conversion.calibration.method import Method
 from icsnn_deploy.conversion.calibration.recipe import AUTO, HYBRID, RECIPES, Recipe
 from icsnn_deploy.conversion.calibration.threshold_rules import (
@@ -64,7 +64,8 @@ def recipe_of(name: str, time_steps: int) -> Recipe:
     if name in READINGS:
         return Recipe(name=name, time_steps=time_steps, methods=(READINGS[name],))
     named, *options = name.split(":")
-    recipe = Recipe(name=named, time_steps=time_steps)
+    effort: Effort | None = "standard" if named in (AUTO, HYBRID) else None
+    recipe = Recipe(name=named, time_steps=time_steps, effort=effort)
     for option in options:
         least, dash, most = option.partition("-")
         if option == "no-weights":
@@ -91,7 +92,8 @@ def methods_of(recipe: Recipe) -> tuple[Method, ...]:
 def describe(recipe: Recipe) -> str:
     """What a recipe does, one T left out: rows of other names and the same methods do the same.
 
-    Fields at their defaults are left out, so that a cell outlives a new field.
+    Fields at their defaults are left out, so that a cell outlives a new field; so is the effort
+    standard, that of a row that names none.
     """
     methods = methods_of(recipe)
     parts = [str(method) for method in methods] or [recipe.name]
@@ -99,6 +101,8 @@ def describe(recipe: Recipe) -> str:
         parts.append("T = {} to {}".format(*recipe.time_steps))
     for field in fields(recipe):
         value = getattr(recipe, field.name)
+        if field.name == "effort" and value == "standard":
+            continue
         if field.name not in ("name", "methods", "time_steps") and value != field.default:
             parts.append(f"{field.name} {value}")
     return "; ".join(parts)

@@ -1,6 +1,6 @@
 """Train a CNN on simulated events of digits, convert it for events and quantize it; accuracies.
 
-    python benchmarks/events.py [--time-steps 8] [--bins duration|count] [--recipe default]
+    python benchmarks/events.py [--time-steps 8] [--bins duration|count] [--recipe fast]
         [--target generic] [--epochs 12] [--out build/events]
 
 The events are a simulation (moving_camera.py), not recordings. Frames for training are the mean
@@ -100,7 +100,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--time-steps", type=int, default=8)
     parser.add_argument("--bins", choices=("duration", "count"), default="duration")
-    parser.add_argument("--recipe", default="default")
+    parser.add_argument("--recipe", default="fast")
     parser.add_argument("--target", default="generic")
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--out", type=Path, default=Path("build/events"))

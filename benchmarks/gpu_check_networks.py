@@ -57,7 +57,7 @@ class CheckedNetwork:
 def digits_network(trained: TrainedDigits, images: int) -> CheckedNetwork:
     """The demo's integer network."""
     with one_thread():
-        return _checked("digits", trained.model, trained.calibration, images, "default")
+        return _checked("digits", trained.model, trained.calibration, images, "fast")
 
 
 def resnet20_network(images: int) -> CheckedNetwork:

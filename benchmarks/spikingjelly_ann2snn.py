@@ -9,7 +9,7 @@ needs Python 3.11):
         --model examples/cifar_models.py:resnet20 --weights resnet20.pt \
         --calibration calib.npz:images --images test.npz:images --labels test.npz:labels \
         --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 --out build/spikingjelly \
-        [--recipes robust-norm,opi,default] [--time-steps 8,16,32] [--limit 500]
+        [--recipes robust-norm,opi,fast] [--time-steps 8,16,32] [--limit 500]
 
 ann2snn takes nn.ReLU modules and refuses functional rectifiers and F.pad. So it gets the network
 with a module for each rectifier and a fixed 1x1 convolution for the padded shortcut, which is the
@@ -169,7 +169,7 @@ def parse() -> argparse.Namespace:
         parser.add_argument(name, required=True)
     for name in ("--mean", "--std"):
         parser.add_argument(name, required=True, type=lambda s: tuple(map(float, s.split(","))))
-    parser.add_argument("--recipes", default="diehl,robust-norm,opi,default")
+    parser.add_argument("--recipes", default="diehl,robust-norm,opi,fast")
     parser.add_argument("--time-steps", default="8,16,32")
     parser.add_argument("--calibration-samples", type=int, default=256)
     parser.add_argument("--limit", type=int, default=500)

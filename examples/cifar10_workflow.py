@@ -27,7 +27,7 @@ def main(name: str, weights: str, out: str) -> None:
     calibration, _ = pixels("data", train=True, count=1024)
     images, labels = pixels("data", train=False, count=1000)
 
-    recipe = icsnn.Recipe(name="default", time_steps=8)
+    recipe = icsnn.Recipe(name="fast", time_steps=8)
     conversion = icsnn.convert(model.eval(), calibration, recipe, normalization=NORMALIZATION)
     bundle = icsnn.export_into(conversion.save(out, calibration[:8]), "nir", "onnx")
     report = icsnn.verify(bundle, ["torch", "onnxruntime", "nir"], images[:20])

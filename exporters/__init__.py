@@ -34,6 +34,8 @@ from icsnn_deploy.exporters.formats import (
 )
 from icsnn_deploy.exporters.options import ExportOptions
 from icsnn_deploy.graph.graph import Graph
+from icsnn_deploy.progress import inner_progress
+from icsnn_deploy.progress_display import ProgressOption, shown
 
 __all__ = [
     "FORMATS",
@@ -80,6 +82,7 @@ def export_into(
     *formats: str,
     options: ExportOptions | Sequence[ExportOptions] = (),
     lossy: bool = False,
+    progress: ProgressOption = True,
 ) -> Bundle:
     """Write exports of a bundle's network into the bundle.
 
@@ -90,6 +93,8 @@ def export_into(
             NirOptions); formats without one are written with their defaults.
         lossy: also write formats whose readers do not learn everything of the network; the
             manifest lists what is lost.
+        progress: True shows how far it is, None or False nothing, a function is called (see
+            `convert`).
 
     Returns:
         the bundle with the exports.
@@ -106,10 +111,13 @@ def export_into(
     network = bundle.network()
     check_exports(network, tasks)
     losses = [_check_losses(network, task, lossy=lossy) for task in tasks]
-    for task, lost in zip(tasks, losses, strict=True):
-        samples = bundle.samples() if task.entry.reference and bundle.has_samples else None
-        write = partial(task.entry.write, network, options=task.options, samples=samples)
-        bundle = bundle.with_export(task.name, task.entry.file, write, losses=lost)
+    with shown(progress, "exporting") as reporting, inner_progress(reporting):
+        for number, (task, lost) in enumerate(zip(tasks, losses, strict=True)):
+            reporting(f"writing {task.name}", number, len(tasks))
+            samples = bundle.samples() if task.entry.reference and bundle.has_samples else None
+            write = partial(task.entry.write, network, options=task.options, samples=samples)
+            bundle = bundle.with_export(task.name, task.entry.file, write, losses=lost)
+            reporting(f"writing {task.name}", len(tasks), len(tasks))
     return bundle
 
 

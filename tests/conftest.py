@@ -11,6 +11,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Kernels prove themselves anew, whatever another run found, and leave nothing in the user's folder.
 os.environ["ICSNN_KERNEL_CACHE"] = ""
 
+# Progress is shown on standard error after some seconds: here it would depend on the machine.
+os.environ["ICSNN_PROGRESS"] = "off"
+
 # No test is timed: on a busy machine an example may take many times longer. All else, such as what
 # hypothesis changes in CI, stays as it is.
 settings.register_profile("untimed", settings(), deadline=None)

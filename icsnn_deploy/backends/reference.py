@@ -32,6 +32,7 @@ from icsnn_deploy.graph.nodes import (
     Population,
     Relu,
 )
+from icsnn_deploy.progress import report_inner, tracked
 
 
 def open_reference(bundle: Bundle, backend: Backend, option: str | None) -> Simulator:
@@ -64,7 +65,7 @@ class ReferenceSimulator:
         spikes: dict[str, list[Array]] = {name: [] for name in v if record.needs_spikes}
         potentials: dict[str, list[Array]] = {name: [] for name in v if name in record.potentials}
         currents: list[Array] = []
-        for step in range(graph.steps):
+        for step in tracked(range(graph.steps), "reference, steps", graph.steps, report_inner):
             values = {graph.input.name: x[step] if timed else x}
             for node in graph.nodes[1:]:
                 sources = [values[name] for name in node.inputs]
@@ -94,7 +95,7 @@ def run_ann(graph: Graph, inputs: Array) -> Array:
         raise GraphError("an IF network can't be run as an ANN")
     values = {graph.input.name: check_inputs(graph, inputs).astype(np.float64)}
     unused = graph.last_uses()
-    for node in graph.nodes[1:]:
+    for node in tracked(graph.nodes[1:], "nodes of the ANN", len(graph.nodes) - 1, report_inner):
         values[node.name] = evaluate(node, *(values[name] for name in node.inputs))
         for name in unused[node.name]:
             del values[name]

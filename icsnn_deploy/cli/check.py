@@ -9,7 +9,7 @@ import typer
 
 from icsnn_deploy.bundle.bundle import open_bundle
 from icsnn_deploy.cli.arguments import BundlePath, JsonFlag
-from icsnn_deploy.cli.printing import print_json, print_table, report_errors
+from icsnn_deploy.cli.printing import print_json, print_table, progress_bars, report_errors
 
 if TYPE_CHECKING:
     from icsnn_deploy.targets.profile import TargetProfile
@@ -50,7 +50,8 @@ def check(
 
         profile = override(find_target(target), parse_settings(settings or []))
         network = open_bundle(bundle).network()
-        result = run_check(network, profile, host_first_layer=host_first_layer)
+        with progress_bars():
+            result = run_check(network, profile, host_first_layer=host_first_layer)
         if as_json:
             print_json(result.to_json())
         else:

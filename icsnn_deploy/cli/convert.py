@@ -48,11 +48,8 @@ from icsnn_deploy.sources.reading import Reading
 from icsnn_deploy.sources.selection import Selection
 
 # Spelled out here because the modules of conversion that define them import PyTorch.
-Effort = Literal["quick", "standard", "best", "finetune"]
+Effort = Literal["quick", "short", "standard", "best", "finetune"]
 Replacement = Literal["average"]
-
-# Up to this T the recipe auto is worth its minutes (docs/measurements/accuracy.md).
-_FEW_STEPS = 16
 
 
 def convert(
@@ -93,10 +90,14 @@ def convert(
     ] = "8",
     recipe: Annotated[
         str, typer.Option(help="Name of a recipe; see docs/guide/recipes.md.")
-    ] = "default",
+    ] = "auto",
     effort: Annotated[
-        Effort, typer.Option(help="Recipes auto and hybrid: how long to calibrate.")
-    ] = "standard",
+        Effort | None,
+        typer.Option(
+            help="Recipes auto and hybrid: how long to calibrate. Default: short with auto, "
+            "standard with hybrid."
+        ),
+    ] = None,
     keep_weights: Annotated[
         bool,
         typer.Option(
@@ -213,15 +214,18 @@ def convert(
                 )
             else:
                 samples = load_calibration(calibration, normalization, reading, encoding, binning)
-        from icsnn_deploy.conversion.calibration.augmentation import Augmentation
-        from icsnn_deploy.conversion.calibration.recipe import Recipe
-        from icsnn_deploy.conversion.convert import convert as run_conversion
-        from icsnn_deploy.conversion.frontend.load_model import load_model
-        from icsnn_deploy.report.approximation import approximation_lines
-        from icsnn_deploy.report.layer_errors import layer_error_lines
-        from icsnn_deploy.report.outputs import task_lines
-        from icsnn_deploy.report.tables import candidates_table, max_pool_lines
+        with progress_bars():
+            from icsnn_deploy.conversion.calibration.augmentation import Augmentation
+            from icsnn_deploy.conversion.calibration.recipe import OLD_NAMES, Recipe
+            from icsnn_deploy.conversion.convert import convert as run_conversion
+            from icsnn_deploy.conversion.frontend.load_model import load_model
+            from icsnn_deploy.report.approximation import approximation_lines
+            from icsnn_deploy.report.layer_errors import layer_error_lines
+            from icsnn_deploy.report.outputs import task_lines
+            from icsnn_deploy.report.tables import candidates_table, max_pool_lines
 
+        if recipe in OLD_NAMES:
+            typer.echo(f"note: recipe {recipe} is called {OLD_NAMES[recipe]} now", err=True)
         chosen = Recipe(
             name=recipe,
             time_steps=steps,
@@ -278,8 +282,8 @@ def convert(
             lines += layer_error_lines(result.report.divergence_without)
             for line in (*lines, *task_lines(result.report.outputs)):
                 typer.echo(line)
-            if chosen.name == "default" and result.network.steps <= _FEW_STEPS:
-                typer.echo("--recipe auto takes minutes and loses less at so few time steps")
+            if result.advice is not None:
+                typer.echo(result.advice)
             for note in notes:
                 typer.echo(f"note: {note}")
             typer.echo(f"wrote {out}; next: icsnn export {out} --format nir --format onnx")

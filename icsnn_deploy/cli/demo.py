@@ -36,13 +36,16 @@ def demo(
 ) -> None:
     """Train, convert, quantize, export and verify a small network on scikit-learn's digits."""
     with report_errors(as_json):
-        from icsnn_deploy.demo.requirements import missing_environments
-        from icsnn_deploy.demo.run import run_demo
-        from icsnn_deploy.report.tables import accuracy_table, parity_table
+        with progress_bars():
+            from icsnn_deploy.demo.requirements import missing_environments
 
-        for line in missing_environments():
+            missing = missing_environments()
+        for line in missing:
             print_note(line)
         with progress_bars() as progress:
+            from icsnn_deploy.demo.run import run_demo
+            from icsnn_deploy.report.tables import accuracy_table, parity_table
+
             result = run_demo(out, progress, lava=lava, overwrite=overwrite)
         if as_json:
             print_json(result.to_json())

@@ -125,8 +125,9 @@ def evaluate(
                 progress=progress,
             )
             samples, wanted = _open(opened, network, images, labels, reading)
-        from icsnn_deploy.evaluation.run import evaluate as run_evaluation
-        from icsnn_deploy.report import evaluation as report
+        with progress_bars():
+            from icsnn_deploy.evaluation.run import evaluate as run_evaluation
+            from icsnn_deploy.report import evaluation as report
 
         with (
             _interruptible(out),

@@ -12,7 +12,7 @@ import typer
 from icsnn_deploy.bundle.bundle import Bundle, open_bundle
 from icsnn_deploy.bundle.swap import DATA
 from icsnn_deploy.cli.arguments import BundlePath, JsonFlag
-from icsnn_deploy.cli.printing import print_json, print_table, report_errors
+from icsnn_deploy.cli.printing import print_json, print_table, progress_bars, report_errors
 from icsnn_deploy.errors import DataError, ExportError, IcsnnError
 from icsnn_deploy.exporters import FORMATS, ExportOptions, ExportTask, export_into
 from icsnn_deploy.exporters.c.memory import Memory, memory_of
@@ -26,6 +26,7 @@ from icsnn_deploy.exporters.onnx.layouts.choose import layout_of
 from icsnn_deploy.exporters.testvectors.memories import plan_vectors
 from icsnn_deploy.exporters.testvectors.options import VectorOptions
 from icsnn_deploy.graph.graph import Graph
+from icsnn_deploy.progress import Progress
 from icsnn_deploy.report.memory import memory_table
 
 
@@ -106,7 +107,8 @@ def export(
         if "testvectors" in export_format and opened.network().is_integer and not as_json:
             _announce(opened, vectors)
         tasks = plan_exports(tuple(export_format), tuple(options))
-        exported, errors = _export_each(opened, tasks, lossy=lossy)
+        with progress_bars() as progress:
+            exported, errors = _export_each(opened, tasks, lossy=lossy, progress=progress)
         names = {task.name for task in tasks if task.name not in errors}
         network = opened.network()  # loaded already, unlike that of `exported`
         written = {
@@ -142,7 +144,7 @@ def _memory(bundle: Bundle) -> Memory | None:
 
 
 def _export_each(
-    bundle: Bundle, tasks: Sequence[ExportTask], *, lossy: bool
+    bundle: Bundle, tasks: Sequence[ExportTask], *, lossy: bool, progress: Progress
 ) -> tuple[Bundle, dict[str, IcsnnError]]:
     """Write each format on its own, so that one that fails does not keep the others from it.
 
@@ -153,7 +155,7 @@ def _export_each(
     for task in tasks:
         options = [] if task.options is None else [task.options]
         try:
-            bundle = export_into(bundle, task.name, options=options, lossy=lossy)
+            bundle = export_into(bundle, task.name, options=options, lossy=lossy, progress=progress)
         except IcsnnError as error:
             if len(tasks) == 1:
                 raise

@@ -10,7 +10,7 @@ import typer
 from icsnn_deploy.bundle.bundle import SAMPLES_KEPT, check_free, create_bundle
 from icsnn_deploy.cli.arguments import JsonFlag, OutputBundle, Overwrite
 from icsnn_deploy.cli.input_arrays import load_packed, take_first
-from icsnn_deploy.cli.printing import print_json, report_errors
+from icsnn_deploy.cli.printing import print_json, progress_bars, report_errors
 from icsnn_deploy.data import load_array
 from icsnn_deploy.exporters.nir.metadata import Reset
 from icsnn_deploy.graph.nodes import Encoding, InputDtype
@@ -53,13 +53,14 @@ def import_nir(
         from icsnn_deploy.exporters.nir.read.file import from_nir
         from icsnn_deploy.graph.inputs import check_inputs
 
-        network = from_nir(
-            file,
-            reset=reset,
-            time_steps=time_steps,
-            encoding=encoding,
-            input_dtype=input_dtype,
-        )
+        with progress_bars():
+            network = from_nir(
+                file,
+                reset=reset,
+                time_steps=time_steps,
+                encoding=encoding,
+                input_dtype=input_dtype,
+            )
         kept = None
         if samples is not None:
             found = take_first(

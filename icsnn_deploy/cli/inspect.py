@@ -26,6 +26,7 @@ from icsnn_deploy.errors import DataError
 from icsnn_deploy.graph.arrangement import input_parts, output_parts
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.inputs import part_units
+from icsnn_deploy.progress import inner_progress
 from icsnn_deploy.sources.options import SourceOptions
 from icsnn_deploy.sources.reading import Reading
 from icsnn_deploy.sources.selection import Selection
@@ -85,11 +86,11 @@ def _measure(bundle: Bundle, graph: Graph, images: str, reading: Reading) -> Act
     from icsnn_deploy.evaluation.activity import measure_activity
     from icsnn_deploy.graph.inputs import to_input_units
 
-    with progress_bars() as progress:
+    with progress_bars() as progress, inner_progress(progress):
         samples = load_inputs(bundle, images, replace(reading, progress=progress))
-    x = to_input_units(graph, samples)
-    recording = TorchSimulator(graph).run(x, Record(spikes=False, counts=True))
-    return measure_activity(graph, recording, x)
+        x = to_input_units(graph, samples)
+        recording = TorchSimulator(graph).run(x, Record(spikes=False, counts=True))
+        return measure_activity(graph, recording, x)
 
 
 def _kernels(bundle: Bundle, graph: Graph, backend: str) -> dict[str, LayerKernel]:
@@ -99,8 +100,9 @@ def _kernels(bundle: Bundle, graph: Graph, backend: str) -> dict[str, LayerKerne
     from icsnn_deploy.backends.torch.simulator import TorchSimulator
     from icsnn_deploy.graph.inputs import to_input_units
 
-    simulator = TorchSimulator(graph)
-    simulator.classify(to_input_units(graph, bundle.samples()))
+    with progress_bars() as progress, inner_progress(progress):
+        simulator = TorchSimulator(graph)
+        simulator.classify(to_input_units(graph, bundle.samples()))
     return simulator.kernels()
 
 

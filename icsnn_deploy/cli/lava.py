@@ -53,7 +53,9 @@ def status(at: Folder = None, as_json: JsonFlag = False) -> None:
         from icsnn_deploy.lava.setup import check
 
         environment = find_worker(at)
-        check(environment)
+        with progress_bars() as progress:
+            progress("testing Lava", 0, None)
+            check(environment)
         _show(environment, as_json=as_json)
 
 

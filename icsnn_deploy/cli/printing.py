@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any
 
 import typer
@@ -18,20 +21,35 @@ from rich.table import Table
 
 from icsnn_deploy.distributed import is_first
 from icsnn_deploy.errors import IcsnnError, UnsupportedOperatorError
-from icsnn_deploy.report.bar import ProgressBars
+from icsnn_deploy.progress import Progress, silent
+from icsnn_deploy.progress_display import LineDisplay, claimed, open_display, takes_bars
 
 _LOG_WIDTH = 120  # characters per line where the output is no terminal
+_DELAY_S = 2.0  # a command is silent for three seconds at most; Python starts before it
+
+
+@dataclass(frozen=True)
+class _Running:
+    """The command that runs, and how it shows progress: `lines`, or bars without it."""
+
+    title: str
+    started: float
+    lines: LineDisplay | None
+
+
+_RUNNING: ContextVar[_Running | None] = ContextVar("running command", default=None)
 
 
 @contextmanager
 def report_errors(as_json: bool) -> Iterator[None]:
-    """Turn an IcsnnError into one message on standard error and exit code 2.
+    """Turn an IcsnnError into one message on standard error and exit code 2; show progress.
 
     Args:
         as_json: also print the error as a JSON object on standard output.
     """
     try:
-        yield
+        with _shows_progress():
+            yield
     except IcsnnError as error:
         if as_json and is_first():
             details: dict[str, Any] = {"error": type(error).__name__, "message": str(error)}
@@ -42,9 +60,42 @@ def report_errors(as_json: bool) -> Iterator[None]:
         raise typer.Exit(2) from error
 
 
-def progress_bars() -> ProgressBars:
-    """Progress bars on standard error; nothing in processes other than the first."""
-    return ProgressBars(Console(stderr=True, quiet=not is_first()))
+@contextmanager
+def _shows_progress() -> Iterator[None]:
+    """Let progress_bars show something, and write lines also between its blocks."""
+    title = " ".join(["icsnn", *sys.argv[1:2]])
+    with claimed(first=is_first()) as free:
+        if not free:
+            yield
+            return
+        lines = None if takes_bars() else LineDisplay(title, delay_s=_DELAY_S)
+        token = _RUNNING.set(_Running(title, time.monotonic(), lines))
+        try:
+            if lines is None:
+                yield
+            else:
+                with lines:
+                    yield
+        finally:
+            _RUNNING.reset(token)
+
+
+@contextmanager
+def progress_bars() -> Iterator[Progress]:
+    """Show progress on standard error; no result may be printed inside.
+
+    Bars on a terminal, else lines; nothing in processes other than the first.
+    """
+    running = _RUNNING.get()
+    if running is None:
+        yield silent
+    elif running.lines is not None:
+        yield running.lines
+        running.lines.clear()
+    else:
+        passed = time.monotonic() - running.started
+        with open_display(running.title, max(0.0, _DELAY_S - passed)) as bars:
+            yield bars
 
 
 def print_json(value: Any) -> None:

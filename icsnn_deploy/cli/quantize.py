@@ -23,6 +23,7 @@ from icsnn_deploy.cli.input_arrays import load_samples, take_first
 from icsnn_deploy.cli.printing import print_json, progress_bars, report_errors
 from icsnn_deploy.errors import BundleError
 from icsnn_deploy.graph.encoder import are_spikes
+from icsnn_deploy.progress import inner_progress
 from icsnn_deploy.report.outputs import score_lines
 from icsnn_deploy.sources.options import SourceOptions
 from icsnn_deploy.sources.reading import Reading
@@ -83,10 +84,11 @@ def quantize(
                 options=given, selection=Selection(limit, mixed=True), progress=progress
             )
             samples, _ = load_samples(opened, calibration, reading)
-        from icsnn_deploy.lattice.options import LatticeOptions
-        from icsnn_deploy.lattice.quantize import quantize as run_quantization
-        from icsnn_deploy.targets import find_target
-        from icsnn_deploy.targets.check import check as run_check
+        with progress_bars():
+            from icsnn_deploy.lattice.options import LatticeOptions
+            from icsnn_deploy.lattice.quantize import quantize as run_quantization
+            from icsnn_deploy.targets import find_target
+            from icsnn_deploy.targets.check import check as run_check
 
         profile = find_target(target)
         options = LatticeOptions.for_target(
@@ -97,7 +99,7 @@ def quantize(
             effort=effort,
             seed=seed,
         )
-        with progress_bars() as progress:
+        with progress_bars() as progress, inner_progress(progress):
             result = run_quantization(
                 opened,
                 samples,
@@ -106,10 +108,10 @@ def quantize(
                 device=device,
                 progress=progress,
             )
-        axis = int(are_spikes(network, samples.shape))
-        kept = take_first(samples, SAMPLES_KEPT, axis)
-        written = result.save(out, kept, overwrite=overwrite)
-        fit = None if target == "generic" else run_check(result.network, profile)
+            axis = int(are_spikes(network, samples.shape))
+            kept = take_first(samples, SAMPLES_KEPT, axis)
+            written = result.save(out, kept, overwrite=overwrite)
+            fit = None if target == "generic" else run_check(result.network, profile)
         if as_json:
             content = {"graph_hash": written.graph_hash, "lattice": result.to_json()}
             found = {} if fit is None else {"target": {"name": target, "fits": fit.ok}}

@@ -8,6 +8,7 @@ import typer
 
 from icsnn_deploy.cli.arguments import JsonFlag
 from icsnn_deploy.cli.printing import print_json, progress_bars, report_errors
+from icsnn_deploy.progress import tracked
 from icsnn_deploy.readers.environment import ENVIRONMENTS, ReaderEnvironment, find_environment
 
 readers = typer.Typer(
@@ -35,8 +36,9 @@ def status(as_json: JsonFlag = False) -> None:
         from icsnn_deploy.readers.setup import check
 
         found = {name: find_environment(name) for name in ENVIRONMENTS}
-        for name, environment in found.items():
-            check(name, environment)
+        with progress_bars() as progress:
+            for name in tracked(found, "testing readers", len(found), progress):
+                check(name, found[name])
         _show(found, as_json=as_json)
 
 

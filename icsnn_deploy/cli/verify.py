@@ -118,14 +118,14 @@ def verify(
                 if recordings is None or images is None
                 else recording_labels(network, images, recordings.folder, labels)
             )
-        from icsnn_deploy.backends.recording_file import load_recording
-        from icsnn_deploy.parity.compare import Tolerance
-        from icsnn_deploy.parity.verify import verify_inputs
-        from icsnn_deploy.report.figures import figure_line
-        from icsnn_deploy.report.tables import parity_table
-
-        recording = load_recording(against, network, against.name) if against else None
         with progress_bars() as progress:
+            from icsnn_deploy.backends.recording_file import load_recording
+            from icsnn_deploy.parity.compare import Tolerance
+            from icsnn_deploy.parity.verify import verify_inputs
+            from icsnn_deploy.report.figures import figure_line
+            from icsnn_deploy.report.tables import parity_table
+
+            recording = load_recording(against, network, against.name) if against else None
             report = verify_inputs(
                 opened,
                 backends,

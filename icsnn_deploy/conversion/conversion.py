@@ -35,6 +35,7 @@ class Conversion:
         rate_seed: of the Bernoulli spikes of a rate-encoded input; None: deterministic spikes.
         samples: the first calibration samples as the network takes them, [N, *input shape], spikes
             [T, N, *input shape]; `save` stores them.
+        advice: what to try where the outputs are far from the ANN's, a sentence; else None.
     """
 
     network: Graph
@@ -43,6 +44,7 @@ class Conversion:
     normalization: Normalization | None = None
     rate_seed: int | None = None
     samples: Array | None = None
+    advice: str | None = None
 
     def __repr__(self) -> str:
         chosen = self.report.chosen

@@ -14,6 +14,7 @@ from torch.export import ExportedProgram
 
 from icsnn_deploy.bundle.bundle import SAMPLES_KEPT
 from icsnn_deploy.conversion.ann_graph import several_inputs, to_ann_graph
+from icsnn_deploy.conversion.announcement import advice, estimate_for, starting_line
 from icsnn_deploy.conversion.calibration.agreement import AgreementScorer
 from icsnn_deploy.conversion.calibration.candidates import CandidateRunner
 from icsnn_deploy.conversion.calibration.context import CalibrationContext
@@ -45,7 +46,8 @@ from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import Encoding
 from icsnn_deploy.graph.tasks import Task
 from icsnn_deploy.pixels import as_network_samples, channels_first, is_channels_last
-from icsnn_deploy.progress import Progress, silent
+from icsnn_deploy.progress import Progress, announce, announces, inner_progress
+from icsnn_deploy.progress_display import ProgressOption, shown
 from icsnn_deploy.sources.batches import as_array
 from icsnn_deploy.sources.fresh_batches import FreshBatches
 
@@ -71,7 +73,7 @@ def convert(
     rate_seed: int | None = None,
     checkpoints: Path | str | None = None,
     device: str = "cpu",
-    progress: Progress = silent,
+    progress: ProgressOption = True,
     ranks: Ranks = SINGLE,
 ) -> Conversion:
     """Convert a trained ReLU network to an integrate-and-fire network.
@@ -109,7 +111,10 @@ def convert(
         checkpoints: folder that long stages keep their state in; the same conversion, started again
             after it was interrupted, goes on from there. None keeps none.
         device: torch device that calibration runs on.
-        progress: called as each stage advances.
+        progress: True shows on standard error what is done, about how long it takes and how far it
+            is, if it takes more than three seconds: bars on a terminal or in a notebook, else one
+            line a minute. None or False shows nothing. A function is called as each stage advances
+            (progress.Progress).
         ranks: the processes that share the calibration; each returns the same network.
 
     Raises:
@@ -121,6 +126,53 @@ def convert(
     """
     _check_kinds(model, recipe)
     Approximation.check(approximate)
+    with shown(progress, "converting", first=ranks.rank == 0) as reporting:
+        result = _converted(
+            model,
+            calibration_data,
+            recipe,
+            normalization,
+            activations,
+            replace_max_pool,
+            approximate,
+            task,
+            input_key,
+            label_key,
+            samples,
+            channels_last,
+            encoding,
+            rate_seed,
+            checkpoints,
+            device,
+            reporting,
+            ranks,
+        )
+        if result.advice and not callable(progress):
+            announce(reporting, result.advice)
+    return result
+
+
+def _converted(
+    model: nn.Module | ExportedProgram,
+    calibration_data: CalibrationSource | Mapping[str, Array],
+    recipe: Recipe,
+    normalization: Normalization | None,
+    activations: Sequence[DeclaredActivation],
+    replace_max_pool: Replacement | None,
+    approximate: Approximation | None,
+    task: Task | Mapping[str, Task] | None,
+    input_key: str | None,
+    label_key: str | None,
+    samples: int | None,
+    channels_last: bool | None,
+    encoding: Encoding,
+    rate_seed: int | None,
+    checkpoints: Path | str | None,
+    device: str,
+    progress: Progress,
+    ranks: Ranks,
+) -> Conversion:
+    """The work of `convert`."""
     started = time.monotonic()
     ann = None
     labeled = recipe.strategy.uses_labels
@@ -140,9 +192,10 @@ def convert(
             for name, values in calibration_data.items()
             for array in [as_array(values, f"calibration data: {name}")]
         }
-        ann, calibration_data = several_inputs(
-            model, named, normalization, activations, replace_max_pool, approximate
-        )
+        with inner_progress(progress):
+            ann, calibration_data = several_inputs(
+                model, named, normalization, activations, replace_max_pool, approximate
+            )
         channels_last = None  # packed
     encoder = InputEncoder(encoding=encoding, time_steps=recipe.steps, seed=rate_seed)
     fresh = None
@@ -166,15 +219,16 @@ def convert(
     context = context.with_channels_first(normalization, channels_last)
     context = context.for_normalization(normalization)
     if ann is None:
-        ann = to_ann_graph(
-            model,
-            context.samples.samples,
-            normalization,
-            activations,
-            replace_max_pool=replace_max_pool,
-            approximate=approximate,
-            encoder=encoder,
-        )
+        with inner_progress(progress):
+            ann = to_ann_graph(
+                model,
+                context.samples.samples,
+                normalization,
+                activations,
+                replace_max_pool=replace_max_pool,
+                approximate=approximate,
+                encoder=encoder,
+            )
         context = context.arranged_for(ann)
     ann = certifiable(ann, recipe.steps, context)
     ranks.require_equal("the traced ANN", ann.hash)
@@ -193,6 +247,13 @@ def convert(
         training = FreshSamples(
             fresh, sorted(kept), partial(_taken, ann, normalization, channels_last)
         )
+    estimate = None
+    if announces(progress):
+        used = fit.part(0, SAMPLES_USED)
+        estimate = estimate_for(recipe, ann, used, len(held_out), ranks.size)
+        line = starting_line(recipe, estimate)
+        if line is not None:
+            announce(progress, line)
     runner = CandidateRunner(
         ann,
         fit.part(0, SAMPLES_USED),
@@ -241,6 +302,7 @@ def convert(
         normalization=normalization,
         rate_seed=rate_seed,
         samples=np.array(context.inputs(slice(SAMPLES_KEPT))),  # not a view of all
+        advice=advice(recipe, report, estimate),
     )
 
 

@@ -30,7 +30,7 @@ from icsnn_deploy.parity.verify import verify
 from icsnn_deploy.progress import Progress, silent, tracked
 
 TIME_STEPS = 8
-RECIPES = ("auto", "default", "opi", "ic-snn", "robust-norm")
+RECIPES = ("auto", "fast", "opi", "ic-snn", "robust-norm")
 BACKENDS = ("torch", "onnxruntime", "onnxruntime-step", "nir")
 LAVA_BACKENDS = ("lava-float",)
 INTEGER_LAVA_BACKENDS = ("lava-float", "lava-fixed", "lava-stock")
@@ -106,7 +106,7 @@ def _run(out: Path, progress: Progress, *, lava: bool, overwrite: bool) -> DemoR
     runs = [(name, t) for name in RECIPES for t in range(1, TIME_STEPS + 1)]
     table: dict[str, dict[int, float]] = {name: {} for name in RECIPES}
     for name, t in tracked(runs, "recipes", len(runs), progress):
-        network = convert(model, calibration, _recipe(name, t)).network
+        network = convert(model, calibration, _recipe(name, t), progress=None).network
         logits = TorchSimulator(network).classify(digits.test_images)
         table[name][t] = _accuracy(logits, digits.test_labels)
     bundle = _deploy(model, calibration, out, progress, overwrite=overwrite)
@@ -133,9 +133,7 @@ def _run(out: Path, progress: Progress, *, lava: bool, overwrite: bool) -> DemoR
 
 def _recipe(name: str, time_steps: int) -> Recipe:
     """A recipe by name; "auto" with its least effort."""
-    return Recipe(
-        name=name, time_steps=time_steps, effort="quick" if name == "auto" else "standard"
-    )
+    return Recipe(name=name, time_steps=time_steps, effort="quick" if name == "auto" else None)
 
 
 def _integer_path(out: Path) -> Path:
@@ -145,10 +143,11 @@ def _integer_path(out: Path) -> Path:
 def _deploy(
     model: nn.Module, calibration: Array, out: Path, progress: Progress, *, overwrite: bool
 ) -> Bundle:
-    """Convert with the default recipe, and write the bundle with its exports."""
-    recipe = Recipe(name="default", time_steps=TIME_STEPS)
+    """Convert with the recipe fast, and write the bundle with its exports."""
+    recipe = Recipe(name="fast", time_steps=TIME_STEPS)
     conversion = convert(model, calibration, recipe, progress=progress)
-    return export_into(conversion.save(out, calibration[:8], overwrite=overwrite), *GENERAL)
+    bundle = conversion.save(out, calibration[:8], overwrite=overwrite)
+    return export_into(bundle, *GENERAL, progress=progress)
 
 
 def _quantize(
@@ -156,7 +155,8 @@ def _quantize(
 ) -> Bundle:
     """Quantize a bundle's network, and write the integer bundle with its exports."""
     result = quantize(bundle, calibration, progress=progress)
-    return export_into(result.save(out, calibration[:8], overwrite=overwrite), *GENERAL)
+    integer = result.save(out, calibration[:8], overwrite=overwrite)
+    return export_into(integer, *GENERAL, progress=progress)
 
 
 def _accuracy(logits: Array, labels: Array) -> float:

@@ -20,7 +20,7 @@ def follow(
 
     Args:
         worker: the running worker.
-        steps: number of steps that it will make.
+        steps: number of steps that it will make; 0: unknown.
         limit_s: longest time between two steps.
         title: what runs, for messages.
         hint: what to do if it is only slow.
@@ -31,14 +31,15 @@ def follow(
     """
     done = 0
     last = time.monotonic()
-    progress(title, 0, steps)
+    total = steps or None
+    progress(title, 0, total)
     while worker.process.poll() is None:
         ready, _, _ = select.select([worker.heartbeat], [], [], POLL_S)
         beats = os.read(worker.heartbeat, 4096) if ready else b""
         if beats:
             done += len(beats)
             last = time.monotonic()
-            progress(title, done, steps)
+            progress(title, done, total)
         elif ready:  # every process has closed the pipe
             with suppress(subprocess.TimeoutExpired):
                 worker.process.wait(POLL_S)

@@ -36,7 +36,8 @@ from icsnn_deploy.graph.nodes import Population
 from icsnn_deploy.graph.tasks import Task
 from icsnn_deploy.judging.declared_tasks import judged_as
 from icsnn_deploy.judging.labels import check_output_labels
-from icsnn_deploy.progress import Progress, silent
+from icsnn_deploy.progress import Progress, inner_progress
+from icsnn_deploy.progress_display import ProgressOption, shown
 from icsnn_deploy.version import __version__
 
 
@@ -51,7 +52,7 @@ def evaluate(
     channels_last: bool | None = None,
     out: Path | str | None = None,
     ranks: Ranks = SINGLE,
-    progress: Progress = silent,
+    progress: ProgressOption = True,
 ) -> Evaluation:
     """Evaluate a bundle's network on a data set.
 
@@ -69,7 +70,8 @@ def evaluate(
         channels_last: the order of axes, where it can't be told (pixels.is_channels_last).
         out: folder for finished shards; shards that it holds already are not run again.
         ranks: the processes that share the work.
-        progress: called with the number of samples that this process has run, and is to run.
+        progress: True shows how far it is, None or False nothing, a function is called (see
+            `convert`).
 
     Raises:
         DataError: samples, labels or task do not fit the network, or are not those of the folder.
@@ -90,8 +92,10 @@ def evaluate(
     ledger = None if out is None else Ledger(Path(out), job.settings)
     own = {} if ledger is None else ledger.finished()
     finished = {number: shard for part in ranks.gather(own) for number, shard in part.items()}
-    job.check(finished, ranks, progress)
-    new = job.run([n for n in range(job.shards) if n not in finished], ledger, ranks, progress)
+    with shown(progress, "evaluating", first=ranks.rank == 0) as reporting:
+        job.check(finished, ranks, reporting)
+        missing = [number for number in range(job.shards) if number not in finished]
+        new = job.run(missing, ledger, ranks, reporting)
     for part in ranks.gather(new):
         finished |= part
     parts = [finished[number].counts for number in range(job.shards)]
@@ -174,10 +178,11 @@ class _Job:
             samples, digest = self._read(start, stop)
             labels = self._labels(start, stop)
             parts = []
-            for counts in evaluator.count(samples, labels, start):
-                parts.append(counts)
-                done += counts.samples
-                progress("evaluating", done, count)
+            with inner_progress(progress):
+                for counts in evaluator.count(samples, labels, start):
+                    parts.append(counts)
+                    done += counts.samples
+                    progress("evaluating", done, count)
             shards[number] = Shard(digest=digest, counts=evaluator.total(parts))
             if ledger is not None:
                 ledger.keep(number, shards[number])

@@ -33,7 +33,8 @@ from icsnn_deploy.lattice.quantization import FloatNetwork, Quantization
 from icsnn_deploy.lattice.recalibrate import activation_units, readout_steps, recalibrate
 from icsnn_deploy.lattice.round_network import Lattice, even_widths, round_to_lattice
 from icsnn_deploy.lattice.train import check_trainable, train_on_lattice, training_plan
-from icsnn_deploy.progress import Progress, silent
+from icsnn_deploy.progress import Progress, inner_progress
+from icsnn_deploy.progress_display import ProgressOption, shown
 from icsnn_deploy.sources.network_samples import network_samples
 from icsnn_deploy.targets.generic import GENERIC
 from icsnn_deploy.targets.paths import chip_targets
@@ -53,7 +54,7 @@ def quantize(
     samples: int | None = None,
     channels_last: bool | None = None,
     device: str = "cpu",
-    progress: Progress = silent,
+    progress: ProgressOption = True,
 ) -> Quantization:
     """Put a float IF network on the integer lattice.
 
@@ -76,13 +77,40 @@ def quantize(
         samples: use at most this many; None: all.
         channels_last: as for `convert`.
         device: torch device.
-        progress: called as each stage advances.
+        progress: True shows how far it is, None or False nothing, a function is called (see
+            `convert`).
 
     Raises:
         LatticeError: the network cannot be put on the lattice, does not certify there, or is to
             be trained and has no ANN or hard reset.
     """
-    given = FloatNetwork.of(source, ann)
+    with shown(progress, "quantizing") as reporting, inner_progress(reporting):
+        given = FloatNetwork.of(source, ann)
+        return _quantized(
+            given,
+            calibration_data,
+            options,
+            profile,
+            input_key,
+            samples,
+            channels_last,
+            device,
+            reporting,
+        )
+
+
+def _quantized(
+    given: FloatNetwork,
+    calibration_data: CalibrationSource | Mapping[str, Any],
+    options: LatticeOptions,
+    profile: TargetProfile,
+    input_key: str | None,
+    samples: int | None,
+    channels_last: bool | None,
+    device: str,
+    progress: Progress,
+) -> Quantization:
+    """The work of `quantize`."""
     network = given.network
     check_trainable(given.network, given.ann, options.effort)
     if isinstance(calibration_data, Mapping) and input_key is None:

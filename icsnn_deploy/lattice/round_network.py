@@ -39,6 +39,7 @@ from icsnn_deploy.lattice.prepare import is_exact, is_exact_sum, is_zero_point
 from icsnn_deploy.lattice.rounding import best_scales, round_weights
 from icsnn_deploy.lattice.shared_units import per_channel, sharing_groups, thresholds_of
 from icsnn_deploy.passes.pooling import is_window_sum
+from icsnn_deploy.progress import report_inner
 
 DIAGONAL_BITS = 16
 """Largest weight width of a diagonal connection. The weight of a shortcut is the whole threshold of
@@ -99,7 +100,8 @@ class _Rounder:
         self.thresholds = thresholds_of(graph)
 
     def run(self) -> Lattice:
-        for node in self.graph.nodes:
+        for number, node in enumerate(self.graph.nodes):
+            report_inner("rounding", number, len(self.graph.nodes))
             if node.name in self.root:
                 root = self.root[node.name]
                 self.waiting[root] -= 1
@@ -109,6 +111,7 @@ class _Rounder:
                 self._population(node)
             else:
                 self.units[node.name] = self._passed_on(node)
+        report_inner("rounding", len(self.graph.nodes), len(self.graph.nodes))
         nodes = [self.done.get(node.name, node) for node in self.graph.nodes]
         return Lattice(graph=self.graph.with_nodes(nodes), units=self.units)
 

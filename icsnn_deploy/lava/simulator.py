@@ -24,7 +24,7 @@ from icsnn_deploy.lava.launch import LavaResult, run_netlists
 from icsnn_deploy.lava.netlist import Netlist
 from icsnn_deploy.lava.plan import make_plan
 from icsnn_deploy.lava.range import POTENTIAL, SMALL_NETWORK, check_range, matrix_entries
-from icsnn_deploy.progress import Progress, silent
+from icsnn_deploy.progress import Progress, report_inner
 
 Connections = Literal["batched", "stock"]
 Arithmetic = Literal["float", "fixed"]
@@ -81,7 +81,7 @@ class LavaSimulator:
         connections: Connections | None = None,
         memory: int = DEFAULT_MEMORY,
         step_limit_s: float | None = None,
-        progress: Progress = silent,
+        progress: Progress = report_inner,
     ) -> None:
         self._python = find_worker().python
         self.plan = make_plan(graph)

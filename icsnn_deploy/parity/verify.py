@@ -30,7 +30,8 @@ from icsnn_deploy.judging.figures import output_figures
 from icsnn_deploy.judging.labels import check_output_labels, labels_beside
 from icsnn_deploy.parity.compare import Comparison, ParityReport, Tolerance, compare, merge
 from icsnn_deploy.parity.divergence import Potentials
-from icsnn_deploy.progress import Progress, silent, tracked
+from icsnn_deploy.progress import Progress, inner_progress, silent, tracked
+from icsnn_deploy.progress_display import ProgressOption, shown
 from icsnn_deploy.sources.network_samples import network_samples
 
 DEFAULT_MEMORY = 1 << 30  # bytes of spikes of all backends that are held at once
@@ -50,7 +51,7 @@ def verify(
     against: Recording | None = None,
     tolerance: Tolerance = Tolerance(),
     on_error: OnError = "raise",
-    progress: Progress = silent,
+    progress: ProgressOption = True,
 ) -> ParityReport:
     """Compare backends with the reference on a bundle's network.
 
@@ -71,7 +72,8 @@ def verify(
         tolerance: the differences that are allowed for a float network.
         on_error: "raise" where a backend can't be opened or fails; or "report": go on with the
             others, and keep its error in the report (`ParityReport.errors`).
-        progress: called with the number of images that the reference and each backend have run.
+        progress: True shows how far it is, None or False nothing, a function is called (see
+            `convert`).
 
     Raises:
         DataError: the inputs, labels, task or recording do not fit the network.
@@ -81,31 +83,32 @@ def verify(
     """
     opened = as_bundle(bundle)
     network = opened.network()
-    beside = None
-    if inputs is None:
-        samples = opened.samples()
-    else:
-        given = network_samples(
-            network,
-            inputs,
-            "inputs",
-            normalization=opened.normalization,
-            channels_last=channels_last,
-            keep_labels=labels is None,
-            progress=progress,
+    with shown(progress, "verifying") as reporting:
+        beside = None
+        if inputs is None:
+            samples = opened.samples()
+        else:
+            given = network_samples(
+                network,
+                inputs,
+                "inputs",
+                normalization=opened.normalization,
+                channels_last=channels_last,
+                keep_labels=labels is None,
+                progress=reporting,
+            )
+            samples, beside = encoded(network, given.samples, opened.rate_seed), given.labels
+        return verify_inputs(
+            opened,
+            backends,
+            samples,
+            labels=labels_beside(judged_as(network, task), beside) if labels is None else labels,
+            task=task,
+            against=against,
+            tolerance=tolerance,
+            on_error=on_error,
+            progress=reporting,
         )
-        samples, beside = encoded(network, given.samples, opened.rate_seed), given.labels
-    return verify_inputs(
-        opened,
-        backends,
-        samples,
-        labels=labels_beside(judged_as(network, task), beside) if labels is None else labels,
-        task=task,
-        against=against,
-        tolerance=tolerance,
-        on_error=on_error,
-        progress=progress,
-    )
 
 
 def verify_inputs(
@@ -219,7 +222,8 @@ def compare_simulators(
         stop = min(start + size, images)
         batch = x.take(range(start, stop), axis=axis)
         progress("reference", start, images)
-        expected = reference.run(batch)
+        with inner_progress(progress):
+            expected = reference.run(batch)
         progress("reference", stop, images)
         logits.append(expected.logits)
         judge = partial(
@@ -233,7 +237,7 @@ def compare_simulators(
         for spec in tuple(parts):
             simulator = simulators[spec]
             progress(f"comparing {spec}", start, images)
-            with _failing(spec, errors) as run:
+            with _failing(spec, errors) as run, inner_progress(progress):
                 other = replace(simulator.run(batch), backend=spec)
                 parts[spec].append(judge(other, other_potentials=probe(simulator, batch, axis)))
             if run.failed:

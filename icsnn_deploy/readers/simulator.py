@@ -12,6 +12,7 @@ from icsnn_deploy.backends.recording import Record, Recording, Simulator
 from icsnn_deploy.bundle.bundle import Bundle
 from icsnn_deploy.exporters.nir.read.file import read_graph
 from icsnn_deploy.graph.neuron import Array
+from icsnn_deploy.progress import report_inner
 from icsnn_deploy.readers.environment import environment_of, find_environment
 from icsnn_deploy.readers.launch import Request, run_requests
 from icsnn_deploy.readers.versions import is_installed
@@ -61,5 +62,5 @@ class ReaderSimulator:
             recording: Recording = self._module.run(self._loaded, inputs)
         else:
             request = Request(reader=self._reader, file=self._file, inputs=inputs)
-            (recording,) = run_requests(self._python, [request])
+            (recording,) = run_requests(self._python, [request], progress=report_inner)
         return recording.only(record)

@@ -5,5 +5,4 @@ evaluation.py   an evaluation over a data set
 resources.py    targets, resources, misfits, allocation, activity, energy
 layers.py       first-spike times, and how well outputs match activations
 plain.py        the style of every table
-bar.py          progress bars
 """

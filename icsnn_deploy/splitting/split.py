@@ -35,7 +35,8 @@ from icsnn_deploy.parity.compare import ParityReport, Tolerance, judge
 from icsnn_deploy.parity.golden import golden_bytes
 from icsnn_deploy.parity.verify import compare_simulators
 from icsnn_deploy.passes.split_first_layer import SplitNetwork, split_first_layer
-from icsnn_deploy.progress import Progress, silent
+from icsnn_deploy.progress import Progress
+from icsnn_deploy.progress_display import ProgressOption, shown
 from icsnn_deploy.splitting.host_file import ChipSimulator, HostFileSimulator, JoinedSimulator
 from icsnn_deploy.version import __version__
 
@@ -91,7 +92,7 @@ def split(
     samples: Array | None = None,
     *,
     overwrite: bool = False,
-    progress: Progress = silent,
+    progress: ProgressOption = True,
 ) -> Split:
     """Split a bundle's network behind its first populations; write the parts, proven, or nothing.
 
@@ -105,7 +106,8 @@ def split(
         samples: inputs to compare the parts on, [N, *shape]; the first few are stored. None: those
             in the bundle.
         overwrite: replace a folder that an earlier split wrote.
-        progress: called with the number of images that were compared.
+        progress: True shows how far it is, None or False nothing, a function is called (see
+            `convert`).
 
     Raises:
         GraphError: the network can't be split, or leaves the chip no neuron; names the nodes.
@@ -136,7 +138,8 @@ def split(
                 (HOST_STEP_FILE, OnnxOptions(layout="step", raw_spikes=True)),
             ):
                 write(parts.host, draft / name, options)
-            report = _compare(network, parts, draft, x, progress)
+            with shown(progress, "comparing the parts") as reporting:
+                report = _compare(network, parts, draft, x, reporting)
             _write_bundles(bundle, parts, draft, x[:SAMPLES_KEPT])
             description = _description(draft, network, parts, report)
             (draft / DESCRIPTION).write_bytes(json_bytes(description))
@@ -189,7 +192,11 @@ def _compare(
     tolerance = Tolerance().on(network)
     host, step = (HostFileSimulator(folder / name) for name in (HOST_FILE, HOST_STEP_FILE))
     alone, _ = compare_simulators(
-        parts.host, {HOST_FILE: host, HOST_STEP_FILE: step}, x, tolerance=tolerance
+        parts.host,
+        {HOST_FILE: host, HOST_STEP_FILE: step},
+        x,
+        tolerance=tolerance,
+        progress=progress,
     )
     chip, names = ChipSimulator(parts.chip), parts.populations
     runs: dict[str, Simulator] = {

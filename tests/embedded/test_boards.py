@@ -42,7 +42,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """The demo's network, trained shortly, quantized and exported as C."""
     digits = load_digits()
     model = train(digits, silent, epochs=5)
-    conversion = convert(model, digits.train_images[:256], Recipe(name="default", time_steps=8))
+    conversion = convert(model, digits.train_images[:256], Recipe(name="fast", time_steps=8))
     found = quantize(conversion, digits.train_images[:256], options=LatticeOptions(bits=8))
     saved = found.save(tmp_path_factory.mktemp("embedded") / "digits")
     return export_into(saved, "c", options=COptions(golden=SAMPLES))

@@ -84,7 +84,7 @@ def test_early_exit() -> None:
 
 def test_auto_calibrates_on_the_gpu_as_on_the_processor() -> None:
     calibration = np.random.default_rng(0).normal(size=(64, 3, 6, 6)).astype(np.float32)
-    recipe = Recipe(name="auto", time_steps=4)
+    recipe = Recipe(name="auto", effort="quick", time_steps=4)
     there, here = (
         convert(small_model(), calibration, recipe, device=device).report
         for device in ("cuda", "cpu")

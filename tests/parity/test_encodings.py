@@ -50,7 +50,7 @@ def frames(count: int = 24) -> Array:
 
 def quantized(path: Path, encoding: Any, seed: int | None, *, per_layer: bool = False) -> Bundle:
     x = encode_rate(frames(), T, seed=0) if encoding == "events" else frames()
-    recipe = Recipe(time_steps=T)
+    recipe = Recipe(name="fast", time_steps=T)
     conversion = convert(Residual().eval(), x, recipe, encoding=encoding, rate_seed=seed)
     bundle = conversion.save(path / "float", x[:, :3] if encoding == "events" else x[:3])
     return quantize(bundle, x, options=LatticeOptions(per_layer=per_layer)).save(path / "integer")
@@ -92,14 +92,16 @@ def test_golden_spikes_have_the_steps_of_the_input(tmp_path: Path) -> None:
 
 def test_spikes_and_frames_quantize_to_networks_on_the_same_lattice(tmp_path: Path) -> None:
     x = frames()
-    conversion = convert(Residual().eval(), x, Recipe(time_steps=T), encoding="rate")
+    conversion = convert(Residual().eval(), x, Recipe(name="fast", time_steps=T), encoding="rate")
     from_frames, from_spikes = quantize(conversion, x), quantize(conversion, encode_rate(x, T))
     assert from_frames.bits == from_spikes.bits
     assert from_frames.samples.shape == from_spikes.samples.shape == (T, 8, 2, 8, 8)
 
 
 def test_without_an_ann_frames_are_encoded() -> None:
-    conversion = convert(Residual().eval(), frames(), Recipe(time_steps=T), encoding="rate")
+    conversion = convert(
+        Residual().eval(), frames(), Recipe(name="fast", time_steps=T), encoding="rate"
+    )
     one = quantize(conversion.network, frames())
     other = quantize(conversion.network, encode_rate(frames(), T))
     assert one.network.hash() == other.network.hash()

@@ -67,7 +67,7 @@ def assert_same(found: Recording, expected: Recording) -> None:
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     digits = load_digits()
     model = train(digits, silent, epochs=1)
-    recipe = Recipe(name="default", time_steps=STEPS)
+    recipe = Recipe(name="fast", time_steps=STEPS)
     conversion = convert(model, digits.train_images[:128], recipe)
     lattice = quantize(
         conversion.network,

@@ -20,9 +20,9 @@ from icsnn_deploy.distributed import Ranks, open_ranks
 from tests.support.traced import small_model
 
 RECIPES = {
-    "default": Recipe(name="default", time_steps=3, batch_size=4),
+    "fast": Recipe(name="fast", time_steps=3, batch_size=4),
     "auto quick": Recipe(name="auto", effort="quick", time_steps=3, batch_size=4),
-    "auto standard": Recipe(name="auto", time_steps=(2, 4), batch_size=4),
+    "auto standard": Recipe(name="auto", effort="standard", time_steps=(2, 4), batch_size=4),
     "ic-snn": Recipe(name="ic-snn", time_steps=3, batch_size=4),
     "spike-norm": Recipe(name="spike-norm", time_steps=3, batch_size=4),
     "one batch": Recipe(

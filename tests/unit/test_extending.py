@@ -50,16 +50,16 @@ class Summed(nn.Module):
         return self.rest(self.conv(self.cumulate(x)))
 model = Summed(lambda x: x.cumsum(2)).eval()
 x = torch.rand(6, 3, 6, 6)
-found = convert(model, x.numpy(), Recipe(time_steps=4))
+found = convert(model, x.numpy(), Recipe(name="fast", time_steps=4))
 function = Summed(lambda x: torch.cumsum(x, dim=-2)).eval()
 function.load_state_dict(model.state_dict())
 expected = model(x).detach().numpy()
 for each in (model, function, torch.export.export(model, (x,))):
-    ann = convert(each, x.numpy(), Recipe(time_steps=4)).ann
+    ann = convert(each, x.numpy(), Recipe(name="fast", time_steps=4)).ann
     np.testing.assert_allclose(run_ann(ann, x.numpy()), expected, atol=1e-5)
 for refused in (lambda x: x.cumsum(1), lambda x: x.cumsum(0)):
     try:
-        convert(Summed(refused).eval(), x.numpy(), Recipe(time_steps=4))
+        convert(Summed(refused).eval(), x.numpy(), Recipe(name="fast", time_steps=4))
     except UnsupportedOperatorError as error:
         assert "a spatial axis" in str(error), error
     else:

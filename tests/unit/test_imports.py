@@ -18,6 +18,7 @@ PACKAGE = ROOT / "icsnn_deploy"
 
 ORDER = (
     {"errors", "atomic", "progress", "version", "machine_cache"},
+    {"progress_display"},
     {"native"},
     {"environments", "user_code"},
     {"graph"},
@@ -61,6 +62,7 @@ AT_MODULE_LEVEL = {
 """What may be imported as a module is loaded, and where; everything else only on use."""
 
 ON_USE = {
+    "rich": r"progress_display\.py",
     "torch": r"conversion/.*|sources/fresh_batches\.py|distributed\.py|graph/readout\.py",
     "onnx": r"(exporters|backends)/onnx/.*|conversion/frontend/onnx_model/.*",
     "google": r"exporters/onnx/.*|conversion/frontend/onnx_model/read\.py",

@@ -20,7 +20,7 @@ def test_the_objects_of_the_api_describe_themselves_in_one_line(tmp_path: Path) 
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(2, 300, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4800, 3)).eval()
     x = np.random.default_rng(0).random((16, 2, 6, 6), dtype=np.float32)
-    conversion = convert(model, x, Recipe(time_steps=4))
+    conversion = convert(model, x, Recipe(name="fast", time_steps=4))
     quantization = quantize(conversion, x)
     bundle = conversion.save(tmp_path / "bundle", x[:4])
     report = verify(bundle, ["torch"])
@@ -29,7 +29,7 @@ def test_the_objects_of_the_api_describe_themselves_in_one_line(tmp_path: Path) 
         "T = 4": repr(conversion.network),
         "4,800 neurons": repr(conversion.network),
         "integer network": repr(quantization.network),
-        "recipe default": repr(conversion),
+        "recipe fast": repr(conversion),
         "8 bits": repr(quantization),
         "bundle": repr(bundle),
         "torch pass": repr(report),

@@ -22,6 +22,7 @@ from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.inputs import check_inputs
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import Output
+from icsnn_deploy.progress import report_inner
 
 MAX_TENSOR_BYTES = 1 << 30  # of one tensor of a batch
 
@@ -95,9 +96,12 @@ class OnnxFileSimulator:
         whole = _empty_recording(self.name, self.file, record, x.shape[self._batch_axis])
         potentials = [name for name in known if name in record.potentials]
         run = self._run_steps if self.file.metadata.layout == "step" else self._run_all
+        batch = x.shape[self._batch_axis]
         for rows, part in self._parts(x):
+            report_inner(f"samples on {self.name}", rows.start, batch)
             recording = _recording(self.name, run(part, record, potentials))
             _store(recording.only(record), whole, rows)
+        report_inner(f"samples on {self.name}", batch, batch)
         return whole
 
     def _refuse(self) -> None:

@@ -31,6 +31,7 @@ from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.inputs import check_inputs
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import Add, AnyPopulation, Node, Population
+from icsnn_deploy.progress import report_inner
 
 Observer = Callable[[Population, Tensor, Tensor, "Tensor | None"], None]
 """Called per population with spikes [T, B, *shape], v(T) [B, *shape] and u [T, B, *shape]."""
@@ -144,6 +145,7 @@ class TorchSimulator:
         batch = x.shape[1] if timed else x.shape[0]
         means = []
         for start in range(0, max(batch, 1), chunk):
+            report_inner("samples on torch", start, batch)
             part = slice(start, start + chunk)
             samples = self.ops.tensor(x[:, part] if timed else x[part])
             if record.logits_only and block >= self.time_steps:
@@ -151,6 +153,7 @@ class TorchSimulator:
             else:
                 mean = self._recorded(samples, block, recorder)
             means.append(mean.cpu().numpy())
+        report_inner("samples on torch", batch, batch)
         logits_t = np.concatenate(means, axis=1)  # [T, B, *shape]
         return Recording(
             backend=self.name,

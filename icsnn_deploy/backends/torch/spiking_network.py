@@ -20,6 +20,7 @@ from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.inputs import check_inputs, to_input_units
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.progress import Progress, silent, tracked
+from icsnn_deploy.progress_display import ProgressOption, shown
 from icsnn_deploy.sources.network_samples import network_samples
 
 _AT_ONCE = 256  # samples that are run between two reports of progress
@@ -100,7 +101,7 @@ class SpikingNetwork(nn.Module):
         limit: int | None = None,
         channels_last: bool | None = None,
         input_key: str | None = None,
-        progress: Progress = silent,
+        progress: ProgressOption = True,
     ) -> Prediction:
         """Logits and classes of samples, as arrays.
 
@@ -110,22 +111,23 @@ class SpikingNetwork(nn.Module):
             limit: predict at most this many; of a Dataset evenly spread over all.
             channels_last: the order of axes, where it can't be told (pixels.is_channels_last).
             input_key: of dict batches, the entry that holds the samples.
-            progress: called with the number of samples that were run.
+            progress: True shows how far it is, None or False nothing, a function is called.
 
         Raises:
             DataError: samples that the network does not take.
         """
-        found = network_samples(
-            self.graph,
-            samples,
-            "the samples",
-            normalization=self.normalization,
-            channels_last=channels_last,
-            limit=limit,
-            input_key=input_key,
-            progress=progress,
-        )
-        return Prediction.of(self.graph, self._logits(found.samples, progress))
+        with shown(progress, "predicting") as reporting:
+            found = network_samples(
+                self.graph,
+                samples,
+                "the samples",
+                normalization=self.normalization,
+                channels_last=channels_last,
+                limit=limit,
+                input_key=input_key,
+                progress=reporting,
+            )
+            return Prediction.of(self.graph, self._logits(found.samples, reporting))
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the simulator, which is opened again where a copy runs."""

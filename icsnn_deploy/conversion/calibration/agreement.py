@@ -63,7 +63,7 @@ class AgreementScorer:
             assert logits_t is not None  # asked for
             return logits_t[wanted]
 
-        parts = list(self.held_out.map_inputs(read_out))
+        parts = list(self.held_out.map_inputs(read_out, stage="comparing"))
         return mean_score(
             [self.objective.score(logits * logit_unit) for logits in np.concatenate(parts, axis=1)]
         )

@@ -4,7 +4,8 @@
 
 The search starts from the best network of the thresholds, each distillation from the best network
 so far. All are scored on held-out samples, and the report lists them all: it is an ablation too.
-An effort has all stages of the one below it, so that more effort never chooses a worse network.
+Short has all stages of quick, and each effort above standard those of the one below it: with them
+more effort never chooses a worse network.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from typing import Literal
 from icsnn_deploy.conversion.calibration.agreement import AgreementScorer
 from icsnn_deploy.conversion.calibration.augmentation import Augmentation
 from icsnn_deploy.conversion.calibration.candidates import CandidateRunner
-from icsnn_deploy.conversion.calibration.distill import DistillOptions, distill
-from icsnn_deploy.conversion.calibration.layer_errors import divergence_without
+from icsnn_deploy.conversion.calibration.distill import CURVE_POINTS, DistillOptions, distill
+from icsnn_deploy.conversion.calibration.layer_errors import LAYER_SAMPLES, divergence_without
 from icsnn_deploy.conversion.calibration.layer_sweep import sweep
 from icsnn_deploy.conversion.calibration.method import Method
 from icsnn_deploy.conversion.calibration.refit import refit
@@ -35,12 +36,15 @@ from icsnn_deploy.conversion.calibration.training_cost import (
     plan_training,
 )
 from icsnn_deploy.conversion.calibration.v_init_rules import Half
+from icsnn_deploy.conversion.calibration.work import Amounts, Work
 from icsnn_deploy.errors import ConversionError
 from icsnn_deploy.graph.graph import Graph
+from icsnn_deploy.graph.nodes import Relu
 
-Effort = Literal["quick", "standard", "best", "finetune"]
+Effort = Literal["quick", "short", "standard", "best", "finetune"]
 
 _RIDGE = 0.2
+_SEARCH_SIMULATIONS = 2  # of each layer: its currents, then its spikes; refit reads its inputs too
 _CURVE_SAMPLES = 256  # of the held-out ones; scoring all would cost a quarter of the time
 _TEMPERATURE = 4.0
 """ResNet20, T = 4, 300 iterations: 6.8 points lost, with a temperature of 1 throughout 9.0 to 9.5;
@@ -64,6 +68,11 @@ def rate_factor(criterion: float) -> float:
     return min(1.0, max(_LEAST_FACTOR, criterion / _FULL_RATE))
 
 
+def _curve_points(plan: TrainingPlan) -> int:
+    """Points of the curve: each costs as much as three iterations on a few hundred samples."""
+    return min(CURVE_POINTS, max(4, plan.iterations // 30))
+
+
 @dataclass(frozen=True, kw_only=True)
 class EffortPlan:
     """How much work an effort stands for.
@@ -77,12 +86,14 @@ class EffortPlan:
     distillations: tuple[TrainingBudget, ...] = ()
 
 
+_SHORT = TrainingBudget(operations=5e12, iterations=300)
 _STANDARD = TrainingBudget(operations=2e13, iterations=4_000)
 _BEST = TrainingBudget(operations=6e13, iterations=10_000)
 _FINETUNE = TrainingBudget(operations=3e14, iterations=60_000)
 
 EFFORT_PLANS: dict[Effort, EffortPlan] = {
     "quick": EffortPlan(samples=256),
+    "short": EffortPlan(samples=256, distillations=(_SHORT,)),
     "standard": EffortPlan(samples=768, distillations=(_STANDARD,)),
     "best": EffortPlan(samples=768, distillations=(_STANDARD, _BEST)),
     "finetune": EffortPlan(samples=768, distillations=(_STANDARD, _BEST, _FINETUNE)),
@@ -104,7 +115,7 @@ class Auto(Strategy):
         ConversionError: an unknown effort, or a negative seed.
     """
 
-    effort: Effort = "standard"
+    effort: Effort = "short"
     weights: bool = True
     augmentation: Augmentation | None = None
     seed: int = 0
@@ -133,6 +144,35 @@ class Auto(Strategy):
             runner.divergence_without = divergence_without(
                 runner.best().network, runner.ann, runner.scorer.held_out, runner.readout_steps
             )
+
+    def work(self, amounts: Amounts) -> Work:
+        """Every stage of the effort."""
+        effort = EFFORT_PLANS[self.effort]
+        candidates = len(self.methods) + (2 if self.weights else 1) + len(effort.distillations)
+        work = amounts.search(effort.samples, _SEARCH_SIMULATIONS)
+        if self.weights:
+            work += amounts.search(effort.samples, _SEARCH_SIMULATIONS + 1)
+        work += Work(network_samples=candidates * amounts.held_out)
+        few = min(_CURVE_SAMPLES, amounts.held_out)
+        for plan in self._plans(amounts):
+            trained = plan.iterations * plan.batch_size
+            work += Work(trained_samples=trained, network_samples=_curve_points(plan) * few)
+        if effort.distillations:
+            populations = len(amounts.ann.nodes_of(Relu))
+            samples = populations * min(LAYER_SAMPLES, amounts.held_out)
+            work += Work(network_samples=samples)
+        return work
+
+    def summary(self, amounts: Amounts) -> str:
+        """The effort and its stages."""
+        stages = ["thresholds", "search", *(["refit"] if self.weights else [])]
+        stages += [f"{plan.iterations:,} steps of training" for plan in self._plans(amounts)]
+        return f"effort {self.effort}: {', '.join(stages)}"
+
+    def _plans(self, amounts: Amounts) -> list[TrainingPlan]:
+        budgets = EFFORT_PLANS[self.effort].distillations
+        plans = (plan_training(amounts.ann, amounts.time_steps, budget) for budget in budgets)
+        return [plan for plan in plans if plan is not None]
 
     @property
     def _loss_options(self) -> tuple[object, ...]:
@@ -172,6 +212,7 @@ class Auto(Strategy):
             checkpoint=runner.checkpoint(
                 name, start, options, self.augmentation, plan, self.seed, *self._loss_options
             ),
+            points=_curve_points(plan),
             stage=name,
         )
         runner.curves[name] = found.curve

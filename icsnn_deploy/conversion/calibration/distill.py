@@ -29,7 +29,7 @@ from icsnn_deploy.graph.neuron import Array
 
 _WARM_UP = 0.1  # share of the iterations
 _MEASURED = 8  # batches that the statistics of the start are measured on
-_POINTS = 20  # of the curve
+CURVE_POINTS = 20
 _SAVE_EVERY_S = 60.0
 
 
@@ -129,6 +129,7 @@ def distill(
     objective: Objective,
     held_out: Callable[[Graph], float] | None = None,
     checkpoint: Checkpoint | None = None,
+    points: int = CURVE_POINTS,
     stage: str = "distillation",
 ) -> Distilled:
     """The network with v_threshold, v_init, biases and weights optimized.
@@ -146,6 +147,7 @@ def distill(
         objective: what is minimized; a plain one is the divergence, by the task of each output.
         held_out: divergence of a network on held-out samples, for the curve.
         checkpoint: where the state is kept; a distillation that was interrupted goes on from there.
+        points: of the curve.
         stage: name under which progress is reported.
     """
     if isinstance(network, Graph):
@@ -155,7 +157,7 @@ def distill(
     if checkpoint is not None:
         run.resume(checkpoint)
     saved = time.monotonic()
-    every = max(1, options.iterations // _POINTS)
+    every = max(1, options.iterations // points)
     while run.done < options.iterations:
         context.progress(stage, run.done, options.iterations)
         run.step()

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
 
-from icsnn_deploy.conversion.calibration.auto import Auto
+from icsnn_deploy.conversion.calibration.auto import Auto, Effort
 from icsnn_deploy.conversion.calibration.context import CalibrationContext
 from icsnn_deploy.conversion.calibration.label_objective import LabelObjective
 from icsnn_deploy.conversion.calibration.objective import Objective
@@ -36,6 +36,7 @@ class Hybrid(Auto):
         ConversionError: a share outside 0 to 1.
     """
 
+    effort: Effort = "standard"  # with less, labels have little time to help
     label_share: float = DEFAULT_LABEL_SHARE
 
     uses_labels: ClassVar[bool] = True

@@ -17,7 +17,7 @@ from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import IF
 
-_SAMPLES = 64
+LAYER_SAMPLES = 64
 
 
 @torch.no_grad()
@@ -36,7 +36,7 @@ def divergence_without(
         context: held-out samples; the first 64 are used.
         time_steps: readout steps; the divergence is the mean over them.
     """
-    few = context.part(0, _SAMPLES)
+    few = context.part(0, LAYER_SAMPLES)
     runner = TorchANN(ann, device=context.device)
     logits, activations = runner.run_with_activations(few.frames(slice(None)))
     objective = Objective(ann, logits)

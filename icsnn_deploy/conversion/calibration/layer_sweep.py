@@ -31,6 +31,8 @@ from icsnn_deploy.graph.nodes import IF, LINEAR_NODES, Conv, Input, Linear, Outp
 from icsnn_deploy.passes.scale_current import scale_current
 from icsnn_deploy.passes.shift_current import private_affine, shift_current
 
+_BATCHES = "batches of a layer"
+
 Reset = Literal["soft", "hard"]
 """Reset of the populations during a sweep; "hard" (v = 0) is for the rules of other papers."""
 
@@ -181,7 +183,7 @@ class _Runner:
                 (currents,) = self._values(simulator, (source,), order, frontier, start, samples)
                 return work(start, currents)
 
-            return self.context.map_inputs(one)
+            return self.context.map_inputs(one, stage=_BATCHES)
 
         def replay_affine(
             work: Callable[[int, Tensor, Tensor], WorkResult],
@@ -194,7 +196,7 @@ class _Runner:
                 inputs, currents = self._values(simulator, names, order, frontier, start, samples)
                 return work(start, inputs.mean(dim=0), currents.mean(dim=0))
 
-            return self.context.map_inputs(one)
+            return self.context.map_inputs(one, stage=_BATCHES)
 
         def integrate(population: IF, currents: Tensor) -> Tensor:
             v_init = simulator.ops.tensor(population.v_init)

@@ -24,6 +24,12 @@ class Method:
     bias_shift: bool = False
     bias_correction: bool = False
 
+    @property
+    def simulations(self) -> int:
+        """How often the network is run on all samples to build it."""
+        corrections = 2 if self.bias_correction else 0  # measured, then stored
+        return self.threshold.simulations + self.v_init.simulations + corrections
+
     def __str__(self) -> str:
         parts = [str(self.threshold), f"v_init {self.v_init}"]
         parts += ["bias shift"] if self.bias_shift else []

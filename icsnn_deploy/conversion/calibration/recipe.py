@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -31,10 +32,13 @@ from icsnn_deploy.graph.limits import MAX_TIME_STEPS
 
 AUTO = "auto"
 HYBRID = "hybrid"
+FAST = "fast"
+OLD_NAMES = {"default": FAST}
+"""Former names of recipes, which keep their meaning: a script gets the network it got before."""
 _QUANTILE = QuantileThreshold(p=0.99)
 
 
-def _default_methods() -> tuple[Method, ...]:
+def _fast_methods() -> tuple[Method, ...]:
     thresholds: tuple[StatisticsRule, ...] = (
         *(QuantileThreshold(p=p) for p in (0.98, 0.99, 0.999)),
         MSEThreshold(per="channel"),
@@ -55,7 +59,7 @@ RECIPES: dict[str, Strategy] = {
     # Rathi et al. 2020 (HybridTrain): converted, then trained with labels.
     HYBRID: Hybrid(),
     # Several candidates; the one that agrees best with the ANN on held-out samples is taken.
-    "default": TryMethods(_default_methods()),
+    FAST: TryMethods(_fast_methods()),
     # Diehl et al. 2015: largest activation.
     "diehl": _one(Method(threshold=MaxThreshold(), v_init=Zero())),
     # Rueckauer et al. 2017: 99.9 % quantile.
@@ -81,10 +85,11 @@ class Recipe:
     """How to convert.
 
     Args:
-        name: a name of RECIPES, or a name of your own with `methods`.
+        name: a name of RECIPES; or with `methods` a name of your own, "methods" if none is given.
         time_steps: T, from the first input step to the last readout step; or the least and the
             largest T of a range for which one network is calibrated.
-        effort: recipes "auto" and "hybrid": how long to calibrate, a name of auto.EFFORT_PLANS.
+        effort: recipes "auto" and "hybrid": how long to calibrate, a name of auto.EFFORT_PLANS;
+            None: "short" with "auto", "standard" with "hybrid".
         weights: recipes "auto" and "hybrid": change weights too, not only potentials and biases.
         augmentation: recipes "auto" and "hybrid": how images are varied in training; None: as it
             suits their shape (Augmentation.suited_to).
@@ -101,9 +106,9 @@ class Recipe:
             "hybrid" that is changed for another recipe.
     """
 
-    name: str = "default"
+    name: str = AUTO
     time_steps: int | tuple[int, int] = 8
-    effort: Effort = "standard"
+    effort: Effort | None = None
     weights: bool = True
     augmentation: Augmentation | None = None
     seed: int = 0
@@ -114,7 +119,16 @@ class Recipe:
     batch_size: int = 64
 
     def __post_init__(self) -> None:
-        if not self.methods and self.name not in RECIPES:
+        if self.methods and self.name == AUTO:  # not given
+            object.__setattr__(self, "name", "methods")
+        if not self.methods and self.name in OLD_NAMES:
+            warnings.warn(
+                f"recipe {self.name!r} is called {OLD_NAMES[self.name]!r} now; without a name, "
+                f"{AUTO!r} is taken",
+                DeprecationWarning,
+                stacklevel=3,
+            )
+        elif not self.methods and self.name not in RECIPES:
             raise ConversionError(
                 f"no recipe {self.name!r}; there are {', '.join(RECIPES)}, or give methods"
             )
@@ -166,6 +180,11 @@ class Recipe:
         return tuple(sorted({least, *(t for t in powers if least < t < most), most}))
 
     @property
+    def effort_used(self) -> Effort:
+        """The effort of recipes "auto" and "hybrid", given or not."""
+        return self.effort or (Hybrid.effort if self.name == HYBRID else Auto.effort)
+
+    @property
     def _is_trained(self) -> bool:
         return self.name in (AUTO, HYBRID) and not self.methods
 
@@ -175,7 +194,7 @@ class Recipe:
         if self.name == HYBRID and not self.methods:
             kind = partial(Hybrid, label_share=self.label_share)
         return kind(
-            effort=self.effort,
+            effort=self.effort_used,
             weights=self.weights,
             augmentation=self.augmentation,
             seed=self.seed,
@@ -186,4 +205,6 @@ class Recipe:
         """What builds the candidates."""
         if self.methods:
             return TryMethods(self.methods)
-        return self._trained if self._is_trained else RECIPES[self.name]
+        if self._is_trained:
+            return self._trained
+        return RECIPES[OLD_NAMES.get(self.name, self.name)]

@@ -29,6 +29,9 @@ _FACTORS = (0.8, 1.0, 1.25)  # times the threshold that the search starts from
 _V_INIT_RATIOS = (0.25, 0.5)  # v_init / v_threshold
 _ROUNDS = 4
 _CHUNK = 1 << 17  # currents at a time, so that they stay in the processor's cache
+_APPROACHES = 3  # of the shift at which the means agree
+FITS = 1 + len(_FACTORS) * len(_V_INIT_RATIOS) * _APPROACHES + 8 * _ROUNDS
+"""Settings that are simulated for each channel; a round has two signs of four moves."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +116,30 @@ def search(
     return visit
 
 
+@dataclass(frozen=True, kw_only=True)
+class FitExample:
+    """One fit of made-up currents, whose time tells that of a search: `run` fits so many."""
+
+    run: Callable[[], object]
+    currents: int
+
+
+def fit_example(time_steps: Sequence[int], channels: int = 32, places: int = 8192) -> FitExample:
+    """Currents of a population, ready to be fitted.
+
+    Args:
+        time_steps: readout steps, ascending.
+        channels: of the population.
+        places: per channel.
+    """
+    current = torch.linspace(-1, 1, time_steps[-1] * channels * places)
+    current = current.reshape(time_steps[-1], channels, places)
+    ones = torch.ones(channels)
+    fitted = _Channels(current, current[0].clamp(min=0), time_steps, ones, on_lattice=False)
+    setting = ChannelParams(v_threshold=ones, v_init_ratio=ones / 2, shift=0 * ones)
+    return FitExample(run=lambda: fitted.fit(setting), currents=current.numel())
+
+
 class _Channels:
     """The currents and activations of one population at sampled places."""
 
@@ -155,7 +182,7 @@ class _Channels:
             for v_init_ratio in _V_INIT_RATIOS:
                 v_threshold = self.amplitude * factor
                 shift = torch.zeros_like(wanted)
-                for _ in range(3):  # approach the shift at which the means agree
+                for _ in range(_APPROACHES):
                     setting = self._setting(
                         v_threshold, torch.full_like(wanted, v_init_ratio), shift
                     )

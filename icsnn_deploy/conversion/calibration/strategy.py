@@ -11,6 +11,7 @@ from icsnn_deploy.conversion.calibration.candidates import CandidateRunner
 from icsnn_deploy.conversion.calibration.context import CalibrationContext
 from icsnn_deploy.conversion.calibration.method import Method
 from icsnn_deploy.conversion.calibration.objective import Objective
+from icsnn_deploy.conversion.calibration.work import Amounts, Work
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
 
@@ -31,6 +32,15 @@ class Strategy(ABC):
         """What makes the objective of the ANN and its logits on the held-out samples."""
         return Objective
 
+    def work(self, amounts: Amounts) -> Work | None:
+        """How much it computes, without statistics and ANN; None: unknown, nothing is announced."""
+        return None
+
+    def summary(self, amounts: Amounts) -> str:
+        """What it does, in a few words."""
+        count = len(self.methods)
+        return "1 candidate" if count == 1 else f"{count} candidates"
+
 
 @dataclass(frozen=True)
 class TryMethods(Strategy):
@@ -41,3 +51,9 @@ class TryMethods(Strategy):
     def run(self, runner: CandidateRunner) -> None:
         """Build one candidate by each method."""
         runner.try_all(self.methods)
+
+    def work(self, amounts: Amounts) -> Work:
+        """Simulations of each method on all samples, and its score on the held-out ones."""
+        simulations = sum(method.simulations for method in self.methods)
+        scored = len(self.methods) * amounts.held_out
+        return Work(network_samples=simulations * amounts.fit + scored)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -27,6 +27,9 @@ Granularity = Literal["layer", "channel"]
 
 class ThresholdRule(ABC):
     """A rule for v_threshold. Subclass it, as a frozen dataclass with __str__, to add one."""
+
+    simulations: ClassVar[int] = 0
+    """How often `refine` runs the network on all samples, for estimates of time."""
 
     @abstractmethod
     def threshold(self, layer: str, statistics: ActivationStatistics, time_steps: int) -> Array:
@@ -164,6 +167,8 @@ class SpikeNormThreshold(ThresholdRule):
     """
 
     reset: Reset = "hard"
+
+    simulations: ClassVar[int] = 2
 
     def __str__(self) -> str:
         return f"SpikeNorm ({self.reset} reset)"

@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -26,6 +26,9 @@ Reading = Literal["printed", "equation"]
 
 class VInitRule(ABC):
     """A rule for v_init. Subclass it, as a frozen dataclass with __str__, to add one."""
+
+    simulations: ClassVar[int] = 0
+    """How often it runs the network on all samples, for estimates of time."""
 
     @abstractmethod
     def v_init(
@@ -107,6 +110,8 @@ class DataResidual(VInitRule):
 
     reduce: Reduce = "mod"
 
+    simulations: ClassVar[int] = 1
+
     def __str__(self) -> str:
         return f"IC-SNN algorithm 2 ({self.reduce})"
 
@@ -145,6 +150,8 @@ class CompensatedResidual(VInitRule):
 
     reduce: Reduce = "mod"
     reading: Reading = "printed"
+
+    simulations: ClassVar[int] = 1
 
     def __str__(self) -> str:
         return f"IC-SNN algorithm 3 ({self.reduce}, {self.reading})"

@@ -45,10 +45,13 @@ from icsnn_deploy.conversion.frontend.tracer import reason_of
 from icsnn_deploy.conversion.frontend.working_copy import compute_weights, working_copy
 from icsnn_deploy.errors import ConversionError, UnsupportedOperatorError
 from icsnn_deploy.graph.graph import Graph
+from icsnn_deploy.progress import report_inner
 
 __all__ = ["DeclaredActivation", "trace", "trace_exported"]
 
 logger = logging.getLogger(__name__)
+
+_STAGE, _PARTS = "tracing", 4  # run, capture, lower, compare
 
 
 @torch.inference_mode(False)  # inference tensors do not count in-place changes
@@ -80,6 +83,7 @@ def trace(
             does not take or fails on; or a graph that does not reproduce the model.
     """
     Approximation.check(approximate)
+    report_inner(_STAGE, 0, _PARTS)
     work = working_copy(model)
     check_declared(work, activations)
     inputs = bind_example(work, example)
@@ -105,10 +109,12 @@ def trace(
         expected = None  # of the changed calls
     elif expected is None:
         expected = reference_runs(work, inputs)
+    report_inner(_STAGE, 1, _PARTS)
     compute_weights(work)
     module, failed = capture(work, inputs, is_declared)
     replaced = _replaced(module, replace_max_pool)
     results = record(module, *inputs.tensors.values())
+    report_inner(_STAGE, 2, _PARTS)
     drop_dead_calls(module, results)
     fits = Fitted(record={})
     if approximate is not None:
@@ -125,10 +131,12 @@ def trace(
             found = [without_approximation(one) for one in found]
         raise UnsupportedOperatorError(found) from error
     graph = _graph(lowered, replaced, fits)
+    report_inner(_STAGE, 3, _PARTS)
     del results
     if expected is None:
         expected = reference_runs(module, _of_captured(inputs))
     check_same(graph, expected)
+    report_inner(_STAGE, _PARTS, _PARTS)
     return graph
 
 

@@ -177,12 +177,20 @@ def test_the_commands_in_their_order(place: Desk) -> None:
     assert "conv1" in printed
 
 
-def test_what_loses_less_at_few_steps_is_said_where_nothing_was_chosen(place: Desk) -> None:
-    advice = "--recipe auto takes minutes and loses less"
-    assert advice not in succeeded(place.convert("chosen"))
-    assert advice in succeeded(place.convert("few", "--recipe", "default"))
-    many = ("--recipe", "default", "--time-steps", "17")
-    assert advice not in succeeded(place.convert("many", *many))
+def test_what_loses_less_is_said_at_the_end(place: Desk) -> None:
+    printed = succeeded(place.convert("far", "--recipe", "diehl", "--time-steps", "1"))
+    assert "to lose less, try recipe auto, or more time steps (2)" in " ".join(printed.split())
+    many = ("--recipe", "fast", "--time-steps", "64")
+    assert "to lose less" not in succeeded(place.convert("near", *many))
+
+
+def test_a_former_name_of_a_recipe_makes_the_same_network(place: Desk) -> None:
+    succeeded(place.convert("new", "--recipe", "fast"))
+    old = place.convert("old", "--recipe", "default")
+    assert old.exit_code == 0
+    assert old.stderr == "note: recipe default is called fast now\n"
+    hashes = {open_bundle(place.path / name).graph_hash for name in ("new", "old")}
+    assert len(hashes) == 1
 
 
 def test_the_network_takes_pixels(finished: Path) -> None:
@@ -485,7 +493,7 @@ def test_an_error_as_json(place: Desk) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--recipe", "pancakes"], "no recipe 'pancakes'; there are auto, hybrid, default, diehl"),
+        (["--recipe", "pancakes"], "no recipe 'pancakes'; there are auto, hybrid, fast, diehl"),
         (["--time-steps", "0"], "time_steps 0"),
         (["--time-steps", "\u00b2"], "a number, or the two ends of a range"),
         (["--limit", "0"], "--limit 0: at least 1"),
@@ -657,11 +665,11 @@ def process(*arguments: str, **environment: str) -> subprocess.CompletedProcess[
 @pytest.mark.slow
 def test_a_process_ends_with_the_code_and_keeps_its_streams_apart(bundle: Path) -> None:
     tamper(bundle)
-    found = process("verify", str(bundle), "--backend", "nir", "--json", FORCE_COLOR="1")
+    # FORCE_COLOR makes a terminal of the error stream: progress is shown there, if it takes long
+    shown = {"FORCE_COLOR": "1", "ICSNN_PROGRESS": ""}
+    found = process("verify", str(bundle), "--backend", "nir", "--json", **shown)
     assert found.returncode == 1
     assert json.loads(found.stdout)["verdict"] == "fail"
-    # FORCE_COLOR makes a terminal of the error stream: progress is shown, and only there
-    assert "comparing" in found.stderr
     found = process("verify", str(bundle.with_name("none")))
     assert (found.returncode, found.stdout) == (2, "")
     assert found.stderr.startswith("error: ")

@@ -74,7 +74,7 @@ def recordings(tmp_path: Path) -> Path:
 
 def convert(folder: Path, calibration: Path, *more: object) -> Path:
     out = folder / "float"
-    named = ("--calibration", calibration, "--out", out, "--time-steps", T)
+    named = ("--calibration", calibration, "--out", out, "--time-steps", T, "--recipe", "fast")
     succeeded("convert", model(folder), *named, *more)
     return out
 
@@ -108,7 +108,7 @@ def test_pixels_are_encoded_where_mean_and_std_are_given(tmp_path: Path) -> None
     np.save(tmp_path / "x.npy", pixels)
     options = ("--mean", "0.4,0.5,0.6", "--std", "0.2,0.2,0.2", "--encoding", "rate")
     named = ("--calibration", tmp_path / "x.npy", "--out", tmp_path / "b", "--time-steps", T)
-    succeeded("convert", model(tmp_path, 3), *named, *options)
+    succeeded("convert", model(tmp_path, 3), *named, *options, "--recipe", "fast")
     read = open_files(open_bundle(tmp_path / "b"), str(tmp_path / "x.npy")).read(0, 20)
     expected = encode_rate(np.moveaxis(pixels, 3, 1).astype(np.float32) / np.float32(255), T)
     np.testing.assert_array_equal(read, expected)

@@ -107,7 +107,7 @@ def test_every_named_recipe_makes_a_network(name: str) -> None:
     assert graph.calibrated_steps == (4,)
 
 
-@pytest.mark.parametrize("name", ["default", "ic-snn", "spike-norm", "opt"])
+@pytest.mark.parametrize("name", ["fast", "ic-snn", "spike-norm", "opt"])
 def test_the_same_input_makes_the_same_network(name: str) -> None:
     recipe = Recipe(name=name, time_steps=4)
     one, two = (convert(small_model(), images(), recipe) for _ in range(2))
@@ -116,7 +116,7 @@ def test_the_same_input_makes_the_same_network(name: str) -> None:
 
 
 def test_the_candidate_that_does_best_on_held_out_samples_is_taken() -> None:
-    result = convert(small_model(), images(40), Recipe(time_steps=4))
+    result = convert(small_model(), images(40), Recipe(name="fast", time_steps=4))
     candidates = result.report.candidates
     assert len(candidates) == 8
     assert len({(c.agreement, c.divergence) for c in candidates}) > 1
@@ -195,7 +195,7 @@ def test_a_model_that_works_in_place_does_not_change_the_samples() -> None:
 
     x = images(4)[:, 0, 0].copy()
     before = x.copy()
-    convert(InPlace().eval(), x, Recipe(name="default", time_steps=2))
+    convert(InPlace().eval(), x, Recipe(name="fast", time_steps=2))
     np.testing.assert_array_equal(x, before)
 
 
@@ -367,7 +367,7 @@ def test_a_model_without_a_rectifier_is_refused() -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"name": "ic-snm"}, "no recipe 'ic-snm'; there are auto, hybrid, default, diehl"),
+        ({"name": "ic-snm"}, "no recipe 'ic-snm'; there are auto, hybrid, fast, diehl"),
         ({"time_steps": 0}, "0 <= readout_start < time_steps are needed"),
         ({"time_steps": 4, "readout_start": 4}, "time_steps 4, readout_start 4"),
         ({"readout_start": -1}, "readout_start -1"),
@@ -494,7 +494,9 @@ def test_spike_norm_keeps_a_clip(name: str) -> None:
 
 def test_candidates_for_a_single_logit_are_told_apart() -> None:
     model = nn.Sequential(*small_model()[:-1], nn.Linear(6, 1)).eval()
-    candidates = convert(model.eval(), images(), Recipe(time_steps=4)).report.candidates
+    candidates = convert(
+        model.eval(), images(), Recipe(name="fast", time_steps=4)
+    ).report.candidates
     assert min(one.divergence for one in candidates) > 0
 
 
@@ -536,7 +538,7 @@ def test_the_readout_starts_where_the_recipe_says() -> None:
     assert np.abs(other - wanted).max() > 1e-3
 
 
-@pytest.mark.parametrize("name", ["default", "spike-norm", "ic-snn"])
+@pytest.mark.parametrize("name", ["fast", "spike-norm", "ic-snn"])
 def test_progress_never_passes_its_total_and_reaches_it(name: str) -> None:
     told: list[tuple[str, int, int | None]] = []
     batches: Iterator[Array] = (images(4, seed) for seed in range(3))
@@ -548,7 +550,7 @@ def test_progress_never_passes_its_total_and_reaches_it(name: str) -> None:
     )
     stages = {stage for stage, _, _ in told}
     assert {"reading calibration data", "activations", "candidates"} <= stages
-    own = {"default": "bias correction", "spike-norm": "SpikeNorm", "ic-snn": "residuals"}
+    own = {"fast": "bias correction", "spike-norm": "SpikeNorm", "ic-snn": "residuals"}
     assert own[name] in stages
     for stage, done, total in told:
         if stage == "reading calibration data":

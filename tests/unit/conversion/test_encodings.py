@@ -31,7 +31,7 @@ from icsnn_deploy.graph.neuron import Array
 from tests.support.traced import small_model
 
 T = 6
-RECIPE = Recipe(time_steps=T)
+RECIPE = Recipe(name="fast", time_steps=T)
 
 
 def frames(count: int = 16) -> Array:

@@ -15,7 +15,9 @@ from tests.parity.test_encodings import Residual, frames
 
 def test_a_residual_network_on_spikes_fits_speck() -> None:
     speck = find_target("speck")
-    conversion = convert(Residual().eval(), frames(), Recipe(time_steps=5), encoding="rate")
+    conversion = convert(
+        Residual().eval(), frames(), Recipe(name="fast", time_steps=5), encoding="rate"
+    )
     options = LatticeOptions.for_target(speck, bits=None, per_layer=False, input_bits=8)
     plain = quantize(conversion, frames(), options=options)
     fitting = quantize(conversion, frames(), options=options, profile=speck)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from icsnn_deploy.conversion.calibration import auto
-from icsnn_deploy.conversion.calibration.auto import EffortPlan, rate_factor
+from icsnn_deploy.conversion.calibration.auto import Auto, EffortPlan, rate_factor
 from icsnn_deploy.conversion.calibration.recipe import Recipe
 from icsnn_deploy.conversion.calibration.training_cost import TrainingBudget
 from icsnn_deploy.conversion.convert import convert
@@ -40,10 +40,24 @@ def methods(recipe: Recipe) -> list[str]:
 
 
 def test_the_report_is_the_ablation() -> None:
-    starts = [str(method) for method in Recipe(name="auto").strategy.methods]
-    assert methods(Recipe(name="auto")) == [*starts, "search", "refit", "distillation"]
+    recipe = Recipe(name="auto", effort="standard")
+    starts = [str(method) for method in recipe.strategy.methods]
+    assert methods(recipe) == [*starts, "search", "refit", "distillation"]
     assert methods(Recipe(name="auto", effort="quick")) == [*starts, "search", "refit"]
-    assert methods(Recipe(name="auto", weights=False)) == [*starts, "search", "distillation"]
+    assert methods(replace(recipe, weights=False)) == [*starts, "search", "distillation"]
+
+
+def test_the_default_is_auto_with_a_short_training() -> None:
+    assert Recipe() == Recipe(name="auto")
+    assert Recipe().strategy == Auto(effort="short")
+    assert Recipe(name="hybrid").effort_used == "standard"
+    assert methods(Recipe())[2:] == ["search", "refit", "distillation"]
+
+
+def test_a_former_name_keeps_its_meaning_and_says_the_new_one() -> None:
+    with pytest.warns(DeprecationWarning, match="recipe 'default' is called 'fast' now"):
+        old = Recipe(name="default")
+    assert old.strategy == Recipe(name="fast").strategy
 
 
 @pytest.mark.parametrize("effort", ["quick", "best"])
@@ -68,7 +82,7 @@ def test_weights_are_kept_but_for_a_factor_a_channel() -> None:
 
 
 def test_one_network_serves_a_range() -> None:
-    recipe = Recipe(name="auto", time_steps=(3, 16))
+    recipe = Recipe(name="auto", effort="standard", time_steps=(3, 16))
     assert recipe.readout_steps == (3, 4, 8, 16)
     found = convert(small_model(), CALIBRATION, recipe)
     assert found.network.time_steps == found.report.time_steps == 16
@@ -78,7 +92,7 @@ def test_one_network_serves_a_range() -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"effort": "most"}, "effort 'most': quick, standard, best"),
+        ({"effort": "most"}, "effort 'most': quick, short, standard, best"),
         ({"time_steps": (8, 4)}, r"time_steps \(8, 4\)"),
         ({"time_steps": (0, 4)}, r"time_steps \(0, 4\)"),
         ({"time_steps": (2, 4), "readout_start": 2}, "readout_start 2"),

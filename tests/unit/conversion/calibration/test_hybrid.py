@@ -34,7 +34,7 @@ CLASSES = 4
 @pytest.fixture(autouse=True)
 def _short(monkeypatch: pytest.MonkeyPatch) -> None:
     plan = EffortPlan(samples=64, distillations=(TrainingBudget(operations=1e12, iterations=60),))
-    monkeypatch.setattr(auto, "EFFORT_PLANS", {"standard": plan})
+    monkeypatch.setattr(auto, "EFFORT_PLANS", {"short": plan, "standard": plan})
 
 
 def right(network: Any) -> float:

@@ -37,7 +37,7 @@ def candidates_of(
         runners.append(self)
 
     monkeypatch.setattr(CandidateRunner, "__init__", keep)
-    result = convert(model, x, Recipe(time_steps=8), **options)
+    result = convert(model, x, Recipe(name="fast", time_steps=8), **options)
     held_out = x[len(x) * 3 // 4 :]
     wanted = TorchANN(result.ann).run(held_out)
     errors = {
@@ -206,7 +206,7 @@ def test_the_divergence_is_the_mean_over_samples(task: Task, shape: tuple[int, .
 
 def test_the_report_says_how_sure_the_choice_among_candidates_is() -> None:
     x = values(32, 2, 6, 6)
-    report = convert(dense_model(4, 0.0), x, Recipe(time_steps=8)).report
+    report = convert(dense_model(4, 0.0), x, Recipe(name="fast", time_steps=8)).report
     errors = [c.gap_error for c in report.candidates if c != report.chosen]
     assert report.chosen.gap_error is None
     assert len(errors) == len(report.candidates) - 1
@@ -214,5 +214,7 @@ def test_the_report_says_how_sure_the_choice_among_candidates_is() -> None:
 
 
 def test_one_held_out_sample_has_no_standard_error() -> None:
-    report = convert(dense_model(4, 0.0), values(1, 2, 6, 6), Recipe(time_steps=8)).report
+    report = convert(
+        dense_model(4, 0.0), values(1, 2, 6, 6), Recipe(name="fast", time_steps=8)
+    ).report
     assert all(candidate.gap_error is None for candidate in report.candidates)

@@ -18,7 +18,7 @@ from icsnn_deploy.conversion.convert import convert
 from icsnn_deploy.sources.fresh_batches import FreshBatches
 from tests.support.traced import small_model
 
-RECIPE = Recipe(name="auto", time_steps=4)
+RECIPE = Recipe(name="auto", effort="standard", time_steps=4)
 IMAGES = np.random.default_rng(0).normal(size=(64, 3, 6, 6)).astype(np.float32)
 
 
