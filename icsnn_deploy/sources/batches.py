@@ -87,8 +87,10 @@ def as_array(value: Any, what: str) -> Array:
     Raises:
         DataError: another type, or numbers that are not real.
     """
-    if is_tensor(value) or isinstance(value, np.ndarray):
+    if is_tensor(value):
         array = to_numpy(value)
+    elif isinstance(value, np.ndarray):
+        array = value  # a mapped file stays one
     else:
         raise DataError(f"{what} of type {type(value).__name__}: array or tensor")
     if array.dtype.kind not in "fiub" or array.ndim == 0:
