@@ -47,6 +47,9 @@ from .exporters.nir.read.file import from_nir as from_nir
 from .exporters.onnx.contract import OnnxOptions as OnnxOptions
 
 # Run and prove
+from .backends.prediction import Prediction as Prediction
+from .backends.torch.spiking_network import SpikingNetwork as SpikingNetwork
+from .backends.torch.spiking_network import load as load
 from .graph.arrangement import named_outputs as named_outputs
 from .graph.arrangement import pack_inputs as pack_inputs
 from .graph.inputs import encode_rate as encode_rate

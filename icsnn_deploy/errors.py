@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -36,13 +37,49 @@ class Rejection:
         return f"{self.node} ({self.got}): allowed: {self.allowed}. {self.remedy}"
 
 
+_WIDTH = 100  # characters per line of a table of rejections
+
+
 def rejection_table(headline: str, rejections: Sequence[Rejection]) -> str:
-    """The rejections as an aligned plain-text table under a headline."""
-    head = ("node", "got", "allowed", "remedy")
-    rows = [head, *((r.node, r.got, r.allowed, r.remedy) for r in rejections)]
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    lines = ["  ".join([*(row[i].ljust(widths[i]) for i in range(3)), row[3]]) for row in rows]
-    return "\n".join([headline, *(f"  {line.rstrip()}" for line in lines)])
+    """The rejections under a headline, as plain text; those that differ in the node alone as one.
+
+    2 operators of this model have no integrate-and-fire equivalent
+      features.3, features.5: GELU
+        allowed  ReLU and other piecewise-linear activations
+        remedy   Replace it before conversion.
+    """
+    nodes: dict[tuple[str, str, str], list[str]] = {}
+    for one in rejections:
+        nodes.setdefault((one.got, one.allowed, one.remedy), []).append(one.node)
+    lines = [headline]
+    for (got, allowed, remedy), names in nodes.items():
+        lines += _wrapped("  ", f"{listed(names)}: {got}")
+        lines += _wrapped("    allowed  ", allowed)
+        lines += _wrapped("    remedy   ", remedy)
+    return "\n".join(lines)
+
+
+def listed(names: Sequence[str], most: int = 6) -> str:
+    """Names as one text, each once; of many the first `most` and the number of the others."""
+    unique = list(dict.fromkeys(names))
+    more = len(unique) - most
+    if more > 1:
+        return f"{', '.join(unique[:most])} and {more} more"
+    return ", ".join(unique)
+
+
+def _wrapped(start: str, text: str) -> list[str]:
+    """A text in lines of _WIDTH characters; the later ones begin below the first one's text."""
+    if not text:
+        return [start.rstrip()]
+    return textwrap.wrap(
+        text,
+        _WIDTH,
+        initial_indent=start,
+        subsequent_indent=" " * len(start),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 class UnsupportedOperatorError(ConversionError):

@@ -239,6 +239,7 @@ def convert(
         asked = parse_approximation(approximate, knots)
         tasks = declared_tasks(task or [])
         device = own_device(device)
+        notes: list[str] = []
         # what the user's own code prints is not part of the result
         with (
             naming_event_shape(event_shape),
@@ -247,7 +248,7 @@ def convert(
             open_ranks(device) as ranks,
         ):
             result = run_conversion(
-                load_model(model, weights),
+                load_model(model, weights, notes.append),
                 samples if labels is None else (samples, labels),
                 chosen,
                 normalization=normalization,
@@ -273,7 +274,7 @@ def convert(
         )
         if as_json:
             written = {"graph_hash": bundle.graph_hash, "report": result.report.to_json()}
-            print_json({"bundle": str(out), **written})
+            print_json({"bundle": str(out), **written, **({"notes": notes} if notes else {})})
         else:
             print_table(candidates_table(result.report))
             lines = max_pool_lines(result.report.max_pools, result.report.losses)
@@ -283,4 +284,6 @@ def convert(
                 typer.echo(line)
             if result.advice is not None:
                 typer.echo(result.advice)
+            for note in notes:
+                typer.echo(f"note: {note}")
             typer.echo(f"wrote {out}; next: icsnn export {out} --format nir --format onnx")

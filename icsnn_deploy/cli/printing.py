@@ -103,6 +103,12 @@ def print_json(value: Any) -> None:
     typer.echo(json.dumps(value, indent=2))
 
 
+def print_note(text: str) -> None:
+    """Print a note on standard error, in the first process alone."""
+    if is_first():
+        print(f"note: {text}", file=sys.stderr)
+
+
 def print_table(table: Table) -> None:
     """Print a table on standard output, as wide as the terminal."""
     console = Console()

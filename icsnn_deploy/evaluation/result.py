@@ -32,6 +32,14 @@ class Evaluation:
     counts: Counts
     ran: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        named = (("top-1", self.top1), ("ANN", self.ann_top1))
+        figures = "".join(f", {name} {value:.2%}" for name, value in named if value is not None)
+        return (
+            f"<Evaluation: {self.backend} on {self.counts.samples:,} samples{figures}; network "
+            f"{self.graph_hash[:12]}>"
+        )
+
     @property
     def verdict(self) -> Verdict:
         """The verdict on all compared backends; "pass" if none was compared."""

@@ -80,7 +80,7 @@ ON_USE = {
     "sklearn": r"demo/.*",
     "PIL": r"sources/images\.py",
     "torchvision": r"sources/torchvision_sets\.py",
-    "safetensors": r"(bundle/bundle|graph/file|parity/golden)\.py",
+    "safetensors": r"(data|bundle/bundle|graph/file|parity/golden)\.py",
 }
 
 
