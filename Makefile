@@ -7,7 +7,7 @@ BIN := .venv/bin
 # Processes that tests run in; NAME=VALUE on the command line changes it, as all that is set here.
 WORKERS ?= auto
 # What `make quick` leaves out, beside what every other target leaves out.
-QUICK := not slow and not cuda and not lava_dl and not snn_mlir and not keras and not triton and not rtl
+QUICK := not slow and not cuda and not lava_dl and not snn_mlir and not keras and not triton and not rtl and not browser
 # Of `make gpu-check`: the interpreter, the folder of the table, and the time it may take.
 GPU_PYTHON ?= $(firstword $(wildcard $(BIN)/python) python3)
 OUT ?= build
@@ -26,14 +26,14 @@ COUNT ?= 3000
 
 .PHONY: setup demo lint quick test links sweep-kernels sweep-front-end coverage test-lowest test-gpu \
 	gpu-check gpu-wheels test-lava test-lava-dl test-snn-mlir test-keras test-triton test-rtl \
-	test-embedded dist clean
+	test-embedded test-browser dist clean
 
 setup: .venv/ready .venv-lava/icsnn-lava.json .venv-readers/icsnn-readers.json
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed: make PYTHON=...")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[$(RUNTIME),openvino,demo,examples,plots,dev]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[$(RUNTIME),openvino,demo,examples,plots,report,dev]'
 	touch $@
 
 # What is ready is left as it is.
@@ -73,7 +73,7 @@ build/lowest/ready: pyproject.toml
 	$(PYTHON) -m venv --clear build/lowest
 	build/lowest/bin/python -m pip install --quiet uv
 	build/lowest/bin/uv pip install --quiet --python build/lowest/bin/python \
-	  --resolution lowest-direct --torch-backend $(LOWEST_TORCH) --editable '.[cpu,demo,dev]'
+	  --resolution lowest-direct --torch-backend $(LOWEST_TORCH) --editable '.[cpu,demo,report,dev]'
 	touch $@
 
 # Convolution kernels over tens of thousands of shapes, with each instruction set of this processor.
@@ -167,6 +167,18 @@ test-embedded: .venv/ready
 	  gcc-arm-none-eabi picolibc-arm-none-eabi qemu-system-arm gcc-riscv64-unknown-elf \
 	  picolibc-riscv64-unknown-elf qemu-system-misc >&2; exit 1; }; done
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m embedded -s tests/embedded
+
+# Reports in Debian's Chromium, at two widths, light and dark: 45 MB to download for selenium, which
+# drives it. Screenshots are written to build/screenshots.
+test-browser: build/browser/ready
+	@for tool in chromium:chromium chromedriver:chromium-driver; do \
+	  command -v $${tool%%:*} > /dev/null || { \
+	  echo "$${tool%%:*} is missing; on Debian: apt-get install $${tool#*:}" >&2; exit 1; }; done
+	PYTHONPATH=build/browser OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m browser tests/browser
+
+build/browser/ready: .venv/ready
+	$(BIN)/python -m pip install --quiet --upgrade --target build/browser selenium
+	touch $@
 
 dist: .venv/ready
 	rm -rf dist

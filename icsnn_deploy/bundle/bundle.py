@@ -42,6 +42,7 @@ from icsnn_deploy.events.binning import EventBins
 from icsnn_deploy.graph.file import graph_bytes, read_graph
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
+from icsnn_deploy.notebook import object_html
 from icsnn_deploy.sources.options import ImageSize
 
 SAMPLES_KEPT = 8
@@ -57,6 +58,16 @@ class Bundle:
 
     def __repr__(self) -> str:
         return f"<Bundle: {self.path}, network {self.graph_hash[:12]}>"
+
+    def _repr_html_(self) -> str:
+        """What notebooks show: a row per file."""
+        formats = {name: export for export, name in self.exports.items()}
+        rows = (
+            (name, formats.get(name.partition("/")[0], ""), f"{entry.size:,}", entry.sha256[:12])
+            for name, entry in self.manifest.files.items()
+        )
+        columns = ("file", "export", "bytes", "sha256")
+        return object_html(repr(self), columns, rows, count=len(self.manifest.files))
 
     @property
     def graph_hash(self) -> str:

@@ -32,6 +32,7 @@ from icsnn_deploy.cli.inspect import inspect
 from icsnn_deploy.cli.lava import lava
 from icsnn_deploy.cli.quantize import quantize
 from icsnn_deploy.cli.readers import readers
+from icsnn_deploy.cli.report import report
 from icsnn_deploy.cli.split import split
 from icsnn_deploy.cli.targets import targets
 from icsnn_deploy.cli.verify import verify
@@ -52,6 +53,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "export": export,
     "verify": verify,
     "evaluate": evaluate,
+    "report": report,
     "inspect": inspect,
     "targets": targets,
     "check": check,

@@ -124,7 +124,7 @@ def evaluate(
                 keep_labels=labels is None,
                 progress=progress,
             )
-            samples, wanted = _open(opened, network, images, labels, reading)
+            samples, wanted = open_data_set(opened, network, images, labels, reading)
         with progress_bars():
             from icsnn_deploy.evaluation.run import evaluate as run_evaluation
             from icsnn_deploy.report import evaluation as report
@@ -157,7 +157,7 @@ def evaluate(
             raise typer.Exit(1)
 
 
-def _open(
+def open_data_set(
     bundle: Bundle,
     network: Graph,
     images: str,

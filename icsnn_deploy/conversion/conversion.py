@@ -16,6 +16,7 @@ from icsnn_deploy.events.binning import EventBins
 from icsnn_deploy.graph.encoder import encoded
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
+from icsnn_deploy.notebook import object_html
 from icsnn_deploy.sources.network_samples import network_samples
 from icsnn_deploy.sources.options import ImageSize
 
@@ -55,6 +56,22 @@ class Conversion:
             f"<Conversion: recipe {self.report.recipe}, chosen {chosen.method!r}{share}, "
             f"divergence {chosen.divergence:.4g}; network {self.network!r}>"
         )
+
+    def _repr_html_(self) -> str:
+        """What notebooks show: a row per candidate."""
+        chosen = self.report.chosen
+        rows = (
+            (
+                each.method,
+                "" if each.agreement is None else f"{each.agreement:.1%}",
+                f"{each.divergence:.4g}",
+                f"{each.seconds:.1f}",
+                "chosen" if each == chosen else "",
+            )
+            for each in self.report.candidates
+        )
+        columns = ("method", "as the ANN", "divergence", "seconds", "")
+        return object_html(repr(self), columns, rows, count=len(self.report.candidates))
 
     @cached_property
     def module(self) -> SpikingNetwork:

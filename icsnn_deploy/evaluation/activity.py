@@ -18,8 +18,8 @@ once, macs_every_step at every step, as NeuroBench's harness does.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -143,6 +143,44 @@ def measure_activity(
         dense_operations=graph.steps
         * sum(int(synapses.sum()) for synapses in fan_in(graph, dense=True).values()),
         energy=estimate_energy(acs, macs, macs * graph.steps),
+    )
+
+
+def merge_activities(parts: Sequence[Activity]) -> Activity:
+    """The activity of one network over the samples of several runs together."""
+    samples = sum(part.samples for part in parts)
+
+    def mean(values: Sequence[float]) -> float:
+        return (
+            sum(part.samples * value for part, value in zip(parts, values, strict=True)) / samples
+        )
+
+    def mean_if_known(values: Sequence[float | None]) -> float | None:
+        known = [value for value in values if value is not None]
+        return mean(known) if len(known) == len(parts) else None
+
+    layers = [
+        replace(
+            rows[0],
+            spikes=mean([row.spikes for row in rows]),
+            firing_rate=mean([row.firing_rate for row in rows]),
+            acs=mean([row.acs for row in rows]),
+        )
+        for rows in zip(*(part.layers for part in parts), strict=True)
+    ]
+    acs = mean([part.acs for part in parts])
+    first = parts[0]
+    return replace(
+        first,
+        samples=samples,
+        layers=tuple(layers),
+        spikes=mean([part.spikes for part in parts]),
+        firing_rate=mean([part.firing_rate for part in parts]),
+        activation_sparsity=mean([part.activation_sparsity for part in parts]),
+        acs=acs,
+        effective_macs_once=mean_if_known([part.effective_macs_once for part in parts]),
+        effective_macs_every_step=mean_if_known([part.effective_macs_every_step for part in parts]),
+        energy=estimate_energy(acs, first.macs_once, first.macs_every_step),
     )
 
 

@@ -37,6 +37,7 @@ from icsnn_deploy.graph.node import BaseNode
 from icsnn_deploy.graph.nodes import IF, Input, Node, Output, Population, Shape
 from icsnn_deploy.graph.order import topological, walk_back
 from icsnn_deploy.graph.tasks import Task
+from icsnn_deploy.notebook import object_html
 
 N1 = TypeVar("N1", bound=BaseNode)
 N2 = TypeVar("N2", bound=BaseNode)
@@ -152,6 +153,21 @@ class Graph:
             f"<Graph: {kind}, {len(self.nodes)} nodes{spiking}, input {list(self.input.shape)} "
             f"{self.input.dtype}, output {list(self.shape(self.output.name))}>"
         )
+
+    def _repr_html_(self) -> str:
+        """What notebooks show: a row per node."""
+        rows = (
+            (
+                node.name,
+                node.kind,
+                ", ".join(node.inputs),
+                " x ".join(map(str, self.shape(node.name))),
+                sum(value.size for value in node.parameters().values()) or "",
+            )
+            for node in self.nodes
+        )
+        columns = ("node", "kind", "from", "shape", "parameters")
+        return object_html(repr(self), columns, rows, count=len(self.nodes))
 
     def __contains__(self, name: str) -> bool:
         return name in self._by_name

@@ -22,6 +22,7 @@ from icsnn_deploy.graph.encoder import encoded
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.inputs import to_input_units
 from icsnn_deploy.graph.neuron import Array
+from icsnn_deploy.notebook import object_html
 from icsnn_deploy.parity.golden import golden_bytes
 from icsnn_deploy.sources.network_samples import network_samples
 from icsnn_deploy.sources.options import ImageSize
@@ -124,6 +125,19 @@ class Quantization:
             f"<Quantization: {bits} bits, kept {self.kept!r}, divergence "
             f"{self.divergence[self.kept]:.4g}; network {self.network!r}>"
         )
+
+    def _repr_html_(self) -> str:
+        """What notebooks show: a row per candidate, and the certificate."""
+        rows: list[tuple[str, str, str, str]] = []
+        for name, divergence in self.divergence.items():
+            agreement = self.agreement[name]
+            share = "" if agreement is None else f"{agreement:.1%}"
+            kept = "kept" if name == self.kept else ""
+            rows.append((name, share, f"{divergence:.4g}", kept))
+        tightest = self.certificate.tightest
+        headroom = f"{tightest.headroom_bits:.1f} bits of headroom at {tightest.layer}"
+        columns = ("network", "as the ANN", "divergence", "")
+        return object_html(f"{self!r}, {headroom}", columns, rows)
 
     def to_json(self) -> dict[str, Any]:
         """The report as JSON values."""

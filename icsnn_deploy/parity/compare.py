@@ -22,6 +22,7 @@ from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import Population
 from icsnn_deploy.judging.count import same_classes
+from icsnn_deploy.notebook import object_html
 from icsnn_deploy.parity.divergence import Divergence, Potentials, find_divergences, images_affected
 
 Verdict = Literal["pass", "fail"]
@@ -133,6 +134,22 @@ class ParityReport:
             ]
         )
         return f"<ParityReport: {self.verdict}; {verdicts}>"
+
+    def _repr_html_(self) -> str:
+        """What notebooks show: a row per backend."""
+        rows = (
+            (
+                c.backend,
+                c.verdict,
+                f"{c.spikes_compared:,}",
+                f"{c.spike_mismatches:,}",
+                f"{c.max_abs_logit_difference:.1e}",
+                c.reason,
+            )
+            for c in self.comparisons
+        )
+        columns = ("backend", "verdict", "spikes", "differ", "logits differ by", "why")
+        return object_html(repr(self), columns, rows, count=len(self.comparisons))
 
     def summary(self) -> str:
         """One line per backend, and the accuracies where they were measured."""

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "icsnn_deploy"
 
 ORDER = (
-    {"errors", "atomic", "progress", "version", "machine_cache"},
+    {"errors", "atomic", "notebook", "progress", "version", "machine_cache"},
     {"progress_display"},
     {"native"},
     {"environments", "user_code"},
@@ -76,6 +76,7 @@ ON_USE = {
     "nirtorch": r"readers/(nirtorch|norse)\.py",
     "h5py": r"exporters/nir/read/hdf5\w*\.py|exporters/netx/.*",
     "matplotlib": r"report/.*",
+    "jinja2": r"report/page/render\.py",
     "sklearn": r"demo/.*",
     "PIL": r"sources/images\.py",
     "torchvision": r"sources/torchvision_sets\.py",

@@ -11,6 +11,7 @@ from torch import nn
 from icsnn_deploy.conversion.calibration.recipe import Recipe
 from icsnn_deploy.conversion.convert import convert
 from icsnn_deploy.lattice.quantize import quantize
+from icsnn_deploy.notebook import object_html
 from icsnn_deploy.parity.verify import verify
 
 _LONGEST = 300
@@ -38,3 +39,14 @@ def test_the_objects_of_the_api_describe_themselves_in_one_line(tmp_path: Path) 
         assert part in text
         assert "\n" not in text
         assert len(text) < _LONGEST + len(str(tmp_path))
+    for shown in (conversion, conversion.ann, quantization, bundle, report):
+        html = shown._repr_html_()
+        assert html.startswith("<div>")
+        assert "<td>" in html
+        assert repr(shown).replace("<", "&lt;").partition(" ")[0] in html
+
+
+def test_names_in_a_notebook_are_no_markup() -> None:
+    html = object_html("<Graph>", ("a",), [("<script>",)] * 100, count=100)
+    assert "<script>" not in html
+    assert "and 40 more" in html
