@@ -25,12 +25,12 @@ class Parameter:
     width: Width
     values: Array
     about: str
-    is_weight: bool = False
+    is_wide_on_host: bool = False
 
     @property
     def c_type(self) -> str:
         """The type of the array's values."""
-        if self.is_weight and self.width.bits == 8:
+        if self.is_wide_on_host and self.width.bits == 8:
             return "icsnn_weight8"
         return self.width.c_type
 
@@ -44,7 +44,7 @@ def parameters_of(plan: Plan) -> Iterator[Parameter]:
     """Every array of the program, layer by layer."""
     for target in plan.accumulators:
         for part in (*target.constant_connections, *target.connections):
-            call = call_of(part, target.size)
+            call = call_of(part, target)
             if call.weight is not None:
                 shape = "][".join(map(str, call.weight.shape))
                 yield Parameter(
@@ -53,7 +53,7 @@ def parameters_of(plan: Plan) -> Iterator[Parameter]:
                     width=call.weight_width,
                     values=call.weight,
                     about=f"{part.name}: {call.about}; weights [{shape}]",
-                    is_weight=True,
+                    is_wide_on_host=not call.lanes,
                 )
         for name, values in vectors_of(target).items():
             layout = "neuron" if values.ndim == 2 else "channel"

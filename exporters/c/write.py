@@ -9,6 +9,7 @@ from icsnn_deploy.exporters.c import (
     build_files,
     golden,
     inspection,
+    interface,
     parameters,
     program,
 )
@@ -78,7 +79,7 @@ def program_texts(graph: Graph) -> dict[str, str]:
 
 def _program_texts(plan: Plan, arrays: list[parameters.Parameter]) -> dict[str, str]:
     return {
-        "network.h": program.header_text(plan),
+        "network.h": interface.header_text(plan),
         "network.c": program.source_text(plan),
         "weights.h": parameters.header(arrays),
         "weights.c": parameters.source(arrays),

@@ -30,6 +30,7 @@ from icsnn_deploy.native.threads import in_threads
 
 _COMPILE_LIMIT_S = 600.0
 _FLAGS = ("-DICSNN_HOST", "-O2", "-ftree-vectorize")  # gcc's -O3 unrolls, and is 15 % slower
+_CACHE_LINE = 64
 _MOST_COUNTED = 255  # steps: the runner counts spikes in bytes
 
 
@@ -73,6 +74,7 @@ class CSimulator:
         self.threads = threads or _usual_threads()
         self._library = _compiled(_checked_files(graph, folder), folder)
         self._library.icsnn_state_bytes.restype = ctypes.c_int64
+        self._library.icsnn_events_size.restype = ctypes.c_int64
         self._free: list[tuple[Array, Array]] = []  # states that no thread uses
         self._run = self._library.icsnn_run_samples
         self._run.restype = None
@@ -131,15 +133,15 @@ class CSimulator:
         pointers = [None if table is None else ctypes.addressof(table) for table in tables]
         job = _Job(batch, x.ctypes.data, *pointers, sums.ctypes.data)
         size = int(self._library.icsnn_state_bytes())
-        inputs = int(np.prod(self.graph.input.shape))
+        events_size = int(self._library.icsnn_events_size())
 
         def run(first: int, last: int) -> None:
             state, events = (
                 self._free.pop()
                 if self._free
                 else (
-                    np.empty(-(-size // 4), np.int32),
-                    np.empty(inputs, np.uint32),
+                    _aligned(size),
+                    np.empty(events_size, np.uint32),
                 )
             )
             self._run(
@@ -196,6 +198,13 @@ def _compiled(files: dict[str, bytes], folder: Path) -> ctypes.CDLL:
         ) from error
     except (OSError, subprocess.SubprocessError) as error:
         raise BackendUnavailableError(f"backend c: {folder}: {error}") from error
+
+
+def _aligned(size: int) -> Array:
+    """Bytes that start at a cache line, uint8 [size]."""
+    room = np.empty(size + _CACHE_LINE, np.uint8)
+    start = -room.ctypes.data % _CACHE_LINE
+    return room[start : start + size]
 
 
 def _channels_last(x: Array, rank: int) -> Array:
