@@ -35,6 +35,12 @@ class Parameter:
         return self.width.c_type
 
     @property
+    def host_values(self) -> Array:
+        """The values in the type that they have with ICSNN_HOST."""
+        bits = 16 if self.c_type == "icsnn_weight8" else self.width.bits
+        return self.values.astype(f"int{bits}")
+
+    @property
     def bytes(self) -> int:
         """Size in flash."""
         return self.values.size * self.width.bytes
@@ -116,8 +122,9 @@ def number_lines(values: Array) -> Iterator[str]:
     flat = values.reshape(-1)
     widest = max(len(str(flat.min())), len(str(flat.max()))) + 1
     step = max(1, _LINE // widest)
+    literal = str if flat.min() > -(2**31) else _literal
     for start in range(0, flat.size, step):
-        yield "    " + ",".join(map(_literal, flat[start : start + step].tolist())) + ","
+        yield "    " + ",".join(map(literal, flat[start : start + step].tolist())) + ","
 
 
 def _literal(value: int) -> str:

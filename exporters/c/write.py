@@ -67,14 +67,18 @@ def write(
         raise ExportError(f"{path}: can't be written ({error})") from error
 
 
-def program_texts(graph: Graph) -> dict[str, str]:
-    """The files of an integer network's program that a simulator compiles, by name.
+def program_of(graph: Graph) -> tuple[dict[str, str], list[parameters.Parameter]]:
+    """The program of an integer network, for a simulator.
+
+    Returns:
+        its files by name, and the arrays of weights.c.
 
     Raises:
         ExportError: as `write`.
     """
     plan = plan_program(graph)
-    return _program_texts(plan, list(parameters.parameters_of(plan)))
+    arrays = list(parameters.parameters_of(plan))
+    return _program_texts(plan, arrays), arrays
 
 
 def _program_texts(plan: Plan, arrays: list[parameters.Parameter]) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """The backend c: the C program that was exported, compiled on this machine and run in this process.
 
-The files of the export are compiled as they are, with a runner that feeds them a batch. They are
-code that runs in this process, so that they have to be what the exporter writes for the network.
+The files of the export are compiled with a runner that feeds them a batch. They are code that runs
+in this process, so that they have to be what the exporter writes for the network.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import ctypes
 import math
 import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,8 @@ from icsnn_deploy.backends import Backend
 from icsnn_deploy.backends.recording import Record, Recording, Simulator
 from icsnn_deploy.bundle.bundle import Bundle
 from icsnn_deploy.errors import BackendUnavailableError, ExportError
-from icsnn_deploy.exporters.c.write import program_texts
+from icsnn_deploy.exporters.c.parameters import Parameter
+from icsnn_deploy.exporters.c.write import program_of
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.inputs import check_inputs
 from icsnn_deploy.graph.neuron import Array
@@ -31,6 +32,7 @@ from icsnn_deploy.native.threads import in_threads
 _COMPILE_LIMIT_S = 600.0
 _FLAGS = ("-DICSNN_HOST", "-O2", "-ftree-vectorize")  # gcc's -O3 unrolls, and is 15 % slower
 _CACHE_LINE = 64
+_WEIGHTS = "weights.c"
 _MOST_COUNTED = 255  # steps: the runner counts spikes in bytes
 
 
@@ -72,7 +74,8 @@ class CSimulator:
     def __init__(self, graph: Graph, folder: Path, *, threads: int | None = None) -> None:
         self.graph = graph
         self.threads = threads or _usual_threads()
-        self._library = _compiled(_checked_files(graph, folder), folder)
+        texts, arrays = program_of(graph)
+        self._library = _compiled(_checked_files(texts, folder), arrays, folder)
         self._library.icsnn_state_bytes.restype = ctypes.c_int64
         self._library.icsnn_events_size.restype = ctypes.c_int64
         self._free: list[tuple[Array, Array]] = []  # states that no thread uses
@@ -165,10 +168,10 @@ class CSimulator:
         return means
 
 
-def _checked_files(graph: Graph, folder: Path) -> dict[str, bytes]:
+def _checked_files(texts: Mapping[str, str], folder: Path) -> dict[str, bytes]:
     """The files of the program, read once; raises ExportError for any other code."""
     files = {}
-    for name, text in program_texts(graph).items():
+    for name, text in texts.items():
         path = folder / name
         try:
             files[name] = path.read_bytes()
@@ -182,14 +185,27 @@ def _checked_files(graph: Graph, folder: Path) -> dict[str, bytes]:
     return files
 
 
-def _compiled(files: dict[str, bytes], folder: Path) -> ctypes.CDLL:
+def _compiled(files: dict[str, bytes], arrays: Sequence[Parameter], folder: Path) -> ctypes.CDLL:
+    """The library of a program.
+
+    Compilers take seconds for a large weights.c, so that it is replaced by the same arrays without
+    values, which are copied into the library.
+    """
     compiler = find_compiler()
     if compiler is None:
         raise BackendUnavailableError(f"backend c: {missing_compiler()}")
     try:
         runner = Path(native.__file__).with_name("c_runner.c")
-        sources = {**files, runner.name: runner.read_bytes()}
-        return compile_library("program", sources, compiler, flags=_FLAGS, limit_s=_COMPILE_LIMIT_S)
+        sources = {**files, runner.name: runner.read_bytes(), _WEIGHTS: _room_for(arrays)}
+        flags = (*_FLAGS, "-fno-common")
+        library = compile_library(
+            "program", sources, compiler, flags=flags, limit_s=_COMPILE_LIMIT_S
+        )
+        for each in arrays:
+            values = np.ascontiguousarray(each.host_values)
+            place = (ctypes.c_char * values.nbytes).in_dll(library, each.name)
+            ctypes.memmove(place, values.ctypes.data, values.nbytes)
+        return library
     except subprocess.CalledProcessError as error:
         text = error.stderr.decode(errors="replace").strip()[:500]
         text = text or f"it ended with {error.returncode} and said nothing"
@@ -198,6 +214,12 @@ def _compiled(files: dict[str, bytes], folder: Path) -> ctypes.CDLL:
         ) from error
     except (OSError, subprocess.SubprocessError) as error:
         raise BackendUnavailableError(f"backend c: {folder}: {error}") from error
+
+
+def _room_for(arrays: Sequence[Parameter]) -> bytes:
+    """C code that defines the arrays of weights.c without their values."""
+    lines = [f"{each.host_values.dtype}_t {each.name}[{each.values.size}];" for each in arrays]
+    return "\n".join(["#include <stdint.h>", *lines, ""]).encode()
 
 
 def _aligned(size: int) -> Array:
