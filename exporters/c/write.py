@@ -16,6 +16,7 @@ from icsnn_deploy.exporters.c import (
 from icsnn_deploy.exporters.c.memory import check_memory, program_memory
 from icsnn_deploy.exporters.c.options import COptions
 from icsnn_deploy.exporters.c.plan import Plan, plan_program
+from icsnn_deploy.exporters.c.prefix import renamed
 from icsnn_deploy.exporters.expected import ReferenceRun, inputs_for_tests
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
@@ -61,7 +62,7 @@ def write(
     }
     try:
         path.mkdir()
-        for name, text in texts.items():
+        for name, text in renamed(texts, arrays, options.prefix).items():
             (path / name).write_bytes(text.encode())
     except OSError as error:
         raise ExportError(f"{path}: can't be written ({error})") from error

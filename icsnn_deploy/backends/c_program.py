@@ -21,6 +21,7 @@ from icsnn_deploy.backends.recording import Record, Recording, Simulator
 from icsnn_deploy.bundle.bundle import Bundle
 from icsnn_deploy.errors import BackendUnavailableError, ExportError
 from icsnn_deploy.exporters.c.parameters import Parameter
+from icsnn_deploy.exporters.c.prefix import prefix_of, renamed
 from icsnn_deploy.exporters.c.write import program_of
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.inputs import check_inputs
@@ -75,7 +76,8 @@ class CSimulator:
         self.graph = graph
         self.threads = threads or _usual_threads()
         texts, arrays = program_of(graph)
-        self._library = _compiled(_checked_files(texts, folder), arrays, folder)
+        _check_files(texts, arrays, folder)
+        self._library = _compiled(texts, arrays, folder)
         self._library.icsnn_state_bytes.restype = ctypes.c_int64
         self._library.icsnn_events_size.restype = ctypes.c_int64
         self._free: list[tuple[Array, Array]] = []  # states that no thread uses
@@ -168,24 +170,24 @@ class CSimulator:
         return means
 
 
-def _checked_files(texts: Mapping[str, str], folder: Path) -> dict[str, bytes]:
-    """The files of the program, read once; raises ExportError for any other code."""
+def _check_files(texts: Mapping[str, str], arrays: Sequence[Parameter], folder: Path) -> None:
+    """Raise ExportError for any other code than that of the texts, under whatever prefix."""
     files = {}
-    for name, text in texts.items():
-        path = folder / name
+    for name in texts:
         try:
-            files[name] = path.read_bytes()
+            files[name] = (folder / name).read_bytes()
         except OSError as error:
-            raise ExportError(f"{path}: can't be read ({error})") from error
+            raise ExportError(f"{folder / name}: can't be read ({error})") from error
+    prefix = prefix_of(files["network.h"].decode(errors="replace"))
+    for name, text in renamed(texts, arrays, prefix).items():
         if files[name] != text.encode():
             raise ExportError(
-                f"{path}: not what this version of icsnn-deploy writes for the network; it is not "
-                "run. Export the program again"
+                f"{folder / name}: not what this version of icsnn-deploy writes for the network; "
+                "it is not run. Export the program again"
             )
-    return files
 
 
-def _compiled(files: dict[str, bytes], arrays: Sequence[Parameter], folder: Path) -> ctypes.CDLL:
+def _compiled(texts: Mapping[str, str], arrays: Sequence[Parameter], folder: Path) -> ctypes.CDLL:
     """The library of a program.
 
     Compilers take seconds for a large weights.c, so that it is replaced by the same arrays without
@@ -196,6 +198,7 @@ def _compiled(files: dict[str, bytes], arrays: Sequence[Parameter], folder: Path
         raise BackendUnavailableError(f"backend c: {missing_compiler()}")
     try:
         runner = Path(native.__file__).with_name("c_runner.c")
+        files = {name: text.encode() for name, text in texts.items()}
         sources = {**files, runner.name: runner.read_bytes(), _WEIGHTS: _room_for(arrays)}
         flags = (*_FLAGS, "-fno-common")
         library = compile_library(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -263,6 +264,24 @@ def test_one_changed_parameter_is_found_by_the_golden_test(tmp_path: Path, field
     assert "stem.if: potentials differ" in done.stdout
 
 
+def test_two_networks_with_prefixes_fit_one_program(tmp_path: Path) -> None:
+    for name, graph in (("one", RESIDUAL), ("two", pooled_network(3))):
+        export(graph, tmp_path / name, "c", COptions(prefix=name))
+        build(tmp_path / name, STRICT)
+        assert run_golden_test(tmp_path / name).returncode == 0
+        CSimulator(graph, tmp_path / name)  # the files are those of the network
+    (tmp_path / "main.c").write_text(
+        '#include "one/network.h"\n#include "two/network.h"\n'
+        "static one_state one;\nstatic two_state two;\n"
+        "int main(void) { one_init(&one); two_init(&two); return ONE_STEPS == TWO_STEPS; }\n"
+    )
+    sources = [tmp_path / "main.c"]
+    sources += [tmp_path / n / f"{f}.c" for n in ("one", "two") for f in ("network", "weights")]
+    command = [compiler(), "-std=c99", *map(str, sources), "-o", str(tmp_path / "both")]
+    subprocess.run(command, check=True)
+    assert subprocess.run([str(tmp_path / "both")]).returncode == 0
+
+
 def test_a_float_network_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="make one with icsnn quantize"):
         export(residual_network(), tmp_path / "c", "c")
@@ -281,8 +300,10 @@ def test_limits_name_what_is_over_and_write_nothing(tmp_path: Path) -> None:
     export(RESIDUAL, tmp_path / "c", "c", fits)
 
 
-@pytest.mark.parametrize("options", [{"ram_limit": 0}, {"flash_limit": -1}, {"golden": 0}])
-def test_impossible_options_are_refused(options: dict[str, int]) -> None:
+@pytest.mark.parametrize(
+    "options", [{"ram_limit": 0}, {"flash_limit": -1}, {"golden": 0}, {"prefix": "9"}]
+)
+def test_impossible_options_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ExportError):
         COptions(**options)
 
