@@ -147,6 +147,7 @@ FORMATS: dict[str, Format] = {
         about="golden spikes of an integer network as .npy and .hex; a folder",
         check="exporters.golden.write:check_integer",
         reference="parity.golden:expected_run",
+        written_as="exporters.golden.written:written_as",
     ),
     "netx": Format(
         file="network.net",

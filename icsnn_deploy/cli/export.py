@@ -76,6 +76,9 @@ def export(
     flash_limit: Annotated[
         int | None, typer.Option(help="C: refuse a program with more bytes of constants.")
     ] = None,
+    prefix: Annotated[
+        str, typer.Option(help="C: what names begin with, for several networks in one firmware.")
+    ] = COptions().prefix,
     vector_samples: Annotated[
         int, typer.Option(help="Test vectors: samples at most.", min=1)
     ] = VectorOptions().samples,
@@ -95,7 +98,7 @@ def export(
             raw_spikes=raw_spikes,
         )
         nir = NirOptions(profile=profile, v_init_encoding=v_init_encoding, for_reader=for_reader)
-        program = COptions(ram_limit=ram_limit, flash_limit=flash_limit)
+        program = COptions(ram_limit=ram_limit, flash_limit=flash_limit, prefix=prefix)
         vectors = VectorOptions(samples=vector_samples, spikes_only=spikes_only)
         _check_used(export_format, onnx, nir, program, vectors, lossy=lossy)
         given: tuple[ExportOptions, ...] = (onnx, nir, program, vectors)
@@ -179,7 +182,7 @@ def _check_used(
         (onnx.raw_spikes, "--raw-spikes goes", ("onnx", "onnx-step")),
         (lossy, "--lossy goes", ("netx",)),
         (vectors != VectorOptions(), "--vector-samples and --spikes-only go", ("testvectors",)),
-        (program != COptions(), "--ram-limit and --flash-limit go", ("c",)),
+        (program != COptions(), "--ram-limit, --flash-limit and --prefix go", ("c",)),
         (nir != NirOptions(), "--profile, --v-init-encoding and --for go", tuple(VARIANTS)),
     ):
         if given and not set(takers) & set(formats):
