@@ -22,6 +22,7 @@ SHARED = {
     "input_arrays",
     "labeled_samples",
     "printing",
+    "sweep_options",
     "tasks",
 }
 
