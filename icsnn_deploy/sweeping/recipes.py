@@ -51,12 +51,13 @@ def describe_recipe(recipe: Recipe) -> dict[str, str]:
     given = {
         field.name: str(getattr(recipe, field.name))
         for field in fields(recipe)
-        if field.name not in ("name", "methods", "time_steps")
+        if field.name not in ("name", "methods", "time_steps", "effort")
         and getattr(recipe, field.name) != field.default
     }
     does = recipe.name if isinstance(strategy, Auto) else "; ".join(map(str, strategy.methods))
     return {
         "recipe" if searches else "methods": does,
+        **({"effort": recipe.effort_used} if searches else {}),
         "time_steps": str(recipe.time_steps),
         **given,
     }

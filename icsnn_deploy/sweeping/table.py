@@ -20,8 +20,8 @@ def target_table(result: SweepResult, target: str) -> Table:
         table.add_column(column, no_wrap=True)
     for column in HEAD:
         table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("front", no_wrap=True)
-    table.add_column("fits")
+    table.add_column("front", max_width=18)
+    table.add_column("fits", min_width=24)
     for row in rows:
         chosen = result.is_recommended(row)
         fronts = ", ".join(cost for cost in FRONT_COSTS if result.on_front(row, cost))

@@ -71,6 +71,8 @@ def test_recipes_that_do_the_same_are_described_alike() -> None:
     assert describe_recipe(one) != describe_recipe(Recipe(name="diehl", time_steps=4))
     efforts = [describe_recipe(recipe_of(f"auto:{e}", 4)) for e in ("quick", "best")]
     assert efforts[0] != efforts[1]
+    used = recipe_of("auto", 4).effort_used
+    assert describe_recipe(recipe_of(f"auto:{used}", 4)) == describe_recipe(recipe_of("auto", 4))
     assert describe_recipe(recipe_of("opi", 4)) != describe_recipe(recipe_of("opi", 8))
 
 
