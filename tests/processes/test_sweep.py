@@ -24,6 +24,7 @@ POINTS = 8
 
 def start(folder: Path, *launcher: str, more: Sequence[str] = ()) -> subprocess.Popen[str]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment.pop("ICSNN_PROGRESS", None)  # the lines are looked at
     arguments = [*write(folder), *GRID, f"--out={folder}/out", *more]
     return subprocess.Popen(
         [sys.executable, *launcher, "-m", "icsnn_deploy", *arguments],

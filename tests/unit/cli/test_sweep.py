@@ -17,7 +17,8 @@ from tests.support.sweeping import write
 
 
 @pytest.fixture
-def arguments(tmp_path: Path) -> list[str]:
+def arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    monkeypatch.setenv("ICSNN_PROGRESS", "on")
     return [*write(tmp_path), f"--out={tmp_path}/out"]
 
 
