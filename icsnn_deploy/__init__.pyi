@@ -70,6 +70,9 @@ from .evaluation.options import EvaluationOptions as EvaluationOptions
 from .evaluation.result import Evaluation as Evaluation
 from .evaluation.run import evaluate as evaluate
 from .evaluation.samples import Samples as Samples
+from .sweeping.options import SweepOptions as SweepOptions
+from .sweeping.result import SweepResult as SweepResult
+from .sweeping.run import sweep as sweep
 
 # Hardware targets
 from .targets import find_target as find_target

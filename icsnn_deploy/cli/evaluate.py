@@ -168,7 +168,7 @@ def open_data_set(
     labels: str | None,
     reading: Reading,
 ) -> tuple[DataSet, Mapping[str, Array] | Array | None]:
-    """The samples, and the labels of each output that has some, or those that samples come with."""
+    """Open samples, and the labels of each output, from files or as the samples come with them."""
     recordings = open_recordings(bundle, images)
     if recordings is not None:
         reading.options.require_only(images, "recordings of events")

@@ -23,6 +23,7 @@ SHARED = {
     "input_arrays",
     "labeled_samples",
     "printing",
+    "sweep_options",
     "tasks",
 }
 
