@@ -24,7 +24,7 @@ LAVA_TESTS := $(wildcard tests/*/test_lava*.py tests/unit/lava/*.py)
 # Random models of `make sweep-front-end`.
 COUNT ?= 3000
 
-.PHONY: setup demo lint quick test links sweep-kernels sweep-front-end coverage test-lowest test-gpu \
+.PHONY: setup demo lint quick test links docs sweep-kernels sweep-front-end coverage test-lowest test-gpu \
 	gpu-check gpu-wheels test-lava test-lava-dl test-snn-mlir test-keras test-triton test-rtl \
 	test-embedded test-browser dist clean
 
@@ -64,6 +64,17 @@ test: lint setup
 # Links between pages, commands that pages and workflows name, citation and changelog.
 links: .venv/ready
 	$(BIN)/python -m pytest tests/unit/test_project_files.py
+
+# The site, in build/site; a warning is an error. Its environment has no torch: nothing is run.
+docs: .venv-docs/ready
+	NO_MKDOCS_2_WARNING=1 PYTHONPATH=. .venv-docs/bin/python -m mkdocs build --strict
+
+.venv-docs/ready: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=...")'
+	$(PYTHON) -m venv .venv-docs
+	$(PYTHON) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["docs"], sep="\n")' > .venv-docs/requirements.txt
+	.venv-docs/bin/python -m pip install --quiet --constraint constraints.txt --requirement .venv-docs/requirements.txt
+	touch $@
 
 # The lowest version of each dependency that pyproject.toml allows.
 test-lowest: build/lowest/ready
@@ -187,4 +198,4 @@ dist: .venv/ready
 	$(BIN)/check-wheel-contents dist/*.whl
 
 clean:
-	rm -rf .venv .venv-lava .venv-readers .venv-sinabs .venv-coverage build dist *.egg-info
+	rm -rf .venv .venv-lava .venv-readers .venv-sinabs .venv-coverage .venv-docs build dist *.egg-info

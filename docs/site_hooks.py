@@ -4,6 +4,7 @@
   site shows lead to its page.
 - The tutorial is a page made of the notebook, with the outputs that the notebook has.
 - reference/cli.md gets the help of every command, and reference/api.md every public name.
+- A site whose pages load something from another host is refused.
 """
 
 from __future__ import annotations
@@ -14,12 +15,19 @@ import re
 from pathlib import Path
 from typing import Any
 
+from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 from nbconvert import MarkdownExporter
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = {"examples/notebooks/tutorial.ipynb": "tutorial.md"}
 LINK = re.compile(r"(\]\(|\bsrc=\")(?![a-z]+:|#|/)([^)\s#\"]+)")
+LOADED = re.compile(
+    r"<(?:script|img|iframe|source)\b[^>]*\bsrc=[\"']?(?:https?:)?//[^>]*>"
+    r"|<link\b[^>]*\brel=[\"']?(?:stylesheet|preload|preconnect|icon)[^>]*\bhref=[\"']?(?:https?:)?//[^>]*>"
+    r"|<link\b[^>]*\bhref=[\"']?(?:https?:)?//[^>]*\brel=[\"']?(?:stylesheet|preload|preconnect|icon)[^>]*>"
+    r"|@import[^;]*//[^;]*;|url\([\"']?(?:https?:)?//[^)]*\)"
+)
 COMMANDS = "<!-- commands -->"
 PUBLIC = "<!-- public names -->"
 
@@ -45,6 +53,19 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
     return LINK.sub(lambda m: m[1] + _turned(m[2], folder, source, files, config), markdown)
 
 
+def on_post_build(config: Any) -> None:
+    """Refuse pages that load something from another host."""
+    site = Path(config["site_dir"])
+    loaded = {
+        f"{page.relative_to(site)}: {found[:120]}"
+        for suffix in ("html", "css")
+        for page in site.rglob(f"*.{suffix}")
+        for found in LOADED.findall(page.read_text())
+    }
+    if loaded:
+        raise PluginError("loaded from another host: " + "; ".join(sorted(loaded)))
+
+
 def _turned(link: str, folder: str, source: str, files: Files, config: Any) -> str:
     """The address of a linked file, from the page of the site."""
     path = posixpath.normpath(posixpath.join(folder, link))
@@ -55,7 +76,7 @@ def _turned(link: str, folder: str, source: str, files: Files, config: Any) -> s
         return posixpath.relpath(path.removeprefix("docs/"), here or ".")
     if files.get_file_from_path(posixpath.join(here, link)):  # a picture of a notebook
         return link
-    return f"{config['repo_url']}/blob/main/{path}"
+    return f"{config['extra']['repository']}/blob/main/{path}"
 
 
 def _commands() -> str:
