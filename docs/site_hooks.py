@@ -1,7 +1,7 @@
 """What the site adds to the pages, called by MkDocs (`make docs`).
 
-- Links to files of the repository outside docs/ lead to the repository; those to a notebook that the
-  site shows lead to its page.
+- Links to files outside docs/ lead to the repository; those to a notebook that the site shows lead to
+  its page.
 - The tutorial is a page made of the notebook, with the outputs that the notebook has.
 - reference/cli.md gets the help of every command, and reference/api.md every public name.
 - A site whose pages load something from another host is refused.
@@ -98,7 +98,7 @@ def _commands() -> str:
 
 
 def _public_names() -> str:
-    """A heading for each comment of the list of public names, and a block for each name below it."""
+    """A heading for each comment in the list of public names, and a block for each name."""
     stub = (ROOT / "icsnn_deploy" / "__init__.pyi").read_text()
     places = {
         node.lineno: alias.asname

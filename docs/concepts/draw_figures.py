@@ -118,9 +118,9 @@ def draw_lattice() -> plt.Figure:
     for level in np.arange(-2.5, 15, 1):
         axes.axhline(level, color="#dddddd", linewidth=0.6, zorder=0)
     axes.step(range(9), potentials, where="post", color=BLUE, marker="o")
-    axes.axhline(threshold, color=GRAY, linestyle="--", linewidth=1)
+    axes.plot([0, 8], [threshold, threshold], color=GRAY, linestyle="--", linewidth=1)
     axes.text(8.1, threshold, "v_threshold = 9", va="center", color=GRAY)
-    axes.axhline(14, color=ORANGE, linewidth=1.2)
+    axes.plot([0, 8], [14, 14], color=ORANGE, linewidth=1.2)
     axes.text(8.1, 14, "bound: fits\nthe register", va="center", color=ORANGE)
     axes.set(xlabel="step t", ylabel="potential, lattice units", xlim=(0, 10.4), ylim=(-3, 15.5))
     axes.set_xticks(range(9))

@@ -15,7 +15,13 @@ DOCS = Path(__file__).parents[2] / "docs"
 LANDING = DOCS / "README.md"
 GUIDES = sorted(DOCS.glob("how-to/*.md"))
 OTHERS = [DOCS / "troubleshooting.md", *sorted(DOCS.glob("concepts/*.md"))]
-REASONS = {"installs packages", "needs a GPU", "needs Lava", "needs other frameworks", "on a device"}
+REASONS = {
+    "installs packages",
+    "needs a GPU",
+    "needs Lava",
+    "needs other frameworks",
+    "starts processes",
+}
 """What a block may need that the tests do not have."""
 
 

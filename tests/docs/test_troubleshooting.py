@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 import pkgutil
 import re
 from pathlib import Path
 
 import icsnn_deploy
+from icsnn_deploy import errors
 from icsnn_deploy.errors import IcsnnError
 
 PAGE = Path(__file__).parents[2] / "docs" / "troubleshooting.md"
@@ -27,8 +27,8 @@ def classes() -> set[str]:
         if "worker" not in module.name and not module.name.endswith("__main__")
         for name in re.findall(r"^class (\w+)\(\w*Error\b", source(module.name), re.MULTILINE)
     }
-    errors = importlib.import_module("icsnn_deploy.errors")
-    known = {n for n, v in vars(errors).items() if isinstance(v, type) and issubclass(v, IcsnnError)}
+    types = (v for v in vars(errors).values() if isinstance(v, type))
+    known = {found.__name__ for found in types if issubclass(found, IcsnnError)}
     return known | {name for name in names if not name.startswith("_")}
 
 
