@@ -1,6 +1,6 @@
 """What the site adds to the pages, called by MkDocs (`make docs`).
 
-- Links to files outside docs/ lead to the repository; those to a notebook that the site shows lead to
+- Links to files outside docs/ lead to the repository; those to a notebook that the site shows, to
   its page.
 - The tutorial is a page made of the notebook, with the outputs that the notebook has.
 - reference/cli.md gets the help of every command, and reference/api.md every public name.
