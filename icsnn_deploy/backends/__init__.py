@@ -156,6 +156,11 @@ BACKENDS: dict[str, Backend] = {
         opener="lava.simulator:open_lava_stock",
         about="Lava's own LIF and connections; :fixed for its bit-accurate models",
     ),
+    "nengo-loihi": Backend(
+        opener="tools.simulator:open_tool",
+        variant="nengo-loihi",
+        about="nengo-loihi's emulator of Loihi 1; :decay-0 for the least decay its validator takes",
+    ),
 }
 
 

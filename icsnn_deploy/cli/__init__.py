@@ -39,6 +39,7 @@ from icsnn_deploy.cli.report import report
 from icsnn_deploy.cli.split import split
 from icsnn_deploy.cli.sweep import sweep
 from icsnn_deploy.cli.targets import targets
+from icsnn_deploy.cli.tools import tools
 from icsnn_deploy.cli.verify import verify
 from icsnn_deploy.distributed import is_launched
 from icsnn_deploy.version import __version__
@@ -66,7 +67,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo,
     "import": import_nir,
 }
-GROUPS = (lava, readers)
+GROUPS = (lava, readers, tools)
 DISTRIBUTED = ("convert", "evaluate", "sweep")
 """Commands that run in several processes under torchrun."""
 
