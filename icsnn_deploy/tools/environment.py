@@ -71,6 +71,22 @@ TOOLS: Mapping[str, Tool] = {
             megabytes=233,
             most_synapses=20_000_000,
         ),
+        Tool(
+            name="sanafe",
+            title="SANA-FE",
+            module="icsnn_tools.sanafe_chip",
+            pins={"sanafe": "2.2.9", "numpy": "2.2.6"},
+            megabytes=100,
+            most_synapses=1_000_000,  # 4.4 kB of memory each
+        ),
+        Tool(
+            name="brian2",
+            title="Brian2",
+            module="icsnn_tools.brian2_network",
+            pins={"Brian2": "2.9.0", "numpy": "2.2.6"},
+            megabytes=200,
+            most_synapses=20_000_000,
+        ),
     )
 }
 """By name."""

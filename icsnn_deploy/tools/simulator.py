@@ -23,7 +23,7 @@ from icsnn_deploy.tools.launch import ToolResult, run_tool
 OPTIONS: dict[str, dict[str | None, dict[str, Any]]] = {
     "nengo-loihi": {None: {"decay_u": -1}, "decay-0": {"decay_u": 0}},
     "brian2": {None: {}},
-    "sanafe": {None: {}},
+    "sanafe": {None: {"neurons_per_core": 512}},
 }
 """For each tool, the settings of its worker for each option of the backend."""
 
