@@ -25,6 +25,7 @@ import typer
 
 from icsnn_deploy.cli.check import check
 from icsnn_deploy.cli.convert import convert
+from icsnn_deploy.cli.cost import cost
 from icsnn_deploy.cli.demo import demo
 from icsnn_deploy.cli.evaluate import evaluate
 from icsnn_deploy.cli.export import export
@@ -63,6 +64,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "inspect": inspect,
     "targets": targets,
     "check": check,
+    "cost": cost,
     "split": split,
     "demo": demo,
     "import": import_nir,

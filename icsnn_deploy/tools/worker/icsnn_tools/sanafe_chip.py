@@ -55,8 +55,7 @@ def _run_image(
                 spikes[own.name][step - own.offset, image, address.neuron_offset] = 1
     for each in circuit.neurons:
         placed.stop(each)
-    events = placed.events(image, spikes)
-    repeated = total["synaptic_events"] - sum(events.values())
+    events, repeated = placed.events(image, spikes)
     return {**total, "joules": energy, "events": events, "repeated_events": repeated}
 
 
@@ -112,16 +111,17 @@ class _Placed:
         for neuron in self.chip.mapped_neuron_groups[self._names[each.name]]:
             neuron.set_attributes(model_attributes=quiet)
 
-    def events(self, image: int, spikes: dict[str, Any]) -> dict[str, int]:
-        """Synaptic events that each source's spikes cause: spikes times synapses."""
+    def events(self, image: int, spikes: dict[str, Any]) -> tuple[dict[str, int], int]:
+        """Spikes times synapses, into each target; and into the neurons that repeat spikes."""
         sent = {source.name: source.spikes[:, image] for source in self._circuit.sources}
         sent |= {name: own[:, image] for name, own in spikes.items()}
         found: dict[str, int] = {}
         for some in self._circuit.synapses:
             counts = sent[some.source].sum(axis=0, dtype=np.int64)
             events = int((counts * np.diff(some.starts)).sum())
-            found[some.source] = found.get(some.source, 0) + events
-        return found
+            found[some.target] = found.get(some.target, 0) + events
+        repeated = sum(int(sent[name].sum()) for name, delay in self._groups if delay)
+        return found, repeated
 
     def _population(self, name: str, title: str, threshold: Any, reset: str = "soft") -> Any:
         """A group of neurons, which fire above their threshold: v is 1/2 above floor(v)."""
@@ -175,7 +175,9 @@ class _Placed:
 
 
 def _connect(sender: Any, group: Any, rows: list[tuple[Any, Any]]) -> None:
-    pairs = [(number, int(target)) for number, (targets, _) in enumerate(rows) for target in targets]
+    pairs = [
+        (number, int(target)) for number, (targets, _) in enumerate(rows) for target in targets
+    ]
     weights = [float(weight) for _, row in rows for weight in row]
     if pairs:
         sender.connect_neurons_sparse(group, {"weight": weights}, pairs)
