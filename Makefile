@@ -196,6 +196,16 @@ test-nengo-loihi: .venv/ready
 	ICSNN_NENGO_LOIHI=build/nengo-loihi $(BIN)/icsnn tools setup nengo-loihi
 	ICSNN_NENGO_LOIHI=build/nengo-loihi $(BIN)/python -m pytest -m nengo_loihi -s tests/tools
 
+# SANA-FE, which models latency and energy of chips, in an environment of 110 MB.
+test-sanafe: .venv/ready
+	ICSNN_SANAFE=build/sanafe $(BIN)/icsnn tools setup sanafe
+	ICSNN_SANAFE=build/sanafe $(BIN)/python -m pytest -m sanafe -s tests/tools
+
+# Brian2, a simulator for neuroscience, in an environment of 220 MB.
+test-brian2: .venv/ready
+	ICSNN_BRIAN2=build/brian2 $(BIN)/icsnn tools setup brian2
+	ICSNN_BRIAN2=build/brian2 $(BIN)/python -m pytest -m brian2 -s tests/tools
+
 dist: .venv/ready
 	rm -rf dist
 	$(BIN)/python -m build

@@ -68,7 +68,7 @@ TOOLS: Mapping[str, Tool] = {
             title="nengo-loihi",
             module="icsnn_tools.nengo_loihi_emulator",
             pins={"nengo-loihi": "1.1.0", "nengo": "4.1.0", "numpy": "2.2.6"},
-            megabytes=233,
+            megabytes=250,
             most_synapses=20_000_000,
         ),
         Tool(
@@ -76,7 +76,7 @@ TOOLS: Mapping[str, Tool] = {
             title="SANA-FE",
             module="icsnn_tools.sanafe_chip",
             pins={"sanafe": "2.2.9", "numpy": "2.2.6"},
-            megabytes=100,
+            megabytes=110,
             most_synapses=1_000_000,  # 4.4 kB of memory each
         ),
         Tool(
@@ -84,7 +84,7 @@ TOOLS: Mapping[str, Tool] = {
             title="Brian2",
             module="icsnn_tools.brian2_network",
             pins={"Brian2": "2.9.0", "numpy": "2.2.6"},
-            megabytes=200,
+            megabytes=220,
             most_synapses=20_000_000,
         ),
     )

@@ -12,8 +12,9 @@ from icsnn_deploy.bundle.bundle import Bundle
 from icsnn_deploy.conversion.calibration.recipe import Recipe
 from icsnn_deploy.demo.digits import load_digits, train
 from icsnn_deploy.graph.graph import Graph
+from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.progress import silent
-from tests.support.graphs import residual_network, sequential_network
+from tests.support.graphs import residual_network, samples, sequential_network
 from tests.support.integer_graphs import on_lattice, on_spikes
 
 RECIPE = Recipe(name="fast", time_steps=8)
@@ -69,3 +70,11 @@ class _Residual(nn.Sequential):
 def random_networks() -> list[Graph]:
     """Integer networks with joins and delays; the second takes spikes."""
     return [on_lattice(residual_network()), on_spikes(on_lattice(sequential_network(), bits=4))]
+
+
+def inputs_of(graph: Graph, count: int) -> Array:
+    """Random inputs that fit a network, as its simulators take them."""
+    if graph.input.is_timed:
+        rng = np.random.default_rng(2)
+        return rng.integers(0, 2, (graph.steps, count, *graph.input.shape)).astype(np.uint8)
+    return np.round(samples(graph, count)).astype(np.int8)

@@ -17,8 +17,7 @@ from icsnn_deploy.parity.verify import verify
 from icsnn_deploy.targets.check import check
 from icsnn_deploy.tools.environment import TOOLS
 from icsnn_deploy.tools.simulator import ToolSimulator
-from tests.support.graphs import samples
-from tests.tools.conftest import random_networks
+from tests.tools.conftest import inputs_of, random_networks
 
 pytestmark = pytest.mark.nengo_loihi
 
@@ -162,10 +161,3 @@ def runs(graph: Graph, x: Array) -> bool:
     wanted = ReferenceSimulator(graph).run(x).spikes["population"]
     np.testing.assert_array_equal(recording.spikes["population"], wanted)
     return True
-
-
-def inputs_of(graph: Graph, count: int) -> Array:
-    if graph.input.is_timed:
-        rng = np.random.default_rng(2)
-        return rng.integers(0, 2, (graph.steps, count, *graph.input.shape)).astype(np.uint8)
-    return np.round(samples(graph, count)).astype(np.int8)
