@@ -8,7 +8,7 @@ that an analog input drives, and the readout, are run by the host and cost nothi
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -162,7 +162,7 @@ def _count_events(simulator: ToolSimulator, expected: Recording, x: Array) -> di
     return {name: int(found[name].sum()) for name in run}
 
 
-def _placement(size: int, report: dict[str, Any], counted: dict[str, int]) -> PlacementCost:
+def _placement(size: int, report: Mapping[str, Any], counted: dict[str, int]) -> PlacementCost:
     """The means over the images of one run; raises SimulationError if the events differ."""
     images, cores = report["images"], report["cores"]
 

@@ -16,7 +16,7 @@ import numpy as np
 from icsnn_deploy.errors import GraphError
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
-from icsnn_deploy.graph.nodes import Population
+from icsnn_deploy.graph.nodes import IF
 from icsnn_deploy.lava.plan import Connection, LavaPlan, make_plan
 
 _VALUES_AT_ONCE = 2**22  # sent through a connection at a time to find its synapses
@@ -112,7 +112,7 @@ def make_circuit(graph: Graph, *, most_synapses: int, tool: str) -> Circuit:
         )
     plan = make_plan(graph)
     analog = None if graph.input.is_timed else graph.input.name
-    neurons = tuple(_neurons(graph, plan, node, analog) for node in graph.nodes_of(Population))
+    neurons = tuple(_neurons(graph, plan, node, analog) for node in graph.nodes_of(IF))
     synapses: list[Synapses] = []
     left = most_synapses
     for connection in plan.connections:
@@ -124,7 +124,7 @@ def make_circuit(graph: Graph, *, most_synapses: int, tool: str) -> Circuit:
     return Circuit(graph=graph, plan=plan, neurons=neurons, synapses=tuple(synapses))
 
 
-def _neurons(graph: Graph, plan: LavaPlan, node: Population, analog: str | None) -> Neurons:
+def _neurons(graph: Graph, plan: LavaPlan, node: IF, analog: str | None) -> Neurons:
     shape = graph.shape(node.name)
     sources = {connection.source for connection in plan.incoming(node.name)}
     if analog in sources and len(sources) > 1:

@@ -74,8 +74,7 @@ class _Network:
         for source in self._circuit.sources:
             steps, neurons = np.nonzero(source.spikes[:, image])
             self._inputs[source.name].set_spikes(neurons, (steps + source.offset) * self._dt)
-        steps = self._circuit.time_steps + self._circuit.last_offset
-        self._network.run(steps * self._dt)
+        self._network.run((self._circuit.time_steps + self._circuit.last_offset) * self._dt)
         for each in self._circuit.neurons:
             monitor = self._monitors[each.name]
             own = np.rint(np.asarray(monitor.t / self._dt)).astype(int) - each.offset

@@ -71,7 +71,7 @@ class Circuit:
 
     @property
     def images(self) -> int:
-        return self.sources[0].spikes.shape[1]
+        return int(self.sources[0].spikes.shape[1])
 
     @property
     def last_offset(self) -> int:
