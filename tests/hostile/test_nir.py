@@ -335,7 +335,7 @@ def test_unknown_nodes_are_listed_together(tmp_path: Path) -> None:
         network.nodes["inner"] = to_nir(residual_network())
 
     path = rebuilt(tmp_path / "x.nir", change)
-    refused(path, r"(?s)block_if1 +Threshold.*inner +NIRGraph.*stem_if +LIF")
+    refused(path, r"(?s)block_if1: Threshold.*inner: NIRGraph.*stem_if: LIF")
 
 
 # Structure
