@@ -1,14 +1,71 @@
-"""The errors that this package raises on purpose, and the rejection table that several contain."""
+"""The errors that this package raises on purpose, and the rejection table that several contain.
+
+A message may quote names and texts from files, models and libraries. So every message is made plain
+when the error is made: one line without control characters, cut where it is long.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+LONGEST_TEXT, LONGEST_CELL = 2000, 300
+"""Characters of a message, and of one entry of a table, that are shown."""
+
+_LINE_BREAK = re.compile(r"\s*[\n\r\v\f\x85\u2028\u2029]+[\s|]*")
+
+
+class Lines(str):
+    """Text of several lines, each of them plain: what `lines` and `rejection_table` return."""
+
+    __slots__ = ()
+
+
+def plain(text: str, longest: int = LONGEST_TEXT) -> str:
+    """The text on one line, without control characters, cut in the middle where it is long.
+
+    Line breaks become " | "; other characters that can't be printed are escaped as in Python.
+    """
+    if len(text) > longest:
+        head, tail = longest * 3 // 4, longest // 4
+        text = f"{text[:head]} ... {len(text) - head - tail:,} characters ... {text[-tail:]}"
+    if text.isprintable():
+        return text
+    text = _LINE_BREAK.sub(" | ", text.strip())
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def lines(first: str, following: Iterable[str], last: str = "") -> Lines:
+    """A line, the lines that follow it, indented, and one more; each is made plain."""
+    rows = [
+        plain(first),
+        *(f"  {plain(row)}" for row in following),
+        *([plain(last)] if last else []),
+    ]
+    return Lines("\n".join(rows))
+
+
+def text_of(raised: BaseException) -> str:
+    """What an exception says, as plain text; empty where it can't say it."""
+    try:
+        return plain(str(raised).strip())
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # str() of an exception by others runs their code
+        return ""
+
 
 class IcsnnError(Exception):
-    """Base of every error that this package raises on purpose."""
+    """Base of every error that this package raises on purpose.
+
+    Args:
+        message: made plain, unless it is a table or a list (Lines).
+    """
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(message if isinstance(message, Lines) else plain(str(message)))
 
 
 class DataError(IcsnnError, ValueError):
@@ -36,13 +93,14 @@ class Rejection:
         return f"{self.node} ({self.got}): allowed: {self.allowed}. {self.remedy}"
 
 
-def rejection_table(headline: str, rejections: Sequence[Rejection]) -> str:
+def rejection_table(headline: str, rejections: Sequence[Rejection]) -> Lines:
     """The rejections as an aligned plain-text table under a headline."""
     head = ("node", "got", "allowed", "remedy")
-    rows = [head, *((r.node, r.got, r.allowed, r.remedy) for r in rejections)]
+    cells = [head, *((r.node, r.got, r.allowed, r.remedy) for r in rejections)]
+    rows = [[plain(str(cell), LONGEST_CELL) for cell in row] for row in cells]
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    lines = ["  ".join([*(row[i].ljust(widths[i]) for i in range(3)), row[3]]) for row in rows]
-    return "\n".join([headline, *(f"  {line.rstrip()}" for line in lines)])
+    aligned = ["  ".join([*(row[i].ljust(widths[i]) for i in range(3)), row[3]]) for row in rows]
+    return Lines("\n".join([plain(headline), *(f"  {line.rstrip()}" for line in aligned)]))
 
 
 class UnsupportedOperatorError(ConversionError):
@@ -103,5 +161,8 @@ class RankError(IcsnnError):
 
 def first_line(error: BaseException) -> str:
     """The first line of an error's message, which may be pages long; its type if it is empty."""
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    try:
+        found = str(error).strip().splitlines()
+    except Exception:  # str() of an exception by others runs their code
+        found = []
+    return plain(found[0]) if found else type(error).__name__

@@ -8,7 +8,7 @@ import typer
 
 from icsnn_deploy.bundle.bundle import open_bundle
 from icsnn_deploy.cli.arguments import BundlePath, JsonFlag
-from icsnn_deploy.cli.printing import print_json, print_table, progress_bars, report_errors
+from icsnn_deploy.cli.printing import print_json, print_table, progress_bars, report_errors, say
 
 
 def check(
@@ -47,7 +47,8 @@ def check(
             if result.misfits:
                 print_table(tables.misfits_table(result))
             for note in result.notes:
-                typer.echo(f"note: {note}")
-            typer.echo(result.summary())
+                say(f"note: {note}")
+            for line in result.summary().splitlines():
+                say(line)
         if not result.ok:
             raise typer.Exit(1)
