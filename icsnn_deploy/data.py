@@ -95,12 +95,12 @@ def _member(path: Path, archive: NpzFile, name: str) -> Array:
     """
     shape, dtype, held = _declared(path, archive, name)
     if dtype.hasobject:
-        raise DataError(f"{path}: {name} holds pickled objects, which are not read")
+        raise DataError(f"{path}: not a readable array file without pickles: {name} holds objects")
     declared = math.prod(shape) * dtype.itemsize
     if declared != held:
         raise DataError(
-            f"{path}: {name} declares {dtype} {list(shape)}, {declared} bytes, but {held} are "
-            "there; write the file again"
+            f"{path}: not a readable array file: {name} declares {dtype} {list(shape)}, "
+            f"{declared} bytes, but {held} are there; write the file again"
         )
     allowed = max(_UNFOLDED, _UNFOLDED_TIMES * path.stat().st_size)
     if held > allowed:
@@ -163,7 +163,7 @@ def _check_file(path: Path) -> None:
     try:
         if path.is_file():
             return
-        there = path.exists()
+        there = path.exists() and not path.is_dir()
     except (OSError, ValueError) as error:  # a name that the file system does not accept
         raise DataError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
     raise DataError(f"{path}: {'not a regular file' if there else 'no such file'}")

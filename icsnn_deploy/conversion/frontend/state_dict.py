@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch.nn.parameter import is_lazy
 
+from icsnn_deploy.errors import DataError
+
 logger = logging.getLogger(__name__)
 
 State = dict[str, torch.Tensor]

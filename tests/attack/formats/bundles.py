@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -48,10 +49,8 @@ class Bundles(Format):
         elif what == "links":
             _links(rng, bundle)
         if fits and what in ("graph", "report", "file"):
-            try:
+            with contextlib.suppress(ValueError, OSError, KeyError, TypeError, AttributeError):
                 fit_manifest(bundle)
-            except (ValueError, OSError, KeyError, TypeError, AttributeError):
-                pass
         if what == "manifest" or rng.random() < 0.1:
             path = bundle / "manifest.json"
             path.write_bytes(_json_changed(path.read_bytes(), rng))
