@@ -81,13 +81,13 @@ def verify(
     network = judged_as(bundle.network(), task)
     if network.is_integer:
         require_certificate(network)
-    tolerance = tolerance.on(network)
     samples = (
         bundle.samples()
         if inputs is None
         else as_network_samples("images", inputs, bundle.normalization)
     )
     x = check_inputs(network, to_input_units(network, samples))
+    tolerance = tolerance.on(network, float(np.abs(x).max(initial=0)))
     axis = network.input.batch_axis
     images = x.shape[axis]
     if images == 0 or not (backends or against):
