@@ -3,8 +3,8 @@
     python -m tests.attack.fuzz --count 1000 --seed 0 --which arrays checkpoints
 
 Every input is made from its format, seed and number alone, so that --first N --count 1 makes one
-again (--keep FOLDER keeps its files). Inputs run in forked processes, each some hundred of them; one
-in a thousand also runs as a real command.
+again (--keep FOLDER keeps its files). Inputs run in forked processes, each some hundred of them;
+one in a thousand also runs as a real command.
 """
 
 from __future__ import annotations
@@ -213,7 +213,8 @@ def main() -> None:
         counted = ", ".join(f"{code}: {n}" for code, n in sorted(codes.items()))
         took = time.monotonic() - started
         print(
-            f"{name}: {sum(codes.values())} inputs, faults: {len(faults)}; exit {counted}; {took:.0f} s"
+            f"{name}: {sum(codes.values())} inputs, faults: {len(faults)}; "
+            f"exit {counted}; {took:.0f} s"
         )
         sys.stdout.flush()
     sys.exit(int(failed))

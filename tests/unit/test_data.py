@@ -300,3 +300,22 @@ def test_all_arrays_of_an_archive(tmp_path: Path) -> None:
     np.savez(tmp_path / "d.npz", a=np.arange(2), b=np.zeros((1, 1)))
     found = load_archive(tmp_path / "d.npz")
     assert {name: a.shape for name, a in found.items()} == {"a": (2,), "b": (1, 1)}
+
+
+@pytest.mark.parametrize("content", [b"", b"text", b"PK"])
+def test_an_entry_that_is_no_array(tmp_path: Path, content: bytes) -> None:
+    with zipfile.ZipFile(tmp_path / "data.npz", "w") as archive:
+        archive.writestr("x", content)
+    with pytest.raises(DataError, match="x is no array"):
+        load_array(f"{tmp_path}/data.npz:x")
+    with pytest.raises(DataError, match="x is no array"):
+        load_archive(tmp_path / "data.npz")
+
+
+def test_an_archive_that_unfolds(tmp_path: Path) -> None:
+    path = tmp_path / "data.npz"
+    np.savez_compressed(path, x=np.zeros(140 * 2**20, np.uint8))
+    with pytest.raises(DataError, match=r"x unfolds to 146,800,640 bytes.*np\.savez"):
+        load_array(f"{path}:x")
+    np.savez_compressed(path, x=np.zeros(2**20, np.uint8))  # quiet spikes are small, too
+    assert not load_array(f"{path}:x").any()

@@ -125,7 +125,7 @@ def _value_changed(value: Any, rng: random.Random) -> Any:
 
 
 def _graph_changed(data: bytes, rng: random.Random) -> bytes:
-    """A graph file with a change in its header, in the description of the graph, or in its bytes."""
+    """A graph file with a change in its header, the description of the graph, or its bytes."""
     if rng.random() < 0.15:
         return damaged(data, rng)
     (length,) = struct.unpack("<Q", data[:8])

@@ -108,7 +108,7 @@ def _content(rng: random.Random) -> Any:
         lambda: {"state_dict": {"model": state}, "epoch": 3, "optimizer": {"lr": 0.1}},
         lambda: {rng.choice(ODD_NAMES): state},
         lambda: [state],
-        lambda: list(state.values())[0],
+        lambda: next(iter(state.values())),
         dict,
         lambda: 3,
         lambda: {"state_dict": {}},
