@@ -130,6 +130,8 @@ def _declared(
         first = version == (1, 0)
         read = np.lib.format.read_array_header_1_0 if first else np.lib.format.read_array_header_2_0
         shape, _, dtype = read(file)
+        if any(size < 0 for size in shape):
+            raise ValueError(f"shape {list(shape)}")
         return shape, dtype, entry.file_size - file.tell()
 
 

@@ -24,7 +24,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.attack.formats import FORMATS, Format
+from tests.attack.formats import FORMATS
+from tests.attack.formats.format import Format
 from tests.attack.inputs import Runner
 
 CHUNK = 250

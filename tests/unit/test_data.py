@@ -312,6 +312,16 @@ def test_an_entry_that_is_no_array(tmp_path: Path, content: bytes) -> None:
         load_archive(tmp_path / "data.npz")
 
 
+def test_a_negative_size(tmp_path: Path) -> None:
+    header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (-1, -2), }".ljust(117) + b"\n"
+    data = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(8)
+    with zipfile.ZipFile(tmp_path / "data.npz", "w") as archive:
+        archive.writestr("x.npy", data)
+    for read in (load_array, array_shape):
+        with pytest.raises(DataError, match="not a readable array file"):
+            read(f"{tmp_path}/data.npz:x")
+
+
 def test_an_archive_that_unfolds(tmp_path: Path) -> None:
     path = tmp_path / "data.npz"
     np.savez_compressed(path, x=np.zeros(140 * 2**20, np.uint8))

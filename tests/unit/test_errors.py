@@ -58,9 +58,9 @@ def test_lists_keep_their_lines() -> None:
 
 
 def test_an_exception_that_can_not_say_anything() -> None:
-    class Unprintable(Exception):
+    class UnprintableError(Exception):
         def __str__(self) -> str:
             raise SystemExit
 
-    assert text_of(Unprintable()) == ""
+    assert text_of(UnprintableError()) == ""
     assert isinstance(DataError(), IcsnnError)

@@ -54,6 +54,11 @@ def load_model(spec: str, weights: Path | None = None) -> nn.Module | ExportedPr
             raise ConversionError(
                 f"{spec}: returned {type(model).__name__}, an nn.Module is needed"
             )
+        if model.__class__ is not type(model):  # isinstance would believe it
+            raise ConversionError(
+                f"{spec}: returned {type(model).__name__}, whose __class__ is another; a plain "
+                "nn.Module is needed"
+            )
         if weights is not None and states is not None:
             _fit(model, states, weights, spec)
         model.eval()  # what it returns may be anything

@@ -144,12 +144,13 @@ def _graph_changed(data: bytes, rng: random.Random) -> bytes:
     elif how < 0.85:
         header = _value_changed(header, rng)
     else:
-        body = bytearray(body)
+        changed = bytearray(body)
         for _ in range(rng.choice((1, 4))):
-            at = rng.randrange(max(1, len(body) - 4))
-            body[at : at + 4] = struct.pack(
+            at = rng.randrange(max(1, len(changed) - 4))
+            changed[at : at + 4] = struct.pack(
                 "<f", rng.choice((float("nan"), float("inf"), 1e38, 0.0, -1.0))
             )
+        body = bytes(changed)
     text = json.dumps(header).encode("utf-8", "surrogatepass")
     size = len(text) if rng.random() < 0.97 else rng.choice((0, 2**40, 2**63))
     return struct.pack("<Q", size) + text + bytes(body)

@@ -8,6 +8,7 @@ import pickle
 import random
 import warnings
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,7 @@ def _content(rng: random.Random) -> Any:
             del state[key]
         else:
             state = {f"module.{k}": v for k, v in state.items()}
-    wraps = (
+    wraps: tuple[Callable[[], Any], ...] = (
         lambda: state,
         lambda: state,
         lambda: collections.OrderedDict(state),

@@ -14,7 +14,23 @@ import numpy as np
 from tests.attack.formats.format import ODD_NAMES, ODD_NUMBERS, Format, damaged
 from tests.hostile.test_nir_fuzz import DTYPES, KINDS, Mutation, originals
 
-_VALUES = (0, 1, -1, 2, 10**9, "3", None, 2.0, [], {}, "", "direct", "rate", "v_reset", [[1, 2]])
+_VALUES: tuple[Any, ...] = (
+    0,
+    1,
+    -1,
+    2,
+    10**9,
+    "3",
+    None,
+    2.0,
+    [],
+    {},
+    "",
+    "direct",
+    "rate",
+    "v_reset",
+    [[1, 2]],
+)
 _KEYS = (
     *("time_steps", "readout_start", "reset", "fires", "dt", "encoding", "input_dtype", "order"),
     *("input_unit", "profile", "v_init_encoding", "nodes", "name", "sum", "terms", "was", "types"),
