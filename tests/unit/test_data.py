@@ -12,6 +12,7 @@ import pytest
 
 from icsnn_deploy.data import (
     Normalization,
+    array_shape,
     as_samples,
     check_finite,
     check_labels,
