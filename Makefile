@@ -197,6 +197,7 @@ dist: .venv/ready
 	rm -rf dist
 	$(BIN)/python -m build
 	$(BIN)/python -m twine check --strict dist/*
+	$(BIN)/check-wheel-contents dist/*.whl
 
 clean:
 	rm -rf .venv .venv-lava .venv-readers .venv-sinabs .venv-coverage build dist *.egg-info

@@ -8,12 +8,13 @@
         [--calibration-labels calib.npz:labels] [--activation QCFS:bound:levels] \
         [--document docs/measurements/accuracy.md:resnet20]
 
-Each cell of the table is kept in OUT/cells as soon as it is measured and is not measured again:
-stop it and start it as you like, with more recipes, more time steps, or two processes at once. The
-table shows every cell of this network and data that OUT holds; where a cell was measured on
-different numbers of images, the one on most. `--recipes ""` measures nothing and only writes. A
-network that does not depend on T is converted and run once, and read after each number of steps.
-Cells know the version that measured them, not its code: after changing a recipe, give --again.
+Measures by sweeps (icsnn sweep) of float networks, whose folder is OUT: what is measured there is
+not measured again. Stop it and start it as you like, with more recipes, more time steps, or two
+processes at once. The table shows these rows and those that OUT/accuracy.csv has already of this
+network and data; where a cell was measured on different numbers of images, the one on most.
+`--recipes ""` measures nothing and only writes. A network that does not depend on T is converted
+and run once, and read after each number of steps. What is kept knows the version that measured it,
+not its code: after changing a recipe, give --again, which deletes what OUT holds.
 
 Writes OUT/accuracy.md, accuracy.csv, accuracy.png, first_spikes.png and outputs.png (IC-SNN,
 figures 6 and 7, on the first 50 images; figures need `pip install icsnn-deploy[plots]`, or
@@ -26,22 +27,30 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
-from accuracy_cells import CellFolder, write_whole
-from accuracy_measure import Measurement, Sources
-from accuracy_recipes import ALL, depends_on_steps, recipe_of
-from accuracy_tables import Cells, Circumstances, as_csv, choose, markdown, put_into
+from accuracy_layers import layers_of
+from accuracy_recipes import ALL
+from accuracy_rows import Cell, Cells, Place, Table, as_csv, with_kept
+from accuracy_tables import Circumstances, markdown, put_into
 
 from icsnn_deploy import __version__
+from icsnn_deploy.bundle.manifest import sha256_of
 from icsnn_deploy.conversion.frontend.declared import DeclaredActivation
 from icsnn_deploy.conversion.frontend.load_model import load_model
-from icsnn_deploy.data import Normalization
+from icsnn_deploy.data import Normalization, load_images, load_labels
 from icsnn_deploy.errors import BackendUnavailableError, DataError, IcsnnError
+from icsnn_deploy.progress import Progress
 from icsnn_deploy.progress_display import open_display
+from icsnn_deploy.sweeping.folder import write_file
+from icsnn_deploy.sweeping.inputs import SweptModel
+
+FILES = ("calibration", "images", "labels")
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -75,90 +84,71 @@ def main(arguments: list[str]) -> None:
     options = parse(arguments)
     if (options.mean is None) != (options.std is None):
         raise SystemExit("--mean and --std go together")
+    if options.again:
+        for name in ("cells", "conversions", "runs", "layers"):
+            shutil.rmtree(options.out / name, ignore_errors=True)
+    with open_display("accuracy") as progress:
+        table = opened(options, progress)
+        cells: dict[Place, Cell] = {}
+        if options.recipes:
+            cells = table.measured(options.recipes, options.time_steps)
+        cells = with_kept(cells, options.out / "accuracy.csv")
+        if not cells:
+            raise DataError(f"{options.out}: no cell of this network and data")
+        write_tables(cells, table.hashes, options)
+        if not options.no_figures:
+            draw(cells, table, options)
+
+
+def opened(options: argparse.Namespace, progress: Progress) -> Table:
+    """The network and the data of the command line."""
     normalization = None
     if options.mean is not None:
         normalization = Normalization(mean=options.mean, std=options.std)
-    with open_display("accuracy") as progress:
-        measurement = Measurement(
-            load_model(options.model, options.weights),
-            Sources(
-                calibration=options.calibration,
-                images=options.images,
-                labels=options.labels,
-                calibration_labels=options.calibration_labels,
-            ),
-            normalization,
-            calibration_samples=options.calibration_samples,
-            limit=options.limit,
-            cells=CellFolder(options.out / "cells"),
-            device=options.device,
-            progress=progress,
+    calibration = load_images(options.calibration, normalization)[: options.calibration_samples]
+    labels = None
+    if options.calibration_labels is not None:
+        labels = load_labels(options.calibration_labels, len(calibration))[: len(calibration)]
+    images = load_images(options.images, normalization)[: options.limit]
+    return Table(
+        model=SweptModel(
+            model=load_model(options.model, options.weights),
+            calibration=calibration,
+            calibration_labels=labels,
+            normalization=normalization,
             activations=declared(options.activation),
-        )
-        measure(measurement, options.recipes, options.time_steps, again=options.again)
-        write_tables(measurement, options)
-        if not options.no_figures:
-            draw(measurement, options)
+            device=options.device,
+        ),
+        images=images,
+        labels=load_labels(options.labels, len(images))[: len(images)],
+        hashes={name: sha256_of(file_of(getattr(options, name))) for name in FILES},
+        out=options.out,
+        progress=progress,
+    )
 
 
-def measure(
-    measurement: Measurement, names: list[str], time_steps: list[int], *, again: bool
-) -> None:
-    """Every cell, one number of steps after the other, first those that need one run for all."""
-    dependent = [name for name in names if depends_on_steps(recipe_of(name, time_steps[0]))]
-    jobs = [(name, time_steps) for name in names if name not in dependent]
-    jobs += [(name, [t]) for t in time_steps for name in dependent]
-    for done, (name, steps) in enumerate(jobs):
-        measurement.progress("cells", done, len(jobs))
-        for t, result in measurement.cells_of(name, steps, again=again).items():
-            print(
-                f"T={t:<4} {name:<28} {result.accuracy:6.2f} % (ANN {result.ann_accuracy:.2f} %), "
-                f"converted in {result.convert_s:.1f} s",
-                flush=True,
-            )
-    measurement.progress("cells", len(jobs), len(jobs))
-
-
-def write_tables(measurement: Measurement, options: argparse.Namespace) -> None:
+def write_tables(cells: Cells, hashes: Mapping[str, str], options: argparse.Namespace) -> None:
     """Every cell of this network and data, as Markdown and CSV, and in the document."""
-    cells = cells_in(measurement, options)
     about = Circumstances(
         command=command(options),
-        files={
-            Sources.path(getattr(options, name)).name: measurement.hashes[name]
-            for name in ("calibration", "images", "labels")
-        },
+        files={file_of(getattr(options, name)).name: hashes[name] for name in FILES},
         machine=f"{processor()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads used",
         software=f"icsnn-deploy {__version__}, torch {torch.__version__}, numpy {np.__version__}, "
         f"Python {platform.python_version()}",
         network=options.published,
     )
     tables = markdown(cells, about)
-    write_whole(options.out / "accuracy.md", tables)
-    write_whole(options.out / "accuracy.csv", as_csv(cells))
+    write_file(options.out / "accuracy.md", tables.encode())
+    write_file(options.out / "accuracy.csv", as_csv(cells).encode())
     if options.document:
         file, _, name = options.document.rpartition(":")
         try:
-            write_whole(Path(file), put_into(Path(file).read_text(), name, tables))
+            write_file(Path(file), put_into(Path(file).read_text(), name, tables).encode())
         except (OSError, ValueError) as error:
             raise DataError(f"{file}: {error}") from error
 
 
-def cells_in(measurement: Measurement, options: argparse.Namespace) -> Cells:
-    """The cells of this network and these files, whatever run measured them."""
-    fixed = ("ann", "calibration", "images", "labels")
-    own = measurement.key(recipe_of("snn", 1), 1)
-    found = [
-        (key, result)
-        for key, result in measurement.cells.all()
-        if all(getattr(key, name) == getattr(own, name) for name in fixed)
-    ]
-    if not found:
-        raise DataError(f"{measurement.cells.folder}: no cell of this network and data")
-    return choose(found, options.recipes)
-
-
-def draw(measurement: Measurement, options: argparse.Namespace) -> None:
+def draw(cells: Cells, table: Table, options: argparse.Namespace) -> None:
     """The three figures."""
     try:
         import accuracy_figures as figures
@@ -166,31 +156,36 @@ def draw(measurement: Measurement, options: argparse.Namespace) -> None:
         raise BackendUnavailableError(
             f"figures can't be drawn ({error}); pip install icsnn-deploy[plots], or --no-figures"
         ) from error
-    cells = cells_in(measurement, options)
     accuracies: dict[str, dict[int, float]] = {}
     places = [*ALL, *sorted({name for name, _ in cells} - {*ALL})]
-    for (name, t), (_, result) in sorted(
-        cells.items(), key=lambda c: (places.index(c[0][0]), c[0][1])
-    ):
-        accuracies.setdefault(name, {})[t] = result.accuracy
-    most = max(cells.values(), key=lambda cell: cell[0].limit)[1]
-    title = f"{options.model.rpartition(':')[2]}, {Sources.path(options.images).stem}"
-    fewer = sorted({t for (_, t), (key, _) in cells.items() if key.limit < most.images})
+    for (name, t), cell in sorted(cells.items(), key=lambda c: (places.index(c[0][0]), c[0][1])):
+        accuracies.setdefault(name, {})[t] = cell.accuracy
+    most = max(cells.values(), key=lambda cell: cell.images)
+    title = f"{options.model.rpartition(':')[2]}, {file_of(options.images).stem}"
+    fewer = sorted({t for (_, t), cell in cells.items() if cell.images < most.images})
     counted = f"{most.images:,} images" + (
         f", fewer at T = {', '.join(map(str, fewer))}" if fewer else ""
     )
     figures.accuracy_figure(
         options.out / "accuracy.png", accuracies, most.ann_accuracy, f"{title}, {counted}"
     )
-    folder = CellFolder(options.out / "layers")
+    folder = options.out / "layers"
     layers = {
-        name: {t: measurement.layers_of(name, t, folder) for t in options.figure_time_steps}
+        name: {
+            t: layers_of(table.model, table.images, name, t, folder, table.progress)
+            for t in options.figure_time_steps
+        }
         for name in options.figure_recipes
     }
     figures.first_spikes_figure(
         options.out / "first_spikes.png", layers, max(options.figure_time_steps), title
     )
     figures.outputs_figure(options.out / "outputs.png", layers, title)
+
+
+def file_of(spec: str) -> Path:
+    """The file of FILE.npz:array or FILE.npy."""
+    return Path(spec if spec.endswith(".npy") else spec.rpartition(":")[0])
 
 
 def command(options: argparse.Namespace) -> str:

@@ -28,7 +28,7 @@ STYLE: dict[Any, Any] = {
     "lines.markersize": 4,
 }
 Layers = Mapping[str, Mapping[int, Mapping[str, Any]]]
-"""Layer figures by recipe and T (accuracy_measure.Measurement.layers_of)."""
+"""Layer figures by recipe and T (accuracy_layers.layers_of)."""
 
 
 def accuracy_figure(

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
-from typing import Any, cast
+from dataclasses import replace
 
-from icsnn_deploy.conversion.calibration.auto import Auto, Effort
+from icsnn_deploy.conversion.calibration.auto import Auto
 from icsnn_deploy.conversion.calibration.method import Method
 from icsnn_deploy.conversion.calibration.recipe import AUTO, HYBRID, RECIPES, Recipe
 from icsnn_deploy.conversion.calibration.threshold_rules import (
@@ -23,6 +22,7 @@ from icsnn_deploy.conversion.calibration.v_init_rules import (
     WeightResidual,
     Zero,
 )
+from icsnn_deploy.sweeping.recipes import recipe_of as named_recipe
 
 
 def _reading(v_init: VInitRule) -> Method:
@@ -53,59 +53,25 @@ ALL = (AUTO, *PUBLISHED_RECIPES, *READINGS)
 
 
 def recipe_of(name: str, time_steps: int) -> Recipe:
-    """The recipe of a row: a reading, or NAME with options, `auto:quick:no-weights:4-32`.
+    """The recipe of a row: a reading, or a recipe with its options, `auto:quick:no-weights:4-32`.
 
-    Options are an effort, `no-weights`, and a range of T that one network serves, whatever
-    time_steps says.
+    The rows of auto and hybrid without an effort are those of "standard".
 
     Raises:
         ConversionError: no such recipe or effort; lists those there are.
     """
     if name in READINGS:
         return Recipe(name=name, time_steps=time_steps, methods=(READINGS[name],))
-    named, *options = name.split(":")
-    effort: Effort | None = "standard" if named in (AUTO, HYBRID) else None
-    recipe = Recipe(name=named, time_steps=time_steps, effort=effort)
-    for option in options:
-        least, dash, most = option.partition("-")
-        if option == "no-weights":
-            recipe = replace(recipe, weights=False)
-        elif dash and least.isdigit() and most.isdigit():
-            recipe = replace(recipe, time_steps=(int(least), int(most)))
-        else:
-            recipe = replace(recipe, effort=cast(Any, option))  # Recipe checks it
+    recipe = named_recipe(name, time_steps)
+    if recipe.name in (AUTO, HYBRID) and recipe.effort is None:
+        recipe = replace(recipe, effort="standard")
     return recipe
-
-
-def serves(recipe: Recipe, time_steps: int) -> bool:
-    """Whether a recipe's network is meant to be read after so many steps."""
-    given = recipe.time_steps
-    return given[0] <= time_steps <= given[1] if isinstance(given, tuple) else True
 
 
 def methods_of(recipe: Recipe) -> tuple[Method, ...]:
     """What a recipe tries; nothing for one that searches by itself."""
     strategy = recipe.strategy
     return () if isinstance(strategy, Auto) else strategy.methods
-
-
-def describe(recipe: Recipe) -> str:
-    """What a recipe does, one T left out: rows of other names and the same methods do the same.
-
-    Fields at their defaults are left out, so that a cell outlives a new field; so is the effort
-    standard, that of a row that names none.
-    """
-    methods = methods_of(recipe)
-    parts = [str(method) for method in methods] or [recipe.name]
-    if isinstance(recipe.time_steps, tuple):
-        parts.append("T = {} to {}".format(*recipe.time_steps))
-    for field in fields(recipe):
-        value = getattr(recipe, field.name)
-        if field.name == "effort" and value == "standard":
-            continue
-        if field.name not in ("name", "methods", "time_steps") and value != field.default:
-            parts.append(f"{field.name} {value}")
-    return "; ".join(parts)
 
 
 def depends_on_steps(recipe: Recipe) -> bool:

@@ -1,25 +1,14 @@
-"""The cells of one network as tables: Markdown and CSV."""
+"""The cells of one network as tables in Markdown."""
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from accuracy_cells import Key, Result
 from accuracy_published import PUBLISHED
-from accuracy_recipes import PUBLISHED_RECIPES, READINGS, describe, recipe_of
-
-Cell = tuple[Key, Result]
-Cells = Mapping[tuple[str, int], Cell]
-"""By row and T."""
-
-COLUMNS = (
-    *("recipe", "T", "loss", "accuracy", "ann_accuracy", "agreement", "images"),
-    *("calibration_samples", "convert_s", "run_s", "converted_at", "method"),
-)
+from accuracy_recipes import PUBLISHED_RECIPES, READINGS
+from accuracy_rows import Cell, Cells, weight
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,37 +22,12 @@ class Circumstances:
     network: str  # as papers call it
 
 
-def choose(found: list[Cell], names: list[str]) -> dict[tuple[str, int], Cell]:
-    """Which cell stands in each place: the one on most images, then with most calibration samples.
-
-    Args:
-        found: cells of one network and one data set.
-        names: rows to look for, beside those that were measured.
-    """
-    rows = dict.fromkeys(
-        [*PUBLISHED_RECIPES, *READINGS, *names, *(result.name for _, result in found)]
-    )
-    chosen: dict[tuple[str, int], Cell] = {}
-    for key, result in found:
-        for name in rows:
-            if not name or describe(recipe_of(name, key.time_steps)) != key.recipe:
-                continue
-            place = (name, key.time_steps)
-            if place not in chosen or _weight((key, result)) > _weight(chosen[place]):
-                chosen[place] = (key, result)
-    return chosen
-
-
-def _weight(cell: Cell) -> tuple[int, int]:
-    return cell[0].limit, cell[0].calibration_samples
-
-
 def markdown(cells: Cells, about: Circumstances) -> str:
     """All tables with what they were made of."""
-    samples = Counter(_weight(cell) for cell in cells.values())
+    samples = Counter(weight(cell) for cell in cells.values())
     usual = samples.most_common(1)[0][0]
     marks = {
-        weight: f"<sup>{chr(97 + i)}</sup>" for i, weight in enumerate(sorted({*samples} - {usual}))
+        kind: f"<sup>{chr(97 + i)}</sup>" for i, kind in enumerate(sorted({*samples} - {usual}))
     }
     readings = [name for name in READINGS if any(row == name for row, _ in cells)]
     own = [name for name in dict.fromkeys(row for row, _ in cells) if name not in READINGS]
@@ -72,13 +36,11 @@ def markdown(cells: Cells, about: Circumstances) -> str:
     parts = [
         _header(about, cells, usual, marks),
         "Loss: accuracy of the ANN minus accuracy of the network on the same images, points.\n",
-        _table(cells, own, lambda result: f"{result.loss:.1f}", marks, seconds=True),
+        _table(cells, own, lambda cell: f"{cell.loss:.1f}", marks, seconds=True),
         "The readings of IC-SNN's algorithms, all with the 0.99 quantile: loss, points.\n",
-        _table(cells, readings, lambda result: f"{result.loss:.1f}", marks, seconds=False),
+        _table(cells, readings, lambda cell: f"{cell.loss:.1f}", marks, seconds=False),
         "Accuracy, percent.\n",
-        _table(
-            cells, [*own, *readings], lambda result: f"{result.accuracy:.1f}", marks, seconds=False
-        ),
+        _table(cells, [*own, *readings], lambda cell: f"{cell.accuracy:.1f}", marks, seconds=False),
         "Published losses on CIFAR-10, and what differs from the measurement above.\n",
         _published(cells, about.network),
     ]
@@ -91,7 +53,7 @@ def _header(
     usual: tuple[int, int],
     marks: Mapping[tuple[int, int], str],
 ) -> str:
-    ann = {key.limit: result.ann_accuracy for key, result in cells.values()}
+    ann = {cell.images: cell.ann_accuracy for cell in cells.values()}
     lines = [f"    {about.command}", ""]
     lines += [f"- `{name}` sha256 `{digest}`" for name, digest in about.files.items()]
     lines += [f"- {about.machine}; {about.software}"]
@@ -106,7 +68,7 @@ def _header(
 def _table(
     cells: Cells,
     names: list[str],
-    show: Callable[[Result], str],
+    show: Callable[[Cell], str],
     marks: Mapping[tuple[int, int], str],
     *,
     seconds: bool,
@@ -119,9 +81,9 @@ def _table(
         row = [f"`{name}`"]
         for t in steps:
             cell = cells.get((name, t))
-            row.append("" if cell is None else show(cell[1]) + marks.get(_weight(cell), ""))
+            row.append("" if cell is None else show(cell) + marks.get(weight(cell), ""))
         if seconds:
-            spent = [cells[name, t][1].convert_s for t in steps if (name, t) in cells]
+            spent = [cells[name, t].convert_s for t in steps if (name, t) in cells]
             row.append(" to ".join(dict.fromkeys(f"{s:.0f}" for s in (min(spent), max(spent)))))
         lines.append(_line(row))
     return "\n".join([*lines, ""])
@@ -142,31 +104,6 @@ def _published(cells: Cells, network: str) -> str:
 
 def _line(entries: list[str]) -> str:
     return f"| {' | '.join(entries)} |".replace("|  |", "| |").replace("|  |", "| |")
-
-
-def as_csv(cells: Cells) -> str:
-    """One line a cell, with everything that is known of it."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for (name, t), (key, result) in sorted(cells.items()):
-        writer.writerow(
-            [
-                name,
-                t,
-                f"{result.loss:.2f}",
-                f"{result.accuracy:.2f}",
-                f"{result.ann_accuracy:.2f}",
-                f"{100 * result.agree / result.images:.2f}",
-                result.images,
-                key.calibration_samples,
-                result.convert_s,
-                result.run_s,
-                result.converted_at,
-                result.method,
-            ]
-        )
-    return text.getvalue()
 
 
 def put_into(text: str, name: str, tables: str) -> str:

@@ -35,6 +35,7 @@ from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import IF
 
 BATCH = 16
+_OTHERS = ("torch", "ANN float32")
 RATES = (0.02, 0.05, 0.1, 0.2, 0.4)
 
 
@@ -58,10 +59,15 @@ def main() -> None:
     }
     print(f"{given.bundle.name}, T = {network.steps}, {_rate(program, network, x):.1%} firing\n")
     print("| run | ms an image, least | median |\n|---|---:|---:|")
-    for name, times in _interleaved(runs, given.runs).items():
+    found = _interleaved(runs, given.runs)
+    for name, times in found.items():
         images = BATCH if name.endswith("16") else 1
         least, middle = min(times) / images, statistics.median(times) / images
         print(f"| {name} | {least:.2f} | {middle:.2f} |")
+    for batch in ("batch 1", "batch 16"):
+        ratios = [min(found[f"{k}, {batch}"]) / min(found[f"c, {batch}"]) for k in _OTHERS]
+        named = ", ".join(f"{r:.2f} of {k}" for r, k in zip(ratios, _OTHERS, strict=True))
+        print(f"{batch}: c is faster by a factor of {named}")
     if given.rates:
         _over_rates(network, x, given.runs)
 

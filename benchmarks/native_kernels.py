@@ -19,6 +19,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 from unittest import mock
 
@@ -26,7 +27,7 @@ import numpy as np
 import torch
 
 from icsnn_deploy.backends.recording import Record
-from icsnn_deploy.backends.torch import population, spike_kernel
+from icsnn_deploy.backends.torch import event_convolution, population, spike_kernel
 from icsnn_deploy.backends.torch.ops import TorchOps
 from icsnn_deploy.backends.torch.simulator import TorchSimulator
 from icsnn_deploy.bundle.bundle import open_bundle
@@ -35,12 +36,13 @@ from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import Conv, Node, Population
 
-VARIANTS = {
-    "PyTorch": (False, False),
-    "populations in C": (True, False),
-    "populations and convolutions in C": (True, True),
+VARIANTS: dict[str, tuple[ModuleType, ...]] = {
+    "PyTorch": (),
+    "populations in C": (population,),
+    "8-bit convolutions in C, too": (population, spike_kernel),
+    "convolutions by events, too": (population, spike_kernel, event_convolution),
 }
-"""By name: whether populations, and whether convolutions of spikes, may be run in C."""
+"""By name: the modules whose C functions may be used."""
 
 
 def main() -> None:
@@ -59,7 +61,7 @@ def main() -> None:
 
 def compare(name: str, network: Graph, x: Array, pairs: int) -> None:
     """Print a table of all variants."""
-    variants = {key: Variant(network, *allowed) for key, allowed in VARIANTS.items()}
+    variants = {key: Variant(network, allowed) for key, allowed in VARIANTS.items()}
     plain = variants["PyTorch"]
     for key, variant in variants.items():
         if not variant.gives_what(plain, x):
@@ -85,8 +87,8 @@ def compare(name: str, network: Graph, x: Array, pairs: int) -> None:
 class Variant:
     """A simulator that may use some of the C functions."""
 
-    def __init__(self, network: Graph, populations: bool, convolutions: bool) -> None:
-        self._populations, self._convolutions = populations, convolutions
+    def __init__(self, network: Graph, modules: tuple[ModuleType, ...]) -> None:
+        self._modules = modules
         with self._allowed():
             self._simulator = TorchSimulator(network)
 
@@ -123,11 +125,8 @@ class Variant:
     @contextmanager
     def _allowed(self) -> Iterator[None]:
         with ExitStack() as stack:
-            for module, allowed in (
-                (population, self._populations),
-                (spike_kernel, self._convolutions),
-            ):
-                if not allowed:
+            for module in (population, spike_kernel, event_convolution):
+                if module not in self._modules:
                     stack.enter_context(mock.patch.object(module, "native_library", _none))
             yield
 
@@ -148,10 +147,10 @@ def _timed(spent: dict[str, float]) -> Iterator[None]:
         spent[part] += time.process_time() - started
         return result
 
-    def timed_fire(self: TorchSimulator, *values: Any) -> Any:
+    def timed_fire(self: TorchSimulator, *values: Any, **options: Any) -> Any:
         before = spent["populations"]
         started = time.process_time()
-        result = fire(self, *values)
+        result = fire(self, *values, **options)
         spent["populations"] = before  # of sums inside: counted here as a whole
         spent["populations"] += time.process_time() - started
         return result

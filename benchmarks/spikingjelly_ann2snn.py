@@ -29,7 +29,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from accuracy_cells import write_whole
 from accuracy_tables import put_into
 from spikingjelly.activation_based import ann2snn, functional, neuron
 from torch import Tensor, fx, nn
@@ -41,6 +40,7 @@ from icsnn_deploy.backends.torch.simulator import TorchSimulator
 from icsnn_deploy.conversion.frontend.load_model import load_model
 from icsnn_deploy.data import Normalization, load_images, load_labels
 from icsnn_deploy.graph.neuron import Array
+from icsnn_deploy.sweeping.folder import write_file
 
 BATCH = 50
 RECTIFIERS = (nn.functional.relu, nn.functional.relu_, torch.relu, torch.relu_)
@@ -231,11 +231,11 @@ def write(options: argparse.Namespace, rows: Rows) -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     path = options.out / "spikingjelly.md"
     table = "\n".join([*header, *rows.lines]) + "\n"
-    write_whole(path, table)
+    write_file(path, table.encode())
     print(path)
     if options.document:
         file, _, name = options.document.rpartition(":")
-        write_whole(Path(file), put_into(Path(file).read_text(), name, table))
+        write_file(Path(file), put_into(Path(file).read_text(), name, table).encode())
 
 
 if __name__ == "__main__":

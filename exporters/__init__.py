@@ -7,6 +7,7 @@
     netx/        .net files of lava-dl: netx; written (lava/worker reads them)
     c/           C99 programs: c; written (a C compiler reads them)
     testvectors/ $readmemh files for RTL test benches: testvectors; written
+    golden/      golden spikes as .npy and .hex: golden; written
     expected.py  what a network computes, for formats whose files hold tests
 
 A new format is a module, or a folder, with a writer and a reader, and an entry in FORMATS
@@ -15,11 +16,12 @@ A new format is a module, or a folder, with a writer and a reader, and an entry 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from icsnn_deploy.bundle.bundle import Bundle
+from icsnn_deploy.bundle.bundle import Bundle, as_bundle
 from icsnn_deploy.errors import LossyExportError, lines
 from icsnn_deploy.exporters.formats import (
     FORMATS,
@@ -39,6 +41,7 @@ __all__ = [
     "FORMATS",
     "GENERAL",
     "ExportOptions",
+    "ExportTask",
     "Format",
     "export",
     "export_into",
@@ -54,11 +57,11 @@ def export(
     *,
     lossy: bool = False,
 ) -> None:
-    """Write a network as one file; formats c and testvectors write a folder.
+    """Write a network as one file; formats c, testvectors and golden write a folder.
 
     Args:
         graph: an IF network.
-        path: the file to write; of these two formats a folder, which must not exist.
+        path: the file to write; of these formats a folder, which must not exist.
         export_format: a name of FORMATS.
         options: those of the format (OnnxOptions, NirOptions, ...); None: its defaults.
         lossy: also write a format whose readers do not learn everything of the network.
@@ -75,7 +78,7 @@ def export(
 
 
 def export_into(
-    bundle: Bundle,
+    bundle: Bundle | str | os.PathLike[str],
     *formats: str,
     options: ExportOptions | Sequence[ExportOptions] = (),
     lossy: bool = False,
@@ -84,7 +87,7 @@ def export_into(
     """Write exports of a bundle's network into the bundle.
 
     Args:
-        bundle: an opened bundle.
+        bundle: an opened bundle, or the path of one.
         formats: names of FORMATS.
         options: options of these formats, at most one object of each class (OnnxOptions,
             NirOptions); formats without one are written with their defaults.
@@ -104,6 +107,7 @@ def export_into(
     """
     given = (options,) if isinstance(options, ExportOptions) else tuple(options)
     tasks = plan_exports(formats, given)
+    bundle = as_bundle(bundle)
     network = bundle.network()
     check_exports(network, tasks)
     losses = [_check_losses(network, task, lossy=lossy) for task in tasks]

@@ -141,6 +141,14 @@ FORMATS: dict[str, Format] = {
         reference="parity.golden:expected_run",
         written_as="exporters.testvectors.written:written_as",
     ),
+    "golden": Format(
+        file="network-golden",
+        writer="exporters.golden.write:write",
+        about="golden spikes of an integer network as .npy and .hex; a folder",
+        check="exporters.golden.write:check_integer",
+        reference="parity.golden:expected_run",
+        written_as="exporters.golden.written:written_as",
+    ),
     "netx": Format(
         file="network.net",
         writer="exporters.netx.write:write",

@@ -47,6 +47,9 @@ from .exporters.nir.read.file import from_nir as from_nir
 from .exporters.onnx.contract import OnnxOptions as OnnxOptions
 
 # Run and prove
+from .backends.prediction import Prediction as Prediction
+from .backends.torch.spiking_network import SpikingNetwork as SpikingNetwork
+from .backends.torch.spiking_network import load as load
 from .graph.arrangement import named_outputs as named_outputs
 from .graph.arrangement import pack_inputs as pack_inputs
 from .graph.inputs import encode_rate as encode_rate
@@ -67,6 +70,9 @@ from .evaluation.options import EvaluationOptions as EvaluationOptions
 from .evaluation.result import Evaluation as Evaluation
 from .evaluation.run import evaluate as evaluate
 from .evaluation.samples import Samples as Samples
+from .sweeping.options import SweepOptions as SweepOptions
+from .sweeping.result import SweepResult as SweepResult
+from .sweeping.run import sweep as sweep
 
 # Hardware targets
 from .targets import find_target as find_target

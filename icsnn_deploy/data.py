@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,20 +14,30 @@ from numpy.lib.npyio import NpzFile
 
 from icsnn_deploy.errors import DataError, text_of
 from icsnn_deploy.graph.neuron import Array
-from icsnn_deploy.pixels import as_pixels, channels_first
+from icsnn_deploy.pixels import as_pixels, channels_first, check_images, is_channels_last
 
 _UNFOLDED, _UNFOLDED_TIMES = 1 << 27, 100
 """Bytes of an array in an .npz file, and times the size of the file: what may be read of it."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, init=False)
 class Normalization:
-    """The normalization that a model was trained with: (pixel / 255 - mean) / std, per channel."""
+    """The normalization that a model was trained with: (pixel / 255 - mean) / std, per channel.
+
+    Args:
+        mean: one number per channel, in any sequence; of one channel also the number alone.
+        std: likewise.
+    """
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
-    def __post_init__(self) -> None:
+    def __init__(self, *, mean: float | Iterable[float], std: float | Iterable[float]) -> None:
+        object.__setattr__(self, "mean", _per_channel("mean", mean))
+        object.__setattr__(self, "std", _per_channel("std", std))
+        self._check()
+
+    def _check(self) -> None:
         if len(self.mean) != len(self.std) or not self.mean:
             raise DataError(
                 f"mean has {len(self.mean)} and std {len(self.std)} values: one per channel is "
@@ -59,14 +69,32 @@ class Normalization:
             )
 
 
+def _per_channel(name: str, values: float | Iterable[float]) -> tuple[float, ...]:
+    """Values per channel as a tuple; raises DataError for what is no number."""
+    try:
+        return tuple(map(float, values if isinstance(values, Iterable) else (values,)))
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{name} {values!r}: a number per channel is needed") from error
+
+
+def are_stored_samples(spec: str) -> bool:
+    """Whether a spec names the samples of a bundle, samples.safetensors.
+
+    They are what the network takes, in its own units: of an integer network integers.
+    """
+    return spec.endswith(".safetensors")
+
+
 def load_array(spec: str) -> Array:
-    """Load the array that is named as FILE.npz:array or FILE.npy.
+    """Load the array that is named as FILE.npz:array or FILE.npy; or the samples of a bundle.
 
     Pickled objects are refused. A .npy file is memory-mapped.
 
     Raises:
         DataError: names the file, and the arrays that an .npz holds.
     """
+    if are_stored_samples(spec):
+        return _stored_samples(Path(spec))
     path, name = _split(spec)
     if path.suffix == ".npy":
         with _reading(path):
@@ -78,6 +106,9 @@ def load_array(spec: str) -> Array:
 
 def array_shape(spec: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
     """Shape and dtype of an array named as for load_array, read from its header alone."""
+    if are_stored_samples(spec):
+        array = load_array(spec)
+        return array.shape, array.dtype
     path, name = _split(spec)
     if path.suffix == ".npy":
         array = load_array(spec)
@@ -133,6 +164,17 @@ def _declared(
         if any(size < 0 for size in shape):
             raise ValueError(f"shape {list(shape)}")
         return shape, dtype, entry.file_size - file.tell()
+
+
+def _stored_samples(path: Path) -> Array:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    _check_file(path)
+    try:
+        return load_file(path)["inputs"]
+    except (SafetensorError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(f"{path}: no samples of a bundle ({error})") from error
 
 
 def _split(spec: str) -> tuple[Path, str]:
@@ -205,13 +247,13 @@ def load_images(
 
     Args:
         spec: FILE.npz:array or FILE.npy.
-        normalization: if given, the file must hold images: uint8 [N, H, W, C], or floats in 0..1
-            [N, C, H, W], which become uint8 [N, C, H, W] (as_pixels); if None, float arrays
-            [N, ...] in the form that the model takes.
-        channels_last: whether the channels are the last axis; None: as above.
+        normalization: if given, the file must hold images, uint8 or floats in 0..1, which become
+            uint8 [N, C, H, W] (as_pixels); if None, float arrays [N, ...] in the form that the
+            model takes.
+        channels_last: as for is_channels_last.
     """
     array = load_array(spec)
-    last = is_channels_last(array.dtype, normalization, channels_last)
+    last = is_channels_last(spec, array.shape, normalization, channels_last)
     check_images(spec, array.shape, array.dtype, normalization, last)
     return as_samples(array, normalization, last, spec)
 
@@ -226,45 +268,6 @@ def check_finite(spec: str, samples: Array) -> None:
         raise DataError(
             f"{spec}: {samples[first]} at {list(map(int, first))}, {(~finite).sum():,} such "
             "values; finite float32 numbers are needed"
-        )
-
-
-def is_channels_last(
-    dtype: np.dtype[Any], normalization: Normalization | None, channels_last: bool | None
-) -> bool:
-    """Whether the channels of arrays in files are their last axis: given, or by their dtype."""
-    if channels_last is None:
-        return normalization is not None and dtype == np.uint8
-    return channels_last
-
-
-def check_images(
-    spec: str,
-    shape: tuple[int, ...],
-    dtype: np.dtype[Any],
-    normalization: Normalization | None,
-    channels_last: bool,
-) -> None:
-    """Raise DataError unless an array of this shape and dtype can hold images for as_samples."""
-    if normalization is None:
-        if dtype.kind != "f":
-            raise DataError(
-                f"{spec}: dtype {dtype}; float samples in the form that the model takes are "
-                "needed. For uint8 images give --mean and --std"
-            )
-        return
-    if (dtype != np.uint8 and dtype.kind != "f") or len(shape) != 4:
-        raise DataError(
-            f"{spec}: {dtype} {list(shape)}; with a mean and a std, uint8 images "
-            "[N, H, W, C] or floats in 0..1 [N, C, H, W] are needed"
-        )
-    if shape[3 if channels_last else 1] != len(normalization.mean):
-        wanted = "[N, H, W, C]" if channels_last else "[N, C, H, W]"
-        flag = "--channels-first" if channels_last else "--channels-last"
-        raise DataError(
-            f"{spec}: {dtype} {list(shape)}; images {wanted} are needed, with "
-            f"{len(normalization.mean)} channels as mean and std have; for the other order of "
-            f"axes give {flag}"
         )
 
 

@@ -7,6 +7,7 @@ when the error is made: one line without control characters, cut where it is lon
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -93,14 +94,52 @@ class Rejection:
         return f"{self.node} ({self.got}): allowed: {self.allowed}. {self.remedy}"
 
 
+_WIDTH = 100  # characters per line of a table of rejections
+
+
 def rejection_table(headline: str, rejections: Sequence[Rejection]) -> Lines:
-    """The rejections as an aligned plain-text table under a headline."""
-    head = ("node", "got", "allowed", "remedy")
-    cells = [head, *((r.node, r.got, r.allowed, r.remedy) for r in rejections)]
-    rows = [[plain(str(cell), LONGEST_CELL) for cell in row] for row in cells]
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    aligned = ["  ".join([*(row[i].ljust(widths[i]) for i in range(3)), row[3]]) for row in rows]
-    return Lines("\n".join([plain(headline), *(f"  {line.rstrip()}" for line in aligned)]))
+    """The rejections under a headline, as plain text; those that differ in the node alone as one.
+
+    2 operators of this model have no integrate-and-fire equivalent
+      features.3, features.5: GELU
+        allowed  ReLU and other piecewise-linear activations
+        remedy   Replace it before conversion.
+    """
+    nodes: dict[tuple[str, str, str], list[str]] = {}
+    for one in rejections:
+        got, allowed, remedy, node = (
+            plain(str(text), LONGEST_CELL) for text in (one.got, one.allowed, one.remedy, one.node)
+        )
+        nodes.setdefault((got, allowed, remedy), []).append(node)
+    rows = [plain(headline)]
+    for (got, allowed, remedy), names in nodes.items():
+        rows += _wrapped("  ", f"{listed(names)}: {got}")
+        rows += _wrapped("    allowed  ", allowed)
+        rows += _wrapped("    remedy   ", remedy)
+    return Lines("\n".join(rows))
+
+
+def listed(names: Sequence[str], most: int = 6) -> str:
+    """Names as one text, each once; of many the first `most` and the number of the others."""
+    unique = list(dict.fromkeys(names))
+    more = len(unique) - most
+    if more > 1:
+        return f"{', '.join(unique[:most])} and {more} more"
+    return ", ".join(unique)
+
+
+def _wrapped(start: str, text: str) -> list[str]:
+    """A text in lines of _WIDTH characters; the later ones begin below the first one's text."""
+    if not text:
+        return [start.rstrip()]
+    return textwrap.wrap(
+        text,
+        _WIDTH,
+        initial_indent=start,
+        subsequent_indent=" " * len(start),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 class UnsupportedOperatorError(ConversionError):

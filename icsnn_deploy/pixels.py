@@ -1,8 +1,11 @@
-"""Images as a network with a normalization takes them: uint8 pixels, channels first."""
+"""Images as a network with a normalization takes them: uint8 pixels, channels first.
+
+The order of axes is told here, by one rule, for files and arrays: is_channels_last.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,11 +16,81 @@ if TYPE_CHECKING:
     from icsnn_deploy.data import Normalization
 
 
+_IMAGES = 4  # axes of images, [N, C, H, W] or [N, H, W, C]
+
+
 def channels_first(images: Array, axis: int = 1) -> Array:
     """Move the channels from the last axis to `axis`: [N, H, W, C] -> [N, C, H, W]."""
     if images.ndim <= axis + 1:
         return images  # [N, C] has no other axis
     return np.ascontiguousarray(np.moveaxis(images, -1, axis))
+
+
+def is_channels_last(
+    spec: str,
+    shape: tuple[int, ...],
+    normalization: Normalization | None,
+    channels_last: bool | None,
+) -> bool:
+    """Whether the channels of samples are their last axis: the one rule for files and arrays.
+
+    1. What the user says (--channels-last, --channels-first, channels_last=) counts.
+    2. Of images [N, ., ., .] with a normalization, the axis is the channel that has as many entries
+       as the normalization has values: the second or the last.
+    3. All others are as the model takes them, [N, C, *positions].
+
+    Args:
+        spec: what the samples are, the beginning of messages.
+        shape: of the samples.
+        normalization: of pixels; None where the network takes other numbers.
+        channels_last: what the user says; None where nothing is said.
+
+    Raises:
+        DataError: both axes of images fit, and nothing is said.
+    """
+    if channels_last is not None or normalization is None or len(shape) != _IMAGES:
+        return bool(channels_last)
+    channels = len(normalization.mean)
+    second, last = shape[1] == channels, shape[3] == channels
+    if second and last and shape[1:] != (1, 1, 1):
+        raise DataError(
+            f"{spec}: images {list(shape)} of {channels} channels, which may be the second axis or "
+            "the last; say which with --channels-first or --channels-last (channels_last=False or "
+            "True)"
+        )
+    return last and not second
+
+
+def check_images(
+    spec: str,
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    normalization: Normalization | None,
+    channels_last: bool,
+) -> None:
+    """Raise DataError unless an array of this shape and dtype can hold images for as_samples."""
+    if normalization is None:
+        if dtype.kind != "f":
+            raise DataError(
+                f"{spec}: dtype {dtype}; float samples in the form that the model takes are "
+                "needed. For uint8 images give --mean and --std when converting; integers in the "
+                "units of a network are read from the samples.safetensors of its bundle alone"
+            )
+        return
+    if (dtype != np.uint8 and dtype.kind != "f") or len(shape) != _IMAGES:
+        raise DataError(
+            f"{spec}: {dtype} {list(shape)}; with a mean and a std, images [N, C, H, W] or "
+            "[N, H, W, C] are needed, uint8 or floats in 0..1"
+        )
+    channels = len(normalization.mean)
+    own, other = (shape[3], shape[1]) if channels_last else (shape[1], shape[3])
+    if own != channels:
+        said = "--channels-last" if channels_last else "--channels-first"
+        remedy = f"; leave {said} out, which names the other axis" if other == channels else ""
+        raise DataError(
+            f"{spec}: {dtype} {list(shape)}; images [N, C, H, W] or [N, H, W, C] are needed, with "
+            f"C = {channels} channels as mean and std have{remedy}"
+        )
 
 
 def as_network_samples(spec: str, samples: Array, normalization: Normalization | None) -> Array:

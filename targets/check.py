@@ -10,6 +10,7 @@ import numpy as np
 from icsnn_deploy.errors import TargetError
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.nodes import IF, Output, Population
+from icsnn_deploy.targets import find_target
 from icsnn_deploy.targets.allocate import Allocation, Placement, allocate_cnn, allocate_identical
 from icsnn_deploy.targets.cnn import cnn_layers
 from icsnn_deploy.targets.misfit import Misfit, amount
@@ -36,6 +37,11 @@ class CheckResult:
     def ok(self) -> bool:
         """Whether everything fits."""
         return not self.misfits
+
+    @property
+    def needs_narrower_numbers(self) -> bool:
+        """Whether quantizing for this target may remove every misfit."""
+        return bool(self.misfits) and all(misfit.is_of_numbers for misfit in self.misfits)
 
     @property
     def cores_used(self) -> int | None:
@@ -81,19 +87,28 @@ def _is_all_on_host(graph: Graph) -> bool:
     return bool(populations) and all(one.inputs[0] in constant for one in populations)
 
 
-def check(graph: Graph, profile: TargetProfile, *, host_first_layer: bool = False) -> CheckResult:
+def check(
+    graph: Graph, profile: TargetProfile | str, *, host_first_layer: bool = False
+) -> CheckResult:
     """Check whether a network fits a target; every misfit is listed.
 
     Args:
         graph: an IF network; widths are checked for integer networks only.
-        profile: the target.
+        profile: the target, or its name.
         host_first_layer: the host runs the populations that the analog input drives, and sends
             their spikes to the chip.
 
     Raises:
-        TargetError: an ANN; or host_first_layer for a network whose input is spikes already, or
-            whose populations the host would all run.
+        TargetError: an unknown target; no graph, or an ANN; or host_first_layer for a network whose
+            input is spikes already, or whose populations the host would all run.
     """
+    if isinstance(profile, str):
+        profile = find_target(profile)
+    if not isinstance(graph, Graph):
+        raise TargetError(
+            f"a network of type {type(graph).__name__}: the graph is needed, such as "
+            "conversion.network or bundle.network()"
+        )
     resources = count_resources(graph)
     if host_first_layer and graph.input.is_timed:
         raise TargetError(
@@ -150,8 +165,8 @@ def _input(
             over="",
             remedy=(
                 "Convert the model for an input of spikes (icsnn convert --encoding rate, or "
-                "events), or run the first layer on the host and send its spikes "
-                "(host_first_layer; icsnn split makes both parts)."
+                "events); or run the first layer on the host and send its spikes "
+                "(--host-first-layer; icsnn split makes both parts)."
             ),
         )
     ]

@@ -17,6 +17,11 @@ class Misfit:
     remedy: str
     bits_over: int = 0  # of a width: by how many bits the weights would have to be narrower
 
+    @property
+    def is_of_numbers(self) -> bool:
+        """Whether it is about the widths of numbers, which quantizing for the target chooses."""
+        return self.bits_over > 0 or self.what in ("lattice", "threshold granularity")
+
     def __str__(self) -> str:
         over = f", {self.over} over" if self.over else ""
         return f"{self.node}: {self.what}: {self.got}, allowed: {self.allowed}{over}. {self.remedy}"

@@ -78,7 +78,10 @@ def _not_on_the_lattice(graph: Graph) -> Misfit:
         got=f"parameters or input in float ({graph.input.dtype} input)",
         allowed="integers",
         over="",
-        remedy="Not on the lattice: run icsnn quantize. Widths are not checked until then.",
+        remedy=(
+            "Not on the lattice: run icsnn quantize with --target. Widths are not checked until "
+            "then."
+        ),
     )
 
 
@@ -193,10 +196,15 @@ def _threshold(node: Population, profile: TargetProfile) -> list[Misfit]:
                 got=f"one v_threshold per {got}, {np.unique(node.v_threshold).size} values",
                 allowed=f"one per {limit}",
                 over="",
-                remedy=f"Quantize with one threshold per {limit} (icsnn quantize, per {limit}).",
+                remedy=f"Quantize with one threshold per {limit} ({_granularity_option(limit)}).",
             )
         )
     return found
+
+
+def _granularity_option(limit: Granularity) -> str:
+    """The option that quantizes with thresholds of a granularity."""
+    return "icsnn quantize --per-layer" if limit == "layer" else "icsnn quantize"
 
 
 def _potential(bound: Bound, profile: TargetProfile, graph: Graph) -> list[Misfit]:
@@ -218,9 +226,9 @@ def _potential(bound: Bound, profile: TargetProfile, graph: Graph) -> list[Misfi
     if graph.steps > 1:
         remedy += f", or use fewer than T = {graph.steps} time steps"
     if bound.steady:
-        remedy += ", or run the first layer on the host (host_first_layer)"
+        remedy += ", or run the first layer on the host (--host-first-layer)"
     if isinstance(graph.node(bound.layer), Output):
-        remedy += ", or read out on the host (override readout=host)"
+        remedy += ", or read out on the host (--set readout=host)"
     scale = f", {units:,} in its register" if units != reach else ""
     return [
         Misfit(

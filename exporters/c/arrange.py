@@ -50,9 +50,31 @@ def per_channel_or_neuron(values: Array, shape: Shape) -> Array:
     return np.ascontiguousarray(np.broadcast_to(values.reshape(-1), (shape[0],)))
 
 
+def windows_first(size: MapSize, window: tuple[int, int]) -> Array:
+    """The pixels of a map, those of a window (height, width) one after another: int64 [P]."""
+    height, width = window
+    pixels = np.arange(size.pixels).reshape(
+        size.height // height, height, size.width // width, width
+    )
+    return np.ascontiguousarray(pixels.transpose(0, 2, 1, 3)).reshape(-1)
+
+
 def channels_last(values: Array) -> Array:
     """[C, *rest] -> [P, C]."""
     return np.ascontiguousarray(values.reshape(len(values), -1).T)
+
+
+def is_sum_pool(node: Conv, source: Shape) -> bool:
+    """Whether a convolution gives the sum of each window of a channel, windows without overlap."""
+    return (
+        node.groups == len(node.weight) == source[0]
+        and node.stride == node.kernel
+        and set(node.dilation) == {1}
+        and not any(map(any, node.padding))
+        and all(size % kernel == 0 for size, kernel in zip(source[1:], node.kernel, strict=True))
+        and bool((node.weight == 1).all())
+        and not node.bias.any()
+    )
 
 
 def conv_taps(conv: Conv) -> Array:
@@ -67,6 +89,12 @@ def conv_taps(conv: Conv) -> Array:
 def mirrored(taps: Array) -> Array:
     """The kernel turned by 180 degrees: the targets of one spike, in the order of memory."""
     return np.ascontiguousarray(taps[:, ::-1, ::-1])
+
+
+def blocks_of(taps: Array, lanes: int) -> Array:
+    """[C_in, ky, kx, C_out] -> [C_out / lanes, ky, kx, C_in, lanes]."""
+    split = taps.reshape(*taps.shape[:3], -1, lanes)
+    return np.ascontiguousarray(split.transpose(3, 1, 2, 0, 4))
 
 
 def linear_rows(weight: Array, source: MapSize) -> Array:

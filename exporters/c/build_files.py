@@ -9,6 +9,7 @@ from icsnn_deploy.graph.inputs import logit_unit
 MAKEFILE = """# make test: build the program for this machine and run its golden samples.
 CC ?= cc
 CFLAGS ?= -O3
+SIZE ?= size
 ICSNN_CFLAGS = -std=c99 -pedantic -Wall -Wextra -Wconversion
 
 test: golden_test
@@ -20,10 +21,14 @@ golden_test: network.o weights.o inspect.o test_main.o
 %.o: %.c network.h weights.h inspect.h golden.h
 \t$(CC) $(ICSNN_CFLAGS) $(CFLAGS) -c -o $@ $<
 
+# Bytes of code and constants: make CC=arm-none-eabi-gcc CFLAGS="-Os -mcpu=cortex-m4" size
+size: network.o weights.o
+\t$(SIZE) network.o weights.o
+
 clean:
 \trm -f golden_test network.o weights.o inspect.o test_main.o
 
-.PHONY: test clean
+.PHONY: test size clean
 """
 
 CMAKE = """cmake_minimum_required(VERSION 3.13)
@@ -50,7 +55,7 @@ global variables; of the C library only `memset` and `memcpy`.
 
 | file | contents |
 |---|---|
-| `network.h` | the interface: `icsnn_init`, `icsnn_step`, `icsnn_run`, and the state that you own |
+| `network.h` | the interface: `icsnn_init`, `icsnn_step`, `icsnn_steps`, `icsnn_run`; your state |
 | `network.c` | the network: one function per layer |
 | `weights.h`, `weights.c` | constants: weights, biases, thresholds, initial potentials |
 | `inspect.h`, `inspect.c` | spikes and potentials of each population; for tests only |
@@ -81,9 +86,15 @@ once, and `icsnn_step` until the logits are clear enough.
 
 ## Memory
 
-Exact for constants and state; code (some kilobytes) and stack (under one kilobyte) come on top.
+Exact for constants and state; code and stack (under one kilobyte) come on top. `make size` compiles
+with `CC` and `CFLAGS` and prints the code's size, "text" of `network.o`: some kilobytes with `-Os`
+for a microcontroller.
 
 {table}
+
+With `ICSNN_TOGETHER` {together} the state takes {ram_together:,} bytes: `icsnn_run` runs
+{together} steps of a layer before the next layer then, and loads weights once. `ICSNN_HOST` sets
+it, and adds some lines of the cache.
 
 ## How it runs
 
@@ -125,4 +136,6 @@ def readme_text(plan: Plan, memory: Memory) -> str:
         counted=graph.steps - graph.readout_start,
         unit=f", in units of {unit:g}" if isinstance(unit, float) else "",
         table="\n".join(table_lines(memory)),
+        together=memory.steps_together,
+        ram_together=memory.ram_together,
     )

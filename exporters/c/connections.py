@@ -6,18 +6,36 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from icsnn_deploy.exporters.c import functions
+from icsnn_deploy.exporters.c import block_functions, functions
 from icsnn_deploy.exporters.c.arrange import (
     MapSize,
+    blocks_of,
     conv_taps,
     linear_rows,
     mirrored,
     per_channel_or_neuron,
 )
-from icsnn_deploy.exporters.c.plan import Connection, Source
+from icsnn_deploy.exporters.c.plan import MOST_TOGETHER, Accumulator, Connection, Source
 from icsnn_deploy.exporters.c.widths import Width, width_of_values
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import ChannelAffine, Conv, Linear
+
+LANES = (64, 32, 16)
+"""Output channels of a block, the first that divides those of the connection."""
+
+MOST_NEAR = 2**14
+"""Weights of a tap that stay in the nearest cache, as 16 bits."""
+
+MOST_CACHED = 2**16
+"""Weights that stay near a processor from one spike to the next: a connection with more is run in
+blocks, all steps at once."""
+
+MOST_WIDE_SUMS = 2**18
+"""Bytes of 32-bit sums, of all steps, for which a connection with fewer weights is run in blocks,
+too: blocks add 8-bit weights in 16 bits first."""
+
+_MOST_TAPS = 64  # pixels of a map that a Linear reads in blocks
+_MOST_CHANNELS = 8192  # of them, so that the weights of a tap fit a stack
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -30,6 +48,7 @@ class ConnectionCall:
         weight: in the order of the function; None for an identity.
         sizes: the arguments after the source; "in_c" is left out where spikes are read.
         about: one line for a comment.
+        lanes: output channels of a block; 0 for a connection that is run step by step.
     """
 
     kind: str
@@ -37,6 +56,7 @@ class ConnectionCall:
     weight: Array | None
     sizes: dict[str, int]
     about: str
+    lanes: int = 0
 
     @property
     def weight_width(self) -> Width:
@@ -45,14 +65,14 @@ class ConnectionCall:
         return width_of_values(self.weight, self.kind)
 
 
-def call_of(connection: Connection, target: MapSize) -> ConnectionCall:
-    """The call that adds a connection into an accumulator of size `target`."""
+def call_of(connection: Connection, target: Accumulator) -> ConnectionCall:
+    """The call that adds a connection into an accumulator."""
     node, source = connection.node, connection.source
     match node:
         case Conv():
-            return _conv(node, source.size, target)
+            return _conv(node, source, target)
         case Linear():
-            return _linear(node, source)
+            return _linear(node, source, target)
         case ChannelAffine():
             return _scale(node, source)
         case None:
@@ -63,7 +83,12 @@ def call_of(connection: Connection, target: MapSize) -> ConnectionCall:
             )
 
 
-def _conv(node: Conv, source: MapSize, target: MapSize) -> ConnectionCall:
+def runs_in_blocks(target: Accumulator) -> bool:
+    """Whether a connection of the accumulator is run in blocks, for all steps at once."""
+    return any(call_of(part, target).lanes for part in target.connections)
+
+
+def _conv(node: Conv, source: Source, target: Accumulator) -> ConnectionCall:
     taps = conv_taps(node)
     _, kernel_h, kernel_w, group_out = taps.shape
     pads = [pair[0] for pair in node.padding]
@@ -71,19 +96,24 @@ def _conv(node: Conv, source: MapSize, target: MapSize) -> ConnectionCall:
     if len(pads) == 1:
         pads, stride, dilation = [0, *pads], [1, *stride], [1, *dilation]
     sizes = {
-        "in_h": source.height,
-        "in_w": source.width,
-        "in_c": source.channels,
-        "out_h": target.height,
-        "out_w": target.width,
-        "out_c": target.channels,
+        **_map_sizes(source.size, target.size),
         "kernel_h": kernel_h,
         "kernel_w": kernel_w,
         "pad_h": pads[0],
         "pad_w": pads[1],
     }
-    about = f"{source} -> {target}, kernel {kernel_h} x {kernel_w}"
-    if node.groups == 1 and set(stride) == set(dilation) == {1}:
+    about = f"{source.size} -> {target.size}, kernel {kernel_h} x {kernel_w}"
+    if source.window != (1, 1):
+        about += f" on sums of {source.window[0]} x {source.window[1]}"
+    steps = {"stride_h": stride[0], "stride_w": stride[1]}
+    steps |= {"dilation_h": dilation[0], "dilation_w": dilation[1]}
+    lanes = _lanes(taps, source, target) if node.groups == 1 else 0
+    plain = node.groups == 1 and set(stride) == set(dilation) == {1}
+    if not plain:
+        about += f", stride {stride[0]} x {stride[1]}"
+    if lanes:
+        return _blocks(taps, lanes, {**sizes, **steps}, about)
+    if plain:
         return ConnectionCall(
             kind="conv_rows",
             template=functions.ROWS,
@@ -91,9 +121,7 @@ def _conv(node: Conv, source: MapSize, target: MapSize) -> ConnectionCall:
             sizes=sizes,
             about=about,
         )
-    sizes |= {"stride_h": stride[0], "stride_w": stride[1]}
-    sizes |= {"dilation_h": dilation[0], "dilation_w": dilation[1]}
-    about += f", stride {stride[0]} x {stride[1]}"
+    sizes |= steps
     if node.groups == 1:
         return ConnectionCall(
             kind="conv_taps", template=functions.TAPS, weight=taps, sizes=sizes, about=about
@@ -108,15 +136,67 @@ def _conv(node: Conv, source: MapSize, target: MapSize) -> ConnectionCall:
     )
 
 
-def _linear(node: Linear, source: Source) -> ConnectionCall:
+def _map_sizes(source: MapSize, target: MapSize) -> dict[str, int]:
+    return {
+        "in_h": source.height,
+        "in_w": source.width,
+        "in_c": source.channels,
+        "out_h": target.height,
+        "out_w": target.width,
+        "out_c": target.channels,
+    }
+
+
+def _lanes(taps: Array, source: Source, target: Accumulator) -> int:
+    """Output channels of a block; 0: not in blocks. taps: [C_in, ky, kx, C_out]."""
+    fitting = [lanes for lanes in LANES if taps.shape[-1] % lanes == 0]
+    near = [lanes for lanes in fitting if len(taps) * lanes <= MOST_NEAR]
+    lanes = next(iter(near + fitting[::-1]), 0)
+    if target.role != "population" or source.values is not None:
+        return 0
+    narrow = width_of_values(taps, target.name).bits == 8
+    sums = 4 * target.size.neurons * MOST_TOGETHER
+    wide = target.sum_width.bits == 32 and narrow and sums <= MOST_WIDE_SUMS
+    return lanes if taps.size > MOST_CACHED or (wide and lanes > LANES[-1]) else 0
+
+
+def _blocks(taps: Array, lanes: int, sizes: dict[str, int], about: str) -> ConnectionCall:
+    return ConnectionCall(
+        kind=f"conv_blocks{lanes}",
+        template=block_functions.BLOCKS,
+        weight=blocks_of(taps, lanes),
+        sizes=sizes,
+        about=about,
+        lanes=lanes,
+    )
+
+
+def _linear(node: Linear, source: Source, target: Accumulator) -> ConnectionCall:
     size = source.size
-    sizes = {"pixels": size.pixels, "in_c": size.channels, "outputs": len(node.weight)}
+    rows = linear_rows(node.weight, size)
+    about = f"{size} -> {len(node.weight)}"
+    # [P, C, F] -> [C, H, W, F]: a convolution whose kernel is the map
+    taps = rows.reshape(size.height, size.width, *rows.shape[1:]).transpose(2, 0, 1, 3)
+    lanes = (
+        _lanes(taps, source, target)
+        if size.pixels <= _MOST_TAPS and size.channels <= _MOST_CHANNELS
+        else 0
+    )
+    if lanes:
+        sizes = {
+            **_map_sizes(size, target.size),
+            "kernel_h": size.height,
+            "kernel_w": size.width,
+            **dict.fromkeys(("pad_h", "pad_w"), 0),
+            **dict.fromkeys(("stride_h", "stride_w", "dilation_h", "dilation_w"), 1),
+        }
+        return _blocks(taps, lanes, sizes, about)
     return ConnectionCall(
         kind="linear",
         template=functions.LINEAR,
-        weight=linear_rows(node.weight, size),
-        sizes=sizes,
-        about=f"{size} -> {len(node.weight)}",
+        weight=rows,
+        sizes={"pixels": size.pixels, "in_c": size.channels, "outputs": len(node.weight)},
+        about=about,
     )
 
 

@@ -290,13 +290,13 @@ static icsnn_channel *list_fired(icsnn_channel *restrict event, const uint8_t *r
 
 FIRE = """
 /* One step of integrate-and-fire neurons: u = v + current; spike where u >= threshold;
-   v = @reset_text@. The spikes become the list of channels of each pixel.
+   v = @reset_text@. The spikes become the list of channels of each pixel@order@.
    A parameter of step `channels` has a value per neuron, of step 0 one per channel. */
 ICSNN_INLINE void @name@(@v@ *restrict v, @arguments@,
                          const @p@ *bias, int32_t bias_step,
                          const @p@ *threshold, int32_t threshold_step,@reset_arguments@
                          icsnn_count *restrict counts, icsnn_channel *restrict events,
-                         int32_t pixels, int32_t channels)
+                         int32_t pixels, int32_t channels@width@)
 {
     uint8_t fired[ICSNN_BLOCK];
     for (int32_t p = 0; p < pixels; p++) {
@@ -314,11 +314,35 @@ ICSNN_INLINE void @name@(@v@ *restrict v, @arguments@,
             event = list_fired(event, fired, first, block);
         }
         *counts++ = (icsnn_count)(event - events);
-        events = event;
-        v += channels;
-        bias += bias_step;
-        threshold += threshold_step;@advance@
+        events = event;@ahead@
+        v += @pixels@channels;
+        bias += @pixels@bias_step;
+        threshold += @pixels@threshold_step;@advance@
     }
+}
+"""
+
+WINDOWS = """
+/* The pixel of a map whose list of spikes is number `list`, where the lists of each window of
+   height x width pixels follow one another. */
+static inline int32_t pixel_of(int32_t list, int32_t map_width, int32_t height, int32_t width)
+{
+    const int32_t window = list / (height * width), inside = list % (height * width);
+    const int32_t across = map_width / width;
+    return (window / across * height + inside / width) * map_width
+         + window % across * width + inside % width;
+}
+"""
+
+WINDOW_COUNT = """
+/* Number of spikes of the next `lists` pixels. */
+static inline int32_t window_count(const icsnn_count *counts, int32_t lists)
+{
+    int32_t count = 0;
+    for (int32_t i = 0; i < lists; i++) {
+        count += counts[i];
+    }
+    return count;
 }
 """
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from icsnn_deploy.exporters.c.arrange import channels_last
+from icsnn_deploy.exporters.c.arrange import channels_last, windows_first
 from icsnn_deploy.exporters.c.parameters import number_lines
-from icsnn_deploy.exporters.c.plan import Plan
-from icsnn_deploy.exporters.expected import ReferenceRun
+from icsnn_deploy.exporters.c.plan import Accumulator, Plan
+from icsnn_deploy.exporters.expected import ExpectedRun, ReferenceRun
 from icsnn_deploy.graph.neuron import Array
 
 _FACTOR = 16777619
@@ -46,7 +46,6 @@ def record(plan: Plan, inputs: Array, run: ReferenceRun) -> GoldenSamples:
     axis = plan.graph.input.batch_axis
     most = max(1, _INPUT_LIMIT // max(1, plan.input.size.neurons))
     count = min(inputs.shape[axis], most)
-    names = [target.node.name for target in plan.populations]
     arranged: list[Array] = []
     listed: list[list[Array]] = []
     layers, logits = [], []
@@ -60,13 +59,15 @@ def record(plan: Plan, inputs: Array, run: ReferenceRun) -> GoldenSamples:
         logits.append(channels_last(found.logit_sums[0]).reshape(-1))
         layers.append(
             [
-                [_figures(found.spikes[name][t, 0], found.potentials[name][t, 0]) for name in names]
+                [_figures(target, found, t) for target in plan.populations]
                 for t in range(plan.graph.steps)
             ]
         )
     return GoldenSamples(
         inputs=np.stack(arranged) if axis == 0 else tuple(listed),
-        layers=np.array(layers, np.int64).reshape(count, plan.graph.steps, len(names), 3),
+        layers=np.array(layers, np.int64).reshape(
+            count, plan.graph.steps, len(plan.populations), 3
+        ),
         logits=np.stack(logits),
     )
 
@@ -80,9 +81,14 @@ def _events(spikes: Array) -> list[Array]:
     return [np.flatnonzero(_arranged(step)) for step in spikes]
 
 
-def _figures(spikes: Array, potentials: Array) -> tuple[int, int, int]:
-    fired = np.flatnonzero(_arranged(spikes))
-    return len(fired), checksum(fired + 1), checksum(_arranged(potentials))
+def _figures(target: Accumulator, found: ExpectedRun, t: int) -> tuple[int, int, int]:
+    """Spike count and checksums of spikes and potentials of a population at a step."""
+    name, size = target.node.name, target.size
+    spikes = channels_last(found.spikes[name][t, 0]).astype(bool)  # [P, C]
+    neurons = np.arange(size.neurons).reshape(spikes.shape)
+    order = windows_first(size, target.window)
+    fired = neurons[order][spikes[order]]
+    return len(fired), checksum(fired + 1), checksum(_arranged(found.potentials[name][t, 0]))
 
 
 def checksum(values: Array) -> int:
@@ -146,22 +152,33 @@ static int differs(const char *what, int sample, int step, const char *layer)
     printf("sample %d, step %d, %s: %s differ\\n", sample + 1, step + 1, layer, what);
     return 1;
 }
+
+/* Compare the logits; returns the number of differences. */
+static int compare_logits(int sample)
+{
+    for (int i = 0; i < ICSNN_OUTPUTS; i++) {
+        if (state.logits[i] != golden_logits[sample * ICSNN_OUTPUTS + i]) {
+            return differs("logits", sample, ICSNN_STEPS - 1, "output");
+        }
+    }
+    return 0;
+}
 @compare@
 int main(void)
 {
     int differences = 0;
 @declare@
     for (int sample = 0; sample < GOLDEN_SAMPLES; sample++) {
+        /* all steps at once, of which the last is compared */
+        icsnn_run(&state, @run@);
+@last@
+        differences += compare_logits(sample);
+        /* step by step */
         icsnn_init(&state);
         for (int step = 0; step < ICSNN_STEPS; step++) {
 @step@
         }
-        for (int i = 0; i < ICSNN_OUTPUTS; i++) {
-            if (state.logits[i] != golden_logits[sample * ICSNN_OUTPUTS + i]) {
-                differences += differs("logits", sample, ICSNN_STEPS - 1, "output");
-                break;
-            }
-        }
+        differences += compare_logits(sample);
     }
     printf("%d samples, %d steps, %d layers, %lu spikes: %s\\n", GOLDEN_SAMPLES, ICSNN_STEPS,
            ICSNN_LAYERS, (unsigned long)GOLDEN_SPIKES, differences == 0 ? "equal" : "NOT EQUAL");
@@ -170,15 +187,16 @@ int main(void)
 """
 
 _COMPARE = """
-/* Compare the last step of all populations; returns the number of differences. */
-static int compare_layers(int sample, int step)
+/* Compare a step of all populations; returns the number of differences.
+   t: the step among those that were run together. */
+static int compare_layers(int sample, int step, int t)
 {
     const uint32_t *expected = golden_layers + (sample * ICSNN_STEPS + step) * ICSNN_LAYERS * 3;
     int differences = 0;
     for (int layer = 0; layer < ICSNN_LAYERS; layer++) {
         const char *name = icsnn_layers[layer].name;
-        if (icsnn_spike_count(&state, layer) != expected[3 * layer] ||
-            icsnn_spike_checksum(&state, layer) != expected[3 * layer + 1]) {
+        if (icsnn_spike_count(&state, layer, t) != expected[3 * layer] ||
+            icsnn_spike_checksum(&state, layer, t) != expected[3 * layer + 1]) {
             differences += differs("spikes", sample, step, name);
         }
         if (icsnn_potential_checksum(&state, layer) != expected[3 * layer + 2]) {
@@ -197,14 +215,21 @@ def test_text(plan: Plan) -> str:
             "    const uint32_t *events = golden_events;\n"
             "    const uint32_t *counts = golden_counts;"
         )
+        run = "events, counts"
         step = "            icsnn_step(&state, events, *counts);\n            events += *counts++;"
     else:
-        declare = ""
+        declare, run = "", "golden_inputs + sample * ICSNN_INPUTS"
         step = "            icsnn_step(&state, golden_inputs + sample * ICSNN_INPUTS);"
     if plan.populations:
-        step += "\n            differences += compare_layers(sample, step);"
+        step += "\n            differences += compare_layers(sample, step, 0);"
+    last = (
+        "        differences += compare_layers(sample, ICSNN_STEPS - 1,\n"
+        "                                      (ICSNN_STEPS - 1) % ICSNN_TOGETHER);\n"
+    )
     return (
         _TEST.replace("@declare@\n", f"{declare}\n" if declare else "")
+        .replace("@run@", run)
+        .replace("@last@\n", last if plan.populations else "")
         .replace("@step@", step)
         .replace("@compare@", _COMPARE if plan.populations else "")
     )

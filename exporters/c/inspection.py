@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from icsnn_deploy.exporters.c.plan import Accumulator, Plan
 
-HEADER = """/* What happened in each population at the last step: for tests, not for a product. */
+HEADER = """/* What happened in each population: for tests, not for a product.
+   t is 0 after icsnn_step; after icsnn_steps a step of those that were run together, from 0. */
 #ifndef ICSNN_INSPECT_H
 #define ICSNN_INSPECT_H
 
@@ -21,18 +22,18 @@ extern "C" {
 
 extern const icsnn_layer icsnn_layers[ICSNN_LAYERS];
 
-/* Number of spikes of a population at the last step. */
-uint32_t icsnn_spike_count(const icsnn_state *s, int32_t layer);
+/* Number of spikes of a population at a step. */
+uint32_t icsnn_spike_count(const icsnn_state *s, int32_t layer, int32_t t);
 
 /* Checksum of the spikes: h = 0; for each neuron (y * width + x) * channels + channel that spiked,
-   in this order, h = h * 16777619 + neuron + 1. */
-uint32_t icsnn_spike_checksum(const icsnn_state *s, int32_t layer);
+   in the order of the lists in icsnn_state, h = h * 16777619 + neuron + 1. */
+uint32_t icsnn_spike_checksum(const icsnn_state *s, int32_t layer, int32_t t);
 
-/* Checksum of the potentials v after the step, in the same order: h = h * 16777619 + v. */
+/* Checksum of the potentials v after the last step, in the same order: h = h * 16777619 + v. */
 uint32_t icsnn_potential_checksum(const icsnn_state *s, int32_t layer);
 
-/* Add the spikes of the last step to spikes[(channel * height + y) * width + x]. */
-void icsnn_add_spikes(const icsnn_state *s, int32_t layer, uint8_t *spikes);
+/* Add the spikes of a step to spikes[(channel * height + y) * width + x]. */
+void icsnn_add_spikes(const icsnn_state *s, int32_t layer, int32_t t, uint8_t *spikes);
 
 /* The potentials after the last step: v[(channel * height + y) * width + x]. They are integers: the
    model's are higher by one half, so that none equals its threshold. */
@@ -52,6 +53,7 @@ _SOURCE = """#include "inspect.h"
 typedef struct {
     size_t counts, events, potentials; /* offsets in icsnn_state */
     int32_t potential_bytes;
+    int32_t window_h, window_w; /* pixels whose lists of spikes follow one another */
 } place;
 
 const icsnn_layer icsnn_layers[ICSNN_LAYERS] = {
@@ -62,14 +64,28 @@ static const place places[ICSNN_LAYERS] = {
 @places@
 };
 
-static const icsnn_count *counts_of(const icsnn_state *s, int32_t layer)
+/* The pixel whose list of spikes is number `list`. */
+static int32_t pixel_of(int32_t layer, int32_t list)
 {
-    return (const icsnn_count *)(const void *)((const char *)s + places[layer].counts);
+    const int32_t height = places[layer].window_h, width = places[layer].window_w;
+    const int32_t window = list / (height * width), inside = list % (height * width);
+    const int32_t across = icsnn_layers[layer].width / width;
+    return (window / across * height + inside / width) * icsnn_layers[layer].width
+         + window % across * width + inside % width;
 }
 
-static const icsnn_channel *events_of(const icsnn_state *s, int32_t layer)
+static const icsnn_count *counts_of(const icsnn_state *s, int32_t layer, int32_t t)
 {
-    return (const icsnn_channel *)(const void *)((const char *)s + places[layer].events);
+    const void *first = (const char *)s + places[layer].counts;
+    return (const icsnn_count *)first + t * icsnn_layers[layer].height * icsnn_layers[layer].width;
+}
+
+static const icsnn_channel *events_of(const icsnn_state *s, int32_t layer, int32_t t)
+{
+    const icsnn_layer *size = &icsnn_layers[layer];
+    const void *first = (const char *)s + places[layer].events;
+    const int32_t neurons = size->height * size->width * size->channels;
+    return (const icsnn_channel *)first + t * (neurons + ICSNN_SPARE);
 }
 
 static int32_t potential_of(const icsnn_state *s, int32_t layer, int32_t neuron)
@@ -79,9 +95,9 @@ static int32_t potential_of(const icsnn_state *s, int32_t layer, int32_t neuron)
                                               : ((const int32_t *)v)[neuron];
 }
 
-uint32_t icsnn_spike_count(const icsnn_state *s, int32_t layer)
+uint32_t icsnn_spike_count(const icsnn_state *s, int32_t layer, int32_t t)
 {
-    const icsnn_count *counts = counts_of(s, layer);
+    const icsnn_count *counts = counts_of(s, layer, t);
     const int32_t pixels = icsnn_layers[layer].height * icsnn_layers[layer].width;
     uint32_t total = 0;
     for (int32_t p = 0; p < pixels; p++) {
@@ -90,15 +106,15 @@ uint32_t icsnn_spike_count(const icsnn_state *s, int32_t layer)
     return total;
 }
 
-uint32_t icsnn_spike_checksum(const icsnn_state *s, int32_t layer)
+uint32_t icsnn_spike_checksum(const icsnn_state *s, int32_t layer, int32_t t)
 {
-    const icsnn_count *counts = counts_of(s, layer);
-    const icsnn_channel *event = events_of(s, layer);
+    const icsnn_count *counts = counts_of(s, layer, t);
+    const icsnn_channel *event = events_of(s, layer, t);
     const int32_t pixels = icsnn_layers[layer].height * icsnn_layers[layer].width;
     uint32_t h = 0;
     for (int32_t p = 0; p < pixels; p++) {
         for (int32_t k = 0; k < counts[p]; k++) {
-            const int32_t neuron = p * icsnn_layers[layer].channels + *event++;
+            const int32_t neuron = pixel_of(layer, p) * icsnn_layers[layer].channels + *event++;
             h = h * UINT32_C(16777619) + (uint32_t)neuron + 1;
         }
     }
@@ -116,14 +132,15 @@ uint32_t icsnn_potential_checksum(const icsnn_state *s, int32_t layer)
     return h;
 }
 
-void icsnn_add_spikes(const icsnn_state *s, int32_t layer, uint8_t *spikes)
+void icsnn_add_spikes(const icsnn_state *s, int32_t layer, int32_t t, uint8_t *spikes)
 {
-    const icsnn_count *counts = counts_of(s, layer);
-    const icsnn_channel *event = events_of(s, layer);
+    const icsnn_count *counts = counts_of(s, layer, t);
+    const icsnn_channel *event = events_of(s, layer, t);
     const int32_t pixels = icsnn_layers[layer].height * icsnn_layers[layer].width;
     for (int32_t p = 0; p < pixels; p++) {
+        uint8_t *of_pixel = spikes + pixel_of(layer, p);
         for (int32_t k = 0; k < counts[p]; k++) {
-            uint8_t *to = spikes + *event++ * pixels + p;
+            uint8_t *to = of_pixel + *event++ * pixels;
             *to = (uint8_t)(*to + 1);
         }
     }
@@ -161,10 +178,11 @@ def _place(target: Accumulator) -> str:
     assert potential is not None, name
     fields = (f"{name}_counts", f"{name}_events", f"{name}_v")
     offsets = ", ".join(f"offsetof(icsnn_state, {field})" for field in fields)
+    rest = ", ".join(map(str, (potential.bytes, *target.window)))
     if len(offsets) < 88:
-        return f"    {{{offsets}, {potential.bytes}}},"
+        return f"    {{{offsets}, {rest}}},"
     lines = offsets.replace(", offsetof", ",\n     offsetof")
-    return f"    {{{lines}, {potential.bytes}}},"
+    return f"    {{{lines}, {rest}}},"
 
 
 def string_literal(text: str) -> str:

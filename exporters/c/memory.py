@@ -8,7 +8,7 @@ from icsnn_deploy.errors import ExportError
 from icsnn_deploy.exporters.c.options import COptions
 from icsnn_deploy.exporters.c.parameters import Parameter, parameters_of
 from icsnn_deploy.exporters.c.plan import Plan, plan_program
-from icsnn_deploy.exporters.c.state import SHARED, state_bytes, state_fields
+from icsnn_deploy.exporters.c.state import SHARED, STEP_BYTES, state_bytes, state_fields
 from icsnn_deploy.graph.graph import Graph
 
 
@@ -27,13 +27,17 @@ class Memory:
 
     Args:
         layers: of each layer; "(shared)" is used by all.
-        ram: sizeof(icsnn_state).
+        ram: sizeof(icsnn_state), where steps are run one by one.
         flash: of all constants.
+        steps_together: steps of a layer that ICSNN_HOST runs before the next layer.
+        ram_together: sizeof(icsnn_state) with ICSNN_TOGETHER steps_together.
     """
 
     layers: tuple[LayerMemory, ...]
     ram: int
     flash: int
+    steps_together: int
+    ram_together: int
 
 
 def memory_of(graph: Graph) -> Memory:
@@ -49,7 +53,8 @@ def program_memory(plan: Plan, parameters: list[Parameter]) -> Memory:
     layers = [
         LayerMemory(
             layer=name,
-            ram=sum(field.bytes for field in fields if field.layer == name),
+            ram=sum(field.bytes() for field in fields if field.layer == name)
+            + (STEP_BYTES if name == SHARED else 0),
             flash=sum(each.bytes for each in parameters if each.layer == name),
         )
         for name in names
@@ -58,6 +63,8 @@ def program_memory(plan: Plan, parameters: list[Parameter]) -> Memory:
         layers=tuple(layer for layer in layers if layer.ram or layer.flash),
         ram=state_bytes(fields),
         flash=sum(each.bytes for each in parameters),
+        steps_together=plan.steps_together,
+        ram_together=state_bytes(fields, plan.steps_together),
     )
 
 

@@ -25,14 +25,20 @@ class Parameter:
     width: Width
     values: Array
     about: str
-    is_weight: bool = False
+    is_wide_on_host: bool = False
 
     @property
     def c_type(self) -> str:
         """The type of the array's values."""
-        if self.is_weight and self.width.bits == 8:
+        if self.is_wide_on_host and self.width.bits == 8:
             return "icsnn_weight8"
         return self.width.c_type
+
+    @property
+    def host_values(self) -> Array:
+        """The values in the type that they have with ICSNN_HOST."""
+        bits = 16 if self.c_type == "icsnn_weight8" else self.width.bits
+        return self.values.astype(f"int{bits}")
 
     @property
     def bytes(self) -> int:
@@ -44,7 +50,7 @@ def parameters_of(plan: Plan) -> Iterator[Parameter]:
     """Every array of the program, layer by layer."""
     for target in plan.accumulators:
         for part in (*target.constant_connections, *target.connections):
-            call = call_of(part, target.size)
+            call = call_of(part, target)
             if call.weight is not None:
                 shape = "][".join(map(str, call.weight.shape))
                 yield Parameter(
@@ -53,7 +59,7 @@ def parameters_of(plan: Plan) -> Iterator[Parameter]:
                     width=call.weight_width,
                     values=call.weight,
                     about=f"{part.name}: {call.about}; weights [{shape}]",
-                    is_weight=True,
+                    is_wide_on_host=not call.lanes,
                 )
         for name, values in vectors_of(target).items():
             layout = "neuron" if values.ndim == 2 else "channel"
@@ -116,8 +122,9 @@ def number_lines(values: Array) -> Iterator[str]:
     flat = values.reshape(-1)
     widest = max(len(str(flat.min())), len(str(flat.max()))) + 1
     step = max(1, _LINE // widest)
+    literal = str if flat.min() > -(2**31) else _literal
     for start in range(0, flat.size, step):
-        yield "    " + ",".join(map(_literal, flat[start : start + step].tolist())) + ","
+        yield "    " + ",".join(map(literal, flat[start : start + step].tolist())) + ","
 
 
 def _literal(value: int) -> str:

@@ -11,13 +11,14 @@ connection reads becomes an accumulator; every connection adds into one:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 
 from icsnn_deploy.errors import ExportError
-from icsnn_deploy.exporters.c.arrange import MapSize, per_channel_or_neuron
+from icsnn_deploy.exporters.c.arrange import MapSize, is_sum_pool, per_channel_or_neuron
 from icsnn_deploy.exporters.c.names import identifiers
 from icsnn_deploy.exporters.c.widths import Width, input_width, ranges_of, width_of, width_of_values
 from icsnn_deploy.graph.certificate import Bound, certify
@@ -37,6 +38,9 @@ from icsnn_deploy.graph.nodes import (
     Shape,
 )
 
+MOST_TOGETHER = 8
+"""Steps of a layer that a computer runs before the next layer, at most."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
@@ -47,12 +51,22 @@ class Source:
         size: of the map.
         values: type of the values; None: spikes, as a list of channels per pixel.
         flattened: whether the connection takes the map as a vector in the order (C, H, W).
+        window: pixels (height, width) that are one of this map, as the sum of their spikes; their
+            lists follow one another.
+        constant: whether the values are the same at every step.
     """
 
     name: str
     size: MapSize
     values: Width | None
     flattened: bool = False
+    window: tuple[int, int] = (1, 1)
+    constant: bool = False
+
+    @property
+    def lists(self) -> int:
+        """Number of lists of spikes, one of each pixel of the population."""
+        return self.size.pixels * math.prod(self.window)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -81,6 +95,7 @@ class Accumulator:
         potential: type of the potentials; None without a population.
         parameter: type of bias and, of a population, thresholds and potentials set.
         in_place: whether spikes are added to the potentials themselves.
+        window: pixels (height, width) whose lists of spikes follow one another.
     """
 
     node: Node
@@ -97,6 +112,7 @@ class Accumulator:
     bound: Bound | None = None
     potential: Width | None = None
     in_place: bool = False
+    window: tuple[int, int] = (1, 1)
 
     @property
     def population(self) -> IF:
@@ -127,6 +143,11 @@ class Plan:
     def steps(self) -> tuple[Accumulator, ...]:
         """The accumulators that are computed at every step."""
         return tuple(each for each in self.accumulators if not each.constant)
+
+    @property
+    def steps_together(self) -> int:
+        """Steps of a layer that a computer runs before the next layer."""
+        return min(self.graph.steps, MOST_TOGETHER)
 
     @property
     def channel_bits(self) -> int:
@@ -169,6 +190,7 @@ class _Planner:
         self.ranges: dict[str, Range] = ranges_of(graph)
         self.bounds = {bound.layer: bound for bound in certify(graph).bounds}
         self.constant = graph.constant_nodes()
+        self.windows = {node.name: self._window(node) for node in graph.nodes_of(Population)}
         self.sums = {node.name for node in graph.nodes if self._is_kept(node)}
         self.sources: dict[str, Source] = {}
 
@@ -185,25 +207,49 @@ class _Planner:
 
     def _is_kept(self, node: Node) -> bool:
         """Whether a linear node's result is kept: a connection reads it, or several nodes do."""
-        if not isinstance(node, Conv | Linear | ChannelAffine | Add):
+        if not isinstance(node, Conv | Linear | ChannelAffine | Add) or self._is_pool(node):
             return False
         consumers = self.graph.consumers(node.name)
         absorbed = isinstance(consumers[0], Add | Population | Output)
         return len(consumers) > 1 or not absorbed
 
+    def _window(self, node: Population) -> tuple[int, int]:
+        """The windows whose sums alone are read of a population; (1, 1): it is read itself."""
+        shape = self.graph.shape(node.name)
+        consumers = self.graph.consumers(node.name)
+        pools = [each for each in consumers if isinstance(each, Conv) and is_sum_pool(each, shape)]
+        kernels = {each.kernel for each in pools}
+        if len(pools) < len(consumers) or len(kernels) != 1:
+            return (1, 1)
+        height, width = (1, *kernels.pop())[-2:]
+        return height, width
+
+    def _is_pool(self, node: Node) -> bool:
+        """Whether a node's result is that of a population, read in windows."""
+        return isinstance(node, Conv) and self.windows.get(node.inputs[0], (1, 1)) != (1, 1)
+
     def _source(self, node: Node, values: Width | None) -> Source:
         size = MapSize.of(self.graph.shape(node.name))
-        source = Source(name=self.names[node.name], size=size, values=values)
+        constant = node.name in self.constant
+        source = Source(name=self.names[node.name], size=size, values=values, constant=constant)
         self.sources[node.name] = source
         return source
+
+    def _add_spikes(self, node: IF) -> None:
+        """Add the spikes of a population as a source, or the sums of its windows."""
+        spikes = self._source(node, None)
+        for pool in self.graph.consumers(node.name):
+            if self._is_pool(pool):
+                size = MapSize.of(self.graph.shape(pool.name))
+                window = self.windows[node.name]
+                self.sources[pool.name] = replace(spikes, size=size, window=window)
 
     def _view(self, name: str) -> Source:
         """The source that a node's result is: a flattened one for a Flatten."""
         node = self.graph.node(name)
         if not isinstance(node, Flatten):
             return self.sources[name]
-        inner = self._view(node.inputs[0])
-        return Source(name=inner.name, size=inner.size, values=inner.values, flattened=True)
+        return replace(self._view(node.inputs[0]), flattened=True)
 
     def _parts(self, name: str) -> list[Connection]:
         """The connections whose sum is the result of a node."""
@@ -238,9 +284,10 @@ class _Planner:
             "bias": bias,
         }
         if isinstance(node, IF):
-            self._source(node, None)
+            self._add_spikes(node)
             widths = self._population(node, bias, reach, steady=not moving)
-            return Accumulator(**common, role="population", **widths)
+            window = self.windows[node.name]
+            return Accumulator(**common, role="population", window=window, **widths)
         if isinstance(node, Population):
             raise ExportError(f"{node.name}: c has no rule for {node.kind!r}")
         if isinstance(node, Output):

@@ -1,145 +1,19 @@
-"""network.h and network.c: the interface, the state and the steps."""
+"""network.c: the layers and the steps."""
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 
-from icsnn_deploy.exporters.c.connections import call_of
+from icsnn_deploy.exporters.c.connections import call_of, runs_in_blocks
+from icsnn_deploy.exporters.c.interface import run_arguments, step_arguments
 from icsnn_deploy.exporters.c.parameters import vectors_of
 from icsnn_deploy.exporters.c.plan import Accumulator, Connection, Plan
-from icsnn_deploy.exporters.c.state import state_fields, uses_scratch
+from icsnn_deploy.exporters.c.state import SHARED, StateField, state_fields
 from icsnn_deploy.exporters.c.texts import FunctionTexts
-from icsnn_deploy.version import __version__
 
 _WRAP = 96
-
-_HEADER = """/* A spiking network as a C99 program, written by icsnn-deploy {version}.
-   T = {steps} steps.
-
-   The caller owns the state; nothing else is kept, so that several networks can run at once.
-   All values are integers. Potentials and sums can't overflow within T steps, whatever the input:
-   network.c states the bound of each. Maps are stored channels last: [height][width][channel]. */
-#ifndef ICSNN_NETWORK_H
-#define ICSNN_NETWORK_H
-
-#include <stdint.h>
-
-/* Define ICSNN_HOST for all files to build for a computer: faster there, larger everywhere. */
-#ifdef ICSNN_HOST
-#define ICSNN_SPARE 8 /* lists of spikes are written in groups */
-#else
-#define ICSNN_SPARE 0
-#endif
-
-#define ICSNN_NETWORK "{hash}" /* hash of the network */
-#define ICSNN_STEPS {steps} /* T */
-#define ICSNN_READOUT_START {start} /* the logits sum the currents of the steps after this one */
-#define ICSNN_LAYERS {layers} /* populations */
-{input_macros}
-{events}#define ICSNN_OUTPUT_HEIGHT {out_h}
-#define ICSNN_OUTPUT_WIDTH {out_w}
-#define ICSNN_OUTPUT_CHANNELS {out_c}
-#define ICSNN_OUTPUTS {outputs} /* values at the output */
-
-{input_type}typedef uint{bits}_t icsnn_channel; /* number of a channel of a map, from 0 */
-typedef uint{count_bits}_t icsnn_count; /* of the spikes of one pixel */
-
-typedef struct {{
-{fields}
-}} icsnn_state;
-
-#ifdef __cplusplus
-extern "C" {{
-#endif
-
-/* Start a sample: potentials are set to their initial values, logits to 0. */
-void icsnn_init(icsnn_state *s);
-
-{step_text}
-void icsnn_step(icsnn_state *s, {step_arguments});
-
-{run_text}
-void icsnn_run(icsnn_state *s, {run_arguments});
-
-#ifdef __cplusplus
-}}
-#endif
-
-#endif
-"""
-
-_EVENT_INPUT = "#define ICSNN_EVENT_INPUT 1 /* the input is a list of spikes per step */\n"
-
-_STEP_DIRECT = """/* Run the next step. After step t, s->logits are the sums over the steps
-   (ICSNN_READOUT_START, t], [{output}]; their mean is the network's output at t, for early exit.
-   Further calls after ICSNN_STEPS steps do nothing.
-   input: [{input}], the sample; read at the first step only. */"""
-
-_STEP_EVENTS = """/* Run the next step. After step t, s->logits are the sums over the steps
-   (ICSNN_READOUT_START, t], [{output}]; their mean is the network's output at t, for early exit.
-   Further calls after ICSNN_STEPS steps do nothing.
-   events: the input spikes of this step in any order, each (y * width + x) * channels + channel;
-   one that is listed twice counts once, one beyond the input not at all.
-   count: their number. */"""
-
-_RUN_DIRECT = """/* Run a sample from icsnn_init on, all ICSNN_STEPS steps. */"""
-
-_RUN_EVENTS = """/* Run a sample from icsnn_init on, all ICSNN_STEPS steps.
-   events: the input spikes of step 1, then of step 2, ...; see icsnn_step.
-   counts: [ICSNN_STEPS], how many spikes each step has. */"""
-
-
-def header_text(plan: Plan) -> str:
-    """The text of network.h."""
-    size, out = plan.input.size, plan.output.size
-    lines = [
-        f"#define ICSNN_INPUT_HEIGHT {size.height}",
-        f"#define ICSNN_INPUT_WIDTH {size.width}",
-        f"#define ICSNN_INPUT_CHANNELS {size.channels}",
-        f"#define ICSNN_INPUTS {size.neurons} /* values at the input */",
-    ]
-    is_direct = plan.input.values is not None
-    names = {"input": str(size), "output": str(out)}
-    return _HEADER.format(
-        version=__version__,
-        hash=plan.graph.hash(),
-        events="" if is_direct else _EVENT_INPUT,
-        input_type=_input_type(plan),
-        steps=plan.graph.steps,
-        start=plan.graph.readout_start,
-        layers=len(plan.populations),
-        input_macros="\n".join(lines),
-        out_h=out.height,
-        out_w=out.width,
-        out_c=out.channels,
-        outputs=out.neurons,
-        bits=plan.channel_bits,
-        count_bits=plan.count_bits,
-        fields="\n".join(field.declaration for field in state_fields(plan)),
-        step_text=(_STEP_DIRECT if is_direct else _STEP_EVENTS).format(**names),
-        step_arguments=_step_arguments(plan),
-        run_text=_RUN_DIRECT if is_direct else _RUN_EVENTS,
-        run_arguments=_run_arguments(plan),
-    )
-
-
-def _input_type(plan: Plan) -> str:
-    values = plan.input.values
-    return "" if values is None else f"typedef {values.c_type} icsnn_input; /* one input value */\n"
-
-
-def _step_arguments(plan: Plan) -> str:
-    if plan.input.values is None:
-        return "const uint32_t *events, uint32_t count"
-    return "const icsnn_input *input"
-
-
-def _run_arguments(plan: Plan) -> str:
-    if plan.input.values is None:
-        return "const uint32_t *events, const uint32_t *counts"
-    return _step_arguments(plan)
-
 
 _SOURCE = """/* The network of network.h. A layer reads the spikes of its sources as lists, adds the
    weights of those neurons alone, and lists its own spikes. */
@@ -161,7 +35,7 @@ _SOURCE = """/* The network of network.h. A layer reads the spikes of its source
 #if defined(__GNUC__) && defined(__OPTIMIZE__) && !defined(__OPTIMIZE_SIZE__)
 #define ICSNN_INLINE static inline __attribute__((always_inline))
 #else
-#define ICSNN_INLINE static
+#define ICSNN_INLINE static inline
 #endif
 
 #if ICSNN_HOST_LISTS
@@ -180,6 +54,8 @@ def source_text(plan: Plan) -> str:
     start = writer.start()
     ends = writer.init() + writer.step() + writer.run()
     head = _SOURCE.replace("@lists@", "\n".join(_list_table()))
+    if writer.functions.tap_weights:
+        head += f"\n#define ICSNN_TAP_WEIGHTS {writer.functions.tap_weights} /* at most */\n"
     return f"{head}{writer.functions}{layers}{start}{ends}"
 
 
@@ -200,25 +76,56 @@ class _ProgramWriter:
         self.has_start = plan.input.values is not None
 
     def layer(self, target: Accumulator) -> str:
-        """The function of one accumulator at one step."""
+        """The function of one accumulator for some steps."""
         name, size = target.name, target.size
-        lines = [f"\n/* {name}: {size}. {_reasons(target)} */", _head(f"layer_{name}")]
-        match target.role:
-            case "population":
-                to = f"s->{name}_v" if target.in_place else "s->sum"
-                lines += [self._connection(target, part, to) for part in target.connections]
-                lines.append(self._fire(target))
-            case "values":
-                lines.append(self._bias(target, f"s->{name}_sum"))
-                lines += [
-                    self._connection(target, part, f"s->{name}_sum") for part in target.connections
-                ]
-            case "output":
-                lines.append(self._bias(target, "s->logits", keep=True))
-                lines += [
-                    self._connection(target, part, "s->logits") for part in target.connections
-                ]
+        lines = [
+            f"\n/* {name}: {size}. {_reasons(target)} */",
+            f"static void layer_{name}(icsnn_state *s, int32_t steps)\n{{",
+        ]
+        if target.role != "population":
+            lines += self._each_step(self._sum(target))
+        elif not runs_in_blocks(target):
+            to = f"s->{name}_v" if target.in_place else f"s->sum{target.sum_width.bits}"
+            lines += self._each_step(self._population(target, target.connections, to))
+        elif target.in_place:
+            lines += ["#if ICSNN_TOGETHER > 1", *self._in_blocks(target)]
+            lines += ["#else /* spikes are added to the potentials themselves */"]
+            in_place = self._population(target, target.connections, f"s->{name}_v")
+            lines += [*self._each_step(in_place), "#endif"]
+        else:
+            lines += self._in_blocks(target)
         return "\n".join([*lines, "}", ""])
+
+    def _each_step(self, lines: list[str]) -> list[str]:
+        return ["    for (int32_t t = 0; t < steps; t++) {", *map(_indented, lines), "    }"]
+
+    def _sum(self, target: Accumulator) -> list[str]:
+        """One step of a sum or of the readout."""
+        if target.role == "values":
+            to = f"s->{target.name}_sum + t * {target.size.neurons}"
+            parts = [self._connection(target, part, to) for part in target.connections]
+            return [self._bias(target, to), *parts]
+        lines = [self._bias(target, "s->logits", keep=True)]
+        lines += [self._connection(target, part, "s->logits") for part in target.connections]
+        if self.plan.graph.readout_start > 0:
+            first = "    if (s->step + t >= ICSNN_READOUT_START) {"
+            lines = [first, *map(_indented, lines), "    }"]
+        keep = "    memcpy(s->logits_after + t * ICSNN_OUTPUTS, s->logits, sizeof s->logits);"
+        return [*lines, "#if ICSNN_TOGETHER > 1", keep, "#endif"]
+
+    def _population(self, target: Accumulator, parts: tuple[Connection, ...], to: str) -> list[str]:
+        """One step of a population: connections that add into `to`, and its neurons."""
+        lines = [self._connection(target, part, to) for part in parts]
+        return [*lines, self._fire(target, to)]
+
+    def _in_blocks(self, target: Accumulator) -> list[str]:
+        """A population of which some connections are run for all steps at once."""
+        to = f"s->sum{target.sum_width.bits}"
+        blocks = tuple(part for part in target.connections if call_of(part, target).lanes)
+        rest = tuple(part for part in target.connections if part not in blocks)
+        lines = [self._connection(target, part, to, steps="steps") for part in blocks]
+        step = self._population(target, rest, f"{to} + t * {target.size.neurons}")
+        return [*lines, *self._each_step(step)]
 
     def start(self) -> str:
         """The function that computes what is the same at every step."""
@@ -227,7 +134,7 @@ class _ProgramWriter:
         plan = self.plan
         lines = [
             "\n/* What the sample gives to every step alike. */",
-            f"static void start(icsnn_state *s, {_step_arguments(plan)})\n{{",
+            f"static void start(icsnn_state *s, {step_arguments(plan)})\n{{",
         ]
         for target in plan.accumulators:
             to = f"s->{target.name}_constant"
@@ -244,7 +151,8 @@ class _ProgramWriter:
 
     def init(self) -> str:
         """The text of icsnn_init."""
-        lines = ["\nvoid icsnn_init(icsnn_state *s)\n{", "    memset(s, 0, sizeof *s);"]
+        lines = ["\nvoid icsnn_init(icsnn_state *s)\n{", "    s->step = 0;"]
+        lines += [line for field in state_fields(self.plan) for line in _zeroed(field)]
         for target in self.plan.populations:
             assert target.potential is not None
             fill = self.functions.fill(target.potential, target.parameter)
@@ -256,76 +164,106 @@ class _ProgramWriter:
         return "\n".join([*lines, "}", ""])
 
     def step(self) -> str:
-        """The text of icsnn_step."""
+        """The text of icsnn_steps and icsnn_step."""
         plan = self.plan
         lines = [
-            f"\nvoid icsnn_step(icsnn_state *s, {_step_arguments(plan)})\n{{",
-            "    if (s->step >= ICSNN_STEPS) {\n        return;\n    }",
+            f"\nvoid icsnn_steps(icsnn_state *s, {run_arguments(plan)}, int32_t steps)\n{{",
+            "    const int32_t left = ICSNN_STEPS - s->step;",
+            "    steps = steps < left ? steps : left;",
+            "    steps = steps < ICSNN_TOGETHER ? steps : ICSNN_TOGETHER;",
         ]
         if self.has_start:
-            lines.append("    if (s->step == 0) {\n        start(s, input);\n    }")
+            lines.append("    if (s->step == 0 && steps > 0) {\n        start(s, input);\n    }")
         else:
             lines += self._list_input()
-        for target in plan.steps:
-            if target.role == "output" and plan.graph.readout_start > 0:
-                lines.append("    if (s->step >= ICSNN_READOUT_START) {")
-                lines.append(f"        layer_{target.name}(s);\n    }}")
-            else:
-                lines.append(f"    layer_{target.name}(s);")
-        return "\n".join([*lines, "    s->step++;", "}", ""])
+        lines += [f"    layer_{target.name}(s, steps);" for target in plan.steps]
+        lines += ["    s->step += steps;", "}"]
+        lines.append(f"\nvoid icsnn_step(icsnn_state *s, {step_arguments(plan)})\n{{")
+        arguments = "input" if self.has_start else "events, &count"
+        lines.append(f"    icsnn_steps(s, {arguments}, 1);")
+        return "\n".join([*lines, "}", ""])
 
     def _list_input(self) -> list[str]:
         name, size = self.plan.input.name, self.plan.input.size
         lists = self.functions.spikes_of_marks()
+        sizes = (size.pixels, size.channels)
+        reads = _lists(name, *sizes, "t")
         return [
-            "    for (uint32_t i = 0; i < count; i++) {",
-            "        if (events[i] < ICSNN_INPUTS) {",
-            f"            s->{name}_marks[events[i]] = 1;",
-            "        }\n    }",
-            f"    {lists}(s->{name}_marks, s->{name}_counts, s->{name}_events, "
-            f"{size.pixels}, {size.channels});",
+            "    for (int32_t t = 0; t < steps; t++) {",
+            "        for (uint32_t i = 0; i < counts[t]; i++) {",
+            "            if (events[i] < ICSNN_INPUTS) {",
+            f"                s->{name}_marks[events[i]] = 1;",
+            "            }\n        }",
+            _indented(_call(lists, [f"s->{name}_marks", *reads, *map(str, sizes)])),
+            "        events += counts[t];\n    }",
         ]
 
     def run(self) -> str:
         """The text of icsnn_run."""
         lines = [
-            f"\nvoid icsnn_run(icsnn_state *s, {_run_arguments(self.plan)})\n{{",
+            f"\nvoid icsnn_run(icsnn_state *s, {run_arguments(self.plan)})\n{{",
             "    icsnn_init(s);",
-            "    for (int32_t t = 0; t < ICSNN_STEPS; t++) {",
         ]
         if self.has_start:
-            lines.append("        icsnn_step(s, input);")
+            lines.append("    while (s->step < ICSNN_STEPS) {")
+            lines.append("        icsnn_steps(s, input, ICSNN_TOGETHER);")
         else:
-            lines += ["        icsnn_step(s, events, counts[t]);", "        events += counts[t];"]
+            lines += [
+                "    while (s->step < ICSNN_STEPS) {",
+                "        const int32_t first = s->step;",
+                "        icsnn_steps(s, events, counts + first, ICSNN_TOGETHER);",
+                "        for (int32_t t = first; t < s->step; t++) {",
+                "            events += counts[t];",
+                "        }",
+            ]
         return "\n".join([*lines, "    }", "}", ""])
 
-    def _connection(self, target: Accumulator, part: Connection, to: str) -> str:
-        call = call_of(part, target.size)
+    def _connection(
+        self, target: Accumulator, part: Connection, to: str, *, steps: str = ""
+    ) -> str:
+        """The call of one connection.
+
+        Args:
+            target: what it adds into.
+            part: the connection.
+            to: the sums of the step t, or of the first where all steps are run at once.
+            steps: of a connection in blocks, the number of steps; empty: 1, the step t.
+        """
+        call = call_of(part, target)
         source = part.source
-        name = self.functions.connection(call, target.sum_width, source.values)
-        is_input = source.name == self.plan.input.name
+        name = self.functions.connection(call, target.sum_width, source)
         if source.values is None:
-            reads = [f"s->{source.name}_counts", f"s->{source.name}_events"]
+            reads = _lists(source.name, source.lists, source.size.channels, "" if steps else "t")
         else:
+            is_input = source.name == self.plan.input.name
             reads = ["input" if is_input else f"s->{source.name}_sum"]
+            if not (is_input or source.constant):
+                reads = [f"s->{source.name}_sum + t * {source.size.neurons}"]
         weight = [] if call.weight is None else [f"{part.name}_weight"]
-        left_out = {"in_c"} if source.values is None and call.kind != "linear" else set()
+        count = [steps or "1"] if call.lanes else []
+        left_out = (
+            {"in_c"}
+            if source.values is None and call.kind != "linear" and not call.lanes
+            else set()
+        )
         sizes = [str(n) for key, n in call.sizes.items() if key not in left_out]
         comment = f"    /* {part.name}: {call.about} */\n"
-        return comment + _call(name, [to, *weight, *reads, *sizes])
+        return comment + _call(name, [to, *weight, *reads, *count, *sizes])
 
-    def _fire(self, target: Accumulator) -> str:
+    def _fire(self, target: Accumulator, current: str) -> str:
+        """The call of the neurons at step t; current: of their spikes, or the potentials."""
         name, size, steps = target.name, target.size, _steps_of(target)
-        arguments = [f"s->{name}_v"]
-        if uses_scratch(target):
-            arguments.append("s->sum")
+        potentials = f"s->{name}_v"
+        beside = bool(target.connections) and current != potentials
+        arguments = [potentials, current] if beside else [potentials]
         if target.constant_connections:
             arguments.append(f"s->{name}_constant")
         for field in ("bias", "threshold", *(["v_reset"] if "v_reset" in steps else [])):
             arguments += [f"{name}_{field}", str(steps[field])]
-        arguments += [f"s->{name}_counts", f"s->{name}_events"]
+        arguments += _lists(name, size.pixels, size.channels, "t")
         arguments += [str(size.pixels), str(size.channels)]
-        return _call(self.functions.fire(target), arguments)
+        arguments += [] if target.window == (1, 1) else [str(size.width)]
+        return _call(self.functions.fire(target, beside=beside), arguments)
 
     def _bias(self, target: Accumulator, to: str, *, keep: bool = False) -> str:
         name, size = target.name, target.size
@@ -343,12 +281,31 @@ def _steps_of(target: Accumulator) -> dict[str, int]:
     }
 
 
-def _head(name: str) -> str:
-    return f"static void {name}(icsnn_state *s)\n{{"
+def _zeroed(field: StateField) -> list[str]:
+    """The lines that set a field to zero which has to be zero at the start."""
+    if field.name != "logits" and field.layer != SHARED and not field.name.endswith("_marks"):
+        return []
+    line = f"    memset(s->{field.name}, 0, sizeof s->{field.name});"
+    return [line] if field.size else ["#if ICSNN_TOGETHER > 1", line, "#endif"]
+
+
+def _lists(name: str, pixels: int, channels: int, step: str) -> list[str]:
+    """Counts and events of a step; of all from the first on where `step` is empty."""
+    if not step:
+        return [f"s->{name}_counts", f"s->{name}_events"]
+    return [
+        f"s->{name}_counts + {step} * {pixels}",
+        f"s->{name}_events + {step} * ({pixels * channels} + ICSNN_SPARE)",
+    ]
+
+
+def _indented(text: str) -> str:
+    """Lines four spaces further in; directives stay where they are."""
+    return re.sub(r"^(?=[^#\n])", "    ", text, flags=re.MULTILINE)
 
 
 def _call(name: str, arguments: list[str]) -> str:
-    """A call in lines of at most 100 characters."""
+    """A call in lines of about 100 characters."""
     line = f"    {name}("
     indent = " " * 8
     lines = []

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import re
+from dataclasses import replace
 
-from icsnn_deploy.exporters.c import functions
+from icsnn_deploy.exporters.c import block_functions, functions
 from icsnn_deploy.exporters.c.connections import ConnectionCall
-from icsnn_deploy.exporters.c.plan import Accumulator
+from icsnn_deploy.exporters.c.plan import Accumulator, Source
 from icsnn_deploy.exporters.c.widths import Width
 
 _HOLE = re.compile(r"@(\w+)@")
@@ -20,18 +22,20 @@ class FunctionTexts:
 
     def __init__(self) -> None:
         self._texts: dict[str, str] = {}
+        self.tap_weights = 0  # of one tap of a connection in blocks, at most
 
     def __str__(self) -> str:
         return "".join(self._texts.values())
 
-    def connection(self, call: ConnectionCall, total: Width, values: Width | None) -> str:
+    def connection(self, call: ConnectionCall, total: Width, source: Source) -> str:
         """Add the function of a connection; returns its name.
 
         Args:
             call: the connection.
             total: type of the sum that it adds into.
-            values: type of the values that it reads; None: spikes.
+            source: what it reads.
         """
+        values = source.values
         weight = None if call.weight is None else call.weight_width
         types = {
             "a": total.c_type,
@@ -41,54 +45,79 @@ class FunctionTexts:
         if values is not None:
             suffix += f"_{_short(values)}"
             types["x"] = values.c_type
-        add = self._add(types, suffix, values) if "@add@" in call.template else ""
-        name = f"{call.kind}{suffix}"
-        if values is None:
-            template = _MARK.sub(_spikes_loop, call.template)
-        else:
-            types["gather"] = self._gather(values)
-            template = _MARK.sub(_values_loop, call.template)
+        lists = math.prod(source.window)
+        shape = "x".join(map(str, source.window))
+        windows = f"_windows{shape}" if lists > 1 else ""
         filled = {
             **types,
-            "name": name,
-            "add": add,
+            "name": f"{call.kind}{windows}{suffix}",
             "source": _LIST if values is None else f"const {values.c_type} *values",
             "in_c": "" if values is None else " int32_t in_c,",
             "list": "event" if values is None else "event, value",
             "times": "" if values is None else "value[k] * ",
             "one": "1" if values is None else "value[k]",
             "reads": "reads spikes." if values is None else "reads values.",
+            "lanes": str(call.lanes),
+            "lists": f" * {lists}" if lists > 1 else "",
         }
-        return self._put(name, template, filled)
+        if windows:
+            self._put("window_count", functions.WINDOW_COUNT, {})
+            filled["reads"] = f"reads spikes,\n   and takes {shape} pixels as one, their sum."
+        if call.lanes:
+            filled["add"] = self._add_block(call, types, total)
+            filled["tap"] = f"add_tap{call.lanes}{windows}{suffix}"
+            narrow = call.weight_width.bits == 8
+            filled["stored"] = "int8_t" if narrow else types["w"]
+            filled["parameter"] = "stored" if narrow else "weight"
+            tap = block_functions.TAP.replace("@wide@", block_functions.WIDE if narrow else "")
+            tap = _with_spikes(tap, lists)
+            self.tap_weights = max(self.tap_weights, call.sizes["in_c"] * call.lanes)
+            self._put(filled["tap"], tap, {**filled, "name": filled["tap"]})
+        elif "@add@" in call.template:
+            filled["add"] = self._add(types, suffix, values)
+        if values is not None:
+            filled["gather"] = self._gather(values)
+            return self._put(filled["name"], _MARK.sub(_values_loop, call.template), filled)
+        return self._put(filled["name"], _with_spikes(call.template, lists), filled)
 
-    def fire(self, target: Accumulator) -> str:
-        """Add the function of a population; returns its name."""
+    def fire(self, target: Accumulator, *, beside: bool) -> str:
+        """Add the function of a population; returns its name.
+
+        Args:
+            target: the population.
+            beside: whether its spikes were summed beside the potentials.
+        """
         potential, sums, parameter = target.potential, target.sum_width, target.parameter
         assert potential is not None, f"{target.name} is no population"
         hard = target.population.v_reset is not None
         name, arguments, current, clear = f"fire_v{potential.bits}", [], "", ""
         advance = ""
-        if target.connections and not target.in_place:
+        if beside:
             name += f"_a{sums.bits}"
             arguments.append(f"{sums.c_type} *restrict sum")
             current += "sum[c] + "
             clear = "\n                sum[c] = 0;"
-            advance += "\n        sum += channels;"
+            advance += "\n        sum += @pixels@channels;"
         if target.constant_connections:
             name += f"_c{sums.bits}"
             arguments.append(f"const {sums.c_type} *constant")
             current += "constant[c] + "
-            advance += "\n        constant += channels;"
+            advance += "\n        constant += @pixels@channels;"
         name += f"_p{parameter.bits}{'_hard' if hard else ''}"
         reset_arguments = ""
         if hard:
             p = parameter.c_type
             reset_arguments = f"\n{' ' * 25}const {p} *reset, int32_t reset_step,"
-            advance += "\n        reset += reset_step;"
+            advance += "\n        reset += @pixels@reset_step;"
         wide = max(potential.bits, parameter.bits)
+        height, width = target.window
+        windows = target.window != (1, 1)
+        name += f"_windows{height}x{width}" if windows else ""
         template = functions.FIRE.replace(
             "@arguments@,", f"{', '.join(arguments)}," if arguments else ""
-        )
+        ).replace("@advance@", advance)
+        place = f"width, {height}, {width})"
+        ahead = f"pixel_of(p + 1, {place} - pixel_of(p, {place};"
         filled = {
             "name": name,
             "v": potential.c_type,
@@ -96,12 +125,17 @@ class FunctionTexts:
             "p": parameter.c_type,
             "current": current,
             "clear": clear,
-            "advance": advance,
+            "pixels": "ahead * " if windows else "",
+            "ahead": f"\n        const int32_t ahead = {ahead}" if windows else "",
+            "width": ", int32_t width" if windows else "",
+            "order": f",\n   window by window of {height} x {width} pixels" if windows else "",
             "reset": "reset[c]" if hard else "u - high",
             "reset_text": "reset after a spike, otherwise u" if hard else "u - threshold * spike",
             "reset_arguments": reset_arguments,
         }
         self._put("list_fired", functions.LIST_FIRED, {})
+        if windows:
+            self._put("pixel_of", functions.WINDOWS, {})
         return self._put(name, template, filled)
 
     def bias(self, target: Accumulator, *, keep: bool = False) -> str:
@@ -140,6 +174,18 @@ class FunctionTexts:
         name = f"add_{'spikes' if values is None else 'values'}{suffix}"
         return self._put(name, template, {**types, "name": name})
 
+    def _add_block(self, call: ConnectionCall, types: dict[str, str], total: Width) -> str:
+        """Add the function that adds spikes into a block of sums; returns its name."""
+        narrow = total.bits == 32 and call.weight_width.bits == 8
+        into = replace(total, bits=16) if narrow else total
+        suffix = f"_w{call.weight_width.bits}_a{into.bits}"
+        add_spikes = self._add({**types, "a": into.c_type}, suffix, None)
+        template = block_functions.ADD_BLOCK_WIDENED if narrow else block_functions.ADD_BLOCK
+        name = f"add_block{call.lanes}_w{call.weight_width.bits}_a{total.bits}"
+        self._put("target_of", block_functions.TARGET, {})
+        filled = {**types, "name": name, "add_spikes": add_spikes, "lanes": str(call.lanes)}
+        return self._put(name, template, filled)
+
     def _gather(self, values: Width) -> str:
         name = f"gather_{_short(values)}"
         return self._put(name, functions.GATHER, {"name": name, "x": values.c_type})
@@ -156,9 +202,20 @@ def _short(values: Width) -> str:
     return f"x{values.bits}" if values.signed else f"x{values.bits}u"
 
 
-def _spikes_loop(match: re.Match[str]) -> str:
-    indent, body = match[1], match[2]
-    return f"{indent}const int32_t count = *counts++;\n{body}{indent}event += count;\n"
+def _with_spikes(template: str, lists: int) -> str:
+    """A template with the lists of spikes of a pixel between @begin@ and @end@."""
+
+    def loop(match: re.Match[str]) -> str:
+        indent, body = match[1], match[2]
+        count = f"{indent}const int32_t count = *counts++;\n"
+        if lists > 1:
+            count = (
+                f"{indent}const int32_t count = window_count(counts, {lists});\n"
+                f"{indent}counts += {lists};\n"
+            )
+        return f"{count}{body}{indent}event += count;\n"
+
+    return _MARK.sub(loop, template)
 
 
 def _values_loop(match: re.Match[str]) -> str:

@@ -9,12 +9,14 @@ from icsnn_deploy.exporters.c import (
     build_files,
     golden,
     inspection,
+    interface,
     parameters,
     program,
 )
 from icsnn_deploy.exporters.c.memory import check_memory, program_memory
 from icsnn_deploy.exporters.c.options import COptions
 from icsnn_deploy.exporters.c.plan import Plan, plan_program
+from icsnn_deploy.exporters.c.prefix import renamed
 from icsnn_deploy.exporters.expected import ReferenceRun, inputs_for_tests
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
@@ -60,25 +62,29 @@ def write(
     }
     try:
         path.mkdir()
-        for name, text in texts.items():
+        for name, text in renamed(texts, arrays, options.prefix).items():
             (path / name).write_bytes(text.encode())
     except OSError as error:
         raise ExportError(f"{path}: can't be written ({error})") from error
 
 
-def program_texts(graph: Graph) -> dict[str, str]:
-    """The files of an integer network's program that a simulator compiles, by name.
+def program_of(graph: Graph) -> tuple[dict[str, str], list[parameters.Parameter]]:
+    """The program of an integer network, for a simulator.
+
+    Returns:
+        its files by name, and the arrays of weights.c.
 
     Raises:
         ExportError: as `write`.
     """
     plan = plan_program(graph)
-    return _program_texts(plan, list(parameters.parameters_of(plan)))
+    arrays = list(parameters.parameters_of(plan))
+    return _program_texts(plan, arrays), arrays
 
 
 def _program_texts(plan: Plan, arrays: list[parameters.Parameter]) -> dict[str, str]:
     return {
-        "network.h": program.header_text(plan),
+        "network.h": interface.header_text(plan),
         "network.c": program.source_text(plan),
         "weights.h": parameters.header(arrays),
         "weights.c": parameters.source(arrays),

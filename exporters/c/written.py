@@ -7,6 +7,7 @@ from pathlib import Path
 
 from icsnn_deploy.errors import ExportError
 from icsnn_deploy.exporters.c.options import COptions
+from icsnn_deploy.exporters.c.prefix import prefix_of
 from icsnn_deploy.exporters.options import WrittenAs
 
 _VERSION = re.compile(r"written by icsnn-deploy (\S+)\.\n")
@@ -20,11 +21,12 @@ def written_as(path: Path) -> WrittenAs:
     Raises:
         ExportError: a file can't be read.
     """
-    version = _VERSION.search(_head(path / "network.h"))
+    header = _head(path / "network.h")
+    version, prefix = _VERSION.search(header), prefix_of(header)
     samples = _SAMPLES.search(_head(path / "golden.h"))
     return WrittenAs(
         version=None if version is None else version[1],
-        options=None if samples is None else COptions(golden=int(samples[1])),
+        options=None if samples is None else COptions(golden=int(samples[1]), prefix=prefix),
     )
 
 

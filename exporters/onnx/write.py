@@ -141,11 +141,29 @@ def _model(writer: OnnxWriter) -> onnx.ModelProto:
     return model
 
 
+def _units(graph_input: str, metadata: OnnxMetadata) -> str:
+    """What 1 stands for at the input and the output, as text; empty where it is 1 in both."""
+    lines = []
+    if metadata.input_unit != 1:
+        lines.append(
+            f"Input {graph_input}: integers, round(sample / {metadata.input_unit!r}) of a sample "
+            "as the ANN takes it. Pixels cast to this type are other numbers."
+        )
+    if metadata.logit_unit not in (None, 1.0):
+        lines.append(
+            f"Output {metadata.readout}: times {metadata.logit_unit!r} it is in units of the ANN."
+        )
+    return "\n".join(lines)
+
+
 def _stamped(writer: OnnxWriter, metadata: OnnxMetadata) -> bytes:
     """The serialized model with its metadata and content hash."""
     from google.protobuf.message import EncodeError  # type: ignore[import-untyped]
 
     model = _model(writer)
+    units = _units(", ".join(entry.name for entry in writer.inputs[:1]), metadata)
+    if units:
+        model.doc_string = units
     model.producer_version = metadata.version
     for key, value in metadata.entries().items():
         model.metadata_props.add(key=key, value=value)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from icsnn_deploy.bundle.bundle import Bundle, as_bundle
 from icsnn_deploy.errors import BackendUnavailableError
 
 if TYPE_CHECKING:
@@ -167,14 +169,15 @@ def find_backend(spec: str) -> tuple[Backend, str | None]:
     return BACKENDS[name], option
 
 
-def open_backend(bundle: Bundle, spec: str) -> Simulator:
-    """Open a backend, named as `name` or `name:option`, on a bundle.
+def open_backend(bundle: Bundle | str | os.PathLike[str], spec: str) -> Simulator:
+    """Open a backend, named as `name` or `name:option`, on a bundle or the path of one.
 
     Raises:
         BackendUnavailableError: unknown, or not available on this machine.
         BundleError: the export that it runs is missing or damaged.
         ExportError: the export can't be read.
     """
+    bundle = as_bundle(bundle)
     backend, option = find_backend(spec)
     module, function = backend.opener.split(":")
     opener: Opener = getattr(import_module(f"icsnn_deploy.{module}"), function)

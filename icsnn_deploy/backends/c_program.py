@@ -1,7 +1,7 @@
 """The backend c: the C program that was exported, compiled on this machine and run in this process.
 
-The files of the export are compiled as they are, with a runner that feeds them a batch. They are
-code that runs in this process, so that they have to be what the exporter writes for the network.
+The files of the export are compiled with a runner that feeds them a batch. They are code that runs
+in this process, so that they have to be what the exporter writes for the network.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import ctypes
 import math
 import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,9 @@ from icsnn_deploy.backends import Backend
 from icsnn_deploy.backends.recording import Record, Recording, Simulator
 from icsnn_deploy.bundle.bundle import Bundle
 from icsnn_deploy.errors import BackendUnavailableError, ExportError
-from icsnn_deploy.exporters.c.write import program_texts
+from icsnn_deploy.exporters.c.parameters import Parameter
+from icsnn_deploy.exporters.c.prefix import prefix_of, renamed
+from icsnn_deploy.exporters.c.write import program_of
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.inputs import check_inputs
 from icsnn_deploy.graph.neuron import Array
@@ -30,7 +32,10 @@ from icsnn_deploy.native.threads import in_threads
 
 _COMPILE_LIMIT_S = 600.0
 _FLAGS = ("-DICSNN_HOST", "-O2", "-ftree-vectorize")  # gcc's -O3 unrolls, and is 15 % slower
-_MOST_COUNTED = 255  # steps: the runner counts spikes in bytes
+_CACHE_LINE = 64
+_WEIGHTS = "weights.c"
+MOST_COUNTED = 255
+"""Steps: the runner counts spikes in bytes, and with more it needs all spikes."""
 
 
 def open_c(bundle: Bundle, backend: Backend, option: str | None) -> Simulator:
@@ -56,7 +61,7 @@ class CSimulator:
 
     Args:
         graph: the network that it was exported from.
-        folder: of the program.
+        folder: of the program; None: what the exporter would write is compiled.
         threads: samples that are run at once; None: OMP_NUM_THREADS, or the cores of this process.
 
     Raises:
@@ -68,11 +73,17 @@ class CSimulator:
     gives_logits_t = True
     cuts_batches = True
 
-    def __init__(self, graph: Graph, folder: Path, *, threads: int | None = None) -> None:
+    def __init__(
+        self, graph: Graph, folder: Path | None = None, *, threads: int | None = None
+    ) -> None:
         self.graph = graph
         self.threads = threads or _usual_threads()
-        self._library = _compiled(_checked_files(graph, folder), folder)
+        texts, arrays = program_of(graph)
+        if folder is not None:
+            _check_files(texts, arrays, folder)
+        self._library = _compiled(texts, arrays, "the network" if folder is None else str(folder))
         self._library.icsnn_state_bytes.restype = ctypes.c_int64
+        self._library.icsnn_events_size.restype = ctypes.c_int64
         self._free: list[tuple[Array, Array]] = []  # states that no thread uses
         self._run = self._library.icsnn_run_samples
         self._run.restype = None
@@ -84,7 +95,7 @@ class CSimulator:
         lead = (graph.steps, batch)
         populations = graph.nodes_of(Population)
         shapes = [graph.shape(node.name) for node in populations]
-        counted = record.counts and graph.steps <= _MOST_COUNTED
+        counted = record.counts and graph.steps <= MOST_COUNTED
         needed = record.spikes or record.first_spikes or (record.counts and not counted)
         # Potentials before the reset are computed from those after it and the spikes.
         known = [
@@ -131,15 +142,15 @@ class CSimulator:
         pointers = [None if table is None else ctypes.addressof(table) for table in tables]
         job = _Job(batch, x.ctypes.data, *pointers, sums.ctypes.data)
         size = int(self._library.icsnn_state_bytes())
-        inputs = int(np.prod(self.graph.input.shape))
+        events_size = int(self._library.icsnn_events_size())
 
         def run(first: int, last: int) -> None:
             state, events = (
                 self._free.pop()
                 if self._free
                 else (
-                    np.empty(-(-size // 4), np.int32),
-                    np.empty(inputs, np.uint32),
+                    _aligned(size),
+                    np.empty(events_size, np.uint32),
                 )
             )
             self._run(
@@ -163,39 +174,66 @@ class CSimulator:
         return means
 
 
-def _checked_files(graph: Graph, folder: Path) -> dict[str, bytes]:
-    """The files of the program, read once; raises ExportError for any other code."""
+def _check_files(texts: Mapping[str, str], arrays: Sequence[Parameter], folder: Path) -> None:
+    """Raise ExportError for any other code than that of the texts, under whatever prefix."""
     files = {}
-    for name, text in program_texts(graph).items():
-        path = folder / name
+    for name in texts:
         try:
-            files[name] = path.read_bytes()
+            files[name] = (folder / name).read_bytes()
         except OSError as error:
-            raise ExportError(f"{path}: can't be read ({error})") from error
+            raise ExportError(f"{folder / name}: can't be read ({error})") from error
+    prefix = prefix_of(files["network.h"].decode(errors="replace"))
+    for name, text in renamed(texts, arrays, prefix).items():
         if files[name] != text.encode():
             raise ExportError(
-                f"{path}: not what this version of icsnn-deploy writes for the network; it is not "
-                "run. Export the program again"
+                f"{folder / name}: not what this version of icsnn-deploy writes for the network; "
+                "it is not run. Export the program again"
             )
-    return files
 
 
-def _compiled(files: dict[str, bytes], folder: Path) -> ctypes.CDLL:
+def _compiled(texts: Mapping[str, str], arrays: Sequence[Parameter], what: str) -> ctypes.CDLL:
+    """The library of a program.
+
+    Compilers take seconds for a large weights.c, so that it is replaced by the same arrays without
+    values, which are copied into the library.
+    """
     compiler = find_compiler()
     if compiler is None:
         raise BackendUnavailableError(f"backend c: {missing_compiler()}")
     try:
         runner = Path(native.__file__).with_name("c_runner.c")
-        sources = {**files, runner.name: runner.read_bytes()}
-        return compile_library("program", sources, compiler, flags=_FLAGS, limit_s=_COMPILE_LIMIT_S)
+        files = {name: text.encode() for name, text in texts.items()}
+        sources = {**files, runner.name: runner.read_bytes(), _WEIGHTS: _room_for(arrays)}
+        flags = (*_FLAGS, "-fno-common")
+        library = compile_library(
+            "program", sources, compiler, flags=flags, limit_s=_COMPILE_LIMIT_S
+        )
+        for each in arrays:
+            values = np.ascontiguousarray(each.host_values)
+            place = (ctypes.c_char * values.nbytes).in_dll(library, each.name)
+            ctypes.memmove(place, values.ctypes.data, values.nbytes)
+        return library
     except subprocess.CalledProcessError as error:
         text = error.stderr.decode(errors="replace").strip()[:500]
         text = text or f"it ended with {error.returncode} and said nothing"
         raise BackendUnavailableError(
-            f"backend c: {' '.join(compiler)} can't compile {folder}: {text}"
+            f"backend c: {' '.join(compiler)} can't compile {what}: {text}"
         ) from error
     except (OSError, subprocess.SubprocessError) as error:
-        raise BackendUnavailableError(f"backend c: {folder}: {error}") from error
+        raise BackendUnavailableError(f"backend c: {what}: {error}") from error
+
+
+def _room_for(arrays: Sequence[Parameter]) -> bytes:
+    """C code that defines the arrays of weights.c without their values."""
+    lines = [f"{each.host_values.dtype}_t {each.name}[{each.values.size}];" for each in arrays]
+    return "\n".join(["#include <stdint.h>", *lines, ""]).encode()
+
+
+def _aligned(size: int) -> Array:
+    """Bytes that start at a cache line, uint8 [size]."""
+    room = np.empty(size + _CACHE_LINE, np.uint8)
+    start = -room.ctypes.data % _CACHE_LINE
+    return room[start : start + size]
 
 
 def _channels_last(x: Array, rank: int) -> Array:

@@ -362,6 +362,18 @@ def check_free(path: Path, *, overwrite: bool) -> None:
         raise BundleError(f"{path}: exists and is not a bundle; it will not be overwritten")
 
 
+def as_bundle(given: Bundle | str | os.PathLike[str]) -> Bundle:
+    """A bundle, or the one at a path, opened; raises BundleError."""
+    if isinstance(given, Bundle):
+        return given
+    if not isinstance(given, (str, os.PathLike)):
+        raise BundleError(
+            f"a bundle of type {type(given).__name__}: a Bundle or the path of one is needed, as "
+            "conversion.save(path) and quantization.save(path) make them"
+        )
+    return open_bundle(given)
+
+
 def open_bundle(path: str | os.PathLike[str]) -> Bundle:
     """Open a bundle and check its manifest; raises BundleError.
 

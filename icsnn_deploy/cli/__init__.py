@@ -39,6 +39,7 @@ from icsnn_deploy.cli.quantize import quantize
 from icsnn_deploy.cli.readers import readers
 from icsnn_deploy.cli.report import report
 from icsnn_deploy.cli.split import split
+from icsnn_deploy.cli.sweep import sweep
 from icsnn_deploy.cli.targets import targets
 from icsnn_deploy.cli.verify import verify
 from icsnn_deploy.distributed import is_launched
@@ -60,6 +61,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "verify": verify,
     "evaluate": evaluate,
     "report": report,
+    "sweep": sweep,
     "inspect": inspect,
     "targets": targets,
     "check": check,
@@ -68,7 +70,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "import": import_nir,
 }
 GROUPS = (lava, readers)
-DISTRIBUTED = ("convert", "evaluate")
+DISTRIBUTED = ("convert", "evaluate", "sweep")
 """Commands that run in several processes under torchrun."""
 
 for _name, _command in COMMANDS.items():
@@ -100,7 +102,7 @@ def _options(
     if is_launched() and context.invoked_subcommand not in DISTRIBUTED:
         print(
             f"error: {context.invoked_subcommand} runs in one process, not under torchrun; "
-            f"only {' and '.join(DISTRIBUTED)} do",
+            f"only {', '.join(DISTRIBUTED)} do",
             file=sys.stderr,
         )
         raise typer.Exit(2)

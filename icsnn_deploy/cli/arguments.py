@@ -49,8 +49,8 @@ ChannelsLast = Annotated[
     bool | None,
     typer.Option(
         "--channels-last/--channels-first",
-        help="Order of the axes of arrays. Default: uint8 images in files [N, H, W, C], all others "
-        "[N, C, H, W].",
+        help="Order of the axes of arrays. Default: of images with --mean and --std the axis with "
+        "as many entries as channels; of others as the model takes them, [N, C, H, W].",
         show_default=False,
         rich_help_panel=_SAMPLES,
     ),

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from icsnn_deploy.bundle.bundle import open_bundle
 from icsnn_deploy.cli.arguments import BundlePath, JsonFlag
 from icsnn_deploy.cli.printing import print_json, print_table, progress_bars, report_errors, say
+
+if TYPE_CHECKING:
+    from icsnn_deploy.targets.profile import TargetProfile
+
+
+def _advice(bundle: Path, profile: TargetProfile, *, integer: bool) -> str:
+    """What to do where everything that does not fit is a width of numbers."""
+    source = "FLOAT_BUNDLE" if integer else str(bundle)
+    per_layer = " --per-layer" if profile.threshold_granularity == "layer" else ""
+    return (
+        f"only widths of numbers do not fit; quantizing for the target chooses them: icsnn "
+        f"quantize {source} --target {profile.name}{per_layer} --calibration ... --out ..."
+    )
 
 
 def check(
@@ -50,5 +64,7 @@ def check(
                 say(f"note: {note}")
             for line in result.summary().splitlines():
                 say(line)
+            if result.needs_narrower_numbers:
+                say(_advice(bundle, profile, integer=network.is_integer))
         if not result.ok:
             raise typer.Exit(1)

@@ -244,6 +244,7 @@ def convert(
         asked = parse_approximation(approximate, knots)
         tasks = declared_tasks(task or [])
         device = own_device(device)
+        notes: list[str] = []
         # what the user's own code prints is not part of the result
         with (
             naming_event_shape(event_shape),
@@ -253,7 +254,7 @@ def convert(
             open_ranks(device) as ranks,
         ):
             result = run_conversion(
-                load_model(model, weights),
+                load_model(model, weights, notes.append),
                 samples if labels is None else (samples, labels),
                 chosen,
                 normalization=normalization,
@@ -279,7 +280,7 @@ def convert(
         )
         if as_json:
             written = {"graph_hash": bundle.graph_hash, "report": result.report.to_json()}
-            print_json({"bundle": str(out), **written})
+            print_json({"bundle": str(out), **written, **({"notes": notes} if notes else {})})
         else:
             print_table(candidates_table(result.report))
             lines = max_pool_lines(result.report.max_pools, result.report.losses)
@@ -289,4 +290,6 @@ def convert(
                 say(line)
             if result.advice is not None:
                 say(result.advice)
+            for note in notes:
+                say(f"note: {note}")
             say(f"wrote {out}; next: icsnn export {out} --format nir --format onnx")

@@ -8,7 +8,14 @@ from typing import Annotated
 import typer
 
 from icsnn_deploy.cli.arguments import JsonFlag
-from icsnn_deploy.cli.printing import print_json, print_table, progress_bars, report_errors, say
+from icsnn_deploy.cli.printing import (
+    print_json,
+    print_note,
+    print_table,
+    progress_bars,
+    report_errors,
+    say,
+)
 
 
 def demo(
@@ -17,8 +24,12 @@ def demo(
         typer.Option(help="Folder of the bundle to write; the integer one is OUT-int8 beside it."),
     ] = Path("build/demo"),
     lava: Annotated[
-        bool, typer.Option(help="Verify on Lava too; run icsnn lava setup first.")
-    ] = True,
+        bool | None,
+        typer.Option(
+            help="Verify on Lava too; run icsnn lava setup first. Default: where it is set up.",
+            show_default=False,
+        ),
+    ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace both bundles if they exist.")
     ] = False,
@@ -26,6 +37,12 @@ def demo(
 ) -> None:
     """Train, convert, quantize, export and verify a small network on scikit-learn's digits."""
     with report_errors(as_json):
+        with progress_bars():
+            from icsnn_deploy.demo.requirements import missing_environments
+
+            missing = missing_environments()
+        for line in missing:
+            print_note(line)
         with progress_bars() as progress:
             from icsnn_deploy.demo.run import run_demo
             from icsnn_deploy.report.tables import accuracy_table, parity_table

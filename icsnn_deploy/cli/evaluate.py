@@ -59,8 +59,12 @@ def evaluate(
     ] = None,
     task: JudgedTasks = None,
     backend: Annotated[
-        str, typer.Option(help=f"The backend to measure: {BACKEND_NAMES}.")
-    ] = "torch",
+        str,
+        typer.Option(
+            help=f"The backend to measure: {BACKEND_NAMES}; auto: torch, or the C program of an "
+            "integer network where that is faster."
+        ),
+    ] = "auto",
     parity_backend: Annotated[
         list[str] | None,
         typer.Option(help="Compare this backend with it, spike by spike. May be repeated."),
@@ -164,7 +168,7 @@ def open_data_set(
     labels: str | None,
     reading: Reading,
 ) -> tuple[DataSet, Mapping[str, Array] | Array | None]:
-    """The samples, and the labels of each output that has some, or those that samples come with."""
+    """Open samples, and the labels of each output, from files or as the samples come with them."""
     recordings = open_recordings(bundle, images)
     if recordings is not None:
         reading.options.require_only(images, "recordings of events")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Annotated, Any, Literal
 
@@ -12,9 +13,9 @@ from icsnn_deploy.bundle.bundle import Bundle, open_bundle
 from icsnn_deploy.bundle.swap import DATA
 from icsnn_deploy.cli.arguments import BundlePath, JsonFlag
 from icsnn_deploy.cli.printing import print_json, print_table, progress_bars, report_errors, say
-from icsnn_deploy.errors import DataError
-from icsnn_deploy.exporters import FORMATS, ExportOptions, export_into
-from icsnn_deploy.exporters.c.memory import memory_of
+from icsnn_deploy.errors import DataError, ExportError, IcsnnError
+from icsnn_deploy.exporters import FORMATS, ExportOptions, ExportTask, export_into
+from icsnn_deploy.exporters.c.memory import Memory, memory_of
 from icsnn_deploy.exporters.c.options import COptions
 from icsnn_deploy.exporters.formats import plan_exports
 from icsnn_deploy.exporters.nir.formats import VARIANTS, NirOptions
@@ -25,6 +26,7 @@ from icsnn_deploy.exporters.onnx.layouts.choose import layout_of
 from icsnn_deploy.exporters.testvectors.memories import plan_vectors
 from icsnn_deploy.exporters.testvectors.options import VectorOptions
 from icsnn_deploy.graph.graph import Graph
+from icsnn_deploy.progress import Progress
 from icsnn_deploy.report.memory import memory_table
 
 
@@ -74,6 +76,9 @@ def export(
     flash_limit: Annotated[
         int | None, typer.Option(help="C: refuse a program with more bytes of constants.")
     ] = None,
+    prefix: Annotated[
+        str, typer.Option(help="C: what names begin with, for several networks in one firmware.")
+    ] = COptions().prefix,
     vector_samples: Annotated[
         int, typer.Option(help="Test vectors: samples at most.", min=1)
     ] = VectorOptions().samples,
@@ -93,22 +98,21 @@ def export(
             raw_spikes=raw_spikes,
         )
         nir = NirOptions(profile=profile, v_init_encoding=v_init_encoding, for_reader=for_reader)
-        program = COptions(ram_limit=ram_limit, flash_limit=flash_limit)
+        program = COptions(ram_limit=ram_limit, flash_limit=flash_limit, prefix=prefix)
         vectors = VectorOptions(samples=vector_samples, spikes_only=spikes_only)
         _check_used(export_format, onnx, nir, program, vectors, lossy=lossy)
         given: tuple[ExportOptions, ...] = (onnx, nir, program, vectors)
         options = [each for each in given if each != type(each)()]
         opened = open_bundle(bundle)
-        memory = memory_of(opened.network()) if "c" in export_format else None
+        memory = _memory(opened) if "c" in export_format else None
         if memory is not None and not as_json:
             print_table(memory_table(memory))
-        if "testvectors" in export_format and not as_json:
+        if "testvectors" in export_format and opened.network().is_integer and not as_json:
             _announce(opened, vectors)
-        names = {task.name for task in plan_exports(tuple(export_format), tuple(options))}
+        tasks = plan_exports(tuple(export_format), tuple(options))
         with progress_bars() as progress:
-            exported = export_into(
-                opened, *export_format, options=options, lossy=lossy, progress=progress
-            )
+            exported, errors = _export_each(opened, tasks, lossy=lossy, progress=progress)
+        names = {task.name for task in tasks if task.name not in errors}
         network = opened.network()  # loaded already, unlike that of `exported`
         written = {
             name: {
@@ -121,9 +125,45 @@ def export(
             if name in names
         }
         if as_json:
-            print_json({"bundle": str(bundle), "exports": written})
+            failed = {
+                name: {"error": type(error).__name__, "message": str(error)}
+                for name, error in errors.items()
+            }
+            print_json({"bundle": str(bundle), "exports": written, "errors": failed})
         else:
             _show(written)
+        for name, error in errors.items():
+            print(f"error: {name}: {error}", file=sys.stderr)
+        if errors:
+            raise typer.Exit(2)
+
+
+def _memory(bundle: Bundle) -> Memory | None:
+    """What the C program takes; None where there can be none, which the export itself says."""
+    try:
+        return memory_of(bundle.network())
+    except ExportError:
+        return None
+
+
+def _export_each(
+    bundle: Bundle, tasks: Sequence[ExportTask], *, lossy: bool, progress: Progress
+) -> tuple[Bundle, dict[str, IcsnnError]]:
+    """Write each format on its own, so that one that fails does not keep the others from it.
+
+    Raises:
+        IcsnnError: of the only format.
+    """
+    errors: dict[str, IcsnnError] = {}
+    for task in tasks:
+        options = [] if task.options is None else [task.options]
+        try:
+            bundle = export_into(bundle, task.name, options=options, lossy=lossy, progress=progress)
+        except IcsnnError as error:
+            if len(tasks) == 1:
+                raise
+            errors[task.name] = error
+    return bundle, errors
 
 
 def _check_used(
@@ -142,7 +182,7 @@ def _check_used(
         (onnx.raw_spikes, "--raw-spikes goes", ("onnx", "onnx-step")),
         (lossy, "--lossy goes", ("netx",)),
         (vectors != VectorOptions(), "--vector-samples and --spikes-only go", ("testvectors",)),
-        (program != COptions(), "--ram-limit and --flash-limit go", ("c",)),
+        (program != COptions(), "--ram-limit, --flash-limit and --prefix go", ("c",)),
         (nir != NirOptions(), "--profile, --v-init-encoding and --for go", tuple(VARIANTS)),
     ):
         if given and not set(takers) & set(formats):

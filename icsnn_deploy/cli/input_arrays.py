@@ -8,7 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from icsnn_deploy.bundle.bundle import Bundle
-from icsnn_deploy.data import Normalization, check_finite, load_archive, load_array, load_images
+from icsnn_deploy.data import (
+    Normalization,
+    are_stored_samples,
+    check_finite,
+    load_archive,
+    load_array,
+    load_images,
+)
 from icsnn_deploy.errors import DataError
 from icsnn_deploy.evaluation.encoded_samples import are_frames, before_encoding
 from icsnn_deploy.evaluation.packed_samples import input_specs
@@ -78,6 +85,9 @@ def load_samples(bundle: Bundle, spec: str, reading: Reading) -> tuple[Array, So
         reading.options.require_only(spec, "recordings of events")
         paths = recordings.folder.first(limit).paths
         return placed(bundle.network(), map_recordings(paths, recordings.binning)), None
+    if are_stored_samples(spec):
+        reading.options.require_only(spec, "the samples of a bundle")
+        return take_first(load_array(spec), limit, node.batch_axis), None
     source = open_source_samples(bundle, spec, reading)
     if source is not None:
         return source.held(reading.progress), source
@@ -192,9 +202,7 @@ def load_calibration(
             name: channels_first(array) if last else array for name, array in source.arrays.items()
         }
     if source is not None:
-        samples = SourceSamples(
-            source=source, normalization=normalization, channels_last=bool(last)
-        )
+        samples = SourceSamples(source=source, normalization=normalization, channels_last=last)
         return samples.held(reading.progress)
     if Path(spec).suffix != ".npz" or normalization is not None:
         return _load_files(spec, lambda one: load_images(one, normalization, last), limit)

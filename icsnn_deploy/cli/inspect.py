@@ -120,7 +120,15 @@ def _to_json(
         "ann_hash": bundle.ann_hash,
         "time_steps": graph.time_steps,
         "readout_start": graph.readout_start,
-        "inputs": [{"name": part.name, "shape": list(part.shape)} for part in input_parts(graph)],
+        "inputs": [
+            {
+                "name": part.name,
+                "shape": list(part.shape),
+                "dtype": graph.input.dtype,
+                "unit": graph.input.unit,
+            }
+            for part in input_parts(graph)
+        ],
         "outputs": [
             {**part._asdict(), "shape": list(part.shape), "unit": unit}
             for part, unit in zip(parts, units, strict=True)

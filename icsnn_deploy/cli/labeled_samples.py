@@ -65,6 +65,6 @@ def load_labeled(
     samples = SourceSamples(
         source=source,
         normalization=normalization,
-        channels_last=bool(reading.options.channels_last),
+        channels_last=reading.options.channels_last,
     ).held(reading.progress)
     return samples, found[: len(samples)]

@@ -110,6 +110,12 @@ def say(line: str) -> None:
     typer.echo(plain(line))
 
 
+def print_note(text: str) -> None:
+    """Print a note on standard error, in the first process alone."""
+    if is_first():
+        print(f"note: {plain(text)}", file=sys.stderr)
+
+
 def print_table(table: Table) -> None:
     """Print a table on standard output, as wide as the terminal; its entries are made plain."""
     for column in table.columns:

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 # Spelled out here because the module that defines it is imported only on use.
 Effort = Literal["quick", "standard", "best"]
 
+_MISFITS_SHOWN = 3
+
 
 def quantize(
     bundle: Annotated[Path, typer.Argument(help="A bundle with a float network.")],
@@ -86,6 +88,7 @@ def quantize(
             from icsnn_deploy.lattice.options import LatticeOptions
             from icsnn_deploy.lattice.quantize import quantize as run_quantization
             from icsnn_deploy.targets import find_target
+            from icsnn_deploy.targets.check import check as run_check
 
         profile = find_target(target)
         options = LatticeOptions.for_target(
@@ -108,12 +111,18 @@ def quantize(
             axis = int(are_spikes(network, samples.shape))
             kept = take_first(samples, SAMPLES_KEPT, axis)
             written = result.save(out, kept, overwrite=overwrite)
+            fit = None if target == "generic" else run_check(result.network, profile)
         if as_json:
-            print_json(
-                {"bundle": str(out), "graph_hash": written.graph_hash, "lattice": result.to_json()}
-            )
+            content = {"graph_hash": written.graph_hash, "lattice": result.to_json()}
+            found = {} if fit is None else {"target": {"name": target, "fits": fit.ok}}
+            print_json({"bundle": str(out), **content, **found})
             return
         _show(result, options.bits, has_ann=opened.ann_hash is not None)
+        if fit is not None:
+            more = "" if fit.ok else f"; all of it: icsnn check {out} --target {target}"
+            say(f"{fit.summary()}{more}")
+            for misfit in fit.misfits[:_MISFITS_SHOWN]:
+                say(f"  {misfit}")
         say(f"wrote {out}; next: icsnn export {out} --format nir --format onnx")
 
 

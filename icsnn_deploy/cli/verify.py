@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -26,7 +27,7 @@ from icsnn_deploy.cli.arguments import (
 from icsnn_deploy.cli.input_arrays import load_with_source, take_first
 from icsnn_deploy.cli.printing import print_json, print_table, progress_bars, report_errors, say
 from icsnn_deploy.cli.tasks import declared_tasks
-from icsnn_deploy.errors import DataError
+from icsnn_deploy.errors import DataError, plain
 from icsnn_deploy.evaluation.recording_samples import open_recordings, recording_labels
 from icsnn_deploy.evaluation.source_samples import given_labels
 from icsnn_deploy.graph.arrangement import output_parts
@@ -92,10 +93,8 @@ def verify(
     with report_errors(as_json):
         opened = open_bundle(bundle)
         backends = backend or ([] if against else _default_backends(opened))
-        for spec in backends:  # report a missing export before anything is loaded
-            needed = find_backend(spec)[0].export
-            if needed is not None:
-                opened.export(needed)
+        for spec in backends:  # refuse an unknown name before anything is loaded
+            find_backend(spec)
         tasks = declared_tasks(task or [])
         network = judged_as(opened.network(), tasks)
         source = None
@@ -129,12 +128,12 @@ def verify(
         with progress_bars() as progress:
             from icsnn_deploy.backends.recording_file import load_recording
             from icsnn_deploy.parity.compare import Tolerance
-            from icsnn_deploy.parity.verify import verify as run_verification
+            from icsnn_deploy.parity.verify import verify_inputs
             from icsnn_deploy.report.figures import figure_line
             from icsnn_deploy.report.tables import parity_table
 
             recording = load_recording(against, network, against.name) if against else None
-            report = run_verification(
+            report = verify_inputs(
                 opened,
                 backends,
                 inputs,
@@ -144,6 +143,7 @@ def verify(
                 tolerance=Tolerance(margin=margin),
                 exports=() if backend or against else list(opened.exports),
                 behavior_only=behavior_only,
+                on_error="report",
                 progress=progress,
             )
         if as_json:
@@ -158,8 +158,12 @@ def verify(
                 say(f"{opened.exports[name]}: {contents}")
             for name, figures in report.outputs.items():
                 say(figure_line(name, figures, alone=len(output_parts(network)) == 1))
-        if report.verdict != "pass":
+        for name, error in report.errors.items():
+            print(f"error: {plain(f'{name}: {error}')}", file=sys.stderr)
+        if any(comparison.verdict != "pass" for comparison in report.comparisons):
             raise typer.Exit(1)
+        if report.errors:
+            raise typer.Exit(2)
 
 
 def _default_backends(bundle: Bundle) -> list[str]:

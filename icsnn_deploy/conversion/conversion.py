@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-
+from icsnn_deploy.backends.prediction import Prediction
+from icsnn_deploy.backends.torch.spiking_network import SpikingNetwork
 from icsnn_deploy.bundle.bundle import Bundle, create_bundle
 from icsnn_deploy.conversion.report import ConversionReport
 from icsnn_deploy.data import Normalization
 from icsnn_deploy.events.binning import EventBins
-from icsnn_deploy.graph.encoder import are_spikes, encoded, placed
+from icsnn_deploy.graph.encoder import encoded
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.notebook import object_html
-from icsnn_deploy.pixels import as_network_samples
+from icsnn_deploy.sources.network_samples import network_samples
 from icsnn_deploy.sources.options import ImageSize
+
+CALIBRATION_SAMPLES = "calibration"
+"""Stands for the samples that a conversion keeps of its calibration data."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -29,6 +34,8 @@ class Conversion:
         report: the candidates, and the one that was chosen.
         normalization: of the pixels that the network takes; None where it takes floats.
         rate_seed: of the Bernoulli spikes of a rate-encoded input; None: deterministic spikes.
+        samples: the first calibration samples as the network takes them, [N, *input shape], spikes
+            [T, N, *input shape]; `save` stores them.
         advice: what to try where the outputs are far from the ANN's, a sentence; else None.
     """
 
@@ -37,6 +44,7 @@ class Conversion:
     report: ConversionReport
     normalization: Normalization | None = None
     rate_seed: int | None = None
+    samples: Array | None = None
     advice: str | None = None
 
     def __repr__(self) -> str:
@@ -65,10 +73,21 @@ class Conversion:
         columns = ("method", "as the ANN", "divergence", "seconds", "")
         return object_html(repr(self), columns, rows, count=len(self.report.candidates))
 
+    @cached_property
+    def module(self) -> SpikingNetwork:
+        """The network as a PyTorch module, for inference."""
+        return SpikingNetwork(
+            self.network, normalization=self.normalization, rate_seed=self.rate_seed
+        )
+
+    def predict(self, samples: Any, *, limit: int | None = None) -> Prediction:
+        """Logits and classes of samples; see SpikingNetwork.predict."""
+        return self.module.predict(samples, limit=limit)
+
     def save(
         self,
         path: Path | str,
-        samples: Array | None,
+        samples: Any = CALIBRATION_SAMPLES,
         *,
         event_bins: EventBins | None = None,
         image_size: ImageSize | None = None,
@@ -78,8 +97,9 @@ class Conversion:
 
         Args:
             path: the folder to make.
-            samples: a few samples to store with it, as the conversion took them; spikes
-                [T, N, *input shape] are stored as they are. None stores none.
+            samples: a few samples to store with it, in any form that the conversion took them;
+                spikes [T, N, *input shape] are stored as they are. Default: the first calibration
+                samples (`self.samples`); None stores none.
             event_bins: how event recordings are binned, of a network that takes them.
             image_size: what size images get that the network is run on later.
             overwrite: replace a bundle that exists already.
@@ -92,7 +112,7 @@ class Conversion:
             Path(path),
             network=self.network,
             ann=self.ann,
-            samples=None if samples is None else self._taken(np.asarray(samples)),
+            samples=self._stored(samples),
             report=self.report.to_json(),
             normalization=self.normalization,
             rate_seed=self.rate_seed,
@@ -101,7 +121,10 @@ class Conversion:
             overwrite=overwrite,
         )
 
-    def _taken(self, samples: Array) -> Array:
-        if not are_spikes(self.network, samples.shape):
-            samples = as_network_samples("samples", samples, self.normalization)
-        return encoded(self.network, placed(self.network, samples), self.rate_seed)
+    def _stored(self, samples: Any) -> Array | None:
+        if samples is None or (isinstance(samples, str) and samples == CALIBRATION_SAMPLES):
+            return None if samples is None else self.samples
+        given = network_samples(
+            self.network, samples, "samples", normalization=self.normalization
+        ).samples
+        return encoded(self.network, given, self.rate_seed)

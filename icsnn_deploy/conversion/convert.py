@@ -8,9 +8,11 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 from torch import nn
 from torch.export import ExportedProgram
 
+from icsnn_deploy.bundle.bundle import SAMPLES_KEPT
 from icsnn_deploy.conversion.ann_graph import several_inputs, to_ann_graph
 from icsnn_deploy.conversion.announcement import advice, estimate_for, starting_line
 from icsnn_deploy.conversion.calibration.agreement import AgreementScorer
@@ -43,9 +45,10 @@ from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import Encoding
 from icsnn_deploy.graph.tasks import Task
-from icsnn_deploy.pixels import as_network_samples
+from icsnn_deploy.pixels import as_network_samples, channels_first, is_channels_last
 from icsnn_deploy.progress import Progress, announce, announces, inner_progress
 from icsnn_deploy.progress_display import ProgressOption, shown
+from icsnn_deploy.sources.batches import as_array
 from icsnn_deploy.sources.fresh_batches import FreshBatches
 
 SAMPLES_USED = 4_096
@@ -64,6 +67,8 @@ def convert(
     task: Task | Mapping[str, Task] | None = None,
     input_key: str | None = None,
     label_key: str | None = None,
+    samples: int | None = None,
+    channels_last: bool | None = None,
     encoding: Encoding = "direct",
     rate_seed: int | None = None,
     checkpoints: Path | str | None = None,
@@ -94,6 +99,11 @@ def convert(
             (calibration.tasks.find_tasks), and the report says so.
         input_key: of dict batches, the entry that holds the samples.
         label_key: of dict batches, the entry that holds the labels.
+        samples: use at most this many calibration samples, of a Dataset and a DataLoader of one
+            evenly spread over all, otherwise the first; None: all. Thresholds are chosen, and
+            candidates compared, on at most SAMPLES_USED in any case; training uses all.
+        channels_last: the order of the axes of samples: True [N, *positions, C], False
+            [N, C, *positions]; None: as pixels.is_channels_last finds.
         encoding: of the network's input. "direct": the samples are a current. "rate": the samples,
             in [0, 1] or uint8 pixels, are the rate of spikes over the T steps. "events": the
             calibration data is spikes, 0 or 1, [T, N, *shape], and the ANN takes their mean over T.
@@ -128,6 +138,8 @@ def convert(
             task,
             input_key,
             label_key,
+            samples,
+            channels_last,
             encoding,
             rate_seed,
             checkpoints,
@@ -151,6 +163,8 @@ def _converted(
     task: Task | Mapping[str, Task] | None,
     input_key: str | None,
     label_key: str | None,
+    samples: int | None,
+    channels_last: bool | None,
     encoding: Encoding,
     rate_seed: int | None,
     checkpoints: Path | str | None,
@@ -173,18 +187,27 @@ def _converted(
                 f"recipe {recipe.name} for the inputs {', '.join(calibration_data)}: labels go "
                 "with a model of one input; choose the recipe auto"
             )
+        named = {
+            name: channels_first(array[:samples]) if channels_last else array[:samples]
+            for name, values in calibration_data.items()
+            for array in [as_array(values, f"calibration data: {name}")]
+        }
         with inner_progress(progress):
             ann, calibration_data = several_inputs(
-                model, calibration_data, normalization, activations, replace_max_pool, approximate
+                model, named, normalization, activations, replace_max_pool, approximate
             )
+        channels_last = None  # packed
     encoder = InputEncoder(encoding=encoding, time_steps=recipe.steps, seed=rate_seed)
     fresh = None
     if encoder.encoding != "events":
         fresh = FreshBatches.of(calibration_data, input_key, label_key)
+    if fresh is not None and samples is not None:
+        fresh = fresh.limited(samples)
     numbers = [] if fresh is None else fresh.sample(SAMPLES_USED)
     context = CalibrationContext.of(
         calibration_data if fresh is None else fresh.chosen(numbers),
         batch_size=recipe.batch_size,
+        limit=samples,
         input_key=input_key if fresh is None else None,
         label_key=label_key if fresh is None else None,
         keep_labels=labeled,
@@ -193,6 +216,7 @@ def _converted(
         ranks=ranks,
         encoder=encoder,
     )
+    context = context.with_channels_first(normalization, channels_last)
     context = context.for_normalization(normalization)
     if ann is None:
         with inner_progress(progress):
@@ -220,7 +244,9 @@ def _converted(
     training: TrainingSource = HeldSamples(fit, fit.image_shape(ann))
     if fresh is not None:
         kept = set(range(len(fresh))) - set(numbers[len(numbers) - len(held_out) :])
-        training = FreshSamples(fresh, sorted(kept), partial(_taken, ann, normalization))
+        training = FreshSamples(
+            fresh, sorted(kept), partial(_taken, ann, normalization, channels_last)
+        )
     estimate = None
     if announces(progress):
         used = fit.part(0, SAMPLES_USED)
@@ -275,13 +301,19 @@ def _converted(
         report=report,
         normalization=normalization,
         rate_seed=rate_seed,
+        samples=np.array(context.inputs(slice(SAMPLES_KEPT))),  # not a view of all
         advice=advice(recipe, report, estimate),
     )
 
 
-def _taken(ann: Graph, normalization: Normalization | None, batch: Array) -> Array:
+def _taken(
+    ann: Graph, normalization: Normalization | None, channels_last: bool | None, batch: Array
+) -> Array:
     """A batch of a data set as the ANN takes it."""
-    return placed(ann, as_network_samples("a calibration batch", batch, normalization))
+    what = "a calibration batch"
+    if is_channels_last(what, batch.shape, normalization, channels_last):
+        batch = channels_first(batch)
+    return placed(ann, as_network_samples(what, batch, normalization))
 
 
 def _check_kinds(model: object, recipe: object) -> None:

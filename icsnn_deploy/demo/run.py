@@ -17,6 +17,7 @@ from icsnn_deploy.bundle.bundle import Bundle, check_free
 from icsnn_deploy.conversion.calibration.recipe import Recipe
 from icsnn_deploy.conversion.convert import convert
 from icsnn_deploy.demo.digits import load_digits, train
+from icsnn_deploy.demo.requirements import lava_is_ready, require_packages
 from icsnn_deploy.exporters import GENERAL, export_into
 from icsnn_deploy.graph.certificate import Certificate, certify
 from icsnn_deploy.graph.inputs import to_input_units
@@ -67,7 +68,7 @@ class DemoResult:
 
 
 def run_demo(
-    out: Path, progress: Progress = silent, *, lava: bool = True, overwrite: bool = False
+    out: Path, progress: Progress = silent, *, lava: bool | None = None, overwrite: bool = False
 ) -> DemoResult:
     """Run the complete workflow on scikit-learn's digits.
 
@@ -76,17 +77,20 @@ def run_demo(
     Args:
         out: the bundle to write.
         progress: called at each stage.
-        lava: verify on Lava as well.
+        lava: verify on Lava as well; None: where it is set up.
         overwrite: replace existing bundles.
 
     Raises:
-        BackendUnavailableError: Lava is not set up; raised before anything is done.
+        BackendUnavailableError: a package is missing, or Lava where it is asked for; raised before
+            anything is done.
         BundleError: a path exists and is not to be replaced; raised before anything is done.
     """
     for path in (out, _integer_path(out)):
         check_free(path, overwrite=overwrite)
+    require_packages()
     if lava:
         find_worker()
+    lava = lava_is_ready() if lava is None else lava
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # so small a network is slower on several threads
     try:

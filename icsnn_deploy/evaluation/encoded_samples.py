@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from icsnn_deploy.bundle.bundle import Bundle
-from icsnn_deploy.data import array_shape
+from icsnn_deploy.data import are_stored_samples, array_shape
 from icsnn_deploy.errors import DataError
 from icsnn_deploy.evaluation.packed_samples import input_specs, open_inputs
 from icsnn_deploy.evaluation.samples import DataSet, array_specs
@@ -88,6 +88,8 @@ def open_files(bundle: Bundle, spec: str, *, channels_last: bool | None = None) 
 def are_frames(node: Input, spec: str) -> bool:
     """Whether files hold the samples of a rate-encoded input, not spikes; reads one header."""
     if node.encoding != "rate":
+        return False
+    if are_stored_samples(spec):
         return False
     first = next(iter(input_specs(node, spec).values()))
     shape, _ = array_shape(array_specs(first)[0])

@@ -14,7 +14,8 @@ from icsnn_deploy.backends.torch.early_exit import EarlyExit, confidence_unit, s
 from icsnn_deploy.bundle.bundle import Bundle
 from icsnn_deploy.errors import DataError
 from icsnn_deploy.evaluation.counts import Counts, total
-from icsnn_deploy.evaluation.options import EvaluationOptions
+from icsnn_deploy.evaluation.fastest import FastestSimulator
+from icsnn_deploy.evaluation.options import AUTO, EvaluationOptions
 from icsnn_deploy.graph.certificate import require_certificate
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.inputs import check_inputs, to_input_units, to_real_units
@@ -31,6 +32,7 @@ class Evaluator:
         bundle: the network, its ANN and its exports.
         network: that of the bundle, with the tasks that its outputs are judged by.
         options: what to measure.
+        samples: number of samples that will be run.
 
     Raises:
         LatticeError: an integer network that does not certify, but backends are to be compared.
@@ -39,7 +41,9 @@ class Evaluator:
             is not one classifier, or the integer network has no output_unit.
     """
 
-    def __init__(self, bundle: Bundle, network: Graph, options: EvaluationOptions) -> None:
+    def __init__(
+        self, bundle: Bundle, network: Graph, options: EvaluationOptions, samples: int = 0
+    ) -> None:
         self.network = network
         if options.parity and network.is_integer:
             require_certificate(network)
@@ -47,7 +51,9 @@ class Evaluator:
         self.tolerance = options.tolerance(network)
         self.axis = network.input.batch_axis
         self.others = {spec: open_backend(bundle, options.placed(spec)) for spec in options.parity}
-        self.simulator = open_backend(bundle, options.placed(options.backend))
+        self.simulator = open_backend(bundle, options.placed(options.opened))
+        if options.backend == AUTO:
+            self.simulator = FastestSimulator(network, self.simulator, samples)
         if options.confidence is not None and not self.simulator.gives_logits_t:
             raise DataError(
                 f"early exit on {options.backend}: it does not record the logits of each step; use "
@@ -80,6 +86,13 @@ class Evaluator:
             batch = samples[rows] if self.axis == 0 else samples[:, rows]
             own = None if labels is None else {name: each[rows] for name, each in labels.items()}
             yield self._batch(batch, own, first + start)
+
+    @property
+    def ran(self) -> tuple[str, ...]:
+        """Names of the backends that gave the results so far."""
+        if isinstance(self.simulator, FastestSimulator):
+            return tuple(sorted(self.simulator.ran))
+        return (self.options.backend,)
 
     def total(self, parts: list[Counts]) -> Counts:
         """Sum the counts of successive samples."""

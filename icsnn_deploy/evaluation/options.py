@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from icsnn_deploy.backends import find_backend
 from icsnn_deploy.distributed import own_device
 from icsnn_deploy.errors import DataError
+from icsnn_deploy.evaluation.fastest import has_faster_candidate
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.parity.compare import Tolerance
+
+AUTO = "auto"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,7 +19,8 @@ class EvaluationOptions:
     """The options of an evaluation.
 
     Args:
-        backend: the backend that is measured, see backends.open_backend.
+        backend: the backend that is measured, see backends.open_backend; "auto": torch, or the
+            network's C program where it gives the same result and is faster (fastest.py).
         parity: backends that are compared with it, spike for spike.
         confidence: also measure early exit at this confidence; the backend must record the logits
             of each step.
@@ -28,7 +32,7 @@ class EvaluationOptions:
             the first divergence of an image.
     """
 
-    backend: str = "torch"
+    backend: str = AUTO
     parity: tuple[str, ...] = ()
     confidence: float | None = None
     batch_size: int = 64
@@ -46,16 +50,28 @@ class EvaluationOptions:
                 f"early exit at a confidence of {self.confidence}: 0 < c <= 1 is needed"
             )
         Tolerance(margin=self.margin)  # raises DataError
-        if self.placed(self.backend) in map(self.placed, self.parity):
+        if self.placed(self.opened) in map(self.placed, self.parity):
             raise DataError(
-                f"{self.backend} compared with itself: give parity another backend than the one "
+                f"{self.opened} compared with itself: give parity another backend than the one "
                 "that is measured"
             )
 
     @property
+    def opened(self) -> str:
+        """The backend that is opened first."""
+        return "torch" if self.backend == AUTO else self.backend
+
+    def chosen_for(self, network: Graph) -> EvaluationOptions:
+        """The same, with "auto" only where another backend than torch may run the network."""
+        plain = self.confidence is None and not self.parity and self.torch_device == "cpu"
+        if self.backend == AUTO and not (plain and has_faster_candidate(network)):
+            return replace(self, backend="torch")
+        return self
+
+    @property
     def torch_device(self) -> str:
         """This process's device for the ANN, and for torch backends without one in their name."""
-        backend, option = find_backend(self.backend)
+        backend, option = find_backend(self.opened)
         named = option if backend.on_torch else None
         return own_device(self.device or named or "cpu")
 

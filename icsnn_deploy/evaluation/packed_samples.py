@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from icsnn_deploy.data import Normalization
+from icsnn_deploy.data import Normalization, are_stored_samples
 from icsnn_deploy.errors import DataError
 from icsnn_deploy.evaluation.samples import Samples, open_samples
 from icsnn_deploy.graph.arrangement import is_plain, pack_into, parts_of_input
@@ -44,12 +44,14 @@ def open_inputs(
     Args:
         node: the network's input.
         spec: as for open_samples; of several inputs FILE.npz, or FOLDER of .npz files, with an
-            array of each name.
+            array of each name; or the samples of a bundle, which are packed already.
         normalization, whole, channels_last: as for open_samples.
 
     Raises:
         DataError: names the file, and what is wrong with it.
     """
+    if are_stored_samples(spec):
+        return open_samples(spec, axis=node.batch_axis, whole=True)
     named = {
         name: open_samples(
             one,

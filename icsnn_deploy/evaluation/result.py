@@ -18,13 +18,27 @@ from icsnn_deploy.parity.compare import Verdict
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Evaluation:
-    """The figures of a network on a data set; shares are of the samples. None: not measured."""
+    """The figures of a network on a data set; shares are of the samples. None: not measured.
+
+    Attributes:
+        backend: as it was asked for.
+        ran: the backends that gave results in this process; none if all shards were finished.
+    """
 
     graph: Graph
     graph_hash: str
     backend: str
     confidence: float | None
     counts: Counts
+    ran: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        named = (("top-1", self.top1), ("ANN", self.ann_top1))
+        figures = "".join(f", {name} {value:.2%}" for name, value in named if value is not None)
+        return (
+            f"<Evaluation: {self.backend} on {self.counts.samples:,} samples{figures}; network "
+            f"{self.graph_hash[:12]}>"
+        )
 
     @property
     def verdict(self) -> Verdict:

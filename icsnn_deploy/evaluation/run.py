@@ -8,6 +8,7 @@ processes exchange data only at the start and at the end.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -16,12 +17,13 @@ from typing import Any
 import numpy as np
 
 from icsnn_deploy.backends import find_backend
-from icsnn_deploy.bundle.bundle import Bundle
+from icsnn_deploy.bundle.bundle import Bundle, as_bundle
 from icsnn_deploy.bundle.manifest import json_bytes
 from icsnn_deploy.distributed import SINGLE, Ranks
 from icsnn_deploy.errors import DataError
 from icsnn_deploy.evaluation.counts import Counts, total
 from icsnn_deploy.evaluation.evaluator import Evaluator
+from icsnn_deploy.evaluation.given_samples import open_given
 from icsnn_deploy.evaluation.ledger import Ledger, Shard
 from icsnn_deploy.evaluation.options import EvaluationOptions
 from icsnn_deploy.evaluation.result import Evaluation
@@ -40,28 +42,32 @@ from icsnn_deploy.version import __version__
 
 
 def evaluate(
-    bundle: Bundle,
-    samples: DataSet,
-    labels: Array | Mapping[str, Array] | None = None,
+    bundle: Bundle | str | os.PathLike[str],
+    samples: Any,
+    labels: Any = None,
     options: EvaluationOptions = EvaluationOptions(),
     *,
     task: Task | Mapping[str, Task] | None = None,
     limit: int | None = None,
-    out: Path | None = None,
+    channels_last: bool | None = None,
+    out: Path | str | None = None,
     ranks: Ranks = SINGLE,
     progress: ProgressOption = True,
 ) -> Evaluation:
     """Evaluate a bundle's network on a data set.
 
     Args:
-        bundle: the network, its ANN and its exports.
-        samples: the data set.
+        bundle: the network, its ANN and its exports; or the path of the bundle.
+        samples: samples in any form that `convert` takes; or a data set that is read a few samples
+            at a time (evaluation.samples.DataSet).
         labels: of the only output, or by the name of the output: class indices [N], of a
             segmentation [N, *positions], of a regression numbers [N, *output shape]; one per
-            sample, or per sample that is run (judging.labels).
+            sample, or per sample that is run (judging.labels). Default: those that come with the
+            samples, as a DataLoader has them.
         options: what to measure.
         task: what the output is, where the bundle's task is wrong; of several outputs, by name.
         limit: largest number of samples to run; None: all.
+        channels_last: the order of axes, where it can't be told (pixels.is_channels_last).
         out: folder for finished shards; shards that it holds already are not run again.
         ranks: the processes that share the work.
         progress: True shows how far it is, None or False nothing, a function is called (see
@@ -72,15 +78,20 @@ def evaluate(
         LatticeError, BundleError, ExportError, BackendUnavailableError: see Evaluator.
         RankError: another process is lost, or evaluates something else.
     """
+    bundle = as_bundle(bundle)
     bundle.check_files()
     network = judged_as(bundle.network(), task)
+    options = options.chosen_for(network)
+    samples, labels = open_given(
+        bundle, network, samples, labels, limit=limit, channels_last=channels_last
+    )
     job = _Job(bundle, network, samples, labels, options, limit)
     job.check_samples()
     ranks.require_equal(
         "the evaluation", lambda: hashlib.sha256(json_bytes(job.settings)).hexdigest()
     )
     ranks.require_equal("the order of the samples", samples.digest)
-    ledger = None if out is None else Ledger(out, job.settings)
+    ledger = None if out is None else Ledger(Path(out), job.settings)
     own = {} if ledger is None else ledger.finished()
     finished = {number: shard for part in ranks.gather(own) for number, shard in part.items()}
     with shown(progress, "evaluating", first=ranks.rank == 0) as reporting:
@@ -118,6 +129,7 @@ class _Job:
         if labels is not None:
             self.labels = check_output_labels(network, labels, self.count, samples=len(samples))
         self.options = options
+        self.ran: tuple[str, ...] = ()  # backends that gave results in this process
         self.shards = -(-self.count // options.shard_size)
         self.settings = _settings(bundle, network, options, self.count, self.labels)
 
@@ -152,10 +164,10 @@ class _Job:
         own = [numbers[index] for index in ranks.assign(len(numbers))]
         if not own:
             return {}
-        evaluator = Evaluator(self.bundle, self.network, self.options)
+        count = sum(stop - start for start, stop in map(self._bounds, own))
+        evaluator = Evaluator(self.bundle, self.network, self.options, count)
         if ledger is not None:
             ledger.begin()
-        count = sum(stop - start for start, stop in map(self._bounds, own))
         shards, done = {}, 0
         progress("evaluating", 0, count)
         for number in own:
@@ -171,6 +183,7 @@ class _Job:
             shards[number] = Shard(digest=digest, counts=evaluator.total(parts))
             if ledger is not None:
                 ledger.keep(number, shards[number])
+        self.ran = evaluator.ran
         return shards
 
     def result(self, parts: list[Counts]) -> Evaluation:
@@ -184,6 +197,7 @@ class _Job:
                 graph=self.network,
                 graph_hash=self.bundle.graph_hash,
                 backend=self.options.backend,
+                ran=self.ran,
                 confidence=self.options.confidence,
                 counts=counts,
             )
@@ -251,7 +265,7 @@ def _settings(
 ) -> dict[str, Any]:
     """The JSON values that identify an evaluation, apart from the samples themselves."""
     tasks = output_tasks(network)
-    needed = {find_backend(spec)[0].export for spec in (options.backend, *options.parity)}
+    needed = {find_backend(spec)[0].export for spec in (options.opened, *options.parity)}
     exports = sorted(name for name in needed if name is not None)
     for name in exports:
         bundle.export(name)  # raises BundleError if the export is missing or damaged

@@ -9,21 +9,13 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from icsnn_deploy.data import (
-    Normalization,
-    array_shape,
-    as_samples,
-    check_images,
-    is_channels_last,
-    load_array,
-    load_labels,
-)
+from icsnn_deploy.data import Normalization, array_shape, as_samples, load_array, load_labels
 from icsnn_deploy.errors import DataError
 from icsnn_deploy.graph.arrangement import output_tasks
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.judging.labels import are_indices, label_specs, task_remedy
-from icsnn_deploy.pixels import channels_first
+from icsnn_deploy.pixels import channels_first, check_images, is_channels_last
 
 
 class DataSet(Protocol):
@@ -138,7 +130,7 @@ def open_samples(
         if len(shape) <= axis:
             raise DataError(f"{name}: shape {list(shape)}; axis {axis} of the samples is missing")
         if not whole:
-            last = is_channels_last(dtype, normalization, channels_last)
+            last = is_channels_last(name, shape, normalization, channels_last)
             check_images(name, shape, dtype, normalization, last)
         kind = ((*shape[:axis], *shape[axis + 1 :]), dtype)
         if first is not None and kind != first:

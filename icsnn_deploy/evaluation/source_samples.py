@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from icsnn_deploy.bundle.bundle import Bundle
-from icsnn_deploy.data import Normalization, as_samples, check_finite, check_images
+from icsnn_deploy.data import Normalization, as_samples, check_finite
 from icsnn_deploy.errors import DataError
 from icsnn_deploy.evaluation.encoded_samples import before_encoding
 from icsnn_deploy.evaluation.samples import open_output_labels
@@ -24,7 +24,7 @@ from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import Input
 from icsnn_deploy.judging.labels import check_output_labels
-from icsnn_deploy.pixels import channels_first
+from icsnn_deploy.pixels import channels_first, check_images, is_channels_last
 from icsnn_deploy.progress import Progress, silent
 from icsnn_deploy.sources.batches import Batch, spool
 from icsnn_deploy.sources.open import open_source
@@ -43,7 +43,7 @@ class SourceSamples:
         source: where they come from.
         normalization: of a network that takes pixels.
         whole: use arrays of any dtype unchanged (networks without an ANN).
-        channels_last: whether the channels are the last axis of arrays.
+        channels_last: whether the channels are the last axis of arrays (pixels.is_channels_last).
         node: the network's input, where it arranges samples in another way than the model; None:
             they are arranged already.
     """
@@ -52,7 +52,7 @@ class SourceSamples:
     normalization: Normalization | None
     node: Input | None = None
     whole: bool = False
-    channels_last: bool = False
+    channels_last: bool | None = None
 
     @property
     def name(self) -> str:
@@ -81,8 +81,9 @@ class SourceSamples:
             found = channels_first(array) if self.channels_last else array
         else:
             shape = (len(self), *array.shape[1:])  # of all, for the message
-            check_images(name, shape, array.dtype, self.normalization, self.channels_last)
-            found = as_samples(array, self.normalization, self.channels_last, name)
+            last = is_channels_last(name, shape, self.normalization, self.channels_last)
+            check_images(name, shape, array.dtype, self.normalization, last)
+            found = as_samples(array, self.normalization, last, name)
         check_finite(name, found)
         if self.node is None:
             return found
@@ -134,9 +135,9 @@ def open_source_samples(bundle: Bundle, spec: str, reading: Reading) -> SourceSa
             f"{spec}: the network takes spikes [T, N, ...] ({node.encoding} input); give them as "
             "FILE.npz:array or FILE.npy"
         )
-    last = bool(reading.options.channels_last)
+    last = reading.options.channels_last
     if isinstance(found, NamedArrays):
-        packed = _packed(node, found, last)
+        packed = _packed(node, found, bool(last))
         return SourceSamples(source=packed, normalization=normalization, whole=whole)
     parts = parts_of_input(node)
     if len(parts) > 1:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from icsnn_deploy.errors import DataError
+from icsnn_deploy.graph.arrays import to_numpy
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.inputs import part_units
 from icsnn_deploy.graph.neuron import Array
@@ -98,7 +99,7 @@ def pack_into(node: Input, named: Mapping[str, Array]) -> Array:
     if set(named) != {part.name for part in parts}:
         wanted = ", ".join(part.name for part in parts)
         raise DataError(f"inputs {', '.join(sorted(named)) or 'none'}: this network takes {wanted}")
-    arrays = [np.asarray(named[part.name]) for part in parts]
+    arrays = [to_numpy(named[part.name]) for part in parts]
     axes = node.batch_axis + 1
     lead = arrays[0].shape[:axes]
     for part, array in zip(parts, arrays, strict=True):

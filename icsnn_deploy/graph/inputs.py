@@ -12,6 +12,7 @@ import math
 import numpy as np
 
 from icsnn_deploy.errors import DataError
+from icsnn_deploy.graph.arrays import to_numpy
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import Input
@@ -51,7 +52,7 @@ def check_input(node: Input, steps: int | None, inputs: Array) -> Array:
         steps: T of the network; None for an ANN.
         inputs: [B, *shape], or [T, B, *shape] where the node is timed.
     """
-    array = np.asarray(inputs)
+    array = to_numpy(inputs)
     timed = node.is_timed
     lead = ("T", "B") if timed else ("B",)
     rank_fits = array.ndim == len(lead) + len(node.shape)
@@ -93,7 +94,7 @@ def to_input_units(graph: Graph, samples: Array) -> Array:
         DataError: NaN or infinity, which no integer stands for.
     """
     node = graph.input
-    array = np.asarray(samples)
+    array = to_numpy(samples)
     if node.dtype == "float32" or array.dtype.kind != "f":
         return array
     if not np.isfinite(array).all():
@@ -157,7 +158,7 @@ def encode_rate(samples: Array, time_steps: int, *, seed: int | None = None) -> 
     Raises:
         DataError: values outside [0, 1].
     """
-    x = np.asarray(samples, np.float64)
+    x = to_numpy(samples).astype(np.float64)
     if not ((x >= 0) & (x <= 1)).all():  # NaN is neither
         raise DataError(f"rate encoding of values {x.min()} to {x.max()}: [0, 1] is needed")
     if seed is not None:

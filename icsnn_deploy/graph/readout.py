@@ -19,6 +19,8 @@ from icsnn_deploy.graph.neuron import Array
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from icsnn_deploy.graph.tasks import Task
+
 
 def class_scores(logits: Array) -> Array:
     """Scores of at least two classes, [B, classes, *positions], from logits of that layout."""
@@ -42,6 +44,26 @@ def top1(logits: Array) -> Array:
     """Predicted label of each sample, [B, ...] -> [B]."""
     best: Array = label_scores(logits).argmax(axis=1)
     return best
+
+
+def decided_classes(task: Task, logits: Array) -> Array:
+    """The class of each decision of a task of CLASS_TASKS.
+
+    Args:
+        task: classification, binary or segmentation.
+        logits: [B, *output shape].
+
+    Returns:
+        Class indices, int64: of classification [B], of binary [B, *output shape], of segmentation
+        [B, *positions].
+    """
+    if task == "classification":
+        return top1(logits)
+    if task == "binary":
+        decided: Array = (logits > 0).astype(np.int64)
+        return decided
+    classes: Array = class_scores(logits).argmax(axis=1)
+    return classes
 
 
 def agreement(expected: Array, found: Array) -> float:

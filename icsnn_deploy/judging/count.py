@@ -12,7 +12,7 @@ from icsnn_deploy.graph.arrangement import output_tasks, split_outputs
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.inputs import part_units
 from icsnn_deploy.graph.neuron import Array
-from icsnn_deploy.graph.readout import class_scores, label_scores, top1
+from icsnn_deploy.graph.readout import decided_classes, label_scores
 from icsnn_deploy.graph.spread import moments, squared_error
 from icsnn_deploy.graph.tasks import CLASS_TASKS, Task
 from icsnn_deploy.judging.counts import Match, OutputCounts
@@ -68,7 +68,7 @@ def same_classes(graph: Graph, one: Array, other: Array) -> dict[str, tuple[int,
     result = {}
     for name, task in output_tasks(graph).items():
         if task in CLASS_TASKS:
-            same = _classes(task, ours[name]) == _classes(task, theirs[name])
+            same = decided_classes(task, ours[name]) == decided_classes(task, theirs[name])
             result[name] = (int(same.sum()), same.size)
     return result
 
@@ -79,17 +79,6 @@ def places(scores: Array, labels: Array) -> Array:
     lower = np.arange(scores.shape[1]) < labels[:, None]
     count: Array = ((scores > own) | ((scores == own) & lower)).sum(axis=1)
     return count
-
-
-def _classes(task: Task, values: Array) -> Array:
-    """The class of each decision: [B], of binary [B, *shape], of segmentation [B, *positions]."""
-    if task == "classification":
-        return top1(values)
-    if task == "binary":
-        decided: Array = (values > 0).astype(np.int64)
-        return decided
-    classes: Array = class_scores(values).argmax(axis=1)
-    return classes
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,10 +118,10 @@ class _Target:
 
     def _match(self, found: Array, *, is_ann: bool = False, brief: bool = False) -> Match:
         """One reading of classes; `brief` leaves out the counts by class."""
-        classes = _classes(self.task, found)
+        classes = decided_classes(self.task, found)
         agreeing = None
         if self.ann is not None and not is_ann:
-            agreeing = int((classes == _classes(self.task, self.ann)).sum())
+            agreeing = int((classes == decided_classes(self.task, self.ann)).sum())
         labels = self.labels
         if labels is None:
             return Match(agreeing=agreeing)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -22,6 +23,7 @@ from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import Part
 from icsnn_deploy.graph.tasks import Task
+from icsnn_deploy.sources.batches import as_labels
 
 NO_CLASS = -1
 """Label of a position that is not counted."""
@@ -69,9 +71,27 @@ def check_output_labels(
         )
     tasks = output_tasks(graph)
     return {
-        name: _checked(parts[name], tasks[name], np.asarray(given), count, samples)
+        name: _checked(parts[name], tasks[name], _as_array(name, given), count, samples)
         for name, given in labels.items()
     }
+
+
+def labels_beside(graph: Graph, labels: Array | None) -> Array | None:
+    """Labels that came with the samples; None where they can't be those of the network's outputs.
+
+    Raises:
+        DataError: labels that do not fit the only output.
+    """
+    tasks = output_tasks(graph)
+    if labels is None or len(tasks) != 1 or "detection" in tasks.values():
+        return None
+    try:
+        check_output_labels(graph, labels, len(labels))
+    except DataError as error:
+        raise DataError(
+            f"{error}; they come with the samples: give others as labels=, or the samples alone"
+        ) from error
+    return labels
 
 
 def label_specs(graph: Graph, spec: str) -> dict[str, str]:
@@ -115,6 +135,16 @@ def are_indices(graph: Graph, name: str) -> bool:
 def task_remedy(name: str, task: Task) -> str:
     """What to do where labels do not have the form that the task of an output takes."""
     return f"output {name} is judged as {task}, {_REMEDY}"
+
+
+def _as_array(name: str, given: Any) -> Array:
+    array = as_labels(given)
+    if array is None:
+        raise DataError(
+            f"labels of output {name} of type {type(given).__name__}: an array, a tensor or a list "
+            "of numbers is needed, one per sample"
+        )
+    return array
 
 
 def _are_indices(part: Part, task: Task) -> bool:

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from icsnn_deploy.bundle.bundle import Bundle, create_bundle
+from icsnn_deploy.backends.prediction import Prediction
+from icsnn_deploy.backends.torch.spiking_network import SpikingNetwork
+from icsnn_deploy.bundle.bundle import Bundle, as_bundle, create_bundle
 from icsnn_deploy.conversion.conversion import Conversion
 from icsnn_deploy.conversion.report import OutputScore
 from icsnn_deploy.data import Normalization
 from icsnn_deploy.errors import LatticeError
 from icsnn_deploy.events.binning import EventBins
 from icsnn_deploy.graph.certificate import Certificate
-from icsnn_deploy.graph.encoder import are_spikes, encoded, placed
+from icsnn_deploy.graph.encoder import encoded
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.inputs import to_input_units
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.notebook import object_html
 from icsnn_deploy.parity.golden import golden_bytes
-from icsnn_deploy.pixels import as_network_samples
+from icsnn_deploy.sources.network_samples import network_samples
 from icsnn_deploy.sources.options import ImageSize
 
 
@@ -49,7 +51,11 @@ class FloatNetwork:
     image_size: ImageSize | None = None
 
     @classmethod
-    def of(cls, source: Graph | Conversion | Bundle, ann: Graph | None = None) -> FloatNetwork:
+    def of(
+        cls,
+        source: Graph | Conversion | Bundle | str | os.PathLike[str],
+        ann: Graph | None = None,
+    ) -> FloatNetwork:
         """The network of a conversion or a bundle; or a graph, with the ANN that it comes from.
 
         Raises:
@@ -71,6 +77,7 @@ class FloatNetwork:
                 normalization=source.normalization,
                 rate_seed=source.rate_seed,
             )
+        source = as_bundle(source)
         return cls(
             network=source.network(),
             ann=None if source.ann_hash is None else source.ann(),
@@ -146,25 +153,37 @@ class Quantization:
             "certificate": self.certificate.to_json(),
         }
 
-    def save(
-        self, path: Path | str, samples: Array | None = None, *, overwrite: bool = False
-    ) -> Bundle:
+    @cached_property
+    def module(self) -> SpikingNetwork:
+        """The integer network as a PyTorch module, for inference."""
+        return SpikingNetwork(
+            self.network,
+            normalization=self.source.normalization,
+            rate_seed=self.source.rate_seed,
+        )
+
+    def predict(self, samples: Any, *, limit: int | None = None) -> Prediction:
+        """Logits and classes of samples; see SpikingNetwork.predict."""
+        return self.module.predict(samples, limit=limit)
+
+    def save(self, path: Path | str, samples: Any = None, *, overwrite: bool = False) -> Bundle:
         """Write a bundle with golden spikes of its samples, whole or not at all.
 
         Args:
             path: the folder to make.
-            samples: input samples to store with it, as the float network takes them; None stores
-                a few of the calibration samples.
+            samples: input samples to store with it, in any form that the float network takes;
+                None stores a few of the calibration samples.
             overwrite: replace a bundle that exists already.
 
         Raises:
             BundleError: the path exists, or cannot be written.
         """
-        given = self.samples if samples is None else np.asarray(samples)
-        if not are_spikes(self.network, given.shape):
-            given = as_network_samples("samples", given, self.source.normalization)
-            given = encoded(self.network, placed(self.network, given), self.source.rate_seed)
-        inputs = to_input_units(self.network, given)
+        given = self.samples
+        if samples is not None:
+            given = network_samples(
+                self.network, samples, "samples", normalization=self.source.normalization
+            ).samples
+        inputs = to_input_units(self.network, encoded(self.network, given, self.source.rate_seed))
         return create_bundle(
             Path(path),
             network=self.network,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -33,6 +35,7 @@ from icsnn_deploy.lattice.round_network import Lattice, even_widths, round_to_la
 from icsnn_deploy.lattice.train import check_trainable, train_on_lattice, training_plan
 from icsnn_deploy.progress import Progress, inner_progress
 from icsnn_deploy.progress_display import ProgressOption, shown
+from icsnn_deploy.sources.network_samples import network_samples
 from icsnn_deploy.targets.generic import GENERIC
 from icsnn_deploy.targets.paths import chip_targets
 from icsnn_deploy.targets.profile import TargetProfile
@@ -41,13 +44,15 @@ from icsnn_deploy.targets.widths import check_widths
 
 
 def quantize(
-    source: Graph | Conversion | Bundle,
-    calibration_data: CalibrationSource,
+    source: Graph | Conversion | Bundle | str | os.PathLike[str],
+    calibration_data: CalibrationSource | Mapping[str, Any],
     ann: Graph | None = None,
     options: LatticeOptions = LatticeOptions(),
     *,
     profile: TargetProfile = GENERIC,
     input_key: str | None = None,
+    samples: int | None = None,
+    channels_last: bool | None = None,
     device: str = "cpu",
     progress: ProgressOption = True,
 ) -> Quantization:
@@ -61,7 +66,7 @@ def quantize(
     each output (calibration.objective).
 
     Args:
-        source: a float IF network: a conversion, a bundle, or a graph.
+        source: a float IF network: a conversion, a bundle or the path of one, or a graph.
         calibration_data: samples as the float network takes them, in any form that `convert` takes;
             of rate encoding, the samples in [0, 1] or an array of their spikes [T, N, *shape].
         ann: for a graph, the ANN that it comes from. Without an ANN the network is rounded but not
@@ -69,6 +74,8 @@ def quantize(
         options: widths and granularity.
         profile: the target whose registers the network should fit.
         input_key: of dict batches, the entry that holds the samples.
+        samples: use at most this many; None: all.
+        channels_last: as for `convert`.
         device: torch device.
         progress: True shows how far it is, None or False nothing, a function is called (see
             `convert`).
@@ -79,35 +86,61 @@ def quantize(
     """
     with shown(progress, "quantizing") as reporting, inner_progress(reporting):
         given = FloatNetwork.of(source, ann)
-        return _quantized(given, calibration_data, options, profile, input_key, device, reporting)
+        return _quantized(
+            given,
+            calibration_data,
+            options,
+            profile,
+            input_key,
+            samples,
+            channels_last,
+            device,
+            reporting,
+        )
 
 
 def _quantized(
     given: FloatNetwork,
-    calibration_data: CalibrationSource,
+    calibration_data: CalibrationSource | Mapping[str, Any],
     options: LatticeOptions,
     profile: TargetProfile,
     input_key: str | None,
+    samples: int | None,
+    channels_last: bool | None,
     device: str,
     progress: Progress,
 ) -> Quantization:
     """The work of `quantize`."""
     network = given.network
     check_trainable(given.network, given.ann, options.effort)
+    if isinstance(calibration_data, Mapping) and input_key is None:
+        calibration_data = network_samples(
+            network,
+            calibration_data,
+            "calibration data",
+            normalization=given.normalization,
+            channels_last=channels_last,
+            limit=samples,
+        ).samples
+        channels_last = None  # packed
     if given.ann is None or hard_resets(network):
         given_data: CalibrationSource | CalibrationSet = calibration_data
         if not network.input.is_timed:
-            given_data = CalibrationSet.of(calibration_data, input_key=input_key, progress=progress)
+            given_data = CalibrationSet.of(
+                calibration_data, limit=samples, input_key=input_key, progress=progress
+            )
         return _rounded(given, given_data, options, profile, device, progress)
     context = (
         CalibrationContext.of(
             calibration_data,
             batch_size=options.batch_size,
+            limit=samples,
             input_key=input_key,
             device=device,
             progress=progress,
             encoder=_encoder(given, calibration_data),
         )
+        .with_channels_first(given.normalization, channels_last)
         .for_normalization(given.normalization)
         .arranged_for(network)
     )
@@ -156,8 +189,8 @@ def _quantized(
         )
         scores["trained"] = scorer.score(candidates["trained"], scale)
         kept = _best(candidates, scores, lattice, profile)
-    samples = np.array(context.inputs(slice(SAMPLES_KEPT)))  # not a view of all
-    return _result(given, samples, candidates[kept], unit, bits, scores, kept)
+    kept_samples = np.array(context.inputs(slice(SAMPLES_KEPT)))  # not a view of all
+    return _result(given, kept_samples, candidates[kept], unit, bits, scores, kept)
 
 
 def _best(

@@ -18,49 +18,77 @@ int64_t icsnn_state_bytes(void)
     return (int64_t)sizeof(icsnn_state);
 }
 
-static void record_layers(const icsnn_state *s, const icsnn_job *job, int64_t t, int64_t sample)
+int64_t icsnn_events_size(void)
 {
+    return (int64_t)ICSNN_TOGETHER * ICSNN_INPUTS;
+}
+
+/* Record the step t, number `row` of those that were run together. */
+static void record_step(const icsnn_state *s, const icsnn_job *job, int64_t t, int32_t row,
+                        int64_t sample)
+{
+    const int32_t *logits = s->logits;
+#if ICSNN_TOGETHER > 1
+    logits = s->logits_after + (int64_t)row * ICSNN_OUTPUTS;
+#endif
+    memcpy(job->logits + (t * job->batch + sample) * ICSNN_OUTPUTS, logits, sizeof s->logits);
     for (int32_t layer = 0; layer < ICSNN_LAYERS; layer++) {
         const icsnn_layer *size = &icsnn_layers[layer];
         const int64_t neurons = (int64_t)size->height * size->width * size->channels;
-        const int64_t row = (t * job->batch + sample) * neurons;
+        const int64_t place = (t * job->batch + sample) * neurons;
         if (job->spikes != NULL) {
-            icsnn_add_spikes(s, layer, job->spikes[layer] + row);
+            icsnn_add_spikes(s, layer, row, job->spikes[layer] + place);
         }
         if (job->counts != NULL) {
-            icsnn_add_spikes(s, layer, job->counts[layer] + sample * neurons);
+            icsnn_add_spikes(s, layer, row, job->counts[layer] + sample * neurons);
         }
         if (job->potentials != NULL && job->potentials[layer] != NULL) {
-            icsnn_potentials(s, layer, job->potentials[layer] + row);
+            icsnn_potentials(s, layer, job->potentials[layer] + place);
         }
     }
 }
 
-/* Run the samples first..last-1; arrays that are recorded into are zero before.
-   events: room for ICSNN_INPUTS numbers. */
+#ifdef ICSNN_EVENT_INPUT
+/* List the input spikes of `steps` steps of a sample from step t on. */
+static void list_events(const icsnn_job *job, int64_t t, int64_t steps, int64_t sample,
+                        uint32_t *events, uint32_t *counts)
+{
+    for (int64_t row = 0; row < steps; row++) {
+        const uint8_t *spikes = job->inputs;
+        spikes += ((t + row) * job->batch + sample) * ICSNN_INPUTS;
+        counts[row] = 0;
+        for (uint32_t i = 0; i < ICSNN_INPUTS; i++) {
+            if (spikes[i] != 0) {
+                *events++ = i;
+                counts[row]++;
+            }
+        }
+    }
+}
+#endif
+
+/* Run the samples first..last-1; arrays that are recorded into are zero before. Potentials are those
+   after a step: with them, steps are run one by one.
+   events: room for ICSNN_TOGETHER * ICSNN_INPUTS numbers. */
 void icsnn_run_samples(icsnn_state *s, const icsnn_job *job, uint32_t *events, int64_t first,
                        int64_t last)
 {
+    const int32_t together = job->potentials != NULL ? 1 : ICSNN_TOGETHER;
     for (int64_t sample = first; sample < last; sample++) {
         icsnn_init(s);
-        for (int64_t t = 0; t < ICSNN_STEPS; t++) {
+        for (int64_t t = 0; t < ICSNN_STEPS; t = s->step) {
 #ifdef ICSNN_EVENT_INPUT
-            const uint8_t *spikes = job->inputs;
-            uint32_t count = 0;
-            spikes += (t * job->batch + sample) * ICSNN_INPUTS;
-            for (uint32_t i = 0; i < ICSNN_INPUTS; i++) {
-                if (spikes[i] != 0) {
-                    events[count++] = i;
-                }
-            }
-            icsnn_step(s, events, count);
+            uint32_t counts[ICSNN_TOGETHER];
+            const int64_t left = ICSNN_STEPS - t;
+            list_events(job, t, left < together ? left : together, sample, events, counts);
+            icsnn_steps(s, events, counts, together);
 #else
             (void)events;
-            icsnn_step(s, (const icsnn_input *)job->inputs + sample * ICSNN_INPUTS);
+            icsnn_steps(s, (const icsnn_input *)job->inputs + sample * ICSNN_INPUTS, together);
 #endif
-            memcpy(job->logits + (t * job->batch + sample) * ICSNN_OUTPUTS, s->logits,
-                   sizeof s->logits);
-            record_layers(s, job, t, sample);
+            for (int32_t row = 0; t + row < s->step; row++) {
+                record_step(s, job, t + row, row, sample);
+            }
         }
     }
 }

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 from icsnn_deploy.backends.recording import Recording
-from icsnn_deploy.errors import DataError
+from icsnn_deploy.errors import DataError, IcsnnError
 from icsnn_deploy.exporters.contents import Contents
 from icsnn_deploy.graph.arrangement import is_classifier
 from icsnn_deploy.graph.graph import Graph
@@ -119,10 +119,13 @@ class ParityReport:
     snn_accuracy: float | None = None
     outputs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # judging.figures
     exports: Mapping[str, Contents] = field(default_factory=dict)  # by format
+    errors: Mapping[str, IcsnnError] = field(default_factory=dict)  # of what could not be compared
 
     @property
     def verdict(self) -> Verdict:
+        """Whether every backend ran and is equal to the reference, or within the tolerance."""
         passed = self.comparisons and all(c.verdict == "pass" for c in self.comparisons)
+        passed = passed and not self.errors
         return "pass" if passed else "fail"
 
     def to_json(self) -> dict[str, Any]:
@@ -136,10 +139,20 @@ class ParityReport:
         if self.exports:
             values["exports"] = {name: asdict(found) for name, found in self.exports.items()}
         values["comparisons"] = [comparison.to_json() for comparison in self.comparisons]
+        if self.errors:
+            values["errors"] = {
+                backend: {"error": type(error).__name__, "message": str(error)}
+                for backend, error in self.errors.items()
+            }
         return values
 
     def __repr__(self) -> str:
-        verdicts = ", ".join(f"{c.backend} {c.verdict}" for c in self.comparisons)
+        verdicts = ", ".join(
+            [
+                *(f"{c.backend} {c.verdict}" for c in self.comparisons),
+                *(f"{backend} did not run" for backend in self.errors),
+            ]
+        )
         return f"<ParityReport: {self.verdict}; {verdicts}>"
 
     def _repr_html_(self) -> str:
@@ -159,8 +172,14 @@ class ParityReport:
         return object_html(repr(self), columns, rows, count=len(self.comparisons))
 
     def summary(self) -> str:
-        """One line per backend."""
-        return "\n".join(f"{c.backend}: {c.verdict} ({c.reason})" for c in self.comparisons)
+        """One line per backend, and the accuracies where they were measured."""
+        lines = [f"{c.backend}: {c.verdict} ({c.reason})" for c in self.comparisons]
+        lines += [f"{backend}: did not run ({error})" for backend, error in self.errors.items()]
+        accuracies = {"ANN": self.ann_accuracy, "SNN": self.snn_accuracy}
+        measured = [
+            f"{name} {value:.2%}" for name, value in accuracies.items() if value is not None
+        ]
+        return "\n".join([*lines, *([f"accuracy: {', '.join(measured)}"] if measured else [])])
 
 
 def compare(

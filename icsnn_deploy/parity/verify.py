@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from typing import Any, Literal
 
 import numpy as np
 
 from icsnn_deploy.backends import find_backend, open_backend
 from icsnn_deploy.backends.recording import Record, Recording, Simulator
 from icsnn_deploy.backends.reference import ReferenceSimulator, run_ann
-from icsnn_deploy.bundle.bundle import Bundle
-from icsnn_deploy.errors import DataError
+from icsnn_deploy.bundle.bundle import Bundle, as_bundle
+from icsnn_deploy.errors import DataError, IcsnnError
 from icsnn_deploy.exporters.contents import Contents, check_contents
 from icsnn_deploy.graph.arrangement import is_classifier, output_tasks
 from icsnn_deploy.graph.certificate import require_certificate
+from icsnn_deploy.graph.encoder import encoded
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.inputs import check_inputs, to_input_units, to_real_units
 from icsnn_deploy.graph.neuron import Array
@@ -24,28 +28,32 @@ from icsnn_deploy.graph.tasks import CLASS_TASKS, Task
 from icsnn_deploy.judging.count import count_outputs
 from icsnn_deploy.judging.declared_tasks import judged_as
 from icsnn_deploy.judging.figures import output_figures
-from icsnn_deploy.judging.labels import check_output_labels
+from icsnn_deploy.judging.labels import check_output_labels, labels_beside
 from icsnn_deploy.parity.compare import Comparison, ParityReport, Tolerance, compare, merge
 from icsnn_deploy.parity.divergence import Potentials
-from icsnn_deploy.pixels import as_network_samples
 from icsnn_deploy.progress import Progress, inner_progress, silent, tracked
 from icsnn_deploy.progress_display import ProgressOption, shown
+from icsnn_deploy.sources.network_samples import network_samples
 
 DEFAULT_MEMORY = 1 << 30  # bytes of spikes of all backends that are held at once
 _ANN_IMAGES = 16  # run at once
 
+OnError = Literal["raise", "report"]
+
 
 def verify(
-    bundle: Bundle,
-    backends: Sequence[str],
-    inputs: Array | None = None,
+    bundle: Bundle | str | os.PathLike[str],
+    backends: Sequence[str] | str,
+    inputs: Any = None,
     *,
-    labels: Array | Mapping[str, Array] | None = None,
+    labels: Any = None,
     task: Task | Mapping[str, Task] | None = None,
+    channels_last: bool | None = None,
     against: Recording | None = None,
     tolerance: Tolerance = Tolerance(),
     exports: Sequence[str] = (),
     behavior_only: bool = False,
+    on_error: OnError = "raise",
     progress: ProgressOption = True,
 ) -> ParityReport:
     """Compare backends with the reference on a bundle's network.
@@ -55,18 +63,24 @@ def verify(
     all spikes and logits are equal.
 
     Args:
-        bundle: the network and its exports.
-        backends: names, see `backends.open_backend`.
-        inputs: [N, *shape] ([T, N, *shape] for rate and event input); floats are rounded to the
-            unit of an integer input; default: the bundle's own samples.
+        bundle: the network and its exports, or the path of the bundle.
+        backends: a name or several, see `backends.open_backend`.
+        inputs: samples in any form that `convert` takes; floats are rounded to the unit of an
+            integer input. Of rate and event input also spikes [T, N, *shape]. Default: the bundle's
+            own samples.
         labels: of the only output, or by the name of the output (judging.labels), for the figures
-            of network and ANN. Outputs that are numbers are compared with the ANN without labels.
+            of network and ANN; default: those that come with the inputs, as a DataLoader has them.
+            Outputs that are numbers are compared with the ANN without labels.
         task: what the output is, where the bundle's task is wrong; of several outputs, by name.
+        channels_last: the order of axes, where it can't be told (pixels.is_channels_last).
         against: an external recording of the same inputs, to be compared as well.
         tolerance: the differences that are allowed for a float network.
         exports: formats of further exports whose content is compared, without running them.
         behavior_only: don't compare the content of exports, so that one that was changed on purpose
             is run and compared.
+        on_error: "raise" where an export is not what its exporter writes, or a backend can't be
+            opened or fails; or "report": go on with the others, and keep its error in the report
+            (`ParityReport.errors`).
         progress: True shows how far it is, None or False nothing, a function is called (see
             `convert`).
 
@@ -77,16 +91,59 @@ def verify(
             its exporter writes, or a backend can't be opened.
         SimulationError: a worker process crashed, hung or was killed.
     """
+    opened = as_bundle(bundle)
+    network = opened.network()
+    with shown(progress, "verifying") as reporting:
+        beside = None
+        if inputs is None:
+            samples = opened.samples()
+        else:
+            given = network_samples(
+                network,
+                inputs,
+                "inputs",
+                normalization=opened.normalization,
+                channels_last=channels_last,
+                keep_labels=labels is None,
+                progress=reporting,
+            )
+            samples, beside = encoded(network, given.samples, opened.rate_seed), given.labels
+        return verify_inputs(
+            opened,
+            backends,
+            samples,
+            labels=labels_beside(judged_as(network, task), beside) if labels is None else labels,
+            task=task,
+            against=against,
+            tolerance=tolerance,
+            exports=exports,
+            behavior_only=behavior_only,
+            on_error=on_error,
+            progress=reporting,
+        )
+
+
+def verify_inputs(
+    bundle: Bundle,
+    backends: Sequence[str] | str,
+    inputs: Array,
+    *,
+    labels: Any,
+    task: Task | Mapping[str, Task] | None,
+    against: Recording | None,
+    tolerance: Tolerance,
+    exports: Sequence[str] = (),
+    behavior_only: bool = False,
+    on_error: OnError,
+    progress: Progress,
+) -> ParityReport:
+    """As verify, with inputs arranged and encoded as the network takes them."""
     bundle.check_files()
     network = judged_as(bundle.network(), task)
     if network.is_integer:
         require_certificate(network)
-    samples = (
-        bundle.samples()
-        if inputs is None
-        else as_network_samples("images", inputs, bundle.normalization)
-    )
-    x = check_inputs(network, to_input_units(network, samples))
+    backends = [backends] if isinstance(backends, str) else backends
+    x = check_inputs(network, to_input_units(network, inputs))
     tolerance = tolerance.on(network, float(np.abs(x).max(initial=0)))
     axis = network.input.batch_axis
     images = x.shape[axis]
@@ -95,26 +152,40 @@ def verify(
     if against is not None and len(against.logits) != images:
         raise DataError(f"{against.backend}: {len(against.logits)} images, {images} are needed")
     given = None if labels is None else check_output_labels(network, labels, images)
-    run = [find_backend(spec)[0].export for spec in backends]
-    named = dict.fromkeys(name for name in (*run, *exports) if name is not None)
-    with shown(progress, "verifying") as reporting:
-        try:
-            compared = {} if behavior_only else _compare_contents(bundle, list(named), reporting)
-            simulators = _open(bundle, backends, reporting)
-        finally:  # the cause of an error may be that another command changed the bundle
-            bundle.require_current(bundle.manifest.files)
-        comparisons, logits = compare_simulators(
-            network, simulators, x, against=against, tolerance=tolerance, progress=reporting
-        )
-        report = ParityReport(
-            comparisons=comparisons, graph_hash=bundle.graph_hash, exports=compared
-        )
-        if given is None and CLASS_TASKS.issuperset(output_tasks(network).values()):
-            return report
-        ann = None
-        if bundle.ann_hash is not None:
-            analog = x if axis == 0 else x.mean(axis=0)  # mean of spikes: the rate
-            ann = _ann_logits(bundle, to_real_units(network, analog), reporting)
+    errors: dict[str, IcsnnError] | None = {} if on_error == "report" else None
+    try:
+        compared: dict[str, Contents] = {}
+        if not behavior_only:
+            run = [find_backend(spec)[0].export for spec in backends]
+            named = dict.fromkeys(name for name in (*run, *exports) if name is not None)
+            compared = _compare_contents(bundle, list(named), errors, progress)
+        intact = [spec for spec in backends if find_backend(spec)[0].export not in (errors or {})]
+        simulators = _open(bundle, intact, errors, progress)
+    finally:  # the cause of an error may be that another command changed the bundle
+        bundle.require_current(bundle.manifest.files)
+    if errors and not (simulators or against):
+        raise next(iter(errors.values()))
+    comparisons, logits = compare_simulators(
+        network,
+        simulators,
+        x,
+        against=against,
+        tolerance=tolerance,
+        errors=errors,
+        progress=progress,
+    )
+    report = ParityReport(
+        comparisons=comparisons,
+        graph_hash=bundle.graph_hash,
+        exports=compared,
+        errors=errors or {},
+    )
+    if given is None and CLASS_TASKS.issuperset(output_tasks(network).values()):
+        return report
+    ann = None
+    if bundle.ann_hash is not None:
+        analog = x if axis == 0 else x.mean(axis=0)  # mean of spikes: the rate
+        ann = _ann_logits(bundle, to_real_units(network, analog), progress)
     return _with_figures(report, network, logits, given, ann)
 
 
@@ -150,6 +221,7 @@ def compare_simulators(
     *,
     against: Recording | None = None,
     tolerance: Tolerance = Tolerance(),
+    errors: dict[str, IcsnnError] | None = None,
     progress: Progress = silent,
 ) -> tuple[tuple[Comparison, ...], Array]:
     """Compare simulators, and a recording, with the reference, in batches that fit into memory.
@@ -160,6 +232,8 @@ def compare_simulators(
         x: checked inputs of the network.
         against: an external recording of the same inputs, compared last.
         tolerance: as compare takes it.
+        errors: gets the error of each simulator that fails, which is left out then; None: it is
+            raised.
         progress: called with the number of images that the reference and each simulator have run.
 
     Returns:
@@ -168,8 +242,8 @@ def compare_simulators(
     axis = network.input.batch_axis
     images = x.shape[axis]
     reference = ReferenceSimulator(network)
-    parts: list[list[Comparison]] = [[] for _ in range(len(simulators) + (against is not None))]
-    logits = []
+    parts: dict[str, list[Comparison]] = {spec: [] for spec in simulators}
+    recorded, logits = [], []
     size = images_at_once(network, len(simulators))
     for start in range(0, images, size):
         stop = min(start + size, images)
@@ -187,39 +261,69 @@ def compare_simulators(
             first_image=start,
             reference_potentials=probe(reference, batch, axis),
         )
-        for part, (spec, simulator) in zip(parts, simulators.items(), strict=False):
+        for spec in tuple(parts):
+            simulator = simulators[spec]
             progress(f"comparing {spec}", start, images)
-            with inner_progress(progress):
+            with _failing(spec, errors) as run, inner_progress(progress):
                 other = replace(simulator.run(batch), backend=spec)
-            part.append(judge(other, other_potentials=probe(simulator, batch, axis)))
+                parts[spec].append(judge(other, other_potentials=probe(simulator, batch, axis)))
+            if run.failed:
+                del parts[spec]
             progress(f"comparing {spec}", stop, images)
         if against is not None:
-            parts[-1].append(judge(_images(against, start, stop)))
-    return tuple(merge(part, tolerance) for part in parts), np.concatenate(logits)
+            recorded.append(judge(_images(against, start, stop)))
+    found = [*parts.values(), *([recorded] if against is not None else [])]
+    return tuple(merge(part, tolerance) for part in found), np.concatenate(logits)
 
 
-def _open(bundle: Bundle, backends: Sequence[str], progress: Progress) -> dict[str, Simulator]:
+@contextmanager
+def _failing(spec: str, errors: dict[str, IcsnnError] | None) -> Iterator[_Run]:
+    """Keep the error of a backend, so that the others go on; without `errors` it is raised."""
+    run = _Run()
+    try:
+        yield run
+    except IcsnnError as error:
+        if errors is None:
+            raise
+        errors[spec] = error
+        run.failed = True
+
+
+class _Run:
+    """Whether a backend failed."""
+
+    failed = False
+
+
+def _open(
+    bundle: Bundle,
+    backends: Sequence[str],
+    errors: dict[str, IcsnnError] | None,
+    progress: Progress,
+) -> dict[str, Simulator]:
     """Open the backends, by name; one that is named twice is opened once."""
     specs = list(dict.fromkeys(backends))
     # Exported files first, so that a file is refused before PyTorch is loaded.
     order = sorted(specs, key=lambda spec: find_backend(spec)[0].export is None)
-    opened = {
-        spec: open_backend(bundle, spec)
-        for spec in tracked(order, "opening backends", len(order), progress)
-    }
-    return {spec: opened[spec] for spec in specs}
+    opened = {}
+    for spec in tracked(order, "opening backends", len(order), progress):
+        with _failing(spec, errors):
+            opened[spec] = open_backend(bundle, spec)
+    return {spec: opened[spec] for spec in specs if spec in opened}
 
 
 def _compare_contents(
-    bundle: Bundle, formats: Sequence[str], progress: Progress
+    bundle: Bundle,
+    formats: Sequence[str],
+    errors: dict[str, IcsnnError] | None,
+    progress: Progress,
 ) -> dict[str, Contents]:
-    """How each export compares with what its exporter writes; raises ExportError."""
-    if not formats:
-        return {}
-    return {
-        name: check_contents(bundle, name)
-        for name in tracked(formats, "comparing files", len(formats), progress)
-    }
+    """How each export compares with what its exporter writes."""
+    found = {}
+    for name in tracked(formats, "comparing files", len(formats), progress) if formats else ():
+        with _failing(name, errors):
+            found[name] = check_contents(bundle, name)
+    return found
 
 
 def _ann_logits(bundle: Bundle, inputs: Array, progress: Progress) -> Array:

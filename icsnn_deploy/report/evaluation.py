@@ -34,7 +34,8 @@ def evaluation_tables(result: Evaluation) -> list[Table]:
             rows.insert(0, _row(result, figures, "ANN", "ann_"))
         if result.mean_steps is not None:
             rows.append(_early_row(result))
-        samples = f"{result.counts.samples:,} samples on {result.backend}"
+        backends = " and ".join(result.ran) or result.backend
+        samples = f"{result.counts.samples:,} samples on {backends}"
         title = f"{where}{samples}, T = {_steps(result)}"
         tables.append(_measured(title, ("", *NAMES.values(), "mean T"), rows))
         tables += _over_time(f"{where}stopped after t steps", figures)

@@ -17,4 +17,7 @@ def memory_table(memory: Memory) -> Table:
     for each in memory.layers:
         table.add_row(each.layer, f"{each.ram:,}", f"{each.flash:,}")
     table.add_row("all", f"{memory.ram:,}", f"{memory.flash:,}", style="bold")
+    if memory.steps_together > 1:
+        name = f"all, with {memory.steps_together} steps together (ICSNN_TOGETHER)"
+        table.add_row(name, f"{memory.ram_together:,}", f"{memory.flash:,}")
     return table

@@ -6,10 +6,12 @@ from collections.abc import Iterable
 
 from rich.table import Table
 
+from icsnn_deploy.errors import listed
 from icsnn_deploy.evaluation.activity import Activity
 from icsnn_deploy.report.plain import plain_table
 from icsnn_deploy.targets.allocate import Allocation
 from icsnn_deploy.targets.check import CheckResult
+from icsnn_deploy.targets.misfit import Misfit
 from icsnn_deploy.targets.profile import TargetProfile
 from icsnn_deploy.targets.resources import ResourceReport
 
@@ -66,7 +68,7 @@ def resources_table(report: ResourceReport) -> Table:
 
 
 def misfits_table(result: CheckResult) -> Table:
-    """One row per misfit, with its remedy."""
+    """One row per misfit, with its remedy; those with the same remedy are one row."""
     table = plain_table(result.summary())
     table.add_column("node", overflow="fold")
     table.add_column("what", overflow="fold")
@@ -74,10 +76,15 @@ def misfits_table(result: CheckResult) -> Table:
         table.add_column(column, overflow="fold")
     table.add_column("over")
     table.add_column("remedy", overflow="fold", ratio=1)
+    groups: dict[tuple[str, str, str], list[Misfit]] = {}
     for misfit in result.misfits:
-        table.add_row(
-            misfit.node, misfit.what, misfit.got, misfit.allowed, misfit.over, misfit.remedy
+        groups.setdefault((misfit.what, misfit.allowed, misfit.remedy), []).append(misfit)
+    for (what, allowed, remedy), misfits in groups.items():
+        node, got, over = (
+            listed([getattr(misfit, field) for misfit in misfits], most)
+            for field, most in (("node", 6), ("got", 2), ("over", 2))
         )
+        table.add_row(node, what, got, allowed, over, remedy)
     return table
 
 

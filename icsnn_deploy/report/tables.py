@@ -12,6 +12,7 @@ from icsnn_deploy.bundle.bundle import Bundle
 from icsnn_deploy.conversion.frontend.approximate.loss import approximation_losses
 from icsnn_deploy.conversion.frontend.max_pool_cost import losses, max_pool_costs
 from icsnn_deploy.conversion.report import CandidateResult, ConversionReport, MaxPoolCost
+from icsnn_deploy.data import Normalization
 from icsnn_deploy.graph.arrangement import (
     input_parts,
     is_plain,
@@ -20,6 +21,7 @@ from icsnn_deploy.graph.arrangement import (
 )
 from icsnn_deploy.graph.certificate import Certificate
 from icsnn_deploy.graph.graph import Graph, hard_resets
+from icsnn_deploy.graph.inputs import part_units
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import Part, Population
 from icsnn_deploy.parity.compare import ParityReport
@@ -68,7 +70,8 @@ def _gap(result: CandidateResult, chosen: CandidateResult) -> str:
 def parity_table(report: ParityReport, what: str = "parity") -> Table:
     """One row per backend."""
     images = max((comparison.images for comparison in report.comparisons), default=0)
-    table = plain_table(f"{what} with the reference on {images} images: {report.verdict}")
+    missing = f"; did not run: {', '.join(report.errors)}" if report.errors else ""
+    table = plain_table(f"{what} with the reference on {images} images: {report.verdict}{missing}")
     for column in ("backend", "verdict"):
         table.add_column(column, no_wrap=True)
     for column in ("spikes", "differ", "margin", "logits", *same_class_columns(report.comparisons)):
@@ -179,6 +182,7 @@ def bundle_lines(bundle: Bundle, graph: Graph) -> list[str]:
         f"input     {' x '.join(map(str, graph.input.shape))} {graph.input.dtype}, "
         f"{graph.input.encoding}",
         *part_lines(graph),
+        *unit_lines(graph, bundle.normalization),
         f"steps     T = {graph.time_steps}, readout after {graph.readout_start}",
         f"neurons   {neurons:,} in {len(graph.nodes_of(Population))} populations",
         f"exports   {exports}",
@@ -198,6 +202,31 @@ def part_lines(graph: Graph) -> list[str]:
             for part in output_parts(graph)
         ),
     ]
+
+
+def unit_lines(graph: Graph, normalization: Normalization | None) -> list[str]:
+    """What the integers of inputs and outputs stand for; none for a float network without pixels.
+
+    Args:
+        graph: the network.
+        normalization: of the pixels that it takes.
+    """
+    lines, unit = [], graph.input.unit
+    if normalization is not None:
+        lines.append("unit      of the input: pixels 0 to 255 as they are; the network normalizes")
+    elif graph.input.dtype != "float32" and not graph.input.is_timed:
+        lines.append(
+            f"unit      of the input: {unit:.6g}; the integer is round(sample / {unit:.6g}), "
+            "samples as the ANN takes them"
+        )
+    if graph.is_integer and graph.output_unit is not None:
+        units = part_units(graph) or ()
+        for part, one in zip(output_parts(graph), units, strict=False):
+            lines.append(
+                f"unit      of {part.name}: {one:.6g}; the ANN's logit is {one:.6g} x the mean of "
+                f"the steps"
+            )
+    return lines
 
 
 def _host(part: Part) -> str:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from icsnn_deploy.errors import DataError
+from icsnn_deploy.graph.arrays import is_tensor, to_numpy
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.progress import Progress
 
@@ -19,12 +20,6 @@ class Batch(NamedTuple):
 
     samples: Any
     labels: Any = None
-
-
-def is_tensor(value: object) -> bool:
-    """Whether a value is a PyTorch tensor; PyTorch is not loaded for it."""
-    torch = sys.modules.get("torch")
-    return torch is not None and isinstance(value, torch.Tensor)
 
 
 def is_image(value: object) -> bool:
@@ -93,11 +88,9 @@ def as_array(value: Any, what: str) -> Array:
         DataError: another type, or numbers that are not real.
     """
     if is_tensor(value):
-        tensor = value.detach().cpu()
-        # NumPy has no bfloat16.
-        array: Array = (tensor.float() if tensor.is_floating_point() else tensor).numpy()
+        array = to_numpy(value)
     elif isinstance(value, np.ndarray):
-        array = value
+        array = value  # a mapped file stays one
     else:
         raise DataError(f"{what} of type {type(value).__name__}: array or tensor")
     if array.dtype.kind not in "fiub" or array.ndim == 0:
@@ -116,7 +109,7 @@ def as_labels(value: Any) -> Array | None:
     if value is None or isinstance(value, (str, bytes, Mapping)):
         return None
     if is_tensor(value):
-        value = value.detach().cpu().numpy()
+        value = to_numpy(value)
     try:
         array = np.asarray(value)
     except (TypeError, ValueError, RuntimeError):  # lists of unequal length and the like

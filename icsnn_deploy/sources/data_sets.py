@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from icsnn_deploy.errors import DataError
-from icsnn_deploy.sources.batches import Batch, as_array, as_labels, is_tensor, split_batch
+from icsnn_deploy.graph.arrays import is_tensor
+from icsnn_deploy.sources.batches import Batch, as_array, as_labels, split_batch
 
 _AT_ONCE = 64  # items that become one batch
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from icsnn_deploy.sources.batches import Batch, as_array, as_labels, split_batch
@@ -63,6 +63,15 @@ class FreshBatches:
 
     def __len__(self) -> int:
         return len(self.data_set)
+
+    def limited(self, limit: int) -> FreshBatches:
+        """The same of at most `limit` items, spread over all; raises DataError below 1."""
+        if limit >= len(self):
+            return self
+        from torch.utils.data import Subset
+
+        numbers = Selection(limit).numbers(len(self))
+        return replace(self, data_set=Subset(self.data_set, numbers))
 
     def sample(self, limit: int) -> list[int]:
         """The numbers of at most `limit` items, spread over all, in the order to use them."""

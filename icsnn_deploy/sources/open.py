@@ -67,7 +67,7 @@ def source_kind(spec: str) -> str:
     if spec.startswith(PREFIX):
         return "torchvision"
     place, _, name = spec.rpartition(":")
-    if spec.endswith((".npy", ".npz")) or place.endswith(".npz"):
+    if spec.endswith((".npy", ".npz", ".safetensors")) or place.endswith(".npz"):
         return "arrays"
     if _is_folder(spec):
         return _folder_kind(Path(spec))

@@ -41,8 +41,8 @@ class SourceOptions:
         crop: of images: (height, width) of the center that is kept.
         input_key: of dict batches: the entry that holds the samples.
         label_key: of dict batches: the entry that holds the labels.
-        channels_last: whether the last axis of arrays is the channel. None: it is in uint8 arrays
-            in files that come with a mean and a std, and nowhere else.
+        channels_last: whether the last axis of arrays is the channel; None: as
+            pixels.is_channels_last finds.
     """
 
     resize: int | tuple[int, int] | None = None

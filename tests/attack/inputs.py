@@ -115,7 +115,7 @@ class Runner:
         faults = [f"traceback: {escaped}"] if escaped else []
         if "error: unexpected" in err:
             faults.append(f"traceback: {self._places} {err[:300]!r}")
-        faults += _faults(code, out, err, "--json" in arguments, runs_code)
+        faults += _faults(code, out, err, arguments[0], "--json" in arguments, runs_code)
         if runs_code and code in (0, None) and not (self.folder / "o/manifest.json").is_file():
             faults.append("success without a bundle")
         os.chdir(self.folder)
@@ -152,7 +152,9 @@ def _writes(details: tuple[Any, ...]) -> bool:
 _PROGRESS = re.compile(r"^.* s so far.*\n", re.MULTILINE)
 
 
-def _faults(code: Any, out: str, err: str, as_json: bool, runs_code: bool) -> list[str]:
+def _faults(
+    code: Any, out: str, err: str, command: str, as_json: bool, runs_code: bool
+) -> list[str]:
     """What is wrong with how a command ended."""
     found = []
     if code not in (0, 1, 2, None):
@@ -167,11 +169,17 @@ def _faults(code: Any, out: str, err: str, as_json: bool, runs_code: bool) -> li
         found.append(f"control characters {', '.join(odd[:5])}")
     lines = err.splitlines()
     if code == 2:
-        if out and not as_json:
+        several = command == "verify" and all(line.startswith("error: ") for line in lines)
+        if out and not as_json and not several:
             found.append(f"output beside an error: {out[:200]!r}")
         if not lines or not lines[0].startswith(("error: ", "Usage: ")):
             found.append(f"no error first: {err[:300]!r}")
-        elif len(lines) > 1 and not lines[0].startswith("Usage: ") and not _TABLE.match(err):
+        elif (
+            len(lines) > 1
+            and not several
+            and not lines[0].startswith("Usage: ")
+            and not _TABLE.match(err)
+        ):
             found.append(f"{len(lines)} lines: {err[:400]!r}")
     elif lines and not runs_code:
         found.append(f"standard error of a result: {err[:300]!r}")

@@ -44,7 +44,7 @@ def attack(
     mark = f"{os.getpid()}-{seed}"
     os.environ[MARK] = mark
     found: dict[str, Counter[str]] = {name: Counter() for name in names}
-    faults = []
+    faults: list[str] = []
     with tempfile.TemporaryDirectory(prefix="attack-") as folder:
         pristine, temporary = Path(folder, "pristine"), Path(folder, "tmp")
         temporary.mkdir()

@@ -40,7 +40,7 @@ def attack(
     """Run each pair `count` times; returns how they ended, and every fault."""
     rng = random.Random(seed)
     found: dict[tuple[str, str], Counter[str]] = {pair: Counter() for pair in pairs}
-    faults = []
+    faults: list[str] = []
     with tempfile.TemporaryDirectory(prefix="attack-") as folder:
         pristine, temporary = Path(folder, "pristine"), Path(folder, "tmp")
         temporary.mkdir()

@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from icsnn_deploy.backends.c_program import CSimulator
@@ -31,12 +31,14 @@ def unoptimized(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ICSNN_KERNEL_CACHE", "")
 
 
-def run_c(graph: Graph, x: Array) -> Recording:
+def run_c(graph: Graph, x: Array) -> tuple[Recording, Recording]:
+    """Recordings of steps run one by one, with potentials, and of steps run together."""
     names = frozenset(node.name for node in graph.nodes_of(Population))
     with TemporaryDirectory() as folder:
         export(graph, Path(folder) / "c", "c")
         program = CSimulator(graph, Path(folder) / "c", threads=1)
-        return program.run(x, Record(counts=True, logits_t=True, potentials=names))
+        single = program.run(x, Record(counts=True, logits_t=True, potentials=names))
+        return single, program.run(x, Record(counts=True, logits_t=True))
 
 
 def assert_equal(graph: Graph, x: Array) -> None:
@@ -47,17 +49,25 @@ def assert_equal(graph: Graph, x: Array) -> None:
         return
     names = frozenset(node.name for node in graph.nodes_of(Population))
     record = Record(counts=True, logits_t=True, potentials=names)
-    expected, got = ReferenceSimulator(graph).run(x, record), run_c(graph, x)
-    for name, spikes in expected.spikes.items():
-        np.testing.assert_array_equal(got.spikes[name], spikes)
-        np.testing.assert_array_equal(got.counts[name], expected.counts[name])
-    for name, potentials in got.potentials.items():
-        np.testing.assert_array_equal(potentials, expected.potentials[name])
-    np.testing.assert_array_equal(got.logits, expected.logits)
-    np.testing.assert_array_equal(got.logits_t, expected.logits_t)
+    expected = ReferenceSimulator(graph).run(x, record)
+    for got in run_c(graph, x):
+        for name, spikes in expected.spikes.items():
+            np.testing.assert_array_equal(got.spikes[name], spikes)
+            np.testing.assert_array_equal(got.counts[name], expected.counts[name])
+        for name, potentials in got.potentials.items():
+            np.testing.assert_array_equal(potentials, expected.potentials[name])
+        np.testing.assert_array_equal(got.logits, expected.logits)
+        np.testing.assert_array_equal(got.logits_t, expected.logits_t)
 
 
-@settings(max_examples=60, deadline=None)
+@pytest.fixture
+def all_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run every connection in blocks that can be."""
+    monkeypatch.setattr("icsnn_deploy.exporters.c.connections.LANES", (2, 1))
+    monkeypatch.setattr("icsnn_deploy.exporters.c.connections.MOST_CACHED", 0)
+
+
+@settings(max_examples=40, deadline=None)
 @given(integer_graphs())
 def test_the_program_of_a_quantized_network_equals_the_reference(graph: Graph) -> None:
     assert_equal(graph, inputs_of(graph))
@@ -74,7 +84,18 @@ def test_the_program_of_spike_input_equals_the_reference(
     assert_equal(timed, x)
 
 
-@settings(max_examples=80, deadline=None)
+@pytest.mark.usefixtures("all_in_blocks")
+@settings(
+    max_examples=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(integer_graphs())
+def test_a_program_in_blocks_of_channels_equals_the_reference(graph: Graph) -> None:
+    assert_equal(graph, inputs_of(graph))
+
+
+@settings(max_examples=60, deadline=None)
 @given(wild_integer_graphs(), st.integers(0, 2**32 - 1))
 def test_the_program_of_any_integer_graph_equals_the_reference(graph: Graph, seed: int) -> None:
     rng = np.random.default_rng(seed)

@@ -45,10 +45,9 @@ def test_long_text_is_cut_in_the_middle() -> None:
 def test_tables_keep_their_lines_and_no_others() -> None:
     bad = Rejection(node="a\nb", got="\x1b[31m", allowed="x" * 9999, remedy="r")
     shown = str(UnsupportedOperatorError([bad])).splitlines()
-    assert len(shown) == 3
-    assert "a | b" in shown[2]
-    assert "\\x1b" in shown[2]
-    assert len(shown[2]) < 500
+    assert shown[1] == "  a | b: \\x1b[31m"
+    assert all(line.startswith("  ") for line in shown[1:])
+    assert max(map(len, shown)) < 400
 
 
 def test_lists_keep_their_lines() -> None:

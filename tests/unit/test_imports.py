@@ -36,6 +36,7 @@ ORDER = (
     {"conversion"},
     {"lattice", "evaluation", "splitting"},
     {"report"},
+    {"sweeping"},
     {"demo"},
     {"cli"},
     {"__main__"},
@@ -54,9 +55,10 @@ AT_MODULE_LEVEL = {
     "scipy": r"lava/worker/.*",
     "h5py": r"lava/worker/.*",
     "torch": r"(conversion|demo|readers|backends/torch)/.*"
+    r"|sweeping/(inputs|run)\.py"
     r"|lattice/(input_moments|integer_surrogate|rounding|trainable|trained_parameters)\.py",
     "triton": r"backends/torch/triton_if\.py",
-    "rich": r"(report|cli)/.*",
+    "rich": r"(report|cli|sweeping)/.*",
     "typer": r"cli/.*",
 }
 """What may be imported as a module is loaded, and where; everything else only on use."""
@@ -75,12 +77,12 @@ ON_USE = {
     "sinabs": r"readers/sinabs\.py",
     "nirtorch": r"readers/(nirtorch|norse)\.py",
     "h5py": r"exporters/nir/read/hdf5\w*\.py|exporters/netx/.*",
-    "matplotlib": r"report/.*",
+    "matplotlib": r"(report|sweeping)/.*",
     "jinja2": r"report/page/render\.py",
     "sklearn": r"demo/.*",
     "PIL": r"sources/images\.py",
     "torchvision": r"sources/torchvision_sets\.py",
-    "safetensors": r"(bundle/bundle|graph/file|parity/golden)\.py",
+    "safetensors": r"(data|bundle/bundle|graph/file|parity/golden)\.py",
 }
 
 

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 from typing_extensions import assert_never
 
-from icsnn_deploy.backends.torch import spike_kernel
+from icsnn_deploy.backends.torch import event_convolution, spike_kernel
+from icsnn_deploy.backends.torch.event_convolution import EventKernel
 from icsnn_deploy.backends.torch.exact import Geometry
 from icsnn_deploy.backends.torch.proof import Convolve, Kernel, ProvenConvolution
 from icsnn_deploy.backends.torch.spike_kernel import SpikeKernel
@@ -86,6 +87,11 @@ class Int8Convolution:
         native = of_spikes and spike_kernel.takes(node)
         kernel: Kernel = SpikeKernel(node) if native else PackedKernel()
         self.proven = ProvenConvolution(node, kernel)
+        self._node = node
+        self.events: ProvenConvolution | None = None  # for few spikes
+        if of_spikes and event_convolution.takes(node):
+            self.events = ProvenConvolution(node, EventKernel())
+        self.ran_events = False  # in the last call
 
     def __call__(self, x: Tensor) -> Tensor | None:
         """Convolve bytes, or floats that hold integers; None if the kernel is refused here.
@@ -96,7 +102,14 @@ class Int8Convolution:
         Returns:
             float32 [N, O, H, W].
         """
-        return self.proven(_as_bytes(x).contiguous(memory_format=torch.channels_last))
+        x = _as_bytes(x).contiguous(memory_format=torch.channels_last)
+        self.ran_events = False
+        if self.events is not None and event_convolution.is_faster_than_8_bits(self._node, x):
+            result = self.events(x)
+            self.ran_events = result is not None
+            if result is not None:
+                return result
+        return self.proven(x)
 
 
 def int8_convolutions(

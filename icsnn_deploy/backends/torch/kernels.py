@@ -13,8 +13,8 @@ from icsnn_deploy.backends.torch.int8 import Int8Convolution
 class LayerKernel:
     """The kernel that ran a convolution."""
 
-    kernel: str  # "8-bit", "float32" or "float64 products"; "none" before the first run
-    reason: str  # why it is not a faster one; "" for 8-bit
+    kernel: str  # "8-bit", "events", "float32" or "float64 products"; "none" before the first run
+    reason: str  # why it is not a faster one; "" for 8-bit and events
     proven_batches: tuple[int, ...]  # batch sizes that were proven for this layer
 
     def to_json(self) -> dict[str, Any]:
@@ -32,6 +32,8 @@ def kernel_of(
         float32: its float32 form.
         misfit: why it has no 8-bit form, if it has none.
     """
+    if int8 is not None and int8.events is not None and int8.ran_events:
+        return _layer("events", "", int8.events.proven_batches)
     if int8 is not None and int8.proven.refused is None:
         return _layer("8-bit", "", int8.proven.proven_batches)
     slower = int8.proven.refused if int8 is not None else misfit

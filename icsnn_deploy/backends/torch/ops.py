@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 from typing_extensions import assert_never
 
+from icsnn_deploy.backends.torch.event_convolution import EventConvolution
 from icsnn_deploy.backends.torch.fused import fused_steps
 from icsnn_deploy.backends.torch.population import Term, empty_over_time, fire_native
 from icsnn_deploy.errors import BackendUnavailableError, GraphError, first_line
@@ -61,6 +63,7 @@ class TorchOps:
         fused: bool = True,
         int8: Mapping[str, Callable[[Tensor], Tensor | None]] | None = None,
         float32: Mapping[str, Callable[[Tensor], Tensor]] | None = None,
+        events: Collection[str] = (),
     ) -> None:
         self.graph = graph
         self.device = device
@@ -69,6 +72,8 @@ class TorchOps:
         self.fused = fused
         self.int8 = int8 or {}  # convolutions in 8 bits; their result is None if refused
         self.float32 = float32 or {}  # convolutions that are proven
+        self.events = frozenset(events)  # convolutions that read spikes as events
+        self._event_convolutions: dict[str, EventConvolution] = {}  # filled as they are needed
         self._parameters: dict[tuple[str, str], Tensor] = {}  # filled as they are needed
 
     def tensor(self, array: Array) -> Tensor:
@@ -87,12 +92,17 @@ class TorchOps:
     def set_parameter(self, name: str, field: str, value: Tensor) -> None:
         """Evaluate the node with this value, which may require a gradient, from now on."""
         self._parameters[name, field] = value
+        self._event_convolutions.pop(name, None)
 
     def evaluate(self, node: Node, *sources: Tensor) -> Tensor:
         """Result of a memoryless node, batch first; a caller's autocast does not reach it."""
-        with torch.autocast(self.device.type, enabled=False):
-            result = self.int8[node.name](sources[0]) if node.name in self.int8 else None
-            return self._evaluate(node, sources) if result is None else result
+        if torch.is_autocast_enabled(self.device.type):
+            with torch.autocast(self.device.type, enabled=False):
+                return self.evaluate(node, *sources)
+        result = self.int8[node.name](sources[0]) if node.name in self.int8 else None
+        if node.name in self.events and isinstance(node, Conv):
+            result = self._of_events(node)(sources[0])
+        return self._evaluate(node, sources) if result is None else result
 
     def _evaluate(self, node: Node, sources: tuple[Tensor, ...]) -> Tensor:
         sources = tuple(self._floating(source) for source in sources)
@@ -183,12 +193,23 @@ class TorchOps:
         """Convert spikes that are stored as bytes to the floating dtype."""
         return x if x.is_floating_point() else x.view(torch.bool).to(self.dtype)
 
+    def _of_events(self, node: Conv) -> EventConvolution:
+        """The convolution of spikes with the weights of now."""
+        if node.name not in self._event_convolutions:
+            weight, bias = self.parameter(node, "weight"), self.parameter(node, "bias")
+            self._event_convolutions[node.name] = EventConvolution(
+                node, weight, bias, partial(self._convolve, node)
+            )
+        return self._event_convolutions[node.name]
+
     def _conv(self, node: Conv, x: Tensor) -> Tensor:
         if node.name in self.float32:
             return self.float32[node.name](x)
+        return self._convolve(node, x, self.parameter(node, "weight"), self.parameter(node, "bias"))
+
+    def _convolve(self, node: Conv, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         reaches = [d * (k - 1) + 1 for d, k in zip(node.dilation, node.kernel, strict=True)]
         padding, x = symmetric_padding(node.padding, x, reaches)
-        weight, bias = self.parameter(node, "weight"), self.parameter(node, "bias")
         options: dict[str, Any] = {
             "stride": node.stride,
             "padding": padding,

@@ -97,8 +97,9 @@ def fire_native(
         code, or it does not take these values.
     """
     library = native_library()
-    scales = [values for term in terms for values in (term.scale, term.shift)]
-    parameters = [p for p in (v_threshold, v_reset, *scales) if p is not None]
+    parameters = [v_threshold] if v_reset is None else [v_threshold, v_reset]
+    for term in terms:
+        parameters += [p for p in (term.scale, term.shift) if p is not None]
     if library is None or not _fits(terms, v, parameters):
         return None
     steps, first = terms[0].values.shape[0], terms[0].values[0]  # [B, *shape]
@@ -147,7 +148,7 @@ class _ParameterLayout:
         self._channels_last = is_channels_last(step)
         channel = (self._shape[0], *(1,) * (len(self._shape) - 1))
         self._per_channel = (self._channels_last or len(self._shape) == 1) and all(
-            math.prod(p.shape[1:]) == 1 for p in parameters
+            p.numel() == p.shape[0] for p in parameters
         )
         if self._per_channel:
             self._shape = torch.Size(channel)

@@ -17,6 +17,7 @@ from torch import Tensor
 from icsnn_deploy.backends import Backend
 from icsnn_deploy.backends.recording import Record, Recording, Simulator
 from icsnn_deploy.backends.torch.cuda_graphs import CapturedRuns
+from icsnn_deploy.backends.torch.event_convolution import event_convolutions
 from icsnn_deploy.backends.torch.float32 import float32_convolutions
 from icsnn_deploy.backends.torch.fusion import FusedCurrent, Schedule, schedule
 from icsnn_deploy.backends.torch.int8 import int8_convolutions, misfits
@@ -120,6 +121,7 @@ class TorchSimulator:
         use_int8 = int8 and dtype == torch.float32
         self._int8 = int8_convolutions(graph, opened, only) if use_int8 else {}
         self._float32 = float32_convolutions(graph, opened, dtype, only)
+        events = event_convolutions(graph, opened, dtype) if fused else frozenset()
         self.ops = TorchOps(
             graph,
             opened,
@@ -128,8 +130,10 @@ class TorchSimulator:
             fused=fused,
             int8=self._int8,
             float32=self._float32,
+            events=events,
         )
         self._as_bytes = {graph.node(name).inputs[0] for name in self._int8}
+        self._as_events = {graph.node(name).inputs[0] for name in events}
         self.memory = default_memory(opened) if memory is None else memory
         self._constant = graph.constant_nodes()
         changing = (node for node in graph.nodes if node.name not in self._constant)
@@ -283,10 +287,13 @@ class TorchSimulator:
         if flow.inputs is not None:
             values[self.graph.input.name] = flow.inputs[flow.step : flow.step + steps].flatten(0, 1)
         plan = self._fused if sources is None else self._plain
+        as_bytes = self._as_bytes | self._as_events if sources is None else self._as_bytes
         for node in plan.nodes:
             if isinstance(node, Population):
                 spikes, v, u = self._fire(
-                    node, values, flow, steps, plan.fused.get(node.name), node.name in potentials
+                    *(node, values, flow, steps, plan.fused.get(node.name)),
+                    keep_potentials=node.name in potentials,
+                    as_bytes=node.name in as_bytes,
                 )
                 if observer is not None:
                     observer(node, spikes, v, u)
@@ -310,11 +317,12 @@ class TorchSimulator:
         flow: Flow,
         steps: int,
         fused: FusedCurrent | None,
+        *,
         keep_potentials: bool,
+        as_bytes: bool,
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Run a population for some steps; see TorchOps.fire."""
         v = flow.v.get(node.name, self.ops.parameter(node, "v_init"))
-        as_bytes = node.name in self._as_bytes
         if fused is not None:
             terms = [
                 Term(

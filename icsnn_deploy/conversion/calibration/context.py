@@ -13,7 +13,7 @@ from icsnn_deploy.distributed import SINGLE, Ranks, WorkResult
 from icsnn_deploy.graph.encoder import DIRECT, InputEncoder, placed
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
-from icsnn_deploy.pixels import as_network_samples
+from icsnn_deploy.pixels import as_network_samples, channels_first, is_channels_last
 from icsnn_deploy.progress import Progress, silent, tracked
 
 _MOST_HELD_OUT = 1_024
@@ -43,6 +43,7 @@ class CalibrationContext:
         source: CalibrationSource | CalibrationSet,
         *,
         batch_size: int,
+        limit: int | None = None,
         input_key: str | None = None,
         label_key: str | None = None,
         keep_labels: bool = False,
@@ -63,6 +64,7 @@ class CalibrationContext:
         axis = 1 if encoder.encoding == "events" else 0
         samples = CalibrationSet.of(
             source,
+            limit=limit,
             input_key=input_key,
             label_key=label_key,
             keep_labels=keep_labels,
@@ -144,6 +146,17 @@ class CalibrationContext:
     def batch_count(self) -> int:
         """Number of batches in one pass."""
         return -(-len(self) // self.batch_size)
+
+    def with_channels_first(
+        self, normalization: Normalization | None, channels_last: bool | None
+    ) -> CalibrationContext:
+        """The same with the channels before the positions (see pixels.is_channels_last)."""
+        array = self.samples.samples
+        axis = 2 if self.encoder.encoding == "events" else 1
+        pixels = normalization if axis == 1 else None
+        if not is_channels_last("calibration data", array.shape, pixels, channels_last):
+            return self
+        return replace(self, samples=replace(self.samples, samples=channels_first(array, axis)))
 
     def for_normalization(self, normalization: Normalization | None) -> CalibrationContext:
         """The same; with a normalization with samples as pixels (see pixels.as_pixels)."""

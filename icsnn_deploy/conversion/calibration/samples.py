@@ -12,20 +12,19 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
+from torch.utils.data import Dataset
 
 from icsnn_deploy.distributed import SINGLE, Ranks, WorkResult
 from icsnn_deploy.errors import DataError
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.progress import Progress, silent
-from icsnn_deploy.sources.batches import Batch, as_array, as_labels, split_batch, spool
-from icsnn_deploy.sources.data_sets import as_pair, batches_of, gives_items, is_data_set
-from icsnn_deploy.sources.selection import Selection
+from icsnn_deploy.sources.held import held
 
-CalibrationSource: TypeAlias = "Array | torch.Tensor | Iterable[Any]"
+CalibrationSource: TypeAlias = "Array | torch.Tensor | Dataset[Any] | Iterable[Any]"
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,8 +65,17 @@ class CalibrationSet:
         if isinstance(source, CalibrationSet):
             samples, labels = source.samples, source.labels if keep_labels else None
         else:
-            reading = _Reading(input_key, label_key, keep_labels)
-            samples, labels = _held(source, reading, limit, progress, axis)
+            samples, labels = held(
+                source,
+                "calibration data",
+                limit=limit,
+                mixed=True,  # samples are held out at the end of data sets that are sorted by class
+                input_key=input_key,
+                label_key=label_key,
+                keep_labels=keep_labels,
+                axis=axis,
+                progress=progress,
+            )
         if samples.ndim < 2 or len(samples) == 0:
             raise DataError(f"calibration data of shape {samples.shape}: [N, *shape] with N >= 1")
         found = cls(samples[:limit], ranks, None if labels is None else labels[:limit])
@@ -105,56 +113,3 @@ class CalibrationSet:
             digest.update(f"{self.labels.dtype} {self.labels.shape}".encode())
             digest.update(np.ascontiguousarray(self.labels).tobytes())
         return digest.hexdigest()
-
-
-class _Reading(NamedTuple):
-    """How batches are read."""
-
-    input_key: str | None
-    label_key: str | None
-    keep_labels: bool
-
-
-def _held(
-    source: Any, reading: _Reading, limit: int | None, progress: Progress, axis: int
-) -> tuple[Array, Array | None]:
-    """The samples of an array where they are, and those of everything else in a file."""
-    what = "a calibration batch"
-    pair = as_pair(source, "calibration data")
-    if pair is not None:
-        batch = split_batch(pair.samples, what, input_key=reading.input_key)
-        array = as_array(batch.samples, what)
-        labels = as_labels(pair.labels) if reading.keep_labels else None
-        return _batch_first(array, axis), labels
-    items = is_data_set(source)
-    if items:
-        data_set = source
-        # mixed, because samples are held out at the end of data sets that are sorted by class
-        source = (
-            data_set[number] for number in Selection(limit, mixed=True).numbers(len(data_set))
-        )
-    if not isinstance(source, Iterable):
-        raise DataError(
-            f"calibration data of type {type(source).__name__}: an array, a DataLoader or an "
-            "iterable of batches is needed"
-        )
-    items = items or gives_items(source)
-    batches = batches_of(
-        source, what, items=items, input_key=reading.input_key, label_key=reading.label_key
-    )
-    if axis and not items:
-        batches = (
-            Batch(_batch_first(as_array(one.samples, what), axis), one.labels) for one in batches
-        )
-    return spool(
-        batches,
-        what,
-        limit=limit,
-        progress=progress,
-        stage="reading calibration data",
-        keep_labels=reading.keep_labels,
-    )
-
-
-def _batch_first(array: Array, axis: int) -> Array:
-    return np.moveaxis(array, axis, 0) if axis < array.ndim else array

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,9 @@ from icsnn_deploy.errors import ConversionError, DataError, first_line, lines, t
 from icsnn_deploy.user_code import load_callable, running
 
 
-def load_model(spec: str, weights: Path | None = None) -> nn.Module | ExportedProgram:
+def load_model(
+    spec: str, weights: Path | None = None, note: Callable[[str], None] | None = None
+) -> nn.Module | ExportedProgram:
     """The model in eval mode.
 
     Args:
@@ -28,6 +30,8 @@ def load_model(spec: str, weights: Path | None = None) -> nn.Module | ExportedPr
         weights: a state dict, or a checkpoint with one under "state_dict", "model", "net", "ema"
             or the like, read without running code. Prefixes such as "module." and "_orig_mod." are
             cut or added where all keys fit then. Not with .pt2 and .onnx, which hold their own.
+        note: called with a sentence where the weights may be random: none are given, and the
+            callable drew random numbers.
 
     Raises:
         ConversionError: names what could not be found, loaded or called.
@@ -47,6 +51,7 @@ def load_model(spec: str, weights: Path | None = None) -> nn.Module | ExportedPr
         )
     states = None if weights is None else _read_states(weights)
     make = load_callable(spec, ConversionError)
+    drawn = torch.get_rng_state()
     with running(f"{spec}: calling it", ConversionError):
         model = make()
     with running(f"{spec}: the model that it returned", ConversionError):
@@ -61,6 +66,11 @@ def load_model(spec: str, weights: Path | None = None) -> nn.Module | ExportedPr
             )
         if weights is not None and states is not None:
             _fit(model, states, weights, spec)
+        elif note is not None and not torch.equal(drawn, torch.get_rng_state()):
+            note(
+                f"no --weights: the weights are those that {spec} returns, which are random unless "
+                "it loads trained ones"
+            )
         model.eval()  # what it returns may be anything
         return model
 

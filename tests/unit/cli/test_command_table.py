@@ -24,6 +24,7 @@ SHARED = {
     "labeled_samples",
     "notes",
     "printing",
+    "sweep_options",
     "tasks",
 }
 

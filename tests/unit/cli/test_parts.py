@@ -94,7 +94,12 @@ def test_inspect_prints_them(bundle: Bundle) -> None:
     assert "output    scores [5, 1]: classification, softmax left to the host\n" in shown
     assert "output    box [5]: classification\n" in shown
     values = json.loads(succeeded("inspect", str(bundle.path), "--json"))
-    assert values["inputs"][1] == {"name": "right", "shape": [37, 1]}
+    assert values["inputs"][1] == {
+        "name": "right",
+        "shape": [37, 1],
+        "dtype": "float32",
+        "unit": 1.0,
+    }
     assert values["outputs"][1] == {"name": "box", "shape": [5], "host_op": "", "unit": 1.0}
 
 
@@ -104,7 +109,8 @@ def test_inspect_prints_the_output_of_any_network(tmp_path: Path) -> None:
     assert "output    output [10]: classification\n" in shown
     assert "\ninput     input [" not in shown
     values = json.loads(succeeded("inspect", str(tmp_path / "b"), "--json"))
-    assert values["inputs"] == [{"name": "input", "shape": [2, 6, 6]}]
+    (node,) = values["inputs"]
+    assert node == {"name": "input", "shape": [2, 6, 6], "dtype": "float32", "unit": 1.0}
 
 
 def test_each_command_packs_the_arrays_of_one_file(

@@ -123,6 +123,7 @@ def hash_of(bundle: Path) -> str:
         ("loader", ()),
         ("dicts", ("--input-key", "image")),
         ("nhwc", ("--channels-last",)),
+        ("nhwc", ()),
     ],
 )
 def test_convert_gives_the_same_network_from_every_source(
@@ -213,7 +214,7 @@ def test_code_gives_the_samples_of_several_inputs(bench: Bench) -> None:
     ("images", "message"),
     [
         (("CODE:normalized",), "floats must be in 0..1, before any normalization"),
-        (("CODE:nhwc",), "with 3 channels as mean and std have; for the other order"),
+        (("CODE:nhwc", "--channels-first"), "leave --channels-first out, which names the other"),
         (("CODE:absent",), "has no callable 'absent'"),
         (("CODE:wrong_labels",), "sample 8 has class 3; 4 of 12 labels are not among"),
         (("CODE:soft_labels",), "or leave them out with --labels none"),

@@ -55,13 +55,13 @@ def test_the_demo_ends_with_every_verdict_pass(
         run.run_demo(tmp_path / "demo")
 
 
-def test_without_lava_the_demo_says_so_first(
+def test_without_lava_the_demo_that_asks_for_it_says_so_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ICSNN_LAVA", str(tmp_path / "nowhere"))
     monkeypatch.setattr(run, "load_digits", None)  # nothing is done before
     with pytest.raises(BackendUnavailableError, match="icsnn lava setup"):
-        run.run_demo(tmp_path / "demo")
+        run.run_demo(tmp_path / "demo", lava=True)
 
 
 @pytest.mark.parametrize("taken", ["demo", "demo-int8"])

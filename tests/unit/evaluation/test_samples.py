@@ -39,7 +39,7 @@ def test_pixels_become_channels_first(tmp_path: Path) -> None:
     two = Normalization(mean=(0.5, 0.5), std=(1.0, 1.0))
     found = open_samples(f"{tmp_path}/a.npz:x", normalization=two).read(1, 4)
     np.testing.assert_array_equal(found, np.moveaxis(pixels[1:4], 3, 1))
-    with pytest.raises(DataError, match="with 1 channels"):
+    with pytest.raises(DataError, match="C = 1 channels"):
         open_samples(f"{tmp_path}/a.npz:x", normalization=Normalization(mean=(0.5,), std=(1.0,)))
 
 

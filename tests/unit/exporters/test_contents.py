@@ -38,6 +38,7 @@ NETWORK_OF = {
     "onnx-step": FLOAT,
     "c": INTEGER,
     "testvectors": INTEGER,
+    "golden": INTEGER,
     "netx": CHAIN,
 }
 
@@ -88,6 +89,7 @@ def test_every_format_is_compared(tmp_path: Path, name: str) -> None:
         ("onnx", OnnxOptions(inline_bytes=0)),
         ("onnx-step", OnnxOptions(raw_spikes=True)),
         ("c", COptions(golden=1)),
+        ("c", COptions(prefix="second")),
         ("testvectors", VectorOptions(samples=1)),
         ("testvectors", VectorOptions(spikes_only=True)),
     ],
@@ -107,6 +109,7 @@ WHERE = {
     "onnx-step": r"parameter 'stem\.conv/bias': .* at \[1\], expected ",
     "c": r"(golden|weights|network)\.[ch], line \d+: '.*', expected '",
     "testvectors": r"\.hex, line \d+: '.*', expected '",
+    "golden": r"\S+, line \d+: '.*', expected '",
     "netx": r"layer/1/bias\[1\]: -?\d+, expected -?\d+\. ",
 }
 

@@ -125,7 +125,7 @@ def test_speck_and_loihi1_take_it_when_the_host_runs_the_first_layer() -> None:
     for target in ("speck", "loihi1"):
         alone = check(graph, find_target(target))
         assert ("input", "analog input") in misfits(alone)
-        assert "host_first_layer" in alone.misfits[0].remedy
+        assert "--host-first-layer" in alone.misfits[0].remedy
         helped = check(graph, find_target(target), host_first_layer=True)
         assert helped.ok, helped.misfits
         assert helped.host_first_layer

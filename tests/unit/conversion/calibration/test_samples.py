@@ -203,7 +203,7 @@ def test_numbers_without_a_sample_shape_are_refused(source: Any) -> None:
 WRONG: dict[str, tuple[Any, str]] = {
     "number": (3, "calibration data of type int: an array, a DataLoader or an iterable"),
     "nothing": (None, "calibration data of type NoneType"),
-    "text": ("images.npy", "a calibration batch of type str"),
+    "text": ("images.npy", "calibration data of type str"),
     "mapping batches": (
         [{"image": images(), "label": 1}],
         "a calibration batch of type dict: it holds image, label; name one with --input-key",

@@ -5,10 +5,14 @@ from __future__ import annotations
 import re
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from icsnn_deploy.backends.c_program import CSimulator
+from icsnn_deploy.backends.recording import Record
+from icsnn_deploy.backends.reference import ReferenceSimulator
 from icsnn_deploy.errors import ExportError
 from icsnn_deploy.exporters import export
 from icsnn_deploy.exporters.c.memory import memory_of
@@ -17,7 +21,7 @@ from icsnn_deploy.exporters.c.options import COptions
 from icsnn_deploy.exporters.c.parameters import parameters_of
 from icsnn_deploy.exporters.c.plan import plan_program
 from icsnn_deploy.graph.graph import Graph
-from icsnn_deploy.graph.nodes import IF, Input, Linear, Output
+from icsnn_deploy.graph.nodes import IF, Conv, Flatten, Input, Linear, Output
 from tests.support.c_programs import (
     STRICT,
     build,
@@ -92,6 +96,81 @@ def test_sanitizers_find_nothing(tmp_path: Path, name: str, macro: str) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def pooled_network(time_steps: int) -> Graph:
+    """Convolutions and sums of windows between them, also in front of a Linear."""
+    rng = np.random.default_rng(1)
+
+    def conv(name: str, source: str, channels: tuple[int, int]) -> Conv:
+        return Conv(
+            name=name,
+            inputs=(source,),
+            weight=rng.integers(-9, 10, (channels[1], channels[0], 3, 3)).astype(np.int8),
+            bias=rng.integers(-9, 10, channels[1]).astype(np.int8),
+            stride=(1, 1),
+            padding=((1, 1), (1, 1)),
+            dilation=(1, 1),
+        )
+
+    def fire(name: str, source: str) -> IF:
+        threshold, v_init = np.full((1, 1, 1), 40, np.int8), np.full((1, 1, 1), 0.5, np.float32)
+        return IF(name=name, inputs=(source,), v_threshold=threshold, v_init=v_init)
+
+    def pool(name: str, source: str, window: tuple[int, int]) -> Conv:
+        return Conv(
+            name=name,
+            inputs=(source,),
+            weight=np.ones((64, 1, *window), np.int8),
+            bias=np.zeros(64, np.int8),
+            stride=window,
+            padding=((0, 0), (0, 0)),
+            dilation=(1, 1),
+            groups=64,
+        )
+
+    linear = rng.integers(-9, 10, (3, 64)).astype(np.int8)
+    return Graph(
+        nodes=(
+            Input(name="x", shape=(2, 8, 4), dtype="int8"),
+            conv("conv1", "x", (2, 64)),
+            fire("if1", "conv1"),
+            pool("pool1", "if1", (4, 2)),
+            conv("conv2", "pool1", (64, 64)),
+            fire("if2", "conv2"),
+            pool("pool2", "if2", (2, 2)),
+            Flatten(name="flat", inputs=("pool2",)),
+            Linear(name="fc", inputs=("flat",), weight=linear, bias=np.ones(3, np.int8)),
+            Output(name="y", inputs=("fc",)),
+        ),
+        time_steps=time_steps,
+    )
+
+
+@pytest.mark.parametrize("blocks", [False, True])
+def test_sums_of_windows_are_read_as_spikes(
+    tmp_path: Path, blocks: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if blocks:
+        monkeypatch.setattr("icsnn_deploy.exporters.c.connections.MOST_CACHED", 0)
+    graph = pooled_network(11)  # no multiple of the steps that are run together
+    folder = program(graph, tmp_path / "c")
+    code = (folder / "network.c").read_text()
+    assert ("conv_blocks64_windows4x2_w8" in code) == blocks
+    assert ("conv_rows_windows4x2_w8" in code) != blocks
+    assert "layer_pool" not in code  # no sum of its own
+    for flags in ("-DNONE", "-DICSNN_HOST", "-DICSNN_TOGETHER=3"):
+        sanitized = ("-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+        build(folder, (*STRICT, *sanitized, flags))
+        done = run_golden_test(folder)
+        assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    x = np.random.default_rng(2).integers(-128, 128, (3, 2, 8, 4)).astype(np.int8)
+    expected = ReferenceSimulator(graph).run(x, Record(logits_t=True))
+    got = CSimulator(graph, folder, threads=1).run(x, Record(logits_t=True))
+    for name, spikes in expected.spikes.items():
+        assert spikes.any()
+        np.testing.assert_array_equal(got.spikes[name], spikes)
+    np.testing.assert_array_equal(got.logits_t, expected.logits_t)
+
+
 @pytest.mark.parametrize("features", [255, 256, 257, 300])
 def test_channel_numbers_and_counts_get_the_bytes_they_need(tmp_path: Path, features: int) -> None:
     folder = program(wide_network(features), tmp_path / "c")
@@ -115,6 +194,8 @@ def test_ram_and_flash_are_those_announced(tmp_path: Path, name: str) -> None:
     )
     build(folder)
     assert run_golden_test(folder).stdout.split() == [str(memory.ram), str(memory.flash)]
+    build(folder, ("-O1", f"-DICSNN_TOGETHER={memory.steps_together}"))
+    assert run_golden_test(folder).stdout.split()[0] == str(memory.ram_together)
     assert sum(layer.flash for layer in memory.layers) == memory.flash
     assert memory.ram - 4 < sum(layer.ram for layer in memory.layers) <= memory.ram
     assert (
@@ -131,7 +212,9 @@ def test_the_code_is_small_enough_to_read(tmp_path: Path) -> None:
     code = (folder / "network.c").read_text()
     assert not re.search(r"malloc|calloc|float|double|printf|\bgoto\b", code)
     assert re.findall(r"#include <(.*)>", code) == ["string.h"]
-    assert "static void layer_block_if1(icsnn_state *s)" in code  # block.if1 in the model
+    assert (
+        "static void layer_block_if1(icsnn_state *s, int32_t steps)" in code
+    )  # block.if1 in the model
     states = re.findall(r"^static (?!const|inline|void|int32_t|icsnn_channel).*", code, re.M)
     assert states == []  # no variables beside constants
 
@@ -181,6 +264,24 @@ def test_one_changed_parameter_is_found_by_the_golden_test(tmp_path: Path, field
     assert "stem.if: potentials differ" in done.stdout
 
 
+def test_two_networks_with_prefixes_fit_one_program(tmp_path: Path) -> None:
+    for name, graph in (("one", RESIDUAL), ("two", pooled_network(3))):
+        export(graph, tmp_path / name, "c", COptions(prefix=name))
+        build(tmp_path / name, STRICT)
+        assert run_golden_test(tmp_path / name).returncode == 0
+        CSimulator(graph, tmp_path / name)  # the files are those of the network
+    (tmp_path / "main.c").write_text(
+        '#include "one/network.h"\n#include "two/network.h"\n'
+        "static one_state one;\nstatic two_state two;\n"
+        "int main(void) { one_init(&one); two_init(&two); return ONE_STEPS == TWO_STEPS; }\n"
+    )
+    sources = [tmp_path / "main.c"]
+    sources += [tmp_path / n / f"{f}.c" for n in ("one", "two") for f in ("network", "weights")]
+    command = [compiler(), "-std=c99", *map(str, sources), "-o", str(tmp_path / "both")]
+    subprocess.run(command, check=True)
+    assert subprocess.run([str(tmp_path / "both")]).returncode == 0
+
+
 def test_a_float_network_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="make one with icsnn quantize"):
         export(residual_network(), tmp_path / "c", "c")
@@ -199,8 +300,10 @@ def test_limits_name_what_is_over_and_write_nothing(tmp_path: Path) -> None:
     export(RESIDUAL, tmp_path / "c", "c", fits)
 
 
-@pytest.mark.parametrize("options", [{"ram_limit": 0}, {"flash_limit": -1}, {"golden": 0}])
-def test_impossible_options_are_refused(options: dict[str, int]) -> None:
+@pytest.mark.parametrize(
+    "options", [{"ram_limit": 0}, {"flash_limit": -1}, {"golden": 0}, {"prefix": "9"}]
+)
+def test_impossible_options_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ExportError):
         COptions(**options)
 
