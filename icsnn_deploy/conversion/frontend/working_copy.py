@@ -47,8 +47,8 @@ def working_copy(model: nn.Module) -> nn.Module:
     for module in work.modules():
         for name, child in list(module.named_children()):
             # Fake quantization that is on was refused; what is off gives its input.
-            plain = nn.Identity() if _fake_quantizes(child) else unwrapped(child)
-            setattr(module, name, plain)
+            kept = nn.Identity() if _fake_quantizes(child) else unwrapped(child)
+            setattr(module, name, kept)
     return work.eval().to("cpu", torch.float32)
 
 
