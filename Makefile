@@ -27,8 +27,8 @@ COUNT ?= 3000
 SEED ?= 0
 ENDS ?= 100
 
-.PHONY: setup demo lint quick test links sweep-kernels sweep-front-end fuzz coverage test-lowest test-gpu \
-	gpu-check gpu-wheels test-lava test-lava-dl test-snn-mlir test-keras test-triton test-rtl \
+.PHONY: setup demo lint quick test links docs sweep-kernels sweep-front-end fuzz coverage test-lowest \
+	test-gpu gpu-check gpu-wheels test-lava test-lava-dl test-snn-mlir test-keras test-triton test-rtl \
 	test-embedded test-browser dist clean
 
 setup: .venv/ready .venv-lava/icsnn-lava.json .venv-readers/icsnn-readers.json
@@ -67,6 +67,17 @@ test: lint setup
 # Links between pages, commands that pages and workflows name, citation and changelog.
 links: .venv/ready
 	$(BIN)/python -m pytest tests/unit/test_project_files.py
+
+# The site, in build/site; a warning is an error. Its environment has no torch: nothing is run.
+docs: .venv-docs/ready
+	NO_MKDOCS_2_WARNING=1 PYTHONPATH=. .venv-docs/bin/python -m mkdocs build --strict
+
+.venv-docs/ready: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=...")'
+	$(PYTHON) -m venv .venv-docs
+	$(PYTHON) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["docs"], sep="\n")' > .venv-docs/requirements.txt
+	.venv-docs/bin/python -m pip install --quiet --constraint constraints.txt --requirement .venv-docs/requirements.txt
+	touch $@
 
 # The lowest version of each dependency that pyproject.toml allows.
 test-lowest: build/lowest/ready
@@ -200,4 +211,4 @@ dist: .venv/ready
 	$(BIN)/check-wheel-contents dist/*.whl
 
 clean:
-	rm -rf .venv .venv-lava .venv-readers .venv-sinabs .venv-coverage build dist *.egg-info
+	rm -rf .venv .venv-lava .venv-readers .venv-sinabs .venv-coverage .venv-docs build dist *.egg-info

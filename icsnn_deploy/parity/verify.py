@@ -154,12 +154,9 @@ def verify_inputs(
     given = None if labels is None else check_output_labels(network, labels, images)
     errors: dict[str, IcsnnError] | None = {} if on_error == "report" else None
     try:
-        compared: dict[str, Contents] = {}
-        if not behavior_only:
-            run = [find_backend(spec)[0].export for spec in backends]
-            named = dict.fromkeys(name for name in (*run, *exports) if name is not None)
-            compared = _compare_contents(bundle, list(named), errors, progress)
-        intact = [spec for spec in backends if find_backend(spec)[0].export not in (errors or {})]
+        asked = {} if behavior_only else _asked_contents(backends, exports)
+        compared = _compare_contents(bundle, asked, errors, progress)
+        intact = [spec for spec in backends if spec not in (errors or {})]
         simulators = _open(bundle, intact, errors, progress)
     finally:  # the cause of an error may be that another command changed the bundle
         bundle.require_current(bundle.manifest.files)
@@ -312,17 +309,30 @@ def _open(
     return {spec: opened[spec] for spec in specs if spec in opened}
 
 
+def _asked_contents(backends: Sequence[str], exports: Sequence[str]) -> dict[str, str]:
+    """The format of each export that is compared, by the backend that runs it, or by itself."""
+    asked = {}
+    for spec in backends:
+        export_format = find_backend(spec)[0].export
+        if export_format is not None:
+            asked[spec] = export_format
+    others = [name for name in exports if name not in asked.values()]
+    return {**asked, **{name: name for name in others}}
+
+
 def _compare_contents(
     bundle: Bundle,
-    formats: Sequence[str],
+    asked: Mapping[str, str],
     errors: dict[str, IcsnnError] | None,
     progress: Progress,
 ) -> dict[str, Contents]:
-    """How each export compares with what its exporter writes."""
-    found = {}
-    for name in tracked(formats, "comparing files", len(formats), progress) if formats else ():
-        with _failing(name, errors):
-            found[name] = check_contents(bundle, name)
+    """How each export compares with what its exporter writes, by format."""
+    found: dict[str, Contents] = {}
+    for name in tracked(list(asked), "comparing files", len(asked), progress) if asked else ():
+        export_format = asked[name]
+        if export_format not in found:
+            with _failing(name, errors):
+                found[export_format] = check_contents(bundle, export_format)
     return found
 
 

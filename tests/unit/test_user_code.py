@@ -18,7 +18,7 @@ class UnprintableError(Exception):
 
 
 class LyingError(Exception):
-    @property
+    @property  # type: ignore[misc]
     def __class__(self) -> type:
         raise RuntimeError("no class")
 

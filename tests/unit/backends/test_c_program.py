@@ -143,7 +143,7 @@ def test_its_headers_can_be_used_from_cpp(bundle: Bundle, tmp_path: Path) -> Non
     main.write_text(
         '#include "inspect.h"\n'
         "static icsnn_state state;\n"
-        "int main() { icsnn_init(&state); return (int)icsnn_spike_count(&state, 0); }\n"
+        "int main() { icsnn_init(&state); return (int)icsnn_spike_count(&state, 0, 0); }\n"
     )
     objects = []
     for name in ("network", "weights", "inspect"):

@@ -29,6 +29,7 @@ def test_every_entry_names_options_with_defaults(name: str) -> None:
         "onnx": OnnxOptions,
         "onnx-step": OnnxOptions,
         "netx": None,
+        "golden": None,
         "c": COptions,
         "testvectors": VectorOptions,
     }

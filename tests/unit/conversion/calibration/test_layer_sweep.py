@@ -124,7 +124,9 @@ def test_every_population_and_the_output_are_visited_once_in_order() -> None:
     )
     sweep(network, context, visit, stage="my stage")
     assert visited == ["stem.if", "block.if1", "block.if2", "output"]
-    assert told == [("my stage", done, 4) for done in range(5)]
+    stages = [each for each in told if each[0] == "my stage"]
+    assert stages == [("my stage", done, 4) for done in range(5)]
+    assert {name for name, _, _ in told} == {"my stage", "batches of a layer"}
 
 
 # Storage

@@ -1,0 +1,75 @@
+"""Every code block of the landing page and of the how-to guides runs, in the order of the page."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.support.page_blocks import blocks_of, command_lines, run_page
+
+pytestmark = pytest.mark.slow
+
+DOCS = Path(__file__).parents[2] / "docs"
+LANDING = DOCS / "README.md"
+GUIDES = sorted(DOCS.glob("how-to/*.md"))
+OTHERS = [DOCS / "troubleshooting.md", *sorted(DOCS.glob("concepts/*.md"))]
+REASONS = {
+    "installs packages",
+    "needs a GPU",
+    "needs Lava",
+    "needs other frameworks",
+    "starts processes",
+}
+"""What a block may need that the tests do not have."""
+
+
+@pytest.fixture(scope="module")
+def after_landing(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of someone who has followed the landing page."""
+    folder = tmp_path_factory.mktemp("landing")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        run_page(LANDING)
+    return folder
+
+
+def test_the_landing_page_gives_a_verified_nir_file(after_landing: Path) -> None:
+    assert (after_landing / "build/mynet/network.nir").is_file()
+
+
+@pytest.mark.parametrize("page", [*GUIDES, *OTHERS], ids=lambda page: page.stem)
+def test_a_page_runs_in_the_folder_of_the_landing_page(
+    page: Path, after_landing: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(after_landing, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    run_page(page)
+
+
+@pytest.mark.parametrize("page", [LANDING, *GUIDES, *OTHERS], ids=lambda page: page.stem)
+def test_a_block_that_is_not_run_has_a_known_reason(page: Path) -> None:
+    assert {block.reason for block in blocks_of(page)} - {None} <= REASONS
+
+
+def test_a_wrong_block_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    page = tmp_path / "page.md"
+    for block, raised in (
+        ("```python\nassert False\n```\n", AssertionError),
+        ("```sh\nicsnn inspect nowhere\n```\n", AssertionError),
+        ("```sh\nicsnn targets  # exit code 1\n```\n", AssertionError),
+        ("```sh\nls\n```\n", AssertionError),
+        ("```yaml\na: [\n```\n", Exception),
+        ("```ruby\n```\n", AssertionError),
+    ):
+        page.write_text(block)
+        with pytest.raises(raised):
+            run_page(page)
+        page.write_text(f"<!-- not run: installs packages -->\n{block}")
+        run_page(page)
+    assert list(command_lines("a \\\n b\n# c\nd  # exit code 2\n")) == [
+        ("a   b", 0),
+        ("d  # exit code 2", 2),
+    ]
