@@ -36,6 +36,7 @@ def test_a_command_that_is_ended_leaves_the_old_or_the_new_bundle(signal: str) -
     assert f"SIG{signal}: 12, faults: 0" in found
 
 
+@pytest.mark.slow
 def test_hostile_inputs_end_in_one_clear_error() -> None:
     found = attack("fuzz", "--count", "25", "--seed", "7")
     assert found.count("faults: 0") == len(FORMATS), found

@@ -51,8 +51,8 @@ class Bundles(Format):
         if fits and what in ("graph", "report", "file"):
             with contextlib.suppress(ValueError, OSError, KeyError, TypeError, AttributeError):
                 fit_manifest(bundle)
-        if what == "manifest" or rng.random() < 0.1:
-            path = bundle / "manifest.json"
+        path = bundle / "manifest.json"
+        if path.is_file() and (what == "manifest" or rng.random() < 0.1):
             path.write_bytes(_json_changed(path.read_bytes(), rng))
         command = rng.choice(_COMMANDS)
         return [command[0], str(bundle), *command[1:]]
