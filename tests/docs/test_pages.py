@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 from tests.support.page_blocks import blocks_of, command_lines, run_page
 
@@ -15,6 +18,10 @@ DOCS = Path(__file__).parents[2] / "docs"
 LANDING = DOCS / "README.md"
 GUIDES = sorted(DOCS.glob("how-to/*.md"))
 OTHERS = [DOCS / "troubleshooting.md", *sorted(DOCS.glob("concepts/*.md"))]
+WITH_NAMES = [
+    DOCS.parent / "README.md",
+    DOCS / "reference" / "python.md",
+]
 REASONS = {
     "installs packages",
     "needs a GPU",
@@ -46,6 +53,37 @@ def test_a_page_runs_in_the_folder_of_the_landing_page(
     shutil.copytree(after_landing, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     run_page(page)
+
+
+@pytest.mark.parametrize("page", WITH_NAMES, ids=lambda page: page.stem)
+def test_a_page_runs_with_a_model_and_loaders_of_the_reader(
+    page: Path, after_landing: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What such a page calls `model` or `test_images` is a small network, and the digits."""
+    shutil.copy(after_landing / "digits.npz", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    run_page(page, reader_names())
+
+
+def reader_names() -> dict[str, Any]:
+    """Names that pages use without defining them."""
+    model = torch.nn.Sequential(
+        torch.nn.Conv2d(1, 4, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(144, 10)
+    )
+    data = np.load("digits.npz")
+    images, labels = torch.tensor(data["images"][:40]), torch.tensor(data["labels"][:40])
+    calibration = torch.utils.data.TensorDataset(torch.tensor(data["calibration"][:128]))
+    loader = torch.utils.data.DataLoader(calibration, batch_size=64)
+    return {
+        "model": model.eval(),
+        "loader": loader,
+        "calibration_loader": loader,
+        "test_images": images.numpy(),
+        "test_labels": labels.numpy(),
+        "test_loader": torch.utils.data.DataLoader(
+            torch.utils.data.TensorDataset(images, labels), batch_size=20
+        ),
+    }
 
 
 @pytest.mark.parametrize("page", [LANDING, *GUIDES, *OTHERS], ids=lambda page: page.stem)
