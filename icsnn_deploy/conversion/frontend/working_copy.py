@@ -15,7 +15,7 @@ from torch.nn.utils import parametrize, prune
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
-from icsnn_deploy.errors import ConversionError, Lines, plain
+from icsnn_deploy.errors import ConversionError, lines
 
 _QUANTIZED = ("torch.ao.nn.quantized", "torch.nn.quantized", "torch.ao.nn.intrinsic.quantized")
 
@@ -30,7 +30,7 @@ def working_copy(model: nn.Module) -> nn.Module:
     model = unwrapped(model)
     problems = [*_problems(model)]
     if problems:
-        raise ConversionError(Lines("\n".join(plain(one) for one in problems)))
+        raise ConversionError(lines(problems[0], problems[1:]))
     memo: dict[int, Any] = {}
     for module in model.modules():
         for value in vars(module).values():
