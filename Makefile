@@ -7,7 +7,7 @@ BIN := .venv/bin
 # Processes that tests run in; NAME=VALUE on the command line changes it, as all that is set here.
 WORKERS ?= auto
 # What `make quick` leaves out, beside what every other target leaves out.
-QUICK := not slow and not cuda and not lava_dl and not snn_mlir and not keras and not triton and not rtl and not browser
+QUICK := not slow and not cuda and not lava_dl and not snn_mlir and not keras and not triton and not rtl and not browser and not nengo_loihi and not sanafe and not brian2
 # Of `make gpu-check`: the interpreter, the folder of the table, and the time it may take.
 GPU_PYTHON ?= $(firstword $(wildcard $(BIN)/python) python3)
 OUT ?= build
@@ -29,7 +29,7 @@ ENDS ?= 100
 
 .PHONY: setup demo lint quick test links docs sweep-kernels sweep-front-end fuzz coverage test-lowest \
 	test-gpu gpu-check gpu-wheels test-lava test-lava-dl test-snn-mlir test-keras test-triton test-rtl \
-	test-embedded test-browser dist clean
+	test-embedded test-browser test-nengo-loihi test-sanafe test-brian2 dist clean
 
 setup: .venv/ready .venv-lava/icsnn-lava.json .venv-readers/icsnn-readers.json
 
@@ -203,6 +203,21 @@ test-browser: build/browser/ready
 build/browser/ready: .venv/ready
 	$(BIN)/python -m pip install --quiet --upgrade --target build/browser selenium
 	touch $@
+
+# nengo-loihi's emulator of Loihi 1, in an environment of 250 MB.
+test-nengo-loihi: .venv/ready
+	ICSNN_NENGO_LOIHI=build/nengo-loihi $(BIN)/icsnn tools setup nengo-loihi
+	ICSNN_NENGO_LOIHI=build/nengo-loihi $(BIN)/python -m pytest -m nengo_loihi -s tests/tools
+
+# SANA-FE, which models latency and energy of chips, in an environment of 110 MB.
+test-sanafe: .venv/ready
+	ICSNN_SANAFE=build/sanafe $(BIN)/icsnn tools setup sanafe
+	ICSNN_SANAFE=build/sanafe $(BIN)/python -m pytest -m sanafe -s tests/tools
+
+# Brian2, a simulator for neuroscience, in an environment of 220 MB.
+test-brian2: .venv/ready
+	ICSNN_BRIAN2=build/brian2 $(BIN)/icsnn tools setup brian2
+	ICSNN_BRIAN2=build/brian2 $(BIN)/python -m pytest -m brian2 -s tests/tools
 
 dist: .venv/ready
 	rm -rf dist

@@ -11,7 +11,7 @@ may have more; a count stops at 2^62.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 from typing_extensions import assert_never
@@ -47,13 +47,25 @@ def fan_in(graph: Graph, *, dense: bool = False) -> dict[str, Array]:
         graph: the network.
         dense: count zero weights as well.
     """
+    sources = (node.name for node in graph.nodes if isinstance(node, (Population, Input)))
+    return arriving(graph, {name: np.ones(graph.shape(name)) for name in sources}, dense=dense)
+
+
+def arriving(graph: Graph, sent: Mapping[str, Array], *, dense: bool = False) -> dict[str, Array]:
+    """Synaptic events at each neuron of the populations and the output, [*shape].
+
+    Args:
+        graph: the network.
+        sent: how many spikes each population and the input send, [*shape] each.
+        dense: count events of zero weights as well.
+    """
     values: dict[str, Array] = {}
     result: dict[str, Array] = {}
     for node in graph.nodes:
         if isinstance(node, (Population, Output)):
             result[node.name] = values[node.inputs[0]]
         if isinstance(node, (Population, Input)):
-            values[node.name] = np.ones(graph.shape(node.name))
+            values[node.name] = sent[node.name].astype(np.float64)
         elif not isinstance(node, Output):
             sources = [values[name] for name in node.inputs]
             values[node.name] = np.minimum(_forward(node, sources, dense), MOST)

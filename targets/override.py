@@ -10,7 +10,7 @@ from icsnn_deploy.errors import TargetError
 from icsnn_deploy.targets.profile import FLAGS, LISTS, TargetProfile
 
 _FIXED = ("name", "about", "uncertain", "notes")
-_CHOICES = ("threshold_granularity", "hard_reset", "structure", "readout")
+_CHOICES = ("threshold_granularity", "hard_reset", "soft_reset", "structure", "readout")
 
 
 def override(profile: TargetProfile, settings: Mapping[str, Any]) -> TargetProfile:

@@ -17,6 +17,7 @@ Granularity = Literal["layer", "channel", "neuron"]
 Structure = Literal["free", "cnn"]
 ReadoutPlace = Literal["chip", "host"]
 HardReset = Literal["any", "zero"]
+SoftReset = Literal["neuron", "self-connection"]
 
 GRANULARITIES: tuple[Granularity, ...] = ("layer", "channel", "neuron")
 
@@ -33,11 +34,13 @@ class TargetProfile:
     weight_step: int = 1  # the chip's weights are multiples of it: the lattice is scaled by it
     potential_bits: int | None = None  # signed, of u and v
     potential_shift: int = 0  # bits of u and v below one unit of weight
+    accumulator_bits: int | None = None  # signed, of one step's current, in units of u
     potential_saturates: bool = False  # v saturates; if False, an overflow is undefined
     event_by_event: bool = False  # each event is added to v, so that partial sums must fit too
     threshold_bits: int | None = None  # unsigned, in units of weight
     threshold_granularity: Granularity = "neuron"  # the finest that v_threshold may have
     hard_reset: HardReset = "any"  # allowed values of v_reset
+    soft_reset: SoftReset = "neuron"  # self-connection: a synapse of weight -v_threshold
     bias_bits: int | None = None  # signed mantissa, in units of v
     bias_exponent: int = 0  # largest exponent of 2 of the mantissa
     parallel_synapses: bool = True  # two neurons may have several synapses, for wide weights
@@ -81,6 +84,7 @@ class TargetProfile:
         choices = {
             "threshold_granularity": GRANULARITIES,
             "hard_reset": ("any", "zero"),
+            "soft_reset": ("neuron", "self-connection"),
             "structure": ("free", "cnn"),
             "readout": ("chip", "host"),
         }
@@ -98,7 +102,13 @@ class TargetProfile:
             self._refuse("uncertain", "names of the profile's own numbers")
 
     def _check_widths(self) -> None:
-        for field in ("weight_bits", "potential_bits", "threshold_bits", "bias_bits"):
+        for field in (
+            "weight_bits",
+            "potential_bits",
+            "accumulator_bits",
+            "threshold_bits",
+            "bias_bits",
+        ):
             bits = getattr(self, field)
             if bits is not None and not (_is_integer(bits) and 2 <= bits <= 64):
                 self._refuse(field, "2 to 64 or None")

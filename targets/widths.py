@@ -10,7 +10,7 @@ import numpy as np
 from icsnn_deploy.graph.certificate import Bound, Certificate, signed_bits
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
-from icsnn_deploy.graph.nodes import ChannelAffine, Conv, Linear, Output, Population
+from icsnn_deploy.graph.nodes import IF, ChannelAffine, Conv, Linear, Output, Population
 from icsnn_deploy.targets.misfit import Misfit, amount
 from icsnn_deploy.targets.paths import SpikePath, paths_into
 from icsnn_deploy.targets.profile import GRANULARITIES, Granularity, TargetProfile
@@ -31,7 +31,12 @@ def check_widths(
         certificate: of an integer network; None for a float network.
         targets: the populations, and the output, that the chip runs.
     """
-    widths = (profile.weight_bits, profile.potential_bits, profile.threshold_bits)
+    widths = (
+        profile.weight_bits,
+        profile.potential_bits,
+        profile.accumulator_bits,
+        profile.threshold_bits,
+    )
     if all(bits is None for bits in widths):
         return []
     if certificate is None:
@@ -49,6 +54,7 @@ def check_widths(
         found += _bias(target, paths, profile)
         if isinstance(target, Population):
             found += _threshold(target, profile)
+        found += _accumulator(target, bounds[target.name], profile)
         found += _potential(bounds[target.name], profile, graph)
     return found
 
@@ -205,6 +211,44 @@ def _threshold(node: Population, profile: TargetProfile) -> list[Misfit]:
 def _granularity_option(limit: Granularity) -> str:
     """The option that quantizes with thresholds of a granularity."""
     return "icsnn quantize --per-layer" if limit == "layer" else "icsnn quantize"
+
+
+def _accumulator(target: Population | Output, bound: Bound, profile: TargetProfile) -> list[Misfit]:
+    """Check the sum of one step's synapses, in units of u, against the accumulator.
+
+    Biases are counted as synapses of a source that spikes at every step. Where soft reset is a
+    synapse of weight -v_threshold from a neuron to itself, its spike arrives with the others.
+    """
+    if profile.accumulator_bits is None or bound.steady:
+        return []
+    low, high = bound.current
+    reset = ""
+    if (
+        profile.soft_reset == "self-connection"
+        and isinstance(target, IF)
+        and target.v_reset is None
+    ):
+        low -= int(target.v_threshold.max())
+        reset = ", with the synapse that subtracts v_threshold"
+    unit = profile.weight_step << profile.potential_shift
+    bits = signed_bits(low * unit, high * unit)
+    if bits <= profile.accumulator_bits:
+        return []
+    over = bits - profile.accumulator_bits
+    return [
+        Misfit(
+            node=target.name,
+            what="accumulator width",
+            got=f"{bits} bits ({low:,} to {high:,} lattice units in one step{reset})",
+            allowed=f"{profile.accumulator_bits} bits signed",
+            over=amount(over, "bit"),
+            remedy=(
+                f"Reduce its weights by {amount(over, 'bit')}, pool before it, or prune it: fewer "
+                "inputs may spike in one step."
+            ),
+            bits_over=over,
+        )
+    ]
 
 
 def _potential(bound: Bound, profile: TargetProfile, graph: Graph) -> list[Misfit]:

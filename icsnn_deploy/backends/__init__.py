@@ -156,6 +156,23 @@ BACKENDS: dict[str, Backend] = {
         opener="lava.simulator:open_lava_stock",
         about="Lava's own LIF and connections; :fixed for its bit-accurate models",
     ),
+    "brian2": Backend(
+        opener="tools.simulator:open_tool",
+        variant="brian2",
+        takes_option=False,
+        about="Brian2, with NumPy code",
+    ),
+    "sanafe": Backend(
+        opener="tools.simulator:open_tool",
+        variant="sanafe",
+        takes_option=False,
+        about="SANA-FE's model of Loihi, which icsnn cost uses",
+    ),
+    "nengo-loihi": Backend(
+        opener="tools.simulator:open_tool",
+        variant="nengo-loihi",
+        about="nengo-loihi's emulator of Loihi 1; :decay-0 for the least decay its validator takes",
+    ),
 }
 
 

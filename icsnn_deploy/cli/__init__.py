@@ -26,6 +26,7 @@ import typer
 
 from icsnn_deploy.cli.check import check
 from icsnn_deploy.cli.convert import convert
+from icsnn_deploy.cli.cost import cost
 from icsnn_deploy.cli.demo import demo
 from icsnn_deploy.cli.evaluate import evaluate
 from icsnn_deploy.cli.export import export
@@ -41,6 +42,7 @@ from icsnn_deploy.cli.report import report
 from icsnn_deploy.cli.split import split
 from icsnn_deploy.cli.sweep import sweep
 from icsnn_deploy.cli.targets import targets
+from icsnn_deploy.cli.tools import tools
 from icsnn_deploy.cli.verify import verify
 from icsnn_deploy.distributed import is_launched
 from icsnn_deploy.errors import plain, text_of
@@ -65,11 +67,12 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "inspect": inspect,
     "targets": targets,
     "check": check,
+    "cost": cost,
     "split": split,
     "demo": demo,
     "import": import_nir,
 }
-GROUPS = (lava, readers)
+GROUPS = (lava, readers, tools)
 DISTRIBUTED = ("convert", "evaluate", "sweep")
 """Commands that run in several processes under torchrun."""
 

@@ -31,6 +31,7 @@ ORDER = (
     {"exporters"},
     {"backends"},
     {"lava", "readers", "distributed"},
+    {"tools"},
     {"judging"},
     {"parity"},
     {"conversion"},
@@ -51,6 +52,7 @@ AT_MODULE_LEVEL = {
     "lazy_loader": r"__init__\.py",
     "typing_extensions": r".*",
     "icsnn_lava": r"lava/worker/.*",  # has an environment of its own
+    "icsnn_tools": r"tools/worker/.*",  # each module, that of its tool
     "lava": r"lava/worker/.*",
     "scipy": r"lava/worker/.*",
     "h5py": r"lava/worker/.*",
@@ -76,6 +78,9 @@ ON_USE = {
     "norse": r"readers/norse\.py",
     "sinabs": r"readers/sinabs\.py",
     "nirtorch": r"readers/(nirtorch|norse)\.py",
+    "nengo_loihi": r"tools/worker/icsnn_tools/nengo_loihi_emulator\.py",
+    "sanafe": r"tools/worker/icsnn_tools/sanafe_chip\.py",
+    "brian2": r"tools/worker/icsnn_tools/brian2_network\.py",
     "h5py": r"exporters/nir/read/hdf5\w*\.py|exporters/netx/.*",
     "matplotlib": r"(report|sweeping)/.*",
     "jinja2": r"report/page/render\.py",

@@ -1,0 +1,1 @@
+"""Runs in the environment of a tool, and imports nothing of icsnn_deploy."""
