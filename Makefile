@@ -21,11 +21,14 @@ JOBS ?= 1
 LOWEST_TORCH ?= cpu
 LAVA_TESTS := $(wildcard tests/*/test_lava*.py tests/unit/lava/*.py)
 
-# Random models of `make sweep-front-end`.
+# Random models of `make sweep-front-end`; inputs of each format of `make fuzz`.
 COUNT ?= 3000
+# Of `make fuzz`: the seed, and commands that are ended, and pairs of commands.
+SEED ?= 0
+ENDS ?= 100
 
-.PHONY: setup demo lint quick test links docs sweep-kernels sweep-front-end coverage test-lowest test-gpu \
-	gpu-check gpu-wheels test-lava test-lava-dl test-snn-mlir test-keras test-triton test-rtl \
+.PHONY: setup demo lint quick test links docs sweep-kernels sweep-front-end fuzz coverage test-lowest \
+	test-gpu gpu-check gpu-wheels test-lava test-lava-dl test-snn-mlir test-keras test-triton test-rtl \
 	test-embedded test-browser test-nengo-loihi test-sanafe test-brian2 dist clean
 
 setup: .venv/ready .venv-lava/icsnn-lava.json .venv-readers/icsnn-readers.json
@@ -94,6 +97,16 @@ sweep-kernels: .venv/ready
 # Random models over all operators that convert, each compared with its graph.
 sweep-front-end: .venv/ready
 	OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m tests.support.random_models --count $(COUNT)
+
+# Hostile inputs of each format, then ends and races of commands: SEED=, WHICH='arrays models', and
+# COUNT inputs of each format.
+fuzz: .venv/ready
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.attack.fuzz --count $(COUNT) --seed $(SEED) \
+	  $(if $(WHICH),--which $(WHICH))
+	$(if $(WHICH),,OMP_NUM_THREADS=1 $(BIN)/python -m tests.attack.kills --signal KILL --count $(ENDS))
+	$(if $(WHICH),,OMP_NUM_THREADS=1 $(BIN)/python -m tests.attack.kills --signal INT --count $(ENDS))
+	$(if $(WHICH),,OMP_NUM_THREADS=1 $(BIN)/python -m tests.attack.races --count $(ENDS))
+	$(if $(WHICH),,OMP_NUM_THREADS=1 $(BIN)/python -m tests.attack.mutations --count $(COUNT))
 
 # Public architectures, in an environment of 7 GB: an hour or two. Results that build/coverage.jsonl has
 # of this version of the package are not measured again.

@@ -22,7 +22,7 @@ from functools import partial
 from pathlib import Path
 
 from icsnn_deploy.bundle.bundle import Bundle, as_bundle
-from icsnn_deploy.errors import LossyExportError
+from icsnn_deploy.errors import LossyExportError, lines
 from icsnn_deploy.exporters.formats import (
     FORMATS,
     GENERAL,
@@ -125,9 +125,6 @@ def _check_losses(graph: Graph, task: ExportTask, *, lossy: bool) -> tuple[str, 
     """What the format loses of the network; raises LossyExportError where that is not allowed."""
     losses = task.entry.losses_of(graph)
     if losses and not lossy:
-        listed = "".join(f"\n  {loss}" for loss in losses)
-        raise LossyExportError(
-            f"{task.name} loses meaning; pass --lossy (lossy=True) to write it all the "
-            f"same:{listed}"
-        )
+        headline = f"{task.name} loses meaning; pass --lossy (lossy=True) to write it all the same:"
+        raise LossyExportError(lines(headline, losses))
     return losses

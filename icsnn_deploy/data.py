@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import ZipFile
 
 import numpy as np
 from numpy.lib.npyio import NpzFile
 
-from icsnn_deploy.errors import DataError
+from icsnn_deploy.errors import DataError, text_of
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.pixels import as_pixels, channels_first, check_images, is_channels_last
+
+_UNFOLDED, _UNFOLDED_TIMES = 1 << 27, 100
+"""Bytes of an array in an .npz file, and times the size of the file: what may be read of it."""
 
 
 @dataclass(frozen=True, kw_only=True, init=False)
@@ -98,8 +101,7 @@ def load_array(spec: str) -> Array:
             mapped: Array = np.lib.format.open_memmap(path, mode="r")
             return mapped
     with _reading(path), _open_archive(path, name) as archive:
-        array: Array = archive[name]
-        return array
+        return _member(path, archive, name)
 
 
 def array_shape(spec: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
@@ -111,19 +113,57 @@ def array_shape(spec: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
     if path.suffix == ".npy":
         array = load_array(spec)
         return array.shape, array.dtype
-    with (
-        _reading(path),
-        _open_archive(path, name),
-        ZipFile(path) as archive,
-        archive.open(f"{name}.npy") as f,
-    ):
-        version = np.lib.format.read_magic(f)
-        if version not in ((1, 0), (2, 0)):
+    with _reading(path), _open_archive(path, name) as archive:
+        return _declared(path, archive, name)[:2]
+
+
+def _member(path: Path, archive: NpzFile, name: str) -> Array:
+    """An array of an archive, once its header and its size are checked.
+
+    Raises:
+        DataError: the entry is no array, is not as large as it declares, or unfolds to far more
+            than the file has.
+    """
+    shape, dtype, held = _declared(path, archive, name)
+    if dtype.hasobject:
+        raise DataError(f"{path}: not a readable array file without pickles: {name} holds objects")
+    declared = math.prod(shape) * dtype.itemsize
+    if declared != held:
+        raise DataError(
+            f"{path}: not a readable array file: {name} declares {dtype} {list(shape)}, "
+            f"{declared} bytes, but {held} are there; write the file again"
+        )
+    allowed = max(_UNFOLDED, _UNFOLDED_TIMES * path.stat().st_size)
+    if held > allowed:
+        raise DataError(
+            f"{path}: {name} unfolds to {held:,} bytes, from a file of {path.stat().st_size:,}; at "
+            f"most {allowed:,} are read. Save it without compression: np.savez, or a .npy file"
+        )
+    array: Array = archive[name]
+    return array
+
+
+def _declared(
+    path: Path, archive: NpzFile, name: str
+) -> tuple[tuple[int, ...], np.dtype[Any], int]:
+    """Shape and dtype in the header of an archive's entry, and the bytes that follow the header."""
+    if archive.zip is None:
+        raise ValueError("the archive is closed")
+    entries = set(archive.zip.namelist())
+    entry = archive.zip.getinfo(name if name in entries else f"{name}.npy")
+    with archive.zip.open(entry) as file:
+        if file.read(len(np.lib.format.MAGIC_PREFIX)) != np.lib.format.MAGIC_PREFIX:
+            raise DataError(f"{path}: {name} is no array; entries of an .npz file are .npy files")
+    with archive.zip.open(entry) as file:
+        version = np.lib.format.read_magic(file)
+        if version not in ((1, 0), (2, 0), (3, 0)):
             raise ValueError(f"array format {version}")
         first = version == (1, 0)
         read = np.lib.format.read_array_header_1_0 if first else np.lib.format.read_array_header_2_0
-        shape, _, dtype = read(f)
-        return shape, dtype
+        shape, _, dtype = read(file)
+        if any(size < 0 for size in shape):
+            raise ValueError(f"shape {list(shape)}")
+        return shape, dtype, entry.file_size - file.tell()
 
 
 def _stored_samples(path: Path) -> Array:
@@ -153,7 +193,7 @@ def load_archive(path: Path) -> dict[str, Array]:
     """Load all arrays of an .npz file, by name; pickled objects are refused. Raises DataError."""
     _check_file(path)
     with _reading(path), _open_archive(path) as archive:
-        return {name: archive[name] for name in archive.files}
+        return {name: _member(path, archive, name) for name in archive.files}
 
 
 def archive_names(path: Path) -> list[str]:
@@ -167,9 +207,10 @@ def _check_file(path: Path) -> None:
     try:
         if path.is_file():
             return
-    except OSError as error:  # a name that the file system does not accept
-        raise DataError(f"{path}: {error.strerror}") from error
-    raise DataError(f"{path}: no such file")
+        there = path.exists() and not path.is_dir()
+    except (OSError, ValueError) as error:  # a name that the file system does not accept
+        raise DataError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+    raise DataError(f"{path}: {'not a regular file' if there else 'no such file'}")
 
 
 def _open_archive(path: Path, name: str | None = None) -> NpzFile:
@@ -194,7 +235,8 @@ def _reading(path: Path) -> Iterator[None]:
         raise
     except Exception as error:  # zipfile, zlib and NumPy raise nearly any type
         raise DataError(
-            f"{path}: not a readable array file without pickles ({type(error).__name__}: {error})"
+            f"{path}: not a readable array file without pickles ({type(error).__name__}: "
+            f"{text_of(error)})"
         ) from error
 
 
@@ -240,7 +282,7 @@ def as_samples(
         images = channels_first(images)
     if normalization is not None:
         return as_pixels(spec, images)
-    with np.errstate(over="ignore"):  # check_finite names what float32 can't hold
+    with np.errstate(all="ignore"):  # check_finite names what float32 can't hold
         return images.astype(np.float32, copy=False)
 
 

@@ -1,15 +1,72 @@
-"""The errors that this package raises on purpose, and the rejection table that several contain."""
+"""The errors that this package raises on purpose, and the rejection table that several contain.
+
+A message may quote names and texts from files, models and libraries. So every message is made plain
+when the error is made: one line without control characters, cut where it is long.
+"""
 
 from __future__ import annotations
 
+import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+LONGEST_TEXT, LONGEST_CELL = 2000, 300
+"""Characters of a message, and of one entry of a table, that are shown."""
+
+_LINE_BREAK = re.compile(r"\s*[\n\r\v\f\x85\u2028\u2029]+[\s|]*")
+
+
+class Lines(str):
+    """Text of several lines, each of them plain: what `lines` and `rejection_table` return."""
+
+    __slots__ = ()
+
+
+def plain(text: str, longest: int = LONGEST_TEXT) -> str:
+    """The text on one line, without control characters, cut in the middle where it is long.
+
+    Line breaks become " | "; other characters that can't be printed are escaped as in Python.
+    """
+    if len(text) > longest:
+        head, tail = longest * 3 // 4, longest // 4
+        text = f"{text[:head]} ... {len(text) - head - tail:,} characters ... {text[-tail:]}"
+    if text.isprintable():
+        return text
+    text = _LINE_BREAK.sub(" | ", text.strip())
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def lines(first: str, following: Iterable[str], last: str = "") -> Lines:
+    """A line, the lines that follow it, indented, and one more; each is made plain."""
+    rows = [
+        plain(first),
+        *(f"  {plain(row)}" for row in following),
+        *([plain(last)] if last else []),
+    ]
+    return Lines("\n".join(rows))
+
+
+def text_of(raised: BaseException) -> str:
+    """What an exception says, as plain text; empty where it can't say it."""
+    try:
+        return plain(str(raised).strip())
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # str() of an exception by others runs their code
+        return ""
+
 
 class IcsnnError(Exception):
-    """Base of every error that this package raises on purpose."""
+    """Base of every error that this package raises on purpose.
+
+    Args:
+        message: made plain, unless it is a table or a list (Lines).
+    """
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(message if isinstance(message, Lines) else plain(str(message)))
 
 
 class DataError(IcsnnError, ValueError):
@@ -40,7 +97,7 @@ class Rejection:
 _WIDTH = 100  # characters per line of a table of rejections
 
 
-def rejection_table(headline: str, rejections: Sequence[Rejection]) -> str:
+def rejection_table(headline: str, rejections: Sequence[Rejection]) -> Lines:
     """The rejections under a headline, as plain text; those that differ in the node alone as one.
 
     2 operators of this model have no integrate-and-fire equivalent
@@ -50,13 +107,16 @@ def rejection_table(headline: str, rejections: Sequence[Rejection]) -> str:
     """
     nodes: dict[tuple[str, str, str], list[str]] = {}
     for one in rejections:
-        nodes.setdefault((one.got, one.allowed, one.remedy), []).append(one.node)
-    lines = [headline]
+        got, allowed, remedy, node = (
+            plain(str(text), LONGEST_CELL) for text in (one.got, one.allowed, one.remedy, one.node)
+        )
+        nodes.setdefault((got, allowed, remedy), []).append(node)
+    rows = [plain(headline)]
     for (got, allowed, remedy), names in nodes.items():
-        lines += _wrapped("  ", f"{listed(names)}: {got}")
-        lines += _wrapped("    allowed  ", allowed)
-        lines += _wrapped("    remedy   ", remedy)
-    return "\n".join(lines)
+        rows += _wrapped("  ", f"{listed(names)}: {got}")
+        rows += _wrapped("    allowed  ", allowed)
+        rows += _wrapped("    remedy   ", remedy)
+    return Lines("\n".join(rows))
 
 
 def listed(names: Sequence[str], most: int = 6) -> str:
@@ -140,5 +200,8 @@ class RankError(IcsnnError):
 
 def first_line(error: BaseException) -> str:
     """The first line of an error's message, which may be pages long; its type if it is empty."""
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    try:
+        found = str(error).strip().splitlines()
+    except Exception:  # str() of an exception by others runs their code
+        found = []
+    return plain(found[0]) if found else type(error).__name__

@@ -5,7 +5,11 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+import signal
 import sys
+import sysconfig
+import threading
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
@@ -13,6 +17,9 @@ from types import ModuleType
 from typing import Any
 
 from icsnn_deploy.errors import IcsnnError
+
+_LIBRARIES = (*sysconfig.get_paths().values(), str(Path(__file__).parent))
+_FRAMES = 200  # of a recursion without end the last ones
 
 
 def load_callable(spec: str, error: type[IcsnnError]) -> Callable[[], Any]:
@@ -43,17 +50,40 @@ def running(what: str, error: type[IcsnnError]) -> Iterator[None]:
     try:
         with redirect_stdout(sys.stderr):  # standard output holds results alone
             yield
-    except IcsnnError:
+    except (IcsnnError, KeyboardInterrupt):
         raise
-    except SystemExit as stop:
-        raise error(f"{what} ended the program (SystemExit: {stop})") from stop
-    except Exception as raised:  # may be anything
-        raise error(f"{what} raised {type(raised).__name__}: {_message(raised)}") from raised
+    except BaseException as raised:  # may be anything
+        raise error(f"{what} {happened(raised)}") from raised
 
 
-def _message(raised: Exception) -> str:
+def happened(raised: BaseException) -> str:
+    """What code of the user's did: "raised ValueError: no such layer (model.py, line 12)"."""
+    name = type(raised).__name__  # not raised.__class__, which may be a property that raises
+    line = _line_of(raised)
+    place = f" ({line})" if line else ""
+    if type(raised) is SystemExit:
+        return f"ended the program (SystemExit: {_message(raised)}){place}"
+    said = _message(raised)
+    return f"raised {name}{': ' if said else ''}{said}{place}"
+
+
+def _line_of(raised: BaseException) -> str:
+    """The last line of the user's own code that an exception passed; empty without one."""
+    for frame in reversed(traceback.extract_tb(raised.__traceback__, limit=-_FRAMES)):
+        path = Path(frame.filename)
+        if path.suffix == ".py" and not frame.filename.startswith(_LIBRARIES):
+            return f"{path.name}, line {frame.lineno}"
+    return ""
+
+
+def _message(raised: BaseException) -> str:
     """What an exception says; of a DataLoader's worker without its traceback."""
-    text = str(raised).strip()
+    try:
+        text = str(raised).strip()
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # the user's own __str__
+        return ""
     if "Original Traceback" in text:
         return text.splitlines()[-1].removeprefix(f"{type(raised).__name__}: ")
     return text
@@ -83,3 +113,43 @@ def _import(place: str, error: type[IcsnnError]) -> ModuleType:
     with running(f"{place}: importing it", error):
         module_spec.loader.exec_module(module)
     return module
+
+
+class _TimeIsUp(BaseException):
+    """Raised inside code of the user's, past its `except Exception`."""
+
+
+@contextmanager
+def time_limit(seconds: float | None, message: str, error: type[IcsnnError]) -> Iterator[None]:
+    """Run code of the user's for at most some seconds.
+
+    The limit acts between steps of Python: a single call into a library is not cut short. In other
+    threads than the main one there is none.
+
+    Args:
+        seconds: None: no limit.
+        message: of the error.
+        error: the type that is raised.
+    """
+    if seconds is None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    fired = False
+
+    def stop(number: int, frame: Any) -> None:
+        nonlocal fired
+        fired = True
+        raise _TimeIsUp
+
+    previous = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)  # again where the code goes on
+    try:
+        yield
+    except BaseException as raised:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        if fired:
+            raise error(message) from raised
+        raise
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)

@@ -6,6 +6,7 @@ parity or target check fails; 2, wrong usage or input; 130, interrupted.
     arguments.py      arguments and options that several commands share
     input_arrays.py   loads the arrays that a network is run on
     printing.py       results, errors and progress
+    notes.py          what libraries say beside a result
     interrupts.py     the exit code of Ctrl-C
     freed_memory.py   a setting of the C library that saves time
     others            one command, or one group of commands, each
@@ -34,6 +35,7 @@ from icsnn_deploy.cli.import_nir import import_nir
 from icsnn_deploy.cli.inspect import inspect
 from icsnn_deploy.cli.interrupts import exit_code_of
 from icsnn_deploy.cli.lava import lava
+from icsnn_deploy.cli.notes import keep_unraisable, show_notes, show_traceback
 from icsnn_deploy.cli.quantize import quantize
 from icsnn_deploy.cli.readers import readers
 from icsnn_deploy.cli.report import report
@@ -43,6 +45,7 @@ from icsnn_deploy.cli.targets import targets
 from icsnn_deploy.cli.tools import tools
 from icsnn_deploy.cli.verify import verify
 from icsnn_deploy.distributed import is_launched
+from icsnn_deploy.errors import plain, text_of
 from icsnn_deploy.version import __version__
 
 app = typer.Typer(
@@ -91,7 +94,14 @@ def _options(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
+    verbose: Annotated[
+        bool,
+        typer.Option(
+            "--verbose", help="Also show notes of libraries, and where an error was raised."
+        ),
+    ] = False,
 ) -> None:
+    show_notes(verbose)
     if is_launched() and context.invoked_subcommand not in DISTRIBUTED:
         print(
             f"error: {context.invoked_subcommand} runs in one process, not under torchrun; "
@@ -105,6 +115,9 @@ def main() -> None:
     """Entry point of the icsnn command."""
     if isinstance(sys.stdout, io.TextIOWrapper):  # escape what the terminal can't show
         sys.stdout.reconfigure(errors="backslashreplace")
+    if isinstance(sys.stderr, io.TextIOWrapper):
+        sys.stderr.reconfigure(errors="backslashreplace")
+    keep_unraisable()
     keep_freed_memory()
     sys.exit(exit_code_of(_run))
 
@@ -114,7 +127,17 @@ def _run() -> None:
         os.getcwd()
         app()
     except OSError as error:  # a full disk: exit code 2, because 1 means that a check failed
-        print(f"error: {_explained(error)}", file=sys.stderr)
+        show_traceback(error)
+        print(f"error: {plain(_explained(error))}", file=sys.stderr)
+        sys.exit(2)
+    except Exception as error:
+        show_traceback(error)
+        said = text_of(error)
+        print(
+            f"error: unexpected {type(error).__name__}{': ' if said else ''}{said}; this is a "
+            "fault of icsnn-deploy, please report what `icsnn --verbose COMMAND ...` prints",
+            file=sys.stderr,
+        )
         sys.exit(2)
 
 

@@ -9,7 +9,7 @@ import typer
 
 from icsnn_deploy.bundle.bundle import open_bundle
 from icsnn_deploy.cli.arguments import BundlePath, JsonFlag
-from icsnn_deploy.cli.printing import print_json, print_table, progress_bars, report_errors
+from icsnn_deploy.cli.printing import print_json, print_table, progress_bars, report_errors, say
 
 if TYPE_CHECKING:
     from icsnn_deploy.targets.profile import TargetProfile
@@ -61,9 +61,10 @@ def check(
             if result.misfits:
                 print_table(tables.misfits_table(result))
             for note in result.notes:
-                typer.echo(f"note: {note}")
-            typer.echo(result.summary())
+                say(f"note: {note}")
+            for line in result.summary().splitlines():
+                say(line)
             if result.needs_narrower_numbers:
-                typer.echo(_advice(bundle, profile, integer=network.is_integer))
+                say(_advice(bundle, profile, integer=network.is_integer))
         if not result.ok:
             raise typer.Exit(1)

@@ -35,7 +35,7 @@ from icsnn_deploy.cli.convert_options import (
 )
 from icsnn_deploy.cli.input_arrays import load_calibration, take_first
 from icsnn_deploy.cli.labeled_samples import load_labeled
-from icsnn_deploy.cli.printing import print_json, print_table, progress_bars, report_errors
+from icsnn_deploy.cli.printing import print_json, print_table, progress_bars, report_errors, say
 from icsnn_deploy.cli.tasks import declared_tasks
 from icsnn_deploy.conversion.frontend.checkpoint_scan import scan_checkpoint
 from icsnn_deploy.distributed import open_ranks, own_device
@@ -182,6 +182,10 @@ def convert(
     label_key: LabelKey = None,
     channels_last: ChannelsLast = None,
     batch_size: BatchSize = 64,
+    trace_limit: Annotated[
+        float,
+        typer.Option(help="Seconds that tracing the model may take; its forward may not end."),
+    ] = 3600.0,
     device: Annotated[str, typer.Option(help="Torch device to calibrate on.")] = "cpu",
     overwrite: Overwrite = False,
     as_json: JsonFlag = False,
@@ -218,6 +222,7 @@ def convert(
             from icsnn_deploy.conversion.calibration.augmentation import Augmentation
             from icsnn_deploy.conversion.calibration.recipe import OLD_NAMES, Recipe
             from icsnn_deploy.conversion.convert import convert as run_conversion
+            from icsnn_deploy.conversion.frontend.guard import tracing_at_most
             from icsnn_deploy.conversion.frontend.load_model import load_model
             from icsnn_deploy.report.approximation import approximation_lines
             from icsnn_deploy.report.layer_errors import layer_error_lines
@@ -244,6 +249,7 @@ def convert(
         with (
             naming_event_shape(event_shape),
             redirect_stdout(sys.stderr),
+            tracing_at_most(trace_limit),
             progress_bars() as progress,
             open_ranks(device) as ranks,
         ):
@@ -281,9 +287,9 @@ def convert(
             lines += approximation_lines(result.report.approximation)
             lines += layer_error_lines(result.report.divergence_without)
             for line in (*lines, *task_lines(result.report.outputs)):
-                typer.echo(line)
+                say(line)
             if result.advice is not None:
-                typer.echo(result.advice)
+                say(result.advice)
             for note in notes:
-                typer.echo(f"note: {note}")
-            typer.echo(f"wrote {out}; next: icsnn export {out} --format nir --format onnx")
+                say(f"note: {note}")
+            say(f"wrote {out}; next: icsnn export {out} --format nir --format onnx")

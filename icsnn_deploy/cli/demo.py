@@ -14,6 +14,7 @@ from icsnn_deploy.cli.printing import (
     print_table,
     progress_bars,
     report_errors,
+    say,
 )
 
 
@@ -54,10 +55,10 @@ def demo(
             print_table(parity_table(result.parity, "float network: parity"))
             print_table(parity_table(result.integer_parity, "8-bit integer network: parity"))
             tightest = result.certificate.tightest
-            typer.echo(
+            say(
                 f"8-bit integer network: {result.integer_accuracy:.1%}, certified exact with "
                 f"{tightest.headroom_bits:.1f} bits of headroom at {tightest.layer}"
             )
-            typer.echo(f"bundles: {out}, {result.integer_bundle}; see: icsnn inspect {out}")
+            say(f"bundles: {out}, {result.integer_bundle}; see: icsnn inspect {out}")
         if not result.passed:
             raise typer.Exit(1)

@@ -26,7 +26,7 @@ from icsnn_deploy.cli.arguments import (
     Margin,
     Resize,
 )
-from icsnn_deploy.cli.printing import print_json, print_table, progress_bars, report_errors
+from icsnn_deploy.cli.printing import print_json, print_table, progress_bars, report_errors, say
 from icsnn_deploy.cli.tasks import declared_tasks
 from icsnn_deploy.distributed import WAIT_S, is_first, open_ranks
 from icsnn_deploy.evaluation.encoded_samples import encoded_set, open_files
@@ -156,7 +156,7 @@ def evaluate(
                 print_table(table)
             if result.counts.parity:
                 print_table(report.parity_counts_table(result))
-            typer.echo(report.activity_line(result))
+            say(report.activity_line(result))
         if result.verdict != "pass":
             raise typer.Exit(1)
 

@@ -12,7 +12,7 @@ import typer
 from icsnn_deploy.bundle.bundle import Bundle, open_bundle
 from icsnn_deploy.bundle.swap import DATA
 from icsnn_deploy.cli.arguments import BundlePath, JsonFlag
-from icsnn_deploy.cli.printing import print_json, print_table, progress_bars, report_errors
+from icsnn_deploy.cli.printing import print_json, print_table, progress_bars, report_errors, say
 from icsnn_deploy.errors import DataError, ExportError, IcsnnError
 from icsnn_deploy.exporters import FORMATS, ExportOptions, ExportTask, export_into
 from icsnn_deploy.exporters.c.memory import Memory, memory_of
@@ -222,14 +222,14 @@ def _announce(bundle: Bundle, options: VectorOptions) -> None:
         count = min(count, there) or count
     plan = plan_vectors(network, count, spikes_only=options.spikes_only)
     sizes = ", ".join(f"{role} {size:,}" for role, size in plan.sizes().items())
-    typer.echo(f"testvectors, samples {count}, files {len(plan.memories)}, bytes: {sizes}")
+    say(f"testvectors, samples {count}, files {len(plan.memories)}, bytes: {sizes}")
 
 
 def _show(written: Mapping[str, Mapping[str, Any]]) -> None:
     for name, result in written.items():
         layout = f", layout {result['layout']}" if "layout" in result else ""
-        typer.echo(f"{name}: {result['file']} ({result['bytes']:,} bytes{layout})")
+        say(f"{name}: {result['file']} ({result['bytes']:,} bytes{layout})")
         for loss in result["losses"]:
-            typer.echo(f"  not known to its readers: {loss}")
+            say(f"  not known to its readers: {loss}")
         for line in result.get("needs", ()):
-            typer.echo(f"  {line}")
+            say(f"  {line}")

@@ -10,7 +10,7 @@ import typer
 from icsnn_deploy.bundle.bundle import SAMPLES_KEPT, check_free, create_bundle
 from icsnn_deploy.cli.arguments import JsonFlag, OutputBundle, Overwrite
 from icsnn_deploy.cli.input_arrays import load_packed, take_first
-from icsnn_deploy.cli.printing import print_json, progress_bars, report_errors
+from icsnn_deploy.cli.printing import print_json, progress_bars, report_errors, say
 from icsnn_deploy.data import load_array
 from icsnn_deploy.exporters.nir.metadata import Reset
 from icsnn_deploy.graph.nodes import Encoding, InputDtype
@@ -80,4 +80,4 @@ def import_nir(
         if as_json:
             print_json({"bundle": str(out), "graph_hash": bundle.graph_hash})
             return
-        typer.echo(f"wrote {out}; next: icsnn export {out} --format onnx")
+        say(f"wrote {out}; next: icsnn export {out} --format onnx")

@@ -21,7 +21,7 @@ from icsnn_deploy.cli.arguments import (
     Resize,
 )
 from icsnn_deploy.cli.input_arrays import load_inputs
-from icsnn_deploy.cli.printing import print_json, print_table, progress_bars, report_errors
+from icsnn_deploy.cli.printing import print_json, print_table, progress_bars, report_errors, say
 from icsnn_deploy.errors import DataError
 from icsnn_deploy.graph.arrangement import input_parts, output_parts
 from icsnn_deploy.graph.graph import Graph
@@ -149,14 +149,14 @@ def _show(bundle: Bundle, graph: Graph, report: Any, activity: Activity | None) 
     from icsnn_deploy.report.tables import bundle_lines, certificate_table, graph_table
 
     for line in bundle_lines(bundle, graph):
-        typer.echo(line)
+        say(line)
     record = report.get("split")
     if isinstance(record, Mapping):
-        typer.echo(f"from      {_split_line(record)}")
+        say(f"from      {_split_line(record)}")
     elif bundle.ann_hash is None:
-        typer.echo(f"from      {report.get('imported_from')}, reset {report.get('reset')}")
+        say(f"from      {report.get('imported_from')}, reset {report.get('reset')}")
     else:
-        typer.echo(f"recipe    {report.get('recipe')}: {graph.provenance.get('method')}")
+        say(f"recipe    {report.get('recipe')}: {graph.provenance.get('method')}")
     print_table(graph_table(graph))
     if graph.is_integer:
         print_table(certificate_table(certify(graph)))

@@ -19,8 +19,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from icsnn_deploy.cli.notes import keeping_notes, show_traceback
 from icsnn_deploy.distributed import is_first
-from icsnn_deploy.errors import IcsnnError, UnsupportedOperatorError
+from icsnn_deploy.errors import LONGEST_CELL, IcsnnError, UnsupportedOperatorError, plain
 from icsnn_deploy.progress import Progress, silent
 from icsnn_deploy.progress_display import LineDisplay, claimed, open_display, takes_bars
 
@@ -48,9 +49,10 @@ def report_errors(as_json: bool) -> Iterator[None]:
         as_json: also print the error as a JSON object on standard output.
     """
     try:
-        with _shows_progress():
+        with keeping_notes(), _shows_progress():
             yield
     except IcsnnError as error:
+        show_traceback(error)
         if as_json and is_first():
             details: dict[str, Any] = {"error": type(error).__name__, "message": str(error)}
             if isinstance(error, UnsupportedOperatorError):
@@ -103,15 +105,24 @@ def print_json(value: Any) -> None:
     typer.echo(json.dumps(value, indent=2))
 
 
+def say(line: str) -> None:
+    """Print a line of a result on standard output; what it quotes from files is made plain."""
+    typer.echo(plain(line))
+
+
 def print_note(text: str) -> None:
     """Print a note on standard error, in the first process alone."""
     if is_first():
-        print(f"note: {text}", file=sys.stderr)
+        print(f"note: {plain(text)}", file=sys.stderr)
 
 
 def print_table(table: Table) -> None:
-    """Print a table on standard output, as wide as the terminal."""
-    console = Console()
+    """Print a table on standard output, as wide as the terminal; its entries are made plain."""
+    for column in table.columns:
+        column._cells = [
+            plain(cell, LONGEST_CELL) if isinstance(cell, str) else cell for cell in column._cells
+        ]
+    console = Console(markup=False)
     if not console.is_terminal:
         console.width = _LOG_WIDTH
     console.print(table)

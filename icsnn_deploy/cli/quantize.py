@@ -20,7 +20,7 @@ from icsnn_deploy.cli.arguments import (
     Resize,
 )
 from icsnn_deploy.cli.input_arrays import load_samples, take_first
-from icsnn_deploy.cli.printing import print_json, progress_bars, report_errors
+from icsnn_deploy.cli.printing import print_json, progress_bars, report_errors, say
 from icsnn_deploy.errors import BundleError
 from icsnn_deploy.graph.encoder import are_spikes
 from icsnn_deploy.progress import inner_progress
@@ -120,25 +120,25 @@ def quantize(
         _show(result, options.bits, has_ann=opened.ann_hash is not None)
         if fit is not None:
             more = "" if fit.ok else f"; all of it: icsnn check {out} --target {target}"
-            typer.echo(f"{fit.summary()}{more}")
+            say(f"{fit.summary()}{more}")
             for misfit in fit.misfits[:_MISFITS_SHOWN]:
-                typer.echo(f"  {misfit}")
-        typer.echo(f"wrote {out}; next: icsnn export {out} --format nir --format onnx")
+                say(f"  {misfit}")
+        say(f"wrote {out}; next: icsnn export {out} --format nir --format onnx")
 
 
 def _show(result: Quantization, bits: int, *, has_ann: bool) -> None:
     """Print the narrowed layers, the scores of each variant, and the certificate."""
     for name, width in result.bits.items():
         if width != bits:
-            typer.echo(f"{name}: weights of {width} bits, so that it fits")
+            say(f"{name}: weights of {width} bits, so that it fits")
     samples, other = (
         ("held-out samples", "the ANN") if has_ann else ("samples", "the float network")
     )
     for name, scores in result.outputs.items():
         for line in score_lines(name, scores, samples, other, kept=name == result.kept):
-            typer.echo(line)
+            say(line)
     tightest = result.certificate.tightest
-    typer.echo(
+    say(
         f"certified: {tightest.headroom_bits:.1f} bits of headroom at {tightest.layer}, "
         f"the tightest layer"
     )

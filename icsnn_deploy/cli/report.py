@@ -23,7 +23,7 @@ from icsnn_deploy.cli.arguments import (
     Resize,
 )
 from icsnn_deploy.cli.evaluate import open_data_set
-from icsnn_deploy.cli.printing import print_json, progress_bars, report_errors
+from icsnn_deploy.cli.printing import print_json, progress_bars, report_errors, say
 from icsnn_deploy.cli.tasks import declared_tasks
 from icsnn_deploy.errors import DataError
 from icsnn_deploy.evaluation.samples import DataSet
@@ -131,7 +131,7 @@ def report(
             print_json({"files": files, "bundles": [m.to_json() for _, m in found]})
         else:
             for path in written:
-                typer.echo(f"{path} ({path.stat().st_size / 2**20:.2f} MiB)")
+                say(f"{path} ({path.stat().st_size / 2**20:.2f} MiB)")
 
 
 def _open(

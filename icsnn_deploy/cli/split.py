@@ -10,7 +10,7 @@ import typer
 from icsnn_deploy.bundle.bundle import open_bundle
 from icsnn_deploy.cli.arguments import BundlePath, ImageLimit, JsonFlag
 from icsnn_deploy.cli.input_arrays import load_inputs, take_first
-from icsnn_deploy.cli.printing import print_json, print_table, progress_bars, report_errors
+from icsnn_deploy.cli.printing import print_json, print_table, progress_bars, report_errors, say
 from icsnn_deploy.errors import DataError, ParityError
 from icsnn_deploy.sources.reading import Reading
 from icsnn_deploy.sources.selection import Selection
@@ -71,7 +71,7 @@ def split(
             return
         print_table(parity_table(result.report))
         for line in _lines(result):
-            typer.echo(line)
+            say(line)
 
 
 def _lines(result: Split) -> list[str]:

@@ -32,7 +32,7 @@ from icsnn_deploy.cli.convert_options import (
 from icsnn_deploy.cli.evaluate import open_data_set
 from icsnn_deploy.cli.input_arrays import load_calibration
 from icsnn_deploy.cli.labeled_samples import load_labeled
-from icsnn_deploy.cli.printing import print_json, print_table, progress_bars, report_errors
+from icsnn_deploy.cli.printing import print_json, print_table, progress_bars, report_errors, say
 from icsnn_deploy.cli.sweep_options import Problems, parse_bits, parse_names, parse_numbers
 from icsnn_deploy.cli.tasks import declared_tasks
 from icsnn_deploy.conversion.frontend.checkpoint_scan import scan_checkpoint
@@ -251,8 +251,8 @@ def sweep(
             for target in options.profiles:
                 print_table(target_table(result, target))
             for line in choice_lines(result):
-                typer.echo(line)
-            typer.echo(f"wrote {', '.join(str(path) for path in files)}")
+                say(line)
+            say(f"wrote {', '.join(str(path) for path in files)}")
         if any(choice.row is None for choice in result.choices):
             raise typer.Exit(1)
 

@@ -25,9 +25,9 @@ from icsnn_deploy.cli.arguments import (
     Resize,
 )
 from icsnn_deploy.cli.input_arrays import load_with_source, take_first
-from icsnn_deploy.cli.printing import print_json, print_table, progress_bars, report_errors
+from icsnn_deploy.cli.printing import print_json, print_table, progress_bars, report_errors, say
 from icsnn_deploy.cli.tasks import declared_tasks
-from icsnn_deploy.errors import DataError
+from icsnn_deploy.errors import DataError, plain
 from icsnn_deploy.evaluation.recording_samples import open_recordings, recording_labels
 from icsnn_deploy.evaluation.source_samples import given_labels
 from icsnn_deploy.graph.arrangement import output_parts
@@ -151,15 +151,15 @@ def verify(
         else:
             print_table(parity_table(report))
             for comparison in report.comparisons:
-                typer.echo(f"{comparison.backend}: {comparison.reason}")
+                say(f"{comparison.backend}: {comparison.reason}")
                 if comparison.first_divergence:
-                    typer.echo(f"  first divergence: {comparison.first_divergence}")
+                    say(f"  first divergence: {comparison.first_divergence}")
             for name, contents in report.exports.items():
-                typer.echo(f"{opened.exports[name]}: {contents}")
+                say(f"{opened.exports[name]}: {contents}")
             for name, figures in report.outputs.items():
-                typer.echo(figure_line(name, figures, alone=len(output_parts(network)) == 1))
+                say(figure_line(name, figures, alone=len(output_parts(network)) == 1))
         for name, error in report.errors.items():
-            print(f"error: {name}: {error}", file=sys.stderr)
+            print(f"error: {plain(f'{name}: {error}')}", file=sys.stderr)
         if any(comparison.verdict != "pass" for comparison in report.comparisons):
             raise typer.Exit(1)
         if report.errors:

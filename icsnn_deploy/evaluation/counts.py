@@ -10,9 +10,8 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, TypeVar
 
 from icsnn_deploy.judging.counts import OutputCounts, total_outputs
-from icsnn_deploy.judging.counts import from_json as output_from_json
+from icsnn_deploy.judging.typed_json import from_typed_json
 from icsnn_deploy.parity.compare import Comparison, Tolerance, merge
-from icsnn_deploy.parity.divergence import Divergence
 
 Value = TypeVar("Value")
 
@@ -56,14 +55,9 @@ def total(parts: Sequence[Counts], tolerance: Tolerance) -> Counts:
     return Counts(**values, parity=tuple(merge(each, tolerance) for each in compared))
 
 
-def from_json(value: Mapping[str, Any]) -> Counts:
-    """Counts from the JSON values of to_json; they are trusted, because shards have a seal."""
-    values: dict[str, Any] = {
-        name: tuple(v) if isinstance(v, list) else v for name, v in value.items()
-    }
-    values["outputs"] = {name: output_from_json(v) for name, v in value["outputs"].items()}
-    values["parity"] = tuple(map(_comparison, value["parity"]))
-    return Counts(**values)
+def from_json(value: Any) -> Counts:
+    """Counts from the JSON values of to_json; raises DataError if they are others."""
+    return from_typed_json(Counts, value)
 
 
 def _sum(values: Sequence[Any]) -> Any:
@@ -75,17 +69,3 @@ def _sum(values: Sequence[Any]) -> Any:
     if isinstance(first, dict):
         return {name: sum(value[name] for value in values) for name in first}
     return sum(values)
-
-
-def _comparison(value: Mapping[str, Any]) -> Comparison:
-    values = dict(value)
-    values["divergences"] = tuple(_divergence(each) for each in value["divergences"])
-    first = value["first_divergence"]
-    values["first_divergence"] = None if first is None else _divergence(first)
-    for pairs in ("spike_counts", "same_classes"):
-        values[pairs] = {name: tuple(pair) for name, pair in value[pairs].items()}
-    return Comparison(**values)
-
-
-def _divergence(value: Mapping[str, Any]) -> Divergence:
-    return Divergence(**{**value, "neuron": tuple(value["neuron"])})

@@ -128,7 +128,11 @@ class Ledger:
             raise DataError(f"{error}; {remedy}") from error
         if content.pop("seal", None) != self._seal(number, content):
             raise DataError(f"{path}: damaged, or a shard of another evaluation; {remedy}")
-        return Shard(digest=content["digest"], counts=from_json(content["counts"]))
+        try:
+            counts = from_json(content.get("counts"))
+        except DataError as error:
+            raise DataError(f"{path}: {error}; {remedy}") from error
+        return Shard(digest=str(content.get("digest")), counts=counts)
 
     def _write(self, name: str, content: Mapping[str, Any]) -> None:
         try:

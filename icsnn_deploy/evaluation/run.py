@@ -21,7 +21,7 @@ from icsnn_deploy.bundle.bundle import Bundle, as_bundle
 from icsnn_deploy.bundle.manifest import json_bytes
 from icsnn_deploy.distributed import SINGLE, Ranks
 from icsnn_deploy.errors import DataError
-from icsnn_deploy.evaluation.counts import total
+from icsnn_deploy.evaluation.counts import Counts, total
 from icsnn_deploy.evaluation.evaluator import Evaluator
 from icsnn_deploy.evaluation.given_samples import open_given
 from icsnn_deploy.evaluation.ledger import Ledger, Shard
@@ -100,19 +100,7 @@ def evaluate(
         new = job.run(missing, ledger, ranks, reporting)
     for part in ranks.gather(new):
         finished |= part
-    parts = [finished[number].counts for number in range(job.shards)]
-    counts = total(parts, options.tolerance(network))
-    result = Evaluation(
-        graph=network,
-        graph_hash=bundle.graph_hash,
-        backend=options.backend,
-        ran=job.ran,
-        confidence=options.confidence,
-        counts=counts.ordered(
-            [node.name for node in network.nodes_of(Population)],
-            [part.name for part in output_parts(network)],
-        ),
-    )
+    result = job.result([finished[number].counts for number in range(job.shards)])
     if ledger is not None and ranks.rank == 0:
         ledger.finish(result.to_json())
     return result
@@ -133,6 +121,7 @@ class _Job:
         if limit is not None and limit < 1:
             raise DataError(f"a limit of {limit} samples: at least 1 is needed")
         self.count = min(len(samples), limit or len(samples))
+        self.has_finished = False  # shards in the folder
         self.bundle = bundle
         self.network = network  # with the tasks that it is judged by
         self.samples = samples
@@ -154,9 +143,13 @@ class _Job:
     def check(self, finished: Mapping[int, Shard], ranks: Ranks, progress: Progress) -> None:
         """Raise DataError if a finished shard has other samples; the processes share the work."""
         numbers = sorted(finished)
+        self.has_finished = bool(numbers)
         own = [numbers[index] for index in ranks.assign(len(numbers))]
         for done, number in enumerate(own):
             progress("checking finished shards", done, len(own))
+            if number >= self.shards:
+                continue  # of a file that was renamed; it is not used
+            self._check_counts(number, finished[number].counts)
             start, stop = self._bounds(number)
             if self._read(start, stop)[1] != finished[number].digest:
                 raise DataError(
@@ -192,6 +185,53 @@ class _Job:
                 ledger.keep(number, shards[number])
         self.ran = evaluator.ran
         return shards
+
+    def result(self, parts: list[Counts]) -> Evaluation:
+        """The result of all shards; raises DataError if finished ones do not fit together."""
+        try:
+            counts = total(parts, self.options.tolerance(self.network)).ordered(
+                [node.name for node in self.network.nodes_of(Population)],
+                [part.name for part in output_parts(self.network)],
+            )
+            result = Evaluation(
+                graph=self.network,
+                graph_hash=self.bundle.graph_hash,
+                backend=self.options.backend,
+                ran=self.ran,
+                confidence=self.options.confidence,
+                counts=counts,
+            )
+            result.to_json()
+        except (LookupError, TypeError, ValueError, ArithmeticError) as error:
+            if not self.has_finished:
+                raise
+            raise DataError(
+                f"the finished shards do not fit together ({type(error).__name__}: {error}). "
+                "Choose another folder, or delete this one"
+            ) from error
+        return result
+
+    def _check_counts(self, number: int, counts: Counts) -> None:
+        """Raise DataError if counts of a finished shard are not of this evaluation."""
+        start, stop = self._bounds(number)
+        tasks = output_tasks(self.network)
+        populations = {node.name for node in self.network.nodes_of(Population)}
+        problems = {
+            f"{counts.samples} samples": counts.samples != stop - start,
+            f"outputs {', '.join(counts.outputs)}": {
+                name: each.task for name, each in counts.outputs.items()
+            }
+            != tasks,
+            "spikes of other populations": not populations.issuperset(counts.spikes or {}),
+            "comparisons of other backends": [each.backend for each in counts.parity]
+            != list(self.options.parity),
+        }
+        for problem, holds in problems.items():
+            if holds:
+                raise DataError(
+                    f"the finished shard {number} has {problem}; delete its file, and it is run "
+                    "again"
+                )
 
     def _labels(self, start: int, stop: int) -> dict[str, Array] | None:
         if self.labels is None:

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from typing_extensions import assert_never
 
-from icsnn_deploy.errors import LatticeError
+from icsnn_deploy.errors import LatticeError, lines
 from icsnn_deploy.graph.connection_chains import connections_in_a_row
 from icsnn_deploy.graph.copied_range import range_of_copies
 from icsnn_deploy.graph.graph import Graph
@@ -172,14 +172,16 @@ def require_certificate(graph: Graph, *, narrowest: bool = False) -> Certificate
     certificate = certify(graph)
     if certificate.float32:
         return certificate
-    lines = [
+    listed = [
         f"{bound.layer}: reaches {bound.exact_below:,}, float32 is exact below {bound.limit:,}"
         for bound in certificate.failures()
     ]
     raise LatticeError(
-        f"{len(lines)} of {len(certificate.bounds)} layers are not exact in float32:\n  "
-        + "\n  ".join(lines)
-        + f"\n{_remedy(graph, certificate, narrowest=narrowest)}"
+        lines(
+            f"{len(listed)} of {len(certificate.bounds)} layers are not exact in float32:",
+            listed,
+            _remedy(graph, certificate, narrowest=narrowest),
+        )
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from icsnn_deploy.graph.spread import Moments, merge_moments
 from icsnn_deploy.graph.tasks import Task
+from icsnn_deploy.judging.typed_json import from_typed_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,20 +77,9 @@ def total_outputs(parts: Sequence[Mapping[str, OutputCounts]]) -> dict[str, Outp
     return {name: _total([part[name] for part in parts]) for name in parts[0]}
 
 
-def from_json(value: Mapping[str, Any]) -> OutputCounts:
-    """Counts from the JSON values of to_json, which are trusted."""
-    values: dict[str, Any] = _tuples(value)
-    for name in ("labels", "ann_values"):
-        values[name] = None if value[name] is None else Moments(**_tuples(value[name]))
-    for name in ("snn", "ann", "early"):
-        values[name] = None if value[name] is None else Match(**_tuples(value[name]))
-    if value["over_time"] is not None:
-        values["over_time"] = tuple(Match(**_tuples(each)) for each in value["over_time"])
-    return OutputCounts(**values)
-
-
-def _tuples(value: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: tuple(v) if isinstance(v, list) else v for name, v in value.items()}
+def from_json(value: Any) -> OutputCounts:
+    """Counts from the JSON values of to_json; raises DataError if they are others."""
+    return from_typed_json(OutputCounts, value)
 
 
 def _total(parts: Sequence[OutputCounts]) -> OutputCounts:

@@ -25,6 +25,7 @@ from icsnn_deploy.graph.nodes import Population
 from icsnn_deploy.judging.count import same_classes
 from icsnn_deploy.notebook import object_html
 from icsnn_deploy.parity.divergence import Divergence, Potentials, find_divergences, images_affected
+from icsnn_deploy.parity.rounding_bound import rounding_bounds
 
 Verdict = Literal["pass", "fail"]
 
@@ -35,11 +36,14 @@ class Tolerance:
 
     margin: largest |u - v_threshold| / v_threshold at the first divergence of an image.
     logits: largest logit difference over the largest |logit|, on images without a divergence.
+    rounding: largest |u - v_threshold| at the first divergence, by population: what float32 can
+        round (rounding_bounds). None: of the network that it is used on.
     """
 
     margin: float = 1e-4
     logits: float = 1e-4
     exact: bool = False
+    rounding: Mapping[str, float] | None = None
 
     def __post_init__(self) -> None:
         for name, value in (("margin", self.margin), ("logits", self.logits)):
@@ -48,9 +52,17 @@ class Tolerance:
                     f"a tolerance of {value} for {name}: a number of at least 0 is needed"
                 )
 
-    def on(self, network: Graph) -> Tolerance:
-        """This tolerance for a float network; for an integer one, exactness."""
-        return replace(self, exact=self.exact or network.is_integer)
+    def on(self, network: Graph, largest_input: float = math.inf) -> Tolerance:
+        """This tolerance for a float network, with its bounds; for an integer one, exactness.
+
+        Args:
+            largest_input: largest |value| of a direct float input, if it is known.
+        """
+        exact = self.exact or network.is_integer
+        rounding = self.rounding
+        if rounding is None and not exact:
+            rounding = rounding_bounds(network, largest_input)
+        return replace(self, exact=exact, rounding=rounding)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -285,6 +297,10 @@ def _excess(evidence: Evidence, tolerance: Tolerance) -> str | None:
     """A sentence about what exceeds the tolerance of a float network; None if nothing does."""
     unknown = [d for d in evidence.divergences if d.relative_margin is None]
     wide = [d for d in evidence.divergences if not (d.relative_margin or 0) <= tolerance.margin]
+    bounds = tolerance.rounding or {}
+    beyond = [
+        d for d in evidence.divergences if not abs(d.margin or 0) <= bounds.get(d.layer, math.inf)
+    ]
     quiet_gap = evidence.quiet_logit_difference / max(evidence.largest_logit, 1e-30)
     if unknown:
         return (
@@ -294,6 +310,11 @@ def _excess(evidence: Evidence, tolerance: Tolerance) -> str | None:
         return (
             f"{len(wide)} of {evidence.images_affected} diverging images do so at a margin above "
             f"{tolerance.margin:g} of v_threshold: {wide[0]}"
+        )
+    if beyond:
+        return (
+            f"{len(beyond)} of {evidence.images_affected} diverging images do so at a margin above "
+            f"{bounds[beyond[0].layer]:.3g}, the most that float32 can round there: {beyond[0]}"
         )
     if not quiet_gap <= tolerance.logits:
         return f"logits differ by {quiet_gap:.3g} of the largest where all spikes agree"

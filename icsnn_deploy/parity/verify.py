@@ -142,9 +142,9 @@ def verify_inputs(
     network = judged_as(bundle.network(), task)
     if network.is_integer:
         require_certificate(network)
-    tolerance = tolerance.on(network)
     backends = [backends] if isinstance(backends, str) else backends
     x = check_inputs(network, to_input_units(network, inputs))
+    tolerance = tolerance.on(network, float(np.abs(x).max(initial=0)))
     axis = network.input.batch_axis
     images = x.shape[axis]
     if images == 0 or not (backends or against):

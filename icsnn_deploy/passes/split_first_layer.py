@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from icsnn_deploy.errors import GraphError
+from icsnn_deploy.errors import GraphError, lines
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import (
@@ -115,21 +115,23 @@ def _check(graph: Graph, constant: frozenset[str], populations: Sequence[Populat
         for node in graph.nodes
         if node.name not in names | constant and not constant.isdisjoint(node.inputs)
     ]
-    lines = []
+    listed = []
     for node in mixed:
         analog = [name for name in dict.fromkeys(node.inputs) if name in constant]
         spiking = [name for name in dict.fromkeys(node.inputs) if name not in constant]
         beside = f" beside {', '.join(spiking)}" if spiking else ""
-        lines.append(
+        listed.append(
             f"{node.name} ({node.kind}): takes {', '.join(analog)}{beside} from the analog input "
             "without a population between them"
         )
-    if lines:
+    if listed:
         raise GraphError(
-            "the first layer can't be split off, because the chip would need analog values:\n  "
-            + "\n  ".join(lines)
-            + "\nEvery path from the input needs a population: put a ReLU on it in the model, "
-            "before the sum, and convert again"
+            lines(
+                "the first layer can't be split off, because the chip would need analog values:",
+                listed,
+                "Every path from the input needs a population: put a ReLU on it in the model, "
+                "before the sum, and convert again",
+            )
         )
 
 

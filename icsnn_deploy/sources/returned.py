@@ -43,7 +43,8 @@ def open_callable(spec: str, reading: Reading, *, channels: int | None) -> Sourc
     make = load_callable(spec, DataError)
     with running(f"{spec}: calling it", DataError):
         found = make()
-    return _open_returned(found, spec, reading, channels)
+    with running(f"{spec}: what it returned", DataError):
+        return _open_returned(found, spec, reading, channels)
 
 
 def _open_returned(

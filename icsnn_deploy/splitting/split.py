@@ -23,7 +23,7 @@ from icsnn_deploy.backends.recording import Record, Simulator
 from icsnn_deploy.backends.reference import ReferenceSimulator
 from icsnn_deploy.bundle.bundle import SAMPLES_KEPT, Bundle, create_bundle, open_bundle
 from icsnn_deploy.bundle.manifest import json_bytes, read_json, sha256_of
-from icsnn_deploy.errors import BundleError, DataError, GraphError, ParityError
+from icsnn_deploy.errors import BundleError, DataError, GraphError, ParityError, lines
 from icsnn_deploy.exporters.onnx.contract import OnnxOptions, raw_spikes_name
 from icsnn_deploy.exporters.onnx.write import write
 from icsnn_deploy.graph.arrangement import pack_inputs
@@ -215,7 +215,8 @@ def _compare(
     cut = judge(cut, Tolerance(exact=True))  # nothing is rounded differently by the cut
     report = ParityReport(comparisons=(*alone, cut, together), graph_hash=network.hash())
     if report.verdict != "pass":
-        raise ParityError(f"the parts differ from the network:\n{report.summary()}", report)
+        found = lines("the parts differ from the network:", report.summary().splitlines())
+        raise ParityError(found, report)
     return report
 
 

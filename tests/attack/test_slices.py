@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.attack.formats import FORMATS
+
 ROOT = Path(__file__).parents[2]
 QUICK = ("export nir", "export onnx-step", "import")
 
@@ -32,6 +34,12 @@ def test_changed_numbers_of_every_export_are_found() -> None:
 def test_a_command_that_is_ended_leaves_the_old_or_the_new_bundle(signal: str) -> None:
     found = attack("kills", "--count", "12", "--signal", signal, "--commands", *QUICK)
     assert f"SIG{signal}: 12, faults: 0" in found
+
+
+@pytest.mark.slow
+def test_hostile_inputs_end_in_one_clear_error() -> None:
+    found = attack("fuzz", "--count", "25", "--seed", "7")
+    assert found.count("faults: 0") == len(FORMATS), found
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ import pytest
 
 from icsnn_deploy.data import (
     Normalization,
+    array_shape,
     as_samples,
     check_finite,
     check_labels,
@@ -300,3 +301,32 @@ def test_all_arrays_of_an_archive(tmp_path: Path) -> None:
     np.savez(tmp_path / "d.npz", a=np.arange(2), b=np.zeros((1, 1)))
     found = load_archive(tmp_path / "d.npz")
     assert {name: a.shape for name, a in found.items()} == {"a": (2,), "b": (1, 1)}
+
+
+@pytest.mark.parametrize("content", [b"", b"text", b"PK"])
+def test_an_entry_that_is_no_array(tmp_path: Path, content: bytes) -> None:
+    with zipfile.ZipFile(tmp_path / "data.npz", "w") as archive:
+        archive.writestr("x", content)
+    with pytest.raises(DataError, match="x is no array"):
+        load_array(f"{tmp_path}/data.npz:x")
+    with pytest.raises(DataError, match="x is no array"):
+        load_archive(tmp_path / "data.npz")
+
+
+def test_a_negative_size(tmp_path: Path) -> None:
+    header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (-1, -2), }".ljust(117) + b"\n"
+    data = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(8)
+    with zipfile.ZipFile(tmp_path / "data.npz", "w") as archive:
+        archive.writestr("x.npy", data)
+    for read in (load_array, array_shape):
+        with pytest.raises(DataError, match="not a readable array file"):
+            read(f"{tmp_path}/data.npz:x")
+
+
+def test_an_archive_that_unfolds(tmp_path: Path) -> None:
+    path = tmp_path / "data.npz"
+    np.savez_compressed(path, x=np.zeros(140 * 2**20, np.uint8))
+    with pytest.raises(DataError, match=r"x unfolds to 146,800,640 bytes.*np\.savez"):
+        load_array(f"{path}:x")
+    np.savez_compressed(path, x=np.zeros(2**20, np.uint8))  # quiet spikes are small, too
+    assert not load_array(f"{path}:x").any()

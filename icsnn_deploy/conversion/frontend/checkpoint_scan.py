@@ -12,7 +12,7 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from icsnn_deploy.errors import DataError
+from icsnn_deploy.errors import DataError, first_line
 
 _MODULES = frozenset({"torch", "collections", "numpy", "_codecs"})  # all that tensors need
 _BUILTINS = frozenset({"set", "frozenset", "complex", "bytearray", "int", "float", "list", "dict"})
@@ -30,8 +30,12 @@ def scan_checkpoint(path: Path) -> None:
         raise DataError(f"{path}: no such file")
     try:
         found = [name for pickle in _pickles(path) for name in _globals(pickle)]
-    except (OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
-        raise DataError(f"{path}: not a readable PyTorch checkpoint ({error})") from error
+    except DataError:
+        raise
+    except Exception as error:  # zipfile and zlib raise nearly any type
+        raise DataError(
+            f"{path}: not a readable PyTorch checkpoint ({first_line(error)})"
+        ) from error
     foreign = [name for name in found if not _is_known(name)]
     if foreign:
         raise DataError(

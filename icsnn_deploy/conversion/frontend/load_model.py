@@ -14,8 +14,8 @@ from torch.export import ExportedProgram
 from icsnn_deploy.conversion.frontend.checkpoint_scan import scan_checkpoint
 from icsnn_deploy.conversion.frontend.exported_program import load_program
 from icsnn_deploy.conversion.frontend.onnx_model.read import read_onnx
-from icsnn_deploy.conversion.frontend.state_dict import State, find_states, fit_state
-from icsnn_deploy.errors import ConversionError, DataError, first_line
+from icsnn_deploy.conversion.frontend.state_dict import State, check_states, find_states, fit_state
+from icsnn_deploy.errors import ConversionError, DataError, first_line, lines, text_of
 from icsnn_deploy.user_code import load_callable, running
 
 
@@ -54,16 +54,25 @@ def load_model(
     drawn = torch.get_rng_state()
     with running(f"{spec}: calling it", ConversionError):
         model = make()
-    if not isinstance(model, nn.Module):
-        raise ConversionError(f"{spec}: returned {type(model).__name__}, an nn.Module is needed")
-    if weights is not None and states is not None:
-        _fit(model, states, weights, spec)
-    elif note is not None and not torch.equal(drawn, torch.get_rng_state()):
-        note(
-            f"no --weights: the weights are those that {spec} returns, which are random unless it "
-            "loads trained ones"
-        )
-    return model.eval()
+    with running(f"{spec}: the model that it returned", ConversionError):
+        if not isinstance(model, nn.Module):
+            raise ConversionError(
+                f"{spec}: returned {type(model).__name__}, an nn.Module is needed"
+            )
+        if model.__class__ is not type(model):  # isinstance would believe it
+            raise ConversionError(
+                f"{spec}: returned {type(model).__name__}, whose __class__ is another; a plain "
+                "nn.Module is needed"
+            )
+        if weights is not None and states is not None:
+            _fit(model, states, weights, spec)
+        elif note is not None and not torch.equal(drawn, torch.get_rng_state()):
+            note(
+                f"no --weights: the weights are those that {spec} returns, which are random unless "
+                "it loads trained ones"
+            )
+        model.eval()  # what it returns may be anything
+        return model
 
 
 def load_weights(path: Path) -> dict[str, torch.Tensor]:
@@ -82,6 +91,10 @@ def _read_states(path: Path) -> dict[str, State]:
     scan_checkpoint(path)
     try:
         value: Any = torch.load(path, map_location="cpu", weights_only=True)
+        states = find_states(value)
+        check_states(path, states)
+    except DataError:
+        raise
     except pickle.UnpicklingError as error:
         first = str(error).strip().splitlines()
         reason = next((line for line in first if "Unsupported" in line or "GLOBAL" in line), "")
@@ -94,7 +107,6 @@ def _read_states(path: Path) -> dict[str, State]:
         raise DataError(
             f"{path}: not a readable PyTorch checkpoint ({first_line(error)})"
         ) from error
-    states = find_states(value)
     if states:
         return states
     while isinstance(value, Mapping) and isinstance(value.get("state_dict"), Mapping):
@@ -108,8 +120,14 @@ def _read_states(path: Path) -> dict[str, State]:
 
 def _fit(model: nn.Module, states: dict[str, State], path: Path, spec: str) -> None:
     """Load the weights; raises DataError with everything that does not fit."""
-    state, misfits = fit_state(path, states, model.state_dict())
+    own = {
+        name: each for name, each in model.state_dict().items() if isinstance(each, torch.Tensor)
+    }
+    state, misfits = fit_state(path, states, own)
     if misfits:
-        listed = "\n  ".join(misfits[:20]) + ("\n  ..." if len(misfits) > 20 else "")
-        raise DataError(f"{path}: does not fit {spec}, {len(misfits)} entries:\n  {listed}")
-    model.load_state_dict(state, strict=False)  # counts of batches may be missing
+        listed = [*misfits[:20], *(["..."] if len(misfits) > 20 else [])]
+        raise DataError(lines(f"{path}: does not fit {spec}, {len(misfits)} entries:", listed))
+    try:
+        model.load_state_dict(state, strict=False)  # counts of batches may be missing
+    except Exception as error:  # copying a tensor of another kind
+        raise DataError(f"{path}: can't be loaded into {spec} ({text_of(error)})") from error

@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch.nn.parameter import is_lazy
 
+from icsnn_deploy.errors import DataError
+
 logger = logging.getLogger(__name__)
 
 State = dict[str, torch.Tensor]
@@ -40,6 +42,34 @@ def find_states(value: Any) -> dict[str, State]:
         The preferred one first; empty if no mapping holds a tensor.
     """
     return dict(_states("", value, 0))
+
+
+def check_states(path: Path, states: Mapping[str, State]) -> None:
+    """Raise DataError if a tensor is of a kind that no weight has; names it."""
+    for state in states.values():
+        for name, tensor in state.items():
+            kinds = {
+                "nested": tensor.is_nested,
+                "sparse": tensor.layout != torch.strided,
+                "quantized": tensor.is_quantized,
+                "on the meta device, without values": tensor.is_meta,
+                "complex": tensor.is_complex(),
+            }
+            found = [kind for kind, holds in kinds.items() if holds]
+            if found:
+                raise DataError(
+                    f"{path}: {name} is {found[0]}; dense tensors of real numbers are needed. Save "
+                    "the state dict of the float model"
+                )
+            if tensor.numel() * tensor.element_size() > 2 * _held(tensor):
+                raise DataError(
+                    f"{path}: {name} declares {list(tensor.shape)}, of which {_held(tensor)} bytes "
+                    "are there; save tensors that are not expanded"
+                )
+
+
+def _held(tensor: torch.Tensor) -> int:
+    return tensor.untyped_storage().nbytes()
 
 
 def fit_state(path: Path, states: Mapping[str, State], own: State) -> tuple[State, list[str]]:

@@ -28,6 +28,7 @@ from icsnn_deploy.conversion.frontend.example_inputs import (
     bind_example,
 )
 from icsnn_deploy.conversion.frontend.example_run import CallResult, record
+from icsnn_deploy.conversion.frontend.guard import tracing
 from icsnn_deploy.conversion.frontend.live_calls import drop_dead_calls
 from icsnn_deploy.conversion.frontend.lowering import Lowered, lower
 from icsnn_deploy.conversion.frontend.max_pool_cost import REPLACED
@@ -54,6 +55,7 @@ logger = logging.getLogger(__name__)
 _STAGE, _PARTS = "tracing", 4  # run, capture, lower, compare
 
 
+@tracing()
 @torch.inference_mode(False)  # inference tensors do not count in-place changes
 def trace(
     model: nn.Module,
@@ -140,6 +142,7 @@ def trace(
     return graph
 
 
+@tracing()
 @torch.inference_mode(False)  # inference tensors do not count in-place changes
 def trace_exported(
     program: ExportedProgram,

@@ -15,7 +15,7 @@ from torch.nn.utils import parametrize, prune
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
-from icsnn_deploy.errors import ConversionError
+from icsnn_deploy.errors import ConversionError, lines
 
 _QUANTIZED = ("torch.ao.nn.quantized", "torch.nn.quantized", "torch.ao.nn.intrinsic.quantized")
 
@@ -30,7 +30,7 @@ def working_copy(model: nn.Module) -> nn.Module:
     model = unwrapped(model)
     problems = [*_problems(model)]
     if problems:
-        raise ConversionError("\n".join(problems))
+        raise ConversionError(lines(problems[0], problems[1:]))
     memo: dict[int, Any] = {}
     for module in model.modules():
         for value in vars(module).values():
@@ -47,8 +47,8 @@ def working_copy(model: nn.Module) -> nn.Module:
     for module in work.modules():
         for name, child in list(module.named_children()):
             # Fake quantization that is on was refused; what is off gives its input.
-            plain = nn.Identity() if _fake_quantizes(child) else unwrapped(child)
-            setattr(module, name, plain)
+            kept = nn.Identity() if _fake_quantizes(child) else unwrapped(child)
+            setattr(module, name, kept)
     return work.eval().to("cpu", torch.float32)
 
 

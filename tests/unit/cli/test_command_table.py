@@ -22,6 +22,7 @@ SHARED = {
     "interrupts",
     "input_arrays",
     "labeled_samples",
+    "notes",
     "printing",
     "sweep_options",
     "tasks",

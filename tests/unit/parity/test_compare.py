@@ -347,6 +347,7 @@ def test_merged_chunks_are_the_whole(data: st.DataObject) -> None:
         st.sampled_from([EXACT, Tolerance(), Tolerance(margin=0.03), ANYTHING]), label="tolerance"
     )
     size = data.draw(st.integers(1, images), label="chunk")
+    tolerance = tolerance.on(GRAPH)
     whole = compare(base, other, GRAPH, tolerance=tolerance)
     parts = [
         compare(

@@ -701,3 +701,38 @@ def test_two_programs_in_one_archive(tmp_path: Path) -> None:
     }
     rewrite(path, {**records, **twin})
     assert "holds 2 exported programs" in refused(path)
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("def eval(self): raise SystemExit", r"the model that it returned ended the program"),
+        ("__class__ = property(lambda self: nn.ReLU)", "whose __class__ is another"),
+        ("__class__ = property(lambda self: 1 / 0)", "raised ZeroDivisionError"),
+        ("def state_dict(self): raise KeyError(3)", "raised KeyError: 3"),
+    ],
+)
+def test_a_class_that_does_what_no_model_should(tmp_path: Path, body: str, message: str) -> None:
+    text = f"from torch import nn\nclass model(nn.Linear):\n    {body}\n"
+    text += "    def __init__(self): super().__init__(2, 2)\n"
+    (tmp_path / "m.py").write_text(text)
+    weights = tmp_path / "w.pt"
+    torch.save(nn.Linear(2, 2).state_dict(), weights)
+    with pytest.raises(ConversionError, match=message):
+        load_model(f"{tmp_path}/m.py:model", weights)
+
+
+@pytest.mark.parametrize("kind", ["sparse", "nested", "quantized", "meta", "complex", "declares"])
+def test_tensors_that_no_weight_can_be(tmp_path: Path, kind: str) -> None:
+    tensor = torch.ones(2, 2)
+    odd = {
+        "sparse": tensor.to_sparse(),
+        "nested": torch.nested.nested_tensor([tensor, tensor[:1]]),
+        "quantized": torch.quantize_per_tensor(tensor, 0.1, 0, torch.qint8),
+        "meta": tensor.to("meta"),
+        "complex": tensor.to(torch.complex64),
+        "declares": torch.ones(1, 1).expand(2**20, 2**20),
+    }[kind]
+    torch.save({"weight": odd, "bias": torch.ones(2)}, tmp_path / "w.pt")
+    with pytest.raises(DataError, match=f"weight.* {kind}|weight.*{kind}"):
+        load_weights(tmp_path / "w.pt")

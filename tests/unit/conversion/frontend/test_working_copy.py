@@ -166,7 +166,7 @@ def test_all_of_these_reasons_at_once() -> None:
     with pytest.raises(ConversionError) as caught:
         working_copy(model)
     lines = str(caught.value).splitlines()
-    assert [line.split(" ")[0] for line in lines] == ["0", "2", "1"]
+    assert [line.split()[0] for line in lines] == ["0", "2", "1"]
 
 
 @pytest.mark.filterwarnings("ignore")

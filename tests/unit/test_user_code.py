@@ -1,0 +1,74 @@
+"""Whatever code of the user's raises is one error; what never ends is ended."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+import pytest
+
+from icsnn_deploy.errors import ConversionError
+from icsnn_deploy.user_code import running, time_limit
+
+
+class UnprintableError(Exception):
+    def __str__(self) -> str:
+        raise ValueError("no text")
+
+
+class LyingError(Exception):
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
+        raise RuntimeError("no class")
+
+
+@pytest.mark.parametrize(
+    ("raised", "message"),
+    [
+        (
+            lambda: SystemExit(0),
+            r"x ended the program \(SystemExit: 0\) \(test_user_code",
+        ),
+        (lambda: BaseException("base"), "x raised BaseException: base"),
+        (GeneratorExit, "x raised GeneratorExit"),
+        (asyncio.CancelledError, "x raised CancelledError"),
+        (UnprintableError, r"x raised UnprintableError \(test_user_code.py"),
+        (LyingError, "x raised LyingError"),
+        (lambda: ValueError("a\nverdict: pass"), r"x raised ValueError: a \| verdict: pass"),
+    ],
+)
+def test_everything_that_is_raised_becomes_one_error(
+    raised: Callable[[], BaseException], message: str
+) -> None:
+    with pytest.raises(ConversionError, match=message), running("x", ConversionError):
+        raise raised()
+
+
+def test_an_interrupt_passes() -> None:
+    with pytest.raises(KeyboardInterrupt), running("x", ConversionError):
+        raise KeyboardInterrupt
+
+
+def test_what_does_not_end_is_ended_even_if_it_catches_everything() -> None:
+    started = time.monotonic()
+    with pytest.raises(ConversionError, match="too long"), running("x", ConversionError):
+        _hang()
+    assert time.monotonic() - started < 9
+
+
+def _hang() -> None:
+    caught = 0
+    with time_limit(0.05, "too long", ConversionError):
+        while True:
+            try:
+                time.sleep(10)
+            except BaseException:
+                caught += 1
+                if caught == 2:
+                    raise
+
+
+def test_what_ends_is_left_alone() -> None:
+    with time_limit(60, "too long", ConversionError), time_limit(None, "", ConversionError):
+        pass
