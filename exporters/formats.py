@@ -149,6 +149,13 @@ FORMATS: dict[str, Format] = {
         reference="parity.golden:expected_run",
         written_as="exporters.golden.written:written_as",
     ),
+    "speck": Format(
+        file="network-speck",
+        writer="exporters.speck.write:write",
+        about="configuration of SynSense Speck, as sinabs writes it, and its script; a folder",
+        check="exporters.speck.write:check_fits",
+        written_as="exporters.speck.written:written_as",
+    ),
     "netx": Format(
         file="network.net",
         writer="exporters.netx.write:write",

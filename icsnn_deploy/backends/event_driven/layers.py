@@ -73,9 +73,7 @@ def layers_of(graph: Graph) -> tuple[Layer, ...]:
     populations = graph.nodes_of(Population)
     others = [node.name for node in populations if not isinstance(node, IF)]
     if others:
-        raise ExportError(
-            f"{', '.join(others)}: it runs integrate-and-fire neurons only"
-        )
+        raise ExportError(f"{', '.join(others)}: it runs integrate-and-fire neurons only")
     names = [graph.input.name, *(node.name for node in populations)]
     outgoing: dict[str, list[Outgoing]] = {name: [] for name in names}
     for node in populations:
