@@ -39,9 +39,9 @@ replace: this step is yours.
    (`slow_clk_frequency` = 1 / seconds per step). They are enabled on {leaks}.
 3. Before each sample, load the configuration again: it sets the potentials
    (`neurons_initial_value`, v_init rounded down).
-4. Count the spikes of the monitored layers ({read}) in steps {first} to {steps}, and apply `readout`
-   of network.json: pooled counts through its connections, plus {counted} times its bias, divided
-   by {counted}.
+4. Count the spikes of the monitored layers ({read}) in steps {first} to {steps}, and apply
+   `readout` of network.json: pooled counts through its connections, plus {counted} times its
+   bias, divided by {counted}.
    The chip's readout layer is not used: it has 15 classes and moving averages of its own.
 
 ## What was not proven here

@@ -3,7 +3,7 @@
    A spike is an event. Events are taken from a queue in the order in which they were put in. Each
    adds its weights to the neurons that it reaches, one connection of its source after the other; a
    neuron that is not below its threshold after that fires once, and its event goes to the end of
-   the queue. At the beginning of a step every neuron gets its bias in the same way.
+   the queue. At the beginning of a step the neurons of a layer with biases get them in the same way.
 
    Channels come last: potentials [H][W][C], weights [C_in][K_y][K_x][C_out]. */
 
@@ -21,7 +21,8 @@ typedef struct {
     int64_t height, width, channels;
     int64_t connections; /* that its spikes take */
     const connection_t *connection;
-    const int64_t *v_init, *v_threshold, *bias; /* [H][W][C]; of the input, layer 0, NULL */
+    const int64_t *v_init, *v_threshold; /* [H][W][C]; of the input, layer 0, NULL */
+    const int64_t *bias;                 /* NULL: none */
     const int64_t *v_reset;                     /* NULL: the threshold is subtracted */
     int64_t offset;                             /* of its first neuron among all */
 } layer_t;
@@ -151,7 +152,7 @@ static int run_step(const network_t *net, const int32_t *input, int64_t events, 
     for (int64_t k = 1; k < net->layers; k++) {
         const layer_t *layer = &net->layer[k];
         const int64_t n = layer->height * layer->width * layer->channels;
-        if (!add(layer, k, 0, NULL, layer->bias, n, v, counts, queue)) {
+        if (layer->bias != NULL && !add(layer, k, 0, NULL, layer->bias, n, v, counts, queue)) {
             return 0;
         }
     }

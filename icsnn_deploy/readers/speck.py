@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from icsnn_deploy.environments.process import run_to_end
-from icsnn_deploy.errors import ExportError, ParityError
+from icsnn_deploy.errors import ExportError
 from icsnn_deploy.exporters.speck import program
 from icsnn_deploy.exporters.speck.written import read
 from icsnn_deploy.readers.environment import SETUP, find_environment
@@ -36,42 +37,48 @@ class SinabsConfiguration:
     mapping: tuple[int, ...]
 
 
-def compare_with_sinabs(folder: Path) -> SinabsConfiguration:
-    """Compare an export with what sinabs writes.
+def compare_with_sinabs(*folders: Path) -> list[SinabsConfiguration]:
+    """Compare exports with what sinabs writes.
 
     Args:
-        folder: of the format speck.
+        folders: of the format speck.
 
     Raises:
         BackendUnavailableError: sinabs' environment is missing, or fails.
-        ExportError: a file can't be read.
-        ParityError: sinabs writes other values, or counts other memories; names the first one.
+        ExportError: a file can't be read; or sinabs writes other values, or counts other memories:
+            names the first one.
     """
     environment = find_environment("sinabs")
-    expected = read(folder / "speck.json")
-    read(folder / "network.json")
+    expected = [read(folder / "speck.json") for folder in folders]
+    for folder in folders:
+        read(folder / "network.json")
     text = run_to_end(
         environment.python,
         "icsnn_deploy.readers.speck_worker",
-        str((folder / "network.json").absolute()),
+        *(str((folder / "network.json").absolute()) for folder in folders),
         cwd=Path(__file__).parents[2],
         setup=SETUP,
         timeout_s=_LIMIT_S,
     )
-    found = json.loads(text.splitlines()[-1])
-    difference = program.first_difference(expected["cores"], found["written"])
+    written = json.loads(text.splitlines()[-1])
+    version = environment.versions["sinabs"]
+    pairs = zip(folders, expected, written, strict=True)
+    return [_compared(folder, own["cores"], found, version) for folder, own, found in pairs]
+
+
+def _compared(
+    folder: Path, cores: object, found: dict[str, Any], version: str
+) -> SinabsConfiguration:
+    difference = program.first_difference(cores, found["written"])
     difference = difference or program.first_difference(found["written"], found["recorded"])
     if difference is not None:
-        raise ParityError(f"{folder}: sinabs writes another configuration: {difference}")
+        raise ExportError(f"{folder}: sinabs {version} writes another configuration: {difference}")
     if not found["fits"]:
-        raise ParityError(f"{folder}: sinabs counts other memories: a layer does not fit its core")
-    cores = expected["cores"]
-    if not isinstance(cores, list):
-        raise ExportError(f"{folder / 'speck.json'}: no list of cores; export it again")
+        raise ExportError(f"{folder}: sinabs {version} counts other memories: a layer does not fit")
     return SinabsConfiguration(
-        version=environment.versions["sinabs"],
-        cores=len(cores),
-        values=sum(_count(core) for core in cores),
+        version=version,
+        cores=len(found["written"]),
+        values=sum(_count(core) for core in found["written"]),
         mapping=tuple(found["mapping"]),
     )
 

@@ -1,4 +1,4 @@
-"""Print what sinabs writes of a network.json: python -m icsnn_deploy.readers.speck_worker FILE.
+"""Print what sinabs writes: python -m icsnn_deploy.readers.speck_worker NETWORK_JSON...
 
 It runs in sinabs' environment. samna is never imported: an object that records is put in its place
 before sinabs is imported.
@@ -79,16 +79,20 @@ def recorded(network: dict[str, Any], config: SpeckConfiguration) -> list[dict[s
 
 def main() -> None:
     replace_samna()
-    network = json.loads(Path(sys.argv[1]).read_bytes())
+    print(json.dumps([_written(Path(file)) for file in sys.argv[1:]]))
+
+
+def _written(file: Path) -> dict[str, Any]:
+    """What sinabs writes of one network."""
+    network = json.loads(file.read_bytes())
     builder = program.builder_of(f"{network['chip']}devkit:0")
     mapping = builder.map_layers_to_cores(program.sinabs_layers(network))
-    found = {
+    return {
         "written": program.written_by_sinabs(network, builder),
         "recorded": recorded(network, program.configuration(network, builder)),
         "fits": program.fits_all_cores(network, builder),
         "mapping": [int(core) for core in mapping.values()],
     }
-    print(json.dumps(found))
 
 
 if __name__ == "__main__":

@@ -35,6 +35,7 @@ ORDER = (
     {"parity"},
     {"conversion"},
     {"lattice", "evaluation", "splitting"},
+    {"deploying"},
     {"report"},
     {"sweeping"},
     {"demo"},
@@ -65,7 +66,8 @@ AT_MODULE_LEVEL = {
 
 ON_USE = {
     "rich": r"progress_display\.py",
-    "torch": r"conversion/.*|sources/fresh_batches\.py|distributed\.py|graph/readout\.py",
+    "torch": r"conversion/.*|sources/fresh_batches\.py|distributed\.py|graph/readout\.py"
+    r"|exporters/speck/program\.py",
     "onnx": r"(exporters|backends)/onnx/.*|conversion/frontend/onnx_model/.*",
     "google": r"exporters/onnx/.*|conversion/frontend/onnx_model/read\.py",
     "onnxruntime": r"backends/onnx/onnxruntime\w*\.py",
@@ -74,7 +76,7 @@ ON_USE = {
     "snntorch": r"readers/snntorch\.py",
     "spikingjelly": r"readers/spikingjelly\.py",
     "norse": r"readers/norse\.py",
-    "sinabs": r"readers/sinabs\.py",
+    "sinabs": r"readers/sinabs\.py|exporters/speck/program\.py",
     "nirtorch": r"readers/(nirtorch|norse)\.py",
     "h5py": r"exporters/nir/read/hdf5\w*\.py|exporters/netx/.*",
     "matplotlib": r"(report|sweeping)/.*",

@@ -43,7 +43,8 @@ class Layer:
         name: of the node.
         shape: height, width, channels.
         outgoing: connections, in the order in which an event takes them.
-        v_init, v_threshold, bias: int64 [H, W, C]; of the input None.
+        v_init, v_threshold: int64 [H, W, C]; of the input None.
+        bias: the same; None where every one is 0.
         v_reset: the same; None: the threshold is subtracted.
         offset: of its first neuron among those of all populations.
     """
@@ -103,7 +104,7 @@ def _outgoing(connection: Connection, names: list[str]) -> Outgoing:
 
 
 def _layer(graph: Graph, node: IF, outgoing: tuple[Outgoing, ...], offset: int) -> Layer:
-    shape = _last(graph, node.name)
+    shape, bias = _last(graph, node.name), bias_into(graph, node)
     reset = None if node.v_reset is None else _spread(graph, node, np.floor(node.v_reset))
     return Layer(
         name=node.name,
@@ -111,7 +112,7 @@ def _layer(graph: Graph, node: IF, outgoing: tuple[Outgoing, ...], offset: int) 
         outgoing=outgoing,
         v_init=_spread(graph, node, np.floor(node.v_init)),
         v_threshold=_spread(graph, node, node.v_threshold),
-        bias=np.ascontiguousarray(np.broadcast_to(bias_into(graph, node), shape)),
+        bias=np.ascontiguousarray(np.broadcast_to(bias, shape)) if bias.any() else None,
         v_reset=reset,
         offset=offset,
     )

@@ -7,7 +7,7 @@ it lifts to its threshold fire once. The spikes of a layer reach the next one in
 they were fired, as on asynchronous hardware; only how the spikes of two layers mix at a join
 depends on the speed of its cores, which is not known here.
 
-    step t:  v += bias                      for all neurons, which may fire
+    step t:  v += bias                      for layers with biases, whose neurons may fire
              events of the input, in order
              event: v += weight, and where v >= v_threshold: v -= v_threshold, and a new event
 
