@@ -30,12 +30,12 @@ def sinabs_layers(network: dict[str, Any]) -> dict[int, Any]:
         conv = torch.nn.Conv2d(
             weight.shape[1],
             weight.shape[0],
-            tuple(weight.shape[2:]),
+            weight.shape[2],
             stride=tuple(layer["stride"]),
             padding=tuple(layer["padding"]),
         )
-        conv.weight.data = weight
-        conv.bias.data = torch.tensor(layer["bias"], dtype=torch.float32)
+        conv.weight = torch.nn.Parameter(weight)
+        conv.bias = torch.nn.Parameter(torch.tensor(layer["bias"], dtype=torch.float32))
         spiking = IAFSqueeze(
             batch_size=1,
             spike_threshold=torch.tensor(float(layer["v_threshold"])),

@@ -3,8 +3,8 @@
 README.md      what was done, the next steps on the user's machine, and what was not proven here
 deploy.json    the same for programs
 network/       the integer bundle with its exports
-split/         of a chip that takes spikes only: its host and its chip part (icsnn split); the exports
-               are in split/chip then
+split/         of a chip that takes spikes only: its host and its chip part (icsnn split); then the
+               exports are in split/chip
 """
 
 from __future__ import annotations
@@ -166,7 +166,7 @@ def _integer(
             f"{bundle.path}: a float network; pass --calibration with samples to quantize it for "
             f"{profile.name}, or an integer bundle of icsnn quantize"
         )
-    options = LatticeOptions.for_target(profile)
+    options = LatticeOptions.for_target(profile, bits=None, per_layer=False, input_bits=8)
     result = quantize(bundle, calibration, options=options, profile=profile, progress=progress)
     saved = result.save(place)
     bits = f"weights of {min([options.bits, *result.bits.values()])} to {options.bits} bits"

@@ -74,8 +74,10 @@ PLANS: dict[str, Plan] = {
         formats=("nir", "nir-relay"),
         backends=("nir-relay",),
         next_steps=(
-            "Load `{bundle}/network-relay.nir` with py-spinnaker2's NIR importer; what it supports "
-            "and needs: `icsnn export {bundle} --format nir-relay --for spinnaker2`.",
+            "Load `{bundle}/network-relay.nir` with py-spinnaker2's NIR importer. It takes int8 "
+            "weights and soft reset (its default); it refuses two weight nodes in a row and a "
+            "weight node before the output, counts one bias per population, and knows no v_init, "
+            "which the relay sends: run the last layer on the host.",
         ),
         not_proven=(_NO_CHIP, "py-spinnaker2 is not on PyPI: its importer was read, not run."),
     ),

@@ -18,6 +18,8 @@ from icsnn_deploy.exporters.speck import program
 class Recorder:
     """An object whose attributes are recorders until they are set."""
 
+    destinations: list[Recorder]
+
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
@@ -42,7 +44,7 @@ def replace_samna() -> None:
     """Put recorders in the place of samna and of the modules in it that sinabs imports."""
     for name in ("samna", "samnagui", *(f"samna.{each}" for each in _MODULES)):
         module = ModuleType(name)
-        module.__path__ = []  # type: ignore[attr-defined]
+        module.__path__ = []
         module.__getattr__ = _attribute  # type: ignore[method-assign]
         sys.modules[name] = module
     for chip in ("speck2e", "speck2f"):
