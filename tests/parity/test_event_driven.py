@@ -55,7 +55,7 @@ def two_inputs(weights: tuple[int, int], threshold: int) -> Graph:
 @pytest.mark.parametrize("native", [True, False])
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "join"])
 def test_one_event_in_each_step_gives_the_spikes_of_time_steps(kind: str, native: bool) -> None:
-    graph = speck_network(kind, seed=3, layers=1, bias=False, threshold=9)
+    graph = speck_network(kind, seed=3, layers=1, bias=False, threshold=16)
     x = one_event_in_each_step(graph, 40, seed=1)
     expected = ReferenceSimulator(graph).run(x)
     assert expected.spikes["p0"].sum() > 20

@@ -30,6 +30,7 @@ def test_every_entry_names_options_with_defaults(name: str) -> None:
         "onnx-step": OnnxOptions,
         "netx": None,
         "golden": None,
+        "speck": None,
         "c": COptions,
         "testvectors": VectorOptions,
     }
