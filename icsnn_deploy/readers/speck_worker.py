@@ -73,10 +73,15 @@ def recorded(network: dict[str, Any], config: SpeckConfiguration) -> list[dict[s
     found = []
     for layer in network["layers"]:
         own = dict(vars(config.cnn_layers[layer["core"]]))
-        own["destinations"] = [vars(each) for each in own["destinations"] if vars(each)]
+        own["destinations"] = [vars(each) for each in own["destinations"] if _is_set(each)]
         own["leak_enable"] = bool(own["leak_enable"])
         found.append({"core": layer["core"], "layer": layer["layer"], **own})
     return found
+
+
+def _is_set(destination: Recorder) -> bool:
+    """Whether a destination was enabled; what was only read of it holds recorders."""
+    return vars(destination).get("enable") is True
 
 
 def main() -> None:

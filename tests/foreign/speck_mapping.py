@@ -39,8 +39,8 @@ def sequential(network: dict[str, Any]) -> torch.nn.Sequential:
             stride=tuple(layer["stride"]),
             padding=tuple(layer["padding"]),
         )
-        conv.weight.data = weight
-        conv.bias.data = torch.tensor(layer["bias"], dtype=torch.float32)
+        conv.weight = torch.nn.Parameter(weight)
+        conv.bias = torch.nn.Parameter(torch.tensor(layer["bias"], dtype=torch.float32))
         spiking = IAFSqueeze(batch_size=1, spike_threshold=layer["v_threshold"], min_v_mem=None)
         spiking.v_mem = torch.tensor([layer["v_init"]], dtype=torch.float32)
         modules += [conv, spiking]
@@ -64,7 +64,8 @@ def configured(network: dict[str, Any]) -> list[dict[str, Any]]:
 def mapped(fits: list[list[int]]) -> list[int] | None:
     graph = make_flow_graph(fits, 9)
     try:
-        return recover_mapping(edmonds(graph, 0, len(graph) - 1), len(fits))
+        cores: list[int] = recover_mapping(edmonds(graph, 0, len(graph) - 1), len(fits))
+        return cores
     except ValueError:
         return None
 
