@@ -156,6 +156,12 @@ FORMATS: dict[str, Format] = {
         check="exporters.speck.write:check_fits",
         written_as="exporters.speck.written:written_as",
     ),
+    "spinnaker2": Format(
+        file="network-spinnaker2.nir",
+        writer="exporters.spinnaker2.write:write",
+        about="NIR graph for py-spinnaker2's importer; the host reads out",
+        check="exporters.spinnaker2.write:check_form",
+    ),
     "netx": Format(
         file="network.net",
         writer="exporters.netx.write:write",

@@ -31,6 +31,7 @@ def test_every_entry_names_options_with_defaults(name: str) -> None:
         "netx": None,
         "golden": None,
         "speck": None,
+        "spinnaker2": None,
         "c": COptions,
         "testvectors": VectorOptions,
     }
