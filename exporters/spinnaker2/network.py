@@ -7,7 +7,8 @@ Its importer (`spinnaker2.s2_nir.from_nir`, read, not run) takes NIR's Input, Co
 - weights that are cut to int8;
 - of several weight nodes into a population the bias of the last one only;
 - potentials that start at 0: an extra channel, the relay, adds v_init in the first step;
-- a firing rule of its own for u = v_threshold, so that thresholds are integers less one half there.
+- a comparison that is > or >=: numbers are doubled where int8 holds them, with v_init + 1/2, so
+  that no potential equals a threshold.
 
     input [C + 1] -> conv -> if [C + 1] -> conv -> if [C + 1] -> output      channel C: the relay
 
@@ -18,6 +19,7 @@ first step, too, and then never. The last layer runs on the host, on spike count
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -99,6 +101,11 @@ def _population(graph: Graph, node: IF, taken: Sequence[str]) -> list[Node]:
     connections = connections_into(graph, node)
     channels = image_shape(graph.shape(node.name))[0]
     v_init, bias = _v_init(graph, node, channels), bias_into(graph, node)
+    weights = [int(np.abs(each.weight).max(initial=0)) for each in connections]
+    factor = 2 if 2 * max(*weights, int(np.abs(v_init).max()) + 1) <= INT8 else 1
+    if factor == 2:  # a spike of the relay adds 2 v_init + 1
+        v_init, bias = 2 * v_init + 1, 2 * bias
+        connections = tuple(replace(each, weight=2 * each.weight) for each in connections)
     made: list[Node] = []
     for number, each in enumerate(connections):
         is_last = number == len(connections) - 1
@@ -115,7 +122,7 @@ def _population(graph: Graph, node: IF, taken: Sequence[str]) -> list[Node]:
     own_thresholds = thresholds.reshape(channels, -1)
     if (own_thresholds != own_thresholds[:, :1]).any():
         raise ExportError(f"{node.name}: a threshold for each neuron; one per channel is needed")
-    values = np.append(own_thresholds[:, 0], RELAY_THRESHOLD).astype(np.int32)
+    values = np.append(factor * own_thresholds[:, 0], RELAY_THRESHOLD).astype(np.int32)
     population = IF(
         name=node.name,
         inputs=(source,),

@@ -37,6 +37,8 @@ from icsnn_deploy.version import __version__
 DESCRIPTION = "deploy.json"
 FORMAT, VERSION = "icsnn-deployment", 1
 NETWORK, SPLIT = "network", "split"
+SPIKES_ONLY = ("spinnaker2",)
+"""Targets whose tools take spikes, although the chip could take analog values."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,7 +179,8 @@ def _integer(
 def _fitting(network: Bundle, profile: TargetProfile, steps: list[Step]) -> CheckResult:
     """The check, with the first layer on the host where the chip takes spikes only."""
     graph = network.network()
-    on_host = not (profile.analog_input or graph.input.is_timed)
+    takes_spikes = not profile.analog_input or profile.name in SPIKES_ONLY
+    on_host = takes_spikes and not graph.input.is_timed
     result = check(graph, profile, host_first_layer=on_host)
     if not result.ok:
         listed = "".join(f"\n  {misfit}" for misfit in result.misfits)

@@ -71,15 +71,23 @@ PLANS: dict[str, Plan] = {
         ),
     ),
     "spinnaker2": Plan(
-        formats=("nir", "nir-relay"),
-        backends=("nir-relay",),
+        formats=("spinnaker2",),
+        backends=(),
         next_steps=(
-            "Load `{bundle}/network-relay.nir` with py-spinnaker2's NIR importer. It takes int8 "
-            "weights and soft reset (its default); it refuses two weight nodes in a row and a "
-            "weight node before the output, counts one bias per population, and knows no v_init, "
-            "which the relay sends: run the last layer on the host.",
+            "Load `{bundle}/network-spinnaker2.nir` with py-spinnaker2's `s2_nir.from_nir`, with "
+            "`conn_delay` = 0 and its default reset (by subtraction). Send the input's spikes with "
+            "the relay, a last channel that spikes in the first step; "
+            "`icsnn_deploy.exporters.spinnaker2.network.relay_events` adds it.",
+            "Apply the last layer to the spike counts of the output population: the importer takes "
+            "no weights before the output.",
         ),
-        not_proven=(_NO_CHIP, "py-spinnaker2 is not on PyPI: its importer was read, not run."),
+        not_proven=(
+            _NO_CHIP,
+            "py-spinnaker2 is not on PyPI: its importer was read, not run. Where it fires at u > "
+            "v_threshold, ties of populations with weights of 8 bits differ; 7 bits have none.",
+            "Where its projections deliver spikes one step later, a network of n layers needs n "
+            "steps more.",
+        ),
     ),
 }
 

@@ -8,15 +8,17 @@ import nir
 import numpy as np
 import pytest
 
+from icsnn_deploy.backends.recording import Record
 from icsnn_deploy.backends.reference import ReferenceSimulator
 from icsnn_deploy.errors import ExportError
 from icsnn_deploy.exporters import export
+from icsnn_deploy.exporters.nir.portable.reader_limits import find_reader
 from icsnn_deploy.exporters.nir.read.file import read_graph
 from icsnn_deploy.exporters.spinnaker2.network import for_spinnaker2, relay_events
 from icsnn_deploy.graph.nodes import IF
 from tests.support.graphs import residual_network
 from tests.support.integer_graphs import on_lattice
-from tests.support.speck_graphs import KINDS, spikes_for, speck_network
+from tests.support.speck_graphs import KINDS, speck_network, spikes_for
 
 SOFT = [kind for kind in KINDS if kind != "hard"]
 
@@ -59,6 +61,16 @@ def test_the_file_keeps_the_rules_of_the_importer(kind: str, tmp_path: Path) -> 
             assert np.all(node.r == 1)
 
 
+def test_no_potential_equals_a_threshold(tmp_path: Path) -> None:
+    graph = for_spinnaker2(speck_network("join", seed=4))
+    x = relay_events(spikes_for(speck_network("join", seed=4), 6, seed=1))
+    names = [node.name for node in graph.nodes_of(IF)]
+    found = ReferenceSimulator(graph).run(x, Record(potentials=frozenset(names)))
+    for node in graph.nodes_of(IF):
+        u = np.floor(found.potentials[node.name])
+        assert not (u == node.v_threshold).any(), node.name
+
+
 def test_what_the_importer_can_not_run_is_refused() -> None:
     with pytest.raises(ExportError, match="icsnn split --host-first-layer"):
         for_spinnaker2(on_lattice(residual_network()))
@@ -72,3 +84,8 @@ def test_what_the_importer_can_not_run_is_refused() -> None:
     high = IF(name="p0", inputs=node.inputs, v_threshold=node.v_threshold, v_init=node.v_init + 200)
     with pytest.raises(ExportError, match=r"p0: weights and initial potentials up to 2\d\d"):
         for_spinnaker2(graph.replace(high))
+
+
+def test_the_option_for_readers_names_the_format() -> None:
+    with pytest.raises(ExportError, match="export the format spinnaker2"):
+        find_reader("spinnaker2")
