@@ -161,6 +161,8 @@ FORMATS: dict[str, Format] = {
         writer="exporters.spinnaker2.write:write",
         about="NIR graph for py-spinnaker2's importer; the host reads out",
         check="exporters.spinnaker2.write:check_form",
+        written_as="exporters.nir.written:written_as",
+        difference="exporters.nir.read.hdf5_contents:difference",
     ),
     "netx": Format(
         file="network.net",
