@@ -149,6 +149,21 @@ FORMATS: dict[str, Format] = {
         reference="parity.golden:expected_run",
         written_as="exporters.golden.written:written_as",
     ),
+    "speck": Format(
+        file="network-speck",
+        writer="exporters.speck.write:write",
+        about="configuration of SynSense Speck, as sinabs writes it, and its script; a folder",
+        check="exporters.speck.write:check_fits",
+        written_as="exporters.speck.written:written_as",
+    ),
+    "spinnaker2": Format(
+        file="network-spinnaker2.nir",
+        writer="exporters.spinnaker2.write:write",
+        about="NIR graph for py-spinnaker2's importer; the host reads out",
+        check="exporters.spinnaker2.write:check_form",
+        written_as="exporters.nir.written:written_as",
+        difference="exporters.nir.read.hdf5_contents:difference",
+    ),
     "netx": Format(
         file="network.net",
         writer="exporters.netx.write:write",

@@ -16,7 +16,12 @@ from icsnn_deploy.targets.cnn import cnn_layers
 from icsnn_deploy.targets.misfit import Misfit, amount
 from icsnn_deploy.targets.paths import chip_targets, paths_into, takes_input
 from icsnn_deploy.targets.profile import TargetProfile
-from icsnn_deploy.targets.resources import ResourceReport, certificate_of, count_resources
+from icsnn_deploy.targets.resources import (
+    ResourceReport,
+    certificate_of,
+    count_resources,
+    weight_of,
+)
 from icsnn_deploy.targets.widths import check_widths, parallel_synapses
 
 
@@ -274,4 +279,21 @@ def _notes(
             for name, count in wide.items()
             if count > 1
         ]
+    if profile.event_by_event and graph.is_integer:
+        notes += _strong_weights(graph, targets)
+    return notes
+
+
+def _strong_weights(graph: Graph, targets: tuple[Population | Output, ...]) -> list[str]:
+    """Populations that one event may lift by more than their threshold."""
+    notes = []
+    for target in targets:
+        nodes = [node for path in paths_into(graph, target) for node in path.weighted]
+        largest = max((int(weight_of(node).max()) for node in nodes), default=0)
+        if isinstance(target, Population) and largest > target.v_threshold.min():
+            notes.append(
+                f"{target.name}: its largest weight, {largest}, exceeds its threshold, "
+                f"{int(target.v_threshold.min())}: a neuron fires once per event, and the rest of "
+                "its potential waits for the next one (SynSense advises smaller weights)."
+            )
     return notes

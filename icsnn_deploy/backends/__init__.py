@@ -142,6 +142,10 @@ BACKENDS: dict[str, Backend] = {
         takes_option=False,
         about="the exported C program, compiled here; integer networks",
     ),
+    "event-driven": Backend(
+        opener="backends.event_driven.simulator:open_event_driven",
+        about="no time steps, one event at a time, as on Speck; :SEED of their order",
+    ),
     "lava-float": Backend(
         opener="lava.simulator:open_lava",
         variant="float",

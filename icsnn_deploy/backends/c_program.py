@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import math
-import os
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -28,7 +27,7 @@ from icsnn_deploy.graph.inputs import check_inputs
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import IF, Population
 from icsnn_deploy.native.build import compile_library, find_compiler, missing_compiler
-from icsnn_deploy.native.threads import in_threads
+from icsnn_deploy.native.threads import in_threads, usual_threads
 
 _COMPILE_LIMIT_S = 600.0
 _FLAGS = ("-DICSNN_HOST", "-O2", "-ftree-vectorize")  # gcc's -O3 unrolls, and is 15 % slower
@@ -77,7 +76,7 @@ class CSimulator:
         self, graph: Graph, folder: Path | None = None, *, threads: int | None = None
     ) -> None:
         self.graph = graph
-        self.threads = threads or _usual_threads()
+        self.threads = threads or usual_threads()
         texts, arrays = program_of(graph)
         if folder is not None:
             _check_files(texts, arrays, folder)
@@ -249,12 +248,3 @@ def _pointers(arrays: Sequence[Array | None]) -> ctypes.Array[ctypes.c_void_p] |
         return None
     addresses = [None if array is None else array.ctypes.data for array in arrays]
     return (ctypes.c_void_p * len(addresses))(*addresses)
-
-
-def _usual_threads() -> int:
-    chosen = os.environ.get("OMP_NUM_THREADS", "")
-    if chosen.isdecimal() and int(chosen) > 0:
-        return int(chosen)
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -28,6 +28,7 @@ from icsnn_deploy.cli.check import check
 from icsnn_deploy.cli.convert import convert
 from icsnn_deploy.cli.cost import cost
 from icsnn_deploy.cli.demo import demo
+from icsnn_deploy.cli.deploy import deploy
 from icsnn_deploy.cli.evaluate import evaluate
 from icsnn_deploy.cli.export import export
 from icsnn_deploy.cli.freed_memory import keep_freed_memory
@@ -69,6 +70,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "check": check,
     "cost": cost,
     "split": split,
+    "deploy": deploy,
     "demo": demo,
     "import": import_nir,
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -22,6 +23,16 @@ def in_threads(run: Callable[[int, int], None], rows: int, count: int) -> None:
         return
     parts = pairwise(rows * n // count for n in range(count + 1))
     list(_pool(count).map(lambda part: run(*part), parts))
+
+
+def usual_threads() -> int:
+    """The number of threads: OMP_NUM_THREADS, or the cores of this process."""
+    chosen = os.environ.get("OMP_NUM_THREADS", "")
+    if chosen.isdecimal() and int(chosen) > 0:
+        return int(chosen)
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 @cache

@@ -36,6 +36,7 @@ ORDER = (
     {"parity"},
     {"conversion"},
     {"lattice", "evaluation", "splitting"},
+    {"deploying"},
     {"report"},
     {"sweeping"},
     {"demo"},
@@ -67,7 +68,8 @@ AT_MODULE_LEVEL = {
 
 ON_USE = {
     "rich": r"progress_display\.py",
-    "torch": r"conversion/.*|sources/fresh_batches\.py|distributed\.py|graph/readout\.py",
+    "torch": r"conversion/.*|sources/fresh_batches\.py|distributed\.py|graph/readout\.py"
+    r"|exporters/speck/program\.py",
     "onnx": r"(exporters|backends)/onnx/.*|conversion/frontend/onnx_model/.*",
     "google": r"exporters/onnx/.*|conversion/frontend/onnx_model/read\.py",
     "onnxruntime": r"backends/onnx/onnxruntime\w*\.py",
@@ -76,7 +78,7 @@ ON_USE = {
     "snntorch": r"readers/snntorch\.py",
     "spikingjelly": r"readers/spikingjelly\.py",
     "norse": r"readers/norse\.py",
-    "sinabs": r"readers/sinabs\.py",
+    "sinabs": r"readers/sinabs\.py|exporters/speck/program\.py",
     "nirtorch": r"readers/(nirtorch|norse)\.py",
     "nengo_loihi": r"tools/worker/icsnn_tools/nengo_loihi_emulator\.py",
     "sanafe": r"tools/worker/icsnn_tools/sanafe_chip\.py",

@@ -105,6 +105,10 @@ READERS: dict[str, Reader] = {
 
 def find_reader(name: str) -> Reader:
     """The reader of that name; raises ExportError, which lists them."""
+    if name == "spinnaker2":
+        raise ExportError(
+            "spinnaker2: py-spinnaker2's importer needs another form; export the format spinnaker2"
+        )
     if name not in READERS:
         raise ExportError(f"no NIR reader {name!r} is known; there are {', '.join(READERS)}")
     return READERS[name]

@@ -26,10 +26,12 @@ from icsnn_deploy.graph.nodes import IF, Conv, Relu
 from icsnn_deploy.parity.verify import verify
 from tests.support.graphs import residual_network, samples, sequential_network
 from tests.support.integer_graphs import on_lattice
+from tests.support.speck_graphs import speck_network, spikes_for
 
 FLOAT = residual_network(time_steps=2)
 INTEGER = on_lattice(FLOAT)
 CHAIN = on_lattice(sequential_network(time_steps=2))
+SPIKES = speck_network("conv", seed=1)
 NETWORK_OF = {
     "nir": FLOAT,
     "nir-portable": FLOAT,
@@ -40,6 +42,8 @@ NETWORK_OF = {
     "testvectors": INTEGER,
     "golden": INTEGER,
     "netx": CHAIN,
+    "speck": SPIKES,
+    "spinnaker2": SPIKES,
 }
 
 
@@ -48,7 +52,9 @@ def bundle_with(
 ) -> Bundle:
     """A bundle of a network with one export."""
     network = NETWORK_OF[name] if network is None else network
-    given = to_input_units(network, samples(network, 2))
+    given = spikes_for(network, 2, seed=1)
+    if not network.input.is_timed:
+        given = to_input_units(network, samples(network, 2))
     made = create_bundle(path, network=network, ann=None, samples=given, report={})
     return export_into(made, name, options=options, lossy=True)
 
@@ -110,6 +116,8 @@ WHERE = {
     "c": r"(golden|weights|network)\.[ch], line \d+: '.*', expected '",
     "testvectors": r"\.hex, line \d+: '.*', expected '",
     "golden": r"\S+, line \d+: '.*', expected '",
+    "speck": r"\S+, line \d+: '.*', expected '",
+    "spinnaker2": r"node/nodes/\S+/bias\[1\]: \S+, expected \S+\. Export it again",
     "netx": r"layer/1/bias\[1\]: -?\d+, expected -?\d+\. ",
 }
 

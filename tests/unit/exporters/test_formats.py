@@ -30,6 +30,8 @@ def test_every_entry_names_options_with_defaults(name: str) -> None:
         "onnx-step": OnnxOptions,
         "netx": None,
         "golden": None,
+        "speck": None,
+        "spinnaker2": None,
         "c": COptions,
         "testvectors": VectorOptions,
     }

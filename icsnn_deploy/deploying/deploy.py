@@ -1,0 +1,206 @@
+"""Check, quantize, split, export and verify a network for a target, into one folder.
+
+README.md      what was done, the next steps on the user's machine, and what was not proven here
+deploy.json    the same for programs
+network/       the integer bundle with its exports
+split/         of a chip that takes spikes only: its host and its chip part (icsnn split); then the
+               exports are in split/chip
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from icsnn_deploy.atomic import folder_beside, put_folder, restore_folder
+from icsnn_deploy.bundle.bundle import Bundle, open_bundle
+from icsnn_deploy.bundle.manifest import json_bytes, read_json
+from icsnn_deploy.deploying.plans import Plan, plan_for
+from icsnn_deploy.deploying.readme import readme_text
+from icsnn_deploy.deploying.referees import Step, referee_steps
+from icsnn_deploy.errors import BundleError, TargetError
+from icsnn_deploy.exporters import export_into
+from icsnn_deploy.lattice.options import LatticeOptions
+from icsnn_deploy.lattice.quantize import quantize
+from icsnn_deploy.progress_display import ProgressOption
+from icsnn_deploy.splitting.split import split
+from icsnn_deploy.targets import find_target
+from icsnn_deploy.targets.check import CheckResult, check
+from icsnn_deploy.targets.profile import TargetProfile
+from icsnn_deploy.version import __version__
+
+DESCRIPTION = "deploy.json"
+FORMAT, VERSION = "icsnn-deployment", 1
+NETWORK, SPLIT = "network", "split"
+SPIKES_ONLY = ("spinnaker2",)
+"""Targets whose tools take spikes, although the chip could take analog values."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deployment:
+    """What was done for a target.
+
+    Args:
+        path: the folder.
+        target: its name.
+        bundle: the bundle with the exports, relative to the folder.
+        steps: in order.
+    """
+
+    path: Path
+    target: str
+    bundle: str
+    steps: tuple[Step, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether no referee found a difference."""
+        return all(step.ok for step in self.steps)
+
+    def to_json(self) -> dict[str, Any]:
+        """The deployment as JSON values."""
+        return {
+            "folder": str(self.path),
+            "target": self.target,
+            "bundle": self.bundle,
+            "ok": self.ok,
+            "steps": [asdict(step) for step in self.steps],
+        }
+
+
+def deploy(
+    bundle: Bundle,
+    target: str,
+    path: str | os.PathLike[str],
+    calibration: Any = None,
+    *,
+    overwrite: bool = False,
+    progress: ProgressOption = True,
+) -> Deployment:
+    """Bring a network to the files that a target's own tools take; write a folder, or nothing.
+
+    Args:
+        bundle: an IF network; a float one is quantized for the target.
+        target: name of a target.
+        path: the folder to create.
+        calibration: samples to quantize a float network with, in any form that `quantize` takes.
+        overwrite: replace a folder that an earlier deployment wrote.
+        progress: True shows how far it is, None or False nothing, a function is called (see
+            `convert`).
+
+    Raises:
+        TargetError: an unknown target; a float network without calibration; or the network does not
+            fit, with every misfit.
+        LatticeError, GraphError, ExportError, ParityError, BundleError: as `quantize`, `split`,
+            `export_into` and `create_bundle` raise them.
+    """
+    path, plan, profile = Path(path), plan_for(target), find_target(target)
+    check_free_deployment(path, overwrite=overwrite)
+    steps: list[Step] = []
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with folder_beside(path) as draft:
+            network = _integer(bundle, profile, draft, calibration, steps, progress)
+            fitted = _fitting(network, profile, steps)
+            place = NETWORK
+            if fitted.host_first_layer:
+                parts = split(network, draft / SPLIT, progress=progress)
+                place = f"{SPLIT}/chip"
+                shares = parts.report.comparisons[-1]
+                compared = (
+                    f"{shares.spikes_compared:,} spikes compared, {shares.spike_mismatches} differ"
+                )
+                steps.append(Step(name="split", outcome=f"host and chip part: {compared}"))
+            exported = export_into(open_bundle(draft / place), *plan.formats, progress=progress)
+            names = ", ".join(exported.exports[name] for name in plan.formats)
+            steps.append(Step(name="export", outcome=names))
+            steps += referee_steps(exported, plan, target, progress)
+            result = Deployment(path=path, target=target, bundle=place, steps=tuple(steps))
+            _describe(draft, result, plan, profile, fitted)
+            put_folder(draft, path, partial(check_free_deployment, path, overwrite=overwrite))
+    except OSError as error:
+        raise BundleError(f"{path}: can't be written ({error.strerror})") from error
+    return result
+
+
+def check_free_deployment(path: Path, *, overwrite: bool) -> None:
+    """Raise BundleError if no deployment can be written; only a deployment is overwritten."""
+    try:
+        restore_folder(path)
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{path}: can't be a folder ({error})") from error
+    if not os.path.lexists(path):
+        return
+    if not overwrite:
+        raise BundleError(f"{path}: exists already; choose another folder or pass --overwrite")
+    try:
+        ours = not path.is_symlink() and read_json(path / DESCRIPTION).get("format") == FORMAT
+    except BundleError:
+        ours = False
+    if not ours:
+        raise BundleError(
+            f"{path}: exists and was not written by icsnn deploy; it will not be overwritten"
+        )
+
+
+def _integer(
+    bundle: Bundle,
+    profile: TargetProfile,
+    draft: Path,
+    calibration: Any,
+    steps: list[Step],
+    progress: ProgressOption,
+) -> Bundle:
+    """The integer bundle, in the draft."""
+    place = draft / NETWORK
+    if bundle.network().is_integer:
+        bundle.check_files()
+        shutil.copytree(bundle.path, place)
+        steps.append(Step(name="quantize", outcome="not needed: integers already"))
+        return open_bundle(place)
+    if calibration is None:
+        raise TargetError(
+            f"{bundle.path}: a float network; pass --calibration with samples to quantize it for "
+            f"{profile.name}, or an integer bundle of icsnn quantize"
+        )
+    options = LatticeOptions.for_target(profile, bits=None, per_layer=False, input_bits=8)
+    result = quantize(bundle, calibration, options=options, profile=profile, progress=progress)
+    saved = result.save(place)
+    bits = f"weights of {min([options.bits, *result.bits.values()])} to {options.bits} bits"
+    steps.append(Step(name="quantize", outcome=f"{bits}, certified"))
+    return saved
+
+
+def _fitting(network: Bundle, profile: TargetProfile, steps: list[Step]) -> CheckResult:
+    """The check, with the first layer on the host where the chip takes spikes only."""
+    graph = network.network()
+    takes_spikes = not profile.analog_input or profile.name in SPIKES_ONLY
+    on_host = takes_spikes and not graph.input.is_timed
+    result = check(graph, profile, host_first_layer=on_host)
+    if not result.ok:
+        listed = "".join(f"\n  {misfit}" for misfit in result.misfits)
+        raise TargetError(f"the network {result.summary()}:{listed}")
+    steps.append(Step(name="check", outcome=result.summary()))
+    return result
+
+
+def _describe(
+    draft: Path, result: Deployment, plan: Plan, profile: TargetProfile, fitted: CheckResult
+) -> None:
+    """README.md and deploy.json."""
+    description = {
+        "format": FORMAT,
+        "version": VERSION,
+        "producer": f"icsnn-deploy {__version__}",
+        "graph_hash": fitted.graph_hash,
+        **{name: value for name, value in result.to_json().items() if name != "folder"},
+    }
+    (draft / DESCRIPTION).write_bytes(json_bytes(description))
+    notes: Sequence[str] = fitted.notes
+    page = readme_text(profile.name, result.bundle, result.steps, plan, notes)
+    (draft / "README.md").write_bytes(page.encode())
