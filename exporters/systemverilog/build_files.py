@@ -29,7 +29,7 @@ build/verilated/Vnetwork_tb: $(MODULES) $(BENCH)
 
 yosys: $(MODULES)
 \tmkdir -p build
-\tyosys -q -l build/yosys.log -p "read_verilog -sv $^; synth_$(FAMILY) -flatten -top icsnn_network; \\
+\tyosys -q -l build/yosys.log -p "read_verilog -defer -sv $^; synth_$(FAMILY) -flatten -top icsnn_network; \\
 \t  tee -o build/cells_$(FAMILY).txt stat"
 \tcat build/cells_$(FAMILY).txt
 
@@ -73,8 +73,8 @@ ready: a value moves in a clock in which both are high. `reset` is synchronous.
   {output_bits} bits per sample, `out_last` with the last one. Divided by {counted} they are the network's
   output{unit}.
 
-A connection takes a whole map before it computes, and takes the next one when it has computed. So layers
-work at the same time, each on a step of its own; a residual block waits for its slower branch.
+A connection takes a whole map before it computes, and takes the next one meanwhile. So the layers
+work at the same time, each on a step of its own, and a step takes as long as the slowest one.
 
 | module | what it does |
 |---|---|
@@ -82,15 +82,15 @@ work at the same time, each on a step of its own; a residual block waits for its
 | `icsnn_linear`, `icsnn_scale` | fully connected and diagonal connections: the same with other sizes |
 | `icsnn_sum` | sum of the connections of a layer, and its bias |
 | `icsnn_if` | integrate-and-fire neurons; potentials in a memory |
-| `icsnn_hold` | keeps the current of an input that does not change, for all steps |
+| `icsnn_hold` | keeps the current of an input that does not change, for all steps; or one map of a shortcut, while the other branch computes |
 | `icsnn_readout` | sums over the steps |
 | `icsnn_fork` | one stream for several readers |
 | `icsnn_rom`, `icsnn_ram`, `icsnn_parameter` | memories with one clock of latency; block RAM |
 
 ## Instances
 
-`taps` are the clocks that a connection computes for one map, besides those in which it takes the map.
-The slowest one bounds the clocks of a step.
+`taps` are the clocks that a connection computes for one map. The slowest one bounds the clocks of
+a step.
 
 | instance | module | memory, bits | taps |
 |---|---|---:|---:|
@@ -137,11 +137,11 @@ def memory_bits(instance: Instance) -> int:
     total = sum(memory.values.size * memory.bits for memory in instance.memories)
     match instance.module:
         case "icsnn_conv":
-            total += sizes["C_IN"] * sizes["H_IN"] * sizes["W_IN"] * sizes["X_BITS"]
+            total += 2 * sizes["C_IN"] * sizes["H_IN"] * sizes["W_IN"] * sizes["X_BITS"]
         case "icsnn_linear":
-            total += sizes["INPUTS"] * sizes["X_BITS"]
+            total += 2 * sizes["INPUTS"] * sizes["X_BITS"]
         case "icsnn_scale":
-            total += sizes["CHANNELS"] * sizes["PIXELS"] * sizes["X_BITS"]
+            total += 2 * sizes["CHANNELS"] * sizes["PIXELS"] * sizes["X_BITS"]
         case "icsnn_if":
             total += sizes["NEURONS"] * sizes["V_BITS"]
         case "icsnn_hold":

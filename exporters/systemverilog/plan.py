@@ -139,6 +139,7 @@ class _Planner:
         )
         self.design = Design(graph=graph, input=stream)
         self.sources = {self.program.input.name: stream}
+        self.depth = {self.program.input.name: 0}  # maps on the way from the input
 
     def plan(self) -> Design:
         for target in self.program.accumulators:
@@ -154,6 +155,7 @@ class _Planner:
         }
         parts = [*target.constant_connections, *target.connections]
         held = len(target.constant_connections)
+        self.depth[name] = 1 + max(self.depth[part.source.name] for part in parts)
         currents = tuple(
             self._connection(target, number, part, bits, hold=number < held)
             for number, part in enumerate(parts)
@@ -246,6 +248,8 @@ class _Planner:
             "WEIGHT_FILE": weight.file,
         }
         taken = self.design.read(source, f"in_{name}")
+        if not (hold or target.constant):
+            taken = self._buffered(target, name, part, taken)
         out = Stream(name=f"part_{name}", bits=bits, signed=True)
         about = part.node.name if part.node else f"{part.source.name}, as it is"
         self._add(module, f"{module[6:]}_{name}", (taken,), out, parameters, (weight,), about)
@@ -260,6 +264,21 @@ class _Planner:
         }
         self._add("icsnn_hold", f"hold_{name}", (out,), kept, sizes)
         return kept
+
+    def _buffered(
+        self, target: Accumulator, name: str, part: Connection, source: Stream
+    ) -> Stream:
+        """The stream of a shortcut, with room for the maps that the longer branch works on."""
+        for number in range(self.depth[target.name] - self.depth[part.source.name] - 1):
+            out = Stream(name=f"wait{number}_{name}", bits=source.bits, signed=source.signed)
+            sizes: dict[str, int | str] = {
+                "NEURONS": part.source.size.neurons,
+                "BITS": source.bits,
+                "STEPS": 1,
+            }
+            self._add("icsnn_hold", f"{out.name}_map", (source,), out, sizes)
+            source = out
+        return source
 
     def _add(
         self,

@@ -6,8 +6,8 @@
 //
 // with g the first input channel of the group of o. Maps are streams in the order
 // [channel][y][x]; a value moves in a clock in which valid and ready are high. While a map is
-// computed, no other is taken. Sums wrap around: OUT_BITS must hold the sum that they become a
-// part of, not each one on the way.
+// computed, the next one is taken. Sums wrap around: OUT_BITS must hold the sum that they become
+// a part of, not each one on the way.
 module icsnn_conv #(
     parameter int C_IN = 1,
     parameter int H_IN = 1,
@@ -57,13 +57,34 @@ module icsnn_conv #(
     logic advance;
     assign advance = !out_valid || out_ready;
 
-    // First the map is taken.
-    logic loading, issue;
+    // The memory has two halves: a map is taken into one, while the other is computed.
+    logic issue, load, last_load, last_issue;
+    logic load_half, read_half;
+    logic [1:0] full;
     logic [MAP_BITS-1:0] load_address;
-    assign in_ready = loading;
-    assign issue = !loading && advance;
+    assign in_ready = !full[load_half];
+    assign load = in_valid && in_ready;
+    assign last_load = load && load_address == MAP_BITS'(INPUTS - 1);
+    assign issue = full[read_half] && advance;
 
-    // Then a counter for each loop, the innermost first, and the places that they stand for.
+    always_ff @(posedge clock) begin
+        if (reset) begin
+            {full, load_half, read_half} <= '0;
+            load_address <= '0;
+        end else begin
+            if (load) load_address <= last_load ? '0 : load_address + 1'b1;
+            if (last_load) begin
+                full[load_half] <= 1'b1;
+                load_half <= !load_half;
+            end
+            if (last_issue) begin
+                full[read_half] <= 1'b0;
+                read_half <= !read_half;
+            end
+        end
+    end
+
+    // A counter for each loop, the innermost first, and the places that they stand for.
     logic [$clog2(KERNEL_X+1)-1:0]  kx;
     logic [$clog2(KERNEL_Y+1)-1:0]  ky;
     logic [$clog2(GROUP_IN+1)-1:0]  i;
@@ -85,11 +106,10 @@ module icsnn_conv #(
     assign last_group = group == ($clog2(GROUPS+1))'(GROUPS - 1);
     assign last_tap = last_kx && last_ky && last_i;
     assign last_pixel = last_x && last_y;
+    assign last_issue = issue && last_tap && last_pixel && last_o && last_group;
 
     always_ff @(posedge clock) begin
         if (reset) begin
-            loading <= 1'b1;
-            load_address <= '0;
             {kx, ky, i, x, y, o, group} <= '0;
             left <= FIRST_COLUMN;
             column <= FIRST_COLUMN;
@@ -97,14 +117,6 @@ module icsnn_conv #(
             row <= FIRST_ROW;
             {group_plane, plane} <= '0;
             {kernel, tap} <= '0;
-        end else if (loading) begin
-            if (in_valid) begin
-                load_address <= load_address + 1'b1;
-                if (load_address == MAP_BITS'(INPUTS - 1)) begin
-                    load_address <= '0;
-                    loading <= 1'b0;
-                end
-            end
         end else if (issue) begin
             // Each loop at its end starts again and steps the next one.
             tap <= tap + 1'b1;
@@ -137,10 +149,7 @@ module icsnn_conv #(
                     group_plane <= last_group ? '0 : group_plane + MAP_BITS'(GROUP_IN * PLANE);
                     plane <= last_group ? '0 : group_plane + MAP_BITS'(GROUP_IN * PLANE);
                 end
-                if (last_o && last_group) begin
-                    {kernel, tap} <= '0;
-                    loading <= 1'b1;
-                end
+                if (last_o && last_group) {kernel, tap} <= '0;
             end
         end
     end
@@ -155,10 +164,10 @@ module icsnn_conv #(
     assign map_address = on_map
         ? plane + MAP_BITS'(row) * MAP_BITS'(W_IN) + MAP_BITS'(column) : '0;
 
-    icsnn_ram #(.BITS(X_BITS), .WORDS(INPUTS), .ADDRESS_BITS(MAP_BITS)) map (
+    icsnn_ram #(.BITS(X_BITS), .WORDS(2 << MAP_BITS), .ADDRESS_BITS(MAP_BITS + 1)) maps (
         .clock(clock),
-        .write(loading && in_valid), .write_address(load_address), .write_value(in_value),
-        .read(advance), .read_address(map_address), .read_value(x_word)
+        .write(load), .write_address({load_half, load_address}), .write_value(in_value),
+        .read(advance), .read_address({read_half, map_address}), .read_value(x_word)
     );
     icsnn_rom #(
         .BITS(WEIGHT_BITS), .WORDS(WEIGHTS), .ADDRESS_BITS(WEIGHT_ADDRESS_BITS), .FILE(WEIGHT_FILE)

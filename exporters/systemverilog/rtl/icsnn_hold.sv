@@ -1,4 +1,5 @@
-// Takes a map once and gives it STEPS times: the current of an input that does not change.
+// Takes a map and gives it STEPS times: the current of an input that does not change, or with
+// STEPS = 1 a map of a shortcut, while the other branch computes.
 module icsnn_hold #(
     parameter int NEURONS = 1,
     parameter int BITS = 16,
