@@ -69,7 +69,9 @@ module icsnn_conv #(
 
     always_ff @(posedge clock) begin
         if (reset) begin
-            {full, load_half, read_half} <= '0;
+            full <= '0;
+            load_half <= 1'b0;
+            read_half <= 1'b0;
             load_address <= '0;
         end else begin
             if (load) load_address <= last_load ? '0 : load_address + 1'b1;

@@ -31,6 +31,7 @@ def test_every_entry_names_options_with_defaults(name: str) -> None:
         "netx": None,
         "golden": None,
         "c": COptions,
+        "systemverilog": VectorOptions,
         "testvectors": VectorOptions,
     }
     assert kind is expected.get(name, NirOptions)
