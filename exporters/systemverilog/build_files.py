@@ -29,7 +29,8 @@ build/verilated/Vnetwork_tb: $(MODULES) $(BENCH)
 
 yosys: $(MODULES)
 \tmkdir -p build
-\tyosys -q -l build/yosys.log -p "read_verilog -defer -sv $^; synth_$(FAMILY) -flatten -top icsnn_network; \\
+\tyosys -q -l build/yosys.log -p "read_verilog -defer -sv $^; \\
+\t  synth_$(FAMILY) -flatten -top icsnn_network; \\
 \t  tee -o build/cells_$(FAMILY).txt stat"
 \tcat build/cells_$(FAMILY).txt
 
@@ -69,9 +70,9 @@ All connections are streams of maps, value after value in the order [channel][y]
 ready: a value moves in a clock in which both are high. `reset` is synchronous.
 
 - **in**: {input_text}
-- **out**: the sums of the readout's current over the steps after {start}, {outputs} signed values of
-  {output_bits} bits per sample, `out_last` with the last one. Divided by {counted} they are the network's
-  output{unit}.
+- **out**: the sums of the readout's current over the steps after {start}, {outputs} signed
+  values of {output_bits} bits per sample, `out_last` with the last one. Divided by {counted} they
+  are the network's output{unit}.
 
 A connection takes a whole map before it computes, and takes the next one meanwhile. So the layers
 work at the same time, each on a step of its own, and a step takes as long as the slowest one.
@@ -79,10 +80,10 @@ work at the same time, each on a step of its own, and a step takes as long as th
 | module | what it does |
 |---|---|
 | `icsnn_conv` | convolution, one weight per clock |
-| `icsnn_linear`, `icsnn_scale` | fully connected and diagonal connections: the same with other sizes |
+| `icsnn_linear`, `icsnn_scale` | the same for fully connected and diagonal connections |
 | `icsnn_sum` | sum of the connections of a layer, and its bias |
 | `icsnn_if` | integrate-and-fire neurons; potentials in a memory |
-| `icsnn_hold` | keeps the current of an input that does not change, for all steps; or one map of a shortcut, while the other branch computes |
+| `icsnn_hold` | gives a map once or T times: constant currents, shortcuts that wait |
 | `icsnn_readout` | sums over the steps |
 | `icsnn_fork` | one stream for several readers |
 | `icsnn_rom`, `icsnn_ram`, `icsnn_parameter` | memories with one clock of latency; block RAM |

@@ -33,8 +33,7 @@ def check_network(graph: Graph) -> None:
 
 def _misfits(graph: Graph) -> Iterator[str]:
     unknown = [node for node in graph.nodes if not isinstance(node, _KINDS)]
-    for node in unknown:
-        yield f"{node.name}: there is no module for {node.kind!r}"
+    yield from (f"{node.name}: there is no module for {node.kind!r}" for node in unknown)
     for node in graph.nodes:
         sizes = {field: values.size for field, values in node.parameters().items()}
         sizes["a map"] = int(np.prod(graph.shape(node.name)))

@@ -206,9 +206,7 @@ class _Planner:
                 parameters[f"{word}_BITS"] = vectors[role].bits
                 parameters[f"{word}S"] = vectors[role].values.size
                 parameters[f"{word}_FILE"] = vectors[role].file
-        self._add(
-            "icsnn_if", f"if_{target.name}", (current,), spikes, parameters, tuple(memories)
-        )
+        self._add("icsnn_if", f"if_{target.name}", (current,), spikes, parameters, tuple(memories))
         self.design.populations[target.node.name] = spikes
         return spikes
 
@@ -265,9 +263,7 @@ class _Planner:
         self._add("icsnn_hold", f"hold_{name}", (out,), kept, sizes)
         return kept
 
-    def _buffered(
-        self, target: Accumulator, name: str, part: Connection, source: Stream
-    ) -> Stream:
+    def _buffered(self, target: Accumulator, name: str, part: Connection, source: Stream) -> Stream:
         """The stream of a shortcut, with room for the maps that the longer branch works on."""
         for number in range(self.depth[target.name] - self.depth[part.source.name] - 1):
             out = Stream(name=f"wait{number}_{name}", bits=source.bits, signed=source.signed)

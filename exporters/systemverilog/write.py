@@ -15,7 +15,7 @@ from icsnn_deploy.exporters.systemverilog.limits import check_network
 from icsnn_deploy.exporters.systemverilog.plan import Design, plan_design
 from icsnn_deploy.exporters.systemverilog.top import top_text
 from icsnn_deploy.exporters.testvectors.hex_words import hex_lines
-from icsnn_deploy.exporters.testvectors.memories import Memory, plan_vectors, recorded
+from icsnn_deploy.exporters.testvectors.memories import plan_vectors, recorded
 from icsnn_deploy.exporters.testvectors.options import VectorOptions
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
