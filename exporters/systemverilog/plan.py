@@ -127,7 +127,7 @@ def plan_design(graph: Graph) -> Design:
 class _Planner:
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
-        self.program = plan_program(graph)
+        self.program = plan_program(graph, windows=False)
         self.ranges = ranges_of(graph)
         self.bounds = {bound.layer: bound for bound in certify(graph).bounds}
         node = graph.input

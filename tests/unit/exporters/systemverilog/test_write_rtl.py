@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 from icsnn_deploy.errors import ExportError
+from icsnn_deploy.exporters.c.arrange import is_sum_pool
 from icsnn_deploy.exporters.systemverilog import limits
 from icsnn_deploy.exporters.systemverilog.plan import plan_design
 from icsnn_deploy.exporters.systemverilog.write import write
 from icsnn_deploy.exporters.testvectors.options import VectorOptions
 from icsnn_deploy.graph.graph import Graph
-from icsnn_deploy.graph.nodes import IF
+from icsnn_deploy.graph.nodes import IF, Conv
 from icsnn_deploy.parity.golden import expected_run
 from tests.support.graphs import residual_network, sequential_network
 from tests.support.integer_graphs import on_lattice
@@ -75,6 +76,16 @@ def test_every_memory_that_is_named_is_written(tmp_path: Path) -> None:
     for name in files:
         if name.endswith(".hex"):
             assert f'"{name}"' in text
+
+
+def test_pooling_is_a_connection_of_its_own() -> None:
+    """The plan of the C program reads it as windows of a population."""
+    pools = [
+        node for node in NETWORK.nodes_of(Conv) if is_sum_pool(node, NETWORK.shape(node.inputs[0]))
+    ]
+    assert pools
+    computed = {each.about for each in plan_design(NETWORK).instances}
+    assert {node.name for node in pools} <= computed
 
 
 def test_a_shortcut_has_room_for_the_maps_of_the_longer_branch() -> None:
