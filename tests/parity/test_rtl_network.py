@@ -99,7 +99,7 @@ def test_changed_parameters_are_found(tmp_path: Path, pattern: str) -> None:
     folder = export(on_lattice(residual_network(time_steps=4)), tmp_path / "n")
     file = sorted(folder.glob(pattern))[0]
     lines = file.read_text().splitlines()
-    file.write_text("".join(f"{int(line, 16) ^ 1:0{len(line)}x}\n" for line in lines))
+    file.write_text("".join(f"{int(line, 16) ^ 64:0{len(line)}x}\n" for line in lines))
     code, printed = make(folder, "iverilog")
     assert code != 0
     assert "NOT EQUAL" in printed
