@@ -178,10 +178,10 @@ build/keras/ready: .venv/ready
 	build/keras/bin/python -m pip install --quiet 'tensorflow>=2.18' 'tf2onnx>=1.16'
 	touch $@
 
-# The example layer in SystemVerilog, simulated on test vectors. Installs nothing.
+# The example layer and whole networks in SystemVerilog, simulated and synthesized. Installs nothing.
 test-rtl: .venv/ready
-	@for tool in iverilog verilator; do command -v $$tool > /dev/null || { \
-	  echo "$$tool is missing; on Debian: apt-get install iverilog verilator" >&2; exit 1; }; done
+	@for tool in iverilog verilator yosys; do command -v $$tool > /dev/null || { \
+	  echo "$$tool is missing; on Debian: apt-get install iverilog verilator yosys" >&2; exit 1; }; done
 	$(BIN)/python -m pytest -m rtl
 
 # The digits network as a C program on a Cortex-M4 and a RISC-V board in QEMU. Installs nothing.

@@ -6,6 +6,7 @@
     onnx/        ONNX models: onnx, onnx-step; written and read
     netx/        .net files of lava-dl: netx; written (lava/worker reads them)
     c/           C99 programs: c; written (a C compiler reads them)
+    systemverilog/ modules and a test bench: systemverilog; written
     testvectors/ $readmemh files for RTL test benches: testvectors; written
     golden/      golden spikes as .npy and .hex: golden; written
     expected.py  what a network computes, for formats whose files hold tests
@@ -57,7 +58,7 @@ def export(
     *,
     lossy: bool = False,
 ) -> None:
-    """Write a network as one file; formats c, testvectors and golden write a folder.
+    """Write a network as one file; formats c, systemverilog, testvectors and golden write a folder.
 
     Args:
         graph: an IF network.

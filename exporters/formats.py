@@ -141,6 +141,15 @@ FORMATS: dict[str, Format] = {
         reference="parity.golden:expected_run",
         written_as="exporters.testvectors.written:written_as",
     ),
+    "systemverilog": Format(
+        file="network-systemverilog",
+        writer="exporters.systemverilog.write:write",
+        about="SystemVerilog of an integer network with a test bench; a folder",
+        options="exporters.testvectors.options:VectorOptions",
+        check="exporters.systemverilog.write:check_limits",
+        reference="parity.golden:expected_run",
+        written_as="exporters.systemverilog.written:written_as",
+    ),
     "golden": Format(
         file="network-golden",
         writer="exporters.golden.write:write",

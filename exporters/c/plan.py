@@ -169,8 +169,12 @@ def _unsigned_bits(largest: int) -> int:
     return next(bits for bits in (8, 16, 32) if largest < 2**bits)
 
 
-def plan_program(graph: Graph) -> Plan:
+def plan_program(graph: Graph, *, windows: bool = True) -> Plan:
     """Plan the program of an integer network.
+
+    Args:
+        graph: the network.
+        windows: whether pooling is read as windows of a population, not computed as a sum.
 
     Raises:
         ExportError: not an integer network, or a value that needs more than 32 bits.
@@ -180,17 +184,18 @@ def plan_program(graph: Graph) -> Plan:
             "c holds integer networks only: float potentials depend on the compiler; make one with "
             "icsnn quantize"
         )
-    return _Planner(graph).plan()
+    return _Planner(graph, windows=windows).plan()
 
 
 class _Planner:
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, *, windows: bool) -> None:
         self.graph = graph
         self.names = identifiers([node.name for node in graph.nodes])
         self.ranges: dict[str, Range] = ranges_of(graph)
         self.bounds = {bound.layer: bound for bound in certify(graph).bounds}
         self.constant = graph.constant_nodes()
-        self.windows = {node.name: self._window(node) for node in graph.nodes_of(Population)}
+        populations = graph.nodes_of(Population) if windows else ()
+        self.windows = {node.name: self._window(node) for node in populations}
         self.sums = {node.name for node in graph.nodes if self._is_kept(node)}
         self.sources: dict[str, Source] = {}
 
@@ -286,7 +291,7 @@ class _Planner:
         if isinstance(node, IF):
             self._add_spikes(node)
             widths = self._population(node, bias, reach, steady=not moving)
-            window = self.windows[node.name]
+            window = self.windows.get(node.name, (1, 1))
             return Accumulator(**common, role="population", window=window, **widths)
         if isinstance(node, Population):
             raise ExportError(f"{node.name}: c has no rule for {node.kind!r}")

@@ -80,7 +80,7 @@ def export(
         str, typer.Option(help="C: what names begin with, for several networks in one firmware.")
     ] = COptions().prefix,
     vector_samples: Annotated[
-        int, typer.Option(help="Test vectors: samples at most.", min=1)
+        int, typer.Option(help="Test vectors and SystemVerilog: samples at most.", min=1)
     ] = VectorOptions().samples,
     spikes_only: Annotated[
         bool,
@@ -181,7 +181,8 @@ def _check_used(
         (timed, "--layout, --runtime, --logits-t and --spike-counts go", ("onnx",)),
         (onnx.raw_spikes, "--raw-spikes goes", ("onnx", "onnx-step")),
         (lossy, "--lossy goes", ("netx",)),
-        (vectors != VectorOptions(), "--vector-samples and --spikes-only go", ("testvectors",)),
+        (vectors.spikes_only, "--spikes-only goes", ("testvectors",)),
+        (vectors != VectorOptions(), "--vector-samples goes", ("testvectors", "systemverilog")),
         (program != COptions(), "--ram-limit, --flash-limit and --prefix go", ("c",)),
         (nir != NirOptions(), "--profile, --v-init-encoding and --for go", tuple(VARIANTS)),
     ):

@@ -60,9 +60,9 @@ COMMANDS: dict[str, Command] = {
         f"export {name}": Command(
             arguments=("export", "{here}/b", "--format", name),
             exports=name,
-            slow=name in ("c", "testvectors"),
+            slow=name in ("c", "systemverilog", "testvectors"),
         )
-        for name in ("nir", "onnx", "onnx-step", "c", "testvectors")
+        for name in ("nir", "onnx", "onnx-step", "c", "systemverilog", "testvectors")
     },
     "import": Command(
         arguments=("import", "{here}/other.nir", "--out", "{here}/b", "--overwrite"),

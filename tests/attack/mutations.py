@@ -85,6 +85,7 @@ def targets() -> list[Target]:
         ("onnx-step", "integer"),
         ("onnx-step", "float"),
         ("c", "integer"),
+        ("systemverilog", "integer"),
         ("testvectors", "integer"),
         ("netx", "sequential"),
     ]

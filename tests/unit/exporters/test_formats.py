@@ -33,6 +33,7 @@ def test_every_entry_names_options_with_defaults(name: str) -> None:
         "speck": None,
         "spinnaker2": None,
         "c": COptions,
+        "systemverilog": VectorOptions,
         "testvectors": VectorOptions,
     }
     assert kind is expected.get(name, NirOptions)
