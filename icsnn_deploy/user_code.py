@@ -152,4 +152,5 @@ def time_limit(seconds: float | None, message: str, error: type[IcsnnError]) -> 
         raise
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, signal.SIG_IGN)  # drops one that is on its way
         signal.signal(signal.SIGALRM, previous)

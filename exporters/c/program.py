@@ -31,9 +31,12 @@ _SOURCE = """/* The network of network.h. A layer reads the spikes of its source
 #define ICSNN_BLOCK 64 /* neurons that are compared with their thresholds at once */
 #define ICSNN_GATHERED 32 /* values that are listed at once */
 
-/* Sizes are constants in every call: with speed in mind each call gets a function of its own. */
+/* Sizes are constants in every call: with speed in mind each call gets a function of its own.
+   Some functions are for one of the two schedules only, so that they may be unused. */
 #if defined(__GNUC__) && defined(__OPTIMIZE__) && !defined(__OPTIMIZE_SIZE__)
-#define ICSNN_INLINE static inline __attribute__((always_inline))
+#define ICSNN_INLINE static inline __attribute__((always_inline, unused))
+#elif defined(__GNUC__)
+#define ICSNN_INLINE static inline __attribute__((unused))
 #else
 #define ICSNN_INLINE static inline
 #endif

@@ -45,8 +45,8 @@ def check_fits(graph: Graph, names: tuple[str, ...], options: None) -> None:
     if graph.is_integer and not graph.input.is_timed:
         raise ExportError(
             f"{graph.input.name}: analog values, but Speck takes spikes. Let the host run the "
-            "first layer: icsnn split --host-first-layer, then export its chip part (icsnn deploy "
-            "--target speck does both); or convert the model for spikes (--encoding)"
+            "first layer: icsnn split --host-first-layer; then export its chip part. Both are done "
+            "by `icsnn deploy --target speck`. Or convert the model for spikes (--encoding)"
         )
     try:
         result = check(graph, "speck")

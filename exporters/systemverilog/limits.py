@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from icsnn_deploy.errors import ExportError
+from icsnn_deploy.errors import ExportError, lines
 from icsnn_deploy.exporters.c.widths import ranges_of
 from icsnn_deploy.graph.certificate import certify
 from icsnn_deploy.graph.graph import Graph
@@ -28,7 +28,7 @@ def check_network(graph: Graph) -> None:
         )
     found = list(_misfits(graph))
     if found:
-        raise ExportError("systemverilog can't hold this network:\n  " + "\n  ".join(found))
+        raise ExportError(lines("systemverilog can't hold this network:", found))
 
 
 def _misfits(graph: Graph) -> Iterator[str]:

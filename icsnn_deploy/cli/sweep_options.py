@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
-from icsnn_deploy.errors import DataError, IcsnnError
+from icsnn_deploy.errors import DataError, IcsnnError, lines
 
 if TYPE_CHECKING:
     from icsnn_deploy.sweeping.options import Bits
@@ -33,8 +33,7 @@ class Problems:
         if len(self._found) == 1:
             raise DataError(self._found[0])
         if self._found:
-            listed = "\n  ".join(self._found)
-            raise DataError(f"{len(self._found)} options are wrong:\n  {listed}")
+            raise DataError(lines(f"{len(self._found)} options are wrong:", self._found))
 
 
 def parse_names(option: str, text: str) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ from icsnn_deploy.bundle.manifest import json_bytes, read_json
 from icsnn_deploy.deploying.plans import Plan, plan_for
 from icsnn_deploy.deploying.readme import readme_text
 from icsnn_deploy.deploying.referees import Step, referee_steps
-from icsnn_deploy.errors import BundleError, TargetError
+from icsnn_deploy.errors import BundleError, TargetError, lines
 from icsnn_deploy.exporters import export_into
 from icsnn_deploy.lattice.options import LatticeOptions
 from icsnn_deploy.lattice.quantize import quantize
@@ -183,8 +183,7 @@ def _fitting(network: Bundle, profile: TargetProfile, steps: list[Step]) -> Chec
     on_host = takes_spikes and not graph.input.is_timed
     result = check(graph, profile, host_first_layer=on_host)
     if not result.ok:
-        listed = "".join(f"\n  {misfit}" for misfit in result.misfits)
-        raise TargetError(f"the network {result.summary()}:{listed}")
+        raise TargetError(lines(f"the network {result.summary()}:", map(str, result.misfits)))
     steps.append(Step(name="check", outcome=result.summary()))
     return result
 

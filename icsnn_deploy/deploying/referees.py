@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from icsnn_deploy.backends import BACKENDS
 from icsnn_deploy.backends.event_driven.simulator import EventDrivenSimulator
 from icsnn_deploy.backends.recording import Record
 from icsnn_deploy.backends.reference import ReferenceSimulator
@@ -45,7 +44,7 @@ def referee_steps(bundle: Bundle, plan: Plan, target: str, progress: ProgressOpt
         target: its name.
         progress: see `verify`.
     """
-    steps = [_verified(bundle, name, progress) for name in plan.backends if name in BACKENDS]
+    steps = [_verified(bundle, name, progress) for name in plan.backends]
     if target == "speck":
         steps += [_sinabs(bundle), _event_driven(bundle)]
     return steps

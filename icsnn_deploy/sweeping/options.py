@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 from icsnn_deploy.conversion.calibration.recipe import Recipe
-from icsnn_deploy.errors import DataError, IcsnnError
+from icsnn_deploy.errors import DataError, IcsnnError, Lines, plain
 from icsnn_deploy.graph.limits import MAX_TIME_STEPS
 from icsnn_deploy.lattice.options import WIDTHS, LatticeEffort
 from icsnn_deploy.sweeping.recipes import recipe_of
@@ -97,7 +97,7 @@ class SweepOptions:
             twice = dict.fromkeys(str(value) for value in values if values.count(value) > 1)
             problems += [f"{name}: {value} is given twice" for value in twice]
         if problems:
-            raise DataError("\n".join(problems))
+            raise DataError(Lines("\n".join(plain(problem) for problem in problems)))
 
     @property
     def profiles(self) -> Mapping[str, TargetProfile]:

@@ -127,7 +127,7 @@ def test_one_more_step_or_width_keeps_what_is_there(
     assert len(list((copy / "conversions").iterdir())) == 2
 
 
-class _Stop(BaseException):
+class _Stop(KeyboardInterrupt):
     """As a kill: no handler of errors catches it."""
 
 

@@ -309,7 +309,9 @@ def test_hooks_are_traced_wherever_they_are(place: str, kind: str) -> None:
 def test_a_hook_that_can_not_be_traced_names_its_module() -> None:
     model = nn.Sequential(nn.Linear(3, 4), nn.ReLU()).eval()
     model[1].register_forward_hook(lambda m, args, y: y * 2 if y.sum() > -1e9 else y)
-    with pytest.raises(UnsupportedOperatorError, match=r"1 .*ReLU, which can't be traced.*values"):
+    with pytest.raises(
+        UnsupportedOperatorError, match=r"(?s)1 .*ReLU, which can't be traced.*values"
+    ):
         trace(model, images(2, 3))
 
 
