@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from icsnn_deploy.backends import BACKENDS
 from icsnn_deploy.graph.tasks import TASKS
+
+LatticeEffort = Literal["quick", "standard", "best"]
+"""Efforts of icsnn quantize."""
+Replacement = Literal["average"]
+"""What may stand for max pooling."""
 
 BundlePath = Annotated[Path, typer.Argument(help="A bundle, as icsnn convert writes it.")]
 SOURCE_FORMS = (
@@ -18,6 +23,10 @@ SOURCE_FORMS = (
     "spikes [T, N, ...] or a folder of recordings."
 )
 _SPREAD = "evenly spread over images and data sets, otherwise the first."
+OwnOrImages = Annotated[
+    str | None,
+    typer.Option(help=f"Default: the samples in the bundle. Otherwise {SOURCE_FORMS}"),
+]
 CalibrationArray = Annotated[str, typer.Option(help=f"Calibration samples: {SOURCE_FORMS}")]
 CalibrationLimit = Annotated[
     int | None, typer.Option(help=f"Use at most this many calibration samples: {_SPREAD}")

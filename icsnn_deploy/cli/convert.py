@@ -21,6 +21,7 @@ from icsnn_deploy.cli.arguments import (
     LabelKey,
     OutputBundle,
     Overwrite,
+    Replacement,
     Resize,
     Tasks,
 )
@@ -49,7 +50,6 @@ from icsnn_deploy.sources.selection import Selection
 
 # Spelled out here because the modules of conversion that define them import PyTorch.
 Effort = Literal["quick", "short", "standard", "best", "finetune"]
-Replacement = Literal["average"]
 
 
 def convert(

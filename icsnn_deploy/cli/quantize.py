@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,6 +15,7 @@ from icsnn_deploy.cli.arguments import (
     Crop,
     InputKey,
     JsonFlag,
+    LatticeEffort,
     OutputBundle,
     Overwrite,
     Resize,
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from icsnn_deploy.lattice.quantization import Quantization
 
 # Spelled out here because the module that defines it is imported only on use.
-Effort = Literal["quick", "standard", "best"]
 
 _MISFITS_SHOWN = 3
 
@@ -56,7 +56,7 @@ def quantize(
     ] = False,
     input_bits: Annotated[int, typer.Option(help="Bits of a float input: 8 or 16.")] = 8,
     effort: Annotated[
-        Effort,
+        LatticeEffort,
         typer.Option(help="standard and best also train the integer network; quick does not."),
     ] = "quick",
     seed: Annotated[int, typer.Option(help="Seed of the training.")] = 0,

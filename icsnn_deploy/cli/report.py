@@ -11,7 +11,6 @@ import typer
 from icsnn_deploy.bundle.bundle import Bundle, open_bundle
 from icsnn_deploy.cli.arguments import (
     BACKEND_NAMES,
-    SOURCE_FORMS,
     ChannelsLast,
     Crop,
     ImageLimit,
@@ -20,6 +19,7 @@ from icsnn_deploy.cli.arguments import (
     JudgedTasks,
     LabelKey,
     Margin,
+    OwnOrImages,
     Resize,
 )
 from icsnn_deploy.cli.evaluate import open_data_set
@@ -46,10 +46,7 @@ def report(
             "the ending .md."
         ),
     ],
-    images: Annotated[
-        str | None,
-        typer.Option(help=f"Default: the samples in the bundle. Otherwise {SOURCE_FORMS}"),
-    ] = None,
+    images: OwnOrImages = None,
     labels: Annotated[
         str | None,
         typer.Option(

@@ -21,6 +21,8 @@ from icsnn_deploy.cli.arguments import (
     InputKey,
     JsonFlag,
     LabelKey,
+    LatticeEffort,
+    Replacement,
     Resize,
     Tasks,
 )
@@ -45,9 +47,7 @@ from icsnn_deploy.sources.selection import Selection
 
 # Spelled out here because the modules that define them import PyTorch.
 Cost = Literal["reads", "steps", "operations", "memory", "energy"]
-Effort = Literal["quick", "standard", "best"]
 SweptEncoding = Literal["direct", "rate"]
-Replacement = Literal["average"]
 
 
 def sweep(
@@ -116,7 +116,8 @@ def sweep(
         ),
     ] = False,
     quantize_effort: Annotated[
-        Effort, typer.Option(help="As icsnn quantize --effort: all but quick train every network.")
+        LatticeEffort,
+        typer.Option(help="As icsnn quantize --effort: all but quick train every network."),
     ] = "quick",
     seed: Annotated[int, typer.Option(help="Seed of recipes and of training.")] = 0,
     calibration_labels: Annotated[

@@ -12,7 +12,6 @@ from icsnn_deploy.backends import find_backend
 from icsnn_deploy.bundle.bundle import Bundle, open_bundle
 from icsnn_deploy.cli.arguments import (
     BACKEND_NAMES,
-    SOURCE_FORMS,
     BundlePath,
     ChannelsLast,
     Crop,
@@ -22,6 +21,7 @@ from icsnn_deploy.cli.arguments import (
     JudgedTasks,
     LabelKey,
     Margin,
+    OwnOrImages,
     Resize,
 )
 from icsnn_deploy.cli.input_arrays import load_with_source, take_first
@@ -53,10 +53,7 @@ def verify(
         list[str] | None,
         typer.Option(help=f"NAME or NAME:OPTION; {BACKEND_NAMES}. May be repeated."),
     ] = None,
-    images: Annotated[
-        str | None,
-        typer.Option(help=f"Default: the samples in the bundle. Otherwise {SOURCE_FORMS}"),
-    ] = None,
+    images: OwnOrImages = None,
     labels: Annotated[
         str | None,
         typer.Option(

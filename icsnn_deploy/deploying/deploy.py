@@ -17,9 +17,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from icsnn_deploy.atomic import folder_beside, put_folder, restore_folder
+from icsnn_deploy.atomic import folder_beside, put_folder
 from icsnn_deploy.bundle.bundle import Bundle, open_bundle
-from icsnn_deploy.bundle.manifest import json_bytes, read_json
+from icsnn_deploy.bundle.described_folder import check_free_folder
+from icsnn_deploy.bundle.manifest import json_bytes
 from icsnn_deploy.deploying.plans import Plan, plan_for
 from icsnn_deploy.deploying.readme import readme_text
 from icsnn_deploy.deploying.referees import Step, referee_steps
@@ -130,22 +131,9 @@ def deploy(
 
 def check_free_deployment(path: Path, *, overwrite: bool) -> None:
     """Raise BundleError if no deployment can be written; only a deployment is overwritten."""
-    try:
-        restore_folder(path)
-    except (OSError, ValueError) as error:
-        raise BundleError(f"{path}: can't be a folder ({error})") from error
-    if not os.path.lexists(path):
-        return
-    if not overwrite:
-        raise BundleError(f"{path}: exists already; choose another folder or pass --overwrite")
-    try:
-        ours = not path.is_symlink() and read_json(path / DESCRIPTION).get("format") == FORMAT
-    except BundleError:
-        ours = False
-    if not ours:
-        raise BundleError(
-            f"{path}: exists and was not written by icsnn deploy; it will not be overwritten"
-        )
+    check_free_folder(
+        path, description=DESCRIPTION, written_as=FORMAT, command="deploy", overwrite=overwrite
+    )
 
 
 def _integer(

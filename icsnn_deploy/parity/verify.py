@@ -261,10 +261,10 @@ def compare_simulators(
         for spec in tuple(parts):
             simulator = simulators[spec]
             progress(f"comparing {spec}", start, images)
-            with _failing(spec, errors) as run, inner_progress(progress):
+            with _failing(spec, errors), inner_progress(progress):
                 other = replace(simulator.run(batch), backend=spec)
                 parts[spec].append(judge(other, other_potentials=probe(simulator, batch, axis)))
-            if run.failed:
+            if errors and spec in errors:
                 del parts[spec]
             progress(f"comparing {spec}", stop, images)
         if against is not None:
@@ -274,22 +274,14 @@ def compare_simulators(
 
 
 @contextmanager
-def _failing(spec: str, errors: dict[str, IcsnnError] | None) -> Iterator[_Run]:
+def _failing(spec: str, errors: dict[str, IcsnnError] | None) -> Iterator[None]:
     """Keep the error of a backend, so that the others go on; without `errors` it is raised."""
-    run = _Run()
     try:
-        yield run
+        yield
     except IcsnnError as error:
         if errors is None:
             raise
         errors[spec] = error
-        run.failed = True
-
-
-class _Run:
-    """Whether a backend failed."""
-
-    failed = False
 
 
 def _open(

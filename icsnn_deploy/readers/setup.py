@@ -9,13 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from icsnn_deploy.backends.reference import ReferenceSimulator
+from icsnn_deploy.backends.self_test import three_neurons
 from icsnn_deploy.environments.build import lock_folder, run_program
 from icsnn_deploy.environments.spec import default_folder, python_of
 from icsnn_deploy.environments.stamp import write_stamp
 from icsnn_deploy.errors import BackendUnavailableError, IcsnnError
 from icsnn_deploy.exporters.nir.write.file import write
-from icsnn_deploy.graph.graph import Graph
-from icsnn_deploy.graph.nodes import IF, Input, Linear, Output
 from icsnn_deploy.leftovers import temporary_folder
 from icsnn_deploy.progress import Progress, silent
 from icsnn_deploy.readers.environment import (
@@ -84,7 +83,7 @@ def self_test(name: str, python: Path) -> None:
     Raises:
         BackendUnavailableError: a reader fails, hangs, or gives wrong spikes.
     """
-    network, inputs = _three_neurons(), np.ones((2, 1), np.int8)
+    network, inputs = three_neurons("direct"), np.ones((2, 1), np.int8)
     expected = ReferenceSimulator(network).run(inputs).spikes["population"]
     with temporary_folder("selftest") as folder:
         file = folder / "network.nir"
@@ -122,24 +121,3 @@ def _share(folder: Path) -> None:
     own = folder / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
     lines = [f"import site; site.addsitedir({path!r})\n" for path in shared]
     (own / "icsnn-shared.pth").write_text("".join(lines))
-
-
-def _three_neurons() -> Graph:
-    """Three neurons: one above two thresholds, one that fires late, one with a negative current."""
-    nodes = (
-        Input(name="input", shape=(1,), dtype="int8"),
-        Linear(
-            name="weight",
-            inputs=("input",),
-            weight=np.array([[7], [2], [-3]], np.int8),
-            bias=np.zeros(3, np.int32),
-        ),
-        IF(
-            name="population",
-            inputs=("weight",),
-            v_threshold=np.full(3, 4, np.int32),
-            v_init=np.array([1.5, -0.5, 2.5], np.float32),
-        ),
-        Output(name="output", inputs=("population",)),
-    )
-    return Graph(nodes=nodes, time_steps=6)

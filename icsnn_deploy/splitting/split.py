@@ -18,11 +18,12 @@ from typing import Any
 
 import numpy as np
 
-from icsnn_deploy.atomic import folder_beside, put_folder, restore_folder
+from icsnn_deploy.atomic import folder_beside, put_folder
 from icsnn_deploy.backends.recording import Record, Simulator
 from icsnn_deploy.backends.reference import ReferenceSimulator
 from icsnn_deploy.bundle.bundle import SAMPLES_KEPT, Bundle, create_bundle, open_bundle
-from icsnn_deploy.bundle.manifest import json_bytes, read_json, sha256_of
+from icsnn_deploy.bundle.described_folder import check_free_folder
+from icsnn_deploy.bundle.manifest import json_bytes, sha256_of
 from icsnn_deploy.errors import BundleError, DataError, GraphError, ParityError, lines
 from icsnn_deploy.exporters.onnx.contract import OnnxOptions, raw_spikes_name
 from icsnn_deploy.exporters.onnx.write import write
@@ -158,22 +159,9 @@ def split(
 
 def check_free_split(path: Path, *, overwrite: bool) -> None:
     """Raise BundleError if no split can be written to `path`; only a split is overwritten."""
-    try:
-        restore_folder(path)
-    except (OSError, ValueError) as error:
-        raise BundleError(f"{path}: can't be a folder ({error})") from error
-    if not os.path.lexists(path):
-        return
-    if not overwrite:
-        raise BundleError(f"{path}: exists already; choose another folder or pass --overwrite")
-    try:
-        ours = not path.is_symlink() and read_json(path / DESCRIPTION).get("format") == FORMAT
-    except BundleError:
-        ours = False
-    if not ours:
-        raise BundleError(
-            f"{path}: exists and was not written by icsnn split; it will not be overwritten"
-        )
+    check_free_folder(
+        path, description=DESCRIPTION, written_as=FORMAT, command="split", overwrite=overwrite
+    )
 
 
 def _check_chip(parts: SplitNetwork) -> None:

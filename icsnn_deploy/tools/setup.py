@@ -8,12 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from icsnn_deploy.backends.reference import ReferenceSimulator
+from icsnn_deploy.backends.self_test import three_neurons
 from icsnn_deploy.environments.build import lock_folder, run_program
 from icsnn_deploy.environments.spec import default_folder, python_of
 from icsnn_deploy.environments.stamp import write_stamp
 from icsnn_deploy.errors import BackendUnavailableError, IcsnnError
-from icsnn_deploy.graph.graph import Graph
-from icsnn_deploy.graph.nodes import IF, Input, Linear, Output
 from icsnn_deploy.progress import Progress, silent
 from icsnn_deploy.tools.environment import Tool, ToolEnvironment, find_environment
 from icsnn_deploy.tools.simulator import ToolSimulator
@@ -60,7 +59,7 @@ def self_test(tool: Tool, python: Path) -> None:
     Raises:
         BackendUnavailableError: the tool fails, hangs, or gives wrong spikes.
     """
-    network, inputs = three_neurons(), np.ones((6, 2, 1), np.int8)
+    network, inputs = three_neurons("rate"), np.ones((6, 2, 1), np.int8)
     expected = ReferenceSimulator(network).run(inputs).spikes["population"]
     try:
         recording = ToolSimulator(network, tool, python=python).run(inputs)
@@ -68,27 +67,6 @@ def self_test(tool: Tool, python: Path) -> None:
         raise BackendUnavailableError(f"self-test: {error}") from error
     if (recording.spikes["population"] != expected).any():
         raise BackendUnavailableError(f"self-test: {tool.title} gives wrong spikes")
-
-
-def three_neurons() -> Graph:
-    """Three neurons: one above two thresholds, one that fires late, one with a negative current."""
-    nodes = (
-        Input(name="input", shape=(1,), dtype="int8", encoding="rate"),
-        Linear(
-            name="weight",
-            inputs=("input",),
-            weight=np.array([[7], [2], [-3]], np.int8),
-            bias=np.zeros(3, np.int32),
-        ),
-        IF(
-            name="population",
-            inputs=("weight",),
-            v_threshold=np.full(3, 4, np.int32),
-            v_init=np.array([1.5, -0.5, 2.5], np.float32),
-        ),
-        Output(name="output", inputs=("population",)),
-    )
-    return Graph(nodes=nodes, time_steps=6)
 
 
 def _build(tool: Tool, folder: Path, lock: int, progress: Progress) -> None:

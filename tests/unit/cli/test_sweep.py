@@ -77,4 +77,4 @@ def test_choices_of_sweep_are_those_of_the_library() -> None:
     command = inspect.getmodule(COMMANDS["sweep"])
     assert command is not None
     assert get_args(command.Cost) == get_args(options.Cost)
-    assert get_args(command.Effort) == get_args(LatticeEffort)
+    assert get_args(command.LatticeEffort) == get_args(LatticeEffort)

@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from icsnn_deploy.backends.reference import ReferenceSimulator
+from icsnn_deploy.backends.self_test import three_neurons
 from icsnn_deploy.cli import app
 from icsnn_deploy.errors import BackendUnavailableError, GraphError, SimulationError
 from icsnn_deploy.graph.graph import Graph
@@ -18,7 +19,6 @@ from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import Population
 from icsnn_deploy.tools.circuit import Circuit, make_circuit
 from icsnn_deploy.tools.environment import TOOLS, Tool, find_environment, find_tool
-from icsnn_deploy.tools.setup import three_neurons
 from icsnn_deploy.tools.simulator import ToolSimulator
 from tests.support.graphs import residual_network, samples
 from tests.support.integer_graphs import on_lattice
@@ -104,7 +104,7 @@ def test_other_versions_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_a_worker_that_fails_is_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """This Python has no nengo_loihi."""
     tool: Tool = TOOLS["nengo-loihi"]
-    graph = three_neurons()
+    graph = three_neurons("rate")
     simulator = ToolSimulator(graph, tool, python=Path(sys.executable))
     with pytest.raises(SimulationError, match="nengo-loihi: ModuleNotFoundError"):
         simulator.run(np.ones((graph.steps, 1, 1), np.int8))
