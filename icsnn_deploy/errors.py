@@ -48,14 +48,19 @@ def lines(first: str, following: Iterable[str], last: str = "") -> Lines:
     return Lines("\n".join(rows))
 
 
-def text_of(raised: BaseException) -> str:
-    """What an exception says, as plain text; empty where it can't say it."""
+def said_by(raised: BaseException) -> str:
+    """What an exception says; empty where it can't say it."""
     try:
-        return plain(str(raised).strip())
+        return str(raised).strip()
     except KeyboardInterrupt:
         raise
     except BaseException:  # str() of an exception by others runs their code
         return ""
+
+
+def text_of(raised: BaseException) -> str:
+    """What an exception says, as plain text; empty where it can't say it."""
+    return plain(said_by(raised))
 
 
 class IcsnnError(Exception):
@@ -200,8 +205,5 @@ class RankError(IcsnnError):
 
 def first_line(error: BaseException) -> str:
     """The first line of an error's message, which may be pages long; its type if it is empty."""
-    try:
-        found = str(error).strip().splitlines()
-    except Exception:  # str() of an exception by others runs their code
-        found = []
+    found = said_by(error).splitlines()
     return plain(found[0]) if found else type(error).__name__

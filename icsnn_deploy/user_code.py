@@ -16,7 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from icsnn_deploy.errors import IcsnnError
+from icsnn_deploy.errors import IcsnnError, said_by
 
 _LIBRARIES = (*sysconfig.get_paths().values(), str(Path(__file__).parent))
 _FRAMES = 200  # of a recursion without end the last ones
@@ -78,12 +78,7 @@ def _line_of(raised: BaseException) -> str:
 
 def _message(raised: BaseException) -> str:
     """What an exception says; of a DataLoader's worker without its traceback."""
-    try:
-        text = str(raised).strip()
-    except KeyboardInterrupt:
-        raise
-    except BaseException:  # the user's own __str__
-        return ""
+    text = said_by(raised)
     if "Original Traceback" in text:
         return text.splitlines()[-1].removeprefix(f"{type(raised).__name__}: ")
     return text
