@@ -33,6 +33,7 @@ from simulators_frameworks import FRAMEWORKS
 from step_loop import StepLoop
 
 from icsnn_deploy import __version__
+from icsnn_deploy.backends.c_program import CSimulator
 from icsnn_deploy.backends.recording import Record
 from icsnn_deploy.backends.torch.ann import TorchANN
 from icsnn_deploy.backends.torch.simulator import TorchSimulator
@@ -43,6 +44,7 @@ from icsnn_deploy.exporters.onnx.contract import Layout, OnnxOptions
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.inputs import to_real_units
 from icsnn_deploy.graph.neuron import Array
+from icsnn_deploy.native.build import find_compiler
 
 
 def main() -> None:
@@ -77,6 +79,7 @@ class Comparison:
         """Each simulator that gives the same spikes, and what the others got wrong."""
         self._row("the ANN, T times", self.network.steps * self.ann_s, "")
         self._row("icsnn-deploy, torch", self.ours_s, "1")
+        self._print_program()
         for name, simulator in self._frameworks():
             _, found = simulator.run(self.x, count=True)
             wrong = sum(int((found[n] != c).sum()) for n, c in self.expected.counts.items())
@@ -93,6 +96,22 @@ class Comparison:
                 continue
             seconds, _, ratio = self._paired(partial(session.run, ["logits"], {"x": self.x}))
             self._row(f"icsnn-deploy, ONNX Runtime, {layout}", seconds, f"{ratio:.2f}")
+
+    def _print_program(self) -> None:
+        """The network's C program, if it is an integer network and there is a compiler."""
+        name = "icsnn-deploy, C program"
+        if not self.network.is_integer or find_compiler() is None:
+            self._say(f"{name}: needs an integer network and a C compiler")
+            return
+        program = CSimulator(self.network, threads=self.given.threads)
+        found = program.run(self.x, Record(spikes=False, counts=True))
+        wrong = sum(int((found.counts[n] != c).sum()) for n, c in self.expected.counts.items())
+        if wrong:
+            self._say(f"{name}: {wrong} neurons fire differently, not timed")
+            return
+        plain = Record(spikes=False)
+        seconds, _, ratio = self._paired(partial(program.run, self.x, plain))
+        self._row(name, seconds, f"{ratio:.2f}")
 
     def _frameworks(self) -> Iterator[tuple[str, StepLoop]]:
         for name, (package, build) in FRAMEWORKS.items():
