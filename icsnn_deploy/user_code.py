@@ -129,23 +129,25 @@ def time_limit(seconds: float | None, message: str, error: type[IcsnnError]) -> 
     if seconds is None or threading.current_thread() is not threading.main_thread():
         yield
         return
-    fired = False
+    is_running, fired = True, False
 
     def stop(number: int, frame: Any) -> None:
         nonlocal fired
-        fired = True
-        raise _TimeIsUp
+        if is_running:  # not one that arrives on the way out
+            fired = True
+            raise _TimeIsUp
 
     previous = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)  # again where the code goes on
     try:
+        signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)  # again where the code goes on
         yield
     except BaseException as raised:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        is_running = False
         if fired:
             raise error(message) from raised
         raise
     finally:
+        is_running = False
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, signal.SIG_IGN)  # drops one that is on its way
         signal.signal(signal.SIGALRM, previous)

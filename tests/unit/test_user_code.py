@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import time
 from collections.abc import Callable
 
@@ -67,6 +68,26 @@ def _hang() -> None:
                 caught += 1
                 if caught == 2:
                     raise
+
+
+def test_a_limit_that_is_over_before_the_code_starts_leaves_no_alarm(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    timer = signal.setitimer
+
+    def late(which: int, seconds: float, interval: float = 0.0) -> None:
+        timer(which, seconds, interval)
+        while seconds and signal.getitimer(which)[0] <= seconds:  # until it has fired once
+            time.sleep(0.01)
+
+    monkeypatch.setattr(signal, "setitimer", late)
+    with (
+        pytest.raises(ConversionError, match="too long"),
+        time_limit(0.05, "too long", ConversionError),
+    ):
+        pytest.fail("this is not reached")
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+    assert signal.getsignal(signal.SIGALRM) == signal.SIG_DFL
 
 
 def test_what_ends_is_left_alone() -> None:
