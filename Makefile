@@ -61,8 +61,9 @@ lint: .venv/ready
 quick: .venv/ready
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal -m '$(QUICK)' tests/unit
 
+# After the crash of a worker xdist would wait for it forever: the run ends instead.
 test: lint setup
-	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --cov
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --max-worker-restart 0 --dist loadfile --cov
 
 # Links between pages, commands that pages and workflows name, citation and changelog.
 links: .venv/ready

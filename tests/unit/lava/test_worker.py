@@ -146,10 +146,10 @@ def test_a_killed_process_of_lava() -> None:
 
 
 def test_a_hang() -> None:
-    message, seconds = break_off(lambda group: os.kill(actor(group), signal.SIGSTOP), limit=4.0)
-    assert message.startswith("Lava hangs: no step finished for 4 s, after step ")
+    message, seconds = break_off(lambda group: os.kill(actor(group), signal.SIGSTOP), limit=12.0)
+    assert message.startswith("Lava hangs: no step finished for 12 s, after step ")
     assert STEP_LIMIT_VARIABLE in message
-    assert seconds < 15
+    assert seconds < 40
 
 
 def test_control_c_in_the_parent() -> None:
