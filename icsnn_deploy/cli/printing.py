@@ -116,12 +116,16 @@ def print_note(text: str) -> None:
         print(f"note: {plain(text)}", file=sys.stderr)
 
 
+def _plain(text: Any) -> Any:
+    return plain(text, LONGEST_CELL) if isinstance(text, str) else text
+
+
 def print_table(table: Table) -> None:
-    """Print a table on standard output, as wide as the terminal; its entries are made plain."""
+    """Print a table on standard output, as wide as the terminal; all its texts are made plain."""
+    table.title = _plain(table.title)
     for column in table.columns:
-        column._cells = [
-            plain(cell, LONGEST_CELL) if isinstance(cell, str) else cell for cell in column._cells
-        ]
+        column.header = _plain(column.header)
+        column._cells = [_plain(cell) for cell in column._cells]
     console = Console(markup=False)
     if not console.is_terminal:
         console.width = _LOG_WIDTH

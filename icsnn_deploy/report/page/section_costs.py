@@ -16,39 +16,35 @@ def operations_section(m: BundleMeasures, prefix: str) -> Section:
     """Operations and energy of a sample, mean over the samples."""
     a, energy = m.activity, m.activity.energy
     source = m.evaluation.graph.input.name
-    rows = (
-        [(source, "", f"{a.macs_once:,.0f}", *_nanojoule(m, a.macs_once * energy.mac_picojoule))]
-        if a.macs_once
-        else []
-    )
-    rows += [
-        (layer.layer, f"{layer.acs:,.0f}", "", *_nanojoule(m, layer.acs * energy.ac_picojoule))
-        for layer in a.layers
+    sent = [(layer.layer, layer.acs, 0.0) for layer in a.layers]
+    of_input = round(a.acs - sum(layer.acs for layer in a.layers), 3)  # of spikes of the input
+    if a.macs_once or of_input:
+        sent.insert(0, (source, of_input, a.macs_once))
+    picojoule = [acs * energy.ac_picojoule + macs * energy.mac_picojoule for _, acs, macs in sent]
+    rows = [
+        (
+            name,
+            f"{acs:,.0f}" if acs or not macs else "",
+            f"{macs:,.0f}" if macs else "",
+            *_nanojoule(m, joule),
+        )
+        for (name, acs, macs), joule in zip(sent, picojoule, strict=True)
     ]
-    names = [row[0] for row in rows]
-    picojoule = ([a.macs_once * energy.mac_picojoule] if a.macs_once else []) + [
-        layer.acs * energy.ac_picojoule for layer in a.layers
-    ]
+    names = [name for name, _, _ in sent]
     table = Table(
         caption="by the layer that sends; an analog input is counted once",
         columns=("layer", "ACs", "MACs", "energy (nJ)", "share"),
         rows=tuple(rows),
     )
-    most = max(a.layers, key=lambda layer: layer.acs)
+    most, accumulates, _ = max(sent, key=lambda each: each[1])
     found: list[Picture | None] = [
         bars(
             f"{prefix}operations",
             names,
-            [
-                Series(
-                    label="",
-                    values=([a.macs_once] if a.macs_once else [])
-                    + [layer.acs for layer in a.layers],
-                )
-            ],
+            [Series(label="", values=[acs + macs for _, acs, macs in sent])],
             axis="operations per sample",
             caption="Operations by the layer that sends",
-            alt=f"most accumulates: {large(most.acs)} from {most.layer}",
+            alt=f"most accumulates: {large(accumulates)} from {most}",
             table=table,
         ),
         bars(

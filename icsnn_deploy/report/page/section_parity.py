@@ -28,8 +28,10 @@ def parity_section(m: BundleMeasures, prefix: str) -> Section:
     if different:
         where = [f"{c.backend} first differs at {c.first_divergence}" for c in different]
         items.append(Text(lines=tuple(where)))
-    else:
+    elif parity.comparisons:
         items.append(Text(lines=("No backend differs in any spike.",), tone="good"))
+    else:
+        items.append(Text(lines=("No backend ran.",), tone="open"))
     items += pictures(
         [
             trace_picture(trace, prefix, f"parity-{name}")

@@ -50,7 +50,7 @@ def report_page(found: Sequence[tuple[Bundle, BundleMeasures]]) -> Page:
     comparison = Section(
         anchor="comparison",
         title="Comparison",
-        lead="Each bundle on the same samples.",
+        lead=_compared_on([m for _, m in found]),
         items=(_comparison([m for _, m in found]),),
     )
     return Page(
@@ -202,9 +202,18 @@ def _energy(m: BundleMeasures) -> str:
     return energy(low) if low == high else f"{energy(low)} to {energy(high)}"
 
 
+def _compared_on(found: Sequence[BundleMeasures]) -> str:
+    """Which samples the bundles of a comparison were measured on."""
+    sources = list(dict.fromkeys(m.samples_from for m in found))
+    if len(sources) == 1:
+        return f"Each bundle on {sources[0]}."
+    return "Each bundle on samples of its own, so that figures differ by chance, too."
+
+
 def _comparison(found: Sequence[BundleMeasures]) -> Table:
     """One row per figure, one column per bundle."""
     rows: list[tuple[str, ...]] = [
+        ("measured on", *(m.samples_from for m in found)),
         ("time steps", *(str(m.evaluation.graph.steps) for m in found)),
         ("weights", *map(_bits, found)),
         ("neurons", *(f"{resources(m).neurons:,}" for m in found)),

@@ -12,6 +12,7 @@ def test_numbers_have_their_units() -> None:
     assert [size(x) for x in (100, 2048, 3 << 20)] == ["100 bytes", "2 KiB", "3 MiB"]
     assert [energy(x) for x in (12.3, 4200, 5e6)] == ["12.3 nJ", "4.2 µJ", "5 mJ"]
     assert [percent(x) for x in (None, 0.5)] == ["", "50.0%"]
+    assert [number(999.7), number(150.0, 2), number(99.96)] == ["1,000", "150", "100"]
     assert [number(x) for x in (None, 1234.5, 0.12345, float("inf"))] == [
         "",
         "1,234",
