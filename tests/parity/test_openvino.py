@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -121,6 +126,34 @@ def test_a_one_step_file_of_an_integer_network_is_right_or_refused(tmp_path: Pat
         return
     for name, spikes in ReferenceSimulator(graph).run(x).spikes.items():
         np.testing.assert_array_equal(got.spikes[name], spikes)
+
+
+def test_a_signal_is_harmless_after_a_network_was_freed_in_another_thread(tmp_path: Path) -> None:
+    network = integer_network(0, 1)
+    export(network, tmp_path / "network.onnx", "onnx")
+    opened = [OpenVinoSimulator(tmp_path / "network.onnx")]
+    opened[0].run(to_input_units(network, samples(network, 2)))
+    thread = threading.Thread(target=opened.clear)
+    thread.start()
+    thread.join()
+    with pytest.raises(InterruptedError), alarm(0.05):
+        time.sleep(5)
+
+
+@contextmanager
+def alarm(seconds: float) -> Iterator[None]:
+    """Raises InterruptedError after some seconds."""
+
+    def arrived(number: int, frame: object) -> None:
+        raise InterruptedError
+
+    previous = signal.signal(signal.SIGALRM, arrived)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
 
 
 def test_a_missing_device_is_an_error(tmp_path: Path) -> None:

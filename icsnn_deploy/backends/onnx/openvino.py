@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -104,14 +105,8 @@ def _is_moved(conv: onnx.NodeProto) -> bool:
 
 class _OpenVinoSession:
     def __init__(self, path: Path, data: bytes, device: str) -> None:
-        try:
-            import openvino
-        except ImportError as error:
-            raise BackendUnavailableError(
-                "OpenVINO is not installed; run: pip install 'icsnn-deploy[openvino]'"
-            ) from error
         self._path = path
-        core = openvino.Core()
+        core = _core()
         if device not in core.available_devices:
             raise BackendUnavailableError(
                 f"OpenVINO has no device {device!r} here; it has {core.available_devices}"
@@ -144,6 +139,23 @@ class _OpenVinoSession:
             raise ExportError(
                 f"{self._path}: OpenVINO can't run it: {first_line(error)}"
             ) from error
+
+
+@cache
+def _core() -> Any:
+    """OpenVINO, as long as the process runs.
+
+    Its CPU plugin gives the thread that loads it another stack for signals, and frees that stack
+    when it is unloaded. In another thread, where a garbage collection may run, the first thread
+    keeps the freed stack, and the next signal (Ctrl-C, an alarm) ends the process.
+    """
+    try:
+        import openvino
+    except ImportError as error:
+        raise BackendUnavailableError(
+            "OpenVINO is not installed; run: pip install 'icsnn-deploy[openvino]'"
+        ) from error
+    return openvino.Core()
 
 
 def _batch_axis(port: Any) -> int | None:
