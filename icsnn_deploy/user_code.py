@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import os
@@ -9,11 +10,12 @@ import signal
 import sys
 import sysconfig
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
-from types import ModuleType
+from types import FrameType, ModuleType
 from typing import Any
 
 from icsnn_deploy.errors import IcsnnError, said_by
@@ -114,12 +116,16 @@ class _TimeIsUp(BaseException):
     """Raised inside code of the user's, past its `except Exception`."""
 
 
+_OURS = (__file__, contextlib.__file__)
+_SOON_S = 1e-3
+
+
 @contextmanager
 def time_limit(seconds: float | None, message: str, error: type[IcsnnError]) -> Iterator[None]:
     """Run code of the user's for at most some seconds.
 
     The limit acts between steps of Python: a single call into a library is not cut short. In other
-    threads than the main one there is none.
+    threads than the main one there is none. A limit around this one goes on afterwards.
 
     Args:
         seconds: None: no limit.
@@ -129,25 +135,31 @@ def time_limit(seconds: float | None, message: str, error: type[IcsnnError]) -> 
     if seconds is None or threading.current_thread() is not threading.main_thread():
         yield
         return
-    is_running, fired = True, False
+    is_up = False
 
-    def stop(number: int, frame: Any) -> None:
-        nonlocal fired
-        if is_running:  # not one that arrives on the way out
-            fired = True
+    def stop(number: int, frame: FrameType | None) -> None:
+        nonlocal is_up
+        is_up = True
+        if frame is None or frame.f_code.co_filename not in _OURS:  # on the way in or out
             raise _TimeIsUp
 
+    started = time.monotonic()
     previous = signal.signal(signal.SIGALRM, stop)
+    left, interval = 0.0, 0.0
     try:
-        signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)  # again where the code goes on
+        # again where the code goes on
+        left, interval = signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)
         yield
+        if is_up:
+            raise _TimeIsUp
     except BaseException as raised:
-        is_running = False
-        if fired:
+        if is_up:
             raise error(message) from raised
         raise
     finally:
-        is_running = False
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, signal.SIG_IGN)  # drops one that is on its way
         signal.signal(signal.SIGALRM, previous)
+        if left:
+            left -= time.monotonic() - started
+            signal.setitimer(signal.ITIMER_REAL, max(left, _SOON_S), interval)

@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 
 from icsnn_deploy.errors import ConversionError
@@ -88,6 +89,29 @@ def test_a_limit_that_is_over_before_the_code_starts_leaves_no_alarm(
         pytest.fail("this is not reached")
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
     assert signal.getsignal(signal.SIGALRM) == signal.SIG_DFL
+
+
+def test_time_that_is_up_on_the_way_out_is_an_error_and_leaves_no_alarm() -> None:
+    a = np.ones((500, 500), np.int64)
+    with (
+        pytest.raises(ConversionError, match="too long"),
+        time_limit(0.02, "too long", ConversionError),
+    ):
+        a @ a  # one call: signals wait until it ends
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
+def _hang_after_another_limit() -> None:
+    with time_limit(0.2, "outer", ConversionError):
+        with time_limit(60, "inner", ConversionError):
+            pass
+        time.sleep(10)
+
+
+def test_a_limit_around_another_one_goes_on() -> None:
+    with pytest.raises(ConversionError, match="outer"):
+        _hang_after_another_limit()
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
 
 
 def test_what_ends_is_left_alone() -> None:
