@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, TextIO, TypeAlias
 
-from icsnn_deploy.progress import Progress, silent
+from icsnn_deploy.progress import Progress, inner_progress, silent
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -34,7 +34,7 @@ _SHOWN = threading.Lock()  # standard error holds one display at a time
 
 @contextmanager
 def shown(progress: ProgressOption, title: str, *, first: bool = True) -> Iterator[Progress]:
-    """The progress that work reports to.
+    """The progress that work reports to; inside, it is also the inner_progress.
 
     Args:
         progress: as the caller of a public function gives it.
@@ -42,7 +42,8 @@ def shown(progress: ProgressOption, title: str, *, first: bool = True) -> Iterat
         first: whether this is the first process of a run; the others show nothing.
     """
     if callable(progress):
-        yield progress
+        with inner_progress(progress):
+            yield progress
         return
     if not progress:
         yield silent
@@ -51,7 +52,7 @@ def shown(progress: ProgressOption, title: str, *, first: bool = True) -> Iterat
         if not free:
             yield silent
             return
-        with open_display(title) as display:
+        with open_display(title) as display, inner_progress(display):
             yield display
 
 
