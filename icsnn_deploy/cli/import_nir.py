@@ -64,7 +64,7 @@ def import_nir(
             kept = None
             if samples is not None:
                 found = take_first(
-                    load_packed(network.input, samples, load_array),
+                    load_packed(network.input, samples, lambda spec, _: load_array(spec)),
                     SAMPLES_KEPT,
                     network.input.batch_axis,
                 )

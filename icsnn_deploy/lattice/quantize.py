@@ -18,7 +18,7 @@ from icsnn_deploy.conversion.calibration.objective import Objective, Score
 from icsnn_deploy.conversion.calibration.sampled_activations import sample_activations
 from icsnn_deploy.conversion.calibration.samples import CalibrationSet, CalibrationSource
 from icsnn_deploy.conversion.conversion import Conversion
-from icsnn_deploy.graph.arrangement import as_taken, output_tasks
+from icsnn_deploy.graph.arrangement import as_taken, output_tasks, parts_of_input
 from icsnn_deploy.graph.certificate import certify, require_certificate
 from icsnn_deploy.graph.encoder import InputEncoder, are_spikes, encoded, encoder_of, placed
 from icsnn_deploy.graph.graph import Graph, hard_resets
@@ -140,7 +140,9 @@ def _quantized(
             progress=progress,
             encoder=_encoder(given, calibration_data),
         )
-        .with_channels_first(given.normalization, channels_last)
+        .with_channels_first(
+            given.normalization, channels_last, parts_of_input(network.input)[0].shape
+        )
         .for_normalization(given.normalization)
         .arranged_for(network)
     )

@@ -92,7 +92,7 @@ def test_every_relative_link_leads_somewhere(page: Path) -> None:
 
 def test_every_page_of_the_site_is_in_its_menu() -> None:
     menu = (ROOT / "mkdocs.yml").read_text().partition("\nnav:")[2]
-    listed = set(re.findall(r"[\w/]+\.md", menu))
+    listed = set(re.findall(r"[\w/-]+\.md", menu))
     assert {str(page.relative_to(ROOT / "docs")) for page in ROOT.glob("docs/**/*.md")} <= listed
 
 
