@@ -2,9 +2,9 @@
 
     ```python title="net.py"   is written to net.py
     ```python                  is run; names last until the end of the page
-    ```sh                      each line is `icsnn ...`, `make -C ...`, or `python FILE.py` with a file of
-                               the folder or the repository; exit code 0, or what a
-                               comment `# exit code 1` says
+    ```sh                      each line is `icsnn ...`, `make -C ...` or `python FILE.py`; exit
+                               code 0, or what a comment `# exit code 1` says. The file is of the
+                               folder, or of the repository
     ```yaml                    is parsed
     ```text, ```c ...          are not run
 
