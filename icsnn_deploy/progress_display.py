@@ -29,6 +29,7 @@ VARIABLE = "ICSNN_PROGRESS"
 DELAY_S = 3.0
 """Work that ends earlier shows nothing."""
 LINE_EVERY_S = 60.0
+_MOST_BARS = 8
 _SHOWN = threading.Lock()  # standard error holds one display at a time
 
 
@@ -282,7 +283,15 @@ class BarDisplay(Display):
         task = TaskID(self._tasks[stage])
         if done == 0:
             self._bars.reset(task, total=total)
-        self._bars.update(task, completed=done, total=total)
+        self._bars.update(task, completed=done, total=total, visible=True)
+        self._hide_finished()
+
+    def _hide_finished(self) -> None:
+        """Hide the first finished bars where there are many: a terminal cuts off the last ones."""
+        visible = [task for task in self._bars.tasks if task.visible]
+        finished = [task for task in visible if task.finished]
+        for task in finished[: max(0, len(visible) - _MOST_BARS)]:
+            self._bars.update(task.id, visible=False)
 
     def announce(self, line: str) -> None:
         """Print one line above the bars."""
