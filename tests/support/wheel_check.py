@@ -28,6 +28,7 @@ DEMO = "cpu,demo"
 """With these two, the demo runs from its beginning to its end."""
 
 _ON_310 = "import sys\nif sys.version_info < (3, 11):\n    import {}\n"
+_FROM_311 = "import sys\nif sys.version_info >= (3, 11):\n    import {}\n"
 _READER = "import icsnn_deploy.readers.{0} as reader; assert reader.load"
 PARTS = {
     NO_EXTRA: "import icsnn_deploy as i; i.convert, i.quantize, i.verify, i.export_into",
@@ -44,7 +45,7 @@ PARTS = {
     "lava": _ON_310.format("lava.magma"),
     "lava-dl": _ON_310.format("lava.lib.dl.netx"),
     "snntorch": f"import snntorch; {_READER.format('snntorch')}",
-    "spikingjelly": f"import spikingjelly; {_READER.format('spikingjelly')}",
+    "spikingjelly": _FROM_311.format("spikingjelly"),
     "norse": f"import norse; {_READER.format('norse')}",
     "nirtorch": f"import nirtorch; {_READER.format('nirtorch')}",
     "docs": "import mkdocs, material, mkdocstrings, nbconvert",
