@@ -103,4 +103,9 @@ def run_command(line: str, code: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(".")
         patch.setattr("sys.argv", [file, *words[1:]])
-        runpy.run_path(file, run_name="__main__")
+        try:
+            runpy.run_path(file, run_name="__main__")
+            ended = 0
+        except SystemExit as end:
+            ended = int(end.code or 0)
+    assert ended == code, line
