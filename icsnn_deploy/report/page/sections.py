@@ -225,6 +225,7 @@ def _comparison(found: Sequence[BundleMeasures]) -> Table:
         caption="Bundles side by side",
         columns=("", *(m.name for m in found)),
         rows=tuple(rows),
+        words=frozenset(range(1 + len(found))),  # which wrap on a narrow screen
     )
 
 
