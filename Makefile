@@ -19,6 +19,10 @@ JOBS ?= 1
 # PyTorch of `make test-lowest`: cpu, from download.pytorch.org (200 MB), or auto, from PyPI (CUDA
 # build, several GB with what it depends on).
 LOWEST_TORCH ?= cpu
+# Of `make test-wheels`: versions, extras (all where it is empty), and where torch comes from.
+PYTHONS ?= 3.10,3.11,3.12
+EXTRAS ?=
+WHEEL_TORCH ?= cpu
 LAVA_TESTS := $(wildcard tests/*/test_lava*.py tests/unit/lava/*.py)
 
 # Random models of `make sweep-front-end`; inputs of each format of `make fuzz`.
@@ -29,7 +33,7 @@ ENDS ?= 100
 
 .PHONY: setup demo lint quick test links docs sweep-kernels sweep-front-end fuzz coverage test-lowest \
 	test-gpu gpu-check gpu-wheels test-lava test-lava-dl test-snn-mlir test-keras test-triton test-rtl \
-	test-embedded test-browser test-nengo-loihi test-sanafe test-brian2 dist clean
+	test-embedded test-browser test-nengo-loihi test-sanafe test-brian2 test-wheels dist clean
 
 setup: .venv/ready .venv-lava/icsnn-lava.json .venv-readers/icsnn-readers.json
 
@@ -225,6 +229,21 @@ dist: .venv/ready
 	$(BIN)/python -m build
 	$(BIN)/python -m twine check --strict dist/*
 	$(BIN)/check-wheel-contents dist/*.whl
+
+# The wheel with each extra, in a bare environment on each Python, one at a time, each removed after
+# use. Needs Python 3.10, 3.11 and 3.12, and downloads into build/uv what the extras name: 3 GB, and
+# torch from download.pytorch.org, 200 MB for each Python. EXTRAS='cpu report' and PYTHONS=3.11 try
+# some; WHEEL_TORCH=pypi takes torch from PyPI, a CUDA build of several GB.
+test-wheels: .venv/ready build/uv/ready
+	rm -rf build/wheels
+	$(BIN)/python -m build --wheel --outdir build/wheels
+	UV_CACHE_DIR=build/uv/cache $(BIN)/python -m tests.support.wheel_check build/wheels/*.whl \
+	  --uv build/uv/bin/uv --pythons '$(PYTHONS)' --extras '$(EXTRAS)' --torch $(WHEEL_TORCH)
+
+build/uv/ready:
+	$(PYTHON) -m venv --clear build/uv
+	build/uv/bin/python -m pip install --quiet uv
+	touch $@
 
 clean:
 	rm -rf .venv .venv-lava .venv-readers .venv-sinabs .venv-coverage .venv-docs build dist *.egg-info

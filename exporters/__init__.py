@@ -35,7 +35,6 @@ from icsnn_deploy.exporters.formats import (
 )
 from icsnn_deploy.exporters.options import ExportOptions
 from icsnn_deploy.graph.graph import Graph
-from icsnn_deploy.progress import inner_progress
 from icsnn_deploy.progress_display import ProgressOption, shown
 
 __all__ = [
@@ -112,7 +111,7 @@ def export_into(
     network = bundle.network()
     check_exports(network, tasks)
     losses = [_check_losses(network, task, lossy=lossy) for task in tasks]
-    with shown(progress, "exporting") as reporting, inner_progress(reporting):
+    with shown(progress, "exporting") as reporting:
         for number, (task, lost) in enumerate(zip(tasks, losses, strict=True)):
             reporting(f"writing {task.name}", number, len(tasks))
             samples = bundle.samples() if task.entry.reference and bundle.has_samples else None

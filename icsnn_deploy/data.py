@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -241,7 +241,10 @@ def _reading(path: Path) -> Iterator[None]:
 
 
 def load_images(
-    spec: str, normalization: Normalization | None, channels_last: bool | None = None
+    spec: str,
+    normalization: Normalization | None,
+    channels_last: bool | None = None,
+    own: Sequence[int] | None = None,
 ) -> Array:
     """Load samples in the form that the network's input takes.
 
@@ -250,10 +253,10 @@ def load_images(
         normalization: if given, the file must hold images, uint8 or floats in 0..1, which become
             uint8 [N, C, H, W] (as_pixels); if None, float arrays [N, ...] in the form that the
             model takes.
-        channels_last: as for is_channels_last.
+        channels_last, own: as for is_channels_last.
     """
     array = load_array(spec)
-    last = is_channels_last(spec, array.shape, normalization, channels_last)
+    last = is_channels_last(spec, array.shape, normalization, channels_last, own)
     check_images(spec, array.shape, array.dtype, normalization, last)
     return as_samples(array, normalization, last, spec)
 

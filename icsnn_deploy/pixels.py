@@ -5,6 +5,7 @@ The order of axes is told here, by one rule, for files and arrays: is_channels_l
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,25 +32,36 @@ def is_channels_last(
     shape: tuple[int, ...],
     normalization: Normalization | None,
     channels_last: bool | None,
+    own: Sequence[int] | None = None,
 ) -> bool:
     """Whether the channels of samples are their last axis: the one rule for files and arrays.
 
     1. What the user says (--channels-last, --channels-first, channels_last=) counts.
-    2. Of images [N, ., ., .] with a normalization, the axis is the channel that has as many entries
+    2. Of a network's samples, the order counts in which they have the shape that it takes, if only
+       one of the two has it. What was said when the model was converted need not be said again.
+    3. Of images [N, ., ., .] with a normalization, the axis is the channel that has as many entries
        as the normalization has values: the second or the last.
-    3. All others are as the model takes them, [N, C, *positions].
+    4. All others are as the model takes them, [N, C, *positions].
 
     Args:
         spec: what the samples are, the beginning of messages.
         shape: of the samples.
         normalization: of pixels; None where the network takes other numbers.
         channels_last: what the user says; None where nothing is said.
+        own: shape of one sample that the network takes, [C, *positions]; None before there is one.
 
     Raises:
         DataError: both axes of images fit, and nothing is said.
     """
-    if channels_last is not None or normalization is None or len(shape) != _IMAGES:
-        return bool(channels_last)
+    if channels_last is not None:
+        return channels_last
+    sample = tuple(shape[1:])
+    if own is not None and sample:
+        as_it_is, moved = (each == tuple(own) for each in (sample, (sample[-1], *sample[:-1])))
+        if as_it_is != moved:
+            return moved
+    if normalization is None or len(shape) != _IMAGES:
+        return False
     channels = len(normalization.mean)
     second, last = shape[1] == channels, shape[3] == channels
     if second and last and shape[1:] != (1, 1, 1):

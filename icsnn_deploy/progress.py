@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Protocol, TypeVar, runtime_checkable
 
 Item = TypeVar("Item")
+
+_EVERY_S = 0.25  # between two reports of short steps
+_clock = time.monotonic
 
 Progress = Callable[[str, int, "int | None"], None]
 """progress(stage, done, total): called as a stage advances; total is None if it is unknown."""
@@ -65,3 +69,33 @@ def inner_progress(progress: Progress) -> Iterator[None]:
 def report_inner(stage: str, done: int, total: int | None) -> None:
     """Report to the innermost inner_progress; ignored outside of one."""
     _INNER.get()(stage, done, total)
+
+
+class InnerSteps:
+    """Steps that are short in a small network: reported to inner_progress where they take time.
+
+    Args:
+        stage: name of the stage.
+        total: number of steps.
+    """
+
+    def __init__(self, stage: str, total: int) -> None:
+        self._stage, self._total = stage, total
+        self._done, self._reported = 0, False
+        self._due = _clock() + _EVERY_S
+
+    def step(self) -> None:
+        """One step is done; reported a few times per second, and at the end."""
+        self._done += 1
+        now = _clock()
+        if now >= self._due or (self._reported and self._done == self._total):
+            self._due, self._reported = now + _EVERY_S, True
+            report_inner(self._stage, self._done, self._total)
+
+
+def inner_tracked(items: Sequence[Item], stage: str) -> Iterator[Item]:
+    """Yield the items; each is one of InnerSteps."""
+    steps = InnerSteps(stage, len(items))
+    for item in items:
+        yield item
+        steps.step()

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, TextIO, TypeAlias
 
-from icsnn_deploy.progress import Progress, silent
+from icsnn_deploy.progress import Progress, inner_progress, silent
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -29,12 +29,13 @@ VARIABLE = "ICSNN_PROGRESS"
 DELAY_S = 3.0
 """Work that ends earlier shows nothing."""
 LINE_EVERY_S = 60.0
+_MOST_BARS = 8
 _SHOWN = threading.Lock()  # standard error holds one display at a time
 
 
 @contextmanager
 def shown(progress: ProgressOption, title: str, *, first: bool = True) -> Iterator[Progress]:
-    """The progress that work reports to.
+    """The progress that work reports to; inside, it is also the inner_progress.
 
     Args:
         progress: as the caller of a public function gives it.
@@ -42,7 +43,8 @@ def shown(progress: ProgressOption, title: str, *, first: bool = True) -> Iterat
         first: whether this is the first process of a run; the others show nothing.
     """
     if callable(progress):
-        yield progress
+        with inner_progress(progress):
+            yield progress
         return
     if not progress:
         yield silent
@@ -51,7 +53,7 @@ def shown(progress: ProgressOption, title: str, *, first: bool = True) -> Iterat
         if not free:
             yield silent
             return
-        with open_display(title) as display:
+        with open_display(title) as display, inner_progress(display):
             yield display
 
 
@@ -281,7 +283,15 @@ class BarDisplay(Display):
         task = TaskID(self._tasks[stage])
         if done == 0:
             self._bars.reset(task, total=total)
-        self._bars.update(task, completed=done, total=total)
+        self._bars.update(task, completed=done, total=total, visible=True)
+        self._hide_finished()
+
+    def _hide_finished(self) -> None:
+        """Hide the first finished bars where there are many: a terminal cuts off the last ones."""
+        visible = [task for task in self._bars.tasks if task.visible]
+        finished = [task for task in visible if task.finished]
+        for task in finished[: max(0, len(visible) - _MOST_BARS)]:
+            self._bars.update(task.id, visible=False)
 
     def announce(self, line: str) -> None:
         """Print one line above the bars."""

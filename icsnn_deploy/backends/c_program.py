@@ -27,7 +27,7 @@ from icsnn_deploy.graph.inputs import check_inputs
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import IF, Population
 from icsnn_deploy.native.build import compile_library, find_compiler, missing_compiler
-from icsnn_deploy.native.threads import in_threads, usual_threads
+from icsnn_deploy.native.threads import in_reported_threads, usual_threads
 
 _COMPILE_LIMIT_S = 600.0
 _FLAGS = ("-DICSNN_HOST", "-O2", "-ftree-vectorize")  # gcc's -O3 unrolls, and is 15 % slower
@@ -161,7 +161,7 @@ class CSimulator:
             )
             self._free.append((state, events))
 
-        in_threads(run, batch, self.threads)
+        in_reported_threads(run, batch, self.threads, "samples on c")
 
     def _logits(self, sums: Array) -> Array:
         """Running means [T, B, *output shape] of sums [T, B, P, C]."""

@@ -32,7 +32,7 @@ from icsnn_deploy.graph.nodes import (
     Population,
     Relu,
 )
-from icsnn_deploy.progress import report_inner, tracked
+from icsnn_deploy.progress import inner_tracked, report_inner, tracked
 
 
 def open_reference(bundle: Bundle, backend: Backend, option: str | None) -> Simulator:
@@ -67,7 +67,7 @@ class ReferenceSimulator:
         currents: list[Array] = []
         for step in tracked(range(graph.steps), "reference, steps", graph.steps, report_inner):
             values = {graph.input.name: x[step] if timed else x}
-            for node in graph.nodes[1:]:
+            for node in inner_tracked(graph.nodes[1:], "reference, layers of a step"):
                 sources = [values[name] for name in node.inputs]
                 if isinstance(node, Population):
                     s, u, v[node.name] = fire(node, v[node.name], sources[0], half)

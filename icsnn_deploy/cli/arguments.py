@@ -58,8 +58,9 @@ ChannelsLast = Annotated[
     bool | None,
     typer.Option(
         "--channels-last/--channels-first",
-        help="Order of the axes of arrays. Default: of images with --mean and --std the axis with "
-        "as many entries as channels; of others as the model takes them, [N, C, H, W].",
+        help="Order of the axes of arrays. Default: that in which samples have the shape that a "
+        "bundle's network takes; at conversion, of images with --mean and --std the axis with as "
+        "many entries as channels, of others as the model takes them, [N, C, H, W].",
         show_default=False,
         rich_help_panel=_SAMPLES,
     ),

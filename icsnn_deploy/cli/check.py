@@ -43,14 +43,14 @@ def check(
 ) -> None:
     """Check whether a bundle's network fits a hardware target; list everything that does not."""
     with report_errors(as_json):
-        from icsnn_deploy.report import resources as tables
-        from icsnn_deploy.targets import find_target
-        from icsnn_deploy.targets.check import check as run_check
-        from icsnn_deploy.targets.override import override, parse_settings
-
-        profile = override(find_target(target), parse_settings(settings or []))
-        network = open_bundle(bundle).network()
         with progress_bars():
+            from icsnn_deploy.report import resources as tables
+            from icsnn_deploy.targets import find_target
+            from icsnn_deploy.targets.check import check as run_check
+            from icsnn_deploy.targets.override import override, parse_settings
+
+            profile = override(find_target(target), parse_settings(settings or []))
+            network = open_bundle(bundle).network()
             result = run_check(network, profile, host_first_layer=host_first_layer)
         if as_json:
             print_json(result.to_json())

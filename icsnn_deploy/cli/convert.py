@@ -275,9 +275,11 @@ def convert(
             samples = pack_inputs(result.ann, samples)
         kept = take_first(samples, SAMPLES_KEPT, int(encoding == "events"))
         bins = None if binning is None else event_bins
-        bundle = result.save(
-            out, kept, event_bins=bins, image_size=given.image_size, overwrite=overwrite
-        )
+        with progress_bars() as progress:
+            progress("writing the bundle", 0, 1)
+            bundle = result.save(
+                out, kept, event_bins=bins, image_size=given.image_size, overwrite=overwrite
+            )
         if as_json:
             written = {"graph_hash": bundle.graph_hash, "report": result.report.to_json()}
             print_json({"bundle": str(out), **written, **({"notes": notes} if notes else {})})

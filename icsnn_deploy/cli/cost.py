@@ -34,14 +34,14 @@ def cost(
 ) -> None:
     """Model the latency and energy of an integer network on a chip, from the spikes of a run."""
     with report_errors(as_json):
-        opened = open_bundle(bundle)
-        axis = opened.network().input.batch_axis
         with progress_bars() as progress:
             from icsnn_deploy.evaluation.chip_cost import model_cost
             from icsnn_deploy.report import chip_cost as tables
 
+            opened = open_bundle(bundle)
+            axis = opened.network().input.batch_axis
             inputs = (
-                load_inputs(opened, images, Reading(selection=Selection(limit)))
+                load_inputs(opened, images, Reading(selection=Selection(limit), progress=progress))
                 if images
                 else take_first(opened.samples(), limit, axis)
             )

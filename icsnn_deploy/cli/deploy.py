@@ -35,11 +35,12 @@ def deploy(
 ) -> None:
     """Check, quantize, export and verify for a target; write a folder with the next steps."""
     with report_errors(as_json):
-        from icsnn_deploy.deploying.deploy import check_free_deployment
-        from icsnn_deploy.deploying.deploy import deploy as run_deployment
+        with progress_bars():
+            from icsnn_deploy.deploying.deploy import check_free_deployment
+            from icsnn_deploy.deploying.deploy import deploy as run_deployment
 
-        check_free_deployment(out, overwrite=overwrite)
-        opened = open_bundle(bundle)
+            check_free_deployment(out, overwrite=overwrite)
+            opened = open_bundle(bundle)
         samples = None
         with progress_bars() as progress:
             if calibration is not None:

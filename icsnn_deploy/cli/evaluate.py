@@ -113,7 +113,8 @@ def evaluate(
         )
         opened = open_bundle(bundle)
         tasks = declared_tasks(task or [])
-        network = judged_as(opened.network(), tasks)
+        with progress_bars():
+            network = judged_as(opened.network(), tasks)
         given = SourceOptions.parse(
             resize=resize,
             crop=crop,

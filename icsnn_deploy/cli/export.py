@@ -104,11 +104,15 @@ def export(
         given: tuple[ExportOptions, ...] = (onnx, nir, program, vectors)
         options = [each for each in given if each != type(each)()]
         opened = open_bundle(bundle)
-        memory = _memory(opened) if "c" in export_format else None
+        with progress_bars():
+            memory = _memory(opened) if "c" in export_format else None
         if memory is not None and not as_json:
             print_table(memory_table(memory))
-        if "testvectors" in export_format and opened.network().is_integer and not as_json:
-            _announce(opened, vectors)
+        if "testvectors" in export_format and not as_json:
+            with progress_bars():
+                sizes = _vector_sizes(opened, vectors)
+            if sizes is not None:
+                say(sizes)
         tasks = plan_exports(tuple(export_format), tuple(options))
         with progress_bars() as progress:
             exported, errors = _export_each(opened, tasks, lossy=lossy, progress=progress)
@@ -215,15 +219,17 @@ def _needs(
     return {"for": reader, "needs": needs(reader, str(path), network, encoding)}
 
 
-def _announce(bundle: Bundle, options: VectorOptions) -> None:
-    """Print what test vectors take on the disk, before they are written."""
+def _vector_sizes(bundle: Bundle, options: VectorOptions) -> str | None:
+    """What test vectors take on the disk; None of a float network, which has none."""
     network, count = bundle.network(), options.samples
+    if not network.is_integer:
+        return None
     if bundle.has_samples:
         there = bundle.samples().shape[network.input.batch_axis]
         count = min(count, there) or count
     plan = plan_vectors(network, count, spikes_only=options.spikes_only)
     sizes = ", ".join(f"{role} {size:,}" for role, size in plan.sizes().items())
-    say(f"testvectors, samples {count}, files {len(plan.memories)}, bytes: {sizes}")
+    return f"testvectors, samples {count}, files {len(plan.memories)}, bytes: {sizes}"
 
 
 def _show(written: Mapping[str, Mapping[str, Any]]) -> None:

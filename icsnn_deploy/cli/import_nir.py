@@ -50,10 +50,10 @@ def import_nir(
     """
     with report_errors(as_json):
         check_free(out, overwrite=overwrite)
-        from icsnn_deploy.exporters.nir.read.file import from_nir
-        from icsnn_deploy.graph.inputs import check_inputs
-
         with progress_bars():
+            from icsnn_deploy.exporters.nir.read.file import from_nir
+            from icsnn_deploy.graph.inputs import check_inputs
+
             network = from_nir(
                 file,
                 reset=reset,
@@ -61,22 +61,22 @@ def import_nir(
                 encoding=encoding,
                 input_dtype=input_dtype,
             )
-        kept = None
-        if samples is not None:
-            found = take_first(
-                load_packed(network.input, samples, load_array),
-                SAMPLES_KEPT,
-                network.input.batch_axis,
+            kept = None
+            if samples is not None:
+                found = take_first(
+                    load_packed(network.input, samples, lambda spec, _: load_array(spec)),
+                    SAMPLES_KEPT,
+                    network.input.batch_axis,
+                )
+                kept = check_inputs(network, found)
+            bundle = create_bundle(
+                out,
+                network=network,
+                ann=None,
+                samples=kept,
+                report={"imported_from": file.name, "reset": reset},
+                overwrite=overwrite,
             )
-            kept = check_inputs(network, found)
-        bundle = create_bundle(
-            out,
-            network=network,
-            ann=None,
-            samples=kept,
-            report={"imported_from": file.name, "reset": reset},
-            overwrite=overwrite,
-        )
         if as_json:
             print_json({"bundle": str(out), "graph_hash": bundle.graph_hash})
             return

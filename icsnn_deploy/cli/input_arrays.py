@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,12 +25,13 @@ from icsnn_deploy.evaluation.samples import array_specs
 from icsnn_deploy.evaluation.source_samples import SourceSamples, open_source_samples
 from icsnn_deploy.events.binning import EventBinning
 from icsnn_deploy.events.folder import find_recordings, map_recordings, refuse_recordings
-from icsnn_deploy.graph.arrangement import is_plain, pack_into
+from icsnn_deploy.graph.arrangement import is_plain, pack_into, parts_of_input
 from icsnn_deploy.graph.encoder import encoded, placed
 from icsnn_deploy.graph.inputs import check_spikes
 from icsnn_deploy.graph.neuron import Array
+from icsnn_deploy.graph.node import Shape
 from icsnn_deploy.graph.nodes import Encoding, Input
-from icsnn_deploy.pixels import channels_first
+from icsnn_deploy.pixels import channels_first, is_channels_last
 from icsnn_deploy.sources.open import open_source, source_kind
 from icsnn_deploy.sources.reading import Reading
 from icsnn_deploy.sources.source import NamedArrays
@@ -95,14 +97,15 @@ def load_samples(bundle: Bundle, spec: str, reading: Reading) -> tuple[Array, So
     taking = before_encoding(node) if are_frames(node, spec) else node
     unchanged = bundle.takes_arrays_unchanged or taking.is_timed
 
-    def load(one: str) -> Array:
+    def load(one: str, own: Shape) -> Array:
         if not unchanged:
-            return load_images(one, bundle.normalization, last)
-        array = load_array(one)
-        return channels_first(array, taking.batch_axis + 1) if last else array
+            return load_images(one, bundle.normalization, last, own)
+        array, axis = load_array(one), taking.batch_axis
+        moved = is_channels_last(one, array.shape[axis:], None, last, own)
+        return channels_first(array, axis + 1) if moved else array
 
-    def load_all(one: str) -> Array:
-        return _load_files(one, load, limit, taking.batch_axis)
+    def load_all(one: str, own: Shape) -> Array:
+        return _load_files(one, partial(load, own=own), limit, taking.batch_axis)
 
     return load_packed(taking, spec, load_all), None
 
@@ -143,19 +146,20 @@ def _load_files(
     return found[0] if len(found) == 1 else np.concatenate(found, axis=batch_axis)
 
 
-def load_packed(node: Input, spec: str, load: Callable[[str], Array]) -> Array:
+def load_packed(node: Input, spec: str, load: Callable[[str, Shape], Array]) -> Array:
     """Load the arrays of a network's inputs, each with `load`, as the network takes them.
 
     Args:
         node: the network's input.
         spec: FILE.npz:array or FILE.npy; of several inputs FILE.npz, with an array of each name.
-        load: FILE.npz:array or FILE.npy -> its samples.
+        load: FILE.npz:array or FILE.npy, and the shape of one sample -> its samples.
 
     Raises:
         DataError: names the file, and the array that does not fit.
     """
     specs = input_specs(node, spec)
-    arrays = {name: load(one) for name, one in specs.items()}
+    shapes = {part.name: part.shape for part in parts_of_input(node)}
+    arrays = {name: load(one, shapes[name]) for name, one in specs.items()}
     if is_plain(node.parts, node.index, node.shape):
         return arrays[next(iter(specs))]  # checked as the network's input
     try:

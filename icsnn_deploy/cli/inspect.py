@@ -26,7 +26,7 @@ from icsnn_deploy.errors import DataError
 from icsnn_deploy.graph.arrangement import input_parts, output_parts
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.inputs import part_units
-from icsnn_deploy.progress import inner_progress
+from icsnn_deploy.progress import tracked
 from icsnn_deploy.sources.options import SourceOptions
 from icsnn_deploy.sources.reading import Reading
 from icsnn_deploy.sources.selection import Selection
@@ -57,9 +57,12 @@ def inspect(
 ) -> None:
     """Show what a bundle holds and, with --images, what its network does with them."""
     with report_errors(as_json):
-        opened = open_bundle(bundle)
-        opened.check_files()
-        graph, report = opened.network(), opened.report()
+        with progress_bars() as progress:
+            opened = open_bundle(bundle)
+            names = opened.manifest.files
+            for name in tracked(names, "checking files", len(names), progress):
+                opened.file(name)
+            graph, report = opened.network(), opened.report()
         options = SourceOptions.parse(
             resize=resize, crop=crop, input_key=input_key, channels_last=channels_last
         )
@@ -81,12 +84,12 @@ def inspect(
 
 def _measure(bundle: Bundle, graph: Graph, images: str, reading: Reading) -> Activity:
     """Spikes, operations and energy of the network on images, on the torch backend."""
-    from icsnn_deploy.backends.recording import Record
-    from icsnn_deploy.backends.torch.simulator import TorchSimulator
-    from icsnn_deploy.evaluation.activity import measure_activity
-    from icsnn_deploy.graph.inputs import to_input_units
+    with progress_bars() as progress:
+        from icsnn_deploy.backends.recording import Record
+        from icsnn_deploy.backends.torch.simulator import TorchSimulator
+        from icsnn_deploy.evaluation.activity import measure_activity
+        from icsnn_deploy.graph.inputs import to_input_units
 
-    with progress_bars() as progress, inner_progress(progress):
         samples = load_inputs(bundle, images, replace(reading, progress=progress))
         x = to_input_units(graph, samples)
         recording = TorchSimulator(graph).run(x, Record(spikes=False, counts=True))
@@ -97,13 +100,13 @@ def _kernels(bundle: Bundle, graph: Graph, backend: str) -> dict[str, LayerKerne
     """Run the bundle's own samples, and return which kernel ran each convolution."""
     if backend != "torch":
         raise DataError(f"--backend {backend}: only torch chooses among kernels that it can name")
-    from icsnn_deploy.backends.torch.simulator import TorchSimulator
-    from icsnn_deploy.graph.inputs import to_input_units
+    with progress_bars():
+        from icsnn_deploy.backends.torch.simulator import TorchSimulator
+        from icsnn_deploy.graph.inputs import to_input_units
 
-    with progress_bars() as progress, inner_progress(progress):
         simulator = TorchSimulator(graph)
         simulator.classify(to_input_units(graph, bundle.samples()))
-    return simulator.kernels()
+        return simulator.kernels()
 
 
 def _to_json(

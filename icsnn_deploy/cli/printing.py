@@ -22,7 +22,7 @@ from rich.table import Table
 from icsnn_deploy.cli.notes import keeping_notes, show_traceback
 from icsnn_deploy.distributed import is_first
 from icsnn_deploy.errors import LONGEST_CELL, IcsnnError, UnsupportedOperatorError, plain
-from icsnn_deploy.progress import Progress, silent
+from icsnn_deploy.progress import Progress, inner_progress, silent
 from icsnn_deploy.progress_display import LineDisplay, claimed, open_display, takes_bars
 
 _LOG_WIDTH = 120  # characters per line where the output is no terminal
@@ -86,17 +86,22 @@ def _shows_progress() -> Iterator[None]:
 def progress_bars() -> Iterator[Progress]:
     """Show progress on standard error; no result may be printed inside.
 
-    Bars on a terminal, else lines; nothing in processes other than the first.
+    Bars on a terminal, else lines; nothing in processes other than the first. It is also the
+    inner_progress.
     """
     running = _RUNNING.get()
     if running is None:
         yield silent
     elif running.lines is not None:
-        yield running.lines
+        with inner_progress(running.lines):
+            yield running.lines
         running.lines.clear()
     else:
         passed = time.monotonic() - running.started
-        with open_display(running.title, max(0.0, _DELAY_S - passed)) as bars:
+        with (
+            open_display(running.title, max(0.0, _DELAY_S - passed)) as bars,
+            inner_progress(bars),
+        ):
             yield bars
 
 

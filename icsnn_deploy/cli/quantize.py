@@ -24,7 +24,6 @@ from icsnn_deploy.cli.input_arrays import load_samples, take_first
 from icsnn_deploy.cli.printing import print_json, progress_bars, report_errors, say
 from icsnn_deploy.errors import BundleError
 from icsnn_deploy.graph.encoder import are_spikes
-from icsnn_deploy.progress import inner_progress
 from icsnn_deploy.report.outputs import score_lines
 from icsnn_deploy.sources.options import SourceOptions
 from icsnn_deploy.sources.reading import Reading
@@ -75,11 +74,11 @@ def quantize(
         opened = open_bundle(bundle)
         if out.resolve() == bundle.resolve():
             raise BundleError(f"{out}: --out is the float bundle itself; choose another folder")
-        network = opened.network()
         given = SourceOptions.parse(
             resize=resize, crop=crop, input_key=input_key, channels_last=channels_last
         )
         with progress_bars() as progress:
+            network = opened.network()
             reading = Reading(
                 options=given, selection=Selection(limit, mixed=True), progress=progress
             )
@@ -99,7 +98,7 @@ def quantize(
             effort=effort,
             seed=seed,
         )
-        with progress_bars() as progress, inner_progress(progress):
+        with progress_bars() as progress:
             result = run_quantization(
                 opened,
                 samples,

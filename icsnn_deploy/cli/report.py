@@ -81,10 +81,11 @@ def report(
 ) -> None:
     """Write a page about one or several bundles: accuracy, spikes, parity, targets, costs."""
     with report_errors(as_json):
-        from icsnn_deploy.report.page.measure import ReportOptions, measure, own_samples
-        from icsnn_deploy.report.page.write import check_out, write_report
+        with progress_bars():
+            from icsnn_deploy.report.page.measure import ReportOptions, measure, own_samples
+            from icsnn_deploy.report.page.write import check_out, write_report
 
-        check_out(out)
+            check_out(out)
         options = ReportOptions(
             backends=tuple(backend) if backend else None,
             parity_samples=parity_samples,

@@ -46,16 +46,18 @@ def split(
     with report_errors(as_json):
         if not host_first_layer:
             raise DataError("no cut is named: pass --host-first-layer, the only one there is")
-        from icsnn_deploy.report.tables import parity_table
-        from icsnn_deploy.splitting.split import check_free_split
-        from icsnn_deploy.splitting.split import split as run_split
+        with progress_bars() as progress:
+            from icsnn_deploy.report.tables import parity_table
+            from icsnn_deploy.splitting.split import check_free_split
+            from icsnn_deploy.splitting.split import split as run_split
 
-        check_free_split(out, overwrite=overwrite)
-        opened = open_bundle(bundle)
-        if images:
-            samples = load_inputs(opened, images, Reading(selection=Selection(limit)))
-        else:
-            samples = take_first(opened.samples(), limit, opened.network().input.batch_axis)
+            check_free_split(out, overwrite=overwrite)
+            opened = open_bundle(bundle)
+            if images:
+                reading = Reading(selection=Selection(limit), progress=progress)
+                samples = load_inputs(opened, images, reading)
+            else:
+                samples = take_first(opened.samples(), limit, opened.network().input.batch_axis)
         try:
             with progress_bars() as progress:
                 result = run_split(opened, out, samples, overwrite=overwrite, progress=progress)

@@ -93,7 +93,8 @@ def verify(
         for spec in backends:  # refuse an unknown name before anything is loaded
             find_backend(spec)
         tasks = declared_tasks(task or [])
-        network = judged_as(opened.network(), tasks)
+        with progress_bars():
+            network = judged_as(opened.network(), tasks)
         source = None
         options = SourceOptions.parse(
             resize=resize,

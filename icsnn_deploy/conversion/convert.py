@@ -46,7 +46,7 @@ from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import Encoding
 from icsnn_deploy.graph.tasks import Task
 from icsnn_deploy.pixels import as_network_samples, channels_first, is_channels_last
-from icsnn_deploy.progress import Progress, announce, announces, inner_progress
+from icsnn_deploy.progress import Progress, announce, announces
 from icsnn_deploy.progress_display import ProgressOption, shown
 from icsnn_deploy.sources.batches import as_array
 from icsnn_deploy.sources.fresh_batches import FreshBatches
@@ -192,10 +192,9 @@ def _converted(
             for name, values in calibration_data.items()
             for array in [as_array(values, f"calibration data: {name}")]
         }
-        with inner_progress(progress):
-            ann, calibration_data = several_inputs(
-                model, named, normalization, activations, replace_max_pool, approximate
-            )
+        ann, calibration_data = several_inputs(
+            model, named, normalization, activations, replace_max_pool, approximate
+        )
         channels_last = None  # packed
     encoder = InputEncoder(encoding=encoding, time_steps=recipe.steps, seed=rate_seed)
     fresh = None
@@ -219,16 +218,15 @@ def _converted(
     context = context.with_channels_first(normalization, channels_last)
     context = context.for_normalization(normalization)
     if ann is None:
-        with inner_progress(progress):
-            ann = to_ann_graph(
-                model,
-                context.samples.samples,
-                normalization,
-                activations,
-                replace_max_pool=replace_max_pool,
-                approximate=approximate,
-                encoder=encoder,
-            )
+        ann = to_ann_graph(
+            model,
+            context.samples.samples,
+            normalization,
+            activations,
+            replace_max_pool=replace_max_pool,
+            approximate=approximate,
+            encoder=encoder,
+        )
         context = context.arranged_for(ann)
     ann = certifiable(ann, recipe.steps, context)
     ranks.require_equal("the traced ANN", ann.hash)
@@ -250,7 +248,9 @@ def _converted(
     estimate = None
     if announces(progress):
         used = fit.part(0, SAMPLES_USED)
+        progress("timing this machine", 0, 1)
         estimate = estimate_for(recipe, ann, used, len(held_out), ranks.size)
+        progress("timing this machine", 1, 1)
         line = starting_line(recipe, estimate)
         if line is not None:
             announce(progress, line)

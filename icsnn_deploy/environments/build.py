@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from icsnn_deploy.environments.spec import EnvironmentSpec
 from icsnn_deploy.errors import BackendUnavailableError
+from icsnn_deploy.progress import report_inner
 
 _LOG_LINES = 8
+_PACKAGE = ("Collecting ", "Requirement already satisfied: ")  # how a line of pip begins
 
 Remedies = Sequence[tuple[str, str]]
 """Pairs of a text that a failed program may print, and what to do then."""
@@ -66,10 +68,10 @@ def run_program(
     """Run a program to its end; raises BackendUnavailableError with the end of its output.
 
     The program inherits the folder's lock: if only this process is killed, pip continues and the
-    folder stays locked.
+    folder stays locked. Packages that pip names are counted, for inner_progress.
     """
     try:
-        done = subprocess.run(
+        with subprocess.Popen(
             list(command),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -77,16 +79,33 @@ def run_program(
             text=True,
             errors="replace",
             pass_fds=(lock,),
-        )
+        ) as program:
+            assert program.stdout is not None  # a pipe
+            try:
+                printed = list(_counted(program.stdout))
+            except BaseException:
+                program.kill()
+                raise
     except OSError as error:
         raise BackendUnavailableError(f"{command[0]}: can't be started ({error})") from error
-    if done.returncode != 0:
-        known = [remedy for text, remedy in remedies if text in done.stdout]
-        tail = "".join(f"\n  | {line[:300]}" for line in done.stdout.splitlines()[-_LOG_LINES:])
+    if program.returncode != 0:
+        text_of_all = "".join(printed)
+        known = [remedy for text, remedy in remedies if text in text_of_all]
+        tail = "".join(f"\n  | {line[:300]}" for line in text_of_all.splitlines()[-_LOG_LINES:])
         raise BackendUnavailableError(
             f"{spec.title} could not be set up: {' '.join(command)} failed. "
             f"{known[0] if known else 'See its output below'}, then run this again.{tail}"
         )
+
+
+def _counted(lines: Iterable[str]) -> Iterator[str]:
+    """The lines of a program; those in which pip names a package are reported."""
+    packages = 0
+    for line in lines:
+        if line.startswith(_PACKAGE):
+            packages += 1
+            report_inner("packages collected", packages, None)
+        yield line
 
 
 def _clear(spec: EnvironmentSpec, folder: Path) -> None:

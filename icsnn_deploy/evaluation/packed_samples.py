@@ -52,6 +52,7 @@ def open_inputs(
     """
     if are_stored_samples(spec):
         return open_samples(spec, axis=node.batch_axis, whole=True)
+    shapes = {part.name: part.shape for part in parts_of_input(node)}
     named = {
         name: open_samples(
             one,
@@ -59,6 +60,7 @@ def open_inputs(
             normalization=normalization,
             whole=whole,
             channels_last=channels_last,
+            own=shapes[name],
         )
         for name, one in input_specs(node, spec).items()
     }

@@ -109,6 +109,7 @@ def open_samples(
     normalization: Normalization | None = None,
     whole: bool = False,
     channels_last: bool | None = None,
+    own: Sequence[int] | None = None,
 ) -> Samples:
     """Open samples; only the headers of the files are read.
 
@@ -117,20 +118,22 @@ def open_samples(
         axis: of the samples.
         normalization: of images, as for data.load_images.
         whole: use arrays of any dtype unchanged.
-        channels_last: as for data.load_images.
+        channels_last, own: as for pixels.is_channels_last.
 
     Raises:
         DataError: names the file, and what is wrong with it.
     """
     pieces: list[Piece] = []
     first: tuple[tuple[int, ...], np.dtype[Any]] | None = None
-    last = bool(channels_last)
+    last = False
     for name in array_specs(spec):
         shape, dtype = array_shape(name)
         if len(shape) <= axis:
             raise DataError(f"{name}: shape {list(shape)}; axis {axis} of the samples is missing")
-        if not whole:
-            last = is_channels_last(name, shape, normalization, channels_last)
+        if whole:
+            last = is_channels_last(name, shape[axis:], None, channels_last, own)
+        else:
+            last = is_channels_last(name, shape, normalization, channels_last, own)
             check_images(name, shape, dtype, normalization, last)
         kind = ((*shape[:axis], *shape[axis + 1 :]), dtype)
         if first is not None and kind != first:

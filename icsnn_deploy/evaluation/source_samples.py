@@ -22,6 +22,7 @@ from icsnn_deploy.graph.arrangement import (
 )
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
+from icsnn_deploy.graph.node import Shape
 from icsnn_deploy.graph.nodes import Input
 from icsnn_deploy.judging.labels import check_output_labels
 from icsnn_deploy.pixels import channels_first, check_images, is_channels_last
@@ -46,6 +47,7 @@ class SourceSamples:
         channels_last: whether the channels are the last axis of arrays (pixels.is_channels_last).
         node: the network's input, where it arranges samples in another way than the model; None:
             they are arranged already.
+        own: shape of one sample that the network takes; None before there is one.
     """
 
     source: Source
@@ -53,6 +55,7 @@ class SourceSamples:
     node: Input | None = None
     whole: bool = False
     channels_last: bool | None = None
+    own: Shape | None = None
 
     @property
     def name(self) -> str:
@@ -78,10 +81,11 @@ class SourceSamples:
         """Samples as the source gives them, in the form that the network's input takes."""
         name = self.source.name
         if self.whole:
-            found = channels_first(array) if self.channels_last else array
+            last = is_channels_last(name, array.shape, None, self.channels_last, self.own)
+            found = channels_first(array) if last else array
         else:
             shape = (len(self), *array.shape[1:])  # of all, for the message
-            last = is_channels_last(name, shape, self.normalization, self.channels_last)
+            last = is_channels_last(name, shape, self.normalization, self.channels_last, self.own)
             check_images(name, shape, array.dtype, self.normalization, last)
             found = as_samples(array, self.normalization, last, name)
         check_finite(name, found)
@@ -137,7 +141,7 @@ def open_source_samples(bundle: Bundle, spec: str, reading: Reading) -> SourceSa
         )
     last = reading.options.channels_last
     if isinstance(found, NamedArrays):
-        packed = _packed(node, found, bool(last))
+        packed = _packed(node, found, last)
         return SourceSamples(source=packed, normalization=normalization, whole=whole)
     parts = parts_of_input(node)
     if len(parts) > 1:
@@ -150,6 +154,7 @@ def open_source_samples(bundle: Bundle, spec: str, reading: Reading) -> SourceSa
         normalization=normalization,
         whole=whole,
         channels_last=last,
+        own=parts[0].shape,
         node=None if is_plain(node.parts, node.index, node.shape) else node,
     )
     shape = samples.blank().shape[1:]
@@ -222,11 +227,13 @@ def check_classes(name: str, names: Sequence[str], shape: Sequence[int]) -> None
         )
 
 
-def _packed(node: Input, found: NamedArrays, channels_last: bool) -> ArraySource:
+def _packed(node: Input, found: NamedArrays, channels_last: bool | None) -> ArraySource:
     """The arrays of a network's inputs as one, as the network takes them."""
     arrays = dict(found.arrays)
-    if channels_last:
-        arrays = {name: channels_first(array) for name, array in arrays.items()}
+    shapes = {part.name: part.shape for part in parts_of_input(node)}
+    for name, array in arrays.items():
+        if is_channels_last(found.name, array.shape, None, channels_last, shapes.get(name)):
+            arrays[name] = channels_first(array)
     if is_plain(node.parts, node.index, node.shape):
         if len(arrays) != 1:
             raise DataError(

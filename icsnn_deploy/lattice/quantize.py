@@ -18,7 +18,7 @@ from icsnn_deploy.conversion.calibration.objective import Objective, Score
 from icsnn_deploy.conversion.calibration.sampled_activations import sample_activations
 from icsnn_deploy.conversion.calibration.samples import CalibrationSet, CalibrationSource
 from icsnn_deploy.conversion.conversion import Conversion
-from icsnn_deploy.graph.arrangement import as_taken, output_tasks
+from icsnn_deploy.graph.arrangement import as_taken, output_tasks, parts_of_input
 from icsnn_deploy.graph.certificate import certify, require_certificate
 from icsnn_deploy.graph.encoder import InputEncoder, are_spikes, encoded, encoder_of, placed
 from icsnn_deploy.graph.graph import Graph, hard_resets
@@ -33,7 +33,7 @@ from icsnn_deploy.lattice.quantization import FloatNetwork, Quantization
 from icsnn_deploy.lattice.recalibrate import activation_units, readout_steps, recalibrate
 from icsnn_deploy.lattice.round_network import Lattice, even_widths, round_to_lattice
 from icsnn_deploy.lattice.train import check_trainable, train_on_lattice, training_plan
-from icsnn_deploy.progress import Progress, inner_progress
+from icsnn_deploy.progress import Progress
 from icsnn_deploy.progress_display import ProgressOption, shown
 from icsnn_deploy.sources.network_samples import network_samples
 from icsnn_deploy.targets.generic import GENERIC
@@ -84,7 +84,7 @@ def quantize(
         LatticeError: the network cannot be put on the lattice, does not certify there, or is to
             be trained and has no ANN or hard reset.
     """
-    with shown(progress, "quantizing") as reporting, inner_progress(reporting):
+    with shown(progress, "quantizing") as reporting:
         given = FloatNetwork.of(source, ann)
         return _quantized(
             given,
@@ -140,7 +140,9 @@ def _quantized(
             progress=progress,
             encoder=_encoder(given, calibration_data),
         )
-        .with_channels_first(given.normalization, channels_last)
+        .with_channels_first(
+            given.normalization, channels_last, parts_of_input(network.input)[0].shape
+        )
         .for_normalization(given.normalization)
         .arranged_for(network)
     )

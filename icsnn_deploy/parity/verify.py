@@ -295,9 +295,11 @@ def _open(
     # Exported files first, so that a file is refused before PyTorch is loaded.
     order = sorted(specs, key=lambda spec: find_backend(spec)[0].export is None)
     opened = {}
-    for spec in tracked(order, "opening backends", len(order), progress):
+    for spec in order:
+        progress(f"opening {spec}", 0, 1)  # ONNX Runtime optimizes a file for seconds
         with _failing(spec, errors):
             opened[spec] = open_backend(bundle, spec)
+        progress(f"opening {spec}", 1, 1)
     return {spec: opened[spec] for spec in specs if spec in opened}
 
 

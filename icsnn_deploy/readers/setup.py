@@ -32,6 +32,10 @@ from icsnn_deploy.readers.launch import Request, run_requests
 _DEPENDENCIES = {"readers": ("loguru", "matplotlib", "tqdm"), "sinabs": ("matplotlib", "pbr")}
 _REMEDIES = (
     ("No space left on device", "Free 50 MB, or choose another folder with ICSNN_READERS"),
+    (
+        "require a different python version",
+        "SpikingJelly 2.0.0 needs Python 3.11: install icsnn-deploy there",
+    ),
     ("No matching distribution", "Check the network, and which index pip asks"),
     ("Connection", "Check the network, and which index pip asks"),
 )

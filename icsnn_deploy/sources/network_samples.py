@@ -67,7 +67,13 @@ def network_samples(
     if node.encoding == "events":
         samples = np.moveaxis(samples, 0, 1)  # [N, T, *shape] -> [T, N, *shape]
     spikes = are_spikes(graph, samples.shape)
-    if is_channels_last(what, samples.shape, None if spikes else normalization, channels_last):
+    if is_channels_last(
+        what,
+        samples.shape[1:] if spikes else samples.shape,
+        None if spikes else normalization,
+        channels_last,
+        parts_of_input(node)[0].shape,
+    ):
         samples = channels_first(samples, 2 if spikes else 1)
     if not spikes:
         samples = as_network_samples(what, samples, normalization)
@@ -90,8 +96,10 @@ def _packed(
     axis = taking.batch_axis
     first = (slice(None),) * axis + (slice(limit),)
     arrays = {name: array[first] for name, array in arrays.items()}
-    if channels_last:
-        arrays = {name: channels_first(array, axis + 1) for name, array in arrays.items()}
+    shapes = {part.name: part.shape for part in parts_of_input(node)}
+    for name, array in arrays.items():
+        if is_channels_last(what, array.shape[axis:], None, channels_last, shapes.get(name)):
+            arrays[name] = channels_first(array, axis + 1)
     try:
         return pack_into(taking, arrays)
     except DataError as error:

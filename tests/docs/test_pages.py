@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -17,17 +18,24 @@ pytestmark = pytest.mark.slow
 DOCS = Path(__file__).parents[2] / "docs"
 LANDING = DOCS / "README.md"
 GUIDES = sorted(DOCS.glob("how-to/*.md"))
+MANUAL = sorted(DOCS.glob("guide/*.md"))
 OTHERS = [DOCS / "troubleshooting.md", *sorted(DOCS.glob("concepts/*.md"))]
 WITH_NAMES = [
     DOCS.parent / "README.md",
     DOCS / "reference" / "python.md",
 ]
 REASONS = {
+    "a part of a command",
     "installs packages",
     "needs a GPU",
     "needs Lava",
+    "needs chip tools",
+    "needs data of your own",
     "needs other frameworks",
+    "needs simulators of hardware",
+    "other tests run it",
     "starts processes",
+    "takes minutes",
 }
 """What a block may need that the tests do not have."""
 
@@ -55,6 +63,22 @@ def test_a_page_runs_in_the_folder_of_the_landing_page(
     run_page(page)
 
 
+@pytest.mark.parametrize("page", MANUAL, ids=lambda page: page.stem)
+def test_a_page_of_the_guide_runs_with_both(
+    page: Path, after_landing: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the folder of the landing page, with a model and loaders of the reader."""
+    shutil.copytree(after_landing, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    run_page(page, reader_names())
+
+
+@pytest.mark.parametrize("page", [*MANUAL, *GUIDES, LANDING], ids=lambda page: page.stem)
+def test_no_code_is_hidden_in_an_indented_block(page: Path) -> None:
+    text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    assert re.findall(r"\n\n    \S.*", text) == []
+
+
 @pytest.mark.parametrize("page", WITH_NAMES, ids=lambda page: page.stem)
 def test_a_page_runs_with_a_model_and_loaders_of_the_reader(
     page: Path, after_landing: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -76,6 +100,10 @@ def reader_names() -> dict[str, Any]:
     loader = torch.utils.data.DataLoader(calibration, batch_size=64)
     return {
         "model": model.eval(),
+        "x": data["calibration"][:64],
+        "y": data["labels"][:64],
+        "train_set": calibration,
+        "dict_loader": [{"pixel_values": data["calibration"][:64]}],
         "loader": loader,
         "calibration_loader": loader,
         "test_images": images.numpy(),
@@ -86,7 +114,7 @@ def reader_names() -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("page", [LANDING, *GUIDES, *OTHERS], ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", [LANDING, *GUIDES, *MANUAL, *OTHERS], ids=lambda page: page.stem)
 def test_a_block_that_is_not_run_has_a_known_reason(page: Path) -> None:
     assert {block.reason for block in blocks_of(page)} - {None} <= REASONS
 

@@ -2,10 +2,11 @@
 
     ```python title="net.py"   is written to net.py
     ```python                  is run; names last until the end of the page
-    ```sh                      each line is `icsnn ...` or `python FILE.py`; exit code 0, or what a
-                               comment `# exit code 1` says
+    ```sh                      each line is `icsnn ...`, `make -C ...` or `python FILE.py`; exit
+                               code 0, or what a comment `# exit code 1` says. The file is of the
+                               folder, or of the repository
     ```yaml                    is parsed
-    ```text, ```c              are not run
+    ```text, ```c ...          are not run
 
 A block after `<!-- not run: REASON -->` is not run. Commands run in this process, which saves the
 seconds that each takes to import PyTorch.
@@ -16,6 +17,7 @@ from __future__ import annotations
 import re
 import runpy
 import shlex
+import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +34,8 @@ BLOCK = re.compile(
     r"(?: title=\"(?P<title>[^\"]+)\")?\n(?P<code>.*?)^```$",
     re.DOTALL | re.MULTILINE,
 )
-NOT_CODE = ("text", "c", "console")
+NOT_CODE = ("text", "c", "console", "systemverilog")
+ROOT = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,17 @@ def run_command(line: str, code: int) -> None:
         result = CliRunner().invoke(app, words)
         assert result.exit_code == code, f"{line}\n{result.output}\n{result.exception!r}"
         return
+    if program == "make":
+        assert subprocess.run([program, *words], capture_output=True).returncode == code, line
+        return
     assert program == "python", f"no way to run {line!r}; say why with <!-- not run: ... -->"
+    file = words[0] if Path(words[0]).exists() else str(ROOT / words[0])
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(".")
-        runpy.run_path(words[0], run_name="__main__")
+        patch.setattr("sys.argv", [file, *words[1:]])
+        try:
+            runpy.run_path(file, run_name="__main__")
+            ended = 0
+        except SystemExit as end:
+            ended = int(end.code or 0)
+    assert ended == code, line

@@ -8,11 +8,12 @@ import threading
 import pytest
 from rich.console import Console
 
-from icsnn_deploy import progress_display
+from icsnn_deploy import progress, progress_display
 from icsnn_deploy.progress import (
     announce,
     announces,
     inner_progress,
+    inner_tracked,
     report_inner,
     silent,
 )
@@ -133,6 +134,31 @@ def test_bars_name_the_stages_on_a_terminal() -> None:
     assert "recipe auto; about 2 min" in shown_text
     assert "search" in shown_text
     assert "5/20" in shown_text
+
+
+def test_finished_bars_make_room_for_those_that_run() -> None:
+    console = Console(file=io.StringIO(), force_terminal=True, width=100)
+    with BarDisplay("converting", console, delay_s=0.0) as bars:
+        bars("outer", 1, 20)
+        for number in range(20):
+            bars(f"stage {number}", 0, 1)
+            bars(f"stage {number}", 1, 1)
+        bars("last", 0, 3)
+        tasks = bars._bars.tasks  # type: ignore[attr-defined]
+        visible = [task.description for task in tasks if task.visible]
+        assert (visible[0], visible[-1], len(visible)) == ("outer", "last", 8)
+        bars("stage 0", 0, 1)
+        assert tasks[2].visible
+
+
+def test_short_steps_are_reported_where_they_take_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, told = Clock(), []
+    monkeypatch.setattr(progress, "_clock", clock)
+    with inner_progress(lambda *given: told.append(given)):
+        for duration_s in (0.01, 0.2):
+            for _ in inner_tracked(range(5), "layers"):
+                clock.now += duration_s
+    assert told == [("layers", 2, 5), ("layers", 4, 5), ("layers", 5, 5)]
 
 
 def test_bars_of_short_work_never_appear() -> None:

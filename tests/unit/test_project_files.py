@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from icsnn_deploy.version import __version__
+from tests.support.wheel_check import NO_EXTRA, PARTS
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -89,6 +90,20 @@ def test_every_relative_link_leads_somewhere(page: Path) -> None:
     assert list(broken_links(page)) == []
 
 
+def test_every_page_of_the_site_is_in_its_menu() -> None:
+    menu = (ROOT / "mkdocs.yml").read_text().partition("\nnav:")[2]
+    listed = set(re.findall(r"[\w/-]+\.md", menu))
+    assert {str(page.relative_to(ROOT / "docs")) for page in ROOT.glob("docs/**/*.md")} <= listed
+
+
+@pytest.mark.parametrize("page", PAGES, ids=relative)
+def test_no_text_is_taken_for_a_link(page: Path) -> None:
+    """[channel][y] is a link with the label y; in backticks it is text."""
+    text = re.sub(r"`[^`\n]*`", "", CODE_BLOCK.sub("", page.read_text()))
+    text = re.sub(r"^    .*$", "", text, flags=re.MULTILINE)
+    assert re.findall(r"\]\[[^\]]+\]", text) == []
+
+
 def test_a_link_to_nowhere_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(globals(), "ROOT", tmp_path)
     (tmp_path / "other.md").write_text("# A [title](x), `code` and\n# Twice\n# Twice\n")
@@ -140,6 +155,11 @@ def test_the_lowest_dependencies_are_tried_on_the_lowest_python() -> None:
         if "python-version" in step.get("with", {})
     ]
     assert versions == [project["requires-python"].removeprefix(">=")]
+
+
+def test_every_extra_is_tried_in_a_bare_environment() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert set(project["optional-dependencies"]) == set(PARTS) - {NO_EXTRA}
 
 
 @pytest.mark.parametrize("form", FORMS, ids=relative)

@@ -22,6 +22,7 @@ from icsnn_deploy.errors import ExportError
 from icsnn_deploy.exporters.onnx.contract import LOGITS, LOGITS_T, tensor_name
 from icsnn_deploy.exporters.onnx.read import OnnxFile, parse
 from icsnn_deploy.graph.neuron import Array
+from icsnn_deploy.progress import inner_tracked
 
 SAMPLES = 3
 CHEAP = 1 << 26
@@ -78,7 +79,7 @@ def prove_session(
         ExportError: an output differs; names the file, the output and what to do.
     """
     reference = ReferenceSession(file, data)
-    for samples in (SAMPLES, 1):
+    for samples in inner_tracked((SAMPLES, 1), f"proof of {runtime}"):
         feed = random_feed(file, samples)
         expected = reference.run(outputs, feed)
         got = session.run(outputs, feed)

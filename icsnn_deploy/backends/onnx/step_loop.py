@@ -11,6 +11,7 @@ from icsnn_deploy.backends.onnx.session import Session
 from icsnn_deploy.exporters.onnx.contract import CURRENT, LOGITS, LOGITS_T, tensor_name
 from icsnn_deploy.exporters.onnx.read import OnnxFile
 from icsnn_deploy.graph.neuron import Array
+from icsnn_deploy.progress import inner_tracked
 
 
 def run_steps(
@@ -57,7 +58,7 @@ def _loop(
     v_in = [tensor_name(name, "v_in") for name in metadata.populations]
     v_out = [tensor_name(name, "v_out") for name in metadata.populations]
     rows = []
-    for x in inputs:
+    for x in inner_tracked(inputs, "steps in the ONNX runtime"):
         feed = {**file.feed(x), **dict(zip(v_in, v, strict=True))}
         results = session.run([*outputs, *v_out], feed)
         rows.append(results[: len(outputs)])

@@ -12,6 +12,7 @@ from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.inputs import check_inputs
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import Node, Relu
+from icsnn_deploy.progress import inner_tracked
 
 
 class TorchANN:
@@ -28,7 +29,7 @@ class TorchANN:
         """Logits [B, *output shape]; `observer` is called with each node's result [B, *shape]."""
         values = {self.graph.input.name: self.ops.tensor(check_inputs(self.graph, inputs))}
         unused = self.graph.last_uses()
-        for node in self.graph.nodes[1:]:
+        for node in inner_tracked(self.graph.nodes[1:], "layers of the ANN"):
             values[node.name] = self.ops.evaluate(node, *(values[name] for name in node.inputs))
             if observer is not None:
                 observer(node, values[node.name])

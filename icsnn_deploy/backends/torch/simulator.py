@@ -32,7 +32,7 @@ from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.inputs import check_inputs
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import Add, AnyPopulation, Node, Population
-from icsnn_deploy.progress import report_inner
+from icsnn_deploy.progress import inner_tracked, report_inner
 
 Observer = Callable[[Population, Tensor, Tensor, "Tensor | None"], None]
 """Called per population with spikes [T, B, *shape], v(T) [B, *shape] and u [T, B, *shape]."""
@@ -249,12 +249,12 @@ class TorchSimulator:
         x = inputs if isinstance(inputs, Tensor) else self.ops.tensor(inputs)
         timed = self.graph.input.is_timed
         values = {} if timed else {self.graph.input.name: x}
-        for node in self.graph.nodes[1:]:
-            if node.name in self._constant:
-                incoming = [values[name] for name in node.inputs]
-                if sources is not None:
-                    sources(node, incoming)
-                values[node.name] = self.ops.evaluate(node, *incoming)
+        constant = [node for node in self.graph.nodes[1:] if node.name in self._constant]
+        for node in inner_tracked(constant, "layers computed once"):
+            incoming = [values[name] for name in node.inputs]
+            if sources is not None:
+                sources(node, incoming)
+            values[node.name] = self.ops.evaluate(node, *incoming)
         return Flow(
             inputs=x if timed else None,
             batch=x.shape[1] if timed else x.shape[0],
@@ -288,7 +288,7 @@ class TorchSimulator:
             values[self.graph.input.name] = flow.inputs[flow.step : flow.step + steps].flatten(0, 1)
         plan = self._fused if sources is None else self._plain
         as_bytes = self._as_bytes | self._as_events if sources is None else self._as_bytes
-        for node in plan.nodes:
+        for node in inner_tracked(plan.nodes, "layers on torch"):
             if isinstance(node, Population):
                 spikes, v, u = self._fire(
                     *(node, values, flow, steps, plan.fused.get(node.name)),

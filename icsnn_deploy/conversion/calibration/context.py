@@ -13,6 +13,7 @@ from icsnn_deploy.distributed import SINGLE, Ranks, WorkResult
 from icsnn_deploy.graph.encoder import DIRECT, InputEncoder, placed
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
+from icsnn_deploy.graph.node import Shape
 from icsnn_deploy.pixels import as_network_samples, channels_first, is_channels_last
 from icsnn_deploy.progress import Progress, silent, tracked
 
@@ -148,13 +149,17 @@ class CalibrationContext:
         return -(-len(self) // self.batch_size)
 
     def with_channels_first(
-        self, normalization: Normalization | None, channels_last: bool | None
+        self,
+        normalization: Normalization | None,
+        channels_last: bool | None,
+        own: Shape | None = None,
     ) -> CalibrationContext:
         """The same with the channels before the positions (see pixels.is_channels_last)."""
         array = self.samples.samples
         axis = 2 if self.encoder.encoding == "events" else 1
         pixels = normalization if axis == 1 else None
-        if not is_channels_last("calibration data", array.shape, pixels, channels_last):
+        shape = array.shape[axis - 1 :]
+        if not is_channels_last("calibration data", shape, pixels, channels_last, own):
             return self
         return replace(self, samples=replace(self.samples, samples=channels_first(array, axis)))
 

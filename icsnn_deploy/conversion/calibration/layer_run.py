@@ -9,6 +9,7 @@ from torch import Tensor
 from icsnn_deploy.backends.torch.simulator import TorchSimulator
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import IF
+from icsnn_deploy.progress import inner_tracked
 
 Fire = Callable[[IF, Tensor], Tensor]
 """What a population emits for its currents, both folded over time: [T B, *shape].
@@ -31,7 +32,7 @@ def currents_of_output(simulator: TorchSimulator, inputs: Array, fire: Fire) -> 
         inputs = inputs.reshape(-1, *source.shape)  # [T B, *shape]
     values = {source.name: simulator.ops.tensor(inputs)}
     spent = network.last_uses()
-    for node in network.nodes[1:]:
+    for node in inner_tracked(network.nodes[1:], "layers of a batch"):
         sources = [values[name] for name in node.inputs]
         if isinstance(node, IF):
             values[node.name] = fire(node, sources[0])

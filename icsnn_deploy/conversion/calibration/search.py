@@ -24,6 +24,7 @@ from icsnn_deploy.conversion.calibration.layer_sweep import (
 from icsnn_deploy.conversion.calibration.sampled_activations import SampledActivations
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import IF
+from icsnn_deploy.progress import InnerSteps
 
 _FACTORS = (0.8, 1.0, 1.25)  # times the threshold that the search starts from
 _V_INIT_RATIOS = (0.25, 0.5)  # v_init / v_threshold
@@ -163,11 +164,14 @@ class _Channels:
     def search(self, v_init: Tensor) -> tuple[ChannelParams, FitError]:
         """The best setting found: a coarse grid first, then steps of decreasing size."""
         best = self._setting(self.amplitude, v_init / self.amplitude, 0 * self.amplitude)
+        fits = InnerSteps("settings of a layer", FITS)
         fit = self.fit(best)
+        fits.step()
 
         def consider(setting: ChannelParams) -> FitError:
             nonlocal best, fit
             found = self.fit(setting)
+            fits.step()
             better = found.error < fit.error
             best = best.where(better, setting)
             fit = FitError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from icsnn_deploy.progress import inner_tracked
 from icsnn_deploy.report.page.charts import Series, bars
 from icsnn_deploy.report.page.document import (
     Picture,
@@ -26,6 +27,10 @@ _SCATTERS = 24
 
 def layers_section(m: BundleMeasures, prefix: str) -> Section:
     """Activity, first spikes, headroom and errors of each population."""
+    charts = (_rates, _silent, _first)
+    pictures_of_all = [
+        chart(m, prefix) for chart in inner_tracked(charts, "pictures of populations")
+    ]
     return Section(
         anchor=f"{prefix}populations",
         title="Populations",
@@ -35,9 +40,7 @@ def layers_section(m: BundleMeasures, prefix: str) -> Section:
             "the samples."
         ),
         items=(
-            *pictures(
-                [_rates(m, prefix), _silent(m, prefix), _first(m, prefix), *_headroom(m, prefix)]
-            ),
+            *pictures([*pictures_of_all, *_headroom(m, prefix)]),
             _table(m),
         ),
     )
@@ -190,7 +193,8 @@ def errors_section(m: BundleMeasures, prefix: str) -> Section:
         else "the amplitude of its channel that fits best, as the thresholds are in lattice units"
     )
     worst = sorted(known, key=lambda x: x.r_squared if x.r_squared is not None else 1.0)
-    shown = {x.layer for x in worst[:_SCATTERS]}
+    worst_names = {x.layer for x in worst[:_SCATTERS]}
+    shown = [x for x in known if x.layer in worst_names]
     return Section(
         anchor=anchor,
         title=title,
@@ -200,7 +204,7 @@ def errors_section(m: BundleMeasures, prefix: str) -> Section:
         ),
         items=(
             *pictures([_fit(known, prefix)]),
-            *pictures([_scatter(x, prefix) for x in known if x.layer in shown]),
+            *pictures([_scatter(x, prefix) for x in inner_tracked(shown, "pictures of errors")]),
         ),
     )
 

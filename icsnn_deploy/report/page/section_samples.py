@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from icsnn_deploy.graph.neuron import Array
+from icsnn_deploy.progress import inner_tracked
 from icsnn_deploy.report.page.charts import Series, bars
 from icsnn_deploy.report.page.document import (
     Gallery,
@@ -43,8 +44,18 @@ def spikes_section(m: BundleMeasures, prefix: str) -> Section:
             "to the least. A potential u is taken before the reset."
         ),
         items=(
-            *pictures([_raster(each, m, prefix) for each in m.rasters]),
-            *pictures([trace_picture(each, prefix, "trace") for each in m.traces]),
+            *pictures(
+                [
+                    _raster(each, m, prefix)
+                    for each in inner_tracked(m.rasters, "pictures of spikes")
+                ]
+            ),
+            *pictures(
+                [
+                    trace_picture(each, prefix, "trace")
+                    for each in inner_tracked(m.traces, "pictures of potentials")
+                ]
+            ),
         ),
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from icsnn_deploy.progress import inner_tracked
 from icsnn_deploy.report.page.document import (
     Item,
     Picture,
@@ -39,7 +40,9 @@ def targets_section(m: BundleMeasures, prefix: str) -> Section:
         anchor=f"{prefix}targets",
         title="Hardware targets",
         lead=f"What the network needs against the limits of each chip.{note}",
-        sections=tuple(_target(each, prefix) for each in m.targets),
+        sections=tuple(
+            _target(each, prefix) for each in inner_tracked(m.targets, "pictures of targets")
+        ),
     )
 
 

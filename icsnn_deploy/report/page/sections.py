@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from icsnn_deploy.bundle.bundle import Bundle
+from icsnn_deploy.progress import inner_tracked
 from icsnn_deploy.report.figures import figure_text
 from icsnn_deploy.report.page.document import Page, Section, Table, Tile, Tiles, Tone
 from icsnn_deploy.report.page.measures import BundleMeasures
@@ -63,19 +64,22 @@ def report_page(found: Sequence[tuple[Bundle, BundleMeasures]]) -> Page:
 
 def bundle_sections(bundle: Bundle, m: BundleMeasures, prefix: str) -> tuple[Section, ...]:
     """Every section of one bundle; `prefix` keeps the anchors of several bundles apart."""
+    measured = (
+        accuracy_section,
+        confusion_section,
+        layers_section,
+        errors_section,
+        spikes_section,
+        examples_section,
+        conversion_section,
+        parity_section,
+        targets_section,
+        operations_section,
+        memory_section,
+    )
     return (
         Section(anchor=f"{prefix}summary", title="Summary", items=(_summary(m),)),
-        accuracy_section(m, prefix),
-        confusion_section(m, prefix),
-        layers_section(m, prefix),
-        errors_section(m, prefix),
-        spikes_section(m, prefix),
-        examples_section(m, prefix),
-        conversion_section(m, prefix),
-        parity_section(m, prefix),
-        targets_section(m, prefix),
-        operations_section(m, prefix),
-        memory_section(m, prefix),
+        *(section(m, prefix) for section in inner_tracked(measured, f"sections of {m.name}")),
         provenance_section(m, bundle, prefix),
     )
 
@@ -230,6 +234,7 @@ def _comparison(found: Sequence[BundleMeasures]) -> Table:
         caption="Bundles side by side",
         columns=("", *(m.name for m in found)),
         rows=tuple(rows),
+        words=frozenset(range(1 + len(found))),  # which wrap on a narrow screen
     )
 
 

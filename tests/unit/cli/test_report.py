@@ -70,6 +70,9 @@ def test_several_bundles_are_compared_first(tmp_path: Path) -> None:
     assert found[0] == "comparison"
     assert {f"b2-{name}" for name in SECTIONS} <= set(found)
     assert len(found) == len(set(found))
+    figures = out.read_text().partition('id="b1"')[0].partition('id="comparison"')[2]
+    assert "<td class" in figures
+    assert "<td>" not in figures  # every cell wraps, so that they fit a narrow screen
 
 
 @pytest.mark.slow

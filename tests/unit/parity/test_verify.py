@@ -213,7 +213,7 @@ def test_the_report_does_not_depend_on_the_chunks(
     inner = {"reference, steps", "samples on torch"}
     assert inner <= {step[0] for step in told}
     assert [step for step in told if step[0] not in inner] == [
-        *(("opening backends", done, 2) for done in range(3)),
+        *((f"opening {name}", done, 1) for name in ("nir", "torch") for done in range(2)),
         *((stage, done, 7) for stage in STAGES for done in (0, 7)),
         *(("batches of the ANN", done, 1) for done in range(2)),
     ]

@@ -43,10 +43,7 @@ FORMS: dict[str, Callable[[], Any]] = {
 
 @pytest.mark.parametrize("form", FORMS)
 def test_every_form_gives_the_same_samples(form: str) -> None:
-    last = True if form == "channels last" else None
-    found = network_samples(
-        NETWORK, FORMS[form](), "samples", normalization=None, channels_last=last
-    )
+    found = network_samples(NETWORK, FORMS[form](), "samples", normalization=None)
     assert found.samples.dtype == np.float32
     np.testing.assert_array_equal(found.samples, X)
     assert found.labels is None
