@@ -90,6 +90,8 @@ class CSimulator:
     def run(self, inputs: Array, record: Record = Record()) -> Recording:
         graph = self.graph
         x = _channels_last(check_inputs(graph, inputs), len(graph.input.shape))
+        if graph.input.is_timed:
+            x = x.astype(np.uint8, copy=False)  # spikes; the runner reads bytes
         batch = x.shape[graph.input.batch_axis]
         lead = (graph.steps, batch)
         populations = graph.nodes_of(Population)
@@ -161,7 +163,8 @@ class CSimulator:
             )
             self._free.append((state, events))
 
-        in_reported_threads(run, batch, self.threads, "samples on c")
+        keep = (x, spikes, counts, v, sums, tables)
+        in_reported_threads(run, batch, self.threads, "samples on c", keep=keep)
 
     def _logits(self, sums: Array) -> Array:
         """Running means [T, B, *output shape] of sums [T, B, P, C]."""

@@ -94,6 +94,7 @@ def compile_library(
             with atomic_write(target) as draft:
                 command = [*compiler, *_FLAGS, *flags, *sources, "-o", str(draft)]
                 subprocess.run(command, check=True, capture_output=True, timeout=limit_s)
+                draft.chmod(0o700)  # whatever the umask: _is_own takes no other
         return ctypes.CDLL(str(target))
 
 

@@ -122,7 +122,7 @@ def slow_clock(patch: pytest.MonkeyPatch) -> SlowClock:
     for section in SECTIONS:
         patch.setattr(section, "drawn", drawing.drawn)
     slow(RuntimeSession, "run")
-    slow(threads, "in_threads", lambda run, rows, *_: float(rows))
+    slow(threads, "in_threads", lambda run, rows, *_, **__: float(rows))
     patch.setattr(MachineSpeed, "measure", _measured_in(clock, MachineSpeed.measure))
     patch.setattr(builtins, "__import__", _slow_import(clock))
     return clock

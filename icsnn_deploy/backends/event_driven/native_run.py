@@ -82,7 +82,8 @@ def run(
         if not works:
             failed.append(begin)
 
-    in_threads(part, samples, usual_threads())
+    keep = (kept, structures, events, first, counts, operations)
+    in_threads(part, samples, usual_threads(), keep=keep)
     if failed:
         raise SimulationError(
             "event-driven: memory is exhausted by waiting events; run fewer samples at a time"

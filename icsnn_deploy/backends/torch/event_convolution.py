@@ -243,7 +243,8 @@ class _Kernel:
             ):
                 raise MemoryError("not enough memory for the list of spikes")
 
-        in_threads(run, count, min(torch.get_num_threads(), y.numel() // _FEWEST_OUTPUTS))
+        threads = min(torch.get_num_threads(), y.numel() // _FEWEST_OUTPUTS)
+        in_threads(run, count, threads, keep=(x, y, self._packed, self._bias))
         return y
 
 

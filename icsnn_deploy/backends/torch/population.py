@@ -131,7 +131,8 @@ def fire_native(
         library.run_population(ctypes.byref(population), ctypes.c_int64(begin), ctypes.c_int64(end))
 
     threads = min(torch.get_num_threads(), spikes.numel() // _FEWEST_VALUES)
-    in_threads(run, int(population.rows), threads)
+    keep = (terms, v, v_after, spikes, u, layout)
+    in_threads(run, int(population.rows), threads, keep=keep)
     return spikes, v_after, u
 
 

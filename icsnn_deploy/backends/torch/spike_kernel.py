@@ -119,7 +119,8 @@ class SpikeKernel:
                     raise RuntimeError("not enough memory for the padded spikes")
 
             products = y.numel() * window
-            in_threads(run, count, min(torch.get_num_threads(), products // _FEWEST_PRODUCTS))
+            threads = min(torch.get_num_threads(), products // _FEWEST_PRODUCTS)
+            in_threads(run, count, threads, keep=(x, y, packed, shifts))
             return y
 
         return convolve

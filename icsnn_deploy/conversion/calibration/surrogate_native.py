@@ -55,7 +55,7 @@ class NativeIF:
                 ctypes.c_int64(end),
             )
 
-        in_threads(run, shape.rows, _threads(shape.rows))
+        in_threads(run, shape.rows, _threads(shape.rows), keep=(current, u, y, starts, amplitudes))
         return u, y
 
     def backward(
@@ -68,7 +68,7 @@ class NativeIF:
         shape = _shape_of(first if constant else u, steps, constant)
         of_current = torch.empty_like(first if constant else u)
         amplitudes = rho.flatten().contiguous()
-        sums: list[Tensor] = []
+        sums: dict[int, Tensor] = {}
 
         def run(begin: int, end: int) -> None:
             own = torch.zeros(2, int(shape.channels), dtype=torch.float64)
@@ -78,10 +78,11 @@ class NativeIF:
                 ctypes.c_int64(begin),
                 ctypes.c_int64(end),
             )
-            sums.append(own)
+            sums[begin] = own
 
-        in_threads(run, shape.rows, _threads(shape.rows))
-        of_v_init, of_rho = torch.stack(sums).sum(dim=0).to(u.dtype)
+        in_threads(run, shape.rows, _threads(shape.rows), keep=(u, outer, of_current, amplitudes))
+        parts = [sums[begin] for begin in sorted(sums)]  # one order, whichever ended first
+        of_v_init, of_rho = torch.stack(parts).sum(dim=0).to(u.dtype)
         return of_current, of_v_init, of_rho
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +70,19 @@ def test_any_number_of_threads_gives_the_same(bundle: Bundle, threads: int) -> N
         np.testing.assert_array_equal(got.counts[name], expected.counts[name])
         np.testing.assert_array_equal(got.first_spikes[name], expected.first_spikes[name])
         np.testing.assert_array_equal(got.potentials[name], expected.potentials[name])
+
+
+def test_spikes_of_any_integer_type_are_read_as_spikes() -> None:
+    node = replace(NETWORK.input, dtype="int16", encoding="rate")
+    network = NETWORK.replace(node)
+    shape = (network.steps, 5, *node.shape)
+    spikes = np.random.default_rng(0).integers(0, 2, shape).astype(np.int16)
+    record = Record(counts=True)
+    expected = ReferenceSimulator(network).run(spikes, record)
+    got = CSimulator(network).run(spikes, record)
+    np.testing.assert_array_equal(got.logits, expected.logits)
+    for name, counts in expected.counts.items():
+        np.testing.assert_array_equal(got.counts[name], counts)
 
 
 def test_with_hard_reset_potentials_before_the_reset_are_not_known(tmp_path: Path) -> None:
