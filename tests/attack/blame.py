@@ -36,6 +36,8 @@ def misattributed(error: BaseException, *, runs_code: bool) -> str:
         if cause is None or not issubclass(type(each), IcsnnError) or not _is_of_guard(each):
             continue
         frames = traceback.extract_tb(cause.__traceback__, limit=-_FRAMES)
+        if runs_code and len(frames) == 2:
+            continue  # what the guarded block itself asks of the user's object
         own = [f for f in frames if runs_code or not _is_of_library(f.filename)]
         inside = own if issubclass(type(cause), RecursionError) else own[-1:]
         if inside and all(frame.filename.startswith(_OURS) for frame in inside):

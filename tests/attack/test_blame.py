@@ -52,5 +52,11 @@ def test_what_the_users_code_raises_does_not_count(
     assert misattributed(_error_of(call), runs_code=runs_code) == ""
 
 
+def test_what_the_guarded_block_asks_of_the_users_object_does_not_count() -> None:
+    with pytest.raises(ConversionError) as raised, running("x", ConversionError):
+        len(3)  # type: ignore[arg-type]
+    assert misattributed(raised.value, runs_code=True) == ""
+
+
 def test_errors_on_purpose_do_not_count() -> None:
     assert misattributed(ConversionError("no such layer"), runs_code=False) == ""
