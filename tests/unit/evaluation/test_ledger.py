@@ -160,7 +160,7 @@ def test_a_changed_shard_is_named(
 
 
 def _output(shard: dict[str, Any]) -> dict[str, Any]:
-    return next(iter(shard["counts"]["outputs"].values()))  # type: ignore[no-any-return]
+    return next(iter(shard["counts"]["outputs"].values()))
 
 
 FORGED: list[Callable[[dict[str, Any]], Any]] = [
@@ -178,7 +178,11 @@ FORGED: list[Callable[[dict[str, Any]], Any]] = [
 @pytest.mark.parametrize("number", [0, 1])
 @pytest.mark.parametrize("change", FORGED)
 def test_a_shard_with_a_fitting_seal_and_counts_of_other_kinds_is_refused(
-    bundle: Bundle, place: Path, tmp_path: Path, change: Callable[[dict[str, Any]], Any], number: int
+    bundle: Bundle,
+    place: Path,
+    tmp_path: Path,
+    change: Callable[[dict[str, Any]], Any],
+    number: int,
 ) -> None:
     options: dict[str, Any] = {"shard_size": 12, "parity": ("reference",), "confidence": 0.2}
     run(bundle, place, out=tmp_path / "out", **options)
