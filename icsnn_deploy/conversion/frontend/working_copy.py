@@ -71,10 +71,11 @@ _LISTS: dict[str, tuple[type, ...]] = {
     "buffers": (torch.Tensor,),
 }
 """Methods of nn.Module that list its contents, and what each entry is."""
+_CALLED = ("eval", "train", "to", "children", "forward")
 
 
 def _check_overrides(model: nn.Module) -> None:
-    """Check that methods which a class overrides still list what those of nn.Module do.
+    """Check that the methods of nn.Module are there, and list what those of nn.Module do.
 
     Raises:
         ConversionError: names the class and the method.
@@ -86,10 +87,18 @@ def _check_overrides(model: nn.Module) -> None:
             if id(child) not in seen:
                 waiting.append(child)
                 seen.add(id(child))
+        for name in (*_LISTS, *_CALLED):
+            if not callable(getattr(module, name, None)):
+                raise ConversionError(
+                    f"{type(module).__name__}.{name} is no method but a "
+                    f"{type(getattr(module, name, None)).__name__}, which hides that of "
+                    "nn.Module. Rename the attribute"
+                )
         for name, kinds in _LISTS.items():
-            if getattr(type(module), name) is getattr(nn.Module, name):
-                continue
-            if not _lists(module, name, kinds):
+            own = name in vars(module) or getattr(type(module), name) is not getattr(
+                nn.Module, name
+            )
+            if own and not _lists(module, name, kinds):
                 wanted = " and ".join(kind.__name__ for kind in kinds)
                 raise ConversionError(
                     f"{type(module).__name__}.{name}() does not list entries of {wanted}, as "

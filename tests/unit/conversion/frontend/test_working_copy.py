@@ -226,3 +226,14 @@ def test_methods_that_are_overridden_as_they_are_meant_stay() -> None:
 def test_a_move_that_returns_nothing_is_no_matter() -> None:
     model = _overriding("_apply", lambda self, *a, **k: None)
     assert torch.equal(working_copy(model)(images(2, 3)), model(images(2, 3)))
+
+
+@pytest.mark.parametrize("name", ["eval", "modules", "parameters", "to"])
+@pytest.mark.parametrize("wrap", [lambda m: m, nn.Sequential])
+def test_an_attribute_that_hides_a_method_is_named(
+    name: str, wrap: Callable[[nn.Module], nn.Module]
+) -> None:
+    model = nn.Linear(3, 4)
+    model.__dict__[name] = [3]
+    with pytest.raises(ConversionError, match=rf"Linear\.{name} is no method but a list, which"):
+        working_copy(wrap(model))
