@@ -1,7 +1,7 @@
 """How the cost of every operation on a network grows with its number of nodes.
 
     python benchmarks/growth_nodes.py [--sizes 50,500,5000] [--shapes chain,dense]
-        [--operations compose,check] [--limit 60]
+        [--operations compose,check] [--time-steps 4] [--limit 60]
 
 Processor seconds of one run at each size, and the exponent between the two largest: 1 is linear, 2
 quadratic. An operation that takes longer than --limit is not measured at larger sizes, and the name
@@ -11,6 +11,8 @@ of the error stands where one refuses a network.
 from __future__ import annotations
 
 import argparse
+import io
+import json
 import math
 import tempfile
 import time
@@ -21,20 +23,23 @@ from pathlib import Path
 import numpy as np
 import torch
 from growth_shapes import SHAPES, network
+from rich.console import Console
 from torch import nn
 
+from icsnn_deploy.conversion.calibration.recipe import Recipe
 from icsnn_deploy.conversion.convert import convert
 from icsnn_deploy.errors import IcsnnError
 from icsnn_deploy.exporters.formats import FORMATS
 from icsnn_deploy.graph.certificate import certify
 from icsnn_deploy.graph.file import graph_bytes, read_graph
-from icsnn_deploy.graph.graph import Graph
+from icsnn_deploy.graph.graph import Graph, describe_node
 from icsnn_deploy.graph.nodes import IF, Add, ChannelAffine, Input, Linear, Node, Relu
 from icsnn_deploy.lattice.options import LatticeOptions
 from icsnn_deploy.lattice.quantize import quantize
 from icsnn_deploy.passes.compose import compose
 from icsnn_deploy.passes.fold_scales import fold_scales
 from icsnn_deploy.passes.merge_pointwise import merge_pointwise
+from icsnn_deploy.report.tables import certificate_table, graph_table
 from icsnn_deploy.targets import TARGETS, find_target
 from icsnn_deploy.targets.check import check
 from icsnn_deploy.targets.resources import count_resources
@@ -50,6 +55,7 @@ def operations() -> dict[str, Operation]:
         "save": lambda graph, folder: (folder / "graph").write_bytes(graph_bytes(graph)),
         "load": _load,
         "certificate": lambda graph, _: certify(graph),
+        "inspect": lambda graph, _: _inspect(graph),
         "resources": lambda graph, _: count_resources(graph),
         "fold": lambda graph, _: fold_scales(merge_pointwise(as_float(graph))),
         "compose": lambda graph, _: compose(as_float(graph)),
@@ -88,6 +94,14 @@ def _load(graph: Graph, folder: Path) -> Graph:
     return read_graph(file)
 
 
+def _inspect(graph: Graph) -> str:
+    """The tables that icsnn inspect shows."""
+    console = Console(file=io.StringIO(), width=120)
+    for table in (graph_table(graph), certificate_table(certify(graph))):
+        console.print(table)
+    return json.dumps([describe_node(node) for node in graph.nodes])
+
+
 def _export(graph: Graph, folder: Path, name: str) -> None:
     form = FORMATS[name]
     options = form.options_type()
@@ -103,7 +117,7 @@ def _quantize(graph: Graph) -> None:
 
 
 def _convert(graph: Graph) -> None:
-    convert(_module(graph), _samples())
+    convert(_module(graph), _samples(), Recipe(name="ic-snn"), progress=None)
 
 
 def _module(graph: Graph) -> nn.Module:
@@ -165,6 +179,7 @@ def main() -> None:
     parser.add_argument("--sizes", default="50,500,5000")
     parser.add_argument("--shapes", default=",".join(SHAPES))
     parser.add_argument("--operations", default=",".join(operations()))
+    parser.add_argument("--time-steps", type=int, default=4)
     parser.add_argument("--limit", type=float, default=60.0)
     given = parser.parse_args()
     sizes = [int(part) for part in given.sizes.split(",")]
@@ -182,7 +197,7 @@ def main() -> None:
                 if seconds and seconds[-1] > given.limit:
                     cells.append("-")
                     continue
-                graph = network(shape, size)
+                graph = network(shape, size, time_steps=given.time_steps)
                 took, refused = measure(chosen[name], graph)
                 nodes.append(len(graph.nodes))
                 seconds.append(took)

@@ -114,11 +114,18 @@ def array_shape(spec: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
         array = load_array(spec)
         return array.shape, array.dtype
     with _reading(path), _open_archive(path, name) as archive:
-        return _declared(path, archive, name)[:2]
+        return _checked(path, archive, name)
 
 
 def _member(path: Path, archive: NpzFile, name: str) -> Array:
-    """An array of an archive, once its header and its size are checked.
+    """An array of an archive, once its header and its size are checked."""
+    _checked(path, archive, name)
+    array: Array = archive[name]
+    return array
+
+
+def _checked(path: Path, archive: NpzFile, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Shape and dtype of an array of an archive, which is not read.
 
     Raises:
         DataError: the entry is no array, is not as large as it declares, or unfolds to far more
@@ -139,8 +146,8 @@ def _member(path: Path, archive: NpzFile, name: str) -> Array:
             f"{path}: {name} unfolds to {held:,} bytes, from a file of {path.stat().st_size:,}; at "
             f"most {allowed:,} are read. Save it without compression: np.savez, or a .npy file"
         )
-    array: Array = archive[name]
-    return array
+    np.broadcast_to(np.empty((), np.uint8), shape)  # raises where NumPy has no such shape
+    return shape, dtype
 
 
 def _declared(

@@ -25,6 +25,7 @@ from icsnn_deploy.exporters.onnx.metadata import CONTENT_KEY, OnnxMetadata, cont
 from icsnn_deploy.exporters.onnx.parts import input_names
 from icsnn_deploy.exporters.onnx.parts_read import check_outputs, read_input
 from icsnn_deploy.exporters.onnx.read_checks import foreign
+from icsnn_deploy.exporters.onnx.text import is_utf8
 from icsnn_deploy.graph.arrangement import is_plain, place_parts, unpack_input
 from icsnn_deploy.graph.limits import MAX_VALUES
 from icsnn_deploy.graph.neuron import Array
@@ -115,9 +116,9 @@ def parse(data: bytes) -> onnx.ModelProto:
 def _read(path: Path) -> OnnxFile:
     data = _bytes(path)
     model = parse(data)
+    if not is_utf8(model):
+        raise ExportError("names or metadata that are not UTF-8: damaged or changed")
     entries = {entry.key: entry.value for entry in model.metadata_props}
-    if not all(isinstance(text, str) for pair in entries.items() for text in pair):
-        raise ExportError("metadata that is not UTF-8")  # protobuf returns it as bytes
     if len(entries) != len(model.metadata_props):
         raise ExportError("a metadata entry stands twice")
     if CONTENT_KEY not in entries:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, TypeVar
 
-from icsnn_deploy.judging.counts import OutputCounts, total_outputs
+from icsnn_deploy.judging.counts import OutputCounts, is_measured, total_outputs
 from icsnn_deploy.judging.typed_json import from_typed_json
 from icsnn_deploy.parity.compare import Comparison, Tolerance, merge
 
@@ -61,11 +61,13 @@ def from_json(value: Any) -> Counts:
 
 
 def _sum(values: Sequence[Any]) -> Any:
-    first = values[0]
-    if first is None:
+    if not is_measured(values):
         return None
+    first = values[0]
     if isinstance(first, tuple):
         return tuple(map(sum, zip(*values, strict=True)))
     if isinstance(first, dict):
+        if any(value.keys() != first.keys() for value in values):
+            raise ValueError("counts of other names")
         return {name: sum(value[name] for value in values) for name in first}
     return sum(values)

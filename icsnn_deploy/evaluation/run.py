@@ -202,7 +202,7 @@ class _Job:
                 counts=counts,
             )
             result.to_json()
-        except (LookupError, TypeError, ValueError, ArithmeticError) as error:
+        except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
             if not self.has_finished:
                 raise
             raise DataError(

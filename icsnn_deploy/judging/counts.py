@@ -77,6 +77,14 @@ def total_outputs(parts: Sequence[Mapping[str, OutputCounts]]) -> dict[str, Outp
     return {name: _total([part[name] for part in parts]) for name in parts[0]}
 
 
+def is_measured(values: Sequence[Any]) -> bool:
+    """Whether successive samples have a count; raises ValueError if only some of them do."""
+    missing = sum(value is None for value in values)
+    if 0 < missing < len(values):
+        raise ValueError(f"{missing} of {len(values)} have no count where others have one")
+    return not missing
+
+
 def from_json(value: Any) -> OutputCounts:
     """Counts from the JSON values of to_json; raises DataError if they are others."""
     return from_typed_json(OutputCounts, value)
@@ -92,9 +100,9 @@ def _total(parts: Sequence[OutputCounts]) -> OutputCounts:
 
 def _sum(values: Sequence[Any]) -> Any:
     """The sum of numbers, of tuples entry by entry, of matches field by field; None of None."""
-    first = values[0]
-    if first is None:
+    if not is_measured(values):
         return None
+    first = values[0]
     if isinstance(first, Moments):
         return merge_moments(values)
     if isinstance(first, Match):

@@ -22,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests.attack.formats import FORMATS
@@ -39,6 +40,7 @@ _MODULES = (
         "torch",
         "torch.fx",
         "torch.export",
+        "torch._inductor.standalone_compile",  # torch.fx loads it where a model fails
         "onnx",
         "onnxruntime",
         "h5py",
@@ -58,20 +60,33 @@ _MODULES = (
 )
 
 
-def attack(
-    name: str, seed: int, first: int, count: int, folder: Path
-) -> tuple[collections.Counter[str], list[str]]:
-    """Run inputs of one format.
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What was found.
 
-    Returns:
-        How many ended with each exit code, and a line for each that broke the contract.
+    Args:
+        codes: how many inputs ended with each exit code.
+        faults: a line for each way in which an input broke the contract.
+        product_s: processor seconds in commands.
+        making_s: processor seconds in making inputs.
     """
+
+    codes: collections.Counter[str]
+    faults: list[str]
+    product_s: float
+    making_s: float
+
+
+def attack(name: str, seed: int, first: int, count: int, folder: Path) -> Result:
+    """Run inputs of one format."""
+    folder = folder.resolve()
     good = folder / "good"
     good.mkdir(parents=True, exist_ok=True)
     _in_child(lambda: FORMATS[name](good).prepare())
     codes: collections.Counter[str] = collections.Counter()
     faults: list[str] = []
     at, end = first, first + count
+    product_s = making_s = 0.0
     place = mmap.mmap(-1, 8)
     while at < end:
         stop = min(end, at + CHUNK)
@@ -84,6 +99,8 @@ def attack(
         for line in report.read_text().splitlines():
             entry = json.loads(line)
             codes[entry["code"]] += 1
+            product_s += entry["product_s"]
+            making_s += entry["making_s"]
             faults += [f"{name} {entry['input']}: {fault}" for fault in entry["faults"]]
         at = stop
         if status:
@@ -94,7 +111,7 @@ def attack(
             faults.append(f"{name} {died}: {'hangs' if hangs else 'process died'} ({how})")
             codes["died"] += 1
             at = died + 1
-    return codes, faults
+    return Result(codes=codes, faults=faults, product_s=product_s, making_s=making_s)
 
 
 def _watch(process: int, place: mmap.mmap) -> int:
@@ -133,17 +150,25 @@ def _work(
         with report.open("a", buffering=1) as file:
             for number in range(start, stop):
                 place[:8] = number.to_bytes(8, "little")
+                started = time.process_time()
                 for path in work.iterdir():
                     shutil.rmtree(
                         path
                     ) if path.is_dir() and not path.is_symlink() else path.unlink()
                 rng = random.Random(f"{name} {seed} {number}")
                 arguments = form.make(rng, work)
+                making_s = time.process_time() - started
                 found = runner.run(arguments, runs_code=form.runs_code)
                 faults = list(found.faults)
                 if number % REAL == REAL - 1 and not faults:
                     faults += _really(arguments, work, found.code)
-                entry = {"input": number, "code": str(found.code), "faults": faults}
+                entry = {
+                    "input": number,
+                    "code": str(found.code),
+                    "faults": faults,
+                    "product_s": found.seconds,
+                    "making_s": making_s,
+                }
                 file.write(json.dumps(entry) + "\n")
         code = 0
     except BaseException:
@@ -204,18 +229,19 @@ def main() -> None:
         started = time.monotonic()
         with tempfile.TemporaryDirectory(prefix="icsnn-fuzz-") as made:
             folder = given.keep or Path(made)
-            codes, faults = attack(name, given.seed, given.first, given.count, folder)
+            found = attack(name, given.seed, given.first, given.count, folder)
         kinds = collections.defaultdict(list)
-        for fault in faults:
+        for fault in found.faults:
             kinds[kind_of(fault)].append(fault)
-        failed |= bool(faults)
+        failed |= bool(found.faults)
         for each in sorted(kinds.values(), key=len, reverse=True):
             print(f"  {len(each)} times:", *each[: given.show], sep="\n      ")
-        counted = ", ".join(f"{code}: {n}" for code, n in sorted(codes.items()))
-        took = time.monotonic() - started
+        counted = ", ".join(f"{code}: {n}" for code, n in sorted(found.codes.items()))
+        took, number = time.monotonic() - started, sum(found.codes.values())
         print(
-            f"{name}: {sum(codes.values())} inputs, faults: {len(faults)}; "
-            f"exit {counted}; {took:.0f} s"
+            f"{name}: {number} inputs, faults: {len(found.faults)}; exit {counted}; {took:.0f} s; "
+            f"ms per input: {1e3 * found.product_s / number:.1f} in commands, "
+            f"{1e3 * found.making_s / number:.1f} in making it"
         )
         sys.stdout.flush()
     sys.exit(int(failed))

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.attack.blame import misattributed
+
 SECONDS = 5.0
 MEGABYTES = 300
 CPU_LIMIT_S = 12
@@ -54,6 +56,7 @@ class Runner:
         self.folder = folder
         self._outside: list[str] = []
         self._places: list[str] = []  # of unexpected errors
+        self._blamed: list[str] = []  # faults of ours that an error describes as the user's
         self._streams = [os.memfd_create(name) for name in ("out", "err")]
         self._allowed = (str(folder), "/dev/", "/proc/self/", "/memfd:")
         self._watching = False
@@ -70,9 +73,11 @@ class Runner:
         import typer.main
 
         from icsnn_deploy import cli
+        from icsnn_deploy.cli import printing
 
         if not hasattr(cli, "_built"):
             cli.show_traceback = lambda error: self._places.append(_place(error))  # type: ignore[attr-defined]
+            printing.show_traceback = self._look_at  # type: ignore[attr-defined]
             cli._built = typer.main.get_command(cli.app)  # type: ignore[attr-defined]
             cli.app = cli._built  # type: ignore[attr-defined]
         for stream in self._streams:
@@ -87,6 +92,7 @@ class Runner:
         sys.argv = ["icsnn", *arguments]
         self._outside.clear()
         self._places.clear()
+        self._blamed.clear()
         _reset_peak()
         before, started = _memory("VmRSS"), time.process_time()
         signal.setitimer(signal.ITIMER_PROF, CPU_LIMIT_S)
@@ -120,12 +126,19 @@ class Runner:
             faults.append("success without a bundle")
         os.chdir(self.folder)
         faults += [f"outside: {each}" for each in self._outside[:3]]
+        faults += [f"not the user's fault: {each}" for each in self._blamed]
         if seconds > SECONDS:
             faults.append(f"{seconds:.1f} s")
         if megabytes > MEGABYTES:
             faults.append(f"{megabytes:.0f} MB")
         number = code if isinstance(code, int) else int(code is not None)
         return Outcome(number, tuple(faults), out, err, seconds, megabytes)
+
+    def _look_at(self, error: BaseException) -> None:
+        """Called with the error that a command ends with."""
+        place = misattributed(error, runs_code=not self._watching)
+        if place:
+            self._blamed.append(place)
 
     def _audit(self, event: str, details: tuple[Any, ...]) -> None:
         if not self._watching:

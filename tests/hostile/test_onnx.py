@@ -13,6 +13,7 @@ from onnx import TensorProto, helper
 
 from icsnn_deploy.errors import ExportError
 from icsnn_deploy.exporters.onnx.contract import LAYOUTS, Layout
+from icsnn_deploy.exporters.onnx.metadata import BLANK, CONTENT_KEY, stamp_content
 from icsnn_deploy.exporters.onnx.read import read
 from icsnn_deploy.exporters.onnx.write import OnnxOptions, build, write
 from tests.support.graphs import residual_network
@@ -240,3 +241,18 @@ def test_a_content_hash_that_stands_twice(tmp_path: Path) -> None:
     path, model = tmp_path / "net.onnx", build(GRAPH)
     path.write_bytes(model.SerializeToString() * 2)
     refused(path)
+
+
+@pytest.mark.parametrize("place", ["graph.initializer", "graph.node", "graph.output"])
+def test_a_name_that_is_not_utf8(tmp_path: Path, place: str) -> None:
+    """With the hash that fits; onnx raises UnicodeDecodeError on such names, in many places."""
+    path, model = tmp_path / "net.onnx", build(GRAPH)
+    part, field = place.split(".")
+    getattr(getattr(model, part), field)[0].name = "a name to change"
+    (content,) = (entry for entry in model.metadata_props if entry.key == CONTENT_KEY)
+    content.value = BLANK
+    data = model.SerializeToString(deterministic=True)
+    changed = stamp_content(data.replace(b"a name to change", b"a name \xab\xa1 change"))
+    assert changed is not None
+    path.write_bytes(changed)
+    assert "names or metadata that are not UTF-8" in refused(path)

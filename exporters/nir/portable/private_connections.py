@@ -16,15 +16,25 @@ from icsnn_deploy.passes.affine import dense, pure_scale
 from icsnn_deploy.passes.edit import GraphEditor
 
 
+_MOST = 5_000
+"""New connections; the work grows with the square of their number, 5,000 take about a minute."""
+
+
 def add_private_connections(graph: Graph) -> Graph:
     """Give every sum, population and output of a portable network a private connection.
 
     Of the connections into a sum only the first one keeps a bias, which is the sum of all.
 
     Raises:
-        ExportError: a connection would be too large.
+        ExportError: a connection would be too large, or too many would be needed.
     """
     missing = missing_connections(graph)
+    if len(missing) > _MOST:
+        raise ExportError(
+            f"this network has no relay form: it would need {len(missing):,} connections of their "
+            f"own for the relay, at most {_MOST:,} are written. Sums without a population between "
+            "them need many; export with v_init_encoding metadata"
+        )
     large = [
         (sink, source) for sink, source in missing if graph.shape(source)[0] ** 2 > MAX_WEIGHTS
     ]
@@ -59,12 +69,13 @@ def missing_connections(graph: Graph) -> list[tuple[str, str]]:
 
 def _one_bias(graph: Graph) -> Graph:
     """Move the biases of all connections into a sum to the first one."""
+    moved: list[Node] = []  # each is private to one sum
     for add in graph.nodes_of(Add):
         first, *others = (graph.node(name) for name in add.inputs)
         total = np.sum([_bias(node) for node in (first, *others)], axis=0)
-        moved = [_with_bias(node, 0 * _bias(node)) for node in others]
-        graph = graph.replace(_with_bias(first, total), *moved)
-    return graph
+        moved.append(_with_bias(first, total))
+        moved += [_with_bias(node, 0 * _bias(node)) for node in others]
+    return graph.replace(*moved)
 
 
 def _bias(node: Node) -> Array:

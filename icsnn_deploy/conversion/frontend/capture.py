@@ -182,7 +182,7 @@ def without_rules(
     return [
         Rejection(node=path, got=text.got, allowed=text.allowed, remedy=text.remedy)
         for path, module in called.items()
-        if not (lowered_whole(module) or is_declared(module) or any(module.children()))
+        if not (lowered_whole(module) or is_declared(module) or [*module.children()])
         and ".container" not in type(module).__module__
         for text in [unsupported(f"nn.{type(module).__name__}", type(module).__name__)]
     ]

@@ -259,9 +259,23 @@ def _run(
         for name, one in inputs.tensors.items()
     }
     outputs = {
-        name: value.detach().double().numpy()
+        name: _values(name, value)
         for name, value in named_leaves(inputs.of(cast).call(model)).items()
         if isinstance(value, torch.Tensor)
     }
     is_double = dtype == torch.float64
     return ReferenceRun(inputs=inputs, outputs=outputs, is_double=is_double, is_example=is_example)
+
+
+def _values(name: str, value: torch.Tensor) -> Array:
+    """The values of an output of the model, in double precision."""
+    try:
+        return value.detach().double().numpy()
+    except (RuntimeError, TypeError) as error:  # on another device, sparse, nested, quantized
+        kinds = {"nested": value.is_nested, "quantized": value.is_quantized}
+        layout = str(value.layout).removeprefix("torch.")
+        kind = next((name for name, is_it in kinds.items() if is_it), layout)
+        raise ConversionError(
+            f"output {name!r} of the model: {kind} tensor on device {value.device}, whose values "
+            "can't be read; only dense tensors on the CPU can. Let forward return one"
+        ) from error

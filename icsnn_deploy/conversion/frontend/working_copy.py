@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
 from typing import Any, cast
 
 import torch
@@ -28,6 +29,7 @@ def working_copy(model: nn.Module) -> nn.Module:
             quantized or complex; or one that can't be copied. All reasons at once.
     """
     model = unwrapped(model)
+    _check_overrides(model)
     problems = [*_problems(model)]
     if problems:
         raise ConversionError(lines(problems[0], problems[1:]))
@@ -44,12 +46,78 @@ def working_copy(model: nn.Module) -> nn.Module:
             f"{type(model).__name__} can't be copied ({error}); conversion works on a copy. Load "
             "the state dict into a fresh model"
         ) from error
+    if not isinstance(work, nn.Module):
+        raise ConversionError(
+            f"{type(model).__name__}: copy.deepcopy gives a {type(work).__name__}; conversion "
+            "works on a copy. Remove __deepcopy__ from the class, or let it return a module"
+        )
     for module in work.modules():
         for name, child in list(module.named_children()):
             # Fake quantization that is on was refused; what is off gives its input.
             kept = nn.Identity() if _fake_quantizes(child) else unwrapped(child)
             setattr(module, name, kept)
-    return work.eval().to("cpu", torch.float32)
+    work.eval()
+    work.to("cpu", torch.float32)
+    return work
+
+
+_LISTS: dict[str, tuple[type, ...]] = {
+    "named_modules": (str, nn.Module),
+    "named_children": (str, nn.Module),
+    "modules": (nn.Module,),
+    "named_parameters": (str, torch.Tensor),
+    "named_buffers": (str, torch.Tensor),
+    "parameters": (torch.Tensor,),
+    "buffers": (torch.Tensor,),
+}
+"""Methods of nn.Module that list its contents, and what each entry is."""
+_CALLED = ("eval", "train", "to", "children", "forward")
+
+
+def _check_overrides(model: nn.Module) -> None:
+    """Check that the methods of nn.Module are there, and list what those of nn.Module do.
+
+    Raises:
+        ConversionError: names the class and the method.
+    """
+    waiting, seen = [model], {id(model)}
+    while waiting:
+        module = waiting.pop()
+        for _, child in nn.Module.named_children(module):
+            if id(child) not in seen:
+                waiting.append(child)
+                seen.add(id(child))
+        for name in (*_LISTS, *_CALLED):
+            if not callable(getattr(module, name, None)):
+                raise ConversionError(
+                    f"{type(module).__name__}.{name} is no method but a "
+                    f"{type(getattr(module, name, None)).__name__}, which hides that of "
+                    "nn.Module. Rename the attribute"
+                )
+        for name, kinds in _LISTS.items():
+            own = name in vars(module) or getattr(type(module), name) is not getattr(
+                nn.Module, name
+            )
+            if own and not _lists(module, name, kinds):
+                wanted = " and ".join(kind.__name__ for kind in kinds)
+                raise ConversionError(
+                    f"{type(module).__name__}.{name}() does not list entries of {wanted}, as "
+                    f"nn.Module.{name}() does. Remove it from the class, or rename it"
+                )
+
+
+def _lists(module: nn.Module, name: str, kinds: tuple[type, ...]) -> bool:
+    """Whether each entry of a list of the module's contents is of these kinds."""
+    found = getattr(module, name)()
+    if not isinstance(found, Iterable):
+        return False
+    for entry in found:
+        values = entry if len(kinds) > 1 else (entry,)
+        if not isinstance(values, tuple) or len(values) != len(kinds):
+            return False
+        if not all(map(isinstance, values, kinds)):
+            return False
+    return True
 
 
 def unwrapped(model: nn.Module) -> nn.Module:

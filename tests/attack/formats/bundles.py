@@ -11,18 +11,24 @@ import struct
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tests.attack.formats.format import ODD_NAMES, ODD_NUMBERS, Format, damaged
-from tests.attack.formats.networks import fit_manifest, float_bundle, integer_bundle
+from tests.attack.formats.networks import fit_manifest, float_bundle, images, integer_bundle
 
 _COMMANDS = (
     *(("inspect",), ("inspect", "--json"), ("verify",), ("verify", "--backend", "nir")),
     *(("check", "--target", "loihi2"), ("check", "--target", "generic", "--json")),
-    *(
-        ("export", "--format", "nir"),
-        ("verify", "--backend", "c"),
-        ("inspect",),
-        ("verify", "--json"),
-    ),
+    *(("export", "--format", "nir"), ("verify", "--backend", "c"), ("verify", "--json")),
+)
+_RARE = (  # much of their time is not about the file
+    ("export", "--format", "onnx"),
+    ("split", "--host-first-layer", "--out", "{work}/o"),
+    ("report", "--out", "{work}/o.html"),
+    ("deploy", "--target", "generic", "--out", "{work}/o"),
+    ("quantize", "--calibration", "{good}/x.npy", "--out", "{work}/o"),
+    ("evaluate", "--images", "{good}/x.npy", "--labels", "{good}/y.npy"),
+    ("inspect", "--images", "{good}/x.npy"),
 )
 
 
@@ -30,6 +36,8 @@ class Bundles(Format):
     def prepare(self) -> None:
         float_bundle(self.good / "float")
         integer_bundle(self.good / "integer", "nir")
+        np.save(self.good / "x.npy", images())
+        np.save(self.good / "y.npy", np.array([0, 1, 2, 3]))
 
     def make(self, rng: random.Random, work: Path) -> list[str]:
         bundle = Path(shutil.copytree(self.good / rng.choice(("float", "integer")), work / "b"))
@@ -54,8 +62,9 @@ class Bundles(Format):
         path = bundle / "manifest.json"
         if path.is_file() and (what == "manifest" or rng.random() < 0.1):
             path.write_bytes(_json_changed(path.read_bytes(), rng))
-        command = rng.choice(_COMMANDS)
-        return [command[0], str(bundle), *command[1:]]
+        command = rng.choice(_COMMANDS if rng.random() < 0.8 else _RARE)
+        options = [each.format(work=work, good=self.good) for each in command[1:]]
+        return [command[0], str(bundle), *options]
 
 
 def _links(rng: random.Random, bundle: Path) -> None:

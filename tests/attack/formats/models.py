@@ -217,7 +217,7 @@ class Models(Format):
 
 
 def _text(rng: random.Random) -> str:
-    name = rng.choice(_NAMES)
+    name, more = rng.choice(_NAMES), rng.choice(_MORE)
 
     def raises(indent: str) -> str:
         return rng.choice(_RAISES).replace("{i}", indent)
@@ -228,9 +228,14 @@ def _text(rng: random.Random) -> str:
         init=raises("        ") if where == "init" else rng.choice(_INITS),
         forward=raises("        ") if where == "forward" else "pass",
         result=rng.choice(_RESULTS),
-        more=rng.choice(_MORE).replace("{raises}", raises("        ").replace("\n", "; ")),
+        more=more.replace("{raises}", _in_destructor(raises("        "), more).replace("\n", "; ")),
         make=raises("    ") if where == "make" else "pass",
         returned=rng.choice(_RETURNED).format(name=name),
     )
     first = raises("") + "\n" if where == "import" else ""
     return _HEAD + first + body
+
+
+def _in_destructor(code: str, more: str) -> str:
+    """What a method does; a destructor, which runs at any time, prints nothing on a result."""
+    return "pass" if "__del__" in more and code.startswith("print") else code

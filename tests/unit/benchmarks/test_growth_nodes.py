@@ -155,6 +155,11 @@ def test_the_relay_of_x_plus_x_computes_the_same(growth: Any, tmp_path: Path) ->
     np.testing.assert_array_equal(ReferenceSimulator(read).run(x).logits, expected.logits)
 
 
+def test_a_relay_of_too_many_connections_is_refused(growth: Any, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match=r"would need \d\d,\d\d\d connections of their own"):
+        growth.operations()["export nir-relay"](growth.network("linear", 300), tmp_path)
+
+
 def test_sums_that_no_weight_holds_are_refused(growth: Any, tmp_path: Path) -> None:
     with pytest.raises(ExportError, match=r"more than 2,147,483,647 times"):
         growth.operations()["export nir-portable"](growth.network("nested", 60), tmp_path)

@@ -159,6 +159,43 @@ def test_a_changed_shard_is_named(
         run(bundle, place, out=tmp_path / "out", **options)
 
 
+def _output(shard: dict[str, Any]) -> dict[str, Any]:
+    return next(iter(shard["counts"]["outputs"].values()))
+
+
+FORGED: list[Callable[[dict[str, Any]], Any]] = [
+    lambda shard: _output(shard).update(snn=None),
+    lambda shard: _output(shard).update(ann=None),
+    lambda shard: _output(shard).update(over_time=None),
+    lambda shard: _output(shard).update(labelled=None),
+    lambda shard: _output(shard)["snn"].update(top1=None),
+    lambda shard: shard["counts"].update(spikes=None),
+    lambda shard: shard["counts"].update(exit_steps=None),
+    lambda shard: shard["counts"]["spikes"].popitem(),
+]
+
+
+@pytest.mark.parametrize("number", [0, 1])
+@pytest.mark.parametrize("change", FORGED)
+def test_a_shard_with_a_fitting_seal_and_counts_of_other_kinds_is_refused(
+    bundle: Bundle,
+    place: Path,
+    tmp_path: Path,
+    change: Callable[[dict[str, Any]], Any],
+    number: int,
+) -> None:
+    options: dict[str, Any] = {"shard_size": 12, "parity": ("reference",), "confidence": 0.2}
+    run(bundle, place, out=tmp_path / "out", **options)
+    path = tmp_path / "out" / f"shard-{number:08d}.json"
+    shard = json.loads(path.read_text())
+    change(shard)
+    del shard["seal"]
+    ledger = Ledger(tmp_path / "out", json.loads((tmp_path / "out/settings.json").read_text()))
+    path.write_text(json.dumps({**shard, "seal": ledger._seal(number, shard)}))
+    with pytest.raises(DataError, match=r"do not fit together|not of the type"):
+        run(bundle, place, out=tmp_path / "out", **options)
+
+
 def test_a_shard_of_another_evaluation_is_refused(
     bundle: Bundle, place: Path, tmp_path: Path
 ) -> None:

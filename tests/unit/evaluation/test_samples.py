@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -77,3 +79,17 @@ def test_a_blank_sample_is_as_those_of_the_file(tmp_path: Path, axis: int) -> No
     found = open_samples(f"{tmp_path}/x.npy", axis=axis, whole=True)
     blank, first = found.blank(), found.read(0, 1)
     assert (blank.shape, blank.dtype, blank.max()) == (first.shape, first.dtype, 0)
+
+
+@pytest.mark.parametrize("shape", [(1,) * 70, (4, 2**40), (2, 0, 2**62, 2**62), (4, 3)])
+def test_a_shape_that_the_array_of_an_archive_can_not_have(
+    tmp_path: Path, shape: tuple[int, ...]
+) -> None:
+    """The header alone is read here; what it declares is compared with what is there."""
+    stream = io.BytesIO()
+    header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(stream, header)
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("x.npy", stream.getvalue() + bytes(4 if 0 not in shape else 0))
+    with pytest.raises(DataError, match=r"a\.npz: not a readable array file"):
+        open_samples(f"{tmp_path}/a.npz:x")

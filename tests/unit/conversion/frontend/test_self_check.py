@@ -256,3 +256,33 @@ def test_only_the_example_has_to_be_finite() -> None:
     runs = reference_runs(Root(), ExampleInputs(tensors={"x": x}, positional=("x",), keywords={}))
     assert np.isnan(runs[1].outputs["output"]).any()
     check_same(trace(ready(nn.Sequential(nn.ReLU())), x), runs)
+
+
+class _Returns(nn.Module):
+    def __init__(self, made: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.fc = nn.Linear(5, 6)
+        self._made = made
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self._made(self.fc(x))
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested", "ignore:torch.quantize_per_tensor")
+@pytest.mark.parametrize(
+    ("made", "kind"),
+    [
+        (lambda y: y.to("meta"), "strided tensor on device meta"),
+        (lambda y: y.to_sparse(), "sparse_coo tensor on device cpu"),
+        (lambda y: torch.nested.nested_tensor([y[0], y[0, :3]]), "nested tensor on device cpu"),
+        (
+            lambda y: torch.quantize_per_tensor(y.float(), 0.1, 0, torch.qint8),
+            "quantized tensor on device cpu",
+        ),
+    ],
+)
+def test_an_output_without_values_to_compare_is_refused(
+    made: Callable[[torch.Tensor], torch.Tensor], kind: str
+) -> None:
+    with pytest.raises(ConversionError, match=f"output 'output' of the model: {kind}"):
+        trace(_Returns(made).eval(), images(4, 5))

@@ -153,3 +153,14 @@ def test_layers_over_samples_along_another_axis_are_rejected() -> None:
     model = Body(lambda m, x: F.linear(x.flatten(1).t(), torch.ones(5, 2))).eval()
     with pytest.raises(UnsupportedOperatorError, match="samples lie along axis 1"):
         trace(model, images(2, 3, 4, 5))
+
+
+class _OddTruth(nn.Module):
+    def __bool__(self) -> bool:
+        return 3  # type: ignore[return-value]
+
+
+def test_whether_a_module_is_true_is_not_asked() -> None:
+    with pytest.raises(ConversionError, match="forward") as raised:
+        trace(nn.ModuleList([_OddTruth()]).eval(), images(2, 3, 6, 7))
+    assert "__bool__" not in str(raised.value)

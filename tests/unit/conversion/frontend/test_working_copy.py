@@ -180,3 +180,60 @@ def test_a_weight_with_a_history_can_be_copied() -> None:
     with pytest.raises(RuntimeError, match="deepcopy"):
         copy.deepcopy(model)
     assert torch.equal(working_copy(model)(images(2, 3)), model(images(2, 3)))
+
+
+def _overriding(name: str, method: Callable[..., Any]) -> nn.Module:
+    kind = type("Odd", (nn.Sequential,), {name: method})
+    made = kind(nn.Linear(3, 4))
+    assert isinstance(made, nn.Module)
+    return made
+
+
+OVERRIDES: dict[str, tuple[str, Callable[..., Any], str]] = {
+    "a copy that is no module": (
+        "__deepcopy__",
+        lambda self, memo: 3,
+        r"Odd: copy\.deepcopy gives a int",
+    ),
+    "modules of other kinds": (
+        "named_modules",
+        lambda self, *a, **k: iter([(1, 2)]),
+        r"Odd\.named_modules\(\) does not list entries of str and Module",
+    ),
+    "no list": ("parameters", lambda self, recurse=True: None, r"Odd\.parameters\(\) does not"),
+    "no pairs": ("named_buffers", lambda self, *a, **k: [3], r"Odd\.named_buffers\(\) does not"),
+}
+
+
+@pytest.mark.parametrize("name", OVERRIDES)
+def test_methods_that_break_what_a_module_is_are_named(name: str) -> None:
+    method, body, message = OVERRIDES[name]
+    with pytest.raises(ConversionError, match=message):
+        working_copy(_overriding(method, body))
+
+
+def test_such_a_method_is_also_found_inside_another_module() -> None:
+    method, body, message = OVERRIDES["modules of other kinds"]
+    with pytest.raises(ConversionError, match=message):
+        working_copy(nn.Sequential(_overriding(method, body)))
+
+
+def test_methods_that_are_overridden_as_they_are_meant_stay() -> None:
+    model = _overriding("parameters", lambda self, recurse=True: nn.Module.parameters(self))
+    assert torch.equal(working_copy(model)(images(2, 3)), model(images(2, 3)))
+
+
+def test_a_move_that_returns_nothing_is_no_matter() -> None:
+    model = _overriding("_apply", lambda self, *a, **k: None)
+    assert torch.equal(working_copy(model)(images(2, 3)), model(images(2, 3)))
+
+
+@pytest.mark.parametrize("name", ["eval", "modules", "parameters", "to"])
+@pytest.mark.parametrize("wrap", [lambda m: m, nn.Sequential])
+def test_an_attribute_that_hides_a_method_is_named(
+    name: str, wrap: Callable[[nn.Module], nn.Module]
+) -> None:
+    model = nn.Linear(3, 4)
+    model.__dict__[name] = [3]
+    with pytest.raises(ConversionError, match=rf"Linear\.{name} is no method but a list, which"):
+        working_copy(wrap(model))
