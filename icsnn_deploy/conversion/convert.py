@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,46 +12,33 @@ from torch import nn
 from torch.export import ExportedProgram
 
 from icsnn_deploy.bundle.bundle import SAMPLES_KEPT
-from icsnn_deploy.conversion.ann_graph import several_inputs, to_ann_graph
-from icsnn_deploy.conversion.announcement import advice, estimate_for, starting_line
+from icsnn_deploy.conversion.announcement import (
+    Estimate,
+    advice,
+    estimate_for,
+    starting_line,
+)
 from icsnn_deploy.conversion.calibration.agreement import AgreementScorer
 from icsnn_deploy.conversion.calibration.candidates import CandidateRunner
-from icsnn_deploy.conversion.calibration.context import CalibrationContext
-from icsnn_deploy.conversion.calibration.label_objective import require_labels
 from icsnn_deploy.conversion.calibration.recipe import Recipe
-from icsnn_deploy.conversion.calibration.samples import CalibrationSet, CalibrationSource
-from icsnn_deploy.conversion.calibration.tasks import SAMPLES_COMPARED, find_tasks, recorded_tasks
-from icsnn_deploy.conversion.calibration.training_source import (
-    FreshSamples,
-    HeldSamples,
-    TrainingSource,
-)
+from icsnn_deploy.conversion.calibration.samples import CalibrationSource
 from icsnn_deploy.conversion.conversion import Conversion
-from icsnn_deploy.conversion.frontend.approximate.judged import without_agreement
 from icsnn_deploy.conversion.frontend.approximate.loss import APPROXIMATED, approximation_losses
 from icsnn_deploy.conversion.frontend.approximate.options import Approximation
 from icsnn_deploy.conversion.frontend.max_pool_cost import losses, max_pool_costs
 from icsnn_deploy.conversion.frontend.replace_max_pool import Replacement
 from icsnn_deploy.conversion.frontend.trace import DeclaredActivation
+from icsnn_deploy.conversion.preparation import Given, Prepared, prepare
 from icsnn_deploy.conversion.report import ConversionReport, describe_populations
-from icsnn_deploy.conversion.signed_paths import certifiable
 from icsnn_deploy.data import Normalization
 from icsnn_deploy.distributed import SINGLE, Ranks
-from icsnn_deploy.errors import ConversionError, DataError
-from icsnn_deploy.graph.arrangement import output_tasks
-from icsnn_deploy.graph.encoder import InputEncoder, placed
-from icsnn_deploy.graph.graph import Graph
+from icsnn_deploy.errors import ConversionError
+from icsnn_deploy.graph.encoder import InputEncoder
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import Encoding
 from icsnn_deploy.graph.tasks import Task
-from icsnn_deploy.pixels import as_network_samples, channels_first, is_channels_last
-from icsnn_deploy.progress import Progress, announce, announces
+from icsnn_deploy.progress import announce, announces
 from icsnn_deploy.progress_display import ProgressOption, shown
-from icsnn_deploy.sources.batches import as_array
-from icsnn_deploy.sources.fresh_batches import FreshBatches
-
-SAMPLES_USED = 4_096
-"""Samples that thresholds are chosen on and candidates compared on, at most; training uses all."""
 
 
 def convert(
@@ -101,7 +87,7 @@ def convert(
         label_key: of dict batches, the entry that holds the labels.
         samples: use at most this many calibration samples, of a Dataset and a DataLoader of one
             evenly spread over all, otherwise the first; None: all. Thresholds are chosen, and
-            candidates compared, on at most SAMPLES_USED in any case; training uses all.
+            candidates compared, on at most preparation.SAMPLES_USED in any case; training uses all.
         channels_last: the order of the axes of samples: True [N, *positions, C], False
             [N, C, *positions]; None: as pixels.is_channels_last finds.
         encoding: of the network's input. "direct": the samples are a current. "rate": the samples,
@@ -126,158 +112,61 @@ def convert(
     """
     _check_kinds(model, recipe)
     Approximation.check(approximate)
+    encoder = InputEncoder(encoding=encoding, time_steps=recipe.steps, seed=rate_seed)
     with shown(progress, "converting", first=ranks.rank == 0) as reporting:
-        result = _converted(
-            model,
-            calibration_data,
-            recipe,
-            normalization,
-            activations,
-            replace_max_pool,
-            approximate,
-            task,
-            input_key,
-            label_key,
-            samples,
-            channels_last,
-            encoding,
-            rate_seed,
-            checkpoints,
-            device,
-            reporting,
-            ranks,
+        given = Given(
+            model=model,
+            calibration_data=calibration_data,
+            recipe=recipe,
+            normalization=normalization,
+            activations=activations,
+            replace_max_pool=replace_max_pool,
+            approximate=approximate,
+            task=task,
+            input_key=input_key,
+            label_key=label_key,
+            samples=samples,
+            channels_last=channels_last,
+            encoder=encoder,
+            device=device,
+            progress=reporting,
+            ranks=ranks,
         )
+        result = _converted(given, None if checkpoints is None else Path(checkpoints))
         if result.advice and not callable(progress):
             announce(reporting, result.advice)
     return result
 
 
-def _converted(
-    model: nn.Module | ExportedProgram,
-    calibration_data: CalibrationSource | Mapping[str, Array],
-    recipe: Recipe,
-    normalization: Normalization | None,
-    activations: Sequence[DeclaredActivation],
-    replace_max_pool: Replacement | None,
-    approximate: Approximation | None,
-    task: Task | Mapping[str, Task] | None,
-    input_key: str | None,
-    label_key: str | None,
-    samples: int | None,
-    channels_last: bool | None,
-    encoding: Encoding,
-    rate_seed: int | None,
-    checkpoints: Path | str | None,
-    device: str,
-    progress: Progress,
-    ranks: Ranks,
-) -> Conversion:
+def _converted(given: Given, checkpoints: Path | None) -> Conversion:
     """The work of `convert`."""
     started = time.monotonic()
-    ann = None
-    labeled = recipe.strategy.uses_labels
-    if isinstance(calibration_data, Mapping):
-        if encoding == "events":
-            raise DataError(
-                f"events for the inputs {', '.join(calibration_data)}: a model of one input is "
-                "needed; give several inputs with direct or rate encoding"
-            )
-        if labeled:
-            raise DataError(
-                f"recipe {recipe.name} for the inputs {', '.join(calibration_data)}: labels go "
-                "with a model of one input; choose the recipe auto"
-            )
-        named = {
-            name: channels_first(array[:samples]) if channels_last else array[:samples]
-            for name, values in calibration_data.items()
-            for array in [as_array(values, f"calibration data: {name}")]
-        }
-        ann, calibration_data = several_inputs(
-            model, named, normalization, activations, replace_max_pool, approximate
-        )
-        channels_last = None  # packed
-    encoder = InputEncoder(encoding=encoding, time_steps=recipe.steps, seed=rate_seed)
-    fresh = None
-    if encoder.encoding != "events":
-        fresh = FreshBatches.of(calibration_data, input_key, label_key)
-    if fresh is not None and samples is not None:
-        fresh = fresh.limited(samples)
-    numbers = [] if fresh is None else fresh.sample(SAMPLES_USED)
-    context = CalibrationContext.of(
-        calibration_data if fresh is None else fresh.chosen(numbers),
-        batch_size=recipe.batch_size,
-        limit=samples,
-        input_key=input_key if fresh is None else None,
-        label_key=label_key if fresh is None else None,
-        keep_labels=labeled,
-        device=device,
-        progress=progress,
-        ranks=ranks,
-        encoder=encoder,
-    )
-    context = context.with_channels_first(normalization, channels_last)
-    context = context.for_normalization(normalization)
-    if ann is None:
-        ann = to_ann_graph(
-            model,
-            context.samples.samples,
-            normalization,
-            activations,
-            replace_max_pool=replace_max_pool,
-            approximate=approximate,
-            encoder=encoder,
-        )
-        context = context.arranged_for(ann)
-    ann = certifiable(ann, recipe.steps, context)
-    ranks.require_equal("the traced ANN", ann.hash)
-    outputs = find_tasks(ann, CalibrationSet(context.frames(slice(SAMPLES_COMPARED))), task)
-    ann = replace(ann, tasks=recorded_tasks(ann, outputs))
-    if APPROXIMATED in ann.provenance:
-        record = without_agreement(ann.provenance[APPROXIMATED], output_tasks(ann))
-        ann = replace(ann, provenance={**ann.provenance, APPROXIMATED: record})
-    if labeled:
-        labels = require_labels(recipe.name, ann, context.samples.labels, len(context))
-        context = replace(context, samples=replace(context.samples, labels=labels))
-    fit, held_out = context.split(recipe.held_out)
-    training: TrainingSource = HeldSamples(fit, fit.image_shape(ann))
-    if fresh is not None:
-        kept = set(range(len(fresh))) - set(numbers[len(numbers) - len(held_out) :])
-        training = FreshSamples(
-            fresh, sorted(kept), partial(_taken, ann, normalization, channels_last)
-        )
-    estimate = None
-    if announces(progress):
-        used = fit.part(0, SAMPLES_USED)
-        progress("timing this machine", 0, 1)
-        estimate = estimate_for(recipe, ann, used, len(held_out), ranks.size)
-        progress("timing this machine", 1, 1)
-        line = starting_line(recipe, estimate)
-        if line is not None:
-            announce(progress, line)
+    prepared = prepare(given)
+    estimate = _announced(given, prepared)
+    recipe, ann, held_out = given.recipe, prepared.ann, prepared.held_out
     runner = CandidateRunner(
         ann,
-        fit.part(0, SAMPLES_USED),
+        prepared.used,
         AgreementScorer(ann, held_out, recipe.readout_steps, recipe.strategy.objective(held_out)),
         readout_steps=recipe.readout_steps,
         readout_start=recipe.readout_start,
-        training=training,
-        checkpoints=None if checkpoints is None else Path(checkpoints),
+        training=prepared.training,
+        checkpoints=checkpoints,
     )
     recipe.strategy.run(runner)
     chosen = runner.best()
-    network = chosen.network
     report = ConversionReport(
         recipe=recipe.name,
         time_steps=recipe.steps,
         readout_steps=recipe.readout_steps,
-        calibration_samples=len(context),
+        calibration_samples=len(prepared.samples),
         held_out_samples=len(held_out),
         chosen=chosen.result,
         candidates=runner.results(),
-        populations=describe_populations(network),
+        populations=describe_populations(chosen.network),
         max_pools=max_pool_costs(ann),
         losses=(*losses(ann), *approximation_losses(ann)),
-        outputs=outputs,
+        outputs=prepared.outputs,
         approximation=ann.provenance.get(APPROXIMATED, {}),
         curves=runner.curves,
         divergence_without=runner.divergence_without,
@@ -290,7 +179,7 @@ def _converted(
         "ann_hash": ann.hash(),
     }
     network = replace(
-        network,
+        chosen.network,
         calibrated_steps=recipe.readout_steps,
         max_pools=ann.max_pools,
         provenance=provenance,
@@ -299,21 +188,26 @@ def _converted(
         network=network,
         ann=ann,
         report=report,
-        normalization=normalization,
-        rate_seed=rate_seed,
-        samples=np.array(context.inputs(slice(SAMPLES_KEPT))),  # not a view of all
+        normalization=given.normalization,
+        rate_seed=given.encoder.seed,
+        samples=np.array(prepared.samples.inputs(slice(SAMPLES_KEPT))),  # not a view of all
         advice=advice(recipe, report, estimate),
     )
 
 
-def _taken(
-    ann: Graph, normalization: Normalization | None, channels_last: bool | None, batch: Array
-) -> Array:
-    """A batch of a data set as the ANN takes it."""
-    what = "a calibration batch"
-    if is_channels_last(what, batch.shape, normalization, channels_last):
-        batch = channels_first(batch)
-    return placed(ann, as_network_samples(what, batch, normalization))
+def _announced(given: Given, prepared: Prepared) -> Estimate | None:
+    """Say what will be done and about how long it takes; None where nothing is shown."""
+    progress = given.progress
+    if not announces(progress):
+        return None
+    progress("timing this machine", 0, 1)
+    held_out = len(prepared.held_out)
+    estimate = estimate_for(given.recipe, prepared.ann, prepared.used, held_out, given.ranks.size)
+    progress("timing this machine", 1, 1)
+    line = starting_line(given.recipe, estimate)
+    if line is not None:
+        announce(progress, line)
+    return estimate
 
 
 def _check_kinds(model: object, recipe: object) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
-from icsnn_deploy.conversion import convert as convert_module
+from icsnn_deploy.conversion import preparation
 from icsnn_deploy.conversion.calibration import auto
 from icsnn_deploy.conversion.calibration.auto import EffortPlan
 from icsnn_deploy.conversion.calibration.recipe import Recipe
@@ -61,7 +61,7 @@ def test_a_shuffled_loader_gives_the_same_network_each_time() -> None:
 
 
 def test_large_data_sets_are_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(convert_module, "SAMPLES_USED", 16)
+    monkeypatch.setattr(preparation, "SAMPLES_USED", 16)
     data_set = Noted()
     report = convert(small_model(), cast(Any, data_set), RECIPE).report
     assert report.calibration_samples == 16
