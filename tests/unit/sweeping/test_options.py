@@ -86,6 +86,15 @@ def test_own_recipes_get_the_steps_of_the_point_and_ranges_must_end_at_them() ->
         SweepOptions(time_steps=(4,), recipes=ranged)
 
 
+def test_a_range_in_a_text_must_end_at_the_steps_of_the_point() -> None:
+    options = SweepOptions(time_steps=(16,), recipes=("auto:4-16",))
+    assert options.recipe(options.points()[0]).time_steps == (4, 16)
+    with pytest.raises(
+        DataError, match=r"recipes: recipe auto:4-16 for T = 4 to 16 runs for 16 steps"
+    ):
+        SweepOptions(time_steps=(4, 16), recipes=("auto:4-16",))
+
+
 def test_the_estimate_grows_with_the_steps_and_is_unknown_for_kinds_without_a_time() -> None:
     estimate = Estimate()
     assert estimate.left([("measure", 4)]) is None
