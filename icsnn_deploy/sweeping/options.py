@@ -52,7 +52,8 @@ class SweepOptions:
             quantized.
         recipes: names with their options, as recipes.recipe_of takes them; or recipes of your own
             by a name for each, whose T is that of the point. A range of T ends at the point's T.
-        targets: names of hardware targets; or profiles, as targets.override changes them.
+        targets: names of hardware targets; or profiles, as targets.override changes them, each
+            under a name of its own.
         max_loss: percentage points of the figure (accuracy) that the recommended point may lose
             against the ANN.
         cheapest: what the recommended point has least of: "reads", bits of weights that its
@@ -87,17 +88,23 @@ class SweepOptions:
                 found = find_target(given) if isinstance(given, str) else given
             except IcsnnError as error:
                 problems.append(f"targets: {error}")
-            else:
-                profiles[found.name] = found
+                continue
+            if found.name in profiles:
+                problems.append(
+                    f"targets: {found.name} is given twice; give each profile a name of its own"
+                )
+            profiles[found.name] = found
         object.__setattr__(self, "_profiles", profiles)
         for name in ("time_steps", "bits", "recipes", "targets"):
             values = list(getattr(self, name))
             if not values:
                 problems.append(f"{name}: empty; at least one is needed")
-            twice = dict.fromkeys(str(value) for value in values if values.count(value) > 1)
-            problems += [f"{name}: {value} is given twice" for value in twice]
+            if name != "targets":  # compared by their names above
+                twice = dict.fromkeys(str(value) for value in values if values.count(value) > 1)
+                problems += [f"{name}: {value} is given twice" for value in twice]
         if problems:
-            raise DataError(Lines("\n".join(plain(problem) for problem in problems)))
+            unique = dict.fromkeys(plain(problem) for problem in problems)
+            raise DataError(Lines("\n".join(unique)))
 
     @property
     def profiles(self) -> Mapping[str, TargetProfile]:
