@@ -200,10 +200,11 @@ def sweep(
         problems.report()
         from icsnn_deploy.conversion.frontend.load_model import load_model
         from icsnn_deploy.sweeping.inputs import SweptModel
-        from icsnn_deploy.sweeping.page import write_files
+        from icsnn_deploy.sweeping.page import check_packages, write_files
         from icsnn_deploy.sweeping.run import run_sweep
         from icsnn_deploy.sweeping.table import choice_lines, target_table
 
+        check_packages()
         with _interruptible(out), redirect_stdout(sys.stderr), progress_bars() as progress:
 
             def reading(count: int | None, **more: Any) -> Reading:

@@ -240,17 +240,23 @@ def _packed(node: Input, found: NamedArrays, channels_last: bool | None) -> Arra
                 f"{found.name}: a dict of {', '.join(arrays) or 'nothing'}, but the network has "
                 "one input; name an entry with --input-key"
             )
-        return ArraySource(found.name, next(iter(arrays.values())), None)
-    try:
-        return ArraySource(found.name, pack_into(node, arrays), None)
-    except DataError as error:
-        raise DataError(f"{found.name}: {error}") from error
+        packed = next(iter(arrays.values()))
+    else:
+        try:
+            packed = pack_into(node, arrays)
+        except DataError as error:
+            raise DataError(f"{found.name}: {error}") from error
+    source = ArraySource(found.name, packed, None)
+    source.whole_count = found.whole_count
+    return source
 
 
 def selected(labels: Array, samples: SourceSamples) -> Array:
     """Of labels of the whole data set, those of the samples that a limit took."""
-    numbers = samples.source.numbers
-    if numbers is None or len(labels) != samples.source.whole_count:
+    source = samples.source
+    if source.whole_count is not None and len(labels) != source.whole_count:
         return labels
-    taken: Array = labels[np.asarray(numbers)]
+    if source.numbers is None:
+        return labels[: len(samples)]
+    taken: Array = labels[np.asarray(source.numbers)]
     return taken

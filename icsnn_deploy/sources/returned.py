@@ -79,7 +79,10 @@ def _open_returned(
     )
     if samples.ndim < 2:
         raise DataError(f"{name}: batches of shape [N]; [N, *shape] is needed")
-    return ArraySource(name, samples, labels, is_ordered=False)
+    source = ArraySource(name, samples, labels, is_ordered=False)
+    if len(samples) == selection.limit:
+        source.whole_count = None
+    return source
 
 
 def _of_mapping(
@@ -99,7 +102,8 @@ def _of_mapping(
                 "--input-key, or return arrays alone"
             )
     arrays = {str(key): as_array(value, f"{name}: {key}") for key, value in found.items()}
-    return NamedArrays(name, {key: array[:limit] for key, array in arrays.items()})
+    count = max((len(array) for array in arrays.values()), default=0)
+    return NamedArrays(name, {key: array[:limit] for key, array in arrays.items()}, count)
 
 
 def _of_arrays(

@@ -24,13 +24,14 @@ class Source(ABC):
     Args:
         name: where the samples come from, as messages name it.
         class_names: names of the classes that the labels count, where they are known.
-        whole_count: number of samples before a limit took some of them.
+        whole_count: number of samples before a limit took some of them; None: not known, because
+            reading stopped at the limit.
         numbers: which of these samples it holds; None: the first ones.
     """
 
     name: str
     class_names: tuple[str, ...] | None = None
-    whole_count: int = 0
+    whole_count: int | None = 0
     numbers: Sequence[int] | None = None
 
     @abstractmethod
@@ -81,10 +82,17 @@ class ArraySource(Source):
 
 @dataclass(frozen=True)
 class NamedArrays:
-    """Samples of a network with several inputs: an array for each, by name."""
+    """Samples of a network with several inputs: an array for each, by name.
+
+    Args:
+        name: where the samples come from.
+        arrays: of each input.
+        whole_count: number of samples before a limit took some of them.
+    """
 
     name: str
     arrays: Mapping[str, Array]
+    whole_count: int
 
 
 class ItemSource(Source):

@@ -14,7 +14,7 @@ from torch.export import ExportedProgram
 
 from icsnn_deploy.bundle.bundle import Bundle
 from icsnn_deploy.conversion.calibration.recipe import Recipe
-from icsnn_deploy.conversion.calibration.samples import CalibrationSet, CalibrationSource
+from icsnn_deploy.conversion.calibration.samples import CalibrationSource
 from icsnn_deploy.conversion.conversion import Conversion
 from icsnn_deploy.conversion.convert import convert
 from icsnn_deploy.conversion.frontend.approximate.options import Approximation
@@ -30,6 +30,7 @@ from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import Encoding
 from icsnn_deploy.graph.tasks import Task
 from icsnn_deploy.progress import Progress
+from icsnn_deploy.sources.held import held as held_samples
 from icsnn_deploy.sources.options import ImageSize
 from icsnn_deploy.sources.source import ArraySource
 
@@ -143,17 +144,33 @@ class SweptModel:
 
 
 def held(
-    data: CalibrationSource | Mapping[str, Array], progress: Progress
+    data: CalibrationSource | Mapping[str, Array],
+    what: str,
+    *,
+    mixed: bool,
+    limit: int | None = None,
+    keep_labels: bool = True,
+    progress: Progress,
 ) -> tuple[Array | Mapping[str, Array], Array | None]:
     """Samples in any form that convert takes, as arrays, and the labels that they come with.
+
+    Args:
+        data: the samples; of several inputs an array for each.
+        what: what they are, the beginning of messages.
+        mixed, limit, keep_labels, progress: as for sources.held.held. Labels that are given apart
+            go with samples that are not mixed.
 
     Raises:
         DataError: no samples, or samples of different shapes or types.
     """
     if isinstance(data, Mapping):
         return {name: np.asarray(array) for name, array in data.items()}, None
-    found = CalibrationSet.of(data, keep_labels=True, progress=progress)
-    return found.samples, found.labels
+    samples, labels = held_samples(
+        data, what, limit=limit, mixed=mixed, keep_labels=keep_labels, progress=progress
+    )
+    if samples.ndim < 2 or not len(samples):
+        raise DataError(f"{what} of shape {list(samples.shape)}: [N, *shape] with N >= 1")
+    return samples, labels
 
 
 def array_samples(images: Array | Mapping[str, Array], labels: Labels) -> OpenSamples:

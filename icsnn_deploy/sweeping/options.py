@@ -51,8 +51,9 @@ class SweepOptions:
         bits: signed widths of the weights, 2 to 16; "float" measures the network that is not
             quantized.
         recipes: names with their options, as recipes.recipe_of takes them; or recipes of your own
-            by a name for each, whose T is that of the point.
-        targets: names of hardware targets; or profiles, as targets.override changes them.
+            by a name for each, whose T is that of the point. A range of T ends at the point's T.
+        targets: names of hardware targets; or profiles, as targets.override changes them, each
+            under a name of its own.
         max_loss: percentage points of the figure (accuracy) that the recommended point may lose
             against the ANN.
         cheapest: what the recommended point has least of: "reads", bits of weights that its
@@ -87,17 +88,23 @@ class SweepOptions:
                 found = find_target(given) if isinstance(given, str) else given
             except IcsnnError as error:
                 problems.append(f"targets: {error}")
-            else:
-                profiles[found.name] = found
+                continue
+            if found.name in profiles:
+                problems.append(
+                    f"targets: {found.name} is given twice; give each profile a name of its own"
+                )
+            profiles[found.name] = found
         object.__setattr__(self, "_profiles", profiles)
         for name in ("time_steps", "bits", "recipes", "targets"):
             values = list(getattr(self, name))
             if not values:
                 problems.append(f"{name}: empty; at least one is needed")
-            twice = dict.fromkeys(str(value) for value in values if values.count(value) > 1)
-            problems += [f"{name}: {value} is given twice" for value in twice]
+            if name != "targets":  # compared by their names above
+                twice = dict.fromkeys(str(value) for value in values if values.count(value) > 1)
+                problems += [f"{name}: {value} is given twice" for value in twice]
         if problems:
-            raise DataError(Lines("\n".join(plain(problem) for problem in problems)))
+            unique = dict.fromkeys(plain(problem) for problem in problems)
+            raise DataError(Lines("\n".join(unique)))
 
     @property
     def profiles(self) -> Mapping[str, TargetProfile]:
@@ -119,18 +126,20 @@ class SweepOptions:
         return self._recipe(point.recipe, point.time_steps)
 
     def _recipe(self, name: str, time_steps: int) -> Recipe:
-        if not isinstance(self.recipes, Mapping):
+        if isinstance(self.recipes, Mapping):
+            found = self.recipes[name]
+            if isinstance(found.time_steps, int):
+                return replace(found, time_steps=time_steps)
+        else:
             seed, batch_size = max(self.seed, 0), max(self.batch_size, 1)  # wrong ones are reported
-            return recipe_of(name, time_steps, seed=seed, batch_size=batch_size)
-        own = self.recipes[name]
-        if isinstance(own.time_steps, int):
-            return replace(own, time_steps=time_steps)
-        if own.steps != time_steps:
+            found = recipe_of(name, time_steps, seed=seed, batch_size=batch_size)
+        if found.steps != time_steps:
+            least = found.readout_steps[0]
             raise DataError(
-                f"recipe {name} for T = {own.time_steps[0]} to {own.steps} runs for {own.steps} "
-                f"steps; give time_steps=({own.steps},), or a recipe with one T"
+                f"recipe {name} for T = {least} to {found.steps} runs for {found.steps} "
+                f"steps; give time_steps=({found.steps},), or a recipe with one T"
             )
-        return own
+        return found
 
     def _wrong_numbers(self) -> Iterator[str]:
         for t in self.time_steps:

@@ -16,8 +16,9 @@ from icsnn_deploy.report.page.document import (
     Tone,
     pictures,
 )
+from icsnn_deploy.report.page.drawing import require_matplotlib
 from icsnn_deploy.report.page.markdown import render_markdown
-from icsnn_deploy.report.page.render import render_page
+from icsnn_deploy.report.page.render import environment, render_page
 from icsnn_deploy.sweeping.choice import COSTS, FRONT_COSTS, Choice
 from icsnn_deploy.sweeping.folder import write_file
 from icsnn_deploy.sweeping.options import FLOAT
@@ -26,6 +27,16 @@ from icsnn_deploy.sweeping.result import SweepResult
 from icsnn_deploy.sweeping.rows import Row
 from icsnn_deploy.sweeping.step import verdict
 from icsnn_deploy.sweeping.table import HEAD, cells, choice_lines
+
+
+def check_packages() -> None:
+    """Check, before anything is measured, that the page can be made.
+
+    Raises:
+        BackendUnavailableError: Jinja2 or matplotlib is not installed; names the command to run.
+    """
+    environment()
+    require_matplotlib()
 
 
 def write_files(result: SweepResult, out: Path, *, page: bool = True) -> list[Path]:

@@ -16,8 +16,8 @@ def recipe_of(text: str, time_steps: int, *, seed: int = 0, batch_size: int = 64
 
     Args:
         text: name of a recipe, and for auto and hybrid an effort, `no-weights` (potentials and
-            biases change only), and a range of T that one network serves, `4-32`, which stands
-            for time_steps.
+            biases change only), and a range of T that one network serves, `4-32`, which replaces
+            time_steps.
         time_steps: T.
         seed: of the recipes auto and hybrid.
         batch_size: samples run at once.

@@ -61,13 +61,13 @@ def sweep(
         calibration_data: as for convert: samples [N, *shape] as an array, (X, y), a Dataset or a
             DataLoader; of several inputs an array for each. The recipe hybrid needs labels.
         images: samples to measure, in any of these forms.
-        labels: of the images, as for evaluate; None: those that images come with, and without any
-            the agreement with the ANN is measured.
+        labels: of all images, in their order, as for evaluate; None: those that images come with,
+            and without any the agreement with the ANN is measured.
         options: the grid, and what is recommended.
         out: folder that keeps what is measured: a sweep that was stopped goes on from there, and
             other processes may join; None: a temporary one.
         normalization: of pixels in the model's training.
-        limit: largest number of images; None: all.
+        limit: largest number of images, as for evaluate; None: all.
         device: torch device.
         progress: True shows each finished point and how far it is, None or False nothing, a
             function is called (see convert).
@@ -81,8 +81,17 @@ def sweep(
         DataError: the samples do not fit the model, or the folder can't be used.
     """
     with shown(progress, "sweeping") as reporting:
-        samples, calibration_labels = held(calibration_data, reporting)
-        measured, own_labels = held(images, reporting)
+        samples, calibration_labels = held(
+            calibration_data, "calibration data", mixed=True, progress=reporting
+        )
+        measured, own_labels = held(
+            images,
+            "images",
+            mixed=False,  # labels that are given are in the order of the data set, and of all of it
+            limit=limit if labels is None else None,
+            keep_labels=labels is None,
+            progress=reporting,
+        )
         given = SweptModel(
             model=model,
             calibration=samples,

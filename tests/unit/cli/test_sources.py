@@ -51,6 +51,11 @@ X, Y = held["images"].transpose(0, 3, 1, 2), held["labels"]
 def pixels(): return X, Y
 def floats(): return (X / 255).astype(np.float32), Y
 def loader(): return [(torch.from_numpy(X[i:i + 5]), Y[i:i + 5]) for i in range(0, 12, 5)]
+def named(): return {"x": X}
+def endless():
+    while True:
+        yield X[:4]
+        yield X[4:]
 def dicts(): return [{"image": X[:8], "label": Y[:8]}, {"image": X[8:], "label": Y[8:]}]
 def data_set(): return torch.utils.data.TensorDataset(torch.from_numpy(X), torch.from_numpy(Y))
 def nhwc(): return held["images"], Y
@@ -179,6 +184,26 @@ def test_a_limit_takes_the_labels_of_the_samples_it_takes(bench: Bench) -> None:
     three = str(bench.path / "three.npz")
     expected = bench.evaluate(f"{three}:images", "--labels", f"{three}:labels")
     assert own["outputs"] == expected["outputs"]
+
+
+@pytest.mark.parametrize("name", ["pixels", "named", "loader", "endless"])
+def test_a_limit_cuts_the_labels_of_the_first_samples(bench: Bench, name: str) -> None:
+    """Of arrays and batches a limit takes the first samples."""
+    expected = bench.evaluate(bench.code("pixels"), "--limit", "5")
+    given = ("--limit", "5", "--labels", bench.array("labels"))
+    assert bench.evaluate(bench.code(name), *given)["outputs"] == expected["outputs"]
+
+
+@pytest.mark.parametrize(("name", "limit"), [("pixels", "5"), ("loader", "20")])
+def test_labels_of_another_number_of_samples_are_refused(
+    bench: Bench, name: str, limit: str
+) -> None:
+    np.save(bench.path / "more.npy", np.zeros(13, np.int64))
+    given = ("--limit", limit, "--labels", str(bench.path / "more.npy"))
+    found = bench.run(
+        "evaluate", str(bench.path / "bundle"), "--images", bench.code(name), *given, code=2
+    )
+    assert "13 labels" in found
 
 
 def test_verify_quantize_and_inspect_take_every_source(bench: Bench) -> None:

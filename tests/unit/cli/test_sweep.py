@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import sys
 from pathlib import Path
 from typing import get_args
 
@@ -70,6 +71,16 @@ def test_all_wrong_options_are_reported_at_once(arguments: list[str], tmp_path: 
         "wide",
     ):
         assert part in found.stderr, part
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_package_that_the_page_needs_is_asked_for_before_anything_is_measured(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    found = invoke(*arguments, "--time-steps=2", "--bits=float", "--recipes=opi")
+    assert found.exit_code == 2
+    assert "pip install 'icsnn-deploy[report]'" in found.stderr
     assert not (tmp_path / "out").exists()
 
 

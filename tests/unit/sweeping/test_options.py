@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,6 +15,8 @@ from icsnn_deploy.errors import DataError
 from icsnn_deploy.sweeping.estimate import Estimate
 from icsnn_deploy.sweeping.options import Point, SweepOptions
 from icsnn_deploy.sweeping.recipes import describe_recipe, recipe_of
+from icsnn_deploy.targets import find_target
+from icsnn_deploy.targets.override import override
 
 
 def test_points_are_every_combination_in_the_order_of_the_options() -> None:
@@ -84,6 +87,28 @@ def test_own_recipes_get_the_steps_of_the_point_and_ranges_must_end_at_them() ->
     assert SweepOptions(time_steps=(8,), recipes=ranged)
     with pytest.raises(DataError, match="runs for 8 steps"):
         SweepOptions(time_steps=(4,), recipes=ranged)
+
+
+def test_a_range_in_a_text_must_end_at_the_steps_of_the_point() -> None:
+    options = SweepOptions(time_steps=(16,), recipes=("auto:4-16",))
+    assert options.recipe(options.points()[0]).time_steps == (4, 16)
+    with pytest.raises(
+        DataError, match=r"recipes: recipe auto:4-16 for T = 4 to 16 runs for 16 steps"
+    ):
+        SweepOptions(time_steps=(4, 16), recipes=("auto:4-16",))
+
+
+def test_two_profiles_of_one_name_are_refused() -> None:
+    speck = find_target("speck")
+    changed = override(speck, {"kernel_size": 4})
+    assert changed.name == speck.name
+    for twice in ((speck, changed), ("speck", changed), ("speck", "speck")):
+        with pytest.raises(DataError) as error:
+            SweepOptions(targets=twice)
+        assert str(error.value).startswith("targets: speck is given twice")
+        assert len(str(error.value).splitlines()) == 1
+    other = replace(changed, name="small speck")
+    assert list(SweepOptions(targets=(speck, other)).profiles) == ["speck", "small speck"]
 
 
 def test_the_estimate_grows_with_the_steps_and_is_unknown_for_kinds_without_a_time() -> None:

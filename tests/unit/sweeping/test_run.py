@@ -309,6 +309,28 @@ def test_loaders_and_tensors_are_taken_with_their_labels() -> None:
     assert one == other
 
 
+def test_labels_given_apart_are_in_the_order_of_the_data_set() -> None:
+    given = data()
+    images = TensorDataset(torch.from_numpy(given.images), torch.from_numpy(given.labels))
+    options = SweepOptions(time_steps=(2,), bits=("float",), recipes=("opi",))
+    (own,) = sweep(tiny(), given.calibration, images, options=options)
+    (apart,) = sweep(tiny(), given.calibration, images, given.labels, options)
+    (expected,) = run(options)
+    assert own == apart == expected
+
+
+def test_a_limit_takes_images_of_a_data_set_with_their_labels() -> None:
+    given = data()
+    images = TensorDataset(torch.from_numpy(given.images), torch.from_numpy(given.labels))
+    options = SweepOptions(time_steps=(2,), bits=("float",), recipes=("opi",))
+    (spread,) = sweep(tiny(), given.calibration, images, options=options, limit=4)
+    (first,) = sweep(tiny(), given.calibration, images, given.labels, options, limit=4)
+    for row, numbers in ((spread, [0, 10, 20, 30]), (first, [0, 1, 2, 3])):
+        taken = given.images[numbers], given.labels[numbers]
+        (expected,) = sweep(tiny(), given.calibration, *taken, options)
+        assert row == expected
+
+
 def test_an_input_of_spikes_by_rate_is_swept_at_each_step() -> None:
     given = data()
     options = SweepOptions(time_steps=(4, 8), bits=("float", 8), recipes=("opi",))
