@@ -54,8 +54,8 @@ class CandidateRunner:
     Attributes:
         candidates: the networks built so far.
         curves: of the distillations, by the name of their candidate.
-        divergence_without: of the best network, by population (layer_errors); empty unless it was
-            measured.
+        divergence_without: of the best network, itself and by population (layer_errors); empty
+            unless it was measured.
     """
 
     def __init__(
