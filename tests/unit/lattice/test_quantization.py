@@ -16,6 +16,7 @@ from icsnn_deploy.errors import BundleError, LatticeError
 from icsnn_deploy.graph.inputs import to_input_units
 from icsnn_deploy.lattice.quantize import quantize
 from icsnn_deploy.parity.golden import golden_bytes
+from icsnn_deploy.sources.options import ImageSize
 from tests.support.graphs import residual_network, samples
 from tests.support.traced import small_model
 
@@ -85,6 +86,20 @@ def test_samples_to_save_are_converted_to_input_units(tmp_path: Path) -> None:
     np.testing.assert_array_equal(saved.samples(), to_input_units(result.network, x[8:10]))
     kept = result.save(tmp_path / "c").samples()
     np.testing.assert_array_equal(kept, to_input_units(result.network, x[:8]))
+
+
+def test_a_conversion_and_its_bundle_keep_how_images_and_events_are_read(
+    conversion: Conversion, tmp_path: Path
+) -> None:
+    """A conversion is told when it is saved, and so is its quantization; a bundle knows."""
+    size = ImageSize(resize=8, crop=(6, 6))
+    bundle = conversion.save(tmp_path / "float", event_bins="count", image_size=size)
+    told = quantize(conversion, PIXELS).save(tmp_path / "0", event_bins="count", image_size=size)
+    known = quantize(bundle, PIXELS)
+    assert (told.event_bins, told.image_size) == ("count", size)
+    assert contents(told) == contents(known.save(tmp_path / "1"))
+    other = known.save(tmp_path / "2", event_bins="duration", image_size=ImageSize(resize=6))
+    assert (other.event_bins, other.image_size) == ("duration", ImageSize(resize=6))
 
 
 def test_an_ann_beside_a_conversion_is_refused(conversion: Conversion) -> None:
