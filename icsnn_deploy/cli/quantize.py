@@ -104,6 +104,7 @@ def quantize(
                 samples,
                 options=options,
                 profile=profile,
+                channels_last=False,  # load_samples has moved them
                 device=device,
                 progress=progress,
             )

@@ -148,7 +148,8 @@ class ConversionReport:
             (frontend.approximate.measures.record_of); empty without any.
         curves: of the distillations, by the name of their candidate.
         divergence_without: by population, the divergence that is left where it gives the ANN's
-            activations (calibration.layer_errors); recipe auto alone.
+            activations, after that of the network itself, by the name of the input
+            (calibration.layer_errors); recipe auto alone.
     """
 
     recipe: str

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
@@ -76,21 +75,6 @@ def pack_inputs(graph: Graph, named: Mapping[str, Array]) -> Array:
         DataError: a part that is missing, unknown, or of another shape or batch size.
     """
     return pack_into(graph.input, named)
-
-
-def as_taken(graph: Graph, samples: Any) -> Array:
-    """Samples of a model with one input, arranged as the graph takes them where the host has to.
-
-    Args:
-        graph: the network.
-        samples: [B, *shape] of the model's input, or of the graph's; others are returned unchanged.
-    """
-    node, array = graph.input, np.asarray(samples)
-    parts = input_parts(graph)
-    shape = array.shape[node.batch_axis + 1 :]
-    if node.index is None or len(parts) > 1 or shape == node.shape or shape != parts[0].shape:
-        return array
-    return place_parts(node, {parts[0].name: array})
 
 
 def pack_into(node: Input, named: Mapping[str, Array]) -> Array:

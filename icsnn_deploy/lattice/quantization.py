@@ -166,13 +166,25 @@ class Quantization:
         """Logits and classes of samples; see SpikingNetwork.predict."""
         return self.module.predict(samples, limit=limit)
 
-    def save(self, path: Path | str, samples: Any = None, *, overwrite: bool = False) -> Bundle:
+    def save(
+        self,
+        path: Path | str,
+        samples: Any = None,
+        *,
+        event_bins: EventBins | None = None,
+        image_size: ImageSize | None = None,
+        overwrite: bool = False,
+    ) -> Bundle:
         """Write a bundle with golden spikes of its samples, whole or not at all.
 
         Args:
             path: the folder to make.
             samples: input samples to store with it, in any form that the float network takes;
                 None stores a few of the calibration samples.
+            event_bins: how event recordings are binned, of a network that takes them; None: as the
+                bundle that was quantized says.
+            image_size: what size images get that the network is run on later; None: as the bundle
+                that was quantized says.
             overwrite: replace a bundle that exists already.
 
         Raises:
@@ -192,8 +204,8 @@ class Quantization:
             report={**self.source.report, "lattice": self.to_json()},
             normalization=self.source.normalization,
             rate_seed=self.source.rate_seed,
-            event_bins=self.source.event_bins,
-            image_size=self.source.image_size,
+            event_bins=self.source.event_bins if event_bins is None else event_bins,
+            image_size=self.source.image_size if image_size is None else image_size,
             golden=golden_bytes(self.network, inputs),
             overwrite=overwrite,
         )

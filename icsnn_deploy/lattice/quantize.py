@@ -18,9 +18,10 @@ from icsnn_deploy.conversion.calibration.objective import Objective, Score
 from icsnn_deploy.conversion.calibration.sampled_activations import sample_activations
 from icsnn_deploy.conversion.calibration.samples import CalibrationSet, CalibrationSource
 from icsnn_deploy.conversion.conversion import Conversion
-from icsnn_deploy.graph.arrangement import as_taken, output_tasks, parts_of_input
+from icsnn_deploy.errors import DataError
+from icsnn_deploy.graph.arrangement import output_tasks, parts_of_input
 from icsnn_deploy.graph.certificate import certify, require_certificate
-from icsnn_deploy.graph.encoder import InputEncoder, are_spikes, encoded, encoder_of, placed
+from icsnn_deploy.graph.encoder import InputEncoder, are_spikes, encoded, encoder_of
 from icsnn_deploy.graph.graph import Graph, hard_resets
 from icsnn_deploy.graph.inputs import logit_unit, to_input_units
 from icsnn_deploy.graph.neuron import Array
@@ -81,6 +82,7 @@ def quantize(
             `convert`).
 
     Raises:
+        DataError: no samples, or samples that can't be those of the network.
         LatticeError: the network cannot be put on the lattice, does not certify there, or is to
             be trained and has no ANN or hard reset.
     """
@@ -113,7 +115,8 @@ def _quantized(
     """The work of `quantize`."""
     network = given.network
     check_trainable(given.network, given.ann, options.effort)
-    if isinstance(calibration_data, Mapping) and input_key is None:
+    only_rounded = given.ann is None or hard_resets(network)
+    if only_rounded or (isinstance(calibration_data, Mapping) and input_key is None):
         calibration_data = network_samples(
             network,
             calibration_data,
@@ -121,15 +124,14 @@ def _quantized(
             normalization=given.normalization,
             channels_last=channels_last,
             limit=samples,
+            mixed=True,  # moments are measured on the first samples
+            input_key=input_key,
+            progress=progress,
         ).samples
         channels_last = None  # packed
-    if given.ann is None or hard_resets(network):
-        given_data: CalibrationSource | CalibrationSet = calibration_data
-        if not network.input.is_timed:
-            given_data = CalibrationSet.of(
-                calibration_data, limit=samples, input_key=input_key, progress=progress
-            )
-        return _rounded(given, given_data, options, profile, device, progress)
+    if given.ann is None or only_rounded:
+        found = np.asarray(calibration_data)
+        return _rounded(given, found, options, profile, device, progress)
     context = (
         CalibrationContext.of(
             calibration_data,
@@ -222,7 +224,7 @@ def _encoder(given: FloatNetwork, calibration_data: CalibrationSource) -> InputE
 
 def _rounded(
     given: FloatNetwork,
-    calibration_data: CalibrationSource | CalibrationSet,
+    samples: Array,
     options: LatticeOptions,
     profile: TargetProfile,
     device: str,
@@ -230,14 +232,15 @@ def _rounded(
 ) -> Quantization:
     """The network rounded, without an ANN to calibrate it for.
 
-    Spike input is [T, N, *shape]: nothing is averaged over it, so the weights are rounded to the
-    nearest integer.
+    Samples are as network_samples gives them. Spike input is [T, N, *shape]: nothing is averaged
+    over it, so the weights are rounded to the nearest integer.
     """
     network = given.network
     direct = not network.input.is_timed
-    calibration = CalibrationSet.of(calibration_data, progress=progress) if direct else None
-    x = as_taken(network, calibration_data if calibration is None else calibration.samples)
-    x = encoded(network, placed(network, x), given.rate_seed)
+    x = encoded(network, samples, given.rate_seed)
+    axis = network.input.batch_axis
+    if x.ndim < axis + 2 or not x.shape[axis]:
+        raise DataError(f"calibration data of shape {samples.shape}: [N, *shape] with N >= 1")
     prepared = prepare(network, x, per_layer=options.per_layer, input_bits=options.input_bits)
     integers = to_input_units(prepared, x)
     moments: Mapping[str, Array] = {}
@@ -255,8 +258,8 @@ def _rounded(
     unit = _output_unit(lattice)
     found = Objective(network, wanted).score(got * _scale(lattice.graph, unit))
     scores = {"rounded": found}
-    samples = (x[:SAMPLES_KEPT] if direct else x[:, :SAMPLES_KEPT]).copy()
-    return _result(given, samples, lattice.graph, unit, bits, scores, "rounded")
+    kept = x.take(range(min(SAMPLES_KEPT, x.shape[axis])), axis=axis)
+    return _result(given, kept, lattice.graph, unit, bits, scores, "rounded")
 
 
 def _output_unit(lattice: Lattice) -> float | tuple[float, ...]:

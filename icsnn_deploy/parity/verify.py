@@ -342,10 +342,16 @@ def _ann_logits(bundle: Bundle, inputs: Array, progress: Progress) -> Array:
 
 
 def _images(recording: Recording, start: int, stop: int) -> Recording:
-    return replace(
-        recording,
-        logits=recording.logits[start:stop],
-        spikes={name: s[:, start:stop] for name, s in recording.spikes.items()},
+    """Some images of a recording; of arrays over time they are the second axis."""
+    rows = slice(start, stop)
+    return Recording(
+        backend=recording.backend,
+        logits=recording.logits[rows],
+        spikes={name: s[:, rows] for name, s in recording.spikes.items()},
+        counts={name: count[rows] for name, count in recording.counts.items()},
+        first_spikes={name: step[rows] for name, step in recording.first_spikes.items()},
+        logits_t=None if recording.logits_t is None else recording.logits_t[:, rows],
+        potentials={name: u[:, rows] for name, u in recording.potentials.items()},
     )
 
 

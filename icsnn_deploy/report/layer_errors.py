@@ -11,8 +11,9 @@ def errors_of_layers(divergence_without: Mapping[str, float]) -> dict[str, float
     """The divergence that each population adds to that of the populations before it.
 
     Args:
-        divergence_without: by population, in order, the divergence that is left where it gives the
-            ANN's activations; from one to the next it falls by what the next one caused.
+        divergence_without: first the divergence of the network, then by population, in order,
+            the one that is left where it gives the ANN's activations; from one to the next it falls
+            by what the next one caused.
     """
     names, left = list(divergence_without), list(divergence_without.values())
     return {name: left[n - 1] - left[n] for n, name in enumerate(names) if n}

@@ -29,6 +29,7 @@ def network_samples(
     normalization: Normalization | None,
     channels_last: bool | None = None,
     limit: int | None = None,
+    mixed: bool = False,
     input_key: str | None = None,
     label_key: str | None = None,
     keep_labels: bool = False,
@@ -42,7 +43,7 @@ def network_samples(
         what: what they are, the beginning of messages.
         normalization: of the pixels that the network takes; floats in 0..1 become pixels.
         channels_last: as for pixels.is_channels_last.
-        limit, input_key, label_key, keep_labels, progress: as for held.held.
+        limit, mixed, input_key, label_key, keep_labels, progress: as for held.held.
 
     Returns:
         Samples [N, *shape], spikes [T, N, *shape]; and their labels, where they are kept and there.
@@ -53,18 +54,22 @@ def network_samples(
     node = graph.input
     if isinstance(given, Mapping) and input_key is None:
         return Batch(_packed(node, given, what, channels_last=channels_last, limit=limit))
+    shape = getattr(given, "shape", None)  # of an array or a tensor
+    over_time = shape is not None and are_spikes(graph, tuple(shape))
+    axis = int(node.encoding == "events" or over_time)
     found = held(
         given,
         what,
         limit=limit,
+        mixed=mixed,
         input_key=input_key,
         label_key=label_key,
         keep_labels=keep_labels,
-        axis=int(node.encoding == "events"),
+        axis=axis,
         progress=progress,
     )
     samples: Array = found.samples
-    if node.encoding == "events":
+    if axis and samples.ndim > 1:
         samples = np.moveaxis(samples, 0, 1)  # [N, T, *shape] -> [T, N, *shape]
     spikes = are_spikes(graph, samples.shape)
     if is_channels_last(

@@ -58,6 +58,28 @@ def test_calibration_on_three_processes(tmp_path: Path) -> None:
     assert json.loads(found.stdout) == conversions.results(SINGLE)
 
 
+def test_an_interrupted_distillation_goes_on_in_two_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the first of them has read the state; without it the other would start anew."""
+    states = tmp_path / "states"
+
+    def interrupt(stage: str, done: int, _: int) -> None:
+        if (stage, done) == ("distillation", 3):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("icsnn_deploy.conversion.calibration.distill._SAVE_EVERY_S", -1.0)
+    with pytest.raises(KeyboardInterrupt):
+        conversions.distilled(SINGLE, states, interrupt)
+    # "1": what the second process has is printed
+    module = ("--module", "tests.support.conversions", "1", str(states))
+    found = finished(torchrun(2, *module), tmp_path)
+    assert found.returncode == 0, found.stderr
+    assert json.loads(found.stdout) == conversions.distilled(SINGLE, None)
+    (kept,) = states.glob("*.csv")
+    assert len(kept.read_text().splitlines()) == 1 + 5  # one point an iteration, of both runs
+
+
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
     (tmp_path / "tiny.py").write_text(MODEL)

@@ -1,9 +1,13 @@
-"""Run by torchrun: convert a small network by several recipes, and print what came out."""
+"""Run by torchrun: convert a small network, and print what came out.
+
+By several recipes; or, with a folder of checkpoints, by one that goes on from them.
+"""
 
 from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
@@ -18,6 +22,7 @@ from icsnn_deploy.conversion.calibration.training_cost import TrainingBudget
 from icsnn_deploy.conversion.calibration.v_init_rules import Half
 from icsnn_deploy.conversion.convert import convert
 from icsnn_deploy.distributed import Ranks, open_ranks
+from icsnn_deploy.progress import Progress, silent
 from tests.support.traced import small_model
 
 RECIPES = {
@@ -38,6 +43,22 @@ RECIPES = {
 _FEW = EffortPlan(samples=16, distillations=(TrainingBudget(operations=1e12, iterations=5),))
 
 
+def distilled(ranks: Ranks, checkpoints: Path | None, progress: Progress = silent) -> list[object]:
+    """The graph's hash and how every candidate did, with a distillation of five iterations."""
+    samples = np.random.default_rng(0).normal(size=(34, 3, 6, 6)).astype(np.float32)
+    with patch.dict(auto.EFFORT_PLANS, {"standard": _FEW}):
+        result = convert(
+            small_model(),
+            samples,
+            RECIPES["auto standard"],
+            ranks=ranks,
+            checkpoints=checkpoints,
+            progress=progress,
+        )
+    figures = [[c.method, c.agreement, c.divergence] for c in result.report.candidates]
+    return [result.network.hash(), *figures]
+
+
 def results(ranks: Ranks) -> dict[str, object]:
     """Of each recipe, the graph's hash and how every candidate did, to the last bit."""
     samples = np.random.default_rng(0).normal(size=(34, 3, 6, 6)).astype(np.float32)
@@ -53,6 +74,8 @@ def results(ranks: Ranks) -> dict[str, object]:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     with open_ranks(wait_s=600) as together:
-        printed = json.dumps(results(together))
+        checkpoints = Path(sys.argv[2]) if len(sys.argv) > 2 else None
+        found = results(together) if checkpoints is None else distilled(together, checkpoints)
+        printed = json.dumps(found)
         if together.rank == int(sys.argv[1]):
             print(printed)

@@ -159,7 +159,7 @@ class Auto(Strategy):
             work += Work(trained_samples=trained, network_samples=_curve_points(plan) * few)
         if effort.distillations:
             populations = len(amounts.ann.nodes_of(Relu))
-            samples = populations * min(LAYER_SAMPLES, amounts.held_out)
+            samples = (1 + populations) * min(LAYER_SAMPLES, amounts.held_out)
             work += Work(network_samples=samples)
         return work
 

@@ -54,8 +54,8 @@ class CandidateRunner:
     Attributes:
         candidates: the networks built so far.
         curves: of the distillations, by the name of their candidate.
-        divergence_without: of the best network, by population (layer_errors); empty unless it was
-            measured.
+        divergence_without: of the best network, itself and by population (layer_errors); empty
+            unless it was measured.
     """
 
     def __init__(
@@ -129,8 +129,11 @@ class CandidateRunner:
         )
 
     def checkpoint(self, stage: str, start: Graph, *options: object) -> Checkpoint | None:
-        """The checkpoint of a stage that starts from a network, with these options."""
-        if self.checkpoints is None or self.fit.samples.ranks.rank:
+        """The checkpoint of a stage that starts from a network, with these options.
+
+        Every process of a run has it; the first alone reads and writes its file.
+        """
+        if self.checkpoints is None:
             return None
         given = [self.ann.hash(), start.hash(), self.fit.samples.digest(), self.readout_steps]
         origin = "; ".join(map(str, (*given, *options)))

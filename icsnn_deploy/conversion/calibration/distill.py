@@ -147,6 +147,8 @@ def distill(
         objective: what is minimized; a plain one is the divergence, by the task of each output.
         held_out: divergence of a network on held-out samples, for the curve.
         checkpoint: where the state is kept; a distillation that was interrupted goes on from there.
+            Every process of a run needs it: the first alone reads and writes the file, and the
+            others get its state.
         points: of the curve.
         stage: name under which progress is reported.
     """
@@ -156,6 +158,8 @@ def distill(
     run = _Run(network, ann, context, batches, time_steps, options, objective)
     if checkpoint is not None:
         run.resume(checkpoint)
+        if context.samples.ranks.rank:
+            checkpoint = None
     saved = time.monotonic()
     every = max(1, options.iterations // points)
     while run.done < options.iterations:
@@ -253,7 +257,9 @@ class _Run:
         )
 
     def resume(self, checkpoint: Checkpoint) -> None:
-        found = checkpoint.load()
+        """Take the state that the first process finds; the exchanges of a point pair only so."""
+        ranks = self.context.samples.ranks
+        found = ranks.gather(None if ranks.rank else checkpoint.load())[0]
         if found is not None:
             self.done, self.seconds, self.curve = found.iteration, found.seconds, list(found.curve)
             self.network.restore(found.state)

@@ -28,7 +28,8 @@ def divergence_without(
 
     The population's spikes are replaced by a / v_threshold at every step, a: the ANN's activation
     on the same sample. Its own error vanishes so, and the errors of the layers before it with it,
-    as far as they reach the output through it.
+    as far as they reach the output through it. The first entry, by the name of the input, is the
+    divergence of the network as it is.
 
     Args:
         network: a float IF network.
@@ -42,24 +43,29 @@ def divergence_without(
     objective = Objective(ann, logits)
     inputs = few.inputs(slice(None))
     simulator = TorchSimulator(network, device=context.device)
-    names = [node.name for node in network.nodes_of(IF)]
+    names = [network.input.name, *(node.name for node in network.nodes_of(IF))]
     found = {}
     for done, name in enumerate(names):
         context.progress("errors by layer", done, len(names))
-        currents = _run(simulator, inputs, name, activations[name])  # [T, B, *output shape]
+        currents = _run(simulator, inputs, name, activations.get(name))  # [T, B, *output shape]
         means = [currents[network.readout_start : t].mean(dim=0).cpu().numpy() for t in time_steps]
         found[name] = sum(objective.score(mean).divergence for mean in means) / len(means)
     context.progress("errors by layer", len(names), len(names))
     return found
 
 
-def _run(simulator: TorchSimulator, inputs: Array, replaced: str, activation: Tensor) -> Tensor:
-    """Currents of the output where one population gives activations, [T, B, *shape]."""
+def _run(
+    simulator: TorchSimulator, inputs: Array, replaced: str, activation: Tensor | None
+) -> Tensor:
+    """Currents of the output where one population gives activations, [T, B, *shape].
+
+    Where `replaced` is the input, every population gives its spikes.
+    """
     graph, ops = simulator.graph, simulator.ops
     batch = inputs.shape[graph.input.batch_axis]
 
     def fire(node: IF, current: Tensor) -> Tensor:
-        if node.name == replaced:
+        if node.name == replaced and activation is not None:
             rate = activation / ops.parameter(node, "v_threshold")
             return rate.repeat(graph.steps, *(1,) * (rate.ndim - 1))  # [T B, *shape]
         over_time = simulator.over_time(node.inputs[0], current, batch)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from icsnn_deploy.backends.recording import Recording
+from icsnn_deploy.backends.recording import Record, Recording
 from icsnn_deploy.backends.recording_file import load_recording, save_recording
 from icsnn_deploy.backends.reference import ReferenceSimulator, run_ann
 from icsnn_deploy.bundle.bundle import Bundle, create_bundle, open_bundle
@@ -265,6 +265,22 @@ def test_an_external_recording_that_differs(bundle: Bundle) -> None:
     assert first.u_reference is not None
     assert first.u_other is None
     assert "not recorded in the other" in str(first)
+
+
+def test_a_recording_shows_the_potential_of_its_own_image_in_every_batch(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = Record(potentials=frozenset({"block.if1"}))
+    run = ReferenceSimulator(NETWORK).run(INPUTS, record)
+    spikes = {name: s.copy() for name, s in run.spikes.items()}
+    spikes["block.if1"][2, 5, 3, 4, 1] ^= 1
+    against = replace(run, backend="chip", spikes=spikes)
+    whole = verify(bundle, [], against=against).comparisons[0].first_divergence
+    monkeypatch.setattr("icsnn_deploy.parity.verify.images_at_once", lambda *_: 2)
+    parts = verify(bundle, [], against=against).comparisons[0].first_divergence
+    assert whole is not None
+    assert whole.u_other == run.potentials["block.if1"][2, 5, 3, 4, 1]
+    assert parts == whole
 
 
 def recorded(path: Path, **arrays: object) -> Path:

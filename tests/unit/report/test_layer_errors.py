@@ -6,17 +6,17 @@ import pytest
 
 from icsnn_deploy.report.layer_errors import errors_of_layers, layer_error_lines
 
-LEFT = {"1": 0.5, "2": 0.45, "3": 0.15, "4": 0.16, "5": 0.0}
+LEFT = {"input": 0.6, "1": 0.5, "2": 0.45, "3": 0.15, "4": 0.16, "5": 0.0}
 
 
 def test_a_layer_causes_what_vanishes_with_it() -> None:
-    expected = {"2": 0.05, "3": 0.3, "4": -0.01, "5": 0.16}
+    expected = {"1": 0.1, "2": 0.05, "3": 0.3, "4": -0.01, "5": 0.16}
     assert errors_of_layers(LEFT) == pytest.approx(expected)
 
 
 def test_the_largest_are_named_first() -> None:
     assert layer_error_lines(LEFT) == [
-        "largest errors by layer, of a divergence of 0.500: 3 0.300, 5 0.160, 2 0.050"
+        "largest errors by layer, of a divergence of 0.600: 3 0.300, 5 0.160, 1 0.100"
     ]
 
 

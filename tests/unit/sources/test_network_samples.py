@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -64,6 +65,13 @@ def test_a_limit_counts_samples(form: str) -> None:
         NETWORK, FORMS[form](), "samples", normalization=None, channels_last=last, limit=3
     )
     assert len(found.samples) == 3
+
+
+def test_a_limit_counts_samples_of_rate_coded_spikes() -> None:
+    network = NETWORK.replace(replace(NETWORK.input, encoding="rate"))
+    spikes = np.zeros((NETWORK.steps, 10, *SHAPE), np.uint8)
+    found = network_samples(network, spikes, "samples", normalization=None, limit=3)
+    assert found.samples.shape == (NETWORK.steps, 3, *SHAPE)
 
 
 def test_the_axis_of_channels_is_told_by_the_normalization() -> None:

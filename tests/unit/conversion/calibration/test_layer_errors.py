@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -12,6 +14,7 @@ from icsnn_deploy.conversion.calibration.recipe import Recipe
 from icsnn_deploy.conversion.convert import convert
 from icsnn_deploy.graph.encoder import InputEncoder
 from icsnn_deploy.graph.nodes import IF
+from icsnn_deploy.report.layer_errors import errors_of_layers
 from tests.support.graphs import random_images, residual_ann, spiking_network
 from tests.support.traced import small_model
 
@@ -22,10 +25,22 @@ def test_the_last_population_holds_all_of_a_chains_error() -> None:
     context = CalibrationContext.of(images, batch_size=64)
     left = divergence_without(found.network, found.ann, context, (4,))
     whole = AgreementScorer(found.ann, context).score(found.network).divergence
-    names = [node.name for node in found.network.nodes_of(IF)]
+    names = [found.network.input.name, *(node.name for node in found.network.nodes_of(IF))]
     assert list(left) == names
     assert whole > 1e-4
+    assert left[names[0]] == pytest.approx(whole)
     assert left[names[-1]] == pytest.approx(0, abs=1e-9)
+
+
+def test_the_first_population_may_cause_the_largest_error() -> None:
+    """Initial potentials far below zero keep it silent; the others are as before."""
+    images = np.random.default_rng(0).normal(size=(64, 3, 6, 6)).astype(np.float32)
+    found = convert(small_model(), images, Recipe(name="robust-norm", time_steps=8))
+    first = found.network.nodes_of(IF)[0]
+    network = found.network.replace(replace(first, v_init=first.v_init - 1000 * first.v_threshold))
+    context = CalibrationContext.of(images, batch_size=64)
+    errors = errors_of_layers(divergence_without(network, found.ann, context, (8,)))
+    assert max(errors, key=lambda name: errors[name]) == first.name
 
 
 def test_a_residual_network_is_measured_at_every_readout() -> None:
