@@ -36,7 +36,7 @@ from icsnn_deploy.targets.paths import (
     is_zero_point,
     paths_into,
 )
-from icsnn_deploy.targets.resources import bias_of
+from icsnn_deploy.targets.resources import total_bias
 
 Pair = tuple[int, int]
 ImageShape = tuple[int, int, int]
@@ -86,18 +86,14 @@ def bias_into(graph: Graph, target: Population | Output) -> Array:
                 f"{node.name}: adds a constant to the input, which no event does; give the network "
                 "its input as spikes"
             )
-    total = np.zeros(image_shape(graph.shape(target.name)), np.int64)
-    ends = [_pool_and_rest(path)[1] for path in paths_into(graph, target)]
-    for node in {node.name: node for rest in ends for node in rest[-1:]}.values():
-        values = bias_of(node).astype(np.int64)  # type: ignore[arg-type]
-        total += values.reshape(*values.shape, *(1,) * (3 - values.ndim))
+    total = total_bias(graph, target)
     if (total != total[:, :1, :1]).any():
         raise ExportError(
             f"{target.name}: its bias differs between the positions of a channel; one bias per "
             "channel is needed"
         )
-    first: Array = total[:, 0, 0]
-    return first
+    channels = image_shape(graph.shape(target.name))[0]
+    return np.array(np.broadcast_to(total[:, 0, 0], channels))
 
 
 def _connection(graph: Graph, path: SpikePath) -> Connection:
