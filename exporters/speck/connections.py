@@ -34,12 +34,16 @@ from icsnn_deploy.targets.paths import (
     image_shape,
     is_pool,
     is_zero_point,
+    makes_channels_of_pixels,
     paths_into,
 )
 from icsnn_deploy.targets.resources import total_bias
 
 Pair = tuple[int, int]
 ImageShape = tuple[int, int, int]
+
+MOST_FLATTENED = 4096
+"""Neurons of maps that a path flattens without a Linear: it has a weight for each two of them."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -107,7 +111,12 @@ def _connection(graph: Graph, path: SpikePath) -> Connection:
             f"{path.source.name} ({names}), one is allowed; compose them (icsnn quantize does), or "
             "put a population between them"
         )
-    weight, stride, padding = _kernel(weighted[0] if weighted else None, shape)
+    kernel = weighted[0] if weighted else None
+    if makes_channels_of_pixels(graph, path):
+        weight = _flattened(graph, kernel, shape, path)
+        stride, padding = (1, 1), (0, 0)
+    else:
+        weight, stride, padding = _kernel(kernel, shape)
     return Connection(
         source=path.source.name,
         target=path.target.name,
@@ -135,6 +144,25 @@ def _is_even_pool(node: Node) -> TypeGuard[Conv | AvgPool]:
     if not isinstance(node, (Conv, AvgPool)) or not is_pool(node) or len(node.kernel) != 2:
         return False
     return len({*node.kernel, *node.stride}) == 1 and not any(sum(pair) for pair in node.padding)
+
+
+def _flattened(graph: Graph, node: Node | None, shape: ImageShape, path: SpikePath) -> Array:
+    """Weights [C H W, C, H, W] that take each pixel of the maps to the channel it becomes."""
+    size, remedy = math.prod(shape), f"put the Flatten after {path.target.name}"
+    if node is not None and not isinstance(node, ChannelAffine):
+        raise ExportError(
+            f"{node.name}: its maps are flattened before {path.target.name}, so that a kernel has "
+            f"no channel in common with the target; {remedy}"
+        )
+    if size > MOST_FLATTENED:
+        raise ExportError(
+            f"{path.target.name}: {size:,} neurons of {path.source.name} are flattened before it, "
+            f"up to {MOST_FLATTENED:,} are allowed; {remedy}"
+        )
+    scale: Array = np.ones(1, np.int64)
+    if node is not None:
+        scale = np.broadcast_to(node.scale, graph.shape(node.name)).astype(np.int64).reshape(-1)
+    return np.diag(np.broadcast_to(scale, size)).reshape(size, *shape)
 
 
 def _kernel(node: Node | None, shape: ImageShape) -> tuple[Array, Pair, Pair]:
