@@ -18,7 +18,14 @@ from dataclasses import dataclass
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.nodes import AvgPool, Conv, Flatten, Linear, Output, Population
 from icsnn_deploy.targets.misfit import Misfit
-from icsnn_deploy.targets.paths import SpikePath, image_shape, is_pool, is_weighted, paths_into
+from icsnn_deploy.targets.paths import (
+    SpikePath,
+    image_shape,
+    is_pool,
+    is_weighted,
+    makes_channels_of_pixels,
+    paths_into,
+)
 from icsnn_deploy.targets.profile import TargetProfile
 
 Pair = tuple[int, int]
@@ -118,7 +125,10 @@ def _branch(graph: Graph, path: SpikePath) -> tuple[_Branch, list[Misfit]]:
     size: Pair = (shape[1], shape[2])
     first, last, stride = (0, 0), (0, 0), (1, 1)
     kernel = weighted[0] if weighted else None
-    if isinstance(kernel, Linear):
+    flattened = makes_channels_of_pixels(graph, path)
+    if flattened and isinstance(kernel, Conv):
+        misfits.append(_flattened_maps(path, kernel))
+    if isinstance(kernel, Linear) or (flattened and not isinstance(kernel, Conv)):
         last = (size[0] - 1, size[1] - 1)
     elif isinstance(kernel, Conv):
         pads = (*(pair[0] for pair in kernel.padding), 0)[:2]
@@ -192,6 +202,17 @@ def _late_pool(name: str) -> Misfit:
         allowed="pooling of spikes, after a population",
         over="",
         remedy="Fold it into the connection before it as a strided convolution.",
+    )
+
+
+def _flattened_maps(path: SpikePath, kernel: Conv) -> Misfit:
+    return Misfit(
+        node=next(node.name for node in path.nodes if isinstance(node, Flatten)),
+        what="flatten",
+        got=f"the maps of {kernel.name} as a vector, before {path.target.name}",
+        allowed="maps of spikes, after a population",
+        over="",
+        remedy=f"Put the Flatten after {path.target.name}.",
     )
 
 

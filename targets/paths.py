@@ -21,6 +21,7 @@ from icsnn_deploy.graph.nodes import (
     AvgPool,
     ChannelAffine,
     Conv,
+    Flatten,
     Input,
     Linear,
     Node,
@@ -71,6 +72,16 @@ def is_zero_point(graph: Graph, node: Node) -> bool:
 def is_weighted(node: Node) -> bool:
     """Whether a node multiplies its input by stored weights."""
     return isinstance(node, (Conv, Linear, ChannelAffine)) and not is_pool(node)
+
+
+def makes_channels_of_pixels(graph: Graph, path: SpikePath) -> bool:
+    """Whether a path flattens maps of several pixels into its target, without a Linear after it.
+
+    A core, or an event, then has a channel of the target for each pixel of each map.
+    """
+    flattened = (node.inputs[0] for node in path.nodes if isinstance(node, Flatten))
+    has_pixels = any(image_shape(graph.shape(name))[1:] != (1, 1) for name in flattened)
+    return has_pixels and not any(isinstance(node, Linear) for node in path.nodes)
 
 
 def paths_into(graph: Graph, target: Population | Output) -> tuple[SpikePath, ...]:

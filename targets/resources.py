@@ -25,9 +25,27 @@ from icsnn_deploy.errors import TargetError
 from icsnn_deploy.graph.certificate import Certificate, certify, signed_bits
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
-from icsnn_deploy.graph.nodes import AvgPool, ChannelAffine, Conv, Linear, Population, Shape
+from icsnn_deploy.graph.nodes import (
+    LINEAR_NODES,
+    Add,
+    AvgPool,
+    ChannelAffine,
+    Conv,
+    Flatten,
+    Linear,
+    Output,
+    Population,
+    Shape,
+)
 from icsnn_deploy.targets.connectivity import fan_in, fan_out
-from icsnn_deploy.targets.paths import is_pool, sinks, weighted_of, weights_into
+from icsnn_deploy.targets.paths import (
+    image_shape,
+    is_pool,
+    is_zero_point,
+    sinks,
+    weighted_of,
+    weights_into,
+)
 
 FLOAT_BITS = 32
 
@@ -181,6 +199,30 @@ def weight_of(node: Conv | Linear | ChannelAffine) -> Array:
 def bias_of(node: Conv | Linear | ChannelAffine) -> Array:
     """The array that a connection adds."""
     return node.shift if isinstance(node, ChannelAffine) else node.bias
+
+
+def total_bias(graph: Graph, target: Population | Output) -> Array:
+    """The sum of the biases of the last connections into a target, int64, broadcasts to [C, H, W].
+
+    A bias counts once for each way through the sums after it: twice where a sum names it twice,
+    once where the connection reads a sum. Zero points of the input do not count.
+    """
+    sums: dict[str, Array] = {}
+    for node in graph.ancestors(target.name, lambda node: isinstance(node, LINEAR_NODES)):
+        if isinstance(node, Add):
+            total = sum((sums[name] for name in node.inputs[1:]), start=sums[node.inputs[0]])
+        elif isinstance(node, Flatten):
+            shape = image_shape(graph.shape(node.inputs[0]))
+            total = np.broadcast_to(sums[node.inputs[0]], shape).reshape(-1, 1, 1)
+        elif is_pool(node):
+            total = sums[node.inputs[0]][:, :1, :1]
+        elif isinstance(node, (Conv, Linear, ChannelAffine)) and not is_zero_point(graph, node):
+            values = bias_of(node).astype(np.int64)
+            total = values.reshape(*values.shape, *(1,) * (3 - values.ndim))
+        else:  # a source, which sends no bias
+            total = np.zeros((1, 1, 1), np.int64)
+        sums[node.name] = total
+    return sums[target.inputs[0]]
 
 
 def _connection(node: Conv | Linear | ChannelAffine) -> ConnectionResources:

@@ -14,7 +14,7 @@ from icsnn_deploy.graph.nodes import IF, ChannelAffine, Conv, Linear, Output, Po
 from icsnn_deploy.targets.misfit import Misfit, amount
 from icsnn_deploy.targets.paths import SpikePath, paths_into
 from icsnn_deploy.targets.profile import GRANULARITIES, Granularity, TargetProfile
-from icsnn_deploy.targets.resources import array_bits, bias_of, weight_of
+from icsnn_deploy.targets.resources import array_bits, total_bias, weight_of
 
 
 def check_widths(
@@ -51,7 +51,7 @@ def check_widths(
             seen.update(node.name for node in new)
             found += [misfit for node in new for misfit in _weights(node, profile)]
             found += _chain(path)
-        found += _bias(target, paths, profile)
+        found += _bias(graph, target, profile)
         if isinstance(target, Population):
             found += _threshold(target, profile)
         found += _accumulator(target, bounds[target.name], profile)
@@ -135,16 +135,11 @@ def _chain(path: SpikePath) -> list[Misfit]:
     ]
 
 
-def _bias(
-    target: Population | Output, paths: tuple[SpikePath, ...], profile: TargetProfile
-) -> list[Misfit]:
+def _bias(graph: Graph, target: Population | Output, profile: TargetProfile) -> list[Misfit]:
     """Check the sum of all biases of a target, as mantissa and exponent in units of v."""
     if profile.bias_bits is None:
         return []
-    biases = [_by_channel(bias_of(node)) for path in paths for node in path.weighted[-1:]]
-    if not biases:
-        return []
-    total = sum(biases[1:], start=biases[0])
+    total = total_bias(graph, target)
     values = (total * profile.weight_step) << profile.potential_shift
     # v & -v is the largest power of two that divides v, and may become the exponent.
     factor = np.minimum(np.where(values == 0, 1, values & -values), 2**profile.bias_exponent)
@@ -167,12 +162,6 @@ def _bias(
             bits_over=bits - profile.bias_bits,
         )
     ]
-
-
-def _by_channel(bias: Array) -> Array:
-    """A bias as int64 with three axes, channels first, so that biases can be added."""
-    values = bias.astype(np.int64)
-    return values.reshape(*values.shape, *(1,) * (3 - values.ndim))
 
 
 def _threshold(node: Population, profile: TargetProfile) -> list[Misfit]:

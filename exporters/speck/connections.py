@@ -34,12 +34,16 @@ from icsnn_deploy.targets.paths import (
     image_shape,
     is_pool,
     is_zero_point,
+    makes_channels_of_pixels,
     paths_into,
 )
-from icsnn_deploy.targets.resources import bias_of
+from icsnn_deploy.targets.resources import total_bias
 
 Pair = tuple[int, int]
 ImageShape = tuple[int, int, int]
+
+MOST_FLATTENED = 4096
+"""Neurons of maps that a path flattens without a Linear: it has a weight for each two of them."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -86,18 +90,14 @@ def bias_into(graph: Graph, target: Population | Output) -> Array:
                 f"{node.name}: adds a constant to the input, which no event does; give the network "
                 "its input as spikes"
             )
-    total = np.zeros(image_shape(graph.shape(target.name)), np.int64)
-    ends = [_pool_and_rest(path)[1] for path in paths_into(graph, target)]
-    for node in {node.name: node for rest in ends for node in rest[-1:]}.values():
-        values = bias_of(node).astype(np.int64)  # type: ignore[arg-type]
-        total += values.reshape(*values.shape, *(1,) * (3 - values.ndim))
+    total = total_bias(graph, target)
     if (total != total[:, :1, :1]).any():
         raise ExportError(
             f"{target.name}: its bias differs between the positions of a channel; one bias per "
             "channel is needed"
         )
-    first: Array = total[:, 0, 0]
-    return first
+    channels = image_shape(graph.shape(target.name))[0]
+    return np.array(np.broadcast_to(total[:, 0, 0], channels))
 
 
 def _connection(graph: Graph, path: SpikePath) -> Connection:
@@ -111,7 +111,12 @@ def _connection(graph: Graph, path: SpikePath) -> Connection:
             f"{path.source.name} ({names}), one is allowed; compose them (icsnn quantize does), or "
             "put a population between them"
         )
-    weight, stride, padding = _kernel(weighted[0] if weighted else None, shape)
+    kernel = weighted[0] if weighted else None
+    if makes_channels_of_pixels(graph, path):
+        weight = _flattened(graph, kernel, shape, path)
+        stride, padding = (1, 1), (0, 0)
+    else:
+        weight, stride, padding = _kernel(kernel, shape)
     return Connection(
         source=path.source.name,
         target=path.target.name,
@@ -139,6 +144,25 @@ def _is_even_pool(node: Node) -> TypeGuard[Conv | AvgPool]:
     if not isinstance(node, (Conv, AvgPool)) or not is_pool(node) or len(node.kernel) != 2:
         return False
     return len({*node.kernel, *node.stride}) == 1 and not any(sum(pair) for pair in node.padding)
+
+
+def _flattened(graph: Graph, node: Node | None, shape: ImageShape, path: SpikePath) -> Array:
+    """Weights [C H W, C, H, W] that take each pixel of the maps to the channel it becomes."""
+    size, remedy = math.prod(shape), f"put the Flatten after {path.target.name}"
+    if node is not None and not isinstance(node, ChannelAffine):
+        raise ExportError(
+            f"{node.name}: its maps are flattened before {path.target.name}, so that a kernel has "
+            f"no channel in common with the target; {remedy}"
+        )
+    if size > MOST_FLATTENED:
+        raise ExportError(
+            f"{path.target.name}: {size:,} neurons of {path.source.name} are flattened before it, "
+            f"up to {MOST_FLATTENED:,} are allowed; {remedy}"
+        )
+    scale: Array = np.ones(1, np.int64)
+    if node is not None:
+        scale = np.broadcast_to(node.scale, graph.shape(node.name)).astype(np.int64).reshape(-1)
+    return np.diag(np.broadcast_to(scale, size)).reshape(size, *shape)
 
 
 def _kernel(node: Node | None, shape: ImageShape) -> tuple[Array, Pair, Pair]:

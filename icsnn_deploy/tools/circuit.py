@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from icsnn_deploy.errors import GraphError
+from icsnn_deploy.errors import GraphError, listed
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import IF
@@ -103,8 +103,8 @@ def make_circuit(graph: Graph, *, most_synapses: int, tool: str) -> Circuit:
         tool: for messages.
 
     Raises:
-        GraphError: no integer network, an analog input into a population that spikes drive as well,
-            or more synapses than `most_synapses`.
+        GraphError: no integer network, no population that receives spikes, an analog input into a
+            population that spikes drive as well, or more synapses than `most_synapses`.
     """
     if not graph.is_integer:
         raise GraphError(
@@ -113,6 +113,13 @@ def make_circuit(graph: Graph, *, most_synapses: int, tool: str) -> Circuit:
     plan = make_plan(graph)
     analog = None if graph.input.is_timed else graph.input.name
     neurons = tuple(_neurons(graph, plan, node, analog) for node in graph.nodes_of(IF))
+    if all(each.on_host for each in neurons):
+        names = listed([each.name for each in neurons]) or "none"
+        raise GraphError(
+            f"no population is left for {tool}: the host computes all that the analog input drives "
+            f"({names}). Convert the model with icsnn convert --encoding rate, or run backend "
+            "reference"
+        )
     synapses: list[Synapses] = []
     left = most_synapses
     for connection in plan.connections:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from icsnn_deploy.backends import open_backend
-from icsnn_deploy.backends.event_driven import native_run
+from icsnn_deploy.backends.event_driven import layers, native_run
 from icsnn_deploy.backends.event_driven.simulator import EventDrivenSimulator
 from icsnn_deploy.backends.recording import Record
 from icsnn_deploy.backends.reference import ReferenceSimulator
 from icsnn_deploy.errors import BackendUnavailableError, ExportError, SimulationError
+from icsnn_deploy.exporters.speck.connections import connections_into
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.inputs import to_input_units
 from icsnn_deploy.graph.neuron import Array
@@ -20,7 +22,15 @@ from icsnn_deploy.graph.nodes import IF, Input, Linear, Output
 from tests.support.evaluating import build
 from tests.support.graphs import residual_network, samples
 from tests.support.integer_graphs import on_lattice
-from tests.support.speck_graphs import KINDS, speck_network, spikes_for
+from tests.support.speck_graphs import (
+    KINDS,
+    convolution,
+    flattened_network,
+    scaled,
+    speck_network,
+    spikes_for,
+    twice,
+)
 
 
 def one_event_in_each_step(graph: Graph, count: int, seed: int) -> Array:
@@ -62,6 +72,57 @@ def test_one_event_in_each_step_gives_the_spikes_of_time_steps(kind: str, native
     found = EventDrivenSimulator(graph, native=native).run(x)
     np.testing.assert_array_equal(found.spikes["p0"], expected.spikes["p0"])
     np.testing.assert_array_equal(found.logits, expected.logits)
+
+
+@pytest.mark.parametrize("native", [True, False])
+@pytest.mark.parametrize(
+    "graph",
+    [
+        flattened_network(),
+        flattened_network((2, 4, 3)),
+        flattened_network((2, 4)),
+        flattened_network(before=scaled("s", "input", (2, 2, 2))),
+        flattened_network(before=scaled("s", "input", (2, 1, 1))),
+        flattened_network(after=scaled("s", "flat", (8,))),
+    ],
+    ids=["map", "wide", "signal", "neurons", "channels", "vector"],
+)
+def test_a_flatten_without_a_linear_takes_each_pixel_to_its_own_neuron(
+    graph: Graph, native: bool
+) -> None:
+    x = one_event_in_each_step(graph, 200, seed=1)
+    expected = ReferenceSimulator(graph).run(x)
+    assert expected.spikes["p0"].sum() > 20
+    found = EventDrivenSimulator(graph, native=native).run(x)
+    np.testing.assert_array_equal(found.spikes["p0"], expected.spikes["p0"])
+
+
+def test_a_flatten_that_needs_too_many_weights_or_follows_a_convolution_is_refused() -> None:
+    with pytest.raises(ExportError, match=r"p0: 262,144 neurons of input .*Flatten after p0"):
+        EventDrivenSimulator(flattened_network((64, 64, 64)))
+    before = convolution("c0", "input", np.random.default_rng(1), (3, 2, 1, 1))
+    with pytest.raises(ExportError, match=r"c0: its maps are flattened before p0.*after p0"):
+        EventDrivenSimulator(flattened_network(before=before))
+
+
+def test_a_kernel_of_other_channels_than_the_populations_never_reaches_the_c_code(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    graph = speck_network("conv", seed=1, layers=1)
+    (found,) = connections_into(graph, graph.population("p0"))
+    narrow = replace(found, weight=found.weight[:-1])
+    monkeypatch.setattr(layers, "connections_into", lambda graph, node: (narrow,))
+    with pytest.raises(ExportError, match=r"input -> p0: a kernel of 3 to 3 channels between"):
+        EventDrivenSimulator(graph)
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_a_bias_counts_each_time_that_a_sum_names_its_connection(native: bool) -> None:
+    graph = twice()
+    silent = np.zeros((4, 1, 1, 1, 1), np.uint8)
+    found = EventDrivenSimulator(graph, native=native).run(silent).spikes["p0"]
+    np.testing.assert_array_equal(found, ReferenceSimulator(graph).run(silent).spikes["p0"])
+    assert found.ravel().tolist() == [0, 1, 0, 1]
 
 
 @pytest.mark.parametrize("seed", [None, 5])

@@ -120,6 +120,71 @@ def speck_network(
     )
 
 
+def scaled(name: str, source: str, shape: tuple[int, ...], *, shift: int = 0) -> ChannelAffine:
+    """A diagonal connection with scales of 1 to 3, and shifts up to `shift`, of a shape."""
+    values = np.arange(int(np.prod(shape)), dtype=np.int32).reshape(shape)
+    return ChannelAffine(
+        name=name, inputs=(source,), scale=1 + values % 3, shift=values % (shift + 1)
+    )
+
+
+def flattened_network(
+    shape: tuple[int, ...] = (2, 2, 2), *, before: Node | None = None, after: Node | None = None
+) -> Graph:
+    """Spikes -> before -> flatten -> after -> population of a neuron per value -> readout."""
+    nodes: list[Node] = [Input(name="input", shape=shape, dtype="uint8", encoding="events")]
+    nodes += [before] if before is not None else []
+    nodes.append(Flatten(name="flat", inputs=(nodes[-1].name,)))
+    nodes += [after] if after is not None else []
+    size = int(
+        np.prod(Graph(nodes=(*nodes, Output(name="o", inputs=(nodes[-1].name,)))).shape("flat"))
+    )
+    nodes += [
+        IF(
+            name="p0",
+            inputs=(nodes[-1].name,),
+            v_threshold=np.full(1, 3, np.int32),
+            v_init=np.full(1, 1.5, np.float32),
+        ),
+        Linear(
+            name="c1",
+            inputs=("p0",),
+            weight=np.ones((2, size), np.int8),
+            bias=np.zeros(2, np.int32),
+        ),
+        Output(name="output", inputs=("c1",)),
+    ]
+    return Graph(nodes=tuple(nodes), time_steps=4)
+
+
+def twice(*, sum_first: bool = False, bias: int = 1) -> Graph:
+    """A convolution with a bias that a sum names twice, or that reads twice the input."""
+    names = ("sum", "c0") if sum_first else ("c0", "sum")
+    one = Conv(
+        name="c0",
+        inputs=("sum",) if sum_first else ("input",),
+        weight=np.ones((1, 1, 1, 1), np.int8),
+        bias=np.full(1, bias, np.int32),
+        stride=(1, 1),
+        padding=((0, 0),) * 2,
+        dilation=(1, 1),
+    )
+    neuron = IF(
+        name="p0",
+        inputs=names[1:],
+        v_threshold=np.full((1, 1, 1), 4, np.int32),
+        v_init=np.full((1, 1, 1), 0.5, np.float32),
+    )
+    total = Add(name="sum", inputs=("input", "input") if sum_first else ("c0", "c0"))
+    nodes = (
+        Input(name="input", shape=(1, 1, 1), dtype="uint8", encoding="events"),
+        *((total, one) if sum_first else (one, total)),
+        neuron,
+        Output(name="output", inputs=("p0",)),
+    )
+    return Graph(nodes=nodes, time_steps=4)
+
+
 def _changed(node: Node, *, hard: bool, bias: bool, threshold: int) -> Node:
     if isinstance(node, IF):
         node = replace(node, v_threshold=np.full(node.v_threshold.shape, threshold, np.int32))

@@ -79,7 +79,7 @@ def layers_of(graph: Graph) -> tuple[Layer, ...]:
     outgoing: dict[str, list[Outgoing]] = {name: [] for name in names}
     for node in populations:
         for connection in connections_into(graph, node):
-            outgoing[connection.source].append(_outgoing(connection, names))
+            outgoing[connection.source].append(_outgoing(graph, connection, names))
     first = graph.input.name
     layers = [
         Layer(name=first, shape=_last(graph, first), outgoing=tuple(outgoing[first])),
@@ -92,8 +92,15 @@ def layers_of(graph: Graph) -> tuple[Layer, ...]:
     return tuple(layers)
 
 
-def _outgoing(connection: Connection, names: list[str]) -> Outgoing:
+def _outgoing(graph: Graph, connection: Connection, names: list[str]) -> Outgoing:
     moved = np.ascontiguousarray(connection.weight.transpose(1, 2, 3, 0).astype(np.int32))
+    read, sent = (_last(graph, name)[2] for name in (connection.source, connection.target))
+    if (moved.shape[0], moved.shape[3]) != (read, sent):  # the C code reads by these numbers
+        raise ExportError(
+            f"{connection.source} -> {connection.target}: a kernel of {moved.shape[0]} to "
+            f"{moved.shape[3]} channels between populations of {read} and {sent}; put a population "
+            "before the layer that changes the channels"
+        )
     return Outgoing(
         target=names.index(connection.target),
         pool=connection.pool,

@@ -20,7 +20,14 @@ from icsnn_deploy.graph.nodes import IF, Conv
 from icsnn_deploy.targets.check import check
 from tests.support.graphs import residual_network
 from tests.support.integer_graphs import on_lattice
-from tests.support.speck_graphs import KINDS, speck_network
+from tests.support.speck_graphs import (
+    KINDS,
+    convolution,
+    flattened_network,
+    scaled,
+    speck_network,
+    twice,
+)
 
 
 def exported(graph: Graph, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -133,3 +140,38 @@ def test_the_bias_of_a_target_is_the_sum_of_its_branches() -> None:
     third = graph.node("third")
     assert isinstance(third, Conv)
     np.testing.assert_array_equal(bias_into(graph, graph.population("p0")), third.bias)
+
+
+def test_a_bias_is_counted_by_the_ways_from_its_connection_to_the_target() -> None:
+    """Twice for a sum that names it twice; once for a connection that reads a sum."""
+    graph = twice()
+    assert bias_into(graph, graph.population("p0")).tolist() == [2]
+    shared = twice(sum_first=True)
+    assert len(connections_into(shared, shared.population("p0"))) == 2
+    assert bias_into(shared, shared.population("p0")).tolist() == [1]
+
+
+@pytest.mark.parametrize("place", ["before", "after"])
+def test_flattened_spikes_take_a_kernel_of_the_size_of_the_map(place: str, tmp_path: Path) -> None:
+    source, shape = {"before": ("input", (2, 2, 2)), "after": ("flat", (8,))}[place]
+    node = scaled("s", source, shape, shift=1)
+    graph = flattened_network(before=node) if place == "before" else flattened_network(after=node)
+    assert check(graph, "speck").ok
+    _, speck = exported(graph, tmp_path / "out")
+    (core,) = speck["cores"]
+    assert core["dimensions"]["kernel_size"] == 2
+    assert core["biases"] == node.shift.reshape(-1).tolist()
+    for number, weights in enumerate(core["weights"]):  # [in][x][y]
+        expected = np.zeros((2, 2, 2), np.int64)
+        expected.reshape(-1)[number] = node.scale.reshape(-1)[number]
+        np.testing.assert_array_equal(np.array(weights).transpose(0, 2, 1), expected)
+
+
+def test_flattened_currents_of_a_convolution_do_not_fit(tmp_path: Path) -> None:
+    before = convolution("c0", "input", np.random.default_rng(1), (3, 2, 1, 1))
+    graph = flattened_network(before=before)
+    with pytest.raises(ExportError, match=r"flat: flatten: the maps of c0.*Flatten after p0"):
+        export(graph, tmp_path / "out", "speck")
+    with pytest.raises(ExportError, match=r"c0: its maps are flattened before p0"):
+        export(graph, tmp_path / "out", "spinnaker2")
+    assert not list(tmp_path.iterdir())

@@ -35,6 +35,7 @@ from icsnn_deploy.targets.check import CheckResult, check
 from icsnn_deploy.targets.override import override
 from icsnn_deploy.targets.resources import count_resources
 from tests.support.graphs import residual_network, two_headed_network
+from tests.support.speck_graphs import twice
 
 
 def integers(rng: np.random.Generator, *shape: int, most: int = 3) -> Array:
@@ -192,6 +193,13 @@ def everything_wrong() -> Graph:
         Output(name="output", inputs=("head",)),
     ]
     return Graph(nodes=tuple(nodes), time_steps=8)
+
+
+@pytest.mark.parametrize("sum_first", [True, False])
+def test_a_bias_counts_twice_where_a_sum_names_its_connection_twice(sum_first: bool) -> None:
+    """Of a convolution that reads a sum it counts once: 100 fits in 8 bits, 200 does not."""
+    found = misfits(check(twice(sum_first=sum_first, bias=100), "speck"))
+    assert (("p0", "bias width") in found) == (not sum_first)
 
 
 def test_every_misfit_is_listed_at_once() -> None:

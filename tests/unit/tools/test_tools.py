@@ -74,6 +74,15 @@ def test_float_networks_and_large_ones_are_refused(network: Graph) -> None:
         make_circuit(network, most_synapses=10, tool="test")
 
 
+def test_a_network_whose_populations_all_run_on_the_host_is_refused() -> None:
+    """Brian2 had no neurons and said: max() arg is an empty sequence."""
+    with pytest.raises(
+        GraphError,
+        match=r"no population is left for test: .* drives \(population\).*--encoding rate",
+    ):
+        circuit_of(three_neurons("direct"))
+
+
 @pytest.mark.parametrize("name", list(TOOLS))
 def test_a_missing_environment_names_its_command(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
