@@ -42,6 +42,8 @@ PLANS: dict[str, Plan] = {
         next_steps=(
             "Load `{bundle}/network-portable.nir` in the framework that you drive Loihi with; the "
             "golden spikes in the bundle say what it has to give.",
+            "Model latency and energy with SANA-FE: `icsnn tools setup sanafe`, then `icsnn cost "
+            "{bundle} --target loihi1`.",
         ),
         not_proven=(_NO_CHIP, "Latency and energy were not measured."),
     ),
