@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -77,6 +78,21 @@ def test_a_float_network_is_quantized_and_split_for_speck(tmp_path: Path) -> Non
     assert "speck" in chip.exports
     names = [step.name for step in found.steps]
     assert names == ["quantize", "check", "split", "export", "sinabs", "events"]
+
+
+@pytest.mark.parametrize("target", ["loihi1", "loihi2", "spinnaker2"])
+def test_a_float_network_is_quantized_so_that_the_files_hold_it(
+    tmp_path: Path, target: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its channels have thresholds of their own, and initial potentials beyond int8."""
+    missing = BackendUnavailableError("not here")
+    monkeypatch.setattr(referees, "verify", Mock(side_effect=missing))
+    network = residual_network()
+    opened = build(tmp_path / "b", network)
+    found = deploy(opened, target, tmp_path / "out", samples(network, 32), progress=None)
+    exported = open_bundle(tmp_path / "out" / found.bundle)
+    assert set(exported.exports) == set(PLANS[target].formats)
+    exported.check_files()
 
 
 def test_a_referee_that_is_missing_or_differs_is_reported(
