@@ -22,12 +22,19 @@ WITH_NAMES = [
     DOCS.parent / "README.md",
     DOCS / "reference" / "python.md",
 ]
+TOOLS = {
+    "needs nengo-loihi": pytest.mark.nengo_loihi,
+    "needs SANA-FE": pytest.mark.sanafe,
+    "needs an RTL simulator": pytest.mark.rtl,
+}
+"""What a block may need that the tests of a tool have: its marker."""
 REASONS = {
     "installs packages",
     "needs a GPU",
-    "needs Lava",
     "needs other frameworks",
+    "needs the vendor's software",
     "starts processes",
+    *TOOLS,
 }
 """What a block may need that the tests do not have."""
 
@@ -53,6 +60,23 @@ def test_a_page_runs_in_the_folder_of_the_landing_page(
     shutil.copytree(after_landing, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     run_page(page)
+
+
+@pytest.mark.parametrize(
+    ("page", "reason"),
+    [
+        pytest.param(page, reason, marks=mark, id=f"{page.stem} {reason}")
+        for page in GUIDES
+        for reason, mark in TOOLS.items()
+        if any(block.reason == reason for block in blocks_of(page))
+    ],
+)
+def test_the_blocks_of_a_page_that_need_a_tool_run_where_it_is(
+    page: Path, reason: str, after_landing: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(after_landing, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    run_page(page, reason=reason)
 
 
 @pytest.mark.parametrize("page", WITH_NAMES, ids=lambda page: page.stem)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -24,6 +25,7 @@ from tests.support.evaluating import build
 from tests.support.graphs import residual_network, samples
 from tests.support.speck_graphs import speck_network, spikes_for
 
+HOW_TO = Path(__file__).parents[3] / "docs" / "how-to"
 FOUND = SinabsConfiguration(version="3.1.3", cores=3, values=12, mapping=(0, 1, 2))
 
 
@@ -46,6 +48,14 @@ def test_every_target_has_a_plan_of_known_formats() -> None:
         assert plan.next_steps
     with pytest.raises(TargetError, match=r"no way to deploy to 'abacus'.*speck"):
         plan_for("abacus")
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_one_page_leads_to_each_target_and_says_what_is_not_proven(target: str) -> None:
+    command = re.compile(rf"^icsnn deploy build/mynet --target {target} ", re.MULTILINE)
+    texts = [page.read_text() for page in HOW_TO.glob("*.md")]
+    (found,) = (text for text in texts if command.search(text))
+    assert "Not proven here: " in found
 
 
 def test_spikes_to_speck(tmp_path: Path) -> None:
