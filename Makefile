@@ -212,12 +212,12 @@ build/browser/ready: .venv/ready
 # nengo-loihi's emulator of Loihi 1, in an environment of 250 MB.
 test-nengo-loihi: .venv/ready
 	ICSNN_NENGO_LOIHI=build/nengo-loihi $(BIN)/icsnn tools setup nengo-loihi
-	ICSNN_NENGO_LOIHI=build/nengo-loihi $(BIN)/python -m pytest -m nengo_loihi -s tests/tools
+	ICSNN_NENGO_LOIHI=build/nengo-loihi $(BIN)/python -m pytest -m nengo_loihi -s tests/tools tests/docs
 
 # SANA-FE, which models latency and energy of chips, in an environment of 110 MB.
 test-sanafe: .venv/ready
 	ICSNN_SANAFE=build/sanafe $(BIN)/icsnn tools setup sanafe
-	ICSNN_SANAFE=build/sanafe $(BIN)/python -m pytest -m sanafe -s tests/tools
+	ICSNN_SANAFE=build/sanafe $(BIN)/python -m pytest -m sanafe -s tests/tools tests/docs
 
 # Brian2, a simulator for neuroscience, in an environment of 220 MB.
 test-brian2: .venv/ready

@@ -86,6 +86,12 @@ JudgedTasks = Annotated[
         "Default: as the bundle records, otherwise as its shape tells.",
     ),
 ]
+_COST = "A file of icsnn cost --out: latency and energy on a chip, as a tool models them"
+CostFile = Annotated[Path | None, typer.Option(help=f"{_COST}.")]
+CostFiles = Annotated[
+    list[Path] | None,
+    typer.Option(help=f"{_COST}, of one of the bundles. May be repeated."),
+]
 OutputBundle = Annotated[Path, typer.Option(help="Folder of the bundle to write.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing bundle.")]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from icsnn_deploy.bundle.bundle import open_bundle
 from icsnn_deploy.cli.arguments import SOURCE_FORMS, BundlePath, ImageLimit, JsonFlag
 from icsnn_deploy.cli.input_arrays import load_inputs, take_first
-from icsnn_deploy.cli.printing import print_json, print_table, progress_bars, report_errors
+from icsnn_deploy.cli.printing import print_json, print_table, progress_bars, report_errors, say
 from icsnn_deploy.sources.reading import Reading
 from icsnn_deploy.sources.selection import Selection
+
+if TYPE_CHECKING:
+    from icsnn_deploy.evaluation.cost_record import ChipCost
 
 
 def cost(
@@ -30,13 +34,22 @@ def cost(
             "several placements. Default: 512 and 256."
         ),
     ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Also write the result to this file, for --cost of icsnn report and inspect."
+        ),
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Model the latency and energy of an integer network on a chip, from the spikes of a run."""
     with report_errors(as_json):
+        from icsnn_deploy.evaluation.cost_record import check_cost_path, write_cost
+
+        if out is not None:
+            check_cost_path(out)
         with progress_bars() as progress:
             from icsnn_deploy.evaluation.chip_cost import model_cost
-            from icsnn_deploy.report import chip_cost as tables
 
             opened = open_bundle(bundle)
             axis = opened.network().input.batch_axis
@@ -53,13 +66,19 @@ def cost(
                 neurons_per_core=neurons_per_core or (512, 256),
                 progress=progress,
             )
+        if out is not None:
+            write_cost(found, out)
         if as_json:
             print_json(found.to_json())
             return
-        print_table(tables.placements_table(found))
-        print_table(tables.layers_table(found.placements[0]))
-        typer.echo(f"on the host, at no cost here: {', '.join(found.on_host)}")
-        typer.echo(
-            f"{found.spike_mismatches} of {found.spikes_compared:,} spikes differ from the "
-            "reference; all synaptic events are those of the network"
-        )
+        show_cost(found)
+
+
+def show_cost(cost: ChipCost) -> None:
+    """Print a modelled cost as tables and lines."""
+    from icsnn_deploy.report import chip_cost as tables
+
+    print_table(tables.placements_table(cost))
+    print_table(tables.layers_table(cost.placements[0]))
+    for line in tables.cost_lines(cost):
+        say(line)

@@ -63,5 +63,5 @@ def deploy(
 
 def _show(result: Deployment) -> None:
     for step in result.steps:
-        typer.echo(f"{step.name:10} {step.outcome}")
+        typer.echo(f"{step.name:12} {step.outcome}")
     typer.echo(f"wrote {result.path}; next: read {result.path / 'README.md'}")

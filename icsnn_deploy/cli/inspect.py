@@ -14,12 +14,14 @@ from icsnn_deploy.cli.arguments import (
     SOURCE_FORMS,
     BundlePath,
     ChannelsLast,
+    CostFile,
     Crop,
     ImageLimit,
     InputKey,
     JsonFlag,
     Resize,
 )
+from icsnn_deploy.cli.cost import show_cost
 from icsnn_deploy.cli.input_arrays import load_inputs
 from icsnn_deploy.cli.printing import print_json, print_table, progress_bars, report_errors, say
 from icsnn_deploy.errors import DataError
@@ -53,15 +55,19 @@ def inspect(
         str | None,
         typer.Option(help="torch: also show which kernel runs each convolution on this machine."),
     ] = None,
+    cost: CostFile = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Show what a bundle holds and, with --images, what its network does with them."""
     with report_errors(as_json):
         with progress_bars() as progress:
+            from icsnn_deploy.evaluation.cost_record import costs_of
+
             opened = open_bundle(bundle)
             names = opened.manifest.files
             for name in tracked(names, "checking files", len(names), progress):
                 opened.file(name)
+            found = None if cost is None else costs_of([opened], [cost])[opened.graph_hash]
             graph, report = opened.network(), opened.report()
         options = SourceOptions.parse(
             resize=resize, crop=crop, input_key=input_key, channels_last=channels_last
@@ -71,11 +77,14 @@ def inspect(
         kernels = None if backend is None else _kernels(opened, graph, backend)
         if as_json:
             content = _to_json(bundle, opened, graph, report, activity)
+            content["chip_cost"] = found.to_json() if found else None
             if kernels is not None:
                 content["kernels"] = {name: kernel.to_json() for name, kernel in kernels.items()}
             print_json(content)
         else:
             _show(opened, graph, report, activity)
+            if found is not None:
+                show_cost(found)
             if kernels is not None:
                 from icsnn_deploy.report.tables import kernels_table
 

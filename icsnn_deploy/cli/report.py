@@ -12,6 +12,7 @@ from icsnn_deploy.bundle.bundle import Bundle, open_bundle
 from icsnn_deploy.cli.arguments import (
     BACKEND_NAMES,
     ChannelsLast,
+    CostFiles,
     Crop,
     ImageLimit,
     InputKey,
@@ -76,12 +77,14 @@ def report(
         typer.Option(help="Check this hardware target. May be repeated. Default: all with limits."),
     ] = None,
     device: Annotated[str, typer.Option(help="Torch device of network and ANN.")] = "cpu",
+    cost: CostFiles = None,
     margin: Margin = 1e-4,
     as_json: JsonFlag = False,
 ) -> None:
     """Write a page about one or several bundles: accuracy, spikes, parity, targets, costs."""
     with report_errors(as_json):
         with progress_bars():
+            from icsnn_deploy.evaluation.cost_record import costs_of
             from icsnn_deploy.report.page.measure import ReportOptions, measure, own_samples
             from icsnn_deploy.report.page.write import check_out, write_report
 
@@ -104,7 +107,9 @@ def report(
         )
         tasks = declared_tasks(task or [])
         found = []
-        for opened in [open_bundle(path) for path in bundles]:
+        all_opened = [open_bundle(path) for path in bundles]
+        costs = costs_of(all_opened, cost or [])
+        for opened in all_opened:
             with progress_bars() as progress:
                 reading = Reading(
                     options=given,
@@ -119,7 +124,14 @@ def report(
                 else:
                     samples, truth = _open(opened, images, labels, tasks, reading)
                 measured = measure(
-                    opened, samples, truth, options, task=tasks, limit=limit, progress=progress
+                    opened,
+                    samples,
+                    truth,
+                    options,
+                    task=tasks,
+                    limit=limit,
+                    chip_cost=costs.get(opened.graph_hash),
+                    progress=progress,
                 )
                 found.append((opened, measured))
         with progress_bars() as progress:

@@ -24,10 +24,13 @@ from icsnn_deploy.bundle.manifest import json_bytes
 from icsnn_deploy.deploying.plans import Plan, plan_for
 from icsnn_deploy.deploying.readme import readme_text
 from icsnn_deploy.deploying.referees import Step, referee_steps
-from icsnn_deploy.errors import BundleError, TargetError, lines
+from icsnn_deploy.errors import BundleError, ExportError, GraphError, TargetError, lines
 from icsnn_deploy.exporters import export_into
+from icsnn_deploy.exporters.formats import check_exports, plan_exports
+from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.lattice.options import LatticeOptions
 from icsnn_deploy.lattice.quantize import quantize
+from icsnn_deploy.passes.split_first_layer import split_first_layer
 from icsnn_deploy.progress_display import ProgressOption
 from icsnn_deploy.splitting.split import split
 from icsnn_deploy.targets import find_target
@@ -106,7 +109,7 @@ def deploy(
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with folder_beside(path) as draft:
-            network = _integer(bundle, profile, draft, calibration, steps, progress)
+            network = _integer(bundle, plan, profile, draft, calibration, steps, progress)
             fitted = _fitting(network, profile, steps)
             place = NETWORK
             if fitted.host_first_layer:
@@ -138,6 +141,7 @@ def check_free_deployment(path: Path, *, overwrite: bool) -> None:
 
 def _integer(
     bundle: Bundle,
+    plan: Plan,
     profile: TargetProfile,
     draft: Path,
     calibration: Any,
@@ -156,20 +160,43 @@ def _integer(
             f"{bundle.path}: a float network; pass --calibration with samples to quantize it for "
             f"{profile.name}, or an integer bundle of icsnn quantize"
         )
-    options = LatticeOptions.for_target(profile, bits=None, per_layer=False, input_bits=8)
-    result = quantize(bundle, calibration, options=options, profile=profile, progress=progress)
+    widths: tuple[int | None, ...] = plan.weight_bits or (None,)
+    for tried in widths:
+        options = LatticeOptions.for_target(
+            profile, bits=tried, per_layer=plan.per_layer, input_bits=8
+        )
+        result = quantize(bundle, calibration, options=options, profile=profile, progress=progress)
+        if tried == widths[-1] or _is_held(result.network, plan, profile):
+            break
     saved = result.save(place)
-    bits = f"weights of {min([options.bits, *result.bits.values()])} to {options.bits} bits"
+    used = sorted({options.bits, min([options.bits, *result.bits.values()])})
+    bits = f"weights of {' to '.join(map(str, used))} bits"
     steps.append(Step(name="quantize", outcome=f"{bits}, certified"))
     return saved
+
+
+def _is_held(graph: Graph, plan: Plan, profile: TargetProfile) -> bool:
+    """Whether the plan's files can hold the network, or its chip part, without fewer bits."""
+    try:
+        part = split_first_layer(graph).chip if _is_split(graph, profile) else graph
+        check_exports(part, plan_exports(plan.formats, ()))
+    except ExportError:
+        return False
+    except GraphError:  # no width can change that: the split reports it
+        return True
+    return True
+
+
+def _is_split(graph: Graph, profile: TargetProfile) -> bool:
+    """Whether the host runs the first layer, as the chip or its tools take spikes only."""
+    takes_spikes = not profile.analog_input or profile.name in SPIKES_ONLY
+    return takes_spikes and not graph.input.is_timed
 
 
 def _fitting(network: Bundle, profile: TargetProfile, steps: list[Step]) -> CheckResult:
     """The check, with the first layer on the host where the chip takes spikes only."""
     graph = network.network()
-    takes_spikes = not profile.analog_input or profile.name in SPIKES_ONLY
-    on_host = takes_spikes and not graph.input.is_timed
-    result = check(graph, profile, host_first_layer=on_host)
+    result = check(graph, profile, host_first_layer=_is_split(graph, profile))
     if not result.ok:
         raise TargetError(lines(f"the network {result.summary()}:", map(str, result.misfits)))
     steps.append(Step(name="check", outcome=result.summary()))

@@ -16,12 +16,17 @@ class Plan:
         backends: simulators that run the network, or those files, as the referee.
         next_steps: what is left to do, in Markdown; {bundle} is the folder with the exports.
         not_proven: sentences on what no tool here can know.
+        per_layer: a float network gets one threshold per layer, because the files allow no other.
+        weight_bits: widths to quantize a float network to, in the order in which they are tried,
+            until the files can hold it; empty: that of the target.
     """
 
     formats: tuple[str, ...]
     backends: tuple[str, ...]
     next_steps: tuple[str, ...]
     not_proven: tuple[str, ...]
+    per_layer: bool = False
+    weight_bits: tuple[int, ...] = ()
 
 
 _NO_CHIP = "No chip ran: the check compares the network with published numbers."
@@ -42,8 +47,11 @@ PLANS: dict[str, Plan] = {
         next_steps=(
             "Load `{bundle}/network-portable.nir` in the framework that you drive Loihi with; the "
             "golden spikes in the bundle say what it has to give.",
+            "Model latency and energy with SANA-FE: `icsnn tools setup sanafe`, then `icsnn cost "
+            "{bundle} --target loihi1`.",
         ),
         not_proven=(_NO_CHIP, "Latency and energy were not measured."),
+        per_layer=True,
     ),
     "loihi2": Plan(
         formats=("nir", "nir-portable"),
@@ -53,6 +61,7 @@ PLANS: dict[str, Plan] = {
             "lava-fixed`; on the chip, Lava needs Intel's own run configuration.",
         ),
         not_proven=(_NO_CHIP, "Lava's stock neurons reset to 0; soft reset needs microcode."),
+        per_layer=True,
     ),
     "speck": Plan(
         formats=("speck",),
@@ -88,6 +97,7 @@ PLANS: dict[str, Plan] = {
             "Where its projections deliver spikes one step later, a network of n layers needs n "
             "steps more.",
         ),
+        weight_bits=(8, 7, 6, 5, 4),  # initial potentials are int8 weights of the relay
     ),
 }
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from icsnn_deploy.backends.recording import Recording
 from icsnn_deploy.backends.reference import ReferenceSimulator
 from icsnn_deploy.bundle.bundle import Bundle, as_bundle
 from icsnn_deploy.errors import DataError, SimulationError, TargetError
+from icsnn_deploy.evaluation.cost_record import ChipCost, EnergyParts, LayerCost, PlacementCost
 from icsnn_deploy.graph.inputs import to_input_units
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.progress import Progress, report_inner
@@ -30,51 +30,6 @@ TARGETS = ("loihi1",)
 
 CORE_NEURONS = 1024
 """Most neurons of a core, in SANA-FE's model of Loihi."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class LayerCost:
-    """The synapses into one population, per image."""
-
-    layer: str
-    synaptic_events: float
-    synapse_joules: float
-    cores: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class PlacementCost:
-    """What a chip needs per image, with one placement; means over the images."""
-
-    neurons_per_core: int
-    cores: int
-    seconds: float  # from the first input spike to the last step of the last population
-    joules: float
-    energy: dict[str, float]  # joules of synapses, dendrites, somas and network
-    synaptic_events: float  # as SANA-FE counts them, without repeated_events
-    counted_events: float  # as this package counts them: spikes times nonzero synapses
-    repeated_events: float  # of the neurons that repeat spikes for the shorter path of a join
-    packets: float
-    layers: tuple[LayerCost, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ChipCost:
-    """The modelled cost of a network on a chip."""
-
-    tool: str
-    target: str
-    images: int
-    time_steps: int
-    on_host: tuple[str, ...]
-    spike_mismatches: int  # between SANA-FE and the reference
-    spikes_compared: int
-    placements: tuple[PlacementCost, ...]
-    source: str = "modelled by SANA-FE from constants of SPICE simulations; not a measurement"
-
-    def to_json(self) -> dict[str, Any]:
-        """The cost as JSON values."""
-        return asdict(self)
 
 
 def model_cost(
@@ -140,6 +95,7 @@ def model_cost(
     return ChipCost(
         tool=tool,
         target=target,
+        graph_hash=opened.graph_hash,
         images=x.shape[network.input.batch_axis],
         time_steps=network.steps,
         on_host=(*on_host, network.output.name),
@@ -176,8 +132,10 @@ def _placement(size: int, report: Mapping[str, Any], counted: dict[str, int]) ->
             f"SANA-FE counts {total - repeated:,} synaptic events, the network has "
             f"{sum(counted.values()):,}"
         )
-    energy = {part: mean([each["joules"][part] for each in images]) for part in images[0]["joules"]}
-    each_event = energy["synapse"] * len(images) / max(total, 1)
+    joules = {part: mean([each["joules"][part] for each in images]) for part in images[0]["joules"]}
+    total_joules = joules.pop("total")
+    energy = EnergyParts(**joules)
+    each_event = energy.synapse * len(images) / max(total, 1)
     layers = [
         LayerCost(
             layer=name,
@@ -191,7 +149,7 @@ def _placement(size: int, report: Mapping[str, Any], counted: dict[str, int]) ->
         neurons_per_core=size,
         cores=sum(cores.values()),
         seconds=mean([each["seconds"] for each in images]),
-        joules=energy.pop("total"),
+        joules=total_joules,
         energy=energy,
         synaptic_events=(total - repeated) / len(images),
         counted_events=sum(counted.values()) / len(images),

@@ -1,10 +1,10 @@
-"""The modelled cost of a network on a chip, as tables for a terminal."""
+"""The modelled cost of a network on a chip, as tables and lines for a terminal."""
 
 from __future__ import annotations
 
 from rich.table import Table
 
-from icsnn_deploy.evaluation.chip_cost import ChipCost, PlacementCost
+from icsnn_deploy.evaluation.cost_record import ChipCost, PlacementCost
 from icsnn_deploy.report.plain import plain_table
 
 
@@ -32,9 +32,9 @@ def placements_table(cost: ChipCost) -> Table:
                 f"{joules * 1e6:.3g} uJ"
                 for joules in (
                     each.joules,
-                    each.energy["synapse"],
-                    each.energy["soma"],
-                    each.energy["network"],
+                    each.energy.synapse,
+                    each.energy.soma,
+                    each.energy.network,
                 )
             ),
             f"{each.synaptic_events:,.0f}",
@@ -57,3 +57,12 @@ def layers_table(placement: PlacementCost) -> Table:
             f"{row.cores:,}",
         )
     return table
+
+
+def cost_lines(cost: ChipCost) -> tuple[str, ...]:
+    """What the model leaves out, and how it was compared with the reference."""
+    return (
+        f"on the host, at no cost here: {', '.join(cost.on_host)}",
+        f"{cost.spike_mismatches:,} of {cost.spikes_compared:,} spikes differ from the reference; "
+        "all synaptic events are those of the network",
+    )

@@ -24,6 +24,12 @@ WITH_NAMES = [
     DOCS.parent / "README.md",
     DOCS / "reference" / "python.md",
 ]
+TOOLS = {
+    "needs nengo-loihi": pytest.mark.nengo_loihi,
+    "needs SANA-FE": pytest.mark.sanafe,
+    "needs an RTL simulator": pytest.mark.rtl,
+}
+"""What a block may need that the tests of a tool have: its marker."""
 REASONS = {
     "a part of a command",
     "installs packages",
@@ -32,10 +38,11 @@ REASONS = {
     "needs chip tools",
     "needs data of your own",
     "needs other frameworks",
-    "needs simulators of hardware",
+    "needs the vendor's software",
     "other tests run it",
     "starts processes",
     "takes minutes",
+    *TOOLS,
 }
 """What a block may need that the tests do not have."""
 
@@ -77,6 +84,23 @@ def test_a_page_of_the_guide_runs_with_both(
 def test_no_code_is_hidden_in_an_indented_block(page: Path) -> None:
     text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
     assert re.findall(r"\n\n    \S.*", text) == []
+
+
+@pytest.mark.parametrize(
+    ("page", "reason"),
+    [
+        pytest.param(page, reason, marks=mark, id=f"{page.stem} {reason}")
+        for page in GUIDES
+        for reason, mark in TOOLS.items()
+        if any(block.reason == reason for block in blocks_of(page))
+    ],
+)
+def test_the_blocks_of_a_page_that_need_a_tool_run_where_it_is(
+    page: Path, reason: str, after_landing: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(after_landing, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    run_page(page, reason=reason)
 
 
 @pytest.mark.parametrize("page", WITH_NAMES, ids=lambda page: page.stem)

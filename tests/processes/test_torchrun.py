@@ -64,7 +64,7 @@ def test_an_interrupted_distillation_goes_on_in_two_processes(
     """Only the first of them has read the state; without it the other would start anew."""
     states = tmp_path / "states"
 
-    def interrupt(stage: str, done: int, _: int) -> None:
+    def interrupt(stage: str, done: int, _: int | None) -> None:
         if (stage, done) == ("distillation", 3):
             raise KeyboardInterrupt
 

@@ -2,14 +2,14 @@
 
     ```python title="net.py"   is written to net.py
     ```python                  is run; names last until the end of the page
-    ```sh                      each line is `icsnn ...`, `make -C ...` or `python FILE.py`; exit
-                               code 0, or what a comment `# exit code 1` says. The file is of the
+    ```sh                      each line is `icsnn ...`, `make ...` or `python FILE.py`; exit code
+                               0, or what a comment `# exit code 1` says. The file is of the
                                folder, or of the repository
     ```yaml                    is parsed
-    ```text, ```c ...          are not run
+    ```text, ```c, ...         are not run (NOT_CODE)
 
-A block after `<!-- not run: REASON -->` is not run. Commands run in this process, which saves the
-seconds that each takes to import PyTorch.
+A block after `<!-- not run: REASON -->` is not run, unless a test gives that reason. Commands of
+icsnn run in this process, which saves the seconds that each takes to import PyTorch.
 """
 
 from __future__ import annotations
@@ -58,11 +58,11 @@ def blocks_of(page: Path) -> list[Block]:
     return found
 
 
-def run_page(page: Path, names: Mapping[str, Any] | None = None) -> None:
-    """Run every block of a page in the current folder."""
+def run_page(page: Path, names: Mapping[str, Any] | None = None, reason: str | None = None) -> None:
+    """Run the blocks of a page in the current folder; those that are not run for `reason`, too."""
     scope = {"__name__": "__page__", **(names or {})}
     for block in blocks_of(page):
-        if block.reason is None:
+        if block.reason in (None, reason):
             _run(block, scope)
 
 
@@ -96,7 +96,8 @@ def run_command(line: str, code: int) -> None:
         assert result.exit_code == code, f"{line}\n{result.output}\n{result.exception!r}"
         return
     if program == "make":
-        assert subprocess.run([program, *words], capture_output=True).returncode == code, line
+        done = subprocess.run(["make", *words], capture_output=True, text=True, check=False)
+        assert done.returncode == code, f"{line}\n{done.stdout}\n{done.stderr}"
         return
     assert program == "python", f"no way to run {line!r}; say why with <!-- not run: ... -->"
     file = words[0] if Path(words[0]).exists() else str(ROOT / words[0])

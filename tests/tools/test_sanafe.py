@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from pathlib import Path
+
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from icsnn_deploy.backends.reference import ReferenceSimulator
 from icsnn_deploy.bundle.bundle import Bundle
+from icsnn_deploy.cli import app
 from icsnn_deploy.errors import GraphError, TargetError
 from icsnn_deploy.evaluation.activity import measure_activity
 from icsnn_deploy.evaluation.chip_cost import model_cost
+from icsnn_deploy.evaluation.cost_record import read_cost
 from icsnn_deploy.graph.inputs import to_input_units
 from icsnn_deploy.parity.verify import verify
 from icsnn_deploy.tools.circuit import make_circuit
@@ -41,7 +47,7 @@ def test_spikes_and_events_are_those_of_the_network(
     for placement in cost.placements:
         assert placement.synaptic_events == placement.counted_events
         assert placement.synaptic_events == pytest.approx(acs - to_readout / len(x))
-        parts = sum(placement.energy.values())
+        parts = sum(asdict(placement.energy).values())
         assert placement.joules == pytest.approx(parts)
         assert sum(row.synaptic_events for row in placement.layers) == placement.synaptic_events
     few, many = cost.placements
@@ -53,6 +59,32 @@ def test_spikes_and_events_are_those_of_the_network(
 def test_the_backend_is_equal(cifar: Bundle) -> None:
     (found,) = verify(cifar, "sanafe", cifar.samples()[:2], progress=None).comparisons
     assert found.verdict == "pass", found.reason
+
+
+def test_what_the_command_writes_is_shown_by_inspect_and_report(
+    cifar: Bundle, tmp_path: Path
+) -> None:
+    file, page = tmp_path / "cost.json", tmp_path / "report.html"
+    placed = ("--limit", "1", "--neurons-per-core", "512")
+    run("cost", cifar.path, *placed, "--out", file)
+    cost = read_cost(file)
+    shown = f"{cost.placements[0].seconds * 1e3:.3g} ms"
+    inspected = run("inspect", cifar.path, "--cost", file)
+    assert "modelled by SANA-FE" in inspected
+    assert shown in inspected
+    options = ("--cost", file, "--target", "loihi1", "--parity-samples", 0)
+    run("report", cifar.path, "--out", page, *options)
+    for path in (page, page.with_suffix(".md")):
+        text = path.read_text().replace("\\", "")  # Markdown escapes some characters
+        assert "modelled by SANA-FE" in text
+        assert shown in text
+
+
+def run(*arguments: object) -> str:
+    """What a command prints."""
+    result = CliRunner().invoke(app, [*map(str, arguments)])
+    assert result.exit_code == 0, result.output
+    return result.output
 
 
 def test_a_chip_without_a_model_and_a_core_that_is_too_large_are_refused(cifar: Bundle) -> None:

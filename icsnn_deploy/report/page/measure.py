@@ -17,6 +17,7 @@ from icsnn_deploy.bundle.bundle import Bundle
 from icsnn_deploy.bundle.manifest import MANIFEST, read_json
 from icsnn_deploy.errors import DataError, LatticeError
 from icsnn_deploy.evaluation.activity import Activity, measure_activity, merge_activities
+from icsnn_deploy.evaluation.cost_record import ChipCost
 from icsnn_deploy.evaluation.counts import Counts, total
 from icsnn_deploy.evaluation.result import Evaluation
 from icsnn_deploy.evaluation.samples import DataSet
@@ -121,6 +122,7 @@ def measure(
     *,
     task: Task | Mapping[str, Task] | None = None,
     limit: int | None = None,
+    chip_cost: ChipCost | None = None,
     progress: Progress = silent,
 ) -> BundleMeasures:
     """Measure what a report shows of a bundle.
@@ -132,6 +134,7 @@ def measure(
         options: what to measure.
         task: what the output is, where the bundle's task is wrong; of several outputs, by name.
         limit: use only the first samples.
+        chip_cost: of this network, to be shown beside the estimate.
         progress: called as each stage advances.
 
     Raises:
@@ -183,6 +186,7 @@ def measure(
         producer=str(read_json(bundle.path / MANIFEST).get("producer", "unknown")),
         versions=versions(),
         samples_from=f"{count:,} samples of {samples.name}",
+        chip_cost=chip_cost,
     )
 
 

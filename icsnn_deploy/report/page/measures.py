@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from icsnn_deploy.evaluation.activity import Activity
+from icsnn_deploy.evaluation.cost_record import ChipCost
 from icsnn_deploy.evaluation.result import Evaluation
 from icsnn_deploy.graph.certificate import Certificate
 from icsnn_deploy.graph.neuron import Array
@@ -174,6 +175,7 @@ class BundleMeasures:
         producer: what wrote the bundle.
         versions: of this package and of what it ran on.
         samples_from: what the samples were read from.
+        chip_cost: latency and energy as a tool models them, where they were given.
     """
 
     name: str
@@ -193,6 +195,7 @@ class BundleMeasures:
     producer: str
     versions: Mapping[str, str]
     samples_from: str
+    chip_cost: ChipCost | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The numbers as JSON values, without samples, rasters and traces."""
@@ -217,4 +220,5 @@ class BundleMeasures:
             "producer": self.producer,
             "versions": dict(self.versions),
             "samples": self.samples_from,
+            "chip_cost": self.chip_cost.to_json() if self.chip_cost else None,
         }

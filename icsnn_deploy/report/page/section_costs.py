@@ -6,6 +6,7 @@ from icsnn_deploy.report.page.charts import Series, bars
 from icsnn_deploy.report.page.document import Picture, Section, Table, pictures
 from icsnn_deploy.report.page.drawing import SERIES
 from icsnn_deploy.report.page.measures import BundleMeasures
+from icsnn_deploy.report.page.section_chip_cost import chip_cost_items
 from icsnn_deploy.report.page.wording import large, percent, size
 from icsnn_deploy.targets.resources import ResourceReport, count_resources
 
@@ -83,7 +84,7 @@ def operations_section(m: BundleMeasures, prefix: str) -> Section:
             f"Activation sparsity {percent(a.activation_sparsity)}; every synapse at every step "
             f"would be {large(a.dense_operations)} operations."
         ),
-        items=(totals, *pictures(found)),
+        items=(totals, *chip_cost_items(m), *pictures(found)),
     )
 
 

@@ -10,6 +10,7 @@ from icsnn_deploy.report.figures import figure_text
 from icsnn_deploy.report.page.document import Page, Section, Table, Tile, Tiles, Tone
 from icsnn_deploy.report.page.measures import BundleMeasures
 from icsnn_deploy.report.page.section_accuracy import accuracy_section, confusion_section
+from icsnn_deploy.report.page.section_chip_cost import chip_cost_tiles
 from icsnn_deploy.report.page.section_conversion import conversion_section
 from icsnn_deploy.report.page.section_costs import (
     memory_section,
@@ -114,6 +115,7 @@ def _summary(m: BundleMeasures) -> Tiles:
             value=_energy(m),
             note=f"{large(a.acs)} ACs, {large(a.macs_once)} MACs",
         ),
+        *chip_cost_tiles(m),
     ]
     return Tiles(tiles=tuple(tiles))
 
@@ -226,6 +228,7 @@ def _comparison(found: Sequence[BundleMeasures]) -> Table:
         ("spikes per sample", *(f"{m.activity.spikes:,.0f}" for m in found)),
         ("accumulates per sample", *(large(m.activity.acs) for m in found)),
         ("energy per sample, estimated", *map(_energy, found)),
+        *_rows_of([chip_cost_tiles(m) for m in found]),
         ("certificate", *(_certificate_tile(m).value for m in found)),
         ("parity", *(m.parity.verdict for m in found)),
         ("fits", *(_targets_tile(m).note for m in found)),
@@ -240,9 +243,11 @@ def _comparison(found: Sequence[BundleMeasures]) -> Table:
 
 def _figure_rows(found: Sequence[BundleMeasures]) -> list[tuple[str, ...]]:
     """The figures that any of the bundles has, in order."""
-    tiles = [
-        {t.label: f"{t.value} {t.note and f'({t.note})'}" for t in _accuracy_tiles(m)}
-        for m in found
-    ]
+    return _rows_of([_accuracy_tiles(m) for m in found])
+
+
+def _rows_of(found: Sequence[Sequence[Tile]]) -> list[tuple[str, ...]]:
+    """A row per label, a column per bundle, from the tiles of each bundle."""
+    tiles = [{t.label: f"{t.value} {t.note and f'({t.note})'}" for t in each} for each in found]
     labels = list(dict.fromkeys(label for each in tiles for label in each))
     return [(label, *(each.get(label, "").strip() for each in tiles)) for label in labels]

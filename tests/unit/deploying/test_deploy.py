@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -23,6 +25,7 @@ from tests.support.evaluating import build
 from tests.support.graphs import residual_network, samples
 from tests.support.speck_graphs import speck_network, spikes_for
 
+HOW_TO = Path(__file__).parents[3] / "docs" / "how-to"
 FOUND = SinabsConfiguration(version="3.1.3", cores=3, values=12, mapping=(0, 1, 2))
 
 
@@ -45,6 +48,14 @@ def test_every_target_has_a_plan_of_known_formats() -> None:
         assert plan.next_steps
     with pytest.raises(TargetError, match=r"no way to deploy to 'abacus'.*speck"):
         plan_for("abacus")
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_one_page_leads_to_each_target_and_says_what_is_not_proven(target: str) -> None:
+    command = re.compile(rf"^icsnn deploy build/mynet --target {target} ", re.MULTILINE)
+    texts = [page.read_text() for page in HOW_TO.glob("*.md")]
+    (found,) = (text for text in texts if command.search(text))
+    assert "Not proven here: " in found
 
 
 def test_spikes_to_speck(tmp_path: Path) -> None:
@@ -77,6 +88,21 @@ def test_a_float_network_is_quantized_and_split_for_speck(tmp_path: Path) -> Non
     assert "speck" in chip.exports
     names = [step.name for step in found.steps]
     assert names == ["quantize", "check", "split", "export", "sinabs", "events"]
+
+
+@pytest.mark.parametrize("target", ["loihi1", "loihi2", "spinnaker2"])
+def test_a_float_network_is_quantized_so_that_the_files_hold_it(
+    tmp_path: Path, target: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its channels have thresholds of their own, and initial potentials beyond int8."""
+    missing = BackendUnavailableError("not here")
+    monkeypatch.setattr(referees, "verify", Mock(side_effect=missing))
+    network = residual_network()
+    opened = build(tmp_path / "b", network)
+    found = deploy(opened, target, tmp_path / "out", samples(network, 32), progress=None)
+    exported = open_bundle(tmp_path / "out" / found.bundle)
+    assert set(exported.exports) == set(PLANS[target].formats)
+    exported.check_files()
 
 
 def test_a_referee_that_is_missing_or_differs_is_reported(
