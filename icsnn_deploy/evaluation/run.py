@@ -135,8 +135,9 @@ class _Job:
 
     def check_samples(self) -> None:
         """Raise DataError if the samples' shape or dtype does not fit; no sample is read."""
+        blank = self.samples.blank()  # its own errors name the samples
         try:
-            check_inputs(self.network, to_input_units(self.network, self.samples.blank()))
+            check_inputs(self.network, to_input_units(self.network, blank))
         except DataError as error:
             raise DataError(f"{self.samples.name}: {error}") from error
 

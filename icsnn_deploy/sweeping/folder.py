@@ -30,6 +30,7 @@ from typing import Any
 from icsnn_deploy.atomic import atomic_write
 from icsnn_deploy.bundle.manifest import json_bytes, read_json
 from icsnn_deploy.errors import BundleError, DataError
+from icsnn_deploy.sweeping.faults import SweepFaultError
 
 FORMAT = "icsnn-sweep-1"
 _FOLDERS = ("conversions", "networks", "cells", "runs", "locks")
@@ -72,7 +73,7 @@ class SweepFolder:
         """The JSON of one finished piece of work; None where it is not finished.
 
         Raises:
-            DataError: the file is damaged.
+            SweepFaultError: the file is damaged.
         """
         path = self.path / folder / f"{name}.json"
         if not path.exists():
@@ -80,16 +81,16 @@ class SweepFolder:
         try:
             content = read_json(path)
         except BundleError as error:
-            raise DataError(f"{error}; delete the file, and it is measured again") from error
+            raise SweepFaultError(f"{error}; delete the file, and it is measured again") from error
         seal = content.pop("seal", None)
         if content.get("format") != FORMAT or seal != key_of({"name": name, **content}):
-            raise DataError(
+            raise SweepFaultError(
                 f"{path}: damaged, or of another version; delete the file, and it is measured again"
             )
         return content
 
     def keep(self, folder: str, name: str, content: Mapping[str, Any]) -> None:
-        """Write the JSON of a finished piece of work."""
+        """Write the JSON of a finished piece of work; raises DataError."""
         sealed = {"format": FORMAT, **content}
         sealed["seal"] = key_of({"name": name, **sealed})
         write_file(self.path / folder / f"{name}.json", json_bytes(sealed))

@@ -20,10 +20,12 @@ from torch.export import ExportedProgram
 from icsnn_deploy.bundle.bundle import Bundle
 from icsnn_deploy.conversion.calibration.samples import CalibrationSource
 from icsnn_deploy.data import Normalization
+from icsnn_deploy.errors import DataError
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.progress import Progress, announce, silent
 from icsnn_deploy.progress_display import ProgressOption, shown
 from icsnn_deploy.sweeping.estimate import Estimate
+from icsnn_deploy.sweeping.faults import SweepFaultError
 from icsnn_deploy.sweeping.folder import SweepFolder
 from icsnn_deploy.sweeping.inputs import OpenSamples, SweptModel, array_samples, held
 from icsnn_deploy.sweeping.options import Point, SweepOptions
@@ -133,7 +135,11 @@ def run_sweep(
         folder = SweepFolder(out)
         work = Work(model, open_samples, options, limit=limit, folder=folder, progress=progress)
         run = _Run(work, folder, options, on_step, progress)
-        return SweepResult(rows=run.rows(), options=options, images=work.count, about=work.about)
+        try:
+            rows = run.rows()
+        except SweepFaultError as error:
+            raise DataError(error.args[0]) from error
+        return SweepResult(rows=rows, options=options, images=work.count, about=work.about)
 
 
 class _Run:

@@ -35,6 +35,7 @@ from icsnn_deploy.graph.nodes import Population
 from icsnn_deploy.lattice.options import LatticeOptions
 from icsnn_deploy.lattice.quantize import quantize
 from icsnn_deploy.progress import Progress
+from icsnn_deploy.sweeping.faults import StoppingSamples, stopping, stops
 from icsnn_deploy.sweeping.figures import agreement_of, figure_of, over_time
 from icsnn_deploy.sweeping.folder import SweepFolder, file_name, key_of
 from icsnn_deploy.sweeping.inputs import OpenSamples, SweptModel, digest_of
@@ -51,7 +52,8 @@ ACTIVITY_SAMPLES = 64
 """Samples that operations and energy are measured on, the first ones."""
 
 REASONS = (ConversionError, DataError, GraphError, LatticeError, TargetError)
-"""Errors that say that a point can't be had: its row shows them, and it is not tried again."""
+"""Errors that say that a point can't be had: its row shows them, and it is not tried again. Not
+those that stop the sweep (faults.stops)."""
 
 _PROBED = 64  # calibration samples of the first conversion, which only checks that there can be one
 _KEPT = 4  # samples in each bundle, whose golden spikes are computed
@@ -147,7 +149,11 @@ class Work:
         return open_bundle(path) if path.is_dir() else None
 
     def convert(self, point: Point) -> None:
-        """Convert with the recipe of a point, and keep the bundle or the reason why not."""
+        """Convert with the recipe of a point, and keep the bundle or the reason why not.
+
+        Raises:
+            IcsnnError: the folder can't be written.
+        """
         name = self.conversion_name(point)
         path = self.folder.path / "conversions" / name
         checkpoints = path.with_name(f"{name}.training")
@@ -155,6 +161,8 @@ class Work:
         try:
             conversion = self._converted(recipe, checkpoints)
         except REASONS as error:
+            if stops(error):
+                raise
             self.folder.keep("conversions", name, {"error": f"conversion: {error}"})
         else:
             self.model.save(conversion, path, _KEPT)
@@ -166,6 +174,9 @@ class Work:
         Returns:
             Its cell, {"measured": ...} or {"error": ...}, with "seconds"; and whether that is
             final, so that it can be kept.
+
+        Raises:
+            IcsnnError: the folder is damaged or full, or the samples can't be read.
         """
         started = time.monotonic()
         final = True
@@ -174,6 +185,8 @@ class Work:
             bundle = self._network(point, conversion)
             cell = {"measured": self._measured(point, bundle, conversion).to_json()}
         except REASONS as error:
+            if stops(error):
+                raise
             cell = {"error": str(error)}
         except IcsnnError:
             raise
@@ -193,8 +206,8 @@ class Work:
         resumed = checkpoints.exists()
         try:
             return self.model.convert(recipe, self.progress, checkpoints=checkpoints)
-        except ConversionError:
-            if not resumed:
+        except ConversionError as error:
+            if not resumed or stops(error):
                 raise
         # the state may be of another machine or number of threads
         shutil.rmtree(checkpoints, ignore_errors=True)
@@ -258,7 +271,9 @@ class Work:
         return {key: value for key, value in found.items() if key != "format"}
 
     def _run(self, bundle: Bundle) -> dict[str, Any]:
-        samples, labels = self._open(bundle)
+        with stopping():
+            opened, labels = self._open(bundle)
+        samples = StoppingSamples(opened)
         options = EvaluationOptions(
             batch_size=self.options.batch_size, device=self.model.device, backend=self._backend
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
 import shutil
@@ -15,8 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from icsnn_deploy.atomic import atomic_write
 from icsnn_deploy.backends.reference import ReferenceSimulator
-from icsnn_deploy.bundle.bundle import open_bundle
+from icsnn_deploy.bundle.bundle import Bundle, open_bundle
+from icsnn_deploy.conversion.calibration.checkpoint import Checkpoint
 from icsnn_deploy.conversion.calibration.method import Method
 from icsnn_deploy.conversion.calibration.recipe import Recipe
 from icsnn_deploy.conversion.calibration.threshold_rules import QuantileThreshold
@@ -28,7 +31,7 @@ from icsnn_deploy.graph.inputs import to_input_units
 from icsnn_deploy.lattice.options import LatticeOptions
 from icsnn_deploy.lattice.quantize import quantize
 from icsnn_deploy.progress import Progress
-from icsnn_deploy.sweeping import work
+from icsnn_deploy.sweeping import folder, work
 from icsnn_deploy.sweeping.inputs import SweptModel, array_samples
 from icsnn_deploy.sweeping.options import SweepOptions
 from icsnn_deploy.sweeping.page import sweep_page, write_files
@@ -228,6 +231,82 @@ def test_a_damaged_cell_is_an_error_that_names_it(
         run(options, out=tmp_path)
     assert str(cell) in str(error.value)
     assert "delete the file" in str(error.value)
+
+
+def test_a_damaged_run_stops_the_sweep_until_it_is_deleted(tmp_path: Path) -> None:
+    options = SweepOptions(time_steps=(1,), bits=("float",), recipes=("opi",))
+    run(options, out=tmp_path)
+    (cell,), (figures,) = (list((tmp_path / name).iterdir()) for name in ("cells", "runs"))
+    cell.unlink()
+    figures.write_text("{}")
+    for _ in range(2):
+        with pytest.raises(DataError, match="delete the file") as error:
+            run(options, out=tmp_path)
+        assert type(error.value) is DataError
+        assert str(figures) in str(error.value)
+    figures.unlink()
+    (row,) = run(options, out=tmp_path)
+    assert row.measured is not None
+
+
+def test_a_full_folder_stops_the_sweep_and_is_not_the_error_of_a_point(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path) -> Any:
+        if path.parent.name == "runs":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return atomic_write(path)
+
+    options = SweepOptions(time_steps=(1,), bits=("float",), recipes=("opi",))
+    with monkeypatch.context() as broken:
+        broken.setattr(folder, "atomic_write", full)
+        with pytest.raises(DataError, match="No space left"):
+            run(options, out=tmp_path)
+    (row,) = run(options, out=tmp_path)
+    assert row.measured is not None
+
+
+def test_training_that_cant_be_written_is_not_the_error_of_a_point(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: SweptModel, recipe: Recipe, progress: Any, **more: Any) -> Any:
+        if "checkpoints" in more:
+            failing = Checkpoint(Path("/dev/null/training"), "distill", "")
+            failing.write_curve([])
+        return original(self, recipe, progress, **more)
+
+    original = SweptModel.convert
+    options = SweepOptions(time_steps=(1,), bits=("float",), recipes=("opi",))
+    with monkeypatch.context() as broken:
+        broken.setattr(SweptModel, "convert", full)
+        with pytest.raises(ConversionError, match="cannot be written"):
+            run(options, out=tmp_path)
+    (row,) = run(options, out=tmp_path)
+    assert row.measured is not None
+
+
+@pytest.mark.parametrize("failing", ["opening", "blank", "read"])
+def test_samples_that_cant_be_read_again_stop_the_sweep(tmp_path: Path, failing: str) -> None:
+    given = data()
+    opened = itertools.count()
+    error = DataError("data.py:images: item 3 raised OSError: Stale file handle")
+
+    def open_samples(bundle: Bundle) -> Any:
+        samples, labels = array_samples(given.images, given.labels)(bundle)
+        if not next(opened):  # as the sweep begins
+            return samples, labels
+        if failing == "opening":
+            raise error
+        monkeypatch.setattr(type(samples), failing, _raising(error))
+        return samples, labels
+
+    options = SweepOptions(time_steps=(1,), bits=("float",), recipes=("opi",))
+    swept = SweptModel(model=tiny(), calibration=given.calibration)
+    with pytest.MonkeyPatch.context() as monkeypatch, pytest.raises(DataError) as caught:
+        run_sweep(swept, open_samples, options, out=tmp_path)
+    assert str(caught.value) == str(error)
+    (row,) = run_sweep(swept, array_samples(given.images, given.labels), options, out=tmp_path)
+    assert row.measured is not None
 
 
 def test_a_folder_of_other_files_is_refused(tmp_path: Path) -> None:
