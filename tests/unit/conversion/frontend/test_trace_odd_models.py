@@ -169,6 +169,6 @@ def test_whether_a_module_is_true_is_not_asked() -> None:
 def test_a_program_whose_description_does_not_fit_is_refused() -> None:
     x = images(2, 3, 6, 7)
     program = torch.export.export(nn.Conv2d(3, 4, 3).eval(), (x,))
-    program.graph_signature.input_specs[0].target = 3  # type: ignore[assignment]
+    program.graph_signature.input_specs[0].target = 3
     with pytest.raises(ConversionError, match=r"exported program can't be run \(AttributeError"):
         trace_exported(program, x)
