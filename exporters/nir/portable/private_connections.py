@@ -15,7 +15,6 @@ from icsnn_deploy.graph.nodes import Add, Conv, Linear, Node, Output, Population
 from icsnn_deploy.passes.affine import dense, pure_scale
 from icsnn_deploy.passes.edit import GraphEditor
 
-
 _MOST = 5_000
 """New connections; the work grows with the square of their number, 5,000 take about a minute."""
 
