@@ -168,6 +168,17 @@ def test_declared_sizes(good: Path, options: dict[str, Any]) -> None:
     refused(good, "declared data")
 
 
+@pytest.mark.parametrize("name", ["padding", "stride", "dilation"])
+def test_sizes_of_sixteen_million_axes(good: Path, name: str) -> None:
+    """Each would become a number of Python: hundreds of megabytes."""
+
+    def change(file: Any) -> None:
+        del file[f"node/nodes/stem_conv/{name}"]
+        file["node/nodes/stem_conv"].create_dataset(name, (2**24,), "f4", chunks=(2**12,))
+
+    refused(edited(good, change), f"{name}' has 16777216 values")
+
+
 def test_sizes_that_add_up(good: Path) -> None:
     def change(file: Any) -> None:
         for number in range(20):

@@ -26,6 +26,14 @@ MOST_CHUNKS = 20_000
 MOST_BYTES = 2**31
 SLACK = 64 * 2**20
 """Declared bytes that are allowed for any file: small constant arrays compress a thousandfold."""
+_SIZES = frozenset(
+    (
+        *("shape", "input_shape", "input_type", "output_type", "kernel_size", "stride", "padding"),
+        *("dilation", "groups", "start_dim", "end_dim"),
+    )
+)
+"""Arrays of sizes along axes, which readers turn into Python numbers one by one."""
+_MOST_SIZES = 64
 _LZF_RATIO = 132  # a 2-byte match token of LZF copies at most 264 bytes
 _HARMLESS = 2**16  # stored bytes of a chunk: deflate expands them 1032 times at most, to SLACK
 
@@ -148,6 +156,8 @@ class _Scan:
         kind = dataset.get_type()
         size = kind.get_size()
         count = math.prod(dataset.shape)
+        if count > _MOST_SIZES and where.rpartition("/")[2] in _SIZES:
+            raise _RefusedError(f"{where!r} has {count} values, one per axis are needed")
         self._declare(size * count, where)
         if kind.get_class() == h5py.h5t.STRING:
             if kind.is_variable_str():

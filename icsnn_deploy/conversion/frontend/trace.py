@@ -44,7 +44,7 @@ from icsnn_deploy.conversion.frontend.replace_max_pool import (
 from icsnn_deploy.conversion.frontend.self_check import check_same, reference_runs
 from icsnn_deploy.conversion.frontend.tracer import reason_of
 from icsnn_deploy.conversion.frontend.working_copy import compute_weights, working_copy
-from icsnn_deploy.errors import ConversionError, UnsupportedOperatorError
+from icsnn_deploy.errors import ConversionError, UnsupportedOperatorError, text_of
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.progress import report_inner
 
@@ -169,7 +169,13 @@ def trace_exported(
             "into operators. Convert the nn.Module instead"
         )
     Approximation.check(approximate)
-    exported = program.module()
+    try:
+        exported = program.module()
+    except Exception as error:  # a damaged program raises nearly any type
+        raise ConversionError(
+            f"the exported program can't be run ({type(error).__name__}: {text_of(error):.300}): "
+            "its description does not fit its graph. Export the model again"
+        ) from error
     if not isinstance(exported, fx.GraphModule):
         raise ConversionError(f"an exported program of {type(exported).__name__}: no fx graph")
     module = from_program(copy.deepcopy(exported))

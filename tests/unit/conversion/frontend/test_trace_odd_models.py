@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name everybody uses
 from torch import nn
 
-from icsnn_deploy.conversion.frontend.trace import trace
+from icsnn_deploy.conversion.frontend.trace import trace, trace_exported
 from icsnn_deploy.errors import ConversionError, UnsupportedOperatorError
 from tests.support.traced import Body, Form, check, images
 
@@ -164,3 +164,11 @@ def test_whether_a_module_is_true_is_not_asked() -> None:
     with pytest.raises(ConversionError, match="forward") as raised:
         trace(nn.ModuleList([_OddTruth()]).eval(), images(2, 3, 6, 7))
     assert "__bool__" not in str(raised.value)
+
+
+def test_a_program_whose_description_does_not_fit_is_refused() -> None:
+    x = images(2, 3, 6, 7)
+    program = torch.export.export(nn.Conv2d(3, 4, 3).eval(), (x,))
+    program.graph_signature.input_specs[0].target = 3
+    with pytest.raises(ConversionError, match=r"exported program can't be run \(AttributeError"):
+        trace_exported(program, x)
