@@ -90,14 +90,16 @@ class Table:
         found = row.measured
         if found is None:
             raise DataError(f"{row.point}: {row.error}")
-        accuracy = found.over_time[t - 1]
+        accuracy, agreement = found.over_time[t - 1], found.agreement_over_time[t - 1]
+        if accuracy is None or agreement is None:
+            raise DataError(f"{row.point}: T = {t} is before its readout begins; leave it out")
         return Cell(
             recipe=name,
             T=t,
             loss=found.ann_value - accuracy,
             accuracy=accuracy,
             ann_accuracy=found.ann_value,
-            agreement=found.agreement_over_time[t - 1],
+            agreement=agreement,
             images=found.images,
             calibration_samples=len(self.model.calibration),
             convert_s=open_bundle(self.out / found.folder).report()["seconds"],

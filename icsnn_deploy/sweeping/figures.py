@@ -57,19 +57,21 @@ def agreement_of(evaluation: Evaluation) -> float | None:
     return sum(shares) / len(shares) if shares else None
 
 
-def over_time(evaluation: Evaluation, figure: Figure) -> dict[str, list[float]]:
+def over_time(evaluation: Evaluation, figure: Figure) -> dict[str, list[float | None]]:
     """Figure and agreement after each step, in percent, of a network whose only output is a class.
 
     Returns:
-        over_time and agreement_over_time, empty where they were not measured.
+        over_time and agreement_over_time after steps 1 to T, None before the readout begins; empty
+        where they were not measured.
     """
-    agreement = list(evaluation.agreement_t.values())
-    own = list(evaluation.top1_t.values()) if figure.name == _LABELED["top1"] else []
+    agreement = evaluation.agreement_t
+    own = evaluation.top1_t if figure.name == _LABELED["top1"] else {}
     if figure.name == AGREEMENT:
         own = agreement
+    steps = range(1, evaluation.graph.steps + 1)
     return {
-        "over_time": [100 * value for value in own],
-        "agreement_over_time": [100 * value for value in agreement],
+        name: [100 * found[t] if t in found else None for t in steps] if found else []
+        for name, found in (("over_time", own), ("agreement_over_time", agreement))
     }
 
 

@@ -21,8 +21,9 @@ class Measured:
         images: samples that the figure was measured on.
         value, ann_value: the figure of the network and of the ANN, in percent.
         agreement: decisions with the ANN's class, percent; None of outputs without classes.
-        over_time, agreement_over_time: both where the run is stopped after 1, 2, ... T steps, of a
-            network whose only output is a class; empty of others.
+        over_time, agreement_over_time: both where the run is stopped after 1, 2, ... T steps, None
+            after those before the readout begins (readout_start of the recipe); of a network whose
+            only output is a class, empty of others.
         spikes: of all populations.
         acs: accumulate operations, one per spike and synapse (evaluation.activity).
         macs: multiply-accumulate operations of an analog input, computed once.
@@ -46,8 +47,8 @@ class Measured:
     value: float
     ann_value: float
     agreement: float | None
-    over_time: tuple[float, ...]
-    agreement_over_time: tuple[float, ...]
+    over_time: tuple[float | None, ...]
+    agreement_over_time: tuple[float | None, ...]
     spikes: float | None
     acs: float
     macs: float

@@ -36,6 +36,7 @@ from icsnn_deploy.sweeping.inputs import SweptModel, array_samples
 from icsnn_deploy.sweeping.options import SweepOptions
 from icsnn_deploy.sweeping.page import sweep_page, write_files
 from icsnn_deploy.sweeping.result import SweepResult
+from icsnn_deploy.sweeping.rows import Measured
 from icsnn_deploy.sweeping.run import run_sweep, sweep
 from icsnn_deploy.sweeping.step import SweepStep, step_line
 from icsnn_deploy.sweeping.table import choice_lines, target_table
@@ -322,6 +323,26 @@ def test_own_recipes_have_the_names_that_they_are_given() -> None:
     one, other = run(options)
     assert (one.recipe, other.recipe) == ("a", "b")
     assert one.measured == other.measured
+
+
+def test_figures_over_time_are_those_of_each_step_and_none_before_the_readout() -> None:
+    recipes = {
+        "all": Recipe(name="opi"),
+        "late": Recipe(name="opi", time_steps=3, readout_start=2),
+    }
+    options = SweepOptions(time_steps=(3, 4), bits=("float",), recipes=recipes)
+    found = {(row.recipe, row.time_steps): row.measured for row in run(options)}
+    for steps in (3, 4):
+        whole, late = found["all", steps], found["late", steps]
+        assert whole is not None
+        assert late is not None
+        for name in ("over_time", "agreement_over_time"):
+            assert None not in getattr(whole, name)
+            assert len(getattr(whole, name)) == len(getattr(late, name)) == steps
+            assert getattr(late, name)[:2] == (None, None)
+            assert None not in getattr(late, name)[2:]
+        assert late.over_time[-1] == late.value
+        assert Measured.from_json(json.loads(json.dumps(late.to_json()))) == late
 
 
 def test_without_labels_the_agreement_with_the_ann_is_measured() -> None:
