@@ -38,6 +38,7 @@ from icsnn_deploy.judging.declared_tasks import judged_as
 from icsnn_deploy.judging.labels import check_output_labels
 from icsnn_deploy.progress import Progress, inner_progress
 from icsnn_deploy.progress_display import ProgressOption, shown
+from icsnn_deploy.sources.selection import check_limit
 from icsnn_deploy.version import __version__
 
 
@@ -118,8 +119,7 @@ class _Job:
         options: EvaluationOptions,
         limit: int | None,
     ) -> None:
-        if limit is not None and limit < 1:
-            raise DataError(f"a limit of {limit} samples: at least 1 is needed")
+        check_limit(limit)
         self.count = min(len(samples), limit or len(samples))
         self.has_finished = False  # shards in the folder
         self.bundle = bundle

@@ -16,7 +16,7 @@ from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.progress import Progress, silent
 from icsnn_deploy.sources.batches import Batch, as_array, as_labels, split_batch, spool
 from icsnn_deploy.sources.data_sets import as_pair, batches_of, gives_items, is_data_set
-from icsnn_deploy.sources.selection import Selection
+from icsnn_deploy.sources.selection import Selection, check_limit
 
 
 def held(
@@ -51,8 +51,10 @@ def held(
         progress: called with the number of samples read.
 
     Raises:
-        DataError: another type, no samples, or batches of different shapes or types.
+        DataError: another type, no samples, batches of different shapes or types, or a limit below
+            1.
     """
+    check_limit(limit)
     batch_name = f"a batch of {what}" if what != "calibration data" else "a calibration batch"
     pair = as_pair(given, what)
     if pair is not None:

@@ -19,6 +19,7 @@ from icsnn_deploy.pixels import as_network_samples, channels_first, is_channels_
 from icsnn_deploy.progress import Progress, silent
 from icsnn_deploy.sources.batches import Batch, as_array
 from icsnn_deploy.sources.held import held
+from icsnn_deploy.sources.selection import check_limit
 
 
 def network_samples(
@@ -49,8 +50,9 @@ def network_samples(
         Samples [N, *shape], spikes [T, N, *shape]; and their labels, where they are kept and there.
 
     Raises:
-        DataError: samples that can't be those of the network.
+        DataError: samples that can't be those of the network, or a limit below 1.
     """
+    check_limit(limit)
     node = graph.input
     if isinstance(given, Mapping) and input_key is None:
         return Batch(_packed(node, given, what, channels_last=channels_last, limit=limit))

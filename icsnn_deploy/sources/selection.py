@@ -11,6 +11,12 @@ from icsnn_deploy.errors import DataError
 _GOLDEN_RATIO = (np.sqrt(5.0) - 1.0) / 2.0
 
 
+def check_limit(limit: int | None, what: str = "samples") -> None:
+    """Raise DataError if a limit that Python code gives is below 1; None: no limit."""
+    if limit is not None and limit < 1:
+        raise DataError(f"a limit of {limit} {what}: at least 1 is needed")
+
+
 @dataclass(frozen=True)
 class Selection:
     """Which samples are used.

@@ -35,6 +35,7 @@ from icsnn_deploy.graph.nodes import Population
 from icsnn_deploy.lattice.options import LatticeOptions
 from icsnn_deploy.lattice.quantize import quantize
 from icsnn_deploy.progress import Progress
+from icsnn_deploy.sources.selection import check_limit
 from icsnn_deploy.sweeping.faults import StoppingSamples, stopping, stops
 from icsnn_deploy.sweeping.figures import agreement_of, figure_of, over_time
 from icsnn_deploy.sweeping.folder import SweepFolder, file_name, key_of
@@ -92,13 +93,12 @@ class Work:
         folder: SweepFolder,
         progress: Progress,
     ) -> None:
+        check_limit(limit)
         self.model, self.options, self.folder = model, options, folder
         self.progress = _without_lines(progress)
         self._open = open_samples
         probe = self._probe()
         samples, labels = open_samples(probe)
-        if limit is not None and limit < 1:
-            raise DataError(f"a limit of {limit} samples: at least 1 is needed")
         self.count = min(len(samples), limit or len(samples))
         read = samples.frames if isinstance(samples, EncodedSamples) else samples
         _check(probe.network(), samples)

@@ -23,6 +23,7 @@ from icsnn_deploy.errors import DataError
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.progress import Progress, silent
 from icsnn_deploy.sources.held import held
+from icsnn_deploy.sources.selection import check_limit
 
 CalibrationSource: TypeAlias = "Array | torch.Tensor | Dataset[Any] | Iterable[Any]"
 
@@ -60,8 +61,7 @@ class CalibrationSet:
             DataError: no samples, or batches of different shapes or types.
             RankError: the processes of the run have different samples.
         """
-        if limit is not None and limit < 1:
-            raise DataError(f"a limit of {limit} calibration samples: at least 1 is needed")
+        check_limit(limit, "calibration samples")
         if isinstance(source, CalibrationSet):
             samples, labels = source.samples, source.labels if keep_labels else None
         else:

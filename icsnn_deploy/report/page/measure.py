@@ -39,6 +39,7 @@ from icsnn_deploy.report.page.layer_measures import LayerSums
 from icsnn_deploy.report.page.measures import BundleMeasures, Example, ExitPoint
 from icsnn_deploy.report.page.parity_measures import default_backends, measure_parity
 from icsnn_deploy.report.page.sample_measures import ExampleChooser, rasters
+from icsnn_deploy.sources.selection import check_limit
 from icsnn_deploy.targets import TARGETS, find_target
 from icsnn_deploy.targets.check import CheckResult, check
 from icsnn_deploy.version import __version__
@@ -138,9 +139,10 @@ def measure(
         progress: called as each stage advances.
 
     Raises:
-        DataError: samples, labels or task do not fit the network.
+        DataError: samples, labels or task do not fit the network, or a limit below 1.
         BundleError: a file of the bundle is missing or damaged.
     """
+    check_limit(limit)
     network = judged_as(bundle.network(), task)
     count = min(len(samples), limit or len(samples))
     if count < 1:

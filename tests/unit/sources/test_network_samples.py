@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from icsnn_deploy.data import Normalization
 from icsnn_deploy.errors import DataError
 from icsnn_deploy.graph.graph import Graph
+from icsnn_deploy.sources.held import held
 from icsnn_deploy.sources.network_samples import network_samples
 from tests.support.graphs import residual_network
 
@@ -72,6 +73,19 @@ def test_a_limit_counts_samples_of_rate_coded_spikes() -> None:
     spikes = np.zeros((NETWORK.steps, 10, *SHAPE), np.uint8)
     found = network_samples(network, spikes, "samples", normalization=None, limit=3)
     assert found.samples.shape == (NETWORK.steps, 3, *SHAPE)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("limit", [0, -1])
+def test_a_limit_below_1_is_refused(form: str, limit: int) -> None:
+    with pytest.raises(DataError, match=f"a limit of {limit} samples: at least 1 is needed"):
+        network_samples(NETWORK, FORMS[form](), "samples", normalization=None, limit=limit)
+
+
+@pytest.mark.parametrize("form", ["array", "pair", "data set", "loader", "generator"])
+def test_held_samples_refuse_a_limit_below_1(form: str) -> None:
+    with pytest.raises(DataError, match="a limit of -1 samples: at least 1 is needed"):
+        held(FORMS[form](), "samples", limit=-1)
 
 
 def test_the_axis_of_channels_is_told_by_the_normalization() -> None:
