@@ -10,7 +10,6 @@ split/         of a chip that takes spikes only: its host and its chip part (ics
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -19,6 +18,7 @@ from typing import Any
 
 from icsnn_deploy.atomic import folder_beside, put_folder
 from icsnn_deploy.bundle.bundle import Bundle, open_bundle
+from icsnn_deploy.bundle.copy_bundle import copy_bundle
 from icsnn_deploy.bundle.described_folder import check_free_folder
 from icsnn_deploy.bundle.manifest import json_bytes
 from icsnn_deploy.deploying.plans import Plan, plan_for
@@ -128,7 +128,7 @@ def deploy(
             _describe(draft, result, plan, profile, fitted)
             put_folder(draft, path, partial(check_free_deployment, path, overwrite=overwrite))
     except OSError as error:
-        raise BundleError(f"{path}: can't be written ({error.strerror})") from error
+        raise BundleError(f"{path}: can't be written ({error.strerror or error})") from error
     return result
 
 
@@ -151,10 +151,8 @@ def _integer(
     """The integer bundle, in the draft."""
     place = draft / NETWORK
     if bundle.network().is_integer:
-        bundle.check_files()
-        shutil.copytree(bundle.path, place)
         steps.append(Step(name="quantize", outcome="not needed: integers already"))
-        return open_bundle(place)
+        return copy_bundle(bundle, place)
     if calibration is None:
         raise TargetError(
             f"{bundle.path}: a float network; pass --calibration with samples to quantize it for "

@@ -12,11 +12,13 @@ import pytest
 from typer.testing import CliRunner
 
 from icsnn_deploy.bundle.bundle import create_bundle, open_bundle
+from icsnn_deploy.bundle.copy_bundle import copy_bundle
 from icsnn_deploy.cli import app
 from icsnn_deploy.deploying import referees
 from icsnn_deploy.deploying.deploy import deploy
 from icsnn_deploy.deploying.plans import PLANS, plan_for
 from icsnn_deploy.errors import BackendUnavailableError, BundleError, ExportError, TargetError
+from icsnn_deploy.exporters import export_into
 from icsnn_deploy.exporters.formats import FORMATS
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.readers.speck import SinabsConfiguration
@@ -150,8 +152,24 @@ def test_only_a_deployment_is_overwritten(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "mine").exists()
 
 
+def test_files_that_the_manifest_does_not_list_are_left_behind(tmp_path: Path) -> None:
+    """Such as the object files of `make test` in an exported C program."""
+    graph = speck_network("conv", seed=1, layers=1)
+    bundle = export_into(open_bundle(bundle_of(tmp_path / "b", graph)), "c", progress=None)
+    for mine in ("network-c/network.o", "notes.txt"):
+        (bundle.path / mine).write_bytes(b"mine")
+    copied = copy_bundle(bundle, tmp_path / "copy")
+    copied.check_files()
+    assert copied.manifest == bundle.manifest
+    found = {p.relative_to(copied.path).as_posix() for p in copied.path.rglob("*") if p.is_file()}
+    assert found == {*bundle.manifest.files, "manifest.json"}
+
+
 def test_generic_runs_every_export(tmp_path: Path) -> None:
+    """The object files of an earlier `make test` are not in the way."""
     bundle = open_bundle(bundle_of(tmp_path / "b", speck_network("pooled", seed=1)))
+    bundle = export_into(bundle, "c", progress=None)
+    (bundle.path / "network-c" / "network.o").write_bytes(b"")
     found = deploy(bundle, "generic", tmp_path / "out", progress=None)
     outcomes = {step.name: step.outcome for step in found.steps}
     for backend in PLANS["generic"].backends:
