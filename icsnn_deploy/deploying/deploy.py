@@ -63,7 +63,7 @@ class Deployment:
 
     @property
     def ok(self) -> bool:
-        """Whether no referee found a difference."""
+        """Whether no referee found a difference, or failed."""
         return all(step.ok for step in self.steps)
 
     def to_json(self) -> dict[str, Any]:

@@ -17,7 +17,14 @@ from icsnn_deploy.cli import app
 from icsnn_deploy.deploying import referees
 from icsnn_deploy.deploying.deploy import deploy
 from icsnn_deploy.deploying.plans import PLANS, plan_for
-from icsnn_deploy.errors import BackendUnavailableError, BundleError, ExportError, TargetError
+from icsnn_deploy.errors import (
+    BackendUnavailableError,
+    BundleError,
+    ExportError,
+    GraphError,
+    SimulationError,
+    TargetError,
+)
 from icsnn_deploy.exporters import export_into
 from icsnn_deploy.exporters.formats import FORMATS
 from icsnn_deploy.graph.graph import Graph
@@ -107,13 +114,15 @@ def test_a_float_network_is_quantized_so_that_the_files_hold_it(
     exported.check_files()
 
 
-def test_a_referee_that_is_missing_or_differs_is_reported(
+def test_a_referee_that_is_missing_fails_or_differs_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bundle = open_bundle(bundle_of(tmp_path / "b", speck_network("conv", seed=1)))
     for error, ok, ran in (
         (BackendUnavailableError("sinabs: run icsnn readers setup"), True, False),
         (ExportError("sinabs writes another configuration"), False, True),
+        (GraphError("p0: hard reset, which it does not have"), True, False),
+        (SimulationError("the worker was killed"), False, True),
     ):
 
         def fails(folder: Path, error: Exception = error) -> None:
@@ -125,6 +134,19 @@ def test_a_referee_that_is_missing_or_differs_is_reported(
         assert (step.ok, step.ran) == (ok, ran)
         assert found.ok == ok
         assert str(error) in (tmp_path / "out" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("referee", ["verify", "EventDrivenSimulator"])
+def test_no_referee_that_fails_takes_the_deployment_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, referee: str
+) -> None:
+    bundle = open_bundle(bundle_of(tmp_path / "b", speck_network("conv", seed=1)))
+    target = {"verify": "generic", "EventDrivenSimulator": "speck"}[referee]
+    monkeypatch.setattr(referees, referee, Mock(side_effect=SimulationError("fires 300 times")))
+    found = deploy(bundle, target, tmp_path / "out", progress=None)
+    failed = {step.name: step.outcome for step in found.steps if not step.ok}
+    names = PLANS["generic"].backends if referee == "verify" else ("events",)
+    assert failed == dict.fromkeys(names, "failed: fires 300 times")
 
 
 def test_nothing_is_written_where_the_network_does_not_fit(tmp_path: Path) -> None:
