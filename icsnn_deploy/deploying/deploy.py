@@ -92,19 +92,21 @@ def deploy(
         bundle: an IF network; a float one is quantized for the target.
         target: name of a target.
         path: the folder to create.
-        calibration: samples to quantize a float network with, in any form that `quantize` takes.
+        calibration: samples to quantize a float network with, in any form that `quantize` takes;
+            an integer network takes none.
         overwrite: replace a folder that an earlier deployment wrote.
         progress: True shows how far it is, None or False nothing, a function is called (see
             `convert`).
 
     Raises:
-        TargetError: an unknown target; a float network without calibration; or the network does not
-            fit, with every misfit.
+        TargetError: an unknown target; a float network without calibration, or an integer one with
+            it; or the network does not fit, with every misfit.
         LatticeError, GraphError, ExportError, ParityError, BundleError: as `quantize`, `split`,
             `export_into` and `create_bundle` raise them.
     """
     path, plan, profile = Path(path), plan_for(target), find_target(target)
     check_free_deployment(path, overwrite=overwrite)
+    _check_samples(bundle, calibration, target)
     steps: list[Step] = []
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -139,6 +141,26 @@ def check_free_deployment(path: Path, *, overwrite: bool) -> None:
     )
 
 
+def _check_samples(bundle: Bundle, calibration: Any, target: str) -> None:
+    """Raise an error where the network can't be quantized, or its referees have no samples."""
+    if not bundle.network().is_integer:
+        if calibration is None:
+            raise TargetError(
+                f"{bundle.path}: a float network; pass --calibration with samples to quantize it "
+                f"for {target}, or an integer bundle of icsnn quantize"
+            )
+    elif calibration is not None:
+        raise TargetError(
+            f"{bundle.path}: an integer network, which is deployed as it is; leave --calibration "
+            "out, or pass the float bundle that it was quantized from"
+        )
+    elif not bundle.has_samples:
+        raise BundleError(
+            f"{bundle.path}: holds no samples, which the deployment is verified with; make it "
+            "again with some, as by icsnn import --samples"
+        )
+
+
 def _integer(
     bundle: Bundle,
     plan: Plan,
@@ -153,11 +175,6 @@ def _integer(
     if bundle.network().is_integer:
         steps.append(Step(name="quantize", outcome="not needed: integers already"))
         return copy_bundle(bundle, place)
-    if calibration is None:
-        raise TargetError(
-            f"{bundle.path}: a float network; pass --calibration with samples to quantize it for "
-            f"{profile.name}, or an integer bundle of icsnn quantize"
-        )
     widths: tuple[int | None, ...] = plan.weight_bits or (None,)
     for tried in widths:
         options = LatticeOptions.for_target(

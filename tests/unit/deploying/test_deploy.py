@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from icsnn_deploy.bundle.bundle import create_bundle, open_bundle
 from icsnn_deploy.bundle.copy_bundle import copy_bundle
 from icsnn_deploy.cli import app
+from icsnn_deploy.deploying import deploy as deploying
 from icsnn_deploy.deploying import referees
 from icsnn_deploy.deploying.deploy import deploy
 from icsnn_deploy.deploying.plans import PLANS, plan_for
@@ -172,6 +173,21 @@ def test_only_a_deployment_is_overwritten(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="not written by icsnn deploy"):
         deploy(bundle, "speck", tmp_path / "out", overwrite=True, progress=None)
     assert (tmp_path / "out" / "mine").exists()
+
+
+def test_samples_that_are_missing_or_of_no_use_are_refused_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph = speck_network("conv", seed=1)
+    with_samples = open_bundle(bundle_of(tmp_path / "b", graph))
+    without = create_bundle(tmp_path / "n", network=graph, ann=None, samples=None, report={})
+    monkeypatch.setattr(deploying, "copy_bundle", Mock(side_effect=AssertionError("too late")))
+    with pytest.raises(BundleError, match=rf"{without.path}: holds no samples.*import --samples"):
+        deploy(without, "generic", tmp_path / "out", progress=None)
+    x = spikes_for(graph, 3, seed=1)
+    with pytest.raises(TargetError, match=rf"{with_samples.path}: an integer network.*leave --cal"):
+        deploy(with_samples, "generic", tmp_path / "out", x, progress=None)
+    assert not (tmp_path / "out").exists()
 
 
 def test_files_that_the_manifest_does_not_list_are_left_behind(tmp_path: Path) -> None:
