@@ -10,7 +10,6 @@ split/         of a chip that takes spikes only: its host and its chip part (ics
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -19,6 +18,7 @@ from typing import Any
 
 from icsnn_deploy.atomic import folder_beside, put_folder
 from icsnn_deploy.bundle.bundle import Bundle, open_bundle
+from icsnn_deploy.bundle.copy_bundle import copy_bundle
 from icsnn_deploy.bundle.described_folder import check_free_folder
 from icsnn_deploy.bundle.manifest import json_bytes
 from icsnn_deploy.deploying.plans import Plan, plan_for
@@ -63,7 +63,7 @@ class Deployment:
 
     @property
     def ok(self) -> bool:
-        """Whether no referee found a difference."""
+        """Whether no referee found a difference, or failed."""
         return all(step.ok for step in self.steps)
 
     def to_json(self) -> dict[str, Any]:
@@ -92,19 +92,21 @@ def deploy(
         bundle: an IF network; a float one is quantized for the target.
         target: name of a target.
         path: the folder to create.
-        calibration: samples to quantize a float network with, in any form that `quantize` takes.
+        calibration: samples to quantize a float network with, in any form that `quantize` takes;
+            an integer network takes none.
         overwrite: replace a folder that an earlier deployment wrote.
         progress: True shows how far it is, None or False nothing, a function is called (see
             `convert`).
 
     Raises:
-        TargetError: an unknown target; a float network without calibration; or the network does not
-            fit, with every misfit.
+        TargetError: an unknown target; a float network without calibration, or an integer one with
+            it; or the network does not fit, with every misfit.
         LatticeError, GraphError, ExportError, ParityError, BundleError: as `quantize`, `split`,
             `export_into` and `create_bundle` raise them.
     """
     path, plan, profile = Path(path), plan_for(target), find_target(target)
     check_free_deployment(path, overwrite=overwrite)
+    _check_samples(bundle, calibration, target)
     steps: list[Step] = []
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -128,7 +130,7 @@ def deploy(
             _describe(draft, result, plan, profile, fitted)
             put_folder(draft, path, partial(check_free_deployment, path, overwrite=overwrite))
     except OSError as error:
-        raise BundleError(f"{path}: can't be written ({error.strerror})") from error
+        raise BundleError(f"{path}: can't be written ({error.strerror or error})") from error
     return result
 
 
@@ -137,6 +139,26 @@ def check_free_deployment(path: Path, *, overwrite: bool) -> None:
     check_free_folder(
         path, description=DESCRIPTION, written_as=FORMAT, command="deploy", overwrite=overwrite
     )
+
+
+def _check_samples(bundle: Bundle, calibration: Any, target: str) -> None:
+    """Raise an error where the network can't be quantized, or its referees have no samples."""
+    if not bundle.network().is_integer:
+        if calibration is None:
+            raise TargetError(
+                f"{bundle.path}: a float network; pass --calibration with samples to quantize it "
+                f"for {target}, or an integer bundle of icsnn quantize"
+            )
+    elif calibration is not None:
+        raise TargetError(
+            f"{bundle.path}: an integer network, which is deployed as it is; leave --calibration "
+            "out, or pass the float bundle that it was quantized from"
+        )
+    elif not bundle.has_samples:
+        raise BundleError(
+            f"{bundle.path}: holds no samples, which the deployment is verified with; make it "
+            "again with some, as by icsnn import --samples"
+        )
 
 
 def _integer(
@@ -151,15 +173,8 @@ def _integer(
     """The integer bundle, in the draft."""
     place = draft / NETWORK
     if bundle.network().is_integer:
-        bundle.check_files()
-        shutil.copytree(bundle.path, place)
         steps.append(Step(name="quantize", outcome="not needed: integers already"))
-        return open_bundle(place)
-    if calibration is None:
-        raise TargetError(
-            f"{bundle.path}: a float network; pass --calibration with samples to quantize it for "
-            f"{profile.name}, or an integer bundle of icsnn quantize"
-        )
+        return copy_bundle(bundle, place)
     widths: tuple[int | None, ...] = plan.weight_bits or (None,)
     for tried in widths:
         options = LatticeOptions.for_target(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -11,7 +13,13 @@ from icsnn_deploy.backends.recording import Record
 from icsnn_deploy.backends.reference import ReferenceSimulator
 from icsnn_deploy.bundle.bundle import Bundle
 from icsnn_deploy.deploying.plans import Plan
-from icsnn_deploy.errors import BackendUnavailableError, ExportError, first_line
+from icsnn_deploy.errors import (
+    BackendUnavailableError,
+    ExportError,
+    GraphError,
+    SimulationError,
+    first_line,
+)
 from icsnn_deploy.graph.inputs import to_input_units
 from icsnn_deploy.parity.verify import verify
 from icsnn_deploy.progress_display import ProgressOption
@@ -25,8 +33,8 @@ class Step:
     Args:
         name: quantize, check, split, export, or the referee.
         outcome: in one line.
-        ok: False where a referee found a difference.
-        ran: False where it is not installed.
+        ok: False where a referee found a difference, or failed.
+        ran: False where it is not installed, or can't run the network.
     """
 
     name: str
@@ -44,17 +52,26 @@ def referee_steps(bundle: Bundle, plan: Plan, target: str, progress: ProgressOpt
         target: its name.
         progress: see `verify`.
     """
-    steps = [_verified(bundle, name, progress) for name in plan.backends]
+    referees = {name: partial(_verified, bundle, name, progress) for name in plan.backends}
     if target == "speck":
-        steps += [_sinabs(bundle), _event_driven(bundle)]
-    return steps
+        referees |= {"sinabs": partial(_sinabs, bundle), "events": partial(_event_driven, bundle)}
+    return [_step(name, referee) for name, referee in referees.items()]
+
+
+def _step(name: str, referee: Callable[[], Step]) -> Step:
+    """What a referee found; one that can't run the network, or fails, is a step as well."""
+    try:
+        return referee()
+    except (BackendUnavailableError, GraphError) as error:
+        return Step(name=name, outcome=f"not run: {first_line(error)}", ran=False)
+    except SimulationError as error:
+        return Step(name=name, outcome=f"failed: {first_line(error)}", ok=False)
+    except ExportError as error:
+        return Step(name=name, outcome=str(error), ok=False)
 
 
 def _verified(bundle: Bundle, backend: str, progress: ProgressOption) -> Step:
-    try:
-        report = verify(bundle, backend, progress=progress)
-    except BackendUnavailableError as error:
-        return Step(name=backend, outcome=f"not run: {first_line(error)}", ran=False)
+    report = verify(bundle, backend, progress=progress)
     (found,) = report.comparisons
     counts = f"{found.spike_mismatches} of {found.spikes_compared:,} spikes and "
     return Step(
@@ -66,15 +83,9 @@ def _verified(bundle: Bundle, backend: str, progress: ProgressOption) -> Step:
 
 def _sinabs(bundle: Bundle) -> Step:
     """Whether sinabs writes the configuration that was exported."""
-    name = "sinabs"
-    try:
-        (found,) = compare_with_sinabs(bundle.export("speck"))
-    except BackendUnavailableError as error:
-        return Step(name=name, outcome=f"not run: {first_line(error)}", ran=False)
-    except ExportError as error:
-        return Step(name=name, outcome=str(error), ok=False)
+    (found,) = compare_with_sinabs(bundle.export("speck"))
     return Step(
-        name=name,
+        name="sinabs",
         outcome=f"sinabs {found.version} writes the same configuration: {found.cores} cores, "
         f"{found.values:,} weights, biases and potentials",
     )

@@ -12,11 +12,21 @@ import pytest
 from typer.testing import CliRunner
 
 from icsnn_deploy.bundle.bundle import create_bundle, open_bundle
+from icsnn_deploy.bundle.copy_bundle import copy_bundle
 from icsnn_deploy.cli import app
+from icsnn_deploy.deploying import deploy as deploying
 from icsnn_deploy.deploying import referees
 from icsnn_deploy.deploying.deploy import deploy
 from icsnn_deploy.deploying.plans import PLANS, plan_for
-from icsnn_deploy.errors import BackendUnavailableError, BundleError, ExportError, TargetError
+from icsnn_deploy.errors import (
+    BackendUnavailableError,
+    BundleError,
+    ExportError,
+    GraphError,
+    SimulationError,
+    TargetError,
+)
+from icsnn_deploy.exporters import export_into
 from icsnn_deploy.exporters.formats import FORMATS
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.readers.speck import SinabsConfiguration
@@ -105,13 +115,15 @@ def test_a_float_network_is_quantized_so_that_the_files_hold_it(
     exported.check_files()
 
 
-def test_a_referee_that_is_missing_or_differs_is_reported(
+def test_a_referee_that_is_missing_fails_or_differs_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bundle = open_bundle(bundle_of(tmp_path / "b", speck_network("conv", seed=1)))
     for error, ok, ran in (
         (BackendUnavailableError("sinabs: run icsnn readers setup"), True, False),
         (ExportError("sinabs writes another configuration"), False, True),
+        (GraphError("p0: hard reset, which it does not have"), True, False),
+        (SimulationError("the worker was killed"), False, True),
     ):
 
         def fails(folder: Path, error: Exception = error) -> None:
@@ -123,6 +135,19 @@ def test_a_referee_that_is_missing_or_differs_is_reported(
         assert (step.ok, step.ran) == (ok, ran)
         assert found.ok == ok
         assert str(error) in (tmp_path / "out" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("referee", ["verify", "EventDrivenSimulator"])
+def test_no_referee_that_fails_takes_the_deployment_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, referee: str
+) -> None:
+    bundle = open_bundle(bundle_of(tmp_path / "b", speck_network("conv", seed=1)))
+    target = {"verify": "generic", "EventDrivenSimulator": "speck"}[referee]
+    monkeypatch.setattr(referees, referee, Mock(side_effect=SimulationError("fires 300 times")))
+    found = deploy(bundle, target, tmp_path / "out", progress=None)
+    failed = {step.name: step.outcome for step in found.steps if not step.ok}
+    names = PLANS["generic"].backends if referee == "verify" else ("events",)
+    assert failed == dict.fromkeys(names, "failed: fires 300 times")
 
 
 def test_nothing_is_written_where_the_network_does_not_fit(tmp_path: Path) -> None:
@@ -150,8 +175,39 @@ def test_only_a_deployment_is_overwritten(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "mine").exists()
 
 
+def test_samples_that_are_missing_or_of_no_use_are_refused_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph = speck_network("conv", seed=1)
+    with_samples = open_bundle(bundle_of(tmp_path / "b", graph))
+    without = create_bundle(tmp_path / "n", network=graph, ann=None, samples=None, report={})
+    monkeypatch.setattr(deploying, "copy_bundle", Mock(side_effect=AssertionError("too late")))
+    with pytest.raises(BundleError, match=rf"{without.path}: holds no samples.*import --samples"):
+        deploy(without, "generic", tmp_path / "out", progress=None)
+    x = spikes_for(graph, 3, seed=1)
+    with pytest.raises(TargetError, match=rf"{with_samples.path}: an integer network.*leave --cal"):
+        deploy(with_samples, "generic", tmp_path / "out", x, progress=None)
+    assert not (tmp_path / "out").exists()
+
+
+def test_files_that_the_manifest_does_not_list_are_left_behind(tmp_path: Path) -> None:
+    """Such as the object files of `make test` in an exported C program."""
+    graph = speck_network("conv", seed=1, layers=1)
+    bundle = export_into(open_bundle(bundle_of(tmp_path / "b", graph)), "c", progress=None)
+    for mine in ("network-c/network.o", "notes.txt"):
+        (bundle.path / mine).write_bytes(b"mine")
+    copied = copy_bundle(bundle, tmp_path / "copy")
+    copied.check_files()
+    assert copied.manifest == bundle.manifest
+    found = {p.relative_to(copied.path).as_posix() for p in copied.path.rglob("*") if p.is_file()}
+    assert found == {*bundle.manifest.files, "manifest.json"}
+
+
 def test_generic_runs_every_export(tmp_path: Path) -> None:
+    """The object files of an earlier `make test` are not in the way."""
     bundle = open_bundle(bundle_of(tmp_path / "b", speck_network("pooled", seed=1)))
+    bundle = export_into(bundle, "c", progress=None)
+    (bundle.path / "network-c" / "network.o").write_bytes(b"")
     found = deploy(bundle, "generic", tmp_path / "out", progress=None)
     outcomes = {step.name: step.outcome for step in found.steps}
     for backend in PLANS["generic"].backends:
