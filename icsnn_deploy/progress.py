@@ -10,7 +10,8 @@ from typing import Protocol, TypeVar, runtime_checkable
 
 Item = TypeVar("Item")
 
-_EVERY_S = 0.25  # between two reports of short steps
+REPORT_EVERY_S = 0.25
+"""Time between two reports of short steps (InnerSteps)."""
 _clock = time.monotonic
 
 Progress = Callable[[str, int, "int | None"], None]
@@ -82,14 +83,14 @@ class InnerSteps:
     def __init__(self, stage: str, total: int) -> None:
         self._stage, self._total = stage, total
         self._done, self._reported = 0, False
-        self._due = _clock() + _EVERY_S
+        self._due = _clock() + REPORT_EVERY_S
 
     def step(self) -> None:
         """One step is done; reported a few times per second, and at the end."""
         self._done += 1
         now = _clock()
         if now >= self._due or (self._reported and self._done == self._total):
-            self._due, self._reported = now + _EVERY_S, True
+            self._due, self._reported = now + REPORT_EVERY_S, True
             report_inner(self._stage, self._done, self._total)
 
 

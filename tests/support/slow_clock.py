@@ -101,6 +101,7 @@ def slow_clock(patch: pytest.MonkeyPatch) -> SlowClock:
     patch.delenv(progress_display.VARIABLE, raising=False)
     patch.setattr(printing, "takes_bars", lambda: True)
     patch.setattr(printing, "open_display", lambda *_: RecordingDisplay(clock))
+    patch.setattr(progress, "REPORT_EVERY_S", 0.25)
     for module in (progress, threads):
         patch.setattr(module, "_clock", clock)
 

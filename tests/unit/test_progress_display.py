@@ -154,6 +154,7 @@ def test_finished_bars_make_room_for_those_that_run() -> None:
 def test_short_steps_are_reported_where_they_take_long(monkeypatch: pytest.MonkeyPatch) -> None:
     clock, told = Clock(), []
     monkeypatch.setattr(progress, "_clock", clock)
+    monkeypatch.setattr(progress, "REPORT_EVERY_S", 0.25)
     with inner_progress(lambda *given: told.append(given)):
         for duration_s in (0.01, 0.2):
             for _ in inner_tracked(range(5), "layers"):
