@@ -35,6 +35,8 @@ def misattributed(error: BaseException, *, runs_code: bool) -> str:
         # not isinstance: __class__ may be a property that raises
         if cause is None or not issubclass(type(each), IcsnnError) or not _is_of_guard(each):
             continue
+        if type(cause.__cause__) is StopIteration:  # in a generator it becomes a RuntimeError
+            cause = cause.__cause__
         frames = traceback.extract_tb(cause.__traceback__, limit=-_FRAMES)
         if runs_code and len(frames) == 2:
             continue  # what the guarded block itself asks of the user's object

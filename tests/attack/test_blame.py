@@ -24,6 +24,11 @@ def _recursion() -> None:
     _recursion()
 
 
+class _Stops(nn.Linear):
+    def __hash__(self) -> int:
+        raise StopIteration
+
+
 class _Poisoned(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -50,6 +55,10 @@ def test_what_the_users_code_raises_does_not_count(
     call: Callable[[], object], runs_code: bool
 ) -> None:
     assert misattributed(_error_of(call), runs_code=runs_code) == ""
+
+
+def test_a_stop_of_the_users_inside_a_generator_does_not_count() -> None:
+    assert misattributed(_error_of(lambda: working_copy(_Stops(2, 2))), runs_code=True) == ""
 
 
 def test_what_the_guarded_block_asks_of_the_users_object_does_not_count() -> None:

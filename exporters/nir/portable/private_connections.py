@@ -16,7 +16,7 @@ from icsnn_deploy.passes.affine import dense, pure_scale
 from icsnn_deploy.passes.edit import GraphEditor
 
 _MOST = 5_000
-"""New connections; the work grows with the square of their number, 5,000 take about a minute."""
+"""New connections; the work grows with the square of their number."""
 
 
 def add_private_connections(graph: Graph) -> Graph:

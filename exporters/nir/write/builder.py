@@ -9,12 +9,16 @@ from typing import Any
 
 import numpy as np
 
+from icsnn_deploy.errors import ExportError
 from icsnn_deploy.exporters.nir.metadata import KEY, NirProfile, dump
 from icsnn_deploy.exporters.nir.notes import TIMES, array_note, sum_note
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import Add, Node, Shape
 from icsnn_deploy.passes.edit import unique_name
+
+_LARGEST_BITS = 128
+"""Of an integer that float32 can hold."""
 
 
 class NirBuilder:
@@ -66,12 +70,21 @@ class NirBuilder:
         """The NIR nodes whose sum is the result of a graph node, each once.
 
         NIR refuses the same edge twice, so a source that is added n times goes through a nir.Scale.
+
+        Raises:
+            ExportError: float32 does not hold n.
         """
         import nir
 
         resolved: dict[str, int] = {}
         for part, count in self._parts[name].items():
             if count > 1:
+                if count.bit_length() > _LARGEST_BITS or float(np.float32(count)) != count:
+                    times = f"{count:,}" if count < 2**64 else f"2^{count.bit_length() - 1} or more"
+                    raise ExportError(
+                        f"{name}: its sum takes {part} {times} times, a factor that float32 does "
+                        "not hold. Put a population between the sums, or a connection with weights"
+                    )
                 scale = nir.Scale(scale=np.full(self.graph.shape(name), count, np.float32))
                 wish, about = f"{part}_times_{count}", {"was": TIMES}
                 part = self.add_node(scale, [part], name, wish=wish, about=about, summed_up=False)

@@ -15,9 +15,10 @@ import pytest
 from icsnn_deploy.backends.reference import ReferenceSimulator, run_ann
 from icsnn_deploy.errors import ExportError, GraphError, TargetError
 from icsnn_deploy.exporters.nir.read.file import read_graph
+from icsnn_deploy.exporters.nir.write.file import write
 from icsnn_deploy.graph.certificate import certify
 from icsnn_deploy.graph.graph import Graph
-from icsnn_deploy.graph.nodes import Add, Linear, Relu
+from icsnn_deploy.graph.nodes import IF, Add, Linear, Relu
 from icsnn_deploy.passes import compose as compose_module
 from icsnn_deploy.passes.compose import compose
 from icsnn_deploy.targets import find_target
@@ -153,6 +154,32 @@ def test_the_relay_of_x_plus_x_computes_the_same(growth: Any, tmp_path: Path) ->
     x = np.random.default_rng(0).integers(0, 256, (5, 3)).astype(np.uint8)
     expected = ReferenceSimulator(graph).run(x)
     np.testing.assert_array_equal(ReferenceSimulator(read).run(x).logits, expected.logits)
+
+
+@pytest.mark.parametrize(
+    ("size", "times"), [(200, r"2\^19\d or more"), (1200, r"2\^1,?19\d or more")]
+)
+def test_a_multiple_that_float32_does_not_hold_is_not_written(
+    growth: Any, tmp_path: Path, size: int, times: str
+) -> None:
+    """200 sums of x + x were written as infinity."""
+    with pytest.raises(ExportError, match=rf"{times} times, a factor that float32"):
+        growth.operations()["export nir"](growth.network("nested", size), tmp_path)
+
+
+def test_a_multiple_that_is_no_float32_is_not_written(tmp_path: Path) -> None:
+    """2^24 + 1 would be rounded to 2^24."""
+    doubled = [Add(name=f"s{n}", inputs=(f"s{n - 1}" if n else "r",) * 2) for n in range(24)]
+    graph = ann(
+        IF(name="r", inputs=("a",), v_threshold=np.ones(1), v_init=np.zeros(1)),
+        *doubled,
+        Add(name="odd", inputs=("s23", "r")),
+        linear("end", "odd", 1),
+        shape=(3,),
+        time_steps=2,
+    )
+    with pytest.raises(ExportError, match="16,777,217 times, a factor that float32"):
+        write(graph, tmp_path / "network.nir")
 
 
 def test_a_relay_of_too_many_connections_is_refused(growth: Any, tmp_path: Path) -> None:
