@@ -230,7 +230,7 @@ def compare(
             np.count_nonzero((gaps > 0) & _unequal(reference.logits, other.logits))
         ),
         max_abs_logit_difference=float(gap.max()),
-        top1_agreement=next(a / b for a, b in same.values()) if is_classifier(graph) else None,
+        top1_agreement=_first_share(same) if is_classifier(graph) else None,
         same_classes=same,
         spike_counts={
             name: (int(reference.spikes[name].sum()), int(other.spikes[name].sum()))
@@ -267,7 +267,7 @@ def merge(parts: Sequence[Evidence], tolerance: Tolerance = Tolerance()) -> Comp
         worst_relative_margin=max(margins, default=None),
         logit_mismatches=sum(part.logit_mismatches for part in parts),
         max_abs_logit_difference=max(part.max_abs_logit_difference for part in parts),
-        top1_agreement=next(a / b for a, b in same.values()) if one_class else None,
+        top1_agreement=_first_share(same) if one_class else None,
         same_classes={name: (both[0], both[1]) for name, both in same.items()},
         spike_counts={name: (both[0], both[1]) for name, both in totals.items()},
         divergences=divergences,
@@ -275,6 +275,12 @@ def merge(parts: Sequence[Evidence], tolerance: Tolerance = Tolerance()) -> Comp
         largest_logit=max(part.largest_logit for part in parts),
     )
     return judge(evidence, tolerance)
+
+
+def _first_share(same: Mapping[str, tuple[int, ...]]) -> float:
+    """The share of equal classes of the only output; raises ValueError if there is none."""
+    (equal, compared), *_ = same.values()
+    return equal / compared
 
 
 def judge(evidence: Evidence, tolerance: Tolerance) -> Comparison:

@@ -172,6 +172,7 @@ FORGED: list[Callable[[dict[str, Any]], Any]] = [
     lambda shard: shard["counts"].update(spikes=None),
     lambda shard: shard["counts"].update(exit_steps=None),
     lambda shard: shard["counts"]["spikes"].popitem(),
+    lambda shard: shard["counts"]["parity"][0].update(same_classes={}),
 ]
 
 
