@@ -17,6 +17,7 @@ from icsnn_deploy.graph.graph import Graph, hard_resets
 from icsnn_deploy.graph.limits import MAX_TIME_STEPS
 from icsnn_deploy.graph.node import is_positive
 from icsnn_deploy.graph.nodes import Add, Encoding, InputDtype, Population
+from icsnn_deploy.outside_json import parse_json
 from icsnn_deploy.version import __version__
 
 KEY = "icsnn_deploy"
@@ -81,7 +82,7 @@ def load(metadata: Any, where: str) -> dict[str, Any]:
     if not isinstance(text, str) or len(text) > _MOST_CHARACTERS:
         raise GraphError(f"{where}: metadata {KEY!r} is not a string below 1 MiB")
     try:
-        value = json.loads(text)
+        value = parse_json(text)
     except (ValueError, RecursionError) as error:
         raise GraphError(f"{where}: metadata {KEY!r} is not JSON ({error})") from error
     if not isinstance(value, dict):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from icsnn_deploy.errors import ExportError
 from icsnn_deploy.exporters.options import WrittenAs
+from icsnn_deploy.outside_json import parse_json
 
 _PRODUCER = "icsnn-deploy "
 _MOST_BYTES = 2**27
@@ -22,7 +22,7 @@ def read(file: Path) -> dict[str, object]:
     try:
         if file.stat().st_size > _MOST_BYTES:
             raise ExportError(f"{file}: more than {_MOST_BYTES} bytes; export it again")
-        content = json.loads(file.read_bytes())
+        content = parse_json(file.read_bytes())
         producer = content["producer"]
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise ExportError(f"{file}: can't be read ({error}); export it again") from error

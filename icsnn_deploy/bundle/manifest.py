@@ -15,6 +15,7 @@ from icsnn_deploy.data import Normalization
 from icsnn_deploy.errors import BundleError
 from icsnn_deploy.events.binning import EventBins
 from icsnn_deploy.graph.parts import Part, checked_parts
+from icsnn_deploy.outside_json import parse_json
 from icsnn_deploy.sources.options import LARGEST_IMAGE, ImageSize
 from icsnn_deploy.version import __version__
 
@@ -248,7 +249,7 @@ def read_json(path: Path, *, limit: int = _MAX_BYTES) -> dict[str, Any]:
                 f"{path}: {path.stat().st_size} bytes, at most {limit} are allowed; it was not "
                 "written by icsnn-deploy"
             )
-        value = json.loads(path.read_bytes())
+        value = parse_json(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
         raise BundleError(f"{path}: not readable as JSON ({error})") from error
     if not isinstance(value, dict):

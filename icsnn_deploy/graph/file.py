@@ -19,6 +19,7 @@ from icsnn_deploy.graph.checks import PROVENANCE_KEYS
 from icsnn_deploy.graph.graph import Graph, describe_node
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import NODE_TYPES, Node
+from icsnn_deploy.outside_json import parse_json
 
 FORMAT = "icsnn-graph"
 VERSION = 1
@@ -92,7 +93,7 @@ def _header(path: Path, text: str | None) -> Mapping[str, Any]:
     if text is None:
         raise BundleError(f"{path}: a safetensors file without a {FORMAT!r} entry; not a graph")
     try:
-        header = json.loads(text, parse_int=_int, parse_constant=_no_constant)
+        header = parse_json(text, parse_int=_int, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
         raise BundleError(f"{path}: its {FORMAT!r} entry is not JSON ({error})") from error
     if not isinstance(header, dict) or header.get("version") != VERSION:

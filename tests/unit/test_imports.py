@@ -17,7 +17,10 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "icsnn_deploy"
 
 ORDER = (
-    {"errors", "leftovers", "locks", "notebook", "progress", "version", "machine_cache"},
+    {
+        *("errors", "leftovers", "locks", "machine_cache", "notebook", "outside_json"),
+        *("progress", "version"),
+    },
     {"atomic", "progress_display"},
     {"native"},
     {"environments", "user_code"},

@@ -9,6 +9,7 @@ map to a finer axis is computed in phase layout where its phases repeat.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -21,6 +22,11 @@ from icsnn_deploy.conversion.frontend.phases import from_phases, most_phases
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import Add, Conv, Shape
 from icsnn_deploy.passes.window import window
+
+_AT_ONCE = 2**22
+"""Values that a map is applied to at once, to find its matrix."""
+_MOST_ENTRIES = 2**23
+"""Entries of the matrix of an axis."""
 
 Apply = Callable[[torch.Tensor], torch.Tensor]
 
@@ -40,15 +46,25 @@ def axis_matrices(context: CallContext, apply: Apply, lengths: Shape) -> tuple[A
     with torch.no_grad():
         ones = apply(torch.ones((1, 1, *lengths), dtype=torch.float64))[0, 0].numpy()
         best = np.unravel_index(np.abs(ones).argmax(), ones.shape)
+        at_once = max(1, _AT_ONCE // max(ones.size, math.prod(lengths)))
         found = []
-        for axis, length in enumerate(lengths):
-            basis = torch.eye(length, dtype=torch.float64)
+        for axis, (length, places) in enumerate(zip(lengths, ones.shape, strict=True)):
+            if length * places > _MOST_ENTRIES:
+                raise context.unsupported(
+                    f"a map of {length:,} to {places:,} places along an axis",
+                    f"up to {_MOST_ENTRIES:,} pairs of a place before and one after it",
+                )
             shape = [1] * axes
             shape[axis] = length
-            lines = basis.reshape(length, 1, *shape).expand(length, 1, *lengths)
-            result = apply(lines.contiguous())[:, 0].numpy()  # [G, *S]
             line = tuple(slice(None) if a == axis else best[a] for a in range(axes))
-            found.append(result[(slice(None), *line)].T / (ones[best] if axis else 1))
+            matrix = np.empty((length, places))
+            for first in range(0, length, at_once):
+                count = min(at_once, length - first)
+                basis = torch.from_numpy(np.eye(count, length, first))
+                lines = basis.reshape(count, 1, *shape).expand(count, 1, *lengths)
+                result = apply(lines.contiguous())[:, 0].numpy()  # [some of G, *S]
+                matrix[first : first + count] = result[(slice(None), *line)]
+            found.append(matrix.T / (ones[best] if axis else 1))
         probe = torch.from_numpy(np.random.default_rng(0).normal(size=(1, 1, *lengths)))
         wanted = apply(probe)[0, 0].numpy()
     got = probe[0, 0].numpy()

@@ -10,8 +10,10 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name everybody uses
 from torch import nn
 
+from icsnn_deploy.conversion.frontend import axis_maps, selecting
 from icsnn_deploy.conversion.frontend import images as images_of_layers
-from icsnn_deploy.conversion.frontend import selecting
+from icsnn_deploy.conversion.frontend.trace import trace
+from icsnn_deploy.errors import UnsupportedOperatorError
 from icsnn_deploy.graph.nodes import Conv
 from tests.support.traced import Body, Form, check, images
 
@@ -56,12 +58,26 @@ MODES: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("name", MODES)
-def test_resizing(name: str) -> None:
+def test_resizing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        axis_maps, "_AT_ONCE", 300
+    )  # a map is applied to some basis vectors at once
+
     class Resize(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return F.interpolate(x, **MODES[name])
 
     check(*built(Resize()))
+
+
+def test_a_map_between_too_many_places_is_rejected_before_its_matrix_is_made() -> None:
+    class Resize(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return F.interpolate(x, size=(2, 4001), mode="bilinear")
+
+    model = nn.Sequential(nn.Conv2d(1, 1, 1), nn.ReLU(), Resize(), nn.Flatten())
+    with pytest.raises(UnsupportedOperatorError, match="a map of 4,000 to 4,001 places"):
+        trace(model, torch.zeros(1, 1, 2, 4000))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,29 @@
+"""JSON of files from elsewhere is text that every file can hold."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from icsnn_deploy.bundle.manifest import read_json
+from icsnn_deploy.errors import BundleError
+from icsnn_deploy.outside_json import parse_json
+
+
+@pytest.mark.parametrize("text", [r'{"a": "\ud800"}', rb'["\uDC80 x"]', r'{"\udfff": 1}'])
+def test_half_of_a_surrogate_pair_is_refused(text: str | bytes) -> None:
+    with pytest.raises(ValueError, match="surrogates not allowed"):
+        parse_json(text)
+
+
+def test_other_escapes_are_read() -> None:
+    assert parse_json(r'{"a": "\u00e9\ud83d\ude00\\ud800"}') == {"a": "é\U0001f600\\ud800"}
+    assert parse_json(b"[1.5]", parse_float=str) == ["1.5"]
+
+
+def test_a_file_of_a_bundle_with_one_is_one_error(tmp_path: Path) -> None:
+    path = tmp_path / "report.json"
+    path.write_text(r'{"recipe": "\ud800"}')
+    with pytest.raises(BundleError, match=r"report\.json: not readable as JSON .*surrogates"):
+        read_json(path)
