@@ -19,8 +19,7 @@ def number(value: float | None, digits: int = 3) -> str:
         return ""
     if not math.isfinite(value):
         return "infinite" if math.isinf(value) else "not a number"
-    shown = f"{value:,.{digits}g}"
-    return f"{value:,.0f}" if abs(value) >= 10 ** (digits - 1) or "e+" in shown else shown
+    return f"{value:,.{digits}g}" if abs(value) < 10 ** (digits - 1) else f"{value:,.0f}"
 
 
 def large(value: float) -> str:
