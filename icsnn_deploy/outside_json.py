@@ -1,4 +1,4 @@
-"""JSON of files from elsewhere."""
+"""JSON of files: reading those from elsewhere, and writing what every reader takes."""
 
 from __future__ import annotations
 
@@ -18,3 +18,17 @@ def parse_json(text: str | bytes, **hooks: Any) -> Any:
     if mark in text:  # type: ignore[operator]
         json.dumps(value, ensure_ascii=False).encode()  # UnicodeEncodeError is a ValueError
     return value
+
+
+def json_text(value: Any, **options: Any) -> str:
+    r"""JSON that parse_json reads again; options as those of json.dumps.
+
+    A half of a surrogate pair, as in the name of a file that is not UTF-8, becomes "?".
+    """
+    text = json.dumps(value, ensure_ascii=False, **options)
+    return text.encode("utf-8", errors="replace").decode()
+
+
+def is_text(value: str) -> bool:
+    """Whether UTF-8 can hold a string: it has no half of a surrogate pair."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in value)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -15,7 +14,7 @@ from icsnn_deploy.data import Normalization
 from icsnn_deploy.errors import BundleError
 from icsnn_deploy.events.binning import EventBins
 from icsnn_deploy.graph.parts import Part, checked_parts
-from icsnn_deploy.outside_json import parse_json
+from icsnn_deploy.outside_json import json_text, parse_json
 from icsnn_deploy.sources.options import LARGEST_IMAGE, ImageSize
 from icsnn_deploy.version import __version__
 
@@ -236,7 +235,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
 def json_bytes(value: Any) -> bytes:
     """Serialize to the JSON of a bundle's files: sorted and indented."""
-    return json.dumps(value, indent=2, sort_keys=True).encode() + b"\n"
+    return json_text(value, indent=2, sort_keys=True).encode() + b"\n"
 
 
 def read_json(path: Path, *, limit: int = _MAX_BYTES) -> dict[str, Any]:

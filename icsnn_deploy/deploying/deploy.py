@@ -232,4 +232,4 @@ def _describe(
     (draft / DESCRIPTION).write_bytes(json_bytes(description))
     notes: Sequence[str] = fitted.notes
     page = readme_text(profile.name, result.bundle, result.steps, plan, notes)
-    (draft / "README.md").write_bytes(page.encode())
+    (draft / "README.md").write_bytes(page.encode(errors="replace"))

@@ -6,7 +6,6 @@ PROVENANCE_KEYS are stored among the provenance, under the keys that they have h
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -19,7 +18,7 @@ from icsnn_deploy.graph.checks import PROVENANCE_KEYS
 from icsnn_deploy.graph.graph import Graph, describe_node
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import NODE_TYPES, Node
-from icsnn_deploy.outside_json import parse_json
+from icsnn_deploy.outside_json import json_text, parse_json
 
 FORMAT = "icsnn-graph"
 VERSION = 1
@@ -45,7 +44,7 @@ def graph_bytes(graph: Graph) -> bytes:
         for field, value in node.arrays().items()
     }
     # One metadata entry: safetensors keeps several in no fixed order.
-    text = json.dumps(header, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    text = json_text(header, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return save(tensors, metadata={FORMAT: text})
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from icsnn_deploy.errors import GraphError
 from icsnn_deploy.graph.neuron import Array
+from icsnn_deploy.outside_json import is_text
 
 Shape = tuple[int, ...]
 Pairs = tuple[tuple[int, int], ...]
@@ -47,6 +48,8 @@ class BaseNode:
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name or "/" in self.name:
             raise GraphError(f"node name {self.name!r}: a non-empty string without '/' is needed")
+        if not is_text(self.name):
+            raise GraphError(f"node name {self.name!r}: half of a surrogate pair; rename the node")
         sources = tuple(self.inputs)
         if not all(isinstance(source, str) for source in sources):
             raise GraphError(f"{self.name}: inputs must be node names, got {self.inputs!r}")

@@ -56,11 +56,14 @@ def write_files(result: SweepResult, out: Path, *, page: bool = True) -> list[Pa
         BackendUnavailableError: a package that pages are made with is missing.
         DataError: a file can't be written.
     """
-    contents = {"table.csv": result.to_csv().encode(), "table.json": json_bytes(result.to_json())}
+    contents = {
+        "table.csv": result.to_csv().encode(errors="replace"),
+        "table.json": json_bytes(result.to_json()),
+    }
     if page:
         built = sweep_page(result)
-        contents["report.html"] = render_page(built).encode()
-        contents["report.md"] = render_markdown(built).encode()
+        contents["report.html"] = render_page(built).encode(errors="replace")
+        contents["report.md"] = render_markdown(built).encode(errors="replace")
     for name, content in contents.items():
         write_file(out / name, content)
     return [out / name for name in contents]

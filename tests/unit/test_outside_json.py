@@ -8,7 +8,7 @@ import pytest
 
 from icsnn_deploy.bundle.manifest import read_json
 from icsnn_deploy.errors import BundleError
-from icsnn_deploy.outside_json import parse_json
+from icsnn_deploy.outside_json import json_text, parse_json
 
 
 @pytest.mark.parametrize("text", [r'{"a": "\ud800"}', rb'["\uDC80 x"]', r'{"\udfff": 1}'])
@@ -27,3 +27,9 @@ def test_a_file_of_a_bundle_with_one_is_one_error(tmp_path: Path) -> None:
     path.write_text(r'{"recipe": "\ud800"}')
     with pytest.raises(BundleError, match=r"report\.json: not readable as JSON .*surrogates"):
         read_json(path)
+
+
+def test_what_is_written_can_be_read() -> None:
+    text = json_text({"a \udcff": ["\ud800", "é \U0001f600"]}, sort_keys=True)
+    assert parse_json(text) == {"a ?": ["?", "é \U0001f600"]}
+    assert parse_json(text.encode()) == parse_json(text)

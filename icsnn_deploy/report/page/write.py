@@ -56,7 +56,7 @@ def write_report(
     for path, text in files.items():
         try:
             with atomic_write(path) as draft:
-                draft.write_text(text, encoding="utf-8")
+                draft.write_text(text, encoding="utf-8", errors="replace")  # names of files
         except OSError as error:
             raise DataError(f"{path}: can't be written ({error.strerror})") from error
     progress("drawing the page", 1, 1)

@@ -17,13 +17,12 @@ from typer.testing import CliRunner, Result
 
 from icsnn_deploy.backends.recording_file import save_recording
 from icsnn_deploy.backends.reference import ReferenceSimulator
-from icsnn_deploy.bundle.bundle import create_bundle, open_bundle
+from icsnn_deploy.bundle.bundle import open_bundle
 from icsnn_deploy.cli import app
 from icsnn_deploy.exporters import export
 from icsnn_deploy.exporters.onnx.read import read
 from icsnn_deploy.graph.nodes import Conv
 from icsnn_deploy.version import __version__
-from tests.support.graphs import residual_network, samples
 
 MODEL = """
 import torch
@@ -712,23 +711,21 @@ def test_a_full_standard_output_is_no_verdict(bundle: Path) -> None:
 
 
 @pytest.mark.slow
-def test_names_that_no_terminal_can_show(tmp_path: Path) -> None:
-    """Half a surrogate pair, which JSON can hold and UTF-8 can't."""
-    network = residual_network(time_steps=1)
-    half = "\ud800"
-    renamed = network.map(
-        lambda node: replace(
-            node,
-            name=half if node.name == "flatten" else node.name,
-            inputs=tuple(half if name == "flatten" else name for name in node.inputs),
-        )
-    )
-    create_bundle(
-        tmp_path / "b", network=renamed, ann=renamed, samples=samples(network, 1), report={}
-    )
-    found = process("inspect", str(tmp_path / "b"))
-    assert (found.returncode, found.stderr) == (0, "")
-    assert "\\ud800" in found.stdout
+def test_names_of_files_that_no_terminal_can_show(
+    tmp_path: Path, place: Desk, bundle: Path
+) -> None:
+    """A folder whose name is not UTF-8, which Python holds as half a surrogate pair."""
+    folder = tmp_path / os.fsdecode(b"b\xff")
+    shutil.copytree(bundle, folder)
+    data = tmp_path / os.fsdecode(b"d\xff.npz")
+    shutil.copy(place.path / "data.npz", data)
+    missing = process("inspect", str(folder / "none"))
+    assert missing.returncode == 2
+    assert "b\\udcff" in missing.stderr
+    page = str(folder) + ".html"
+    for arguments in (["inspect"], ["report", "--images", f"{data}:images", "--out", page]):
+        made = process(arguments[0], str(folder), *arguments[1:])
+        assert made.returncode == 0, made.stderr
 
 
 @pytest.mark.slow

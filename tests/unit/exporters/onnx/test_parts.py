@@ -217,11 +217,10 @@ def test_names_that_the_file_uses_itself_get_an_underscore(tmp_path: Path) -> No
         read(tmp_path / f"{number}.onnx")
 
 
-@pytest.mark.parametrize("name", ["a\0b", "\ud800"])
-def test_names_that_runtimes_cannot_hold_are_refused(name: str) -> None:
+def test_names_that_runtimes_cannot_hold_are_refused() -> None:
     graph = residual_network()
-    graph = graph.replace(replace(graph.output, parts=(Part(name, (10,)),)))
-    with pytest.raises(ExportError, match="NUL or a lone surrogate in a name; rename it"):
+    graph = graph.replace(replace(graph.output, parts=(Part("a\0b", (10,)),)))
+    with pytest.raises(ExportError, match="NUL in a name; rename it"):
         build(graph)
 
 

@@ -293,9 +293,8 @@ def test_sums_over_time_of_one_step() -> None:
             build(residual_network(), replace(options, layout="step"))
 
 
-@pytest.mark.parametrize("name", ["a\0b", "\ud800"])
-def test_a_name_that_no_runtime_takes(name: str) -> None:
-    nodes = (Input(name=name, shape=(1,)), Output(name="output", inputs=(name,)))
+def test_a_name_that_no_runtime_takes() -> None:
+    nodes = (Input(name="a\0b", shape=(1,)), Output(name="output", inputs=("a\0b",)))
     with pytest.raises(ExportError, match="rename"):
         build(Graph(nodes=nodes, time_steps=1))
 
