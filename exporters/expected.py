@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -29,16 +29,30 @@ class ExpectedRun:
     currents: Mapping[str, Array]
 
 
+_LEAST_STEPS = 256
+_MOST_RESULTS = 2**16
+
 ReferenceRun = Callable[[Graph, Array], ExpectedRun]
 """Runs an integer network on inputs [N, *shape], or spikes [T, N, *shape]."""
+
+
+def for_tests(graph: Graph) -> Graph:
+    """The network with the time steps that tests in files run: all, or the first ones of very many.
+
+    They are at least 256 and one after readout_start, and as many more as give 65,536 results of
+    nodes.
+    """
+    steps = max(_LEAST_STEPS, _MOST_RESULTS // len(graph.nodes), graph.readout_start + 1)
+    return graph if graph.steps <= steps else replace(graph, time_steps=steps)
 
 
 def inputs_for_tests(graph: Graph, samples: Array | None, count: int) -> Array:
     """The first samples; without any, random inputs, the same for the same network.
 
     Args:
-        graph: an integer network.
-        samples: as the network takes them, or real values, [N, *shape]; spikes [T, N, *shape].
+        graph: an integer network, as for_tests gives it.
+        samples: as the network takes them, or real values, [N, *shape]; spikes [T, N, *shape], of
+            which the network's first steps are taken.
         count: samples at most.
 
     Returns:
@@ -49,7 +63,7 @@ def inputs_for_tests(graph: Graph, samples: Array | None, count: int) -> Array:
     """
     axis = graph.input.batch_axis
     if samples is not None and samples.shape[axis] > 0:
-        given = samples[:count] if axis == 0 else samples[:, :count]
+        given = samples[:count] if axis == 0 else samples[: graph.steps, :count]
         return check_inputs(graph, to_input_units(graph, given))
     rng = np.random.default_rng(int(graph.hash()[:16], 16))
     node = graph.input

@@ -63,7 +63,7 @@ int main(void)
     uint32_t total = 0;
     int32_t step;
     icsnn_init(&state);
-    for (step = 0; step < ICSNN_STEPS; step++) { /* a step at a time: SysTick has 24 bits */
+    for (step = 0; step < GOLDEN_STEPS; step++) { /* a step at a time: SysTick has 24 bits */
         uint32_t before;
         start_counter();
         before = counted();
@@ -75,6 +75,6 @@ int main(void)
         total += counted() - before;
     }
     printf("state: %u bytes of RAM\n", (unsigned)sizeof state);
-    printf("one inference, %d steps: %lu %s\n", ICSNN_STEPS, (unsigned long)total * QEMU_CYCLE, UNIT);
+    printf("one inference, %d steps: %lu %s\n", GOLDEN_STEPS, (unsigned long)total * QEMU_CYCLE, UNIT);
     return 0;
 }

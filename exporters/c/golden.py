@@ -6,14 +6,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from icsnn_deploy.exporters.c.arrange import channels_last, windows_first
+from icsnn_deploy.exporters.c.arrange import windows_first
 from icsnn_deploy.exporters.c.parameters import number_lines
 from icsnn_deploy.exporters.c.plan import Accumulator, Plan
 from icsnn_deploy.exporters.expected import ExpectedRun, ReferenceRun
+from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
 
 _FACTOR = 16777619
 """Of the checksum h = h * factor + value, modulo 2^32: the prime of FNV."""
+
+_AT_ONCE = 2**24
+"""Neurons times steps times samples that run at once."""
+
+_VALUES_AT_ONCE = 2**20
+"""Values that checksums are taken of at once."""
 
 _INPUT_LIMIT = 2**18
 """Input values in golden.h; the first sample is always there."""
@@ -24,79 +31,99 @@ class GoldenSamples:
     """Samples, and what every step of them gives.
 
     Args:
-        inputs: integers [N, P, C]; of spike input, for each sample and step the numbers of the
-            values that spike.
+        steps: steps of each, those of the network or the first of very many.
+        inputs: integers [N, neurons], channels last; of spike input, for each sample and step the
+            numbers of the values that spike.
         layers: uint32 [N, T, layers, 3]: spike count, checksums of spikes and of potentials.
         logits: int64 [N, outputs], channels last.
     """
 
+    steps: int
     inputs: Array | tuple[list[Array], ...]
     layers: Array
     logits: Array
 
 
-def record(plan: Plan, inputs: Array, run: ReferenceRun) -> GoldenSamples:
-    """Run samples on the reference, one by one.
+def record(plan: Plan, tested: Graph, inputs: Array, run: ReferenceRun) -> GoldenSamples:
+    """Run samples on the reference.
 
     Args:
         plan: of the network.
+        tested: the network with as many steps as the test runs.
         inputs: [N, *shape], or spikes [T, N, *shape].
         run: the reference.
     """
-    axis = plan.graph.input.batch_axis
+    axis = tested.input.batch_axis
     most = max(1, _INPUT_LIMIT // max(1, plan.input.size.neurons))
     count = min(inputs.shape[axis], most)
-    arranged: list[Array] = []
-    listed: list[list[Array]] = []
+    neurons = sum(target.size.neurons for target in plan.populations)
+    at_once = max(1, _AT_ONCE // (tested.steps * max(1, neurons)))
     layers, logits = [], []
-    for number in range(count):
-        sample = inputs.take([number], axis=axis)
-        found = run(plan.graph, sample)
-        if axis == 0:
-            arranged.append(_arranged(sample[0]))
-        else:
-            listed.append(_events(sample[:, 0]))
-        logits.append(channels_last(found.logit_sums[0]).reshape(-1))
-        layers.append(
-            [
-                [_figures(target, found, t) for target in plan.populations]
-                for t in range(plan.graph.steps)
-            ]
-        )
+    for first in range(0, count, at_once):
+        numbers = range(first, min(first + at_once, count))
+        found = run(tested, inputs.take(numbers, axis=axis))
+        logits.append(_arranged(found.logit_sums))
+        figures = [_figures(target, found) for target in plan.populations]
+        empty = np.zeros((tested.steps, len(numbers), 0, 3), np.int64)
+        layers.append(np.stack(figures, axis=2) if figures else empty)
+    given = inputs.take(range(count), axis=axis)
     return GoldenSamples(
-        inputs=np.stack(arranged) if axis == 0 else tuple(listed),
-        layers=np.array(layers, np.int64).reshape(
-            count, plan.graph.steps, len(plan.populations), 3
+        steps=tested.steps,
+        inputs=_arranged(given)
+        if axis == 0
+        else tuple(
+            [np.flatnonzero(step) for step in sample]
+            for sample in _arranged(_rows(given)).reshape(*given.shape[:2], -1).swapaxes(0, 1)
         ),
-        logits=np.stack(logits),
+        layers=np.concatenate(layers, axis=1).swapaxes(0, 1),
+        logits=np.concatenate(logits),
     )
 
 
-def _arranged(sample: Array) -> Array:
-    return channels_last(sample.astype(np.int64)).reshape(-1)
+def _rows(values: Array) -> Array:
+    """[T, N, *shape] -> [T * N, *shape]."""
+    return values.reshape(-1, *values.shape[2:])
 
 
-def _events(spikes: Array) -> list[Array]:
-    """Spikes [T, *shape] as the numbers of the values that spike at each step."""
-    return [np.flatnonzero(_arranged(step)) for step in spikes]
+def _arranged(values: Array) -> Array:
+    """[N, C, ...] -> [N, neurons], channels last."""
+    return np.moveaxis(values, 1, -1).reshape(len(values), -1).astype(np.int64)
 
 
-def _figures(target: Accumulator, found: ExpectedRun, t: int) -> tuple[int, int, int]:
-    """Spike count and checksums of spikes and potentials of a population at a step."""
+def _figures(target: Accumulator, found: ExpectedRun) -> Array:
+    """Spike count and checksums of spikes and potentials of a population, [T, N, 3]."""
     name, size = target.node.name, target.size
-    spikes = channels_last(found.spikes[name][t, 0]).astype(bool)  # [P, C]
-    neurons = np.arange(size.neurons).reshape(spikes.shape)
-    order = windows_first(size, target.window)
-    fired = neurons[order][spikes[order]]
-    return len(fired), checksum(fired + 1), checksum(_arranged(found.potentials[name][t, 0]))
+    spikes, potentials = _rows(found.spikes[name]), _rows(found.potentials[name])
+    neurons = np.arange(size.neurons).reshape(size.pixels, size.channels)
+    numbers = neurons[windows_first(size, target.window)].reshape(-1)  # as the program lists them
+    figures = np.zeros((len(spikes), 3), np.int64)
+    at_once = max(1, _VALUES_AT_ONCE // size.neurons)
+    for first in range(0, len(spikes), at_once):
+        rows = slice(first, first + at_once)
+        fired = _arranged(spikes[rows])[:, numbers] != 0
+        figures[rows, 0] = fired.sum(axis=1)
+        figures[rows, 1] = checksums(numbers + 1, fired)
+        figures[rows, 2] = checksums(_arranged(potentials[rows]))
+    return figures.reshape(*found.spikes[name].shape[:2], 3)
 
 
-def checksum(values: Array) -> int:
-    """h = h * 16777619 + value over all values, modulo 2^32, from 0."""
-    powers = np.full(values.size, _FACTOR, np.uint32)
-    powers[:1] = 1
-    powers = np.multiply.accumulate(powers, dtype=np.uint32)[::-1]
-    return int((values.astype(np.int64).astype(np.uint32) * powers).sum(dtype=np.uint32))
+def checksums(values: Array, taken: Array | None = None) -> Array:
+    """h = h * 16777619 + value over the values of a row, modulo 2^32, from 0.
+
+    Args:
+        values: integers [N, values], or [values] for all rows.
+        taken: of [N, values], whether the value is one of the row's; None: all are.
+    """
+    powers = np.full(values.shape[-1] + 1, _FACTOR, np.uint32)
+    powers[0] = 1
+    powers = np.multiply.accumulate(powers, dtype=np.uint32)
+    left = np.arange(values.shape[-1])[::-1]  # values of the row after this one
+    terms = values.astype(np.int64).astype(np.uint32)
+    if taken is not None:
+        left = taken[:, ::-1].cumsum(axis=1)[:, ::-1] - taken
+        terms = terms * taken
+    found: Array = (terms * powers[left]).sum(axis=-1, dtype=np.uint32)
+    return found
 
 
 def header_text(plan: Plan, golden: GoldenSamples) -> str:
@@ -109,6 +136,7 @@ def header_text(plan: Plan, golden: GoldenSamples) -> str:
         '#include "network.h"',
         "",
         f"#define GOLDEN_SAMPLES {len(golden.logits)}",
+        f"#define GOLDEN_STEPS {golden.steps} /* of ICSNN_STEPS, from the first on */",
         f"#define GOLDEN_SPIKES {int(golden.layers[..., 0].sum())} /* of all samples and layers */",
         "",
     ]
@@ -158,7 +186,7 @@ static int compare_logits(int sample)
 {
     for (int i = 0; i < ICSNN_OUTPUTS; i++) {
         if (state.logits[i] != golden_logits[sample * ICSNN_OUTPUTS + i]) {
-            return differs("logits", sample, ICSNN_STEPS - 1, "output");
+            return differs("logits", sample, GOLDEN_STEPS - 1, "output");
         }
     }
     return 0;
@@ -169,29 +197,43 @@ int main(void)
     int differences = 0;
 @declare@
     for (int sample = 0; sample < GOLDEN_SAMPLES; sample++) {
-        /* all steps at once, of which the last is compared */
-        icsnn_run(&state, @run@);
+        /* @how@, of which the last is compared */
+@together@
 @last@
         differences += compare_logits(sample);
         /* step by step */
         icsnn_init(&state);
-        for (int step = 0; step < ICSNN_STEPS; step++) {
+        for (int step = 0; step < GOLDEN_STEPS; step++) {
 @step@
         }
         differences += compare_logits(sample);
     }
-    printf("%d samples, %d steps, %d layers, %lu spikes: %s\\n", GOLDEN_SAMPLES, ICSNN_STEPS,
+    printf("%d samples, %d steps, %d layers, %lu spikes: %s\\n", GOLDEN_SAMPLES, GOLDEN_STEPS,
            ICSNN_LAYERS, (unsigned long)GOLDEN_SPIKES, differences == 0 ? "equal" : "NOT EQUAL");
     return differences == 0 ? 0 : 1;
 }
 """
+
+_SOME = """        icsnn_init(&state);
+        while (state.step < GOLDEN_STEPS) {
+            icsnn_steps(&state, @run@, GOLDEN_STEPS - state.step);
+        }"""
+
+_SOME_EVENTS = """        icsnn_init(&state);
+        for (const uint32_t *next = events; state.step < GOLDEN_STEPS;) {
+            const int32_t first = state.step;
+            icsnn_steps(&state, next, counts + first, GOLDEN_STEPS - first);
+            for (int32_t t = first; t < state.step; t++) {
+                next += counts[t];
+            }
+        }"""
 
 _COMPARE = """
 /* Compare a step of all populations; returns the number of differences.
    t: the step among those that were run together. */
 static int compare_layers(int sample, int step, int t)
 {
-    const uint32_t *expected = golden_layers + (sample * ICSNN_STEPS + step) * ICSNN_LAYERS * 3;
+    const uint32_t *expected = golden_layers + (sample * GOLDEN_STEPS + step) * ICSNN_LAYERS * 3;
     int differences = 0;
     for (int layer = 0; layer < ICSNN_LAYERS; layer++) {
         const char *name = icsnn_layers[layer].name;
@@ -208,27 +250,36 @@ static int compare_layers(int sample, int step, int t)
 """
 
 
-def test_text(plan: Plan) -> str:
-    """The text of test_main.c."""
+def test_text(plan: Plan, steps: int) -> str:
+    """The text of test_main.c.
+
+    Args:
+        plan: of the network.
+        steps: steps of each sample.
+    """
+    is_whole = steps == plan.graph.steps
     if plan.input.values is None:
         declare = (
             "    const uint32_t *events = golden_events;\n"
             "    const uint32_t *counts = golden_counts;"
         )
         run = "events, counts"
+        together = _SOME_EVENTS
         step = "            icsnn_step(&state, events, *counts);\n            events += *counts++;"
     else:
         declare, run = "", "golden_inputs + sample * ICSNN_INPUTS"
+        together = _SOME.replace("@run@", run)
         step = "            icsnn_step(&state, golden_inputs + sample * ICSNN_INPUTS);"
     if plan.populations:
         step += "\n            differences += compare_layers(sample, step, 0);"
     last = (
-        "        differences += compare_layers(sample, ICSNN_STEPS - 1,\n"
-        "                                      (ICSNN_STEPS - 1) % ICSNN_TOGETHER);\n"
+        "        differences += compare_layers(sample, GOLDEN_STEPS - 1,\n"
+        "                                      (GOLDEN_STEPS - 1) % ICSNN_TOGETHER);\n"
     )
     return (
         _TEST.replace("@declare@\n", f"{declare}\n" if declare else "")
-        .replace("@run@", run)
+        .replace("@how@", "all steps at once" if is_whole else "several steps at once")
+        .replace("@together@", f"        icsnn_run(&state, {run});" if is_whole else together)
         .replace("@last@\n", last if plan.populations else "")
         .replace("@step@", step)
         .replace("@compare@", _COMPARE if plan.populations else "")

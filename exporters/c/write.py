@@ -17,7 +17,7 @@ from icsnn_deploy.exporters.c.memory import check_memory, program_memory
 from icsnn_deploy.exporters.c.options import COptions
 from icsnn_deploy.exporters.c.plan import Plan, plan_program
 from icsnn_deploy.exporters.c.prefix import renamed
-from icsnn_deploy.exporters.expected import ReferenceRun, inputs_for_tests
+from icsnn_deploy.exporters.expected import ReferenceRun, for_tests, inputs_for_tests
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
 
@@ -50,12 +50,13 @@ def write(
     arrays = list(parameters.parameters_of(plan))
     memory = program_memory(plan, arrays)
     check_memory(memory, options)
-    inputs = inputs_for_tests(graph, samples, options.golden)
-    recorded = golden.record(plan, inputs, run)
+    tested = for_tests(graph)
+    inputs = inputs_for_tests(tested, samples, options.golden)
+    recorded = golden.record(plan, tested, inputs, run)
     texts = {
         **_program_texts(plan, arrays),
         "golden.h": golden.header_text(plan, recorded),
-        "test_main.c": golden.test_text(plan),
+        "test_main.c": golden.test_text(plan, recorded.steps),
         "Makefile": build_files.MAKEFILE,
         "CMakeLists.txt": build_files.CMAKE,
         "README.md": build_files.readme_text(plan, memory),

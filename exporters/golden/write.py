@@ -10,7 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from icsnn_deploy.errors import ExportError
-from icsnn_deploy.exporters.expected import ExpectedRun, ReferenceRun, inputs_for_tests
+from icsnn_deploy.exporters.expected import (
+    ExpectedRun,
+    ReferenceRun,
+    for_tests,
+    inputs_for_tests,
+)
 from icsnn_deploy.exporters.testvectors.hex_words import hex_lines
 from icsnn_deploy.exporters.testvectors.memories import file_stems
 from icsnn_deploy.graph.arrangement import output_parts
@@ -25,7 +30,7 @@ SAMPLES = 8
 _PAGE = """# Golden spikes
 
 Written by icsnn-deploy {version}: what the integer network below computes for {samples} samples in
-T = {steps} time steps. A device or simulator that runs it has to give the same numbers.
+{steps}. A device or simulator that runs it has to give the same numbers.
 
     {hash}
 
@@ -79,8 +84,9 @@ def write(
         DataError: samples that do not fit the network.
     """
     check_integer(graph, (), None)
-    inputs = inputs_for_tests(graph, samples, SAMPLES)
-    records = _records(graph, inputs, run(graph, inputs))
+    tested = for_tests(graph)
+    inputs = inputs_for_tests(tested, samples, SAMPLES)
+    records = _records(tested, inputs, run(tested, inputs))
     try:
         path.mkdir()
         for record in records:
@@ -88,7 +94,7 @@ def write(
             np.save(content, np.ascontiguousarray(record.values), allow_pickle=False)
             (path / f"{record.stem}.npy").write_bytes(content.getvalue())
             (path / f"{record.stem}.hex").write_bytes(hex_lines(record.words, record.bits))
-        page = _page(graph, inputs, records)
+        page = _page(graph, tested.steps, inputs, records)
         (path / "README.md").write_bytes(page.encode())
     except OSError as error:
         raise ExportError(f"{path}: can't be written ({error})") from error
@@ -143,21 +149,24 @@ def _records(graph: Graph, inputs: Array, found: ExpectedRun) -> list[_Record]:
     return records
 
 
-def _page(graph: Graph, inputs: Array, records: list[_Record]) -> str:
+def _page(graph: Graph, run_steps: int, inputs: Array, records: list[_Record]) -> str:
     rows = "\n".join(
         f"| `{one.stem}` | {one.about} | {one.values.dtype} | [{one.axes}] | {one.line} |"
         for one in records
     )
-    steps = graph.steps - graph.readout_start
+    counted = run_steps - graph.readout_start
+    steps = f"T = {run_steps} time steps"
+    if run_steps < graph.steps:
+        steps = f"the first {run_steps:,} of its {graph.steps:,} time steps (T below)"
     units = [f"- input: 1 stands for {graph.input.unit:g} in the samples that the ANN takes;"]
     for part, unit in zip(output_parts(graph), part_units(graph) or (), strict=False):
         units.append(
-            f"- output {part.name}: logit = {unit:g} x sum / {steps}, the mean over the steps."
+            f"- output {part.name}: logit = {unit:g} x sum / {counted}, the mean over the steps."
         )
     return _PAGE.format(
         version=__version__,
         samples=inputs.shape[graph.input.batch_axis],
-        steps=graph.steps,
+        steps=steps,
         hash=graph.hash(),
         rows=rows,
         units="\n".join(units),

@@ -25,7 +25,7 @@ module network_tb;
     int sent = 0, cycles = 0, first_output = 0, received = 0, samples_done = 0, quiet = 0;
     int compared, different;
 
-    @top@ dut (
+    @top@ #(.STEPS(@steps@)) dut (
         .clock(clock), .reset(reset),
         .in_valid(in_valid), .in_ready(in_ready), .in_value(in_value),
         .out_valid(out_valid), .out_ready(1'b1), .out_value(out_value), .out_last(out_last)
@@ -89,12 +89,14 @@ endmodule
 """
 
 
-def bench_text(design: Design, samples: int, records: dict[tuple[str, str], Memory]) -> str:
+def bench_text(
+    design: Design, counts: tuple[int, int], records: dict[tuple[str, str], Memory]
+) -> str:
     """The text of network_tb.sv.
 
     Args:
         design: the network.
-        samples: number of samples.
+        counts: samples, and time steps of each: those of the network, or the first of very many.
         records: files of inputs, spikes and sums, by node and role.
     """
     graph = design.graph
@@ -103,7 +105,8 @@ def bench_text(design: Design, samples: int, records: dict[tuple[str, str], Memo
     given = records[graph.input.name, "spikes" if graph.input.is_timed else "values"]
     sums = records[graph.output.name, "sum"]
     values = {
-        "samples": samples,
+        "samples": counts[0],
+        "steps": counts[1],
         "in_bits": design.input.bits,
         "in_words": given.words,
         "in_file": given.file,
@@ -128,7 +131,7 @@ def bench_text(design: Design, samples: int, records: dict[tuple[str, str], Memo
 
 def patience(design: Design) -> int:
     """Clocks within which a spike or a sum moves: those of all instances for one map, twice."""
-    neurons = sum(int(each.parameters.get("NEURONS", 1)) for each in design.instances)
+    neurons = sum(each.sizes.get("NEURONS", 1) for each in design.instances)
     return 2 * sum(map(taps, design.instances)) + 20 * neurons + 1000
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from icsnn_deploy.exporters.systemverilog.plan import Design, Instance
 from icsnn_deploy.graph.inputs import logit_unit
 from icsnn_deploy.version import __version__
@@ -100,14 +102,16 @@ a step.
 """
 
 
-def readme_text(design: Design, samples: int) -> str:
+def readme_text(design: Design, counts: tuple[int, int]) -> str:
     """The text of README.md.
 
     Args:
         design: the network.
-        samples: of the test bench.
+        counts: samples of the test bench, and time steps of each.
     """
     graph, start = design.graph, design.input
+    samples, steps = counts
+    first = "" if steps == graph.steps else f" of {steps:,} steps"
     sizes = " x ".join(map(str, graph.input.shape))
     text = (
         f"one map of {sizes} spikes of 0 or 1 per step, {graph.steps} maps per sample."
@@ -120,10 +124,10 @@ def readme_text(design: Design, samples: int) -> str:
         hash=graph.hash()[:16],
         steps=graph.steps,
         version=__version__,
-        samples=f"{samples} sample{'' if samples == 1 else 's'}",
+        samples=f"{samples} sample{'' if samples == 1 else 's'}{first}",
         input_text=text,
         start=graph.readout_start,
-        outputs=design.instances[-1].parameters["NEURONS"],
+        outputs=design.instances[-1].sizes["NEURONS"],
         output_bits=design.output.bits,
         counted=graph.steps - graph.readout_start,
         unit=f", in units of {unit:g}" if isinstance(unit, float) else "",
@@ -134,7 +138,7 @@ def readme_text(design: Design, samples: int) -> str:
 
 def memory_bits(instance: Instance) -> int:
     """Bits of the memories of an instance: parameters, and its map, potentials or sums."""
-    sizes = {name: value for name, value in instance.parameters.items() if isinstance(value, int)}
+    sizes = instance.sizes
     total = sum(memory.values.size * memory.bits for memory in instance.memories)
     match instance.module:
         case "icsnn_conv":
@@ -156,9 +160,8 @@ def taps(instance: Instance) -> int:
     """Clocks in which a connection computes one map; 0 for other instances."""
     if instance.module not in ("icsnn_conv", "icsnn_linear", "icsnn_scale"):
         return 0
-    sizes = instance.parameters
     (weight,) = instance.memories
-    pixels = int(sizes.get("H_OUT", 1)) * int(sizes.get("W_OUT", 1)) * int(sizes.get("PIXELS", 1))
+    pixels = math.prod(instance.sizes.get(name, 1) for name in ("H_OUT", "W_OUT", "PIXELS"))
     return int(weight.values.size) * pixels
 
 

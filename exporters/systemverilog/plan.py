@@ -24,6 +24,18 @@ from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import ChannelAffine, Conv, Linear, Shape
 
 
+@dataclass(frozen=True)
+class TopParameter:
+    """A parameter of the top module, in the place of a number."""
+
+    name: str
+
+
+Value = int | str | TopParameter
+STEPS = TopParameter("STEPS")
+"""The number of time steps."""
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Memory:
     """A file of $readmemh.
@@ -75,9 +87,14 @@ class Instance:
     name: str
     sources: tuple[Stream, ...]
     out: Stream
-    parameters: dict[str, int | str]
+    parameters: dict[str, Value]
     memories: tuple[Memory, ...] = ()
     about: str = ""
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """The parameters that are numbers."""
+        return {name: value for name, value in self.parameters.items() if isinstance(value, int)}
 
 
 @dataclass(kw_only=True, eq=False)
@@ -192,9 +209,9 @@ class _Planner:
         self, target: Accumulator, current: Stream, vectors: dict[str, Memory]
     ) -> Stream:
         spikes = Stream(name=f"map_{target.name}", bits=1, signed=False)
-        parameters: dict[str, int | str] = {
+        parameters: dict[str, Value] = {
             "NEURONS": math.prod(target.shape),
-            "STEPS": self.graph.steps,
+            "STEPS": STEPS,
             "CURRENT_BITS": current.bits,
             "V_BITS": self.bounds[target.node.name].bits,
             "HARD_RESET": int("v_reset" in vectors),
@@ -212,9 +229,9 @@ class _Planner:
 
     def _readout(self, target: Accumulator, current: Stream) -> None:
         bits = self.bounds[target.node.name].bits
-        parameters: dict[str, int | str] = {
+        parameters: dict[str, Value] = {
             "NEURONS": math.prod(target.shape),
-            "STEPS": self.graph.steps,
+            "STEPS": STEPS,
             "START": self.graph.readout_start,
             "CURRENT_BITS": current.bits,
             "SUM_BITS": bits,
@@ -255,10 +272,10 @@ class _Planner:
             return out
         kept = Stream(name=f"held_{name}", bits=bits, signed=True)
         neurons = math.prod(target.shape)
-        sizes: dict[str, int | str] = {
+        sizes: dict[str, Value] = {
             "NEURONS": neurons,
             "BITS": bits,
-            "STEPS": self.graph.steps,
+            "STEPS": STEPS,
         }
         self._add("icsnn_hold", f"hold_{name}", (out,), kept, sizes)
         return kept
@@ -267,7 +284,7 @@ class _Planner:
         """The stream of a shortcut, with room for the maps that the longer branch works on."""
         for number in range(self.depth[target.name] - self.depth[part.source.name] - 1):
             out = Stream(name=f"wait{number}_{name}", bits=source.bits, signed=source.signed)
-            sizes: dict[str, int | str] = {
+            sizes: dict[str, Value] = {
                 "NEURONS": part.source.size.neurons,
                 "BITS": source.bits,
                 "STEPS": 1,
@@ -282,7 +299,7 @@ class _Planner:
         name: str,
         sources: tuple[Stream, ...],
         out: Stream,
-        parameters: dict[str, int | str],
+        parameters: dict[str, Value],
         memories: tuple[Memory, ...] = (),
         about: str = "",
     ) -> None:
@@ -306,7 +323,7 @@ def _channels_first(values: Array) -> Array:
 
 def _module_of(
     part: Connection, source: Shape, target: Shape
-) -> tuple[str, dict[str, int | str], Array]:
+) -> tuple[str, dict[str, Value], Array]:
     """Module, sizes and weights of a connection between maps of these shapes."""
     match part.node:
         case Conv():
@@ -323,16 +340,16 @@ def _module_of(
     else:
         channels = source[0]
         scale = np.broadcast_to(scale.reshape(-1), (channels,))
-    sizes: dict[str, int | str] = {
+    sizes: dict[str, Value] = {
         "CHANNELS": channels,
         "PIXELS": math.prod(source) // channels,
     }
     return "icsnn_scale", sizes, scale
 
 
-def _conv_sizes(node: Conv, source: Shape, target: Shape) -> dict[str, int | str]:
+def _conv_sizes(node: Conv, source: Shape, target: Shape) -> dict[str, Value]:
     pads = tuple(before for before, _ in node.padding)
-    sizes: dict[str, int | str] = {"C_IN": source[0], "C_OUT": target[0], "GROUPS": node.groups}
+    sizes: dict[str, Value] = {"C_IN": source[0], "C_OUT": target[0], "GROUPS": node.groups}
     for names, values, usual in (
         (("H_IN", "W_IN"), source[1:], 1),
         (("H_OUT", "W_OUT"), target[1:], 1),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from icsnn_deploy.exporters.systemverilog.plan import Design, Instance, Stream
+from icsnn_deploy.exporters.systemverilog.plan import Design, Instance, Stream, TopParameter, Value
 from icsnn_deploy.version import __version__
 
 TOP = "icsnn_network"
@@ -13,7 +13,9 @@ _HEAD = """// A spiking network: written by icsnn-deploy {version}.
 // in: {about_input}, in the order [channel][y][x].
 // out: the sums of the readout's current, {outputs} values per sample; out_last with the last one.
 // A value moves in a clock in which valid and ready are high. Samples follow each other.
-module {top} (
+module {top} #(
+    parameter int STEPS = {steps}
+) (
     input  logic clock,
     input  logic reset,
     input  logic in_valid,
@@ -38,7 +40,7 @@ def top_text(design: Design) -> str:
         if graph.input.is_timed
         else f"{values} values of type {graph.input.dtype} per sample"
     )
-    outputs = design.instances[-1].parameters["NEURONS"]
+    outputs = design.instances[-1].sizes["NEURONS"]
     lines = [
         _HEAD.format(
             version=__version__,
@@ -111,8 +113,7 @@ def _joined(names: list[str], what: str) -> str:
 def _instance(instance: Instance) -> str:
     """An instance of a module."""
     parameters = ",\n".join(
-        f'        .{name}("{value}")' if isinstance(value, str) else f"        .{name}({value})"
-        for name, value in instance.parameters.items()
+        f"        .{name}({_literal(value)})" for name, value in instance.parameters.items()
     )
     sources = [stream.name for stream in instance.sources]
     ports = {
@@ -131,6 +132,15 @@ def _instance(instance: Instance) -> str:
         f"{about}    {instance.module} #(\n{parameters}\n    ) {instance.name} (\n{connected}\n"
         "    );\n\n"
     )
+
+
+def _literal(value: Value) -> str:
+    match value:
+        case TopParameter():
+            return value.name
+        case str():
+            return f'"{value}"'
+    return str(value)
 
 
 def _plain(text: str) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from icsnn_deploy.errors import ExportError
-from icsnn_deploy.exporters.expected import ReferenceRun, inputs_for_tests
+from icsnn_deploy.exporters.expected import ReferenceRun, for_tests, inputs_for_tests
 from icsnn_deploy.exporters.systemverilog.bench import bench_text
 from icsnn_deploy.exporters.systemverilog.build_files import MAKEFILE, readme_text
 from icsnn_deploy.exporters.systemverilog.limits import check_network
@@ -48,19 +48,20 @@ def write(
         DataError: samples that do not fit the network.
     """
     design = plan_design(graph)
-    inputs = inputs_for_tests(graph, samples, options.samples)
+    tested = for_tests(graph)
+    inputs = inputs_for_tests(tested, samples, options.samples)
     count = inputs.shape[graph.input.batch_axis]
     records = {
         (memory.node, memory.role): memory
         for memory in plan_vectors(graph, count, spikes_only=True).records
     }
     del records[graph.output.name, "current"]
-    found = run(graph, inputs)
+    found = run(tested, inputs)
     files = {
         "network.sv": top_text(design).encode(),
-        "network_tb.sv": bench_text(design, count, records).encode(),
+        "network_tb.sv": bench_text(design, (count, tested.steps), records).encode(),
         "Makefile": MAKEFILE.encode(),
-        "README.md": readme_text(design, count).encode(),
+        "README.md": readme_text(design, (count, tested.steps)).encode(),
         **{module.name: module.read_bytes() for module in sorted(_MODULES.glob("*.sv"))},
         **dict(_parameter_files(design)),
     }

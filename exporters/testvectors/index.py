@@ -26,6 +26,7 @@ def index_text(plan: VectorPlan) -> str:
         "time_steps": graph.steps,
         "readout_start": graph.readout_start,
         "samples": plan.samples,
+        "recorded_steps": plan.steps,
     }
     nodes = ",\n".join(_json(_node_entry(plan, node)) for node in graph.nodes)
     files = ",\n".join(

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from icsnn_deploy.errors import ExportError, LatticeError
-from icsnn_deploy.exporters.expected import ExpectedRun
+from icsnn_deploy.exporters.expected import ExpectedRun, for_tests
 from icsnn_deploy.exporters.testvectors.hex_words import line_bytes, word_bits
 from icsnn_deploy.graph.certificate import Bound, certify
 from icsnn_deploy.graph.graph import Graph
@@ -78,6 +78,7 @@ class VectorPlan:
     Args:
         graph: an integer network.
         samples: number of samples.
+        steps: time steps that are recorded, the first ones.
         bounds: what each population and the output can reach, by name.
         spikes_only: whether currents and potentials of the populations are left out.
         parameters: files of weights, biases, thresholds and initial potentials.
@@ -86,6 +87,7 @@ class VectorPlan:
 
     graph: Graph
     samples: int
+    steps: int
     bounds: dict[str, Bound]
     spikes_only: bool
     parameters: tuple[Memory, ...]
@@ -133,10 +135,12 @@ def plan_vectors(graph: Graph, samples: int, *, spikes_only: bool) -> VectorPlan
     parameters = [
         memory for node in graph.nodes for memory in _parameters(graph, node, stems[node.name])
     ]
-    records = list(_records(graph, stems, bounds, samples, spikes_only=spikes_only))
+    steps = for_tests(graph).steps
+    records = list(_records(graph, stems, bounds, (samples, steps), spikes_only=spikes_only))
     return VectorPlan(
         graph=graph,
         samples=samples,
+        steps=steps,
         bounds=bounds,
         spikes_only=spikes_only,
         parameters=tuple(parameters),
@@ -217,11 +221,20 @@ def _records(
     graph: Graph,
     stems: dict[str, str],
     bounds: dict[str, Bound],
-    samples: int,
+    counts: tuple[int, int],
     *,
     spikes_only: bool,
 ) -> Iterator[Memory]:
-    """The files of inputs, spikes, currents, potentials and the readout."""
+    """The files of inputs, spikes, currents, potentials and the readout.
+
+    Args:
+        graph: the network.
+        stems: beginnings of file names.
+        bounds: of populations and the output.
+        counts: samples and steps.
+        spikes_only: see plan_vectors.
+    """
+    samples, steps = counts
 
     def record(node: Node, role: str, bits: int, *, signed: bool = True) -> Memory:
         shape, per_step = graph.shape(node.name), role != "sum"
@@ -232,7 +245,7 @@ def _records(
             node=node.name,
             role=role,
             axes=("sample", *(("step",) if per_step else ()), *_axes(shape)),
-            shape=(samples, *((graph.steps,) if per_step else ()), *shape),
+            shape=(samples, *((steps,) if per_step else ()), *shape),
             bits=bits,
             signed=signed,
         )

@@ -14,7 +14,7 @@ from icsnn_deploy.version import __version__
 
 _PAGE = """# Test vectors of a spiking network
 
-Written by icsnn-deploy {version}: T = {steps} time steps, {samples}, {files} files of
+Written by icsnn-deploy {version}: T = {steps} time steps, {samples}{recorded}, {files} files of
 {bytes:,} bytes. `network.json` holds the tables of this page for programs. Network:
 
     {hash}
@@ -61,7 +61,7 @@ Parameters:
 {parameters}
 
 Samples: what the network takes, then `spikes` s[t]{internals}
-of every step, the first one at 0; of the output its `current` and the `sum`.
+of every step, the first one at 0; of the output its `current` and the `sum`{of_them}.
 
 {records}
 """
@@ -93,6 +93,7 @@ def readme_text(plan: VectorPlan) -> str:
     graph, first = plan.graph, plan.memories[0]
     hard = bool(hard_resets(graph))
     kinds = {type(node) for node in graph.nodes}
+    is_whole = plan.steps == graph.steps
     host = ""
     if graph.input.parts or graph.output.parts:
         host = (
@@ -104,6 +105,8 @@ def readme_text(plan: VectorPlan) -> str:
         hash=graph.hash(),
         steps=graph.steps,
         samples=_count(plan.samples, "sample"),
+        recorded="" if is_whole else f" of the first {plan.steps:,} steps",
+        of_them="" if is_whole else " over those steps",
         files=len(plan.memories),
         bytes=plan.bytes,
         after=" or ".join(_resets(graph)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from icsnn_deploy.errors import ExportError
-from icsnn_deploy.exporters.expected import ReferenceRun, inputs_for_tests
+from icsnn_deploy.exporters.expected import ReferenceRun, for_tests, inputs_for_tests
 from icsnn_deploy.exporters.testvectors.hex_words import hex_lines
 from icsnn_deploy.exporters.testvectors.index import index_text
 from icsnn_deploy.exporters.testvectors.memories import plan_vectors, recorded
@@ -44,10 +44,11 @@ def write(
         DataError: samples that do not fit the network.
     """
     check_size(graph, (), options)
-    inputs = inputs_for_tests(graph, samples, options.samples)
+    tested = for_tests(graph)
+    inputs = inputs_for_tests(tested, samples, options.samples)
     count = inputs.shape[graph.input.batch_axis]
     plan = plan_vectors(graph, count, spikes_only=options.spikes_only)
-    found = run(graph, inputs)
+    found = run(tested, inputs)
     try:
         path.mkdir()
         for memory in plan.memories:

@@ -231,20 +231,24 @@ class GraphEditor:
     def _append(self, *added: Node) -> None:
         """Add nodes after all nodes that do not depend on them."""
         self._rewired = True
-        late = {node.name for node in added}
-        after = []
-        for node in self._nodes.values():
-            if not late.isdisjoint(node.inputs):
-                late.add(node.name)
-                after.append(node)
+        after = self._dependents(node.name for node in added)
         for node in added:
             self._place(node)
             self._connect(node, 1)
-        for node in after:
-            del self._nodes[node.name]
-            self._place(node)
+        for name in after:
+            self._place(self._nodes.pop(name))
         for node in added:
             self._measure(node)
+
+    def _dependents(self, names: Iterable[str]) -> list[str]:
+        """The nodes that depend on any of these, in topological order."""
+        found: set[str] = set()
+        left = list(names)
+        while left:
+            takers = self._takers.get(left.pop(), {}).keys() - found
+            found |= takers
+            left += takers
+        return sorted(found, key=self._rank.__getitem__)
 
     def _place(self, node: Node) -> None:
         """Put a node that is not there after all others."""

@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from icsnn_deploy.errors import ExportError
+from icsnn_deploy.exporters.expected import for_tests
 from icsnn_deploy.exporters.systemverilog.limits import MAX_BITS, check_network
 from icsnn_deploy.exporters.systemverilog.write import write
 from icsnn_deploy.exporters.testvectors.options import VectorOptions
@@ -49,7 +50,7 @@ def assert_equal(graph: Graph, folder: Path, simulator: str = "iverilog", count:
     code, printed = make(export(graph, folder, count), simulator)
     assert code == 0, printed
     sizes = [np.prod(graph.shape(node.name)) for node in graph.nodes_of(Population)]
-    spikes = int(sum(sizes)) * graph.steps * count
+    spikes = int(sum(sizes)) * for_tests(graph).steps * count
     sums = int(np.prod(graph.shape(graph.output.name))) * count
     assert f"all layers: {spikes} spikes compared, 0 differ" in printed
     assert f"readout: {sums} sums compared, 0 differ" in printed
@@ -66,6 +67,16 @@ def test_no_spike_of_a_residual_network_differs(tmp_path: Path, simulator: str) 
 def test_no_spike_differs_on_spikes_as_input(tmp_path: Path, simulator: str) -> None:
     graph = on_spikes(on_lattice(sequential_network(time_steps=4)))
     assert_equal(graph, tmp_path / "n", simulator)
+
+
+@pytest.mark.parametrize("simulator", ["iverilog", "verilator"])
+def test_the_first_steps_of_very_many(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, simulator: str
+) -> None:
+    monkeypatch.setattr("icsnn_deploy.exporters.expected._LEAST_STEPS", 5)
+    monkeypatch.setattr("icsnn_deploy.exporters.expected._MOST_RESULTS", 0)
+    graph = on_lattice(residual_network(time_steps=9))
+    assert_equal(replace(graph, readout_start=2), tmp_path / "n", simulator)
 
 
 def _fits(graph: Graph) -> bool:

@@ -17,6 +17,9 @@ from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import Add, Node, Shape
 from icsnn_deploy.passes.edit import unique_name
 
+MAX_EDGES = 100_000
+"""NIR's own check and its readers look through all edges for each node."""
+
 _LARGEST_BITS = 128
 """Of an integer that float32 can hold."""
 
@@ -48,8 +51,9 @@ class NirBuilder:
         # stored with the graph: before NIR 1.0.5, many nodes can't be read with their own metadata
         self.notes: dict[str, Mapping[str, Any]] = {}
         self._names: dict[str, str] = {}  # of graph nodes; other NIR nodes avoid them
+        self._taken: set[str] = set()
         for node in graph.nodes:
-            self._names[node.name] = unique_name(nir_name(node.name), self._names.values())
+            self._names[node.name] = self._new_name(node.name)
         # graph node -> the NIR nodes whose sum is its result, and how often each is added
         self._parts: dict[str, dict[str, int]] = {}
         self._terms: dict[str, dict[str, int]] = {}  # the same, before `sources` resolves multiples
@@ -116,7 +120,7 @@ class NirBuilder:
         """
         note = dict(about or {})
         if owner is None:
-            name = unique_name(nir_name(wish), [*self._names.values(), *self.nodes])
+            name = self._new_name(wish)
         else:
             name = self._names[owner.name]
             note |= {"name": owner.name, **array_note(owner, self.graph.shape(owner.name))}
@@ -129,7 +133,18 @@ class NirBuilder:
         else:
             node.metadata = {**node.metadata, KEY: dump(note)}
         self.nodes[name] = node
+        if len(self.edges) + len(sources) > MAX_EDGES:
+            raise ExportError(
+                f"{source}: up to here this network has more than {MAX_EDGES:,} edges as NIR, "
+                "whose sums are edges of all their terms into each consumer. Put a population "
+                "between the sums, or export another format"
+            )
         self.edges += [(part, name) for part in sources]
+        return name
+
+    def _new_name(self, wish: str) -> str:
+        name = unique_name(nir_name(wish), self._taken)
+        self._taken.add(name)
         return name
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import os
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,8 +69,22 @@ def to_nir(
         extra=form.header,
     )
     metadata = {KEY: text, **index_arrays(graph)}
+    _check_types(builder)
+    return nir.NIRGraph(builder.nodes, builder.edges, metadata=metadata, type_check=False)
+
+
+def _check_types(builder: NirBuilder) -> None:
+    """NIR's own check, which completes types that depend on sources."""
+    import nir
+
+    class Checked(nir.NIRGraph):  # type: ignore[misc]
+        @cached_property
+        def inputs(self) -> dict[str, nir.NIRNode]:
+            """The check asks for them once for each edge, and looks through all nodes each time."""
+            return {name: node for name, node in self.nodes.items() if isinstance(node, nir.Input)}
+
     try:
-        return nir.NIRGraph(builder.nodes, builder.edges, metadata=metadata, type_check=True)
+        Checked(builder.nodes, builder.edges, metadata={}, type_check=True)
     except (ValueError, AssertionError, NotImplementedError) as error:
         raise ExportError(f"NIR's type check refuses this network: {error}") from error
 

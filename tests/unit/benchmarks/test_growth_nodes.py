@@ -198,3 +198,30 @@ def test_65536_steps_cost_no_more_than_four(growth: Any) -> None:
         for t in (4, 65_536)
     )
     assert many <= 1.5 * few
+
+
+@pytest.mark.parametrize("name", ["c", "golden", "testvectors", "systemverilog"])
+def test_tests_in_files_of_65536_steps_run_the_first_ones(
+    growth: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr("icsnn_deploy.exporters.expected._MOST_RESULTS", 0)
+    few, many = (
+        calls(
+            lambda t=t: growth.operations()[f"export {name}"](  # type: ignore[misc]
+                growth.network("chain", 20, time_steps=t), tmp_path / str(t)
+            )
+        )
+        for t in (256, 65_536)
+    )
+    assert many <= 1.2 * few
+
+
+def test_a_network_of_too_many_edges_is_not_written_as_nir(
+    growth: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """y = W y + y, again and again: NIR's sums are edges of all their terms."""
+    monkeypatch.setattr("icsnn_deploy.exporters.nir.write.builder.MAX_EDGES", 50)
+    with pytest.raises(ExportError, match="more than 50 edges as NIR") as caught:
+        growth.operations()["export nir"](growth.network("linear", 40), tmp_path)
+    assert "\n" not in str(caught.value)
+    growth.operations()["export nir"](growth.network("linear", 10), tmp_path)
