@@ -50,25 +50,25 @@ def inputs_for_tests(graph: Graph, samples: Array | None, count: int) -> Array:
     """The first samples; without any, random inputs, the same for the same network.
 
     Args:
-        graph: an integer network, as for_tests gives it.
-        samples: as the network takes them, or real values, [N, *shape]; spikes [T, N, *shape], of
-            which the network's first steps are taken.
+        graph: an integer network.
+        samples: as the network takes them, or real values, [N, *shape]; spikes [T, N, *shape].
         count: samples at most.
 
     Returns:
-        [N, *shape], or spikes [T, N, *shape], in the type of the input.
+        [N, *shape], or spikes [T, N, *shape] of the steps of for_tests, in the type of the input.
 
     Raises:
         DataError: samples that do not fit the network.
     """
-    axis = graph.input.batch_axis
+    node, axis = graph.input, graph.input.batch_axis
+    steps = for_tests(graph).steps
     if samples is not None and samples.shape[axis] > 0:
-        given = samples[:count] if axis == 0 else samples[: graph.steps, :count]
-        return check_inputs(graph, to_input_units(graph, given))
+        given = samples[:count] if axis == 0 else samples[:, :count]
+        whole = check_inputs(graph, to_input_units(graph, given))
+        return whole[:steps] if node.is_timed else whole
     rng = np.random.default_rng(int(graph.hash()[:16], 16))
-    node = graph.input
     if node.is_timed:
-        spikes: Array = rng.random((graph.steps, count, *node.shape)) < 0.2
+        spikes: Array = rng.random((steps, count, *node.shape)) < 0.2
         return spikes.astype(np.uint8)
     limits = np.iinfo(node.dtype)
     return rng.integers(limits.min, limits.max + 1, (count, *node.shape)).astype(node.dtype)

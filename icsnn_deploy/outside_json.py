@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+_ESCAPE = "\\u"
+
 
 def parse_json(text: str | bytes, **hooks: Any) -> Any:
     r"""The value of a JSON text, as json.loads gives it.
@@ -13,10 +15,11 @@ def parse_json(text: str | bytes, **hooks: Any) -> Any:
         ValueError: not JSON, or a half of a surrogate pair ("\ud800"), which no file can hold
             as text.
     """
+    if isinstance(text, bytes):
+        text = text.decode("utf-8-sig")  # UnicodeDecodeError is a ValueError
     value = json.loads(text, **hooks)
-    mark = b"\\u" if isinstance(text, bytes) else "\\u"
-    if mark in text:  # type: ignore[operator]
-        json.dumps(value, ensure_ascii=False).encode()  # UnicodeEncodeError is a ValueError
+    if not text.isascii() or _ESCAPE in text:
+        json.dumps(value, ensure_ascii=False).encode()  # so is UnicodeEncodeError
     return value
 
 
@@ -25,8 +28,11 @@ def json_text(value: Any, **options: Any) -> str:
 
     A half of a surrogate pair, as in the name of a file that is not UTF-8, becomes "?".
     """
-    text = json.dumps(value, ensure_ascii=False, **options)
-    return text.encode("utf-8", errors="replace").decode()
+    text = json.dumps(value, **options)
+    if _ESCAPE not in text:
+        return text
+    plain = json.dumps(value, ensure_ascii=False).encode("utf-8", errors="replace")
+    return json.dumps(json.loads(plain), **options)
 
 
 def is_text(value: str) -> bool:

@@ -21,8 +21,8 @@ class Vectors:
     def __init__(self, folder: Path) -> None:
         self.folder = folder.resolve()
         index = json.loads((folder / "network.json").read_text())
-        self.steps, self.samples = index["recorded_steps"], index["samples"]
-        self.files = index["files"]
+        self.steps = index.get("recorded_steps", index["time_steps"])
+        self.samples, self.files = index["samples"], index["files"]
         self.nodes = {node["name"]: node for node in index["nodes"]}
 
     def file(self, node: Any, role: str) -> tuple[str, Any]:

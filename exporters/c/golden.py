@@ -16,7 +16,7 @@ from icsnn_deploy.graph.neuron import Array
 _FACTOR = 16777619
 """Of the checksum h = h * factor + value, modulo 2^32: the prime of FNV."""
 
-_AT_ONCE = 2**24
+_AT_ONCE = 2**20
 """Neurons times steps times samples that run at once."""
 
 _VALUES_AT_ONCE = 2**20

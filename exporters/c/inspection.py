@@ -20,7 +20,7 @@ typedef struct {
 extern "C" {
 #endif
 
-extern const icsnn_layer icsnn_layers[ICSNN_LAYERS];
+extern const icsnn_layer icsnn_layers[ICSNN_LAYERS + !ICSNN_LAYERS]; /* C has no empty arrays */
 
 /* Number of spikes of a population at a step. */
 uint32_t icsnn_spike_count(const icsnn_state *s, int32_t layer, int32_t t);
@@ -56,11 +56,11 @@ typedef struct {
     int32_t window_h, window_w; /* pixels whose lists of spikes follow one another */
 } place;
 
-const icsnn_layer icsnn_layers[ICSNN_LAYERS] = {
+const icsnn_layer icsnn_layers[ICSNN_LAYERS + !ICSNN_LAYERS] = {
 @layers@
 };
 
-static const place places[ICSNN_LAYERS] = {
+static const place places[ICSNN_LAYERS + !ICSNN_LAYERS] = {
 @places@
 };
 
@@ -161,8 +161,8 @@ void icsnn_potentials(const icsnn_state *s, int32_t layer, int32_t *v)
 
 def source_text(plan: Plan) -> str:
     """The text of inspect.c."""
-    layers = "\n".join(map(_layer, plan.populations))
-    places = "\n".join(map(_place, plan.populations))
+    layers = "\n".join(map(_layer, plan.populations)) or '    {"", 0, 0, 0},'
+    places = "\n".join(map(_place, plan.populations)) or "    {0, 0, 0, 0, 0, 0},"
     return _SOURCE.replace("@layers@", layers).replace("@places@", places)
 
 

@@ -51,7 +51,7 @@ def write(
     memory = program_memory(plan, arrays)
     check_memory(memory, options)
     tested = for_tests(graph)
-    inputs = inputs_for_tests(tested, samples, options.golden)
+    inputs = inputs_for_tests(graph, samples, options.golden)
     recorded = golden.record(plan, tested, inputs, run)
     texts = {
         **_program_texts(plan, arrays),

@@ -85,7 +85,7 @@ def write(
     """
     check_integer(graph, (), None)
     tested = for_tests(graph)
-    inputs = inputs_for_tests(tested, samples, SAMPLES)
+    inputs = inputs_for_tests(graph, samples, SAMPLES)
     records = _records(tested, inputs, run(tested, inputs))
     try:
         path.mkdir()

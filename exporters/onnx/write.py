@@ -35,6 +35,7 @@ from icsnn_deploy.exporters.onnx.operators import OnnxWriter
 from icsnn_deploy.exporters.onnx.parts import write_outputs
 from icsnn_deploy.exporters.onnx.read import parse
 from icsnn_deploy.graph.graph import Graph
+from icsnn_deploy.outside_json import is_text
 
 if TYPE_CHECKING:
     import onnx
@@ -199,6 +200,11 @@ def _check_file(draft: Path, target: Path) -> None:
     """Run onnx's checker on a complete file; raises ExportError."""
     import onnx
 
+    if not is_text(str(draft)):
+        raise ExportError(
+            f"{target}: onnx checks no file whose path is not UTF-8; rename the folder, or choose "
+            "another one"
+        )
     try:
         onnx.checker.check_model(draft, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:

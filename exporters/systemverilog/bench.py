@@ -15,14 +15,15 @@ module network_tb;
     localparam int IN_WORDS = @in_words@;
     localparam int OUT_BITS = @out_bits@;
     localparam int OUT_WORDS = @out_words@;
-    localparam int PATIENCE = @patience@;  // clocks without any value that moves
+    localparam longint PATIENCE = 64'd@patience@;  // clocks without any value that moves
 
     logic clock = 0, reset = 1;
     logic in_valid, in_ready, out_valid, out_last;
     logic [IN_BITS-1:0] in_value;
     logic signed [OUT_BITS-1:0] out_value;
     logic [IN_BITS-1:0] inputs [0:IN_WORDS-1];
-    int sent = 0, cycles = 0, first_output = 0, received = 0, samples_done = 0, quiet = 0;
+    int sent = 0, received = 0, samples_done = 0;
+    longint cycles = 0, first_output = 0, quiet = 0;
     int compared, different;
 
     @top@ #(.STEPS(@steps@)) dut (
@@ -101,6 +102,7 @@ def bench_text(
     """
     graph = design.graph
     names = {node: stream.name for node, stream in design.populations.items()}
+    moving = [*names.values(), design.instances[-1].sources[0].name]
     spikes = {node: records[node, "spikes"] for node in names}
     given = records[graph.input.name, "spikes" if graph.input.is_timed else "values"]
     sums = records[graph.output.name, "sum"]
@@ -118,8 +120,7 @@ def bench_text(
         "expected": sum(memory.words for memory in spikes.values()),
         "checks": "".join(_check(names[node], memory) for node, memory in spikes.items()),
         "activity": "\n".join(
-            f"        if (dut.{name}_valid && dut.{name}_ready) quiet <= 0;"
-            for name in names.values()
+            f"        if (dut.{name}_valid && dut.{name}_ready) quiet <= 0;" for name in moving
         ),
         "totals": "\n".join(_total(name) for name in names.values()),
     }

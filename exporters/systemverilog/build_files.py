@@ -75,7 +75,7 @@ ready: a value moves in a clock in which both are high. `reset` is synchronous.
 - **out**: the sums of the readout's current over the steps after {start}, {outputs} signed
   values of {output_bits} bits per sample, `out_last` with the last one. Divided by {counted} they
   are the network's output{unit}.
-
+{fewer}
 A connection takes a whole map before it computes, and takes the next one meanwhile. So the layers
 work at the same time, each on a step of its own, and a step takes as long as the slowest one.
 
@@ -101,6 +101,12 @@ a step.
 | all | | {bits:,} | |
 """
 
+_FEWER = """
+The golden samples are of the first {steps} steps only, and so are their sums: the test bench sets
+the parameter `STEPS` of `icsnn_network` to {steps}. More steps than the network's need wider
+registers.
+"""
+
 
 def readme_text(design: Design, counts: tuple[int, int]) -> str:
     """The text of README.md.
@@ -112,6 +118,7 @@ def readme_text(design: Design, counts: tuple[int, int]) -> str:
     graph, start = design.graph, design.input
     samples, steps = counts
     first = "" if steps == graph.steps else f" of {steps:,} steps"
+    fewer = "" if steps == graph.steps else _FEWER.format(steps=steps)
     sizes = " x ".join(map(str, graph.input.shape))
     text = (
         f"one map of {sizes} spikes of 0 or 1 per step, {graph.steps} maps per sample."
@@ -127,6 +134,7 @@ def readme_text(design: Design, counts: tuple[int, int]) -> str:
         samples=f"{samples} sample{'' if samples == 1 else 's'}{first}",
         input_text=text,
         start=graph.readout_start,
+        fewer=fewer,
         outputs=design.instances[-1].sizes["NEURONS"],
         output_bits=design.output.bits,
         counted=graph.steps - graph.readout_start,

@@ -49,7 +49,7 @@ def write(
     """
     design = plan_design(graph)
     tested = for_tests(graph)
-    inputs = inputs_for_tests(tested, samples, options.samples)
+    inputs = inputs_for_tests(graph, samples, options.samples)
     count = inputs.shape[graph.input.batch_axis]
     records = {
         (memory.node, memory.role): memory

@@ -45,7 +45,7 @@ def write(
     """
     check_size(graph, (), options)
     tested = for_tests(graph)
-    inputs = inputs_for_tests(tested, samples, options.samples)
+    inputs = inputs_for_tests(graph, samples, options.samples)
     count = inputs.shape[graph.input.batch_axis]
     plan = plan_vectors(graph, count, spikes_only=options.spikes_only)
     found = run(tested, inputs)

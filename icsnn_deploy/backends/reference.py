@@ -7,6 +7,8 @@ with an integer threshold.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from typing_extensions import assert_never
 
@@ -128,7 +130,7 @@ def evaluate(node: Node, *sources: Array) -> Array:
             )
             return pooled
         case Flatten():
-            return x.reshape(len(x), -1)
+            return x.reshape(len(x), math.prod(x.shape[1:]))
         case Add():
             return sum(sources[1:], start=x)
         case Relu():
@@ -198,11 +200,12 @@ def _conv(node: Conv, x: Array) -> Array:
     results = []
     for group in range(node.groups):
         part = patches[:, group * per_group : (group + 1) * per_group]
-        rows = part.transpose(order).reshape(batch * int(np.prod(positions)), -1)  # [B P, C K]
         weight = node.weight[group * width : (group + 1) * width].reshape(width, -1)
+        count = batch * math.prod(positions)
+        rows = part.transpose(order).reshape(count, weight.shape[1])  # [B P, C K]
         results.append(_product(rows, weight))
     y = np.concatenate(results, axis=1) + node.bias  # [B P, O]
-    return np.moveaxis(y.reshape(batch, *positions, -1), -1, 1)
+    return np.moveaxis(y.reshape(batch, *positions, len(node.weight)), -1, 1)
 
 
 def _product(rows: Array, weight: Array) -> Array:

@@ -96,8 +96,8 @@ def _part(node: str, value: Any) -> Part:
     good = isinstance(value, (tuple, list)) and len(value) in (2, 3)
     name, shape, host_op = (*value, "")[:3] if good else ("", (), "")
     good = isinstance(name, str) and name != "" and isinstance(host_op, str)
-    if good and not is_text(name):
-        raise GraphError(f"{node}.parts: name {name!r:.100}: half of a surrogate pair; rename it")
+    if good and not is_text(name + host_op):
+        raise GraphError(f"{node}.parts: {value!r:.100}: half of a surrogate pair; rename it")
     if not (good and isinstance(shape, (tuple, list)) and all(is_integer(n, 1) for n in shape)):
         raise GraphError(f"{node}.parts: {value!r:.100}, a name, a shape and a host_op needed")
     check_result(f"{node}.parts: {name!r:.100}", shape)

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import json
 import os
 import re
 import socket
@@ -39,7 +40,8 @@ _DIGITS = 16
 
 def key_of(content: Mapping[str, Any]) -> str:
     """Sixteen hexadecimal digits that differ where any of the JSON values does."""
-    return hashlib.sha256(json_bytes(dict(content))).hexdigest()[:_DIGITS]
+    text = json.dumps(dict(content), indent=2, sort_keys=True) + "\n"
+    return hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]
 
 
 class SweepFolder:

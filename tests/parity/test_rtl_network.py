@@ -27,7 +27,12 @@ from icsnn_deploy.graph.population import Population
 from icsnn_deploy.parity.golden import expected_run
 from tests.property.test_lattice import integer_graphs
 from tests.support.graphs import residual_network, sequential_network
-from tests.support.integer_graphs import on_lattice, on_spikes, wild_integer_graphs
+from tests.support.integer_graphs import (
+    linear_network,
+    on_lattice,
+    on_spikes,
+    wild_integer_graphs,
+)
 
 pytestmark = [pytest.mark.rtl, pytest.mark.slow]
 
@@ -77,6 +82,19 @@ def test_the_first_steps_of_very_many(
     monkeypatch.setattr("icsnn_deploy.exporters.expected._MOST_RESULTS", 0)
     graph = on_lattice(residual_network(time_steps=9))
     assert_equal(replace(graph, readout_start=2), tmp_path / "n", simulator)
+
+
+def test_a_network_without_populations_may_take_many_steps(tmp_path: Path) -> None:
+    """It was given up: only spikes counted as values that move."""
+    assert_equal(linear_network(300), tmp_path / "n")
+
+
+def test_patience_of_a_large_layer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond 31 bits it was negative, and every network was given up."""
+    bench = "icsnn_deploy.exporters.systemverilog.bench.patience"
+    monkeypatch.setattr(bench, lambda design: 2**33 + 5)
+    assert_equal(on_lattice(residual_network(time_steps=2)), tmp_path / "n")
+    assert "PATIENCE = 64'd8589934597;" in (tmp_path / "n" / "network_tb.sv").read_text()
 
 
 def _fits(graph: Graph) -> bool:

@@ -168,3 +168,14 @@ def on_lattice(graph: Graph, bits: int = 8) -> Graph:
 def on_spikes(graph: Graph) -> Graph:
     """An integer network on events: its input is spikes."""
     return graph.replace(replace(graph.input, encoding="events", dtype="uint8"))
+
+
+def linear_network(time_steps: int = 3) -> Graph:
+    """One connection, and no population."""
+    weight = np.arange(6, dtype=np.int8).reshape(3, 2)
+    nodes = (
+        Input(name="x", shape=(2,), dtype="int8"),
+        Linear(name="fc", inputs=("x",), weight=weight, bias=np.ones(3, np.int8)),
+        Output(name="y", inputs=("fc",)),
+    )
+    return Graph(nodes=nodes, time_steps=time_steps)

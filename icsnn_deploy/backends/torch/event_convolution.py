@@ -173,7 +173,7 @@ def is_faster_than_8_bits(node: Conv, x: Tensor) -> bool:
         x: spikes uint8.
     """
     most = _MOST_RATE_8_BITS.get(_vectors(len(node.weight)), 0.0)
-    return most > 0 and _Kernel.rate(x) <= most
+    return most > 0 and x.numel() > 0 and _Kernel.rate(x) <= most
 
 
 def _vectors(outputs: int) -> int:

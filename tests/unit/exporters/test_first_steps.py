@@ -11,14 +11,15 @@ import pytest
 
 from icsnn_deploy.backends.reference import ReferenceSimulator
 from icsnn_deploy.bundle.bundle import create_bundle, open_bundle
+from icsnn_deploy.errors import DataError
 from icsnn_deploy.exporters import export, export_into
 from icsnn_deploy.exporters.contents import check_contents
-from icsnn_deploy.exporters.expected import for_tests
+from icsnn_deploy.exporters.expected import for_tests, inputs_for_tests
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.inputs import to_input_units
 from tests.support.c_programs import STRICT, build, compilers, run_golden_test
 from tests.support.graphs import residual_network, samples, sequential_network
-from tests.support.integer_graphs import on_lattice, on_spikes
+from tests.support.integer_graphs import linear_network, on_lattice, on_spikes
 
 STEPS = 5
 LONG = on_lattice(residual_network(time_steps=9))
@@ -102,4 +103,20 @@ def test_systemverilog(tmp_path: Path, few: None) -> None:
     folder = exported(LONG, tmp_path / "v", "systemverilog")
     assert "parameter int STEPS = 9\n" in (folder / "network.sv").read_text()
     assert "icsnn_network #(.STEPS(5)) dut (" in (folder / "network_tb.sv").read_text()
-    assert "2 samples of 5 steps" in (folder / "README.md").read_text()
+    page = (folder / "README.md").read_text()
+    assert "2 samples of 5 steps" in page
+    assert "the parameter `STEPS` of `icsnn_network` to 5." in page
+
+
+def test_spikes_of_other_steps_than_the_network_runs_are_refused() -> None:
+    short = replace(LONG_SPIKES, time_steps=4, readout_start=0)
+    for steps in (3, 9):
+        with pytest.raises(DataError, match=f"input of {steps} steps: the network runs 4"):
+            inputs_for_tests(short, samples(replace(short, time_steps=steps), 2), 2)
+    assert inputs_for_tests(short, samples(short, 2), 2).shape[:2] == (4, 2)
+
+
+def test_c_without_populations(tmp_path: Path) -> None:
+    folder = exported(linear_network(), tmp_path / "c", "c")
+    build(folder, (*STRICT, "-O1"), "cc")
+    assert run_golden_test(folder).returncode == 0

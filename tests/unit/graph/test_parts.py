@@ -139,6 +139,8 @@ WRONG_INPUTS: list[tuple[dict[str, Any], str]] = [
     ({"parts": (("", (4,)),)}, "a name, a shape and a host_op needed"),
     ({"parts": ((3, (4,)),)}, "a name, a shape and a host_op needed"),
     ({"parts": (("a", (4,), 3),)}, "a name, a shape and a host_op needed"),
+    ({"parts": (("\ud800", (4,)),)}, "half of a surrogate pair"),
+    ({"parts": (("a", (4,), "\udfff"),)}, "half of a surrogate pair"),
     ({"parts": (("a", 4),)}, "a name, a shape and a host_op needed"),
     ({"parts": (("a", (4.0,)),)}, "a name, a shape and a host_op needed"),
     ({"parts": (("a", (-4,)),)}, "a name, a shape and a host_op needed"),

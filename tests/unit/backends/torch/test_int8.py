@@ -35,7 +35,7 @@ def _conv(name: str, source: str, weight: np.ndarray, bias: int = 0, **changes: 
     )
 
 
-def _network(largest: int = 127, pool: int = 2) -> Graph:
+def _network(largest: int = 127, pool: int = 2, channels: tuple[int, int] = (3, 4)) -> Graph:
     """conv, IF, sum over windows, conv, IF, linear; weights from -largest to largest."""
     generator = np.random.default_rng(0)
 
@@ -53,26 +53,27 @@ def _network(largest: int = 127, pool: int = 2) -> Graph:
         )
 
     side = 8 // pool
+    first, second = channels
     return Graph(
         nodes=(
             Input(name="input", shape=(2, 8, 8), dtype="uint8"),
-            _conv("conv1", "input", weight(3, 2, 3, 3)),
+            _conv("conv1", "input", weight(first, 2, 3, 3)),
             population("if1", "conv1", 30000),
             _conv(
                 "pool",
                 "if1",
-                np.ones((3, 1, pool, pool), np.int32),
+                np.ones((first, 1, pool, pool), np.int32),
                 stride=(pool, pool),
                 padding=((0, 0), (0, 0)),
-                groups=3,
+                groups=first,
             ),
-            _conv("conv2", "pool", weight(4, 3, 3, 3), 5),
+            _conv("conv2", "pool", weight(second, first, 3, 3), 5),
             population("if2", "conv2", 300),
             Flatten(name="flatten", inputs=("if2",)),
             Linear(
                 name="head",
                 inputs=("flatten",),
-                weight=weight(5, 4 * side * side),
+                weight=weight(5, second * side * side),
                 bias=np.zeros(5, np.int32),
             ),
             Output(name="output", inputs=("head",)),
@@ -123,3 +124,16 @@ def test_spikes_potentials_and_logits_are_the_references(pool: int, memory: int)
             np.testing.assert_array_equal(run.counts[name], expected.spike_counts()[name])
             np.testing.assert_array_equal(run.potentials[name], expected.potentials[name])
         np.testing.assert_array_equal(run.logits, expected.logits.astype(np.float32))
+
+
+@pytest.mark.parametrize("channels", [(3, 4), (16, 32), (16, 64)])
+@pytest.mark.parametrize("count", [0, 2])
+def test_channels_for_events_and_batches_of_none(channels: tuple[int, int], count: int) -> None:
+    """With 32 or 64 outputs the rate of spikes decides, which none had."""
+    graph, record = _network(pool=1, channels=channels), Record(logits_t=True)
+    expected = ReferenceSimulator(graph).run(_images(count), record)
+    got = TorchSimulator(graph).run(_images(count), record)
+    assert got.logits.shape == (count, 5)
+    np.testing.assert_array_equal(got.logits, expected.logits.astype(np.float32))
+    for name, spikes in expected.spikes.items():
+        np.testing.assert_array_equal(got.spikes[name], spikes)

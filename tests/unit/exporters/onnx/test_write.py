@@ -293,6 +293,15 @@ def test_sums_over_time_of_one_step() -> None:
             build(residual_network(), replace(options, layout="step"))
 
 
+def test_a_path_that_is_not_utf_8(tmp_path: Path) -> None:
+    """onnx's checker takes none."""
+    folder = tmp_path / os.fsdecode(b"a\xff")
+    folder.mkdir()
+    with pytest.raises(ExportError, match="whose path is not UTF-8; rename the folder"):
+        write(residual_network(), folder / "network.onnx")
+    assert not any(folder.iterdir())
+
+
 def test_a_name_that_no_runtime_takes() -> None:
     nodes = (Input(name="a\0b", shape=(1,)), Output(name="output", inputs=("a\0b",)))
     with pytest.raises(ExportError, match="rename"):
