@@ -209,6 +209,10 @@ class Graph:
         """Nodes that take this node's result; one that takes it twice is listed twice."""
         return tuple(self._by_name[consumer] for consumer in self._consumers[self.node(name).name])
 
+    def is_shared(self, name: str) -> bool:
+        """Whether this node is taken more than once."""
+        return len(self._consumers[self.node(name).name]) > 1
+
     def ancestors(self, name: str, through: Callable[[Node], bool]) -> tuple[Node, ...]:
         """Return the nodes whose results reach `name`, each once, in topological order.
 

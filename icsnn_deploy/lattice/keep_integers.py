@@ -154,7 +154,7 @@ class _Rewriter:
         """Give each summand that is no connection one of its own, with the factor as weight."""
         for source in dict.fromkeys(node.inputs):
             connection = source in self.kept and not isinstance(self.graph.node(source), Add)
-            if connection and len(self.graph.consumers(source)) == 1:
+            if connection and not self.graph.is_shared(source):
                 continue
             rank = len(self.graph.shape(source)) - 1
             channels = self.graph.shape(source)[0]

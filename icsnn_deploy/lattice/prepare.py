@@ -189,7 +189,7 @@ def _affine_before_sums(graph: Graph, exact: frozenset[str]) -> Graph:
                 continue
             node = editor.node(source)
             trained = isinstance(node, (Conv, Linear, ChannelAffine)) and not is_exact(node)
-            private = len(editor.consumers(source)) == 1
+            private = not editor.is_shared(source)
             if (trained and private and not is_zero_point(node)) or isinstance(node, Add):
                 continue
             one = np.ones((1,) * len(graph.shape(source)), np.float32)

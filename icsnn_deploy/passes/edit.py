@@ -116,6 +116,11 @@ class GraphEditor:
         ordered = sorted(takers, key=self._rank.__getitem__) if len(takers) > 1 else takers
         return tuple(self._nodes[each] for each in ordered for _ in range(takers[each]))
 
+    def is_shared(self, name: str) -> bool:
+        """Whether this node is taken more than once."""
+        takers = self._takers[name]
+        return len(takers) > 1 or any(count > 1 for count in takers.values())
+
     def fresh_name(self, wish: str) -> str:
         """Return `wish`, or the first of `wish_1`, `wish_2`... that no node has."""
         return unique_name(wish, self._nodes)

@@ -29,7 +29,7 @@ def fold_scales(graph: Graph) -> Graph:
     shift before a padded convolution) is kept for those. Nothing is folded into integer weights.
     """
     editor = GraphEditor(graph)
-    kept: dict[str, tuple[Node | int, ...]] = {}
+    kept: dict[str, tuple[Node | bool, ...]] = {}
     while any(_fold_one(editor, scale, kept) for scale in editor.nodes_of(ChannelAffine)):
         pass  # from the start again: folding one may allow folding another
     return editor.build()
@@ -46,7 +46,7 @@ def fold_across_padding(graph: Graph, scale: ChannelAffine) -> Graph:
 
 
 def _fold_one(
-    editor: GraphEditor, scale: ChannelAffine, kept: dict[str, tuple[Node | int, ...]]
+    editor: GraphEditor, scale: ChannelAffine, kept: dict[str, tuple[Node | bool, ...]]
 ) -> bool:
     """Fold a ChannelAffine one place further; return whether that was possible.
 
@@ -57,11 +57,11 @@ def _fold_one(
     """
     source = editor.node(scale.inputs[0])
     consumers = editor.consumers(scale.name)
-    shared = len(editor.consumers(source.name))
+    shared = editor.is_shared(source.name)
     situation = (scale, source, shared, *consumers)
     if kept.get(scale.name) == situation:
         return False
-    if shared == 1:
+    if not shared:
         merged = _into_source(source, scale)
         if merged is not None:
             editor.replace(merged)
@@ -90,7 +90,7 @@ def _bypass(
     editor: GraphEditor, scale: ChannelAffine, consumer: Node, absorbed: tuple[Node, ...]
 ) -> None:
     """Replace the consumer by `absorbed`; remove the ChannelAffine if it has no other consumer."""
-    if len(editor.consumers(scale.name)) == 1:
+    if not editor.is_shared(scale.name):
         editor.remove(scale.name)
     editor.substitute(consumer.name, absorbed)
 
@@ -132,7 +132,7 @@ def _into_consumer(
             if moved is None:
                 return ()
             moved = replace(moved, inputs=(consumer.name,))
-            if len(editor.consumers(scale.name)) > 1:
+            if editor.is_shared(scale.name):
                 name = editor.fresh_name(f"{scale.name}_{consumer.name}")
                 moved = replace(moved, name=name)
             return (replace(consumer, inputs=scale.inputs), moved)

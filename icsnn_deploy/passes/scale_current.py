@@ -34,7 +34,7 @@ def scale_current(graph: Graph, name: str, factor: Array) -> Graph:
         raise GraphError(f"factor of {name}: {scale.size} values, {shape[0]} needed")
     target = graph.node(name)
     (source,) = (graph.node(n) for n in target.inputs)
-    if isinstance(source, Add) and len(graph.consumers(source.name)) == 1:
+    if isinstance(source, Add) and not graph.is_shared(source.name):
         target = source  # a sum has no weights, but its sources have
     editor = GraphEditor(graph)
     scales = [

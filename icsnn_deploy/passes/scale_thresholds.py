@@ -59,7 +59,7 @@ def _scale_sources(editor: GraphEditor, name: str, factor: Array, *, absorb: boo
     """Scale all inputs of a node."""
     for source in dict.fromkeys(editor.node(name).inputs):
         node = editor.node(source)
-        private = len(editor.consumers(source)) == 1
+        private = not editor.is_shared(source)
         if private and isinstance(node, Add):
             _scale_sources(editor, source, factor, absorb=absorb)
         elif absorb and private and isinstance(node, (Conv, Linear, ChannelAffine)):

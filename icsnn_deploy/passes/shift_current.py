@@ -64,7 +64,7 @@ def private_affine(graph: Graph, name: str) -> Conv | Linear | None:
     """
 
     def is_private(node: Node) -> bool:
-        return len(graph.consumers(node.name)) == 1
+        return not graph.is_shared(node.name)
 
     nodes = {node.name: node for node in graph.nodes}
     start = graph.node(name).inputs

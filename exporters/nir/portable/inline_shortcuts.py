@@ -55,12 +55,15 @@ def inline_shortcuts(graph: Graph) -> tuple[Graph, tuple[Join, ...]]:
         the network, and its joins in the order in which they were inlined.
     """
     joins: list[Join] = []
+    edits = _Edits()
     for add in graph.nodes_of(Add):
+        if edits.concern(graph, add):
+            graph, edits = edits.applied(graph), _Edits()
         join = _find(graph, add)
         if join is not None:
-            graph = _inline(graph, join)
+            _inline(graph, join, edits)
             joins.append(join)
-    return main_path_first(graph), tuple(joins)
+    return main_path_first(edits.applied(graph)), tuple(joins)
 
 
 def restore_shortcuts(graph: Graph, joins: Sequence[Join]) -> Graph:
@@ -69,9 +72,53 @@ def restore_shortcuts(graph: Graph, joins: Sequence[Join]) -> Graph:
     Raises:
         GraphError: the network has no such path.
     """
+    edits = _Edits()
     for join in reversed(joins):
-        graph = _restore(graph, join)
-    return main_path_first(graph)
+        if edits.concern_path(graph, join.connection, join.source):
+            graph, edits = edits.applied(graph), _Edits()
+        _restore(graph, join, edits)
+    return main_path_first(edits.applied(graph))
+
+
+class _Edits:
+    """Edits of joins that have no node in common, so that one graph is built for many of them."""
+
+    def __init__(self) -> None:
+        self.changed: dict[str, Node] = {}
+        self.removed: set[str] = set()
+        self.added: list[Node] = []
+        self.renamed: dict[str, str] = {}  # what nodes take, and what they take instead
+
+    def concern(self, graph: Graph, add: Add) -> bool:
+        """Whether they have a part in the paths into a sum, up to where these part."""
+        if len(add.inputs) != 2:
+            return False
+        connection, shortcut = add.inputs
+        if shortcut in self.changed or shortcut in self.removed:
+            return True
+        sources = graph.node(shortcut).inputs
+        return bool(sources) and self.concern_path(graph, connection, sources[0])
+
+    def concern_path(self, graph: Graph, connection: str, source: str) -> bool:
+        """Whether they have a part in a path."""
+        name = connection
+        while name != source:
+            if name in self.changed or name in self.removed:
+                return True
+            node = graph.node(name)
+            if not isinstance(node, (Conv, Linear, Population)):
+                return False
+            name = node.inputs[0]
+        return False
+
+    def applied(self, graph: Graph) -> Graph:
+        """The graph with the edits."""
+        nodes = [
+            rewire(self.changed.get(node.name, node), self.renamed)
+            for node in graph.nodes
+            if node.name not in self.removed
+        ]
+        return graph.with_nodes([*nodes, *self.added])
 
 
 def _find(graph: Graph, add: Add) -> Join | None:
@@ -162,12 +209,12 @@ def _fits(path: Sequence[Node], width: int) -> bool:
     )
 
 
-def _inline(graph: Graph, join: Join) -> Graph:
+def _inline(graph: Graph, join: Join, edits: _Edits) -> None:
     width = graph.shape(join.source)[0]
     # add_private_connections has moved its bias.
     shortcut = graph.node(join.shortcut).arrays()["weight"]
     path = _path(graph, join)
-    changed: dict[str, Node] = {}
+    changed = edits.changed
     for node, following in zip(path, [*path[1:], None], strict=True):
         if isinstance(node, Population):
             changed[node.name] = _with_copies(node, width, graph.shape(node.name))
@@ -178,11 +225,8 @@ def _inline(graph: Graph, join: Join) -> Graph:
             pointwise = shortcut.reshape(shortcut.shape[:2]) if following is None else None
             first = node.inputs[0] == join.source
             changed[node.name] = _extended(node, width, amount, pointwise, first=first)
-    return graph.with_nodes(
-        rewire(changed.get(node.name, node), {join.sum: join.connection})
-        for node in graph.nodes
-        if node.name not in (join.sum, join.shortcut)
-    )
+    edits.renamed[join.sum] = join.connection
+    edits.removed |= {join.sum, join.shortcut}
 
 
 def _with_copies(node: AnyPopulation, width: int, shape: Shape) -> AnyPopulation:
@@ -226,12 +270,12 @@ def _extended(
     return replace(node, weight=weight, bias=bias)
 
 
-def _restore(graph: Graph, join: Join) -> Graph:
+def _restore(graph: Graph, join: Join, edits: _Edits) -> None:
     width = graph.shape(join.source)[0]
     path = _path(graph, join)
     if not path:
         raise GraphError(f"{join.sum}: no main path from {join.source} to {join.connection}")
-    changed = {node.name: _without_copies(node, width, join) for node in path}
+    edits.changed |= {node.name: _without_copies(node, width, join) for node in path}
     last = path[-1]
     if not isinstance(last, (Conv, Linear)):
         raise GraphError(f"{join.connection}: a connection is needed at the end of a main path")
@@ -255,9 +299,8 @@ def _restore(graph: Graph, join: Join) -> Graph:
             dilation=(1,) * axes,
         )
     add = Add(name=join.sum, inputs=(join.connection, join.shortcut))
-    (consumer,) = graph.consumers(join.connection)
-    changed[consumer.name] = rewire(consumer, {join.connection: join.sum})
-    return graph.with_nodes([*(changed.get(n.name, n) for n in graph.nodes), shortcut, add])
+    edits.renamed[join.connection] = join.sum
+    edits.added += [shortcut, add]
 
 
 def _without_copies(node: Node, width: int, join: Join) -> Node:

@@ -75,7 +75,8 @@ def to_portable(graph: Graph) -> Portable:
         if size & (size - 1):
             losses.append(f"{pool.name}: the mean over {size} is taken with 1/{size} as float32")
         rewritten.append(f"{pool.name}: average pooling -> a diagonal convolution")
-        graph = graph.replace(window_mean(pool, graph.shape(pool.name)[0]))
+    pools = graph.nodes_of(AvgPool)
+    graph = graph.replace(*(window_mean(pool, graph.shape(pool.name)[0]) for pool in pools))
     largest = {}
     for population in graph.nodes_of(IF):
         thresholds = np.unique(population.v_threshold)
@@ -85,9 +86,9 @@ def to_portable(graph: Graph) -> Portable:
                 losses.append(f"{population.name}: folding its thresholds rounds weights anew")
             largest[population.name] = np.full_like(population.v_threshold, thresholds[-1])
     graph = _plain_sums(scale_thresholds(graph, largest, absorb=True))
-    for scale in graph.nodes_of(ChannelAffine):
-        rewritten.append(f"{scale.name}: scale -> a diagonal connection")
-        graph = graph.replace(dense(scale, graph.shape(scale.name)))
+    scales = graph.nodes_of(ChannelAffine)
+    rewritten += [f"{scale.name}: scale -> a diagonal connection" for scale in scales]
+    graph = graph.replace(*(dense(scale, graph.shape(scale.name)) for scale in scales))
     graph = _plain_convolutions(graph, rewritten)
     return Portable(graph=main_path_first(graph), rewritten=tuple(rewritten), losses=tuple(losses))
 

@@ -59,7 +59,7 @@ def missing_connections(graph: Graph) -> list[tuple[str, str]]:
     for sink in graph.nodes_of(Add, Population, Output):
         for source in sink.inputs:
             node = graph.node(source)
-            private = len(graph.consumers(source)) == 1
+            private = not graph.is_shared(source)
             allowed = (Conv, Linear) if isinstance(sink, Add) else (Conv, Linear, Add)
             if not private or not isinstance(node, allowed):
                 missing.append((sink.name, source))

@@ -74,7 +74,7 @@ def _fused_current(
     """The current of a population, if a sum or a scale before it can be fused."""
 
     def belongs(node: Node) -> bool:
-        return node.name not in constant and len(graph.consumers(node.name)) == 1
+        return node.name not in constant and not graph.is_shared(node.name)
 
     source = graph.node(population.inputs[0])
     total = source if isinstance(source, Add) and belongs(source) else None
