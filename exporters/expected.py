@@ -30,7 +30,7 @@ class ExpectedRun:
 
 
 _LEAST_STEPS = 256
-_MOST_RESULTS = 2**16
+_MOST_RESULTS = 2**15
 
 ReferenceRun = Callable[[Graph, Array], ExpectedRun]
 """Runs an integer network on inputs [N, *shape], or spikes [T, N, *shape]."""
@@ -39,7 +39,7 @@ ReferenceRun = Callable[[Graph, Array], ExpectedRun]
 def for_tests(graph: Graph) -> Graph:
     """The network with the time steps that tests in files run: all, or the first ones of very many.
 
-    They are at least 256 and one after readout_start, and as many more as give 65,536 results of
+    They are at least 256 and one after readout_start, and as many more as give 32,768 results of
     nodes.
     """
     steps = max(_LEAST_STEPS, _MOST_RESULTS // len(graph.nodes), graph.readout_start + 1)

@@ -21,8 +21,8 @@ from icsnn_deploy.lattice.trainable import TrainableLattice
 
 BUDGETS: dict[LatticeEffort, TrainingBudget | None] = {
     "quick": None,
-    "standard": TrainingBudget(operations=8e12, iterations=2_000),
-    "best": TrainingBudget(operations=2e13, iterations=4_000),
+    "standard": TrainingBudget(operations=2.7e13, iterations=2_000),
+    "best": TrainingBudget(operations=7e13, iterations=4_000),
 }
 """What the training of each effort may cost; quick trains nothing."""
 

@@ -20,7 +20,7 @@ from tests.support.graphs import residual_ann, spiking_network
 def test_it_gives_the_same_spikes_on_every_backend(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, per_layer: bool
 ) -> None:
-    budget = TrainingBudget(operations=4e12, iterations=100)
+    budget = TrainingBudget(operations=1.4e13, iterations=100)
     monkeypatch.setitem(BUDGETS, "standard", budget)
     images = np.random.default_rng(1).normal(size=(128, 2, 5, 5)).astype(np.float32)
     options = LatticeOptions(bits=4, effort="standard", per_layer=per_layer)

@@ -86,10 +86,10 @@ class EffortPlan:
     distillations: tuple[TrainingBudget, ...] = ()
 
 
-_SHORT = TrainingBudget(operations=5e12, iterations=300)
-_STANDARD = TrainingBudget(operations=2e13, iterations=4_000)
-_BEST = TrainingBudget(operations=6e13, iterations=10_000)
-_FINETUNE = TrainingBudget(operations=3e14, iterations=60_000)
+_SHORT = TrainingBudget(operations=1.75e13, iterations=300)
+_STANDARD = TrainingBudget(operations=7e13, iterations=4_000)
+_BEST = TrainingBudget(operations=2e14, iterations=10_000)
+_FINETUNE = TrainingBudget(operations=1e15, iterations=60_000)
 
 EFFORT_PLANS: dict[Effort, EffortPlan] = {
     "quick": EffortPlan(samples=256),

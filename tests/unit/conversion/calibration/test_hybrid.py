@@ -33,7 +33,7 @@ CLASSES = 4
 
 @pytest.fixture(autouse=True)
 def _short(monkeypatch: pytest.MonkeyPatch) -> None:
-    plan = EffortPlan(samples=64, distillations=(TrainingBudget(operations=1e12, iterations=60),))
+    plan = EffortPlan(samples=64, distillations=(TrainingBudget(operations=3.4e12, iterations=60),))
     monkeypatch.setattr(auto, "EFFORT_PLANS", {"short": plan, "standard": plan})
 
 

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+import math
+
 from icsnn_deploy.conversion.calibration.training_cost import (
     TrainingBudget,
-    multiply_accumulates,
+    operations_of_pass,
     plan_training,
 )
-from icsnn_deploy.graph.nodes import Conv, Linear
+from icsnn_deploy.graph.nodes import Conv, Linear, Relu
 from tests.support.graphs import residual_ann
 
 ANN = residual_ann()
-ONCE = multiply_accumulates(ANN)
+ONCE = operations_of_pass(ANN)
 
 
 def budget(factor: float, iterations: int = 10_000) -> TrainingBudget:
     return TrainingBudget(operations=factor * ONCE, iterations=iterations)
 
 
-def test_operations_are_weights_times_positions() -> None:
+def test_operations_are_weights_times_positions_and_500_a_neuron() -> None:
     sizes = {node.name: node.weight.size for node in ANN.nodes_of(Conv, Linear)}
     positions = dict.fromkeys(sizes, 5 * 5) | {"linear": 1}
-    assert sum(size * positions[name] for name, size in sizes.items()) == ONCE
+    neurons = sum(math.prod(ANN.shape(node.name)) for node in ANN.nodes_of(Relu))
+    assert sum(size * positions[name] for name, size in sizes.items()) + 500 * neurons == ONCE
 
 
 def test_a_step_costs_a_pass_of_the_ann_and_three_of_each_time_step() -> None:
