@@ -69,12 +69,7 @@ def record(plan: Plan, tested: Graph, inputs: Array, run: ReferenceRun) -> Golde
     given = inputs.take(range(count), axis=axis)
     return GoldenSamples(
         steps=tested.steps,
-        inputs=_arranged(given)
-        if axis == 0
-        else tuple(
-            [np.flatnonzero(step) for step in sample]
-            for sample in _arranged(_rows(given)).reshape(*given.shape[:2], -1).swapaxes(0, 1)
-        ),
+        inputs=_arranged(given) if axis == 0 else tuple(map(_events, given.swapaxes(0, 1))),
         layers=np.concatenate(layers, axis=1).swapaxes(0, 1),
         logits=np.concatenate(logits),
     )
@@ -83,6 +78,11 @@ def record(plan: Plan, tested: Graph, inputs: Array, run: ReferenceRun) -> Golde
 def _rows(values: Array) -> Array:
     """[T, N, *shape] -> [T * N, *shape]."""
     return values.reshape(-1, *values.shape[2:])
+
+
+def _events(spikes: Array) -> list[Array]:
+    """Spikes [T, C, ...] as the numbers of the values that spike at each step, channels last."""
+    return [np.flatnonzero(np.moveaxis(step, 0, -1)) for step in spikes]
 
 
 def _arranged(values: Array) -> Array:
