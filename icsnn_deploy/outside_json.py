@@ -37,4 +37,4 @@ def json_text(value: Any, **options: Any) -> str:
 
 def is_text(value: str) -> bool:
     """Whether UTF-8 can hold a string: it has no half of a surrogate pair."""
-    return not any("\ud800" <= letter <= "\udfff" for letter in value)
+    return value.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in value)
