@@ -1,4 +1,4 @@
-/* A convolution of spikes with 8-bit weights on processors with AVX2 and without VNNI; see
+/* A convolution of spikes with 8-bit weights on processors with AVX2; see
    backends/torch/spike_kernel.py.
 
    Channels come last: x [N][H][W][C] bytes that are 0 or 1, y [N][OH][OW][O] float, C a multiple of 4,
@@ -22,7 +22,17 @@ typedef struct {
     int64_t in_16_bits;  /* 16 bits hold the sum of a whole window's pairs, whatever the spikes are */
 } convolution_t;
 
-#if defined(__AVX2__) && !defined(__AVX512VNNI__) && !defined(__AVXVNNI__)
+/* Whether the processor multiplies bytes and adds them up in one instruction. */
+int has_dot_products(void)
+{
+#if defined(__AVX512VNNI__) || defined(__AVXVNNI__)
+    return 1;
+#else
+    return 0;
+#endif
+}
+
+#ifdef __AVX2__
 
 #include <immintrin.h>
 

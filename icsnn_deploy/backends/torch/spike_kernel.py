@@ -43,10 +43,16 @@ class _Convolution(ctypes.Structure):
 
 
 @cache
-def native_library() -> ctypes.CDLL | None:
-    """The compiled functions, if this machine can have them and its processor is of this kind."""
+def avx2_library() -> ctypes.CDLL | None:
+    """The compiled functions, if this machine can have them and its processor has AVX2."""
     library = load_library("spike_convolution")
     return library if library is not None and library.can_convolve_spikes() else None
+
+
+def native_library() -> ctypes.CDLL | None:
+    """The compiled functions, where they are the fastest that the processor has."""
+    library = avx2_library()
+    return None if library is None or library.has_dot_products() else library
 
 
 def takes(node: Conv) -> bool:
