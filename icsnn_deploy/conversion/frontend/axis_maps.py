@@ -25,6 +25,8 @@ from icsnn_deploy.passes.window import window
 
 _AT_ONCE = 2**22
 """Values that a map is applied to at once, to find its matrix."""
+_MOST_PLACES = 2**23
+"""Places of a result; an image of 3,840 x 2,160 has fewer."""
 _MOST_ENTRIES = 2**23
 """Entries of the matrix of an axis."""
 
@@ -44,6 +46,13 @@ def axis_matrices(context: CallContext, apply: Apply, lengths: Shape) -> tuple[A
     """
     axes = len(lengths)
     with torch.no_grad():
+        plane = torch.empty((1, 1, *lengths), dtype=torch.float64, device="meta")
+        places = apply(plane).shape[2:]
+        if math.prod(places) > _MOST_PLACES:
+            raise context.unsupported(
+                f"a map to {' x '.join(f'{n:,}' for n in places)} places",
+                f"up to {_MOST_PLACES:,} places",
+            )
         ones = apply(torch.ones((1, 1, *lengths), dtype=torch.float64))[0, 0].numpy()
         best = np.unravel_index(np.abs(ones).argmax(), ones.shape)
         at_once = max(1, _AT_ONCE // max(ones.size, math.prod(lengths)))

@@ -70,14 +70,23 @@ def test_resizing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     check(*built(Resize()))
 
 
-def test_a_map_between_too_many_places_is_rejected_before_its_matrix_is_made() -> None:
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        ((2, 4000), (2, 4001), "a map of 4,000 to 4,001 places"),
+        ((2, 2), (3000, 2900), r"a map to 3,000 x 2,900 places\n.*up to 8,388,608 places"),
+    ],
+)
+def test_a_map_between_too_many_places_is_rejected_before_its_matrix_is_made(
+    before: tuple[int, int], after: tuple[int, int], message: str
+) -> None:
     class Resize(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return F.interpolate(x, size=(2, 4001), mode="bilinear")
+            return F.interpolate(x, size=after, mode="bilinear")
 
     model = nn.Sequential(nn.Conv2d(1, 1, 1), nn.ReLU(), Resize(), nn.Flatten())
-    with pytest.raises(UnsupportedOperatorError, match="a map of 4,000 to 4,001 places"):
-        trace(model, torch.zeros(1, 1, 2, 4000))
+    with pytest.raises(UnsupportedOperatorError, match=message):
+        trace(model, torch.zeros(1, 1, *before))
 
 
 @pytest.mark.parametrize(
