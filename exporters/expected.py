@@ -36,14 +36,20 @@ ReferenceRun = Callable[[Graph, Array], ExpectedRun]
 """Runs an integer network on inputs [N, *shape], or spikes [T, N, *shape]."""
 
 
-def for_tests(graph: Graph) -> Graph:
-    """The network with the time steps that tests in files run: all, or the first ones of very many.
+def steps_for_tests(graph: Graph) -> int:
+    """The time steps that tests in files run: all, or the first ones of very many.
 
     They are at least 256 and one after readout_start, and as many more as give 32,768 results of
     nodes.
     """
-    steps = max(_LEAST_STEPS, _MOST_RESULTS // len(graph.nodes), graph.readout_start + 1)
-    return graph if graph.steps <= steps else replace(graph, time_steps=steps)
+    most = max(_LEAST_STEPS, _MOST_RESULTS // len(graph.nodes), graph.readout_start + 1)
+    return min(graph.steps, most)
+
+
+def for_tests(graph: Graph) -> Graph:
+    """The network with the time steps of steps_for_tests."""
+    steps = steps_for_tests(graph)
+    return graph if steps == graph.steps else replace(graph, time_steps=steps)
 
 
 def inputs_for_tests(graph: Graph, samples: Array | None, count: int) -> Array:
@@ -55,13 +61,14 @@ def inputs_for_tests(graph: Graph, samples: Array | None, count: int) -> Array:
         count: samples at most.
 
     Returns:
-        [N, *shape], or spikes [T, N, *shape] of the steps of for_tests, in the type of the input.
+        [N, *shape], or spikes [T, N, *shape] of the steps of steps_for_tests, in the type of the
+        input.
 
     Raises:
         DataError: samples that do not fit the network.
     """
     node, axis = graph.input, graph.input.batch_axis
-    steps = for_tests(graph).steps
+    steps = steps_for_tests(graph)
     if samples is not None and samples.shape[axis] > 0:
         given = samples[:count] if axis == 0 else samples[:, :count]
         whole = check_inputs(graph, to_input_units(graph, given))

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from icsnn_deploy.errors import ExportError, LatticeError
-from icsnn_deploy.exporters.expected import ExpectedRun, for_tests
+from icsnn_deploy.exporters.expected import ExpectedRun, steps_for_tests
 from icsnn_deploy.exporters.testvectors.hex_words import line_bytes, word_bits
 from icsnn_deploy.graph.certificate import Bound, certify
 from icsnn_deploy.graph.graph import Graph
@@ -135,7 +135,7 @@ def plan_vectors(graph: Graph, samples: int, *, spikes_only: bool) -> VectorPlan
     parameters = [
         memory for node in graph.nodes for memory in _parameters(graph, node, stems[node.name])
     ]
-    steps = for_tests(graph).steps
+    steps = steps_for_tests(graph)
     records = list(_records(graph, stems, bounds, (samples, steps), spikes_only=spikes_only))
     return VectorPlan(
         graph=graph,

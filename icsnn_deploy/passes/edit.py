@@ -118,7 +118,7 @@ class GraphEditor:
 
     def is_shared(self, name: str) -> bool:
         """Whether this node is taken more than once."""
-        takers = self._takers[name]
+        takers = self._takers[self.node(name).name]
         return len(takers) > 1 or any(count > 1 for count in takers.values())
 
     def fresh_name(self, wish: str) -> str:

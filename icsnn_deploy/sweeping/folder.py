@@ -39,7 +39,10 @@ _DIGITS = 16
 
 
 def key_of(content: Mapping[str, Any]) -> str:
-    """Sixteen hexadecimal digits that differ where any of the JSON values does."""
+    """Sixteen hexadecimal digits that differ where any of the JSON values does.
+
+    Of the JSON of a file (json_bytes), but for text that UTF-8 can't hold: there it is "?".
+    """
     text = json.dumps(dict(content), indent=2, sort_keys=True) + "\n"
     return hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]
 

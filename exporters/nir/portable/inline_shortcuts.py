@@ -159,7 +159,7 @@ def _path(graph: Graph, join: Join) -> list[Node]:
     name = join.connection
     while name != join.source:
         node = graph.node(name)
-        if not isinstance(node, (Conv, Linear, Population)) or len(graph.consumers(name)) != 1:
+        if not isinstance(node, (Conv, Linear, Population)) or graph.is_shared(name):
             return []
         nodes.append(node)
         name = node.inputs[0]

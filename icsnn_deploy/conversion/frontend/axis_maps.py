@@ -47,22 +47,12 @@ def axis_matrices(context: CallContext, apply: Apply, lengths: Shape) -> tuple[A
     axes = len(lengths)
     with torch.no_grad():
         plane = torch.empty((1, 1, *lengths), dtype=torch.float64, device="meta")
-        places = apply(plane).shape[2:]
-        if math.prod(places) > _MOST_PLACES:
-            raise context.unsupported(
-                f"a map to {' x '.join(f'{n:,}' for n in places)} places",
-                f"up to {_MOST_PLACES:,} places",
-            )
+        _require_few_places(context, lengths, apply(plane).shape[2:])
         ones = apply(torch.ones((1, 1, *lengths), dtype=torch.float64))[0, 0].numpy()
         best = np.unravel_index(np.abs(ones).argmax(), ones.shape)
         at_once = max(1, _AT_ONCE // max(ones.size, math.prod(lengths)))
         found = []
         for axis, (length, places) in enumerate(zip(lengths, ones.shape, strict=True)):
-            if length * places > _MOST_ENTRIES:
-                raise context.unsupported(
-                    f"a map of {length:,} to {places:,} places along an axis",
-                    f"up to {_MOST_ENTRIES:,} pairs of a place before and one after it",
-                )
             shape = [1] * axes
             shape[axis] = length
             line = tuple(slice(None) if a == axis else best[a] for a in range(axes))
@@ -85,6 +75,21 @@ def axis_matrices(context: CallContext, apply: Apply, lengths: Shape) -> tuple[A
             "resizing and pooling that treat rows and columns apart",
         )
     return tuple(np.where(np.abs(matrix) < 1e-12, 0, matrix) for matrix in found)
+
+
+def _require_few_places(context: CallContext, before: Shape, after: Shape) -> None:
+    """Reject a map whose result or whose matrices are too large, before either is computed."""
+    if math.prod(after) > _MOST_PLACES:
+        raise context.unsupported(
+            f"a map to {' x '.join(f'{n:,}' for n in after)} places",
+            f"up to {_MOST_PLACES:,} places",
+        )
+    for length, places in zip(before, after, strict=True):
+        if length * places > _MOST_ENTRIES:
+            raise context.unsupported(
+                f"a map of {length:,} to {places:,} places along an axis",
+                f"up to {_MOST_ENTRIES:,} pairs of a place before and one after it",
+            )
 
 
 def map_axes(context: CallContext, source: str, matrices: tuple[Array, ...], name: str) -> Result:
