@@ -138,6 +138,11 @@ def open_ranks(device: str = "cpu", *, wait_s: float = WAIT_S) -> Iterator[Ranks
     import torch
     import torch.distributed as dist
 
+    # Loaded by the first optimizer otherwise: its functions' defaults are the group of that moment,
+    # which then is never freed, and its threads abort a process that ends while they let go of
+    # tensors (as in https://github.com/pytorch/pytorch/pull/179291).
+    import torch.distributed.nn.functional
+
     from icsnn_deploy.backends.torch.ops import open_device
 
     opened = open_device(own_device(device))

@@ -80,6 +80,30 @@ def test_an_interrupted_distillation_goes_on_in_two_processes(
     assert len(kept.read_text().splitlines()) == 1 + 5  # one point an iteration, of both runs
 
 
+TRAINED = """
+from pathlib import Path
+import torch
+from icsnn_deploy.distributed import open_ranks
+
+def threads():
+    return {path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")}
+
+with open_ranks() as ranks:
+    ranks.gather(torch.ones(2))
+    torch.optim.Adam([torch.ones(2)])
+    during = threads()
+print(any("gloo" in name for name in during), any("gloo" in name for name in threads()))
+"""
+
+
+def test_no_thread_of_the_exchange_outlives_it(tmp_path: Path) -> None:
+    """One that holds a tensor at the end of the interpreter would abort the process."""
+    (tmp_path / "trained.py").write_text(TRAINED)
+    found = finished(torchrun(2, "trained.py"), tmp_path)
+    assert found.returncode == 0, found.stderr
+    assert found.stdout.splitlines() == ["True False"] * 2
+
+
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
     (tmp_path / "tiny.py").write_text(MODEL)
