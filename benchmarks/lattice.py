@@ -32,7 +32,8 @@ from icsnn_deploy.graph.inputs import to_input_units
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.lattice.options import LatticeOptions
 from icsnn_deploy.lattice.quantize import quantize
-from icsnn_deploy.parity.compare import Tolerance, compare
+from icsnn_deploy.parity.compare import compare
+from icsnn_deploy.parity.judge import Tolerance
 
 BACKENDS = ("torch", "torch-float64", "onnxruntime", "onnxruntime-step", "openvino", "nir")
 

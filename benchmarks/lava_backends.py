@@ -18,7 +18,8 @@ from icsnn_deploy.backends.reference import ReferenceSimulator
 from icsnn_deploy.bundle.bundle import open_bundle
 from icsnn_deploy.data import load_images
 from icsnn_deploy.graph.inputs import to_input_units
-from icsnn_deploy.parity.compare import Tolerance, compare
+from icsnn_deploy.parity.compare import compare
+from icsnn_deploy.parity.judge import Tolerance
 
 
 def main() -> None:

@@ -57,9 +57,9 @@ from .backends import open_backend as open_backend
 from .backends.recording import Record as Record
 from .backends.recording import Recording as Recording
 from .backends.reference import ReferenceSimulator as ReferenceSimulator
-from .parity.compare import Comparison as Comparison
-from .parity.compare import ParityReport as ParityReport
-from .parity.compare import Tolerance as Tolerance
+from .parity.judge import Comparison as Comparison
+from .parity.report import ParityReport as ParityReport
+from .parity.judge import Tolerance as Tolerance
 from .parity.compare import compare as compare
 from .parity.verify import verify as verify
 from .splitting.split import Split as Split

@@ -125,7 +125,7 @@ def verify(
             )
         with progress_bars() as progress:
             from icsnn_deploy.backends.recording_file import load_recording
-            from icsnn_deploy.parity.compare import Tolerance
+            from icsnn_deploy.parity.judge import Tolerance
             from icsnn_deploy.parity.verify import verify_inputs
             from icsnn_deploy.report.figures import figure_line
             from icsnn_deploy.report.tables import parity_table

@@ -25,7 +25,7 @@ from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.readout import top1
 from icsnn_deploy.lattice.quantize import quantize
 from icsnn_deploy.lava.environment import find_worker
-from icsnn_deploy.parity.compare import ParityReport
+from icsnn_deploy.parity.report import ParityReport
 from icsnn_deploy.parity.verify import verify
 from icsnn_deploy.progress import Progress, silent, tracked
 

@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 
 from icsnn_deploy.judging.counts import OutputCounts, is_measured, total_outputs
 from icsnn_deploy.judging.typed_json import from_typed_json
-from icsnn_deploy.parity.compare import Comparison, Tolerance, merge
+from icsnn_deploy.parity.compare import merge
+from icsnn_deploy.parity.judge import Comparison, Tolerance
 
 Value = TypeVar("Value")
 

@@ -21,7 +21,8 @@ from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.inputs import check_inputs, to_input_units, to_real_units
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.judging.count import count_outputs
-from icsnn_deploy.parity.compare import Comparison, compare
+from icsnn_deploy.parity.compare import compare
+from icsnn_deploy.parity.judge import Comparison
 from icsnn_deploy.parity.verify import images_at_once, probe
 
 

@@ -9,7 +9,7 @@ from icsnn_deploy.distributed import own_device
 from icsnn_deploy.errors import DataError
 from icsnn_deploy.evaluation.fastest import has_faster_candidate
 from icsnn_deploy.graph.graph import Graph
-from icsnn_deploy.parity.compare import Tolerance
+from icsnn_deploy.parity.judge import Tolerance
 
 AUTO = "auto"
 

@@ -13,7 +13,7 @@ from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.nodes import Population
 from icsnn_deploy.judging.counts import Match, OutputCounts
 from icsnn_deploy.judging.figures import agreeing, output_figures, right
-from icsnn_deploy.parity.compare import Verdict
+from icsnn_deploy.parity.judge import Verdict
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

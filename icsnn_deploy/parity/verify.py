@@ -29,8 +29,10 @@ from icsnn_deploy.judging.count import count_outputs
 from icsnn_deploy.judging.declared_tasks import judged_as
 from icsnn_deploy.judging.figures import output_figures
 from icsnn_deploy.judging.labels import check_output_labels, labels_beside
-from icsnn_deploy.parity.compare import Comparison, ParityReport, Tolerance, compare, merge
+from icsnn_deploy.parity.compare import compare, merge
 from icsnn_deploy.parity.divergence import Potentials
+from icsnn_deploy.parity.judge import Comparison, Tolerance
+from icsnn_deploy.parity.report import ParityReport
 from icsnn_deploy.progress import Progress, inner_progress, silent, tracked
 from icsnn_deploy.progress_display import ProgressOption, shown
 from icsnn_deploy.sources.network_samples import network_samples

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from icsnn_deploy.parity.compare import Evidence
+from icsnn_deploy.parity.judge import Evidence
 
 PERCENT = ("top1", "top5", "pixel_accuracy", "miou", "ann_agreement", "error", "ann_deviation")
 """Figures that are shown as percentages."""

@@ -24,7 +24,7 @@ from icsnn_deploy.graph.graph import Graph, hard_resets
 from icsnn_deploy.graph.inputs import part_units
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import Part, Population
-from icsnn_deploy.parity.compare import ParityReport
+from icsnn_deploy.parity.report import ParityReport
 from icsnn_deploy.report.figures import same_class_cells, same_class_columns
 from icsnn_deploy.report.outputs import divergence_name
 from icsnn_deploy.report.plain import plain_table

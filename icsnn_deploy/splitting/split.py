@@ -33,8 +33,9 @@ from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.inputs import check_inputs, to_input_units
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import Population
-from icsnn_deploy.parity.compare import ParityReport, Tolerance, judge
 from icsnn_deploy.parity.golden import golden_bytes
+from icsnn_deploy.parity.judge import Tolerance, judge
+from icsnn_deploy.parity.report import ParityReport
 from icsnn_deploy.parity.verify import compare_simulators
 from icsnn_deploy.passes.split_first_layer import SplitNetwork, split_first_layer
 from icsnn_deploy.progress import Progress

@@ -24,7 +24,8 @@ from icsnn_deploy.graph.inputs import to_input_units
 from icsnn_deploy.graph.nodes import IF, Input, Output
 from icsnn_deploy.lattice.prepare import prepare
 from icsnn_deploy.lattice.round_network import even_widths, round_to_lattice
-from icsnn_deploy.parity.compare import Tolerance, compare
+from icsnn_deploy.parity.compare import compare
+from icsnn_deploy.parity.judge import Tolerance
 from tests.support.graphs import conv, residual_network, samples
 
 

@@ -14,7 +14,7 @@ from icsnn_deploy.evaluation.cost_record import ChipCost
 from icsnn_deploy.evaluation.result import Evaluation
 from icsnn_deploy.graph.certificate import Certificate
 from icsnn_deploy.graph.neuron import Array
-from icsnn_deploy.parity.compare import Comparison
+from icsnn_deploy.parity.judge import Comparison
 from icsnn_deploy.targets.check import CheckResult
 
 

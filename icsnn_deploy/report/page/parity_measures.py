@@ -11,8 +11,8 @@ from icsnn_deploy.bundle.bundle import Bundle
 from icsnn_deploy.errors import IcsnnError, first_line
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
-from icsnn_deploy.parity.compare import Comparison, Tolerance
 from icsnn_deploy.parity.divergence import Divergence
+from icsnn_deploy.parity.judge import Comparison, Tolerance
 from icsnn_deploy.parity.verify import compare_simulators, probe
 from icsnn_deploy.progress import Progress
 from icsnn_deploy.report.page.measures import ParityMeasures, Trace

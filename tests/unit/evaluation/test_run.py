@@ -30,7 +30,7 @@ from icsnn_deploy.graph.nodes import Conv
 from icsnn_deploy.judging.count import places
 from icsnn_deploy.lattice.options import LatticeOptions
 from icsnn_deploy.lattice.quantize import quantize
-from icsnn_deploy.parity.compare import Tolerance
+from icsnn_deploy.parity.judge import Tolerance
 from tests.support.building import node_of
 from tests.support.evaluating import NETWORK, as_ann, build, data, run
 

@@ -23,7 +23,8 @@ from icsnn_deploy.graph.nodes import (
     Node,
     Output,
 )
-from icsnn_deploy.parity.compare import Tolerance, compare
+from icsnn_deploy.parity.compare import compare
+from icsnn_deploy.parity.judge import Tolerance
 
 
 def chain(

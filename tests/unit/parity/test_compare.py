@@ -16,7 +16,9 @@ from icsnn_deploy.errors import DataError
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import IF, Input, Linear, Output
-from icsnn_deploy.parity.compare import Comparison, ParityReport, Tolerance, compare, merge
+from icsnn_deploy.parity.compare import compare, merge
+from icsnn_deploy.parity.judge import Comparison, Tolerance
+from icsnn_deploy.parity.report import ParityReport
 
 STEPS, IMAGES, WIDTH = 4, 3, 5
 LAYERS = ("first", "second")

@@ -9,8 +9,8 @@ import pytest
 
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import IF, Conv
-from icsnn_deploy.parity.compare import Evidence, Tolerance, judge
 from icsnn_deploy.parity.divergence import Divergence
+from icsnn_deploy.parity.judge import Evidence, Tolerance, judge
 from icsnn_deploy.parity.rounding_bound import rounding_bounds
 from tests.support.graphs import residual_network
 

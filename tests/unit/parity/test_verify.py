@@ -21,7 +21,8 @@ from icsnn_deploy.exporters import FORMATS, GENERAL, export
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import IF, Conv, Flatten, Input, Linear, Node, Output, Relu
-from icsnn_deploy.parity.compare import ParityReport, Tolerance
+from icsnn_deploy.parity.judge import Tolerance
+from icsnn_deploy.parity.report import ParityReport
 from icsnn_deploy.parity.verify import verify
 from tests.support.graphs import residual_network, samples
 

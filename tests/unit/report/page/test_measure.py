@@ -22,9 +22,10 @@ from icsnn_deploy.graph.nodes import IF
 from icsnn_deploy.graph.readout import top1
 from icsnn_deploy.report.layers import OutputFit
 from icsnn_deploy.report.page import parity_measures
-from icsnn_deploy.report.page.measure import CONFIDENCES, HeldSamples, ReportOptions, measure
+from icsnn_deploy.report.page.measure import HeldSamples, ReportOptions, measure
 from icsnn_deploy.report.page.measures import BundleMeasures, Example
 from icsnn_deploy.report.page.sample_measures import ExampleChooser
+from icsnn_deploy.report.page.samples_run import CONFIDENCES
 from tests.support.evaluating import NETWORK, build, data
 from tests.support.graphs import two_headed_network
 from tests.support.integer_graphs import on_lattice
