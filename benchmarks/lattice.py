@@ -24,7 +24,8 @@ from icsnn_deploy.backends.recording import Recording
 from icsnn_deploy.backends.reference import ReferenceSimulator
 from icsnn_deploy.backends.torch.ann import TorchANN
 from icsnn_deploy.backends.torch.simulator import TorchSimulator
-from icsnn_deploy.bundle.bundle import Bundle, create_bundle, open_bundle
+from icsnn_deploy.bundle.bundle import Bundle, open_bundle
+from icsnn_deploy.bundle.create import create_bundle
 from icsnn_deploy.data import load_images, load_labels
 from icsnn_deploy.exporters import export_into
 from icsnn_deploy.graph.graph import Graph

@@ -18,7 +18,7 @@ import torch
 from coverage_dense import UNet
 from torch import nn
 
-from icsnn_deploy.bundle.bundle import create_bundle
+from icsnn_deploy.bundle.create import create_bundle
 from icsnn_deploy.conversion.calibration.recipe import Recipe
 from icsnn_deploy.conversion.convert import convert
 from icsnn_deploy.evaluation.run import evaluate

@@ -38,7 +38,7 @@ from .lattice.quantize import quantize as quantize
 
 # Files
 from .bundle.bundle import Bundle as Bundle
-from .bundle.bundle import create_bundle as create_bundle
+from .bundle.create import create_bundle as create_bundle
 from .bundle.bundle import open_bundle as open_bundle
 from .exporters import export as export
 from .exporters import export_into as export_into

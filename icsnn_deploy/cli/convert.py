@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from icsnn_deploy.bundle.bundle import SAMPLES_KEPT, check_free
+from icsnn_deploy.bundle.create import SAMPLES_KEPT, check_free
 from icsnn_deploy.cli.arguments import (
     BatchSize,
     CalibrationArray,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from icsnn_deploy.bundle.bundle import SAMPLES_KEPT, check_free, create_bundle
+from icsnn_deploy.bundle.create import SAMPLES_KEPT, check_free, create_bundle
 from icsnn_deploy.cli.arguments import JsonFlag, OutputBundle, Overwrite
 from icsnn_deploy.cli.input_arrays import load_packed, take_first
 from icsnn_deploy.cli.printing import print_json, progress_bars, report_errors, say

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from icsnn_deploy.bundle.bundle import SAMPLES_KEPT, check_free, open_bundle
+from icsnn_deploy.bundle.bundle import open_bundle
+from icsnn_deploy.bundle.create import SAMPLES_KEPT, check_free
 from icsnn_deploy.cli.arguments import (
     CalibrationArray,
     CalibrationLimit,

@@ -9,7 +9,8 @@ from typing import Any
 
 from icsnn_deploy.backends.prediction import Prediction
 from icsnn_deploy.backends.torch.spiking_network import SpikingNetwork
-from icsnn_deploy.bundle.bundle import Bundle, create_bundle
+from icsnn_deploy.bundle.bundle import Bundle
+from icsnn_deploy.bundle.create import create_bundle
 from icsnn_deploy.conversion.report import ConversionReport
 from icsnn_deploy.data import Normalization
 from icsnn_deploy.events.binning import EventBins

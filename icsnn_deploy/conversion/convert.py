@@ -11,7 +11,7 @@ import numpy as np
 from torch import nn
 from torch.export import ExportedProgram
 
-from icsnn_deploy.bundle.bundle import SAMPLES_KEPT
+from icsnn_deploy.bundle.create import SAMPLES_KEPT
 from icsnn_deploy.conversion.announcement import (
     Estimate,
     advice,

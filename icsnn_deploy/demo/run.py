@@ -13,7 +13,8 @@ from torch import nn
 
 from icsnn_deploy.backends.torch.ann import TorchANN
 from icsnn_deploy.backends.torch.simulator import TorchSimulator
-from icsnn_deploy.bundle.bundle import Bundle, check_free
+from icsnn_deploy.bundle.bundle import Bundle
+from icsnn_deploy.bundle.create import check_free
 from icsnn_deploy.conversion.calibration.recipe import Recipe
 from icsnn_deploy.conversion.convert import convert
 from icsnn_deploy.demo.digits import load_digits, train

@@ -11,7 +11,8 @@ from typing import Any
 
 from icsnn_deploy.backends.prediction import Prediction
 from icsnn_deploy.backends.torch.spiking_network import SpikingNetwork
-from icsnn_deploy.bundle.bundle import Bundle, as_bundle, create_bundle
+from icsnn_deploy.bundle.bundle import Bundle, as_bundle
+from icsnn_deploy.bundle.create import create_bundle
 from icsnn_deploy.conversion.conversion import Conversion
 from icsnn_deploy.conversion.report import OutputScore
 from icsnn_deploy.data import Normalization

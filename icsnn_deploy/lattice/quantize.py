@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from icsnn_deploy.backends.torch.simulator import TorchSimulator
-from icsnn_deploy.bundle.bundle import SAMPLES_KEPT, Bundle
+from icsnn_deploy.bundle.bundle import Bundle
+from icsnn_deploy.bundle.create import SAMPLES_KEPT
 from icsnn_deploy.conversion.calibration.agreement import AgreementScorer
 from icsnn_deploy.conversion.calibration.context import CalibrationContext
 from icsnn_deploy.conversion.calibration.objective import Objective, Score

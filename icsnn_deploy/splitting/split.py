@@ -21,7 +21,8 @@ import numpy as np
 from icsnn_deploy.atomic import folder_beside, put_folder
 from icsnn_deploy.backends.recording import Record, Simulator
 from icsnn_deploy.backends.reference import ReferenceSimulator
-from icsnn_deploy.bundle.bundle import SAMPLES_KEPT, Bundle, create_bundle, open_bundle
+from icsnn_deploy.bundle.bundle import Bundle, open_bundle
+from icsnn_deploy.bundle.create import SAMPLES_KEPT, create_bundle
 from icsnn_deploy.bundle.described_folder import check_free_folder
 from icsnn_deploy.bundle.manifest import json_bytes, sha256_of
 from icsnn_deploy.errors import BundleError, DataError, GraphError, ParityError, lines

@@ -18,7 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
-from icsnn_deploy.bundle.bundle import Bundle, create_bundle, open_bundle
+from icsnn_deploy.bundle.bundle import Bundle, open_bundle
+from icsnn_deploy.bundle.create import create_bundle
 from icsnn_deploy.bundle.manifest import MANIFEST
 from icsnn_deploy.exporters import export, export_into
 from icsnn_deploy.graph.graph import Graph

@@ -23,7 +23,8 @@ from typing import Any, cast, get_args
 
 import numpy as np
 
-from icsnn_deploy.bundle.bundle import Bundle, create_bundle, open_bundle
+from icsnn_deploy.bundle.bundle import Bundle, open_bundle
+from icsnn_deploy.bundle.create import create_bundle
 from icsnn_deploy.bundle.manifest import MANIFEST
 from icsnn_deploy.errors import IcsnnError
 from icsnn_deploy.exporters import ExportOptions, export_into

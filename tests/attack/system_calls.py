@@ -18,7 +18,8 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
-from icsnn_deploy.bundle.bundle import Bundle, create_bundle, open_bundle
+from icsnn_deploy.bundle.bundle import Bundle, open_bundle
+from icsnn_deploy.bundle.create import create_bundle
 from tests.attack.commands import small, whole
 
 CALLS = "rename,renameat,renameat2,mkdir,unlink,unlinkat,rmdir,flock,link,symlink"

@@ -24,7 +24,7 @@ import pytest
 import torch
 from torch import nn
 
-from icsnn_deploy.bundle.bundle import create_bundle
+from icsnn_deploy.bundle.create import create_bundle
 from icsnn_deploy.bundle.manifest import MANIFEST
 from icsnn_deploy.exporters import FORMATS, GENERAL, export
 from icsnn_deploy.graph.graph import Graph

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from icsnn_deploy.backends.reference import ReferenceSimulator
-from icsnn_deploy.bundle.bundle import Bundle, create_bundle
+from icsnn_deploy.bundle.bundle import Bundle
+from icsnn_deploy.bundle.create import create_bundle
 from icsnn_deploy.exporters import export_into
 from icsnn_deploy.graph.arrangement import output_parts
 from icsnn_deploy.graph.inputs import to_input_units

@@ -16,7 +16,8 @@ from typer.testing import CliRunner
 from icsnn_deploy.backends import open_backend
 from icsnn_deploy.backends.recording import Record, Recording
 from icsnn_deploy.backends.reference import ReferenceSimulator
-from icsnn_deploy.bundle.bundle import Bundle, create_bundle
+from icsnn_deploy.bundle.bundle import Bundle
+from icsnn_deploy.bundle.create import create_bundle
 from icsnn_deploy.cli import app
 from icsnn_deploy.errors import BackendUnavailableError, DataError, LatticeError, SimulationError
 from icsnn_deploy.graph.graph import Graph

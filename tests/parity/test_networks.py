@@ -14,7 +14,7 @@ from torchvision.models.resnet import BasicBlock, Bottleneck
 from torchvision.models.squeezenet import Fire
 from torchvision.ops import Conv2dNormActivation
 
-from icsnn_deploy.bundle.bundle import create_bundle
+from icsnn_deploy.bundle.create import create_bundle
 from icsnn_deploy.conversion.calibration.method import Method
 from icsnn_deploy.conversion.calibration.recipe import Recipe
 from icsnn_deploy.conversion.calibration.threshold_rules import QuantileThreshold

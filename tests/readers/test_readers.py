@@ -23,7 +23,8 @@ from typer.testing import CliRunner
 
 from icsnn_deploy.backends.recording import Recording
 from icsnn_deploy.backends.reference import ReferenceSimulator
-from icsnn_deploy.bundle.bundle import Bundle, create_bundle
+from icsnn_deploy.bundle.bundle import Bundle
+from icsnn_deploy.bundle.create import create_bundle
 from icsnn_deploy.cli import app
 from icsnn_deploy.conversion.calibration.recipe import Recipe
 from icsnn_deploy.conversion.convert import convert

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from icsnn_deploy.bundle.bundle import Bundle, create_bundle
+from icsnn_deploy.bundle.bundle import Bundle
+from icsnn_deploy.bundle.create import create_bundle
 from icsnn_deploy.data import Normalization
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.nodes import IF, Node, Relu

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from icsnn_deploy.bundle.bundle import Bundle, create_bundle
+from icsnn_deploy.bundle.bundle import Bundle
+from icsnn_deploy.bundle.create import create_bundle
 from icsnn_deploy.evaluation.options import EvaluationOptions
 from icsnn_deploy.evaluation.result import Evaluation
 from icsnn_deploy.evaluation.run import evaluate

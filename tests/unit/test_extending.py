@@ -86,7 +86,7 @@ np.testing.assert_array_equal(logits, [[1.0, 0.0, 0.5]])
     NEURON: """
 from icsnn_deploy import ExportError, LatticeError, certify, export, verify
 from icsnn_deploy.backends.reference import ReferenceSimulator
-from icsnn_deploy.bundle.bundle import create_bundle
+from icsnn_deploy.bundle.create import create_bundle
 from icsnn_deploy.graph.nodes import LowerBoundedIF
 from dataclasses import replace
 network = residual_network()

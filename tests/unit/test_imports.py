@@ -92,7 +92,7 @@ ON_USE = {
     "sklearn": r"demo/.*",
     "PIL": r"sources/images\.py",
     "torchvision": r"sources/torchvision_sets\.py",
-    "safetensors": r"(data|bundle/bundle|graph/file|parity/golden)\.py",
+    "safetensors": r"(data|bundle/(bundle|create)|graph/file|parity/golden)\.py",
 }
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from icsnn_deploy.bundle.bundle import create_bundle
+from icsnn_deploy.bundle.create import create_bundle
 from icsnn_deploy.bundle.manifest import MANIFEST
 from icsnn_deploy.exporters import export_into
 from icsnn_deploy.graph.graph import Graph

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from icsnn_deploy import atomic
-from icsnn_deploy.bundle.bundle import check_free, create_bundle, open_bundle
+from icsnn_deploy.bundle.bundle import open_bundle
+from icsnn_deploy.bundle.create import check_free, create_bundle
 from icsnn_deploy.bundle.manifest import MANIFEST
 from icsnn_deploy.errors import BundleError, ExportError
 from icsnn_deploy.parity.verify import verify

@@ -13,7 +13,8 @@ import pytest
 
 from icsnn_deploy import atomic
 from icsnn_deploy.bundle import swap
-from icsnn_deploy.bundle.bundle import Bundle, create_bundle, open_bundle
+from icsnn_deploy.bundle.bundle import Bundle, open_bundle
+from icsnn_deploy.bundle.create import create_bundle
 from icsnn_deploy.errors import BundleError
 from icsnn_deploy.locks import locked_folder
 from tests.support.graphs import residual_network

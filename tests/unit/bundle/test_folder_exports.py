@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from icsnn_deploy.bundle.bundle import Bundle, create_bundle, open_bundle
+from icsnn_deploy.bundle.bundle import Bundle, open_bundle
+from icsnn_deploy.bundle.create import create_bundle
 from icsnn_deploy.bundle.manifest import MANIFEST
 from icsnn_deploy.errors import BundleError
 from tests.support.graphs import residual_network

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from icsnn_deploy.bundle.bundle import create_bundle, open_bundle
+from icsnn_deploy.bundle.bundle import open_bundle
+from icsnn_deploy.bundle.create import create_bundle
 from icsnn_deploy.cli import app
 from tests.support.graphs import residual_ann, residual_network, samples
 

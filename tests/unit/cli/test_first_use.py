@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from icsnn_deploy.bundle.bundle import create_bundle
+from icsnn_deploy.bundle.create import create_bundle
 from icsnn_deploy.cli import app
 from icsnn_deploy.errors import Rejection, rejection_table
 from icsnn_deploy.graph.graph import Graph

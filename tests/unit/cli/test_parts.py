@@ -11,7 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 from icsnn_deploy.backends.reference import ReferenceSimulator
-from icsnn_deploy.bundle.bundle import Bundle, create_bundle, open_bundle
+from icsnn_deploy.bundle.bundle import Bundle, open_bundle
+from icsnn_deploy.bundle.create import create_bundle
 from icsnn_deploy.bundle.manifest import MANIFEST
 from icsnn_deploy.cli import app
 from icsnn_deploy.cli.input_arrays import load_calibration

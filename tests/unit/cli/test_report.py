@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from icsnn_deploy.bundle.bundle import create_bundle
+from icsnn_deploy.bundle.create import create_bundle
 from icsnn_deploy.cli import app
 from icsnn_deploy.graph.graph import Graph
 from tests.support.evaluating import NETWORK, as_ann, build, data

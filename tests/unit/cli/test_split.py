@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
-from icsnn_deploy.bundle.bundle import create_bundle, open_bundle
+from icsnn_deploy.bundle.bundle import open_bundle
+from icsnn_deploy.bundle.create import create_bundle
 from icsnn_deploy.cli import app
 from icsnn_deploy.data import Normalization
 from icsnn_deploy.graph.graph import Graph

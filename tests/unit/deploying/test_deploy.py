@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from icsnn_deploy.bundle.bundle import create_bundle, open_bundle
+from icsnn_deploy.bundle.bundle import open_bundle
 from icsnn_deploy.bundle.copy_bundle import copy_bundle
+from icsnn_deploy.bundle.create import create_bundle
 from icsnn_deploy.cli import app
 from icsnn_deploy.deploying import deploy as deploying
 from icsnn_deploy.deploying import referees

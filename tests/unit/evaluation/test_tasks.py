@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 
 from icsnn_deploy.backends.reference import ReferenceSimulator, run_ann
 from icsnn_deploy.backends.torch.early_exit import confidence_unit
-from icsnn_deploy.bundle.bundle import Bundle, create_bundle, open_bundle
+from icsnn_deploy.bundle.bundle import Bundle, open_bundle
+from icsnn_deploy.bundle.create import create_bundle
 from icsnn_deploy.cli import app
 from icsnn_deploy.errors import DataError
 from icsnn_deploy.evaluation.options import EvaluationOptions

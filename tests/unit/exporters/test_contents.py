@@ -12,7 +12,8 @@ import h5py
 import numpy as np
 import pytest
 
-from icsnn_deploy.bundle.bundle import Bundle, create_bundle, open_bundle
+from icsnn_deploy.bundle.bundle import Bundle, open_bundle
+from icsnn_deploy.bundle.create import create_bundle
 from icsnn_deploy.bundle.manifest import MANIFEST
 from icsnn_deploy.errors import BundleError, ExportError
 from icsnn_deploy.exporters import FORMATS, ExportOptions, export, export_into

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from icsnn_deploy.backends.reference import ReferenceSimulator
-from icsnn_deploy.bundle.bundle import create_bundle, open_bundle
+from icsnn_deploy.bundle.bundle import open_bundle
+from icsnn_deploy.bundle.create import create_bundle
 from icsnn_deploy.errors import DataError
 from icsnn_deploy.exporters import export, export_into
 from icsnn_deploy.exporters.contents import check_contents

@@ -13,7 +13,7 @@ import pytest
 
 from icsnn_deploy.backends.nir import NirSimulator
 from icsnn_deploy.backends.reference import ReferenceSimulator
-from icsnn_deploy.bundle.bundle import create_bundle
+from icsnn_deploy.bundle.create import create_bundle
 from icsnn_deploy.errors import ExportError, GraphError, LatticeError
 from icsnn_deploy.exporters import export
 from icsnn_deploy.exporters.nir.metadata import KEY

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from icsnn_deploy.bundle.bundle import create_bundle, open_bundle
+from icsnn_deploy.bundle.bundle import open_bundle
+from icsnn_deploy.bundle.create import create_bundle
 from icsnn_deploy.errors import GraphError
 from icsnn_deploy.exporters import export
 from icsnn_deploy.exporters.nir.read.file import read_graph

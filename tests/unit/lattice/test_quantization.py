@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
-from icsnn_deploy.bundle.bundle import Bundle, create_bundle
+from icsnn_deploy.bundle.bundle import Bundle
+from icsnn_deploy.bundle.create import create_bundle
 from icsnn_deploy.conversion.calibration.recipe import Recipe
 from icsnn_deploy.conversion.conversion import Conversion
 from icsnn_deploy.conversion.convert import convert

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from icsnn_deploy.backends.reference import ReferenceSimulator
-from icsnn_deploy.bundle.bundle import Bundle, create_bundle
+from icsnn_deploy.bundle.bundle import Bundle
+from icsnn_deploy.bundle.create import create_bundle
 from icsnn_deploy.errors import BundleError, LatticeError
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.inputs import to_input_units

@@ -15,7 +15,8 @@ import pytest
 from icsnn_deploy.backends.recording import Record, Recording
 from icsnn_deploy.backends.recording_file import load_recording, save_recording
 from icsnn_deploy.backends.reference import ReferenceSimulator, run_ann
-from icsnn_deploy.bundle.bundle import Bundle, create_bundle, open_bundle
+from icsnn_deploy.bundle.bundle import Bundle, open_bundle
+from icsnn_deploy.bundle.create import create_bundle
 from icsnn_deploy.errors import BackendUnavailableError, BundleError, DataError
 from icsnn_deploy.exporters import FORMATS, GENERAL, export
 from icsnn_deploy.graph.graph import Graph

@@ -13,7 +13,8 @@ import pytest
 import icsnn_deploy as icsnn
 from icsnn_deploy.backends.recording import Record
 from icsnn_deploy.backends.reference import ReferenceSimulator
-from icsnn_deploy.bundle.bundle import Bundle, create_bundle, open_bundle
+from icsnn_deploy.bundle.bundle import Bundle, open_bundle
+from icsnn_deploy.bundle.create import create_bundle
 from icsnn_deploy.data import Normalization
 from icsnn_deploy.errors import BundleError, DataError, GraphError, ParityError
 from icsnn_deploy.exporters.onnx.read import read

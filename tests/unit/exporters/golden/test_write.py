@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from icsnn_deploy.backends.reference import ReferenceSimulator
-from icsnn_deploy.bundle.bundle import create_bundle
+from icsnn_deploy.bundle.create import create_bundle
 from icsnn_deploy.errors import ExportError
 from icsnn_deploy.exporters import export, export_into
 from icsnn_deploy.graph.graph import Graph

@@ -16,7 +16,8 @@ from icsnn_deploy.backends.onnx.onnxruntime import OnnxRuntimeSimulator
 from icsnn_deploy.backends.onnx.openvino import OpenVinoSimulator
 from icsnn_deploy.backends.onnx.reference import OnnxReferenceSimulator
 from icsnn_deploy.backends.reference import ReferenceSimulator
-from icsnn_deploy.bundle.bundle import Bundle, create_bundle, open_bundle
+from icsnn_deploy.bundle.bundle import Bundle, open_bundle
+from icsnn_deploy.bundle.create import create_bundle
 from icsnn_deploy.errors import BundleError, ExportError
 from icsnn_deploy.exporters import export_into
 from icsnn_deploy.exporters.onnx.contract import LAYOUTS, Layout

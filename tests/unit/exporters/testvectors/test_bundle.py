@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from icsnn_deploy.bundle.bundle import Bundle, create_bundle, open_bundle
+from icsnn_deploy.bundle.bundle import Bundle, open_bundle
+from icsnn_deploy.bundle.create import create_bundle
 from icsnn_deploy.cli import app
 from icsnn_deploy.errors import BundleError
 from icsnn_deploy.exporters import export, export_into
