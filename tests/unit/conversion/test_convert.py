@@ -6,7 +6,7 @@ import json
 import warnings
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,41 +15,20 @@ from torch import nn
 
 from icsnn_deploy.backends.recording import Record
 from icsnn_deploy.backends.reference import ReferenceSimulator, run_ann
-from icsnn_deploy.conversion.ann_graph import to_ann_graph
 from icsnn_deploy.conversion.calibration.method import Method
 from icsnn_deploy.conversion.calibration.recipe import RECIPES, Recipe
 from icsnn_deploy.conversion.calibration.threshold_rules import (
-    LearnedBound,
     MaxThreshold,
     QuantileThreshold,
 )
 from icsnn_deploy.conversion.calibration.v_init_rules import Half, Zero
 from icsnn_deploy.conversion.conversion import Conversion
 from icsnn_deploy.conversion.convert import convert
-from icsnn_deploy.conversion.frontend.trace import DeclaredActivation
-from icsnn_deploy.data import Normalization
-from icsnn_deploy.errors import ConversionError, DataError
-from icsnn_deploy.graph.graph import Graph
+from icsnn_deploy.errors import ConversionError
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import IF, Relu
-from icsnn_deploy.sources.selection import mixed_order
+from tests.support.converting import images, model_logits
 from tests.support.traced import small_model
-
-NORMALIZATION = Normalization(mean=(0.4, 0.5, 0.6), std=(0.2, 0.25, 0.3))
-
-
-def images(count: int = 12, seed: int = 0) -> Array:
-    return np.random.default_rng(seed).normal(size=(count, 3, 6, 6)).astype(np.float32)
-
-
-def pixels(count: int = 12) -> Array:
-    return np.random.default_rng(0).integers(0, 256, (count, 3, 6, 6)).astype(np.uint8)
-
-
-def model_logits(model: nn.Module, x: Array) -> Array:
-    with torch.no_grad():
-        found: Array = model(torch.from_numpy(x)).numpy()
-    return found
 
 
 def held_out_agreement(result: Conversion, x: Array) -> float:
@@ -208,159 +187,6 @@ def test_an_exported_program_makes_the_same_function() -> None:
     np.testing.assert_allclose(logits[1], logits[0], atol=1e-5)
 
 
-# Normalization
-
-
-@pytest.mark.parametrize("padding", [0, 1])
-def test_pixels_with_a_normalization_equal_normalized_floats(padding: int) -> None:
-    model, x = small_model(padding=padding), pixels()
-    floats = NORMALIZATION.apply(x)
-    from_pixels = to_ann_graph(model, x, NORMALIZATION)
-    from_floats = to_ann_graph(model, floats)
-    assert from_pixels.input.dtype == "uint8"
-    assert from_floats.input.dtype == "float32"
-    wanted = model_logits(model, floats)
-    np.testing.assert_allclose(run_ann(from_floats, floats), wanted, atol=1e-5)
-    np.testing.assert_allclose(run_ann(from_pixels, x), wanted, atol=1e-5)
-    # Padded zeros are zeros of the normalized image: then the first node has to stay.
-    assert ("normalization" in from_pixels) == (padding > 0)
-
-
-def test_pixels_and_floats_make_networks_that_agree() -> None:
-    x = pixels()
-    recipe = Recipe(name="diehl", time_steps=8)
-    one = convert(small_model(), x, recipe, normalization=NORMALIZATION).network
-    other = convert(small_model(), NORMALIZATION.apply(x), recipe).network
-    left, right = one.nodes_of(IF), other.nodes_of(IF)
-    for a, b in zip(left, right, strict=True):
-        np.testing.assert_allclose(a.v_threshold, b.v_threshold, rtol=1e-4)
-
-
-@pytest.mark.parametrize("dtype", ["uint8", "int8", "int16", "int64"])
-def test_integers_without_a_normalization_are_refused(dtype: str) -> None:
-    with pytest.raises(DataError, match=f"of type {dtype}: floats as the model takes them"):
-        convert(small_model(), pixels().astype(dtype))
-
-
-@pytest.mark.parametrize(
-    ("dtype", "message"),
-    [
-        ("float32", r"values 0 to 255; .* floats must be in 0\.\.1"),
-        ("float64", r"values 0 to 255; .* floats must be in 0\.\.1"),
-        ("int16", "a normalization needs uint8"),
-    ],
-)
-def test_a_normalization_needs_pixels(dtype: str, message: str) -> None:
-    with pytest.raises(DataError, match=message):
-        convert(small_model(), pixels().astype(dtype), normalization=NORMALIZATION)
-
-
-@pytest.mark.parametrize("kind", [np.float32, np.float64])
-def test_floats_in_0_to_1_with_a_normalization_are_the_pixels_they_come_from(kind: type) -> None:
-    whole = pixels()
-    recipe = Recipe(name="opi", time_steps=2)
-    floats: Array = (whole / 255).astype(kind)
-    one = convert(small_model(), whole, recipe, normalization=NORMALIZATION)
-    other = convert(small_model(), floats, recipe, normalization=NORMALIZATION)
-    assert one.network.hash() == other.network.hash()
-    assert other.network.input.dtype == "uint8"
-
-
-class Rows:
-    """A data set of items, without a base class."""
-
-    def __init__(self, rows: list[Any]) -> None:
-        self.rows = rows
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, number: int) -> Any:
-        return self.rows[number]
-
-
-@pytest.mark.parametrize("form", ["pair", "dicts", "data set"])
-def test_samples_of_every_form_convert_to_the_same_network(form: str) -> None:
-    x = NORMALIZATION.apply(pixels())
-    y = np.arange(len(x))
-    given: Any
-    if form == "pair":
-        given = (x, y)
-    elif form == "dicts":
-        given = [{"image": x[i : i + 3], "label": y[i : i + 3]} for i in range(0, len(x), 3)]
-    else:  # its items are read in a mixed order
-        order = mixed_order(len(x))
-        given = Rows([(x[order.index(i)], i) for i in range(len(x))])
-    recipe = Recipe(name="opi", time_steps=2)
-    found = convert(small_model(), given, recipe, input_key="image" if form == "dicts" else None)
-    assert found.network.hash() == convert(small_model(), x, recipe).network.hash()
-
-
-def test_a_normalization_of_other_channels_is_refused() -> None:
-    gray = Normalization(mean=(0.5,), std=(0.5,))
-    with pytest.raises(DataError, match="images of 3 channels, but 1 values of mean and std"):
-        convert(small_model(), pixels(), normalization=gray)
-
-
-@pytest.mark.parametrize(
-    "model",
-    [small_model, nn.ReLU, small_model().state_dict(), None],
-    ids=["f", "class", "dict", "-"],
-)
-def test_what_is_no_model_is_refused(model: Any) -> None:
-    with pytest.raises(
-        ConversionError, match=r"a model of type \w+: an nn.Module with its weights"
-    ):
-        convert(model, images())
-
-
-def test_the_name_of_a_recipe_is_no_recipe() -> None:
-    with pytest.raises(ConversionError, match=r"a recipe of type str: Recipe\(name="):
-        convert(small_model(), images(), cast(Any, "auto"))
-
-
-# Inputs by name
-
-
-def test_one_input_may_be_given_by_its_name() -> None:
-    recipe = Recipe(name="diehl", time_steps=4)
-    named = convert(small_model(), {"input": images()}, recipe)
-    assert named.network.hash() == convert(small_model(), images(), recipe).network.hash()
-    assert named.report.calibration_samples == 12
-
-
-@pytest.mark.parametrize(
-    ("named", "message"),
-    [
-        ({"x": images()}, r"forward takes the inputs input, .*required argument: 'input'"),
-        ({"input": images(), "y": images(3)}, "{'input': 12, 'y': 3} samples"),
-        ({"input": images()[:0]}, "N >= 1 are needed"),
-        ({"input": pixels()}, "type uint8 and shape .* for the input 'input': floats"),
-    ],
-)
-def test_named_inputs_that_do_not_fit_are_refused(named: dict[str, Array], message: str) -> None:
-    with pytest.raises((ConversionError, DataError), match=message):
-        convert(small_model(), named, Recipe(name="diehl"))
-
-
-def test_named_inputs_take_no_normalization() -> None:
-    with pytest.raises(DataError, match="inputs input with a normalization: give"):
-        convert(small_model(), {"input": pixels()}, normalization=NORMALIZATION)
-
-
-def test_values_that_are_not_finite_are_refused() -> None:
-    x = images()
-    x[5, 0, 0, 0] = np.nan
-    with pytest.raises(DataError, match="NaN or infinity"):
-        convert(small_model(), x, Recipe(name="diehl"))
-
-
-def test_a_model_without_a_rectifier_is_refused() -> None:
-    model = nn.Sequential(nn.Flatten(), nn.Linear(108, 4)).eval()
-    with pytest.raises(ConversionError, match="the model has no ReLU"):
-        convert(model, images(), Recipe(name="diehl"))
-
-
 # Recipes
 
 
@@ -387,134 +213,6 @@ def test_a_recipe_of_your_own_needs_methods() -> None:
     assert Recipe(name="mine", methods=(method,)).strategy.methods == (method,)
     assert Recipe(name="diehl", methods=(method,)).strategy.methods == (method,)
     assert Recipe(name="diehl").strategy == RECIPES["diehl"]
-
-
-# Thresholds and initial potentials of particular recipes
-
-
-def thresholds(graph: Graph) -> list[list[float]]:
-    return [node.v_threshold.ravel().tolist() for node in graph.nodes_of(IF)]
-
-
-def test_a_bounded_rectifier_gives_its_bound() -> None:
-    x = images() * 30
-    graph = convert(small_model(nn.ReLU6), x, Recipe(name="opi", time_steps=4)).network
-    assert thresholds(graph) == [[6.0], [6.0]]
-    assert all((node.v_init == 3.0).all() for node in graph.nodes_of(IF))
-
-
-class Clip(nn.Module):
-    """A user's trained clip."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.bound = nn.Parameter(torch.tensor(0.75))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.minimum(x.clamp(min=0), self.bound)
-
-
-def test_a_declared_clip_gives_its_trained_bound() -> None:
-    declared = DeclaredActivation(class_name="Clip", bound="bound")
-    recipe = Recipe(name="opi", time_steps=4)
-    result = convert(small_model(Clip), images(), recipe, activations=[declared])
-    assert thresholds(result.network) == [[0.75], [0.75]]
-    wanted = model_logits(small_model(Clip), images())
-    np.testing.assert_allclose(run_ann(result.ann, images()), wanted, atol=1e-5)
-
-
-def test_a_learned_bound_that_is_not_there_names_the_layer() -> None:
-    method = Method(threshold=LearnedBound(), v_init=Half())
-    with pytest.raises(ConversionError, match=r"^2: no learned bound; declare the activation"):
-        convert(small_model(), images(), Recipe(methods=(method,)))
-
-
-def exact_model() -> nn.Module:
-    """Dyadic weights; the largest activations of relu1 on `exact_samples` are 2 and 1."""
-    model = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 2))
-    with torch.no_grad():
-        for layer in model:
-            if isinstance(layer, nn.Linear):
-                layer.weight.copy_(torch.tensor([[1.0, 0.5], [-0.25, 1.0]]))
-                layer.bias.copy_(torch.tensor([0.25, -0.5]))
-    return model.eval()
-
-
-EXACT_SAMPLES = np.array([[1.5, 0.5], [0.5, 1.5], [-1.0, 1.0], [0.25, 0.0]], np.float32)
-
-
-def test_opt_shifts_each_bias_by_half_a_threshold_over_the_steps() -> None:
-    opt, diehl = (
-        convert(exact_model(), EXACT_SAMPLES, Recipe(name=name, time_steps=4)).network
-        for name in ("opt", "diehl")
-    )
-    assert thresholds(opt) == thresholds(diehl)
-    assert all((node.v_init == 0).all() for node in opt.nodes_of(IF))
-    for linear, (v_threshold,) in zip(("0", "2"), thresholds(diehl), strict=True):
-        before, after = (graph.node(linear).arrays()["bias"] for graph in (diehl, opt))
-        np.testing.assert_array_equal(after - before, [v_threshold / 8] * 2)
-    head, shifted_head = (graph.node("4").arrays() for graph in (diehl, opt))
-    for field, value in head.items():
-        np.testing.assert_array_equal(shifted_head[field], value)
-
-
-def test_diehl_takes_the_largest_activation_of_the_samples_that_fit() -> None:
-    graph = convert(exact_model(), EXACT_SAMPLES, Recipe(name="diehl", time_steps=4)).network
-    first = np.maximum(EXACT_SAMPLES[:3] @ [[1, -0.25], [0.5, 1]] + [0.25, -0.5], 0)
-    second = np.maximum(first @ [[1, -0.25], [0.5, 1]] + [0.25, -0.5], 0)
-    assert thresholds(graph) == [[first.max()], [second.max()]]
-
-
-@pytest.mark.parametrize(("name", "expected"), [("spike-norm", 1.25), ("rmp", 2.25)])
-def test_spike_norm_measures_with_hard_reset_and_rmp_with_soft(name: str, expected: float) -> None:
-    first, second, head = nn.Linear(3, 3), nn.Linear(3, 1), nn.Linear(1, 2)
-    model = nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), head)
-    with torch.no_grad():
-        for layer in (first, second, head):
-            layer.bias.zero_()
-        first.weight.copy_(torch.eye(3))
-        second.weight.copy_(torch.tensor([[1.0, -0.5, 0.0]]))
-        second.bias.fill_(0.25)
-    # Threshold 2, currents 1.5, 1, 2: neuron 1 fires alone at step 3, but only with soft reset.
-    x = np.array([[1.5, 1.0, 2.0]], np.float32)
-    graph = convert(model.eval(), x, Recipe(name=name, time_steps=4)).network
-    assert thresholds(graph) == [[2.0], [expected]]
-
-
-@pytest.mark.parametrize("name", ["spike-norm", "rmp"])
-def test_spike_norm_keeps_a_clip(name: str) -> None:
-    first = nn.Linear(1, 1)
-    model = nn.Sequential(first, nn.ReLU6(), nn.Linear(1, 2))
-    with torch.no_grad():
-        first.weight.fill_(1.0)
-        first.bias.zero_()
-    x = np.array([[20.0], [3.0]], np.float32)
-    assert thresholds(convert(model.eval(), x, Recipe(name=name, time_steps=4)).network) == [[6.0]]
-
-
-def test_candidates_for_a_single_logit_are_told_apart() -> None:
-    model = nn.Sequential(*small_model()[:-1], nn.Linear(6, 1)).eval()
-    candidates = convert(
-        model.eval(), images(), Recipe(name="fast", time_steps=4)
-    ).report.candidates
-    assert min(one.divergence for one in candidates) > 0
-
-
-@pytest.mark.parametrize("name", ["opi", "c-snn"])
-def test_the_initial_potential_of_the_recipe_is_set(name: str) -> None:
-    share = {"opi": 0.5, "c-snn": 0.5 / 4}[name]
-    for node in convert(small_model(), images(), Recipe(name=name, time_steps=4)).network.nodes_of(
-        IF
-    ):
-        np.testing.assert_array_equal(node.v_init, node.v_threshold * np.float32(share))
-
-
-def test_algorithm_3_does_not_give_what_its_parts_give() -> None:
-    hashes = {
-        convert(small_model(), images(), Recipe(name=name, time_steps=4)).network.hash()
-        for name in ("i-snn", "c-snn", "ic-snn", "robust-norm")
-    }
-    assert len(hashes) == 4
 
 
 # Readout and progress
