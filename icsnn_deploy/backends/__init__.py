@@ -186,7 +186,10 @@ def find_backend(spec: str) -> tuple[Backend, str | None]:
         return BACKENDS[spec], None
     name, _, option = spec.partition(":")
     if name not in BACKENDS or not option or not BACKENDS[name].takes_option:
-        raise BackendUnavailableError(f"no backend {spec!r}; there are {', '.join(BACKENDS)}")
+        several = "; give each one with an option of its own" if "," in spec else ""
+        raise BackendUnavailableError(
+            f"no backend {spec!r}; there are {', '.join(BACKENDS)}{several}"
+        )
     return BACKENDS[name], option
 
 

@@ -194,6 +194,7 @@ def test_labels_need_images(finished: Path, bundle: Path) -> None:
     [
         (["--backend", "lava"], "no backend 'lava'; there are reference, torch, "),
         (["--backend", "torch:abacus"], "torch device 'abacus'"),
+        (["--backend", "torch,nir"], "nengo-loihi; give each one with an option of its own"),
         (["--backend", "torch:"], "no backend 'torch:'; there are reference, torch, "),
         (["--backend", "reference:cuda"], "no backend 'reference:cuda'; there are reference"),
         (["--backend", "onnx-reference:x"], "no backend 'onnx-reference:x'; there are reference"),
