@@ -21,17 +21,6 @@ from tests.support.portable import network, population
 RNG = np.random.default_rng(11)
 
 
-LEGACY = {
-    "Affine": {"weight", "bias", "metadata"},
-    "Conv2d": {"input_shape", "weight", "stride", "padding", "dilation", "groups", "bias"},
-    "Flatten": {"start_dim", "end_dim", "input_type", "metadata"},
-    "IF": {"r", "v_threshold", "metadata"},
-    "Input": {"shape"},
-    "Output": {"shape"},
-}
-"""The data sets that nir 1.0.4 can read of each node; with any other it fails."""
-
-
 def test_a_reader_is_asked_before_anything_is_written(tmp_path: Path) -> None:
     signal = network(
         conv("c", "x", RNG, (2, 2), (3,)),

@@ -35,17 +35,6 @@ from tests.support.portable import header, network, population, same
 RNG = np.random.default_rng(11)
 
 
-LEGACY = {
-    "Affine": {"weight", "bias", "metadata"},
-    "Conv2d": {"input_shape", "weight", "stride", "padding", "dilation", "groups", "bias"},
-    "Flatten": {"start_dim", "end_dim", "input_type", "metadata"},
-    "IF": {"r", "v_threshold", "metadata"},
-    "Input": {"shape"},
-    "Output": {"shape"},
-}
-"""The data sets that nir 1.0.4 can read of each node; with any other it fails."""
-
-
 def test_relay_inputs() -> None:
     x = np.arange(2 * 3 * 4).reshape(2, 3, 4)
     made = relay_inputs(x, 3)
