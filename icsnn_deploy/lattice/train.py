@@ -27,7 +27,6 @@ BUDGETS: dict[LatticeEffort, TrainingBudget | None] = {
 """What the training of each effort may cost; quick trains nothing."""
 
 _TEMPERATURE = 4.0  # as in the recipe auto
-_NORMALIZED = 0.7  # share of the iterations; in the others the network is the one that results
 
 
 def check_trainable(network: Graph, ann: Graph | None, effort: LatticeEffort) -> None:
@@ -72,6 +71,7 @@ def train_on_lattice(
         one_threshold: every population keeps one threshold.
         seed: of the order of samples and of their variations.
     """
+    options = options_for(plan)
     trainable = TrainableLattice(
         network,
         prepared,
@@ -79,7 +79,7 @@ def train_on_lattice(
         logit_unit,
         fit.device,
         one_threshold=one_threshold,
-        batches_normalized=round(_NORMALIZED * plan.iterations),
+        batches_normalized=options.batches_normalized,
     )
     samples = HeldSamples(fit, fit.image_shape(network))
     found = distill(
@@ -88,7 +88,7 @@ def train_on_lattice(
         fit,
         samples.batches(plan.batch_size, None, seed),
         readout_steps,
-        options_for(plan),
+        options,
         objective=objective,
         stage="integer training",
     )

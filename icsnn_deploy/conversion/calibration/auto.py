@@ -68,6 +68,21 @@ def rate_factor(criterion: float) -> float:
     return min(1.0, max(_LEAST_FACTOR, criterion / _FULL_RATE))
 
 
+def normalized_share(factor: float) -> float:
+    """Share of a distillation in which batches are normalized by their own statistics.
+
+    At large learning rates training without them goes astray: ResNet20, T = 4, factor 1, normalized
+    for 0.3, 0.5, 0.7 and all of the time ended at 0.338, 0.336, 0.302 and 0.305. At small ones they
+    are mostly noise: VGG16 of half width, T = 4, factor 0.2, for none, 0.3, 0.7 and all of the time
+    ended at 0.0615, 0.0567, 0.0594 and 0.0606 on test images, T = 8 with 0.3 and 1 at 0.0208 and
+    0.0255.
+
+    Args:
+        factor: share of the usual learning rates (rate_factor).
+    """
+    return 0.3 + 0.4 * factor
+
+
 def _curve_points(plan: TrainingPlan) -> int:
     """Points of the curve: each costs as much as three iterations on a few hundred samples."""
     return min(CURVE_POINTS, max(4, plan.iterations // 30))
@@ -199,6 +214,7 @@ class Auto(Strategy):
             rate=factor * DistillOptions.rate,
             weight_rate=factor * DistillOptions.weight_rate if self.weights else 0.0,
             temperature=_TEMPERATURE,
+            normalized=normalized_share(factor),
         )
         found = distill(
             start,

@@ -44,6 +44,8 @@ class DistillOptions:
             unchanged.
         activation_share: factor of the activation error in the loss.
         temperature: of the loss at the start; it falls to 1 in even steps (see Objective.loss).
+        normalized: share of the iterations in which currents are normalized by the statistics of
+            their batch; in the others the network in training is the one that results.
 
     Raises:
         ConversionError: numbers out of range.
@@ -54,6 +56,7 @@ class DistillOptions:
     weight_rate: float = 1e-2
     activation_share: float = 0.0
     temperature: float = 1.0
+    normalized: float = 0.7
 
     def __post_init__(self) -> None:
         least = min(self.weight_rate, self.activation_share)
@@ -63,6 +66,13 @@ class DistillOptions:
                 f"activation_share {self.activation_share}, temperature {self.temperature}: "
                 "positive numbers, and a temperature of 1 or more, are needed"
             )
+        if not 0 <= self.normalized <= 1:
+            raise ConversionError(f"normalized {self.normalized}: 0 to 1 is allowed")
+
+    @property
+    def batches_normalized(self) -> int:
+        """Number of batches that are normalized by their own statistics."""
+        return round(self.normalized * self.iterations)
 
     def temperature_at(self, iteration: int) -> float:
         """The temperature of an iteration."""
@@ -153,8 +163,12 @@ def distill(
         stage: name under which progress is reported.
     """
     if isinstance(network, Graph):
-        trained_weights = options.weight_rate > 0
-        network = TrainableNetwork(network, context.device, train_weights=trained_weights)
+        network = TrainableNetwork(
+            network,
+            context.device,
+            train_weights=options.weight_rate > 0,
+            batches_normalized=options.batches_normalized,
+        )
     run = _Run(network, ann, context, batches, time_steps, options, objective)
     if checkpoint is not None:
         run.resume(checkpoint)

@@ -6,12 +6,18 @@ mean and std are those of the current I per channel, over the batch and the T st
 normalization (Ioffe & Szegedy 2015; for spiking networks Zheng et al. 2021): a change of one
 layer's weights then leaves the scale of its current, and the firing rates after it, as they were.
 The network that results has the running mean and std of the training in its weights and biases.
+
+The statistics of a batch are noise as well, which grows with depth: VGG16, T = 4, 32 samples, in
+training diverged by 0.16 where the network that would result diverged by 0.05. So from some batch
+on the running statistics stay, and the network in training is the one that results, as in training
+for few bits (Krishnamoorthi 2018).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import torch
@@ -29,6 +35,8 @@ from icsnn_deploy.graph.nodes import IF, Conv, Linear
 _MOMENTUM = 0.05
 _EPS = 1e-6  # times the mean variance of the channels: added to each, for those that never change
 _FEWEST_VALUES = 16  # per channel: statistics of fewer are noise
+
+_Statistics = Literal["batch", "running", "none"]
 
 
 @dataclass(kw_only=True)
@@ -90,14 +98,19 @@ class TrainableNetwork:
         network: a float IF network with soft reset.
         device: torch device.
         train_weights: weights are parameters too, except of connections that only copy.
+        batches_normalized: number of batches that are normalized by their own statistics; from then
+            on by the running ones, as in the network that results.
 
     Attributes:
         potentials: parameters of the populations, and the shift of the output.
         weights: of connections, as multiples of the root mean square of their row.
     """
 
-    def __init__(self, network: Graph, device: str, *, train_weights: bool) -> None:
+    def __init__(
+        self, network: Graph, device: str, *, train_weights: bool, batches_normalized: int
+    ) -> None:
         self.network = network
+        self.batches_normalized = batches_normalized
         self.simulator = TorchSimulator(network, device=device)
         self.ops = self.simulator.ops
         self.constant = network.constant_nodes()
@@ -108,8 +121,10 @@ class TrainableNetwork:
                     weight = self.ops.parameter(node, "weight").clone()
                     self._layers[node.name] = _ScaledWeight(node, weight)
         self._populations = {n.name: self._parameters(n) for n in network.nodes_of(IF)}
+        self._batches = torch.zeros((), device=self.ops.device)
         channels = network.shape(network.output.name)
         self._readout = torch.zeros(channels[0], device=self.ops.device, requires_grad=True)
+        self._batches = torch.zeros((), device=self.ops.device)
         self.potentials = [p for found in self._populations.values() for p in found.learned]
         self.potentials.append(self._readout)
         self.weights = [layer.multiple for layer in self._layers.values()]
@@ -150,7 +165,7 @@ class TrainableNetwork:
             self._populations[name].count.fill_(current.numel() // current.shape[1])
 
         for batch in inputs:
-            self._run(batch, {}, observe=add)
+            self._run(batch, {}, "none", observe=add)
         for name, found in self._populations.items():
             mean, square = (sums[name] / len(inputs)).to(self.ops.device)
             variance = (square - mean * mean).clamp(min=0)
@@ -169,15 +184,18 @@ class TrainableNetwork:
             inputs: a batch as the network takes it.
             activations: of the ANN by name, on the same samples; without them there are no errors.
         """
-        return self._run(inputs, activations or {})
+        first = float(self._batches) < self.batches_normalized
+        self._batches += 1
+        return self._run(inputs, activations or {}, "batch" if first else "running")
 
     def _run(
         self,
         inputs: Array,
         activations: dict[str, Tensor],
+        statistics: _Statistics,
         observe: Callable[[str, Tensor], None] | None = None,
     ) -> tuple[Tensor, list[Tensor]]:
-        """As run; with an observer, which gets all currents, they are not normalized."""
+        """As run, normalized by these statistics; an observer gets all currents."""
         steps, batch = self.network.steps, inputs.shape[self.network.input.batch_axis]
         errors = []
         for name, layer in self._layers.items():
@@ -186,7 +204,7 @@ class TrainableNetwork:
         def fire(node: IF, current: Tensor) -> Tensor:
             if observe is not None:
                 observe(node.name, current)
-            spikes = self._spikes(node, current, normalize=observe is None)
+            spikes = self._spikes(node, current, statistics)
             if node.name in activations:
                 wanted = activations.pop(node.name)
                 rate = spikes.reshape(steps, batch, *wanted.shape[1:]).mean(dim=0)
@@ -201,17 +219,17 @@ class TrainableNetwork:
         result = result + self._readout.reshape(shape)
         return self.simulator.over_time(self.network.output.name, result, batch), errors
 
-    def _spikes(self, node: IF, current: Tensor, *, normalize: bool) -> Tensor:
+    def _spikes(self, node: IF, current: Tensor, statistics: _Statistics) -> Tensor:
         found = self._populations[node.name]
         v_threshold = self.ops.parameter(node, "v_threshold")
         column = found.log_gain.shape
-        if not normalize:
+        if statistics == "none":
             gain, offset = found.log_gain.exp() / v_threshold, found.offset
             current = torch.addcmul(offset, current, gain)
         else:
             gain = found.log_gain.exp() * (found.first_std.reshape(column) / v_threshold)
             offset = found.offset + found.first_mean.reshape(column) / v_threshold
-            current = self._normalized(found, current, gain, offset)
+            current = self._normalized(found, current, gain, offset, statistics == "batch")
         spikes: Tensor = SurrogateIF.apply(
             current,
             found.v_init,
@@ -223,24 +241,25 @@ class TrainableNetwork:
 
     @staticmethod
     def _normalized(
-        found: _PopulationParameters, current: Tensor, gain: Tensor, offset: Tensor
+        found: _PopulationParameters, current: Tensor, gain: Tensor, offset: Tensor, own: bool
     ) -> Tensor:
-        """gain * (current - mean) / std + offset; gain and offset per channel or per neuron."""
+        """gain * (current - mean) / std + offset; gain and offset per channel or per neuron.
+
+        With `own`, by the batch's own mean and std, which the running ones then follow.
+        """
         count = current.numel() // current.shape[1]
-        found.count.fill_(count)
+        own = own and count >= _FEWEST_VALUES
+        if own:
+            found.count.fill_(count)
         column = found.log_gain.shape
-        if count < _FEWEST_VALUES:
-            mean, std = found.running_mean, (found.variance + found.eps).sqrt()
-            scaled = (current - mean.reshape(column)) / std.reshape(column)
-            return torch.addcmul(offset, scaled, gain)
         per_channel = gain.shape == offset.shape == column
         scaled = functional.batch_norm(
             current,
             found.running_mean,
-            found.running_variance,
+            found.running_variance if own else found.variance,
             weight=gain.flatten() if per_channel else None,
             bias=offset.flatten() if per_channel else None,
-            training=True,
+            training=own,
             momentum=_MOMENTUM,
             eps=found.eps,
         )
@@ -280,7 +299,7 @@ class TrainableNetwork:
     def state(self) -> list[Tensor]:
         """Everything that training changes, for a checkpoint."""
         populations = [value for p in self._populations.values() for value in p.state]
-        return [*populations, self._readout, *self.weights]
+        return [*populations, self._readout, self._batches, *self.weights]
 
     @torch.no_grad()
     def restore(self, state: list[Tensor]) -> None:

@@ -28,9 +28,19 @@ def network_without_ties() -> Graph:
     return network
 
 
-def trained(weights: bool, seed: int = 2) -> TrainableNetwork:
+def trainable(
+    network: Graph, *, train_weights: bool = True, batches_normalized: int = 1000
+) -> TrainableNetwork:
+    return TrainableNetwork(
+        network, "cpu", train_weights=train_weights, batches_normalized=batches_normalized
+    )
+
+
+def trained(weights: bool, seed: int = 2, batches_normalized: int = 1000) -> TrainableNetwork:
     """A network whose parameters and statistics were changed at random."""
-    network = TrainableNetwork(network_without_ties(), "cpu", train_weights=weights)
+    network = trainable(
+        network_without_ties(), train_weights=weights, batches_normalized=batches_normalized
+    )
     network.measure([random_images()])
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -41,14 +51,14 @@ def trained(weights: bool, seed: int = 2) -> TrainableNetwork:
 
 def test_untrained_it_is_the_network() -> None:
     network = network_without_ties()
-    trainable = TrainableNetwork(network, "cpu", train_weights=True)
+    training = trainable(network)
     images = random_images()
-    trainable.measure([images])
-    logits, errors = trainable.run(images)
+    training.measure([images])
+    logits, errors = training.run(images)
     expected = ReferenceSimulator(network).run(images).logits
     np.testing.assert_allclose(logits.mean(dim=0).detach().numpy(), expected, atol=1e-4)
     assert errors == []
-    found = ReferenceSimulator(trainable.result()).run(images).logits
+    found = ReferenceSimulator(training.result()).run(images).logits
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
@@ -63,22 +73,36 @@ def test_the_result_is_what_was_trained(weights: bool) -> None:
     np.testing.assert_allclose(found, logits.mean(dim=0).numpy(), atol=1e-3)
 
 
+@pytest.mark.parametrize("weights", [False, True])
+def test_after_its_first_batches_it_is_the_network_that_results(weights: bool) -> None:
+    """No batch after those changes the statistics, and none is measured by its own."""
+    network = trained(weights, batches_normalized=2)
+    with torch.no_grad():
+        found = []
+        for scale in (1, 2, 3, 4):  # each with other statistics
+            network.run(scale * random_images())
+            found.append(network.result().hash())
+        assert found[0] != found[1] == found[2] == found[3]
+        images = 5 * random_images()
+        logits, _ = network.run(images)
+    expected = ReferenceSimulator(network.result()).run(images).logits
+    np.testing.assert_allclose(logits.mean(dim=0).numpy(), expected, atol=1e-4)
+
+
 def test_weights_that_are_zero_stay_zero() -> None:
     network = spiking_network(residual_ann())
     conv = next(node for node in network.nodes_of(Conv) if node.weight.size > node.weight.shape[0])
     pruned = conv.weight.copy()
     pruned[:, :, 0, :] = 0
-    trainable = TrainableNetwork(
-        network.replace(replace(conv, weight=pruned)), "cpu", train_weights=True
-    )
-    trainable.measure([random_images()])
-    optimizer = torch.optim.Adam(trainable.weights, lr=0.1)
+    training = trainable(network.replace(replace(conv, weight=pruned)))
+    training.measure([random_images()])
+    optimizer = torch.optim.Adam(training.weights, lr=0.1)
     for _ in range(3):
-        logits, _ = trainable.run(random_images())
+        logits, _ = training.run(random_images())
         optimizer.zero_grad()
         logits.square().mean().backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-    after = result_conv(trainable.result(), conv.name).weight
+    after = result_conv(training.result(), conv.name).weight
     assert not after[:, :, 0, :].any()
     assert (after[:, :, 1, :] != pruned[:, :, 1, :]).mean() > 0.5
 
