@@ -173,7 +173,7 @@ def train(model: nn.Module, images: Array, labels: Array, epochs: int) -> None:
             cycle.step()
             done += 1
         print(
-            f"epoch {epoch + 1}/{epochs}: loss {float(loss):.3f}, {time.monotonic() - begun:.0f} s"
+            f"epoch {epoch + 1}/{epochs}: loss {loss.item():.3f}, {time.monotonic() - begun:.0f} s"
         )
     model.eval()
 

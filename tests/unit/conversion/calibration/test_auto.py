@@ -9,7 +9,12 @@ import numpy as np
 import pytest
 
 from icsnn_deploy.conversion.calibration import auto
-from icsnn_deploy.conversion.calibration.auto import Auto, EffortPlan, rate_factor
+from icsnn_deploy.conversion.calibration.auto import (
+    Auto,
+    EffortPlan,
+    normalized_share,
+    rate_factor,
+)
 from icsnn_deploy.conversion.calibration.recipe import Recipe
 from icsnn_deploy.conversion.calibration.training_cost import TrainingBudget
 from icsnn_deploy.conversion.convert import convert
@@ -112,3 +117,8 @@ def test_a_recipe_that_makes_no_sense_is_refused(fields: dict[str, Any], message
 @pytest.mark.parametrize(("divergence", "share"), [(2.0, 1.0), (0.4, 1.0), (0.2, 0.5), (0.0, 0.1)])
 def test_the_closer_a_network_is_the_smaller_are_the_steps(divergence: float, share: float) -> None:
     assert rate_factor(divergence) == pytest.approx(share)
+
+
+def test_the_closer_a_network_is_the_sooner_its_statistics_stay() -> None:
+    shares = [normalized_share(rate_factor(divergence)) for divergence in (2.0, 0.2, 0.0)]
+    assert shares == pytest.approx([0.7, 0.5, 0.34])

@@ -160,3 +160,5 @@ def test_options_that_make_no_sense_are_refused() -> None:
         DistillOptions(iterations=0)
     with pytest.raises(ConversionError, match="weight_rate -1"):
         DistillOptions(weight_rate=-1)
+    with pytest.raises(ConversionError, match=r"normalized 1\.5: 0 to 1 is allowed"):
+        DistillOptions(normalized=1.5)
