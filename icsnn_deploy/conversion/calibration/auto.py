@@ -104,7 +104,7 @@ class EffortPlan:
 
 
 _SHORT = TrainingBudget(operations=1.75e13, iterations=300)
-_STANDARD = TrainingBudget(operations=7e13, iterations=4_000)
+_STANDARD = TrainingBudget(operations=9e13, iterations=4_000)
 _BEST = TrainingBudget(operations=2e14, iterations=10_000)
 _FINETUNE = TrainingBudget(operations=1e15, iterations=60_000)
 
