@@ -27,6 +27,7 @@ BUDGETS: dict[LatticeEffort, TrainingBudget | None] = {
 """What the training of each effort may cost; quick trains nothing."""
 
 _TEMPERATURE = 4.0  # as in the recipe auto
+_NORMALIZED_SHARE = 0.7
 
 
 def check_trainable(network: Graph, ann: Graph | None, effort: LatticeEffort) -> None:
@@ -71,7 +72,6 @@ def train_on_lattice(
         one_threshold: every population keeps one threshold.
         seed: of the order of samples and of their variations.
     """
-    options = options_for(plan)
     trainable = TrainableLattice(
         network,
         prepared,
@@ -79,7 +79,6 @@ def train_on_lattice(
         logit_unit,
         fit.device,
         one_threshold=one_threshold,
-        batches_normalized=options.batches_normalized,
     )
     samples = HeldSamples(fit, fit.image_shape(network))
     found = distill(
@@ -88,7 +87,7 @@ def train_on_lattice(
         fit,
         samples.batches(plan.batch_size, None, seed),
         readout_steps,
-        options,
+        options_for(plan),
         objective=objective,
         stage="integer training",
     )
@@ -96,8 +95,10 @@ def train_on_lattice(
 
 
 def options_for(plan: TrainingPlan) -> DistillOptions:
-    """Rates of the training of an integer network."""
-    return DistillOptions(iterations=plan.iterations, temperature=_TEMPERATURE)
+    """Options of the training of an integer network."""
+    return DistillOptions(
+        iterations=plan.iterations, temperature=_TEMPERATURE, normalized_share=_NORMALIZED_SHARE
+    )
 
 
 def training_plan(ann: Graph, time_steps: int, effort: LatticeEffort) -> TrainingPlan | None:

@@ -46,8 +46,6 @@ class TrainableLattice:
             [*output shape].
         device: torch device.
         one_threshold: every population has one threshold, and keeps one.
-        batches_normalized: number of batches that are normalized by their own statistics; from then
-            on by the running ones, as in the network that results.
 
     Attributes:
         potentials: parameters of the populations, and the shift of the output.
@@ -63,10 +61,9 @@ class TrainableLattice:
         device: str,
         *,
         one_threshold: bool = False,
-        batches_normalized: int = 0,
     ) -> None:
         self.network = network
-        self.one_threshold, self.batches_normalized = one_threshold, batches_normalized
+        self.one_threshold = one_threshold
         self.simulator = TorchSimulator(_as_floats(network), device=device)
         self.ops = self.simulator.ops
         self.constant = network.constant_nodes()
@@ -80,7 +77,6 @@ class TrainableLattice:
         unit = np.broadcast_to(logit_unit, shape).reshape(shape[0], -1).mean(axis=1)
         self._readout_unit = self._column(unit.astype(np.float32), len(shape))
         self._readout = torch.zeros_like(self._readout_unit, requires_grad=True)
-        self._batches = torch.zeros((), device=self.ops.device)
         self.potentials = [p for found in self._populations.values() for p in found.learned]
         self.potentials.append(self._readout)
         self.weights = [layer.multiple for layer in self._layers]
@@ -143,22 +139,22 @@ class TrainableLattice:
         return (variance + 1e-3).sqrt()  # a current that never changes is left as it is
 
     def run(
-        self, inputs: Array, activations: dict[str, Tensor] | None = None
+        self, inputs: Array, activations: dict[str, Tensor] | None = None, *, by_batch: bool
     ) -> tuple[Tensor, list[Tensor]]:
         """Currents of the output [T, B, *shape] in units of the logits; errors are not measured.
 
         Args:
             inputs: a batch as the float network takes it.
             activations: not used.
+            by_batch: normalize by the batch's own statistics, which the running ones follow; else
+                run as the network that results.
         """
         for layer in self._layers:
             self.ops.set_parameter(layer.node.name, layer.field, layer.value)
-        normalize = float(self._batches) < self.batches_normalized
-        self._batches += 1
 
         def fire(node: IF, current: Tensor) -> Tensor:
             found = self._populations[node.name]
-            values = self._normalized(found, current) if normalize else found.exact_values
+            values = self._normalized(found, current) if by_batch else found.exact_values
             return self._spikes(node, current, values)
 
         return self._forward(inputs, fire), []
@@ -210,7 +206,7 @@ class TrainableLattice:
     def state(self) -> list[Tensor]:
         """Everything that training changes, for a checkpoint."""
         populations = [value for p in self._populations.values() for value in p.state]
-        return [*populations, self._readout, self._batches, *self.weights]
+        return [*populations, self._readout, *self.weights]
 
     @torch.no_grad()
     def restore(self, state: list[Tensor]) -> None:

@@ -216,7 +216,7 @@ class Auto(Strategy):
             rate=factor * DistillOptions.rate,
             weight_rate=factor * DistillOptions.weight_rate if self.weights else 0.0,
             temperature=_TEMPERATURE,
-            normalized=normalized_share(factor),
+            normalized_share=normalized_share(factor),
         )
         found = distill(
             start,

@@ -44,8 +44,8 @@ class DistillOptions:
             unchanged.
         activation_share: factor of the activation error in the loss.
         temperature: of the loss at the start; it falls to 1 in even steps (see Objective.loss).
-        normalized: share of the iterations in which currents are normalized by the statistics of
-            their batch; in the others the network in training is the one that results.
+        normalized_share: share of the iterations, the first ones, in which currents are normalized
+            by the statistics of their batch; in the others by the running ones, which stay.
 
     Raises:
         ConversionError: numbers out of range.
@@ -56,7 +56,7 @@ class DistillOptions:
     weight_rate: float = 1e-2
     activation_share: float = 0.0
     temperature: float = 1.0
-    normalized: float = 0.7
+    normalized_share: float = 0.7
 
     def __post_init__(self) -> None:
         least = min(self.weight_rate, self.activation_share)
@@ -66,13 +66,12 @@ class DistillOptions:
                 f"activation_share {self.activation_share}, temperature {self.temperature}: "
                 "positive numbers, and a temperature of 1 or more, are needed"
             )
-        if not 0 <= self.normalized <= 1:
-            raise ConversionError(f"normalized {self.normalized}: 0 to 1 is allowed")
+        if not 0 <= self.normalized_share <= 1:
+            raise ConversionError(f"normalized_share {self.normalized_share}: 0 to 1 is allowed")
 
-    @property
-    def batches_normalized(self) -> int:
-        """Number of batches that are normalized by their own statistics."""
-        return round(self.normalized * self.iterations)
+    def by_batch(self, iteration: int) -> bool:
+        """Whether an iteration normalizes by the statistics of its batch."""
+        return iteration < self.normalized_share * self.iterations
 
     def temperature_at(self, iteration: int) -> float:
         """The temperature of an iteration."""
@@ -103,11 +102,12 @@ class Trainable(Protocol):
         """Look at batches of one size before training starts."""
 
     def run(
-        self, inputs: Array, activations: dict[str, Tensor] | None = None
+        self, inputs: Array, activations: dict[str, Tensor] | None = None, *, by_batch: bool
     ) -> tuple[Tensor, list[Tensor]]:
         """Currents of the output [T, B, *shape] in units of the ANN's logits.
 
         And the relative squared error of each population, where activations of the ANN are given.
+        Normalized by the statistics of the batch, or by the running ones, as the result is.
         """
 
     def result(self) -> Graph:
@@ -153,7 +153,7 @@ def distill(
         context: device, encoder and progress.
         batches: samples that are learned from.
         time_steps: readout steps: the T after which the network is read.
-        options: number of steps and learning rates.
+        options: number of steps, learning rates and normalization.
         objective: what is minimized; a plain one is the divergence, by the task of each output.
         held_out: divergence of a network on held-out samples, for the curve.
         checkpoint: where the state is kept; a distillation that was interrupted goes on from there.
@@ -163,12 +163,8 @@ def distill(
         stage: name under which progress is reported.
     """
     if isinstance(network, Graph):
-        network = TrainableNetwork(
-            network,
-            context.device,
-            train_weights=options.weight_rate > 0,
-            batches_normalized=options.batches_normalized,
-        )
+        trained_weights = options.weight_rate > 0
+        network = TrainableNetwork(network, context.device, train_weights=trained_weights)
     run = _Run(network, ann, context, batches, time_steps, options, objective)
     if checkpoint is not None:
         run.resume(checkpoint)
@@ -226,7 +222,11 @@ class _Run:
         begun = time.monotonic()
         samples, labels = self.batches.batch(self.done)
         wanted, activations = self.teacher.run(self.context.encoder.frames(samples))
-        logits, errors = self.network.run(self.context.encoder.inputs(samples), activations)
+        logits, errors = self.network.run(
+            self.context.encoder.inputs(samples),
+            activations,
+            by_batch=self.options.by_batch(self.done),
+        )
         start = self.network.network.readout_start
         read = [logits[start:t].mean(dim=0) for t in self.time_steps]
         temperature = self.options.temperature_at(self.done)

@@ -5,12 +5,12 @@
 mean and std are those of the current I per channel, over the batch and the T steps, as in batch
 normalization (Ioffe & Szegedy 2015; for spiking networks Zheng et al. 2021): a change of one
 layer's weights then leaves the scale of its current, and the firing rates after it, as they were.
-The network that results has the running mean and std of the training in its weights and biases.
+The network that results has the running mean and std in its weights and biases.
 
-The statistics of a batch are noise as well, which grows with depth: VGG16, T = 4, 32 samples, in
-training diverged by 0.16 where the network that would result diverged by 0.05. So from some batch
-on the running statistics stay, and the network in training is the one that results, as in training
-for few bits (Krishnamoorthi 2018).
+The statistics of a batch are noise as well: VGG16, T = 4, 32 samples, in training diverged by 0.16
+where the network that would result diverged by 0.05. So the last part of a training uses the
+running ones, which then stay, and trains the very network that results, as in training for few bits
+(Krishnamoorthi 2018).
 """
 
 from __future__ import annotations
@@ -98,19 +98,14 @@ class TrainableNetwork:
         network: a float IF network with soft reset.
         device: torch device.
         train_weights: weights are parameters too, except of connections that only copy.
-        batches_normalized: number of batches that are normalized by their own statistics; from then
-            on by the running ones, as in the network that results.
 
     Attributes:
         potentials: parameters of the populations, and the shift of the output.
         weights: of connections, as multiples of the root mean square of their row.
     """
 
-    def __init__(
-        self, network: Graph, device: str, *, train_weights: bool, batches_normalized: int
-    ) -> None:
+    def __init__(self, network: Graph, device: str, *, train_weights: bool) -> None:
         self.network = network
-        self.batches_normalized = batches_normalized
         self.simulator = TorchSimulator(network, device=device)
         self.ops = self.simulator.ops
         self.constant = network.constant_nodes()
@@ -121,10 +116,8 @@ class TrainableNetwork:
                     weight = self.ops.parameter(node, "weight").clone()
                     self._layers[node.name] = _ScaledWeight(node, weight)
         self._populations = {n.name: self._parameters(n) for n in network.nodes_of(IF)}
-        self._batches = torch.zeros((), device=self.ops.device)
         channels = network.shape(network.output.name)
         self._readout = torch.zeros(channels[0], device=self.ops.device, requires_grad=True)
-        self._batches = torch.zeros((), device=self.ops.device)
         self.potentials = [p for found in self._populations.values() for p in found.learned]
         self.potentials.append(self._readout)
         self.weights = [layer.multiple for layer in self._layers.values()]
@@ -162,7 +155,7 @@ class TrainableNetwork:
             first = current.double().mean(dim=axes)
             second = current.double().square().mean(dim=axes)
             sums[name] = sums[name] + torch.stack([first, second]).cpu()
-            self._populations[name].count.fill_(current.numel() // current.shape[1])
+            self._populations[name].count.fill_(max(2, current.numel() // current.shape[1]))
 
         for batch in inputs:
             self._run(batch, {}, "none", observe=add)
@@ -176,17 +169,17 @@ class TrainableNetwork:
             found.running_variance.copy_(variance / (1 - 1 / found.count))
 
     def run(
-        self, inputs: Array, activations: dict[str, Tensor] | None = None
+        self, inputs: Array, activations: dict[str, Tensor] | None = None, *, by_batch: bool
     ) -> tuple[Tensor, list[Tensor]]:
         """Currents of the output [T, B, *shape], and each population's relative squared error.
 
         Args:
             inputs: a batch as the network takes it.
+            by_batch: normalize by the batch's own statistics, which the running ones follow; else
+                by the running ones, as the network that results does.
             activations: of the ANN by name, on the same samples; without them there are no errors.
         """
-        first = float(self._batches) < self.batches_normalized
-        self._batches += 1
-        return self._run(inputs, activations or {}, "batch" if first else "running")
+        return self._run(inputs, activations or {}, "batch" if by_batch else "running")
 
     def _run(
         self,
@@ -223,13 +216,15 @@ class TrainableNetwork:
         found = self._populations[node.name]
         v_threshold = self.ops.parameter(node, "v_threshold")
         column = found.log_gain.shape
+        # One shift of the current per channel, also where each neuron has its own threshold.
+        offset = found.offset * (_channel_means(v_threshold, column) / v_threshold)
         if statistics == "none":
-            gain, offset = found.log_gain.exp() / v_threshold, found.offset
+            gain = found.log_gain.exp() / v_threshold
             current = torch.addcmul(offset, current, gain)
         else:
             gain = found.log_gain.exp() * (found.first_std.reshape(column) / v_threshold)
-            offset = found.offset + found.first_mean.reshape(column) / v_threshold
-            current = self._normalized(found, current, gain, offset, statistics == "batch")
+            offset = offset + found.first_mean.reshape(column) / v_threshold
+            current = self._normalized(found, current, gain, offset, by_batch=statistics == "batch")
         spikes: Tensor = SurrogateIF.apply(
             current,
             found.v_init,
@@ -241,25 +236,30 @@ class TrainableNetwork:
 
     @staticmethod
     def _normalized(
-        found: _PopulationParameters, current: Tensor, gain: Tensor, offset: Tensor, own: bool
+        found: _PopulationParameters,
+        current: Tensor,
+        gain: Tensor,
+        offset: Tensor,
+        *,
+        by_batch: bool,
     ) -> Tensor:
         """gain * (current - mean) / std + offset; gain and offset per channel or per neuron.
 
-        With `own`, by the batch's own mean and std, which the running ones then follow.
+        mean and std are the running ones, also if a batch has too few values per channel.
         """
         count = current.numel() // current.shape[1]
-        own = own and count >= _FEWEST_VALUES
-        if own:
+        learns = by_batch and count >= _FEWEST_VALUES
+        if learns:
             found.count.fill_(count)
         column = found.log_gain.shape
         per_channel = gain.shape == offset.shape == column
         scaled = functional.batch_norm(
             current,
             found.running_mean,
-            found.running_variance if own else found.variance,
+            found.running_variance if learns else found.variance,
             weight=gain.flatten() if per_channel else None,
             bias=offset.flatten() if per_channel else None,
-            training=own,
+            training=learns,
             momentum=_MOMENTUM,
             eps=found.eps,
         )
@@ -286,20 +286,23 @@ class TrainableNetwork:
             for value in (*found.learned, *statistics)
         )
         v_threshold = node.v_threshold.astype(np.float64)
+        level = v_threshold.reshape(len(v_threshold), -1).mean(axis=1)
         gain = np.exp(log_gain) * first_std / np.sqrt(variance + found.eps)  # of I / v_threshold
         amplitude = v_threshold * np.exp(log_amplitude)
-        shift = (offset + (first_mean - gain * mean) / v_threshold) * amplitude
+        shift = (offset.ravel() * level + (first_mean - gain * mean).ravel()) * np.exp(
+            log_amplitude
+        ).ravel()
         return CalibrationUpdate(
             v_threshold=amplitude.astype(np.float32),
             v_init=(v_init * amplitude).astype(np.float32),
             gain=(gain * np.exp(log_amplitude)).ravel(),
-            shift=shift.reshape(len(shift), -1).mean(axis=1),
+            shift=shift,
         )
 
     def state(self) -> list[Tensor]:
         """Everything that training changes, for a checkpoint."""
         populations = [value for p in self._populations.values() for value in p.state]
-        return [*populations, self._readout, self._batches, *self.weights]
+        return [*populations, self._readout, *self.weights]
 
     @torch.no_grad()
     def restore(self, state: list[Tensor]) -> None:
@@ -311,6 +314,12 @@ class TrainableNetwork:
 def _is_trained(node: Conv | Linear) -> bool:
     """Whether a connection does more than copy or scale single values."""
     return bool(((node.weight != 0).reshape(len(node.weight), -1).sum(axis=1) > 1).any())
+
+
+def _channel_means(v_threshold: Tensor, column: torch.Size) -> Tensor:
+    """Mean threshold of each channel [C, 1, 1], of thresholds that broadcast to [C, H, W]."""
+    means = v_threshold.reshape(len(v_threshold), -1).mean(dim=1)
+    return means.expand(column[0]).reshape(column)
 
 
 def _v_init_ratio(node: IF) -> Array:

@@ -50,17 +50,10 @@ def on_lattice(network: Graph, *, per_layer: bool, bits: int = 4) -> tuple[Graph
     return prepared, round_to_lattice(prepared, moments, widths, per_layer=per_layer).graph
 
 
-def trainable(network: Graph, *, per_layer: bool = False, normalized: int = 0) -> TrainableLattice:
+def trainable(network: Graph, *, per_layer: bool = False) -> TrainableLattice:
     prepared, integer = on_lattice(network, per_layer=per_layer)
-    return TrainableLattice(
-        integer,
-        prepared,
-        even_widths(prepared, 4),
-        0.5,
-        "cpu",
-        one_threshold=per_layer,
-        batches_normalized=normalized,
-    )
+    widths = even_widths(prepared, 4)
+    return TrainableLattice(integer, prepared, widths, 0.5, "cpu", one_threshold=per_layer)
 
 
 def disturb(network: TrainableLattice) -> None:
@@ -81,7 +74,7 @@ def spikes_and_currents(network: TrainableLattice, x: Any) -> tuple[dict[str, An
         return spikes
 
     network._spikes = record  # type: ignore[method-assign]
-    currents, _ = network.run(x)
+    currents, _ = network.run(x, by_batch=False)
     return found, currents.detach().numpy()
 
 
@@ -103,19 +96,17 @@ def test_the_network_that_results_gives_the_same_spikes(name: str, per_layer: bo
     np.testing.assert_allclose(mean, wanted.logits, rtol=1e-6)
 
 
-def test_batches_are_normalized_only_for_as_long_as_asked() -> None:
-    network = trainable(residual_network(), normalized=2)
+def test_by_its_running_statistics_it_is_the_network_that_results() -> None:
+    network = trainable(residual_network())
     x = samples(network.network, 8, seed=3)
     network.measure([x])
     shifted = samples(network.network, 8, seed=4) / 4 + 0.25
     before = [value.clone() for value in network.state()]
-    for _ in range(2):
-        network.run(shifted)
+    network.run(shifted, by_batch=True)
     moved = [value.clone() for value in network.state()]
-    network.run(shifted)
     assert not all(map(torch.equal, before, moved))
-    network.restore(moved)
-    currents = network.run(shifted)[0].mean(dim=0).detach().numpy()
+    currents = network.run(shifted, by_batch=False)[0].mean(dim=0).detach().numpy()
+    assert all(map(torch.equal, moved, network.state()))
     result = network.result()
     wanted = ReferenceSimulator(result).run(to_input_units(result, shifted)).logits
     np.testing.assert_allclose(currents / 0.5, wanted, rtol=1e-6)
@@ -131,7 +122,7 @@ def test_weights_keep_their_width_and_those_of_pruned_and_copying_connections_st
     learner = trainable(network)
     x = samples(network, 8)
     optimizer = torch.optim.SGD(learner.weights, 1e3)
-    logits, _ = learner.run(x)
+    logits, _ = learner.run(x, by_batch=False)
     logits.square().mean().backward()  # type: ignore[no-untyped-call]
     optimizer.step()
     before, after = learner.network, learner.result()

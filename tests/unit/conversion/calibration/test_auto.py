@@ -15,6 +15,7 @@ from icsnn_deploy.conversion.calibration.auto import (
     normalized_share,
     rate_factor,
 )
+from icsnn_deploy.conversion.calibration.distill import Distilled, DistillOptions, distill
 from icsnn_deploy.conversion.calibration.recipe import Recipe
 from icsnn_deploy.conversion.calibration.training_cost import TrainingBudget
 from icsnn_deploy.conversion.convert import convert
@@ -119,6 +120,18 @@ def test_the_closer_a_network_is_the_smaller_are_the_steps(divergence: float, sh
     assert rate_factor(divergence) == pytest.approx(share)
 
 
-def test_the_closer_a_network_is_the_sooner_its_statistics_stay() -> None:
+def test_the_closer_a_network_is_the_sooner_its_statistics_stay(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    given: list[DistillOptions] = []
+
+    def record(*args: Any, **kwargs: Any) -> Distilled:
+        given.append(args[5])
+        return distill(*args, **kwargs)
+
+    monkeypatch.setattr(auto, "distill", record)
+    report = convert(small_model(), CALIBRATION, Recipe(effort="standard")).report
+    start = min(c.divergence for c in report.candidates if c.method != "distillation")
+    assert given[0].normalized_share == normalized_share(rate_factor(start))
     shares = [normalized_share(rate_factor(divergence)) for divergence in (2.0, 0.1, 0.0)]
     assert shares == pytest.approx([0.7, 0.45, 0.3])

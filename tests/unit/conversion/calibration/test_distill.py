@@ -77,8 +77,9 @@ class InterruptedRunError(Exception):
     pass
 
 
+@pytest.mark.parametrize("stop", [11, 25])  # before and after the last batch that is normalized
 def test_an_interrupted_distillation_goes_on_where_it_was(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int
 ) -> None:
     monkeypatch.setattr("icsnn_deploy.conversion.calibration.distill._SAVE_EVERY_S", 0.0)
     kept = Checkpoint(tmp_path, "distillation", "a")
@@ -87,14 +88,14 @@ def test_an_interrupted_distillation_goes_on_where_it_was(
 
     def interrupt(stage: str, done: int, total: int | None) -> None:
         begun.append(done)
-        if done == 11 and len(begun) == 12:
+        if done == stop and len(begun) == stop + 1:
             raise InterruptedRunError
 
     context = replace(CONTEXT, progress=interrupt)
     with pytest.raises(InterruptedRunError):
         run(checkpoint=kept, context=context)
     found = run(checkpoint=kept, context=context)
-    assert begun[12] == 11  # not from the beginning
+    assert begun[stop + 1] == stop  # not from the beginning
     assert found.network.hash() == undisturbed.network.hash()
     assert len(found.curve) == len(undisturbed.curve)
     again = run(checkpoint=kept, context=context)  # finished: nothing is trained
@@ -129,6 +130,14 @@ def test_rates_rise_and_fall_to_nothing() -> None:
     assert factors[-1] < 1e-3
 
 
+def test_the_first_batches_are_normalized_by_their_own_statistics() -> None:
+    options = replace(OPTIONS, iterations=10)
+    assert [n for n in range(10) if replace(options, normalized_share=0.3).by_batch(n)] == [0, 1, 2]
+    shares = (0.0, 0.3, 0.7, 1.0)
+    found = {run(replace(options, normalized_share=share)).network.hash() for share in shares}
+    assert len(found) == len(shares)
+
+
 def test_the_temperature_falls_to_one() -> None:
     options = DistillOptions(iterations=4, temperature=3.0)
     assert [options.temperature_at(n) for n in range(4)] == [3.0, 2.5, 2.0, 1.5]
@@ -160,5 +169,5 @@ def test_options_that_make_no_sense_are_refused() -> None:
         DistillOptions(iterations=0)
     with pytest.raises(ConversionError, match="weight_rate -1"):
         DistillOptions(weight_rate=-1)
-    with pytest.raises(ConversionError, match=r"normalized 1\.5: 0 to 1 is allowed"):
-        DistillOptions(normalized=1.5)
+    with pytest.raises(ConversionError, match=r"normalized_share 1\.5: 0 to 1 is allowed"):
+        DistillOptions(normalized_share=1.5)
