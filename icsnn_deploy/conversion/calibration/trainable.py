@@ -175,9 +175,9 @@ class TrainableNetwork:
 
         Args:
             inputs: a batch as the network takes it.
+            activations: of the ANN by name, on the same samples; without them there are no errors.
             by_batch: normalize by the batch's own statistics, which the running ones follow; else
                 by the running ones, as the network that results does.
-            activations: of the ANN by name, on the same samples; without them there are no errors.
         """
         return self._run(inputs, activations or {}, "batch" if by_batch else "running")
 
@@ -245,7 +245,8 @@ class TrainableNetwork:
     ) -> Tensor:
         """gain * (current - mean) / std + offset; gain and offset per channel or per neuron.
 
-        mean and std are the running ones, also if a batch has too few values per channel.
+        mean and std are those of the batch, or the running ones: without by_batch, and where a
+        batch has too few values per channel.
         """
         count = current.numel() // current.shape[1]
         learns = by_batch and count >= _FEWEST_VALUES
