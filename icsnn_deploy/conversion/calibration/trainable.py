@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 import torch
@@ -36,8 +35,6 @@ _MOMENTUM = 0.05
 _EPS = 1e-6  # times the mean variance of the channels: added to each, for those that never change
 _FEWEST_VALUES = 16  # per channel: statistics of fewer are noise
 
-_Statistics = Literal["batch", "running", "none"]
-
 
 @dataclass(kw_only=True)
 class _PopulationParameters:
@@ -47,6 +44,7 @@ class _PopulationParameters:
     offset: Tensor
     v_init: Tensor
     log_amplitude: Tensor  # of what a spike represents
+    offset_unit: Tensor  # the channel's mean v_threshold / v_threshold: one shift per channel
     # statistics of the current, [C]: where training started, and the running ones
     first_mean: Tensor
     first_std: Tensor
@@ -127,13 +125,16 @@ class TrainableNetwork:
         column = (channels, *(1,) * (node.v_threshold.ndim - 1))
         device = self.ops.device
         zeros = [torch.zeros(column, device=device, requires_grad=True) for _ in range(3)]
-        ratio = torch.as_tensor(np.broadcast_to(_v_init_ratio(node), column).copy())
+        v_threshold = node.v_threshold.astype(np.float64)
+        v_init = np.broadcast_to(_channel_means(node.v_init / v_threshold), column)
+        offset_unit = (_channel_means(v_threshold) / v_threshold).astype(np.float32)
         statistics = [torch.zeros(channels, device=device) for _ in range(4)]
         return _PopulationParameters(
             log_gain=zeros[0],
             offset=zeros[1],
-            v_init=ratio.to(device, torch.float32).requires_grad_(),
+            v_init=torch.tensor(v_init, dtype=torch.float32, device=device, requires_grad=True),
             log_amplitude=zeros[2],
+            offset_unit=torch.as_tensor(offset_unit).to(device),
             first_mean=statistics[0],
             first_std=statistics[1].fill_(1.0),
             running_mean=statistics[2],
@@ -149,17 +150,19 @@ class TrainableNetwork:
             inputs: batches as the network takes them, of one size.
         """
         sums = {name: torch.zeros(2, len(p.first_mean)) for name, p in self._populations.items()}
+        counts: dict[str, int] = {}
 
         def add(name: str, current: Tensor) -> None:
             axes = (0, *range(2, current.ndim))
             first = current.double().mean(dim=axes)
             second = current.double().square().mean(dim=axes)
             sums[name] = sums[name] + torch.stack([first, second]).cpu()
-            self._populations[name].count.fill_(max(2, current.numel() // current.shape[1]))
+            counts[name] = max(2, current.numel() // current.shape[1])
 
         for batch in inputs:
-            self._run(batch, {}, "none", observe=add)
+            self._run(batch, {}, by_batch=False, observe=add)  # mean 0 and variance 1 so far
         for name, found in self._populations.items():
+            found.count.fill_(counts[name])
             mean, square = (sums[name] / len(inputs)).to(self.ops.device)
             variance = (square - mean * mean).clamp(min=0)
             found.eps = max(float(variance.mean()) * _EPS, 1e-30)
@@ -179,16 +182,17 @@ class TrainableNetwork:
             by_batch: normalize by the batch's own statistics, which the running ones follow; else
                 by the running ones, as the network that results does.
         """
-        return self._run(inputs, activations or {}, "batch" if by_batch else "running")
+        return self._run(inputs, activations or {}, by_batch=by_batch)
 
     def _run(
         self,
         inputs: Array,
         activations: dict[str, Tensor],
-        statistics: _Statistics,
+        *,
+        by_batch: bool,
         observe: Callable[[str, Tensor], None] | None = None,
     ) -> tuple[Tensor, list[Tensor]]:
-        """As run, normalized by these statistics; an observer gets all currents."""
+        """As run; an observer gets all currents."""
         steps, batch = self.network.steps, inputs.shape[self.network.input.batch_axis]
         errors = []
         for name, layer in self._layers.items():
@@ -197,7 +201,7 @@ class TrainableNetwork:
         def fire(node: IF, current: Tensor) -> Tensor:
             if observe is not None:
                 observe(node.name, current)
-            spikes = self._spikes(node, current, statistics)
+            spikes = self._spikes(node, current, by_batch=by_batch)
             if node.name in activations:
                 wanted = activations.pop(node.name)
                 rate = spikes.reshape(steps, batch, *wanted.shape[1:]).mean(dim=0)
@@ -212,19 +216,14 @@ class TrainableNetwork:
         result = result + self._readout.reshape(shape)
         return self.simulator.over_time(self.network.output.name, result, batch), errors
 
-    def _spikes(self, node: IF, current: Tensor, statistics: _Statistics) -> Tensor:
+    def _spikes(self, node: IF, current: Tensor, *, by_batch: bool) -> Tensor:
         found = self._populations[node.name]
         v_threshold = self.ops.parameter(node, "v_threshold")
         column = found.log_gain.shape
-        # One shift of the current per channel, also where each neuron has its own threshold.
-        offset = found.offset * (_channel_means(v_threshold, column) / v_threshold)
-        if statistics == "none":
-            gain = found.log_gain.exp() / v_threshold
-            current = torch.addcmul(offset, current, gain)
-        else:
-            gain = found.log_gain.exp() * (found.first_std.reshape(column) / v_threshold)
-            offset = offset + found.first_mean.reshape(column) / v_threshold
-            current = self._normalized(found, current, gain, offset, by_batch=statistics == "batch")
+        gain = found.log_gain.exp() * (found.first_std.reshape(column) / v_threshold)
+        shift = found.first_mean.reshape(column) / v_threshold
+        offset = torch.addcmul(shift, found.offset, found.offset_unit)
+        current = self._normalized(found, current, gain, offset, by_batch=by_batch)
         spikes: Tensor = SurrogateIF.apply(
             current,
             found.v_init,
@@ -287,17 +286,14 @@ class TrainableNetwork:
             for value in (*found.learned, *statistics)
         )
         v_threshold = node.v_threshold.astype(np.float64)
-        level = v_threshold.reshape(len(v_threshold), -1).mean(axis=1)
         gain = np.exp(log_gain) * first_std / np.sqrt(variance + found.eps)  # of I / v_threshold
         amplitude = v_threshold * np.exp(log_amplitude)
-        shift = (offset.ravel() * level + (first_mean - gain * mean).ravel()) * np.exp(
-            log_amplitude
-        ).ravel()
+        shift = offset * _channel_means(v_threshold) + first_mean - gain * mean
         return CalibrationUpdate(
             v_threshold=amplitude.astype(np.float32),
             v_init=(v_init * amplitude).astype(np.float32),
             gain=(gain * np.exp(log_amplitude)).ravel(),
-            shift=shift,
+            shift=(shift * np.exp(log_amplitude)).ravel(),
         )
 
     def state(self) -> list[Tensor]:
@@ -317,14 +313,7 @@ def _is_trained(node: Conv | Linear) -> bool:
     return bool(((node.weight != 0).reshape(len(node.weight), -1).sum(axis=1) > 1).any())
 
 
-def _channel_means(v_threshold: Tensor, column: torch.Size) -> Tensor:
-    """Mean threshold of each channel [C, 1, 1], of thresholds that broadcast to [C, H, W]."""
-    means = v_threshold.reshape(len(v_threshold), -1).mean(dim=1)
-    return means.expand(column[0]).reshape(column)
-
-
-def _v_init_ratio(node: IF) -> Array:
-    """v_init / v_threshold, one value per channel: the mean where there is one per neuron."""
-    ratio = node.v_init.astype(np.float64) / node.v_threshold
-    axes = tuple(range(1, ratio.ndim))
-    return ratio.mean(axis=axes, keepdims=True) if axes else ratio
+def _channel_means(values: Array) -> Array:
+    """One value per channel, [C, 1, 1]: the mean where there is one per neuron, [C, H, W]."""
+    axes = tuple(range(1, values.ndim))
+    return values.mean(axis=axes, keepdims=True) if axes else values

@@ -105,6 +105,8 @@ def test_by_its_running_statistics_it_is_the_network_that_results() -> None:
     network.run(shifted, by_batch=True)
     moved = [value.clone() for value in network.state()]
     assert not all(map(torch.equal, before, moved))
+    network.run(shifted, by_batch=True)
+    network.restore(moved)
     currents = network.run(shifted, by_batch=False)[0].mean(dim=0).detach().numpy()
     assert all(map(torch.equal, moved, network.state()))
     result = network.result()
