@@ -7,7 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
+from icsnn_deploy.backends.torch.simulator import TorchSimulator
 from icsnn_deploy.conversion.calibration import auto
 from icsnn_deploy.conversion.calibration.auto import (
     Auto,
@@ -51,6 +54,21 @@ def test_the_report_is_the_ablation() -> None:
     assert methods(recipe) == [*starts, "search", "refit", "distillation"]
     assert methods(Recipe(name="auto", effort="quick")) == [*starts, "search", "refit"]
     assert methods(replace(recipe, weights=False)) == [*starts, "search", "distillation"]
+
+
+def test_a_bound_far_above_the_activations_does_not_silence_the_network() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 3),
+        nn.ReLU6(),
+        nn.Conv2d(4, 4, 3),
+        nn.ReLU6(),
+        nn.Flatten(),
+        nn.Linear(16, 5),
+    )
+    found = convert(model, CALIBRATION, Recipe(effort="quick", time_steps=1))
+    logits = np.asarray(TorchSimulator(found.network).run(CALIBRATION).logits)
+    assert np.ptp(logits, axis=0).min() > 0
 
 
 def test_the_default_is_auto_with_a_short_training() -> None:
