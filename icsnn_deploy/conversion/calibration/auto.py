@@ -59,7 +59,8 @@ for ReLU6, and too high for few steps where it is learned. Divergence after refi
                           T = 4 0.40, 0.20                              T = 8 0.14, 0.10
     ResNet20, QCFS        T = 4 0.33, 0.28                              T = 8 0.15, 0.14
 
-At T = 1 the bound's network is silent, and still scores better than the noise of the others.
+At T = 1 the output of the bound's network is constant, and still scores better than the noise of
+the others.
 """
 
 
