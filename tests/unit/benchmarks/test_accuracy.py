@@ -127,6 +127,18 @@ def test_a_second_run_measures_only_what_is_new(
     assert converted == [("ic-snn", 1), ("ic-snn", 2)]
 
 
+def test_a_reading_that_is_a_recipe_is_measured_once(arguments: list[str], tmp_path: Path) -> None:
+    import accuracy
+
+    readings = "algorithm-2-mod,compensation-equation,algorithm-2-clamp"
+    accuracy.main([*arguments, "--no-figures", f"--recipes=i-snn,opi,{readings}"])
+    found = rows(tmp_path)
+    for recipe, reading in (("i-snn", "algorithm-2-mod"), ("opi", "compensation-equation")):
+        for t in (1, 2):
+            assert found[recipe, t] == {**found[reading, t], "recipe": recipe}
+    assert len(cells(tmp_path)) == 5  # i-snn and algorithm-2-clamp at both T, opi once
+
+
 def test_a_damaged_table_is_an_error_that_names_it(arguments: list[str], tmp_path: Path) -> None:
     import accuracy
 
