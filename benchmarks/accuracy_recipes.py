@@ -55,18 +55,13 @@ ALL = (AUTO, *PUBLISHED_RECIPES, *READINGS)
 def recipe_of(name: str, time_steps: int) -> Recipe:
     """The recipe of a row: a reading, or a recipe with its options, `auto:quick:no-weights:4-32`.
 
-    The rows of auto and hybrid without an effort are those of "standard". A reading that a named
-    recipe has taken is that recipe, so that both rows are measured once.
+    The rows of auto and hybrid without an effort are those of "standard".
 
     Raises:
         ConversionError: no such recipe or effort; lists those there are.
     """
     if name in READINGS:
-        methods = (READINGS[name],)
-        for published in PUBLISHED_RECIPES:
-            if RECIPES[published].methods == methods:
-                return Recipe(name=published, time_steps=time_steps)
-        return Recipe(name=name, time_steps=time_steps, methods=methods)
+        return Recipe(name=name, time_steps=time_steps, methods=(READINGS[name],))
     recipe = named_recipe(name, time_steps)
     if recipe.name in (AUTO, HYBRID) and recipe.effort is None:
         recipe = replace(recipe, effort="standard")
