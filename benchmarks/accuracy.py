@@ -201,6 +201,8 @@ def command(options: argparse.Namespace) -> str:
     for name in ("mean", "std"):
         values = getattr(options, name)
         parts += [f"--{name} {','.join(map(str, values))}"] if values else []
+    for name in ("calibration_samples", "limit", "published"):
+        parts.append(f"--{name.replace('_', '-')} {getattr(options, name)}")
     return " ".join([*parts, f"--out {options.out.name}"])
 
 
