@@ -35,7 +35,8 @@ from torch import Tensor
 from icsnn_deploy.backends.torch.ann import TorchANN
 from icsnn_deploy.conversion.ann_graph import to_ann_graph
 from icsnn_deploy.conversion.calibration.context import CalibrationContext
-from icsnn_deploy.conversion.calibration.statistics import collect_statistics
+from icsnn_deploy.conversion.calibration.statistics import Statistics, collect_statistics
+from icsnn_deploy.conversion.calibration.threshold_rules import QuantileThreshold, StatisticsRule
 from icsnn_deploy.conversion.frontend.load_model import load_model
 from icsnn_deploy.data import Normalization, load_images, load_labels
 from icsnn_deploy.graph.graph import Graph
@@ -51,7 +52,8 @@ class SwitchedNetwork:
 
     Args:
         ann: the traced network.
-        thresholds: by rectifier.
+        statistics: of the activations.
+        rule: for the thresholds.
         time_steps: T of a layer.
         start: v_init / v_threshold.
 
@@ -60,11 +62,20 @@ class SwitchedNetwork:
     """
 
     def __init__(
-        self, ann: Graph, thresholds: dict[str, float], time_steps: int, start: float = 0.0
+        self,
+        ann: Graph,
+        statistics: Statistics,
+        rule: StatisticsRule,
+        time_steps: int,
+        start: float = 0.0,
     ) -> None:
         self.graph = ann
         self.ops = TorchANN(ann).ops
-        self.thresholds = thresholds
+        self.units = {}
+        for name, layer in statistics.layers.items():
+            threshold = rule.threshold(name, layer, time_steps)  # [1] or [C]
+            column = threshold.reshape(-1, *(1,) * (len(ann.shape(name)) - 1))
+            self.units[name] = self.ops.tensor(column / time_steps)
         self.time_steps = time_steps
         self.start = start
         self.spikes = 0
@@ -81,7 +92,7 @@ class SwitchedNetwork:
 
     def switched(self, name: str, potential: Tensor) -> Tensor:
         """What the on-time of each neuron stands for, [B, *shape]."""
-        unit = self.thresholds[name] / self.time_steps
+        unit = self.units[name]
         on_time = torch.floor(potential / unit + self.start).clamp(0, self.time_steps)
         self.spikes += 2 * int((on_time > 0).sum())
         return on_time * unit
@@ -96,14 +107,11 @@ def main() -> None:
     labels = load_labels(options.labels, len(images))[: len(images)]
     ann = to_ann_graph(model, calibration, normalization)
     statistics = collect_statistics(ann, CalibrationContext.of(calibration, batch_size=_BATCH))
-    thresholds = {
-        name: float(layer.quantile(_QUANTILE, per_channel=False)[0]) or 1.0
-        for name, layer in statistics.layers.items()
-    }
+    rule = QuantileThreshold(p=_QUANTILE, per="layer")
     right = TorchANN(ann).run(images).argmax(axis=1) == labels
     print(f"ANN {100 * right.mean():.2f} % of {len(images):,} images")
     for time_steps in options.time_steps:
-        network = SwitchedNetwork(ann, thresholds, time_steps, options.start)
+        network = SwitchedNetwork(ann, statistics, rule, time_steps, options.start)
         starts = range(0, len(images), _BATCH)
         logits = np.concatenate([network.run(images[start : start + _BATCH]) for start in starts])
         found = logits.argmax(axis=1) == labels

@@ -8,11 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from torch import Tensor
+import torch
 
 from icsnn_deploy.backends.torch.ann import TorchANN
 from icsnn_deploy.backends.torch.simulator import TorchSimulator
-from icsnn_deploy.graph.nodes import Node, Population, Relu
+from icsnn_deploy.conversion.calibration.context import CalibrationContext
+from icsnn_deploy.conversion.calibration.statistics import collect_statistics
+from icsnn_deploy.conversion.calibration.threshold_rules import MaxThreshold, MSEThreshold
+from icsnn_deploy.graph.nodes import Population
 from icsnn_deploy.targets.connectivity import fan_out
 from tests.support.graphs import random_images, residual_ann, spiking_network
 
@@ -30,21 +33,32 @@ def test_two_spikes_hold_a_value_to_a_step() -> None:
     from temporal_switch import SwitchedNetwork
 
     ann, images = residual_ann(), random_images(16)
-    largest: dict[str, float] = {}
-
-    def observe(node: Node, value: Tensor) -> None:
-        largest[node.name] = float(value.max())
-
-    wanted = TorchANN(ann).run(images, observe)
-    thresholds = {node.name: largest[node.name] for node in ann.nodes_of(Relu)}
+    statistics = collect_statistics(ann, CalibrationContext.of(images, batch_size=16))
+    wanted = TorchANN(ann).run(images)
     errors = []
     for time_steps in (4, 64, 4096):
-        network = SwitchedNetwork(ann, thresholds, time_steps, start=0.5)
+        network = SwitchedNetwork(ann, statistics, MaxThreshold(), time_steps, start=0.5)
         errors.append(float(np.abs(network.run(images) - wanted).max()))
-        neurons = sum(int(np.prod(ann.shape(name))) for name in thresholds)
+        neurons = sum(int(np.prod(ann.shape(name))) for name in statistics.layers)
         assert 0 < network.spikes <= 2 * neurons * len(images)
     assert errors[0] > errors[1] > errors[2]
     assert errors[2] < 1e-2 * np.abs(wanted).max()
+
+
+def test_a_rectifier_gives_the_nearest_level_of_its_channel() -> None:
+    from temporal_switch import SwitchedNetwork
+
+    ann, images = residual_ann(), random_images(16)
+    statistics = collect_statistics(ann, CalibrationContext.of(images, batch_size=16))
+    network = SwitchedNetwork(ann, statistics, MSEThreshold(), 3, start=0.5)
+    for name, layer in statistics.layers.items():
+        threshold = MSEThreshold().threshold(name, layer, 3)
+        assert len(threshold) == ann.shape(name)[0] > 1
+        a = np.linspace(-0.1, 1.4, 40)[:, None] * threshold  # [B, C]
+        places = (*a.shape, *(1,) * (len(ann.shape(name)) - 1))
+        found = network.switched(name, torch.tensor(a.reshape(places), dtype=torch.float32))
+        nearest = np.abs(a[..., None] - threshold[:, None] * np.arange(4) / 3).argmin(axis=-1)
+        np.testing.assert_allclose(found.numpy().reshape(a.shape), nearest * threshold / 3, 1e-6)
 
 
 def test_early_exit_costs_what_the_spikes_up_to_the_exit_cost() -> None:

@@ -1,0 +1,89 @@
+"""What a network loses by the levels of its activations alone: the ANN with T + 1 of them.
+
+    python benchmarks/levels.py --model examples/cifar_models.py:resnet20 --weights resnet20.pt \
+        --calibration calib.npz:images --images test.npz:images --labels test.npz:labels \
+        --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 [--time-steps 4,8,16,32] \
+        [--calibration-samples 256] [--limit 5000]
+
+An integrate-and-fire neuron sends 0 to T spikes in T steps, so that its output has T + 1 values.
+Here each rectifier of the trained network gives the nearest of them,
+
+    a' = v_threshold / T * clip(floor(a T / v_threshold + 1/2), 0, T)
+
+with thresholds per channel of least squared error (MSEThreshold) and the weights as they are. It is
+what a spiking network would compute if all its currents were constant; what that loses beyond these
+figures is due to the times of its spikes, and what it loses less it has learned.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from temporal_switch import SwitchedNetwork
+
+from icsnn_deploy.backends.torch.ann import TorchANN
+from icsnn_deploy.conversion.ann_graph import to_ann_graph
+from icsnn_deploy.conversion.calibration.context import CalibrationContext
+from icsnn_deploy.conversion.calibration.statistics import collect_statistics
+from icsnn_deploy.conversion.calibration.threshold_rules import MSEThreshold
+from icsnn_deploy.conversion.frontend.load_model import load_model
+from icsnn_deploy.data import Normalization, load_images, load_labels
+from icsnn_deploy.graph.readout import kl_divergence
+
+_BATCH = 50
+
+
+def main() -> None:
+    options = parse()
+    normalization = Normalization(mean=options.mean, std=options.std)
+    model = load_model(options.model, options.weights)
+    calibration = load_images(options.calibration, normalization)[: options.calibration_samples]
+    images = load_images(options.images, normalization)[: options.limit]
+    labels = load_labels(options.labels, len(images))[: len(images)]
+    ann = to_ann_graph(model, calibration, normalization)
+    statistics = collect_statistics(ann, CalibrationContext.of(calibration, batch_size=_BATCH))
+    wanted = TorchANN(ann).run(images)
+    right = wanted.argmax(axis=1) == labels
+    print(f"ANN {100 * right.mean():.2f} % of {len(images):,} images")
+    print("| T | divergence | other class, % | loss, points |\n|---:|---:|---:|---:|")
+    for time_steps in options.time_steps:
+        network = SwitchedNetwork(ann, statistics, MSEThreshold(), time_steps, start=0.5)
+        starts = range(0, len(images), _BATCH)
+        found = np.concatenate([network.run(images[start : start + _BATCH]) for start in starts])
+        lost = right.astype(float) - (found.argmax(axis=1) == labels)
+        other = 100 * (found.argmax(axis=1) != wanted.argmax(axis=1)).mean()
+        print(
+            f"| {time_steps} | {kl_divergence(wanted, found):.4f} | {other:.1f} | "
+            f"{100 * lost.mean():.2f} ± {100 * lost.std() / len(lost) ** 0.5:.2f} |",
+            flush=True,
+        )
+
+
+def parse() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    for name in ("--model", "--calibration", "--images", "--labels"):
+        parser.add_argument(name, required=True)
+    parser.add_argument("--weights", type=Path)
+    for name in ("--mean", "--std"):
+        parser.add_argument(name, required=True, type=_floats)
+    parser.add_argument("--time-steps", type=_integers, default=[4, 8, 16, 32])
+    parser.add_argument("--calibration-samples", type=int, default=256)
+    parser.add_argument("--limit", type=int, default=5000)
+    return parser.parse_args()
+
+
+def _floats(text: str) -> tuple[float, ...]:
+    return tuple(map(float, text.split(",")))
+
+
+def _integers(text: str) -> list[int]:
+    return list(map(int, text.split(",")))
+
+
+if __name__ == "__main__":
+    main()
