@@ -37,14 +37,23 @@ def markdown(cells: Cells, about: Circumstances) -> str:
         _header(about, cells, usual, marks),
         "Loss: accuracy of the ANN minus accuracy of the network on the same images, points.\n",
         _table(cells, own, lambda cell: f"{cell.loss:.1f}", marks, seconds=True),
-        "The readings of IC-SNN's algorithms, all with the 0.99 quantile: loss, points.\n",
-        _table(cells, readings, lambda cell: f"{cell.loss:.1f}", marks, seconds=False),
+        *_readings(cells, readings, marks),
         "Accuracy, percent.\n",
         _table(cells, [*own, *readings], lambda cell: f"{cell.accuracy:.1f}", marks, seconds=False),
         "Published losses on CIFAR-10, and what differs from the measurement above.\n",
         _published(cells, about.network),
     ]
     return "\n".join(parts)
+
+
+def _readings(cells: Cells, names: list[str], marks: Mapping[tuple[int, int], str]) -> list[str]:
+    """Their table with its heading; nothing where none was measured."""
+    if not names:
+        return []
+    return [
+        "The readings of IC-SNN's algorithms, all with the 0.99 quantile: loss, points.\n",
+        _table(cells, names, lambda cell: f"{cell.loss:.1f}", marks, seconds=False),
+    ]
 
 
 def _header(

@@ -137,6 +137,7 @@ def test_a_reading_that_is_a_recipe_is_measured_once(arguments: list[str], tmp_p
         for t in (1, 2):
             assert found[recipe, t] == {**found[reading, t], "recipe": recipe}
     assert len(cells(tmp_path)) == 5  # i-snn and algorithm-2-clamp at both T, opi once
+    assert "readings of IC-SNN" in (tmp_path / "out" / "accuracy.md").read_text()
 
 
 def test_a_damaged_table_is_an_error_that_names_it(arguments: list[str], tmp_path: Path) -> None:
@@ -202,6 +203,8 @@ def test_the_document_and_the_figures_are_written(arguments: list[str], tmp_path
     assert "last year" not in text
     assert (tmp_path / "out" / "accuracy.md").read_text().rstrip() in text
     assert str(tmp_path) not in text.replace(f"--model {tmp_path}", "")
+    assert "--calibration-samples 1024 --limit 1000 --published ResNet20 --out out\n" in text
+    assert "readings of" not in text  # none was measured
     loss = float(rows(tmp_path)["ic-snn", 2]["loss"])
     assert f"| {loss:.1f} |" in next(line for line in text.splitlines() if "`ic-snn`" in line)
     for name in ("accuracy", "first_spikes", "outputs"):
