@@ -36,7 +36,7 @@ import numpy as np
 import torch
 from accuracy_layers import layers_of
 from accuracy_recipes import ALL
-from accuracy_rows import Cell, Cells, Place, Table, as_csv, with_kept
+from accuracy_rows import Cell, Cells, Place, Table, as_csv, usual_weight, with_kept
 from accuracy_tables import Circumstances, markdown, put_into
 
 from icsnn_deploy import __version__
@@ -130,7 +130,7 @@ def opened(options: argparse.Namespace, progress: Progress) -> Table:
 def write_tables(cells: Cells, hashes: Mapping[str, str], options: argparse.Namespace) -> None:
     """Every cell of this network and data, as Markdown and CSV, and in the document."""
     about = Circumstances(
-        command=command(options),
+        command=command(options, cells),
         files={file_of(getattr(options, name)).name: hashes[name] for name in FILES},
         machine=f"{processor()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads used",
         software=f"icsnn-deploy {__version__}, torch {torch.__version__}, numpy {np.__version__}, "
@@ -188,8 +188,8 @@ def file_of(spec: str) -> Path:
     return Path(spec if spec.endswith(".npy") else spec.rpartition(":")[0])
 
 
-def command(options: argparse.Namespace) -> str:
-    """What makes the tables again, files by their names."""
+def command(options: argparse.Namespace, cells: Cells) -> str:
+    """What measures most cells of the tables, files by their names."""
     parts = [f"python benchmarks/accuracy.py --model {options.model}"]
     parts += [f"--weights {options.weights.name}"] if options.weights else []
     for name in ("calibration", "images", "labels"):
@@ -201,8 +201,8 @@ def command(options: argparse.Namespace) -> str:
     for name in ("mean", "std"):
         values = getattr(options, name)
         parts += [f"--{name} {','.join(map(str, values))}"] if values else []
-    for name in ("calibration_samples", "limit", "published"):
-        parts.append(f"--{name.replace('_', '-')} {getattr(options, name)}")
+    images, samples = usual_weight(cells)
+    parts += [f"--calibration-samples {samples} --limit {images} --published {options.published}"]
     return " ".join([*parts, f"--out {options.out.name}"])
 
 

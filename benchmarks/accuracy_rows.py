@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -154,6 +155,11 @@ def with_kept(cells: Cells, path: Path) -> dict[Place, Cell]:
 def weight(cell: Cell) -> tuple[int, int]:
     """By which of two cells of one place one is taken, and cells of a table are marked."""
     return cell.images, cell.calibration_samples
+
+
+def usual_weight(cells: Cells) -> tuple[int, int]:
+    """Images and calibration samples of most cells."""
+    return Counter(map(weight, cells.values())).most_common(1)[0][0]
 
 
 def as_csv(cells: Cells) -> str:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from accuracy_published import PUBLISHED
 from accuracy_recipes import PUBLISHED_RECIPES, READINGS
-from accuracy_rows import Cell, Cells, weight
+from accuracy_rows import Cell, Cells, usual_weight, weight
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,11 +23,9 @@ class Circumstances:
 
 def markdown(cells: Cells, about: Circumstances) -> str:
     """All tables with what they were made of."""
-    samples = Counter(weight(cell) for cell in cells.values())
-    usual = samples.most_common(1)[0][0]
-    marks = {
-        kind: f"<sup>{chr(97 + i)}</sup>" for i, kind in enumerate(sorted({*samples} - {usual}))
-    }
+    usual = usual_weight(cells)
+    others = sorted({*map(weight, cells.values())} - {usual})
+    marks = {kind: f"<sup>{chr(97 + i)}</sup>" for i, kind in enumerate(others)}
     readings = [name for name in READINGS if any(row == name for row, _ in cells)]
     own = [name for name in dict.fromkeys(row for row, _ in cells) if name not in READINGS]
     order = {name: place for place, name in enumerate(PUBLISHED_RECIPES)}

@@ -48,7 +48,7 @@ _BATCH = 50
 
 
 class SwitchedNetwork:
-    """A network whose rectifiers give on-times of whole steps.
+    """A network whose rectifiers give whole multiples of v_threshold / T, at most T of them.
 
     Args:
         ann: the traced network.
@@ -58,7 +58,7 @@ class SwitchedNetwork:
         start: v_init / v_threshold.
 
     Attributes:
-        spikes: sent so far.
+        spikes: sent so far, two for each on-time.
     """
 
     def __init__(

@@ -203,7 +203,7 @@ def test_the_document_and_the_figures_are_written(arguments: list[str], tmp_path
     assert "last year" not in text
     assert (tmp_path / "out" / "accuracy.md").read_text().rstrip() in text
     assert str(tmp_path) not in text.replace(f"--model {tmp_path}", "")
-    assert "--calibration-samples 1024 --limit 1000 --published ResNet20 --out out\n" in text
+    assert "--calibration-samples 24 --limit 40 --published ResNet20 --out out\n" in text
     assert "readings of" not in text  # none was measured
     loss = float(rows(tmp_path)["ic-snn", 2]["loss"])
     assert f"| {loss:.1f} |" in next(line for line in text.splitlines() if "`ic-snn`" in line)
