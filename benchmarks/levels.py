@@ -19,42 +19,26 @@ less.
 
 from __future__ import annotations
 
-import argparse
 import sys
-from pathlib import Path
 
-import numpy as np
-from temporal_switch import SwitchedNetwork
+from temporal_switch import SwitchedNetwork, command_line, opened
 
 from icsnn_deploy.backends.torch.ann import TorchANN
-from icsnn_deploy.conversion.ann_graph import to_ann_graph
-from icsnn_deploy.conversion.calibration.context import CalibrationContext
-from icsnn_deploy.conversion.calibration.statistics import collect_statistics
 from icsnn_deploy.conversion.calibration.threshold_rules import MSEThreshold
-from icsnn_deploy.conversion.frontend.load_model import load_model
-from icsnn_deploy.data import Normalization, load_images, load_labels
 from icsnn_deploy.graph.readout import agreement, kl_divergence, top1
-
-_BATCH = 50
 
 
 def main(arguments: list[str]) -> None:
-    options = parse(arguments)
-    normalization = Normalization(mean=options.mean, std=options.std)
-    model = load_model(options.model, options.weights)
-    calibration = load_images(options.calibration, normalization)[: options.calibration_samples]
-    images = load_images(options.images, normalization)[: options.limit]
-    labels = load_labels(options.labels, len(images))[: len(images)]
-    ann = to_ann_graph(model, calibration, normalization)
-    statistics = collect_statistics(ann, CalibrationContext.of(calibration, batch_size=_BATCH))
+    parser = command_line(__doc__, time_steps=[4, 8, 16, 32], limit=5000)
+    options = parser.parse_args(arguments)
+    ann, statistics, images, labels = opened(options)
     wanted = TorchANN(ann).run(images)
     right = top1(wanted) == labels
     print(f"ANN {100 * right.mean():.2f} % of {len(images):,} images")
     print("| T | divergence | other class, % | loss, points |\n|---:|---:|---:|---:|")
     for time_steps in options.time_steps:
         network = SwitchedNetwork(ann, statistics, MSEThreshold(), time_steps, start=0.5)
-        starts = range(0, len(images), _BATCH)
-        found = np.concatenate([network.run(images[start : start + _BATCH]) for start in starts])
+        found = network.run(images)
         lost = right.astype(float) - (top1(found) == labels)
         other = 100 * (1 - agreement(wanted, found))
         print(
@@ -62,30 +46,6 @@ def main(arguments: list[str]) -> None:
             f"{100 * lost.mean():.2f} ± {100 * lost.std() / len(lost) ** 0.5:.2f} |",
             flush=True,
         )
-
-
-def parse(arguments: list[str]) -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    for name in ("--model", "--calibration", "--images", "--labels"):
-        parser.add_argument(name, required=True)
-    parser.add_argument("--weights", type=Path)
-    for name in ("--mean", "--std"):
-        parser.add_argument(name, required=True, type=_floats)
-    parser.add_argument("--time-steps", type=_integers, default=[4, 8, 16, 32])
-    parser.add_argument("--calibration-samples", type=int, default=256)
-    parser.add_argument("--limit", type=int, default=5000)
-    return parser.parse_args(arguments)
-
-
-def _floats(text: str) -> tuple[float, ...]:
-    return tuple(map(float, text.split(",")))
-
-
-def _integers(text: str) -> list[int]:
-    return list(map(int, text.split(",")))
 
 
 if __name__ == "__main__":

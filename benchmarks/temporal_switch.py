@@ -26,7 +26,9 @@ Each neuron that is active at all sends two spikes, whatever T is: that is what 
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -42,6 +44,7 @@ from icsnn_deploy.data import Normalization, load_images, load_labels
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
 from icsnn_deploy.graph.nodes import Node, Relu
+from icsnn_deploy.graph.readout import top1
 
 _QUANTILE = 0.999
 _BATCH = 50
@@ -82,7 +85,11 @@ class SwitchedNetwork:
 
     @torch.no_grad()
     def run(self, images: Array) -> Array:
-        """Logits [B, classes]."""
+        """Logits [N, classes]."""
+        starts = range(0, len(images), _BATCH)
+        return np.concatenate([self._run(images[start : start + _BATCH]) for start in starts])
+
+    def _run(self, images: Array) -> Array:
         values = {self.graph.input.name: self.ops.tensor(images)}
         for node in self.graph.nodes[1:]:
             found = self.ops.evaluate(node, *(values[name] for name in node.inputs))
@@ -98,23 +105,26 @@ class SwitchedNetwork:
         return on_time * unit
 
 
-def main() -> None:
-    options = parse()
-    normalization = Normalization(mean=options.mean, std=options.std)
-    model = load_model(options.model, options.weights)
-    calibration = load_images(options.calibration, normalization)[: options.calibration_samples]
-    images = load_images(options.images, normalization)[: options.limit]
-    labels = load_labels(options.labels, len(images))[: len(images)]
-    ann = to_ann_graph(model, calibration, normalization)
-    statistics = collect_statistics(ann, CalibrationContext.of(calibration, batch_size=_BATCH))
+class Inputs(NamedTuple):
+    """What the command line names, read."""
+
+    ann: Graph
+    statistics: Statistics
+    images: Array
+    labels: Array
+
+
+def main(arguments: list[str]) -> None:
+    parser = command_line(__doc__, time_steps=[8, 16, 32, 64, 128, 256], limit=1000)
+    parser.add_argument("--start", type=float, default=0.0, help="v_init / v_threshold")
+    options = parser.parse_args(arguments)
+    ann, statistics, images, labels = opened(options)
     rule = QuantileThreshold(p=_QUANTILE, per="layer")
-    right = TorchANN(ann).run(images).argmax(axis=1) == labels
+    right = top1(TorchANN(ann).run(images)) == labels
     print(f"ANN {100 * right.mean():.2f} % of {len(images):,} images")
     for time_steps in options.time_steps:
         network = SwitchedNetwork(ann, statistics, rule, time_steps, options.start)
-        starts = range(0, len(images), _BATCH)
-        logits = np.concatenate([network.run(images[start : start + _BATCH]) for start in starts])
-        found = logits.argmax(axis=1) == labels
+        found = top1(network.run(images)) == labels
         print(
             f"T = {time_steps:>4} per layer: {100 * found.mean():.2f} %, "
             f"loss {100 * (right.mean() - found.mean()):.2f} points, "
@@ -123,21 +133,37 @@ def main() -> None:
         )
 
 
-def parse() -> argparse.Namespace:
-    """The command line."""
+def command_line(
+    description: str | None, *, time_steps: list[int], limit: int
+) -> argparse.ArgumentParser:
+    """The network, the data and the numbers of steps; the last two arguments are defaults."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     for name in ("--model", "--calibration", "--images", "--labels"):
         parser.add_argument(name, required=True)
     parser.add_argument("--weights", type=Path)
     for name in ("--mean", "--std"):
         parser.add_argument(name, required=True, type=_floats)
-    parser.add_argument("--time-steps", type=_integers, default=[8, 16, 32, 64, 128, 256])
-    parser.add_argument("--start", type=float, default=0.0, help="v_init / v_threshold")
+    parser.add_argument("--time-steps", type=_integers, default=time_steps)
     parser.add_argument("--calibration-samples", type=int, default=256)
-    parser.add_argument("--limit", type=int, default=1000)
-    return parser.parse_args()
+    parser.add_argument("--limit", type=int, default=limit)
+    return parser
+
+
+def opened(options: argparse.Namespace) -> Inputs:
+    """The network and the data of a command line."""
+    normalization = Normalization(mean=options.mean, std=options.std)
+    model = load_model(options.model, options.weights)
+    calibration = load_images(options.calibration, normalization)[: options.calibration_samples]
+    images = load_images(options.images, normalization)[: options.limit]
+    ann = to_ann_graph(model, calibration, normalization)
+    return Inputs(
+        ann=ann,
+        statistics=collect_statistics(ann, CalibrationContext.of(calibration, batch_size=_BATCH)),
+        images=images,
+        labels=load_labels(options.labels, len(images))[: len(images)],
+    )
 
 
 def _fires(node: Node) -> bool:
@@ -153,4 +179,4 @@ def _integers(text: str) -> list[int]:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])
