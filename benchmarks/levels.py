@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import sys
 
-from temporal_switch import SwitchedNetwork, command_line, opened
+from temporal_switch import SwitchedNetwork, command_line, in_batches, opened
 
 from icsnn_deploy.backends.torch.ann import TorchANN
 from icsnn_deploy.conversion.calibration.threshold_rules import MSEThreshold
@@ -32,13 +32,13 @@ def main(arguments: list[str]) -> None:
     parser = command_line(__doc__, time_steps=[4, 8, 16, 32], limit=5000)
     options = parser.parse_args(arguments)
     ann, statistics, images, labels = opened(options)
-    wanted = TorchANN(ann).run(images)
+    wanted = in_batches(TorchANN(ann).run, images)
     right = top1(wanted) == labels
     print(f"ANN {100 * right.mean():.2f} % of {len(images):,} images")
     print("| T | divergence | other class, % | loss, points |\n|---:|---:|---:|---:|")
     for time_steps in options.time_steps:
         network = SwitchedNetwork(ann, statistics, MSEThreshold(), time_steps, start=0.5)
-        found = network.run(images)
+        found = in_batches(network.run, images)
         lost = right.astype(float) - (top1(found) == labels)
         other = 100 * (1 - agreement(wanted, found))
         print(

@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -85,11 +86,7 @@ class SwitchedNetwork:
 
     @torch.no_grad()
     def run(self, images: Array) -> Array:
-        """Logits [N, classes]."""
-        starts = range(0, len(images), _BATCH)
-        return np.concatenate([self._run(images[start : start + _BATCH]) for start in starts])
-
-    def _run(self, images: Array) -> Array:
+        """Logits [B, classes]."""
         values = {self.graph.input.name: self.ops.tensor(images)}
         for node in self.graph.nodes[1:]:
             found = self.ops.evaluate(node, *(values[name] for name in node.inputs))
@@ -120,11 +117,11 @@ def main(arguments: list[str]) -> None:
     options = parser.parse_args(arguments)
     ann, statistics, images, labels = opened(options)
     rule = QuantileThreshold(p=_QUANTILE, per="layer")
-    right = top1(TorchANN(ann).run(images)) == labels
+    right = top1(in_batches(TorchANN(ann).run, images)) == labels
     print(f"ANN {100 * right.mean():.2f} % of {len(images):,} images")
     for time_steps in options.time_steps:
         network = SwitchedNetwork(ann, statistics, rule, time_steps, options.start)
-        found = top1(network.run(images)) == labels
+        found = top1(in_batches(network.run, images)) == labels
         print(
             f"T = {time_steps:>4} per layer: {100 * found.mean():.2f} %, "
             f"loss {100 * (right.mean() - found.mean()):.2f} points, "
@@ -164,6 +161,12 @@ def opened(options: argparse.Namespace) -> Inputs:
         images=images,
         labels=load_labels(options.labels, len(images))[: len(images)],
     )
+
+
+def in_batches(run: Callable[[Array], Array], images: Array) -> Array:
+    """Logits of all images [N, classes], a few at a time."""
+    starts = range(0, len(images), _BATCH)
+    return np.concatenate([run(images[start : start + _BATCH]) for start in starts])
 
 
 def _fires(node: Node) -> bool:

@@ -9,17 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from icsnn_deploy.backends.torch.ann import TorchANN
 from icsnn_deploy.backends.torch.simulator import TorchSimulator
 from icsnn_deploy.conversion.calibration.context import CalibrationContext
-from icsnn_deploy.conversion.calibration.statistics import collect_statistics
+from icsnn_deploy.conversion.calibration.statistics import Statistics, collect_statistics
 from icsnn_deploy.conversion.calibration.threshold_rules import MaxThreshold, MSEThreshold
 from icsnn_deploy.conversion.spiking import PopulationParameters, to_spiking
 from icsnn_deploy.graph.graph import Graph
 from icsnn_deploy.graph.neuron import Array
-from icsnn_deploy.graph.nodes import Node, Population, Relu
+from icsnn_deploy.graph.nodes import Population, Relu
 from icsnn_deploy.targets.connectivity import fan_out
 from tests.support.graphs import random_images, residual_ann, spiking_network
 
@@ -33,18 +32,16 @@ def _benchmarks_importable() -> Iterator[None]:
     sys.path.remove(str(BENCHMARKS))
 
 
-def observed(ann: Graph, images: Array) -> list[tuple[Node, Tensor]]:
-    """What every node of an ANN gives."""
-    found: list[tuple[Node, Tensor]] = []
-    TorchANN(ann).run(images, lambda node, value: found.append((node, value)))
-    return found
+def residual_network() -> tuple[Graph, Array, Statistics]:
+    """An ANN, images for it, and its activations on them."""
+    ann, images = residual_ann(), random_images(16)
+    return ann, images, collect_statistics(ann, CalibrationContext.of(images, batch_size=16))
 
 
 def test_two_spikes_hold_a_value_to_a_step() -> None:
     from temporal_switch import SwitchedNetwork
 
-    ann, images = residual_ann(), random_images(16)
-    statistics = collect_statistics(ann, CalibrationContext.of(images, batch_size=16))
+    ann, images, statistics = residual_network()
     wanted = TorchANN(ann).run(images)
     errors = []
     for time_steps in (4, 64, 4096):
@@ -59,8 +56,7 @@ def test_two_spikes_hold_a_value_to_a_step() -> None:
 def test_a_rectifier_gives_the_nearest_level_of_its_channel() -> None:
     from temporal_switch import SwitchedNetwork
 
-    ann, images = residual_ann(), random_images(16)
-    statistics = collect_statistics(ann, CalibrationContext.of(images, batch_size=16))
+    ann, _, statistics = residual_network()
     network = SwitchedNetwork(ann, statistics, MSEThreshold(), 3, start=0.5)
     for name, layer in statistics.layers.items():
         threshold = MSEThreshold().threshold(name, layer, 3)
@@ -76,22 +72,16 @@ def test_constant_currents_give_the_levels() -> None:
     """The first rectifier of a network with direct input, as spikes and as levels."""
     from temporal_switch import SwitchedNetwork
 
-    ann, images = residual_ann(), random_images(16)
-    statistics = collect_statistics(ann, CalibrationContext.of(images, batch_size=16))
+    ann, images, statistics = residual_network()
     first, rule, steps = ann.nodes_of(Relu)[0], MSEThreshold(), 5
     populations = {}
     for name, layer in statistics.layers.items():
         column = rule.threshold(name, layer, steps).reshape(-1, 1, 1).astype(np.float32)
         populations[name] = PopulationParameters(v_threshold=column, v_init=column / 2)
     counts = TorchSimulator(to_spiking(ann, populations, steps)).run(images).spike_counts()
-    (potential,) = (
-        value
-        for node, value in observed(ann, images)
-        if node.name == first.name  # the levels of a rectified value are those of the value
-    )
-    levels = SwitchedNetwork(ann, statistics, rule, steps, start=0.5).switched(
-        first.name, potential
-    )
+    _, activations = TorchANN(ann).run_with_activations(images)
+    network = SwitchedNetwork(ann, statistics, rule, steps, start=0.5)
+    levels = network.switched(first.name, activations[first.name])  # as of the value before it
     unit = populations[first.name].v_threshold / steps
     np.testing.assert_allclose(counts[first.name] * unit, levels.numpy(), atol=1e-5)
     assert len(np.unique(counts[first.name])) == steps + 1
